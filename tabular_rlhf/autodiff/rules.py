@@ -1,0 +1,335 @@
+r"""The table of rules: for each operation, how a sensitivity passes back through it.  One line each."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import special
+
+from tabular_rlhf.autodiff.trace import (
+    COMPOSITES,
+    PLAIN,
+    RULES,
+    Rule,
+    Traced,
+    apply,
+    elementwise,
+    get_item,
+    plain,
+    primitive,
+    shape_of,
+    structural,
+    variadic,
+)
+
+
+def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
+    """Sum g over the axes along which an argument of this shape was repeated."""
+    have = shape_of(g)
+    if have == shape:
+        return g
+    extra = len(have) - len(shape)
+    if extra < 0:  # g itself is smaller: a constant such as 1.0
+        return np.broadcast_to(g, shape)
+    if extra:
+        g = np.sum(g, axis=tuple(range(extra)))
+    repeated = tuple(i for i, n in enumerate(shape) if n == 1 and shape_of(g)[i] != 1)
+    return np.sum(g, axis=repeated, keepdims=True) if repeated else g
+
+
+def _pull_share(g: Any, y: Any, part: Any) -> Any:
+    """g exp(part - y), the softmax weight of a part of a log-sum; 0 where the whole sum is empty (y = -inf)."""
+    return g * np.exp(part - np.where(np.isneginf(y), 0.0, y))
+
+
+def _power_base(g: Any, y: Any, a: Any, b: Any) -> Any:
+    flat = np.equal(b, 0)
+    return g * np.where(flat, 0.0, b * a ** np.where(flat, 1.0, b - 1))
+
+
+elementwise(np.add, lambda g, y, a, b: g, lambda g, y, a, b: g)
+elementwise(np.subtract, lambda g, y, a, b: g, lambda g, y, a, b: -g)
+elementwise(np.multiply, lambda g, y, a, b: g * b, lambda g, y, a, b: g * a)
+elementwise(np.divide, lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b)
+elementwise(np.power, _power_base, lambda g, y, a, b: g * special.xlogy(y, a))
+elementwise(np.negative, lambda g, y, a: -g)
+elementwise(np.positive, lambda g, y, a: g)
+elementwise(np.absolute, lambda g, y, a: g * np.sign(a))
+elementwise(np.exp, lambda g, y, a: g * y)
+elementwise(np.exp2, lambda g, y, a: g * y * np.log(2.0))
+elementwise(np.expm1, lambda g, y, a: g * (y + 1.0))
+elementwise(np.log, lambda g, y, a: g / a)
+elementwise(np.log2, lambda g, y, a: g / (a * np.log(2.0)))
+elementwise(np.log10, lambda g, y, a: g / (a * np.log(10.0)))
+elementwise(np.log1p, lambda g, y, a: g / (1.0 + a))
+elementwise(np.sqrt, lambda g, y, a: g / (2.0 * y))
+elementwise(np.square, lambda g, y, a: g * (2.0 * a))
+elementwise(np.reciprocal, lambda g, y, a: -g * y * y)
+elementwise(np.tanh, lambda g, y, a: g * (1.0 - y * y))
+elementwise(np.sin, lambda g, y, a: g * np.cos(a))
+elementwise(np.cos, lambda g, y, a: -g * np.sin(a))
+elementwise(np.arcsin, lambda g, y, a: g / np.sqrt(1.0 - a * a))
+elementwise(np.logaddexp, lambda g, y, a, b: _pull_share(g, y, a), lambda g, y, a, b: _pull_share(g, y, b))
+elementwise(np.maximum, lambda g, y, a, b: g * _wins(a > b, a == b), lambda g, y, a, b: g * _wins(b > a, a == b))
+elementwise(np.minimum, lambda g, y, a, b: g * _wins(a < b, a == b), lambda g, y, a, b: g * _wins(b < a, a == b))
+elementwise(np.where, None, lambda g, y, c, a, b: np.where(c, g, 0.0), lambda g, y, c, a, b: np.where(c, 0.0, g))
+elementwise(special.expit, lambda g, y, a: g * (y * (1.0 - y)))
+elementwise(special.log_expit, lambda g, y, a: g * special.expit(-a))
+elementwise(special.xlogy, lambda g, y, a, b: g * np.log(b), lambda g, y, a, b: g * (a / b))
+
+
+def _wins(strictly: Any, tied: Any) -> Any:
+    return np.where(tied, 0.5, np.where(strictly, 1.0, 0.0))
+
+
+def _clip_mask(x: Any, low: Any, high: Any) -> Any:
+    return (x >= (-np.inf if low is None else low)) & (x <= (np.inf if high is None else high))
+
+
+RULES[np.clip] = Rule(
+    lambda i: (lambda g, y, x, a_min=None, a_max=None, **_: np.where(_clip_mask(x, a_min, a_max), g, 0.0)) if i == 0 else None,
+    broadcasts=True,
+)
+
+
+def _restore(g: Any, x: Any, axis: Any, keepdims: bool) -> Any:
+    """A reduced sensitivity with its summed axes back as axes of length one."""
+    if keepdims or axis is None or not shape_of(g):
+        return g if shape_of(g) or not shape_of(x) else np.reshape(g, (1,) * x.ndim)
+    return np.expand_dims(g, axis)
+
+
+def _pull_sum(g: Any, y: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    return np.broadcast_to(_restore(g, x, axis, keepdims), shape_of(x))
+
+
+def _pull_max(g: Any, y: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    at_max = np.equal(x, _restore(y, x, axis, keepdims))
+    return at_max * (_restore(g, x, axis, keepdims) / np.sum(at_max, axis=axis, keepdims=True))
+
+
+def _pull_cumsum(g: Any, y: Any, x: Any, axis: Any = None) -> Any:
+    axis_ = 0 if axis is None else axis
+    return np.reshape(np.flip(np.cumsum(np.flip(g, axis_), axis=axis_), axis_), shape_of(x))
+
+
+structural(np.sum, _pull_sum)
+structural(np.max, _pull_max)
+structural(np.cumsum, _pull_cumsum)
+for _func in (np.ravel, np.squeeze, np.expand_dims):
+    structural(_func, lambda g, y, x, *args, **kwargs: np.reshape(g, shape_of(x)))
+structural(np.reshape, lambda g, y, x, *args, order="C", **kwargs: np.reshape(g, shape_of(x), order=order))
+structural(
+    np.transpose, lambda g, y, x, axes=None: np.transpose(g, None if axes is None else tuple(np.argsort([a % x.ndim for a in axes])))
+)
+structural(np.swapaxes, lambda g, y, x, a, b: np.swapaxes(g, a, b))
+structural(np.moveaxis, lambda g, y, x, a, b: np.moveaxis(g, b, a))
+structural(np.broadcast_to, lambda g, y, x, *args, **kwargs: unbroadcast(g, shape_of(x)))
+
+
+class Scatter(NamedTuple):
+    """The sensitivity of x from y = x[index]: g at those positions, zero elsewhere.  Kept apart until it is added, so that
+    H slices of one array cost one buffer and not H."""
+
+    g: Any
+    index: Any
+
+
+def dense(g: Any, like: Any) -> Any:
+    """`g` as an array of the shape of `like`: zeros for None, scattered for a Scatter."""
+    if g is None:
+        return np.zeros(shape_of(like)) if shape_of(like) else 0.0
+    if type(g) is Scatter:
+        return scatter(g.g, g.index, plain(like))
+    if shape_of(g) != shape_of(like):
+        return np.broadcast_to(g, shape_of(like)) + 0.0
+    return g
+
+
+def _scatter_plain(g: Any, index: Any, like: Any) -> Any:
+    if like.ndim == 1 and isinstance(index, np.ndarray) and index.dtype.kind in "iu":
+        flat = np.where(index < 0, index + like.size, index).ravel()
+        return np.bincount(flat, weights=np.broadcast_to(g, index.shape).ravel(), minlength=like.size)
+    out = np.zeros_like(like)  # keeps the memory order of the array that was indexed
+    scatter_into(out, g, index)
+    return out
+
+
+def scatter_into(out: Any, g: Any, index: Any) -> None:
+    if _is_basic(index):
+        out[index] += g
+    else:
+        np.add.at(out, index, g)
+
+
+def _is_basic(index: Any) -> bool:
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(p is None or p is Ellipsis or isinstance(p, (int, np.integer, slice)) for p in parts)
+
+
+structural(get_item, lambda g, y, x, index: Scatter(g, index))
+scatter = primitive(_scatter_plain, lambda g, y, g0, index, like: np.reshape(g[index], shape_of(g0)))
+
+
+def _join(*arrays: Any, axis: int = 0) -> Any:
+    return np.concatenate(arrays, axis=axis)
+
+
+def _pull_join(i: int) -> Callable[..., Any]:
+    def piece(g: Any, y: Any, *arrays: Any, axis: int = 0) -> Any:
+        start = sum(shape_of(a)[axis] for a in arrays[:i])
+        at = (slice(None),) * (axis % g.ndim) + (slice(start, start + shape_of(arrays[i])[axis]),)
+        return g[at]
+
+    return piece
+
+
+variadic(_join, _pull_join)
+
+
+def _concatenate(arrays: Any, axis: int | None = 0) -> Any:
+    parts = tuple(arrays) if axis is not None else tuple(np.ravel(a) for a in arrays)
+    parts = tuple(a if type(a) is Traced else np.asarray(a) for a in parts)
+    return apply(_join, parts, {"axis": axis or 0}) if any(type(a) is Traced for a in parts) else np.concatenate(parts, axis or 0)
+
+
+def _transposed(x: Any) -> Any:
+    return np.swapaxes(x, -1, -2)
+
+
+def _pull_matmul(i: int) -> Callable[..., Any]:
+    """Vectors are promoted to one-row or one-column matrices, as matmul itself does."""
+
+    def piece(g: Any, y: Any, a: Any, b: Any) -> Any:
+        g_ = np.expand_dims(g, -2) if a.ndim == 1 else g
+        g_ = np.expand_dims(g_, -1) if b.ndim == 1 else g_
+        a_ = a[None, :] if a.ndim == 1 else a
+        b_ = b[:, None] if b.ndim == 1 else b
+        out = np.matmul(g_, _transposed(b_)) if i == 0 else np.matmul(_transposed(a_), g_)
+        return np.reshape(unbroadcast(out, shape_of((a_, b_)[i])), shape_of((a, b)[i]))
+
+    return piece
+
+
+variadic(np.matmul, _pull_matmul)
+
+
+def _pull_einsum(i: int) -> Callable[..., Any]:
+    """The sensitivity of one operand is an einsum of g with the others; letters found nowhere else are repeated by ones."""
+
+    def piece(g: Any, y: Any, subscripts: Any, *operands: Any, **kwargs: Any) -> Any:
+        ins, out = _einsum_subscripts(subscripts)
+        mine = ins[i - 1]
+        others = [s for k, s in enumerate(ins) if k != i - 1]
+        missing = "".join(c for c in mine if c not in out and not any(c in s for s in others))
+        ones = np.ones([shape_of(operands[i - 1])[mine.index(c)] for c in missing])
+        args = [o for k, o in enumerate(operands) if k != i - 1]
+        return np.einsum(",".join([out, *others, missing]) + "->" + mine, g, *args, ones)
+
+    return piece
+
+
+def _einsum_subscripts(subscripts: Any) -> tuple[list[str], str]:
+    if not isinstance(subscripts, str) or "." in subscripts:
+        raise TypeError("einsum on traced arrays needs explicit letters such as 'ij,jk->ik' (no lists, no ellipsis)")
+    left, arrow, out = subscripts.replace(" ", "").partition("->")
+    ins = left.split(",")
+    if any(len(set(s)) != len(s) for s in ins):
+        raise TypeError(f"einsum on traced arrays has no rule for a letter repeated within one operand: {subscripts!r}")
+    return ins, out if arrow else "".join(sorted(c for c in set(left) - {","} if left.count(c) == 1))
+
+
+variadic(np.einsum, _pull_einsum)
+
+# ------------------------------------------------------------------------------------------------ written with the above
+
+
+def _count(x: Any, axis: Any) -> float:
+    axes = range(len(shape_of(x))) if axis is None else (axis if isinstance(axis, tuple) else (axis,))
+    return float(np.prod([shape_of(x)[a] for a in axes]))
+
+
+def _mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    return np.sum(x, axis=axis, keepdims=keepdims) / _count(x, axis)
+
+
+def _var(x: Any, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Any:
+    return np.sum(np.square(x - _mean(x, axis, True)), axis=axis, keepdims=keepdims) / (_count(x, axis) - ddof)
+
+
+def _along(axis: int, index: Any) -> tuple[Any, ...]:
+    return (slice(None),) * axis + (index,)
+
+
+def _take(x: Any, indices: Any, axis: int | None = None) -> Any:
+    return np.ravel(x)[indices] if axis is None else x[_along(axis % x.ndim, indices)]
+
+
+def _take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Any:
+    if axis is None:
+        return np.ravel(x)[indices]
+    grid = list(np.ogrid[tuple(slice(n) for n in indices.shape)])
+    grid[axis % x.ndim] = indices
+    return x[tuple(grid)]
+
+
+def _split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+    pieces = np.split(np.arange(x.shape[axis]), indices_or_sections)
+    bounds = np.cumsum([0, *map(len, pieces)])
+    return [x[_along(axis % x.ndim, slice(a, b))] for a, b in itertools.pairwise(bounds.tolist())]
+
+
+def _flip(x: Any, axis: Any = None) -> Any:
+    axes = range(x.ndim) if axis is None else [a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,))]
+    return x[tuple(slice(None, None, -1) if a in axes else slice(None) for a in range(x.ndim))]
+
+
+def _dot(a: Any, b: Any) -> Any:
+    if not shape_of(a) or not shape_of(b):
+        return a * b
+    if max(len(shape_of(a)), len(shape_of(b))) > 2:
+        raise TypeError("np.dot on traced arrays of more than two dimensions has no rule; use matmul or einsum")
+    return np.matmul(a, b)
+
+
+COMPOSITES.update(
+    {
+        np.mean: _mean,
+        np.var: _var,
+        np.std: lambda x, axis=None, ddof=0, keepdims=False: np.sqrt(_var(x, axis, ddof, keepdims)),
+        np.min: lambda x, axis=None, keepdims=False: -np.max(-x, axis=axis, keepdims=keepdims),
+        np.concatenate: _concatenate,
+        np.stack: lambda arrays, axis=0: _concatenate([np.expand_dims(a, axis) for a in arrays], axis),
+        np.split: _split,
+        np.take: _take,
+        np.take_along_axis: _take_along_axis,
+        np.flip: _flip,
+        np.diff: lambda x, n=1, axis=-1: _flat_diff(x, n, axis),
+        np.dot: _dot,
+        np.inner: lambda a, b: _dot(a, b if len(shape_of(b)) < 2 else np.transpose(b)),
+        np.outer: lambda a, b: np.ravel(a)[:, None] * np.ravel(b)[None, :],
+        np.repeat: lambda x, repeats, axis=None: _take(x, np.repeat(np.arange(x.size if axis is None else x.shape[axis]), repeats), axis),
+        np.roll: lambda x, shift, axis=None: np.reshape(
+            _take(x, np.roll(np.arange(x.size if axis is None else x.shape[axis]), shift), axis), x.shape
+        ),
+        np.float_power: lambda a, b: np.power(a, b),
+        np.copy: lambda x, **_: x,
+    }
+)
+
+
+def _flat_diff(x: Any, n: int, axis: int) -> Any:
+    for _ in range(n):
+        x = _take(x, np.arange(1, x.shape[axis]), axis) - _take(x, np.arange(x.shape[axis] - 1), axis)
+    return x
+
+
+PLAIN.update(
+    [np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal, np.sign, np.isnan, np.isfinite, np.isinf]
+    + [np.isneginf, np.isposinf, np.argmax, np.argmin, np.argsort, np.shape, np.ndim, np.size, np.zeros_like, np.ones_like]
+    + [np.any, np.all, np.logical_and, np.logical_or, np.logical_not, np.count_nonzero, np.result_type, np.iscomplexobj]
+    + [np.allclose, np.isclose, np.array_equal, np.nonzero, np.signbit]
+)

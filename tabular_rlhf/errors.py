@@ -1,0 +1,51 @@
+"""Refusals.  Every message says four things: what must hold, what was got, the first place it fails, the usual remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class InputError(ValueError):
+    """Bad input, refused before anything is computed.
+
+    >>> print(InputError("beta must be positive", got="-1.0", remedy="pass beta > 0, in reward units per nat"))
+    beta must be positive: got -1.0; pass beta > 0, in reward units per nat
+    """
+
+    def __init__(self, must: str, *, got: object, remedy: str, where: str = "") -> None:
+        self.must, self.got, self.where, self.remedy = must, str(got), where, remedy
+        super().__init__(f"{must}: {where + ': ' if where else ''}got {got}; {remedy}")
+
+
+class SolveError(RuntimeError):
+    """An iteration that did not reach its goal.  Raised instead of returning the last iterate."""
+
+
+def as_floats(x: Any, name: str, shape: tuple[int, ...] | None = None, *, minus_inf: bool = False) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """`x` as a float array of the given shape without nan or inf (`minus_inf`: -inf is allowed, it is a forbidden event)."""
+    try:
+        a = np.asarray(x, dtype=np.float64)
+    except (TypeError, ValueError) as e:
+        raise InputError(f"{name} must be an array of real numbers", got=f"{type(x).__name__} ({e})", remedy="pass floats") from None
+    if shape is not None and a.shape != shape:
+        raise InputError(
+            f"{name} must have shape {shape}", got=f"shape {a.shape}", remedy="see the notation table: P prompts, S states, N trajectories"
+        )
+    bad = np.isnan(a) | (a == np.inf) | (False if minus_inf else a == -np.inf)
+    if bad.any():
+        first = tuple(int(i) for i in np.argwhere(bad)[0])
+        allowed = "finite or -inf (forbidden)" if minus_inf else "finite"
+        raise InputError(
+            f"{name} must be {allowed}", got=float(a[first]), where=f"at index {first}", remedy="check the computation that made it"
+        )
+    return a
+
+
+def positive(x: float, name: str, unit: str) -> float:
+    """`x` as a positive finite float."""
+    value = float(x)
+    if not (0 < value < np.inf):
+        raise InputError(f"{name} must be positive and finite", got=value, remedy=f"pass {name} > 0, in {unit}")
+    return value

@@ -1,0 +1,415 @@
+r"""KL-regularised RL, exactly: the Gibbs optimum, its soft values, its limits and its relatives.
+
+**Symbols.** p_ref the reference over responses, r the reward, beta > 0, all given the prompt x; mu over prompts.
+
+    J(p) = E_mu [ E_p[r] - beta KL(p, p_ref) ]                         the objective;
+    p*   = p_ref exp(r/beta) / Z,   Z(x) = sum p_ref exp(r/beta)       its optimum over all distributions;
+    V(x) = beta log Z(x)                                                its value: max J = E_mu[V];
+    V(x) - J(p given x) = beta KL(p, p*)                                the regret of any other p.
+
+**Theorem** (`soft-bellman`).  The recursion  V(s) = beta log sum_a pi_ref exp(Q/beta),  Q(s, a) = V(s + a),  V(leaf) = r, has
+pi*(a given s) = pi_ref exp((Q - V)/beta) with p_{pi*} = p*: trajectory optimum and token-level soft policy are one thing.
+
+**Numbers.**  The soft value V is primary, not Z: it stays finite where log Z overflows (beta = 1e-300, rewards of 1e6).
+
+Sources: Ziebart (2010), Modeling purposeful adaptive behavior; Levine (2018), arXiv:1805.00909; Korbak et al. (2022),
+arXiv:2205.11275; Go et al. (2023), arXiv:2302.08215 (f-divergences); Ouyang et al. (2022), arXiv:2203.02155 (the ptx term).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from tabular_rlhf.divergences import Divergence
+from tabular_rlhf.errors import InputError, as_floats, positive
+from tabular_rlhf.logspace import Array, expect, kl, log_softmax, logsumexp, soft_value
+from tabular_rlhf.mdp import TokenMDP
+from tabular_rlhf.optimize import monotone_root
+from tabular_rlhf.world import World
+
+# ---------------------------------------------------------------------------------------------------- objective
+
+
+def objective(log_p: Any, log_p_ref: Any, r: Any, beta: float, mu: Any) -> Any:
+    r"""J(p) = E_mu[E_p[r] - beta KL(p, p_ref)], in reward units.
+
+    Args: log_p, log_p_ref, r of shape (P, N); mu of shape (P,).  Returns: a scalar.
+
+    >>> float(objective(np.log([[0.5, 0.5]]), np.log([[0.5, 0.5]]), np.array([[0.0, 1.0]]), 1.0, np.ones(1)))
+    0.5
+    """
+    return np.sum(mu * (expect(log_p, r) - beta * kl(log_p, log_p_ref)))
+
+
+def policy_objective(world: World, log_pi: Any) -> Any:
+    """J of a token policy log_pi (P, S, V), through its trajectory distribution; traceable, so grad(J) is the gradient."""
+    return objective(world.mdp.path_sum(log_pi), world.log_p_ref, world.r, world.beta, world.mu)
+
+
+def policy_gradient(world: World, logits: Array) -> Array:
+    r"""grad J in tabular logits by one backward sweep, in closed form: (P, S, V).
+
+        dJ/dlogits(s, a) = mu(x) [ m(s, a) - pi(a given s) sum_b m(s, b) ],   m(s, a) = sum of p(tau) R(tau) through (s, a),
+
+    with R = r - beta log(p/p_ref): the policy-gradient theorem with m = d(s) pi(a given s) Q(s, a).
+    """
+    log_pi = log_softmax(logits)
+    log_p = world.mdp.path_sum(log_pi)
+    gain = np.exp(log_p)
+    possible = gain > 0
+    safe = bool(possible.all())
+    R = log_p - world.log_p_ref if safe else np.where(possible, log_p, 0.0) - np.where(possible, world.log_p_ref, 0.0)
+    if np.isposinf(R).any():
+        raise InputError("J must be finite to have a gradient", got="p > 0 = p_ref", remedy="forbid in pi what pi_ref forbids")
+    R *= -world.beta
+    R += world.r
+    gain *= R
+    if world.mdp.P > 1:
+        gain *= world.mu[:, None]
+    else:
+        gain *= world.mu[0]
+    m = world.mdp.subtree_sum(gain)
+    pi = np.exp(log_pi)
+    pi *= np.sum(m, axis=-1, keepdims=True)
+    m -= pi
+    return np.asarray(m)
+
+
+# ---------------------------------------------------------------------------------------------------- the optimum
+
+
+@dataclass(frozen=True, eq=False)
+class Gibbs:
+    """The solution of a world.
+
+    V (P,): beta log Z(x).  V_s (P, S): soft values of states.  log_p (P, N): log p*.  log_pi (P, S, V): the soft policy.
+    Everything in reward units or nats.
+
+    >>> from tabular_rlhf.world import rational
+    >>> g = solve(rational())
+    >>> [float(q) for q in (g.p * 19).round(9)[0]]  # of ".", "a a", "a ."
+    [3.0, 12.0, 4.0]
+    """
+
+    world: World
+    V: Array
+
+    @cached_property
+    def log_Z(self) -> Array:
+        """log Z(x), (P,): overflows to inf only where V/beta does."""
+        with np.errstate(over="ignore"):
+            return self.V / self.world.beta
+
+    @cached_property
+    def log_p(self) -> Array:
+        """log p* = log p_ref + (r - V)/beta, (P, N)."""
+        w = self.world
+        return tilted(w.log_p_ref, w.r, self.V, w.beta)
+
+    @cached_property
+    def p(self) -> Array:
+        """p*, (P, N)."""
+        return self._tree[0] if self._tree is not None else np.exp(self.log_p)
+
+    @cached_property
+    def pi(self) -> Array:
+        """pi*(a given s), (P, S, V)."""
+        return self._tree[1] if self._tree is not None else np.exp(self.log_pi)
+
+    @cached_property
+    def log_pi(self) -> Array:
+        """log pi*(a given s), (P, S, V), by the soft Bellman recursion."""
+        return soft_bellman(self.world.mdp, self.world.log_ref, self.world.r, self.world.beta).log_pi
+
+    @cached_property
+    def V_s(self) -> Array:
+        """Soft value of every state, (P, S)."""
+        return soft_bellman(self.world.mdp, self.world.log_ref, self.world.r, self.world.beta).V
+
+    @cached_property
+    def value(self) -> float:
+        """max J = E_mu[V]."""
+        return float(np.sum(self.world.mu * self.V))
+
+    @cached_property
+    def expected_reward(self) -> Array:
+        """E_{p*}[r] for every prompt, (P,)."""
+        return np.asarray(expect(self.log_p, self.world.r))
+
+    @cached_property
+    def kl(self) -> Array:
+        """KL(p*, p_ref) for every prompt, (P,), nats."""
+        return np.maximum(0.0, np.asarray(kl(self.log_p, self.world.log_p_ref)))
+
+    _tree: tuple[Array, Array] | None = None
+
+
+def solve(world: World) -> Gibbs:
+    """The Gibbs optimum of a world.
+
+    Where the weights p_ref exp(r/beta) stay within the range of floating point (one global test), they are exponentiated
+    once, summed up the tree, and p* and pi* are ratios of those sums; else the recursion in log space does it.
+
+    Source: Korbak et al. (2022), arXiv:2205.11275.
+    """
+    tree = _by_weights(world)
+    if tree is None:
+        return Gibbs(world, np.asarray(soft_value(world.log_p_ref, world.r, world.beta)))
+    V, p, pi = tree
+    return Gibbs(world, V, (p, pi))
+
+
+_WIDEST = 600.0  # nats between the heaviest and the lightest response: exp(-600) is still a normal number
+
+
+def _by_weights(world: World) -> tuple[Array, Array, Array] | None:
+    """(V, p*, pi*) from sums of weights up the tree, or None where weights would under- or overflow."""
+    r_min, r_max = float(world.r.min()), float(world.r.max())
+    spread = (r_max - r_min) / world.beta if r_max - r_min < _WIDEST * world.beta else np.inf
+    if not 0.5 < spread < _WIDEST:  # a narrow spread needs expm1, a wide one logarithms: see soft_value
+        return None
+    u = world.r - r_max
+    u *= 1.0 / world.beta
+    u += world.log_p_ref
+    top = u.max(axis=1, keepdims=True)
+    if not u.min() > top.max() - _WIDEST:
+        return None
+    u -= top
+    np.exp(u, out=u)
+    pi = world.mdp.subtree_sum(u)
+    mass = np.sum(pi, axis=-1, keepdims=True)
+    V = r_max + world.beta * (top[:, 0] + np.log(mass[:, 0, 0]))
+    u *= 1.0 / mass[:, 0]
+    pi /= mass
+    return V, u, pi
+
+
+def tilted(log_p_ref: Any, r: Any, V: Any, beta: float) -> Any:
+    """log p_ref + (r - V)/beta, -inf where p_ref is."""
+    with np.errstate(over="ignore"):  # r far below V: rightly -inf
+        return np.where(np.isneginf(log_p_ref), -np.inf, log_p_ref + (r - np.expand_dims(V, -1)) / beta)
+
+
+def log_gibbs(log_p_ref: Any, r: Any, beta: float) -> Any:
+    """log p* = log p_ref + r/beta - log Z, normalised for each prompt: (..., N).
+
+    >>> np.exp(log_gibbs(np.log([0.5, 0.5]), np.log([1.0, 3.0]), 1.0)).round(6).tolist()
+    [0.25, 0.75]
+    """
+    return tilted(log_p_ref, r, soft_value(log_p_ref, r, beta), beta)
+
+
+def regret(log_p: Any, world: World) -> Any:
+    """How much J a distribution gives away: E_mu[V] - J(p) = beta E_mu KL(p, p*), in reward units, never negative."""
+    return world.beta * np.sum(world.mu * kl(log_p, solve(world).log_p))
+
+
+def multiplier(V: Any, beta: float) -> Any:
+    """The Lagrange multiplier of sum p = 1:  r - beta log(p/p_ref) - beta + lam = 0  gives  lam* = beta - V = beta (1 - log Z)."""
+    return beta - V
+
+
+# ---------------------------------------------------------------------------------------------------- token level
+
+
+@dataclass(frozen=True, eq=False)
+class SoftBellman:
+    """Soft values: V (P, S), Q (P, S, V) in reward units; log_pi (P, S, V)."""
+
+    V: Array
+    Q: Array
+    log_pi: Array
+
+
+def soft_bellman(mdp: TokenMDP, log_ref: Any, r: Any, beta: float) -> SoftBellman:
+    r"""The soft Bellman recursion, backwards through the tree.
+
+        V(s) = beta log sum_a pi_ref(a given s) exp(Q(s, a)/beta),  Q(s, a) = V(s + a),  V(leaf) = r;
+        pi*(a given s) = pi_ref(a given s) exp((Q(s, a) - V(s))/beta).
+
+    Args: log_ref (P, S, V); r (P, N); beta.  Source: Ziebart (2010); Levine (2018), arXiv:1805.00909.
+
+    >>> from tabular_rlhf.world import fork
+    >>> w = fork()
+    >>> soft_bellman(w.mdp, w.log_ref, w.r, w.beta).V.round(3).tolist()  # root, "left", "right"
+    [[1.855, 1.0, 2.309]]
+    """
+    log_ref_levels = mdp.levels(log_ref)
+    V, Q = mdp.backup(r, lambda h, Q: soft_value(log_ref_levels[h], Q, beta, axis=1))
+    return SoftBellman(V, Q, tilted(log_ref, Q, V, beta))
+
+
+def log_policy_of(mdp: TokenMDP, log_p: Any) -> Array:
+    """The policy of any distribution over responses: pi(a given s) = p(s + a)/p(s); uniform where p(s) = 0."""
+    total, mass = mdp.backup(log_p, lambda h, Q: logsumexp(Q, axis=1))
+    reached = ~np.isneginf(total)[..., None]
+    log_pi: Array = np.where(reached, mass - np.where(reached, total[..., None], 0.0), -np.log(mdp.V))
+    return log_pi
+
+
+# ---------------------------------------------------------------------------------------------------- changing beta
+
+
+@dataclass(frozen=True, eq=False)
+class Frontier:
+    """The reward-KL frontier: for each beta, E_mu E_{p*}[r] (reward units), E_mu KL(p*, p_ref) (nats) and E_mu V."""
+
+    beta: Array
+    reward: Array
+    kl: Array
+    value: Array
+
+
+def frontier(world: World, betas: Sequence[float] | Array) -> Frontier:
+    """The best reward at every KL: its slope dE[r]/dKL is beta (`free-energy-derivatives`)."""
+    solutions = [solve(world.at(float(b))) for b in betas]
+    mu = world.mu
+    rows = [(np.sum(mu * g.expected_reward), np.sum(mu * g.kl), g.value) for g in solutions]
+    reward, kl_, value = np.array(rows, dtype=np.float64).reshape(-1, 3).T
+    return Frontier(np.asarray(betas, dtype=np.float64), reward, kl_, value)
+
+
+def reward_variance(log_p: Any, r: Any) -> Any:
+    """Var_p(r) for each prompt: -beta^2 dE_{p*}[r]/dbeta = -beta^3 dKL/dbeta at p = p*."""
+    mean = np.expand_dims(expect(log_p, r), -1)
+    return expect(log_p, np.square(r - mean))
+
+
+def free_energy_hessian(log_p: Array, beta: float) -> Array:
+    """d^2 V / dr dr' = Cov_{p*}/beta = (diag(p) - p p^T)/beta, for one prompt: (N, N)."""
+    p = np.exp(log_p)
+    return (np.diag(p) - np.outer(p, p)) / beta
+
+
+def greedy_limit(log_p_ref: Array, r: Array) -> Array:
+    """The limit of p* as beta -> 0: p_ref restricted to the best possible reward and renormalised (ties keep their odds)."""
+    possible = ~np.isneginf(log_p_ref)
+    best = np.max(np.where(possible, r, -np.inf), axis=-1, keepdims=True)
+    kept = np.where(possible & (r == best), log_p_ref, -np.inf)
+    return np.asarray(kept - logsumexp(kept, axis=-1, keepdims=True))
+
+
+# ---------------------------------------------------------------------------------------------------- identities as tools
+
+
+def donsker_varadhan(log_p: Any, log_p_ref: Any, f: Any) -> Any:
+    """The lower bound E_p[f] - KL(p, p_ref) on log E_ref[exp f], attained at p proportional to p_ref exp f: (...,)."""
+    return expect(log_p, f) - kl(log_p, log_p_ref)
+
+
+def shape_reward(mdp: TokenMDP, r: Any, phi: Any) -> Any:
+    """Potential shaping: add Phi(s + a) - Phi(s) at every token, with Phi = 0 at the leaves; phi has shape (P, S).
+
+    The sum telescopes to -Phi(x), so p* is unchanged and V(x) moves by -Phi(x).  Computed token by token, not telescoped.
+    Source: Ng, Harada and Russell (1999).
+    """
+    phi_levels = [phi[:, mdp.offsets[h] : mdp.offsets[h + 1]] for h in range(mdp.H)]
+    parts = []
+    for h in range(mdp.H):
+        after = np.zeros((mdp.P, mdp.V, mdp.width(h)))
+        if h < mdp.H - 1:
+            after[:, : mdp.K] = phi_levels[h + 1].reshape(mdp.P, mdp.K, mdp.width(h))
+        parts.append(after - phi_levels[h][:, None, :])
+    return r + mdp.path_sum(np.swapaxes(np.concatenate(parts, axis=2), 1, 2))
+
+
+def mirror_step(log_p: Any, log_p_ref: Any, r: Any, beta: float, eta: float) -> Any:
+    """One step of mirror ascent on J: p <- p exp(eta (r - beta log(p/p_ref))) / norm.
+
+    log(p/p*) shrinks, up to a constant, by exactly 1 - eta beta.  p must have p_ref's support.
+    """
+    possible = ~np.isneginf(log_p_ref)
+    step = eta * (r - beta * (np.where(possible, log_p, 0.0) - np.where(possible, log_p_ref, 0.0)))
+    return log_softmax(np.where(possible, log_p + step, -np.inf))
+
+
+# ---------------------------------------------------------------------------------------------------- other penalties
+
+
+@dataclass(frozen=True, eq=False)
+class PenalisedOptimum:
+    """An optimum with the multiplier of its constraint: log_p (P, N), lam (P,) in reward units."""
+
+    log_p: Array
+    lam: Array
+
+
+def f_divergence_optimum(divergence: Divergence, log_p_ref: Array, r: Array, beta: float) -> PenalisedOptimum:
+    r"""argmax_p E_p[r] - beta D_f(p, p_ref), with D_f = E_ref[f(p/p_ref)].
+
+        p = p_ref max(0, (f')^{-1}((r - lam)/beta)),    lam(x) such that p sums to one.
+
+    With nu = (max r - lam)/beta the root lies between f'(1) (all weights at most 1) and f'(1/mass of the best), whatever
+    the scale of r and beta.  Args: log_p_ref, r (P, N).  Source: Go et al. (2023), arXiv:2302.08215.
+    """
+    beta = positive(beta, "beta", "reward units")
+    possible = ~np.isneginf(log_p_ref)
+    best = np.max(np.where(possible, r, -np.inf), axis=-1, keepdims=True)
+    with np.errstate(over="ignore"):
+        x = np.where(possible, r - best, 0.0) / beta
+    p_ref = np.exp(log_p_ref)
+    best_mass = np.maximum(np.sum(np.where(possible & (x == 0), p_ref, 0.0), axis=-1), np.finfo(float).tiny)
+
+    def excess(nu: Array) -> tuple[Array, Array]:
+        u, slope = divergence.inverse_slope(x + nu[:, None])
+        return np.sum(p_ref * u, axis=-1) - 1.0, np.sum(p_ref * slope, axis=-1)
+
+    one = np.ones(1)
+    low = np.broadcast_to(divergence.slope(one), best_mass.shape)
+    high = np.maximum(low, divergence.slope(1.0 / np.minimum(best_mass, 1.0)))
+    nu = monotone_root(excess, low, high)
+    u = divergence.inverse_slope(x + nu[:, None])[0]
+    log_u = np.log(u, out=np.full_like(u, -np.inf), where=u > 0)
+    return PenalisedOptimum(log_p_ref + log_u, best[:, 0] - beta * nu)
+
+
+def ptx_optimum(log_p_ref: Array, r: Array, beta: float, gamma: float, log_d: Array) -> PenalisedOptimum:
+    r"""argmax_p E_p[r] - beta KL(p, p_ref) + gamma E_D[log p]: PPO with a pretraining (ptx) term.
+
+    Stationarity is r - beta log(p/p_ref) - beta + gamma D/p + lam = 0.  With u = gamma D/(beta p) and
+    nu = (lam + max r)/beta - 1 it reads  u + log u = log(gamma D/(beta p_ref)) - (r - max r)/beta - nu,  so u is a Wright
+    omega function and log p = log p_ref + (r - max r)/beta + nu + u.  nu(x) is a scalar root: the p sum to one.
+
+    Args: log_p_ref, r, log_d (P, N): log D, -inf off its support; gamma >= 0, reward units.  Raises InputError where D puts
+    mass on what p_ref forbids (the objective would be -inf everywhere).  Source: Ouyang et al. (2022), arXiv:2203.02155.
+    """
+    beta = positive(beta, "beta", "reward units per nat")
+    if not (gamma >= 0 and np.isfinite(gamma)):
+        raise InputError("gamma must be at least 0", got=gamma, remedy="gamma weighs the pretraining term, in reward units")
+    log_d = as_floats(log_d, "log_d", np.shape(r), minus_inf=True)
+    off = np.isneginf(log_p_ref) & ~np.isneginf(log_d)
+    if off.any() and gamma > 0:
+        x_, t = (int(i) for i in np.argwhere(off)[0])
+        raise InputError("p_ref must cover D", got="D > 0 = p_ref", where=f"prompt {x_}, trajectory {t}", remedy="smooth the reference")
+    if gamma == 0:
+        V = soft_value(log_p_ref, r, beta)
+        return PenalisedOptimum(tilted(log_p_ref, r, V, beta), multiplier(V, beta))
+    possible = ~np.isneginf(log_p_ref)
+    best = np.max(np.where(possible, r, -np.inf), axis=-1, keepdims=True)
+    x = np.where(possible, r - best, 0.0) / beta
+    log_Z = soft_value(log_p_ref, x, 1.0)
+    drawn = ~np.isneginf(log_d)
+    log_c = np.where(drawn, np.log(gamma) - np.log(beta) + log_d, 0.0)  # log gamma D / beta
+    base = np.where(drawn, log_c - np.where(possible, log_p_ref, 0.0), 0.0)
+
+    def log_p_at(nu: Array) -> tuple[Array, Array]:
+        """log p and u at a trial nu."""
+        tilt = x + nu[:, None]
+        u = np.where(drawn, special.wrightomega(base - tilt), 0.0)
+        heavy = u > 1.0  # there log p = log c - log u has no cancellation
+        log_p = np.where(heavy, log_c - np.log(np.where(heavy, u, 1.0)), log_p_ref + tilt + u)
+        return log_p, u
+
+    def excess(nu: Array) -> tuple[Array, Array]:
+        log_p, u = log_p_at(nu)
+        p = np.exp(log_p)
+        return np.sum(p, axis=-1) - 1.0, np.sum(p / (1.0 + u), axis=-1)
+
+    nu = monotone_root(excess, -log_Z - np.log(2.0) - 2.0 * gamma / beta, -log_Z)
+    return PenalisedOptimum(np.asarray(log_p_at(nu)[0]), beta * (nu + 1.0) - best[:, 0])

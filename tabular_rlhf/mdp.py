@@ -1,0 +1,409 @@
+r"""Language as a Markov decision process: prompts, tokens, and the prefix tree of everything that can be said.
+
+**Symbols.** V tokens, horizon H, P prompts with distribution mu.  A decision state s_h is the prompt and the first h
+tokens; choosing token a leads to s_h + a (deterministically).  A trajectory (response) tau ends at EOS or at depth H.
+K is the number of tokens after which one may go on: V, or V - 1 if the last token is EOS.
+
+    S = sum over h < H of K^h            decision states per prompt,
+    N = sum over h < H - 1 of K^h, plus K^(H-1) V      trajectories per prompt with EOS;   V^H without.
+
+**Layout.**  Level h of the tree is one contiguous block of K^h states.  The state s_h = (a_0, ..., a_{h-1}) has number
+sum_i a_i K^i in its level, so that child (s, a) has number  s + a K^h: the children of a level, token by token, *are* the
+next level.  A sweep is then a broadcast, a reduction over tokens and a reshape, with no gathers:
+
+    forward   (P, 1, K^h) + (P, V, K^h)  ->  the next level is the live part, reshaped to (P, K^(h+1));
+    backward  (P, V, K^h)  ->  reduce over V  ->  (P, K^h).
+
+A finished trajectory that stops with EOS at state s has the number of s; the last level's children come after.
+Policy arrays have shape (P, S, V) for people and are stored token-major (P, V, S) in memory; no caller needs to know.
+
+**Theorem.**  Summing x(s, a) along a trajectory (`path_sum`) and summing f(tau) over the trajectories through (s, a)
+(`subtree_sum`) are transposes: <path_sum(x), f> = <x, subtree_sum(f)>.  So each is the other's gradient rule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.autodiff import primitive
+from tabular_rlhf.errors import InputError, as_floats
+from tabular_rlhf.logspace import Array
+
+Indices = np.ndarray[Any, np.dtype[np.intp]]
+MAX_BYTES = 2 * 2**30
+"""Worlds whose working arrays would exceed this are refused."""
+
+
+@dataclass(frozen=True, eq=False)
+class TokenMDP:
+    """A vocabulary, a horizon, prompts with their distribution, and perhaps an end-of-sequence token.
+
+    Args:
+        vocabulary: token names, the EOS token last; or an integer V, for tokens "0", ..., "V-1".
+        horizon: H >= 1, the largest number of tokens.
+        eos: name of the EOS token (it must be the last of the vocabulary), or None.
+        prompts: their texts.  mu: their distribution (P,), uniform by default.
+        sep: what stands between tokens in text: " " for words, "" for characters.
+    Raises: InputError, also for a tree that would not fit in memory (it names the count and the bytes).
+
+    >>> m = TokenMDP(("the", "cat", "."), horizon=3, eos=".")
+    >>> m.find("cat")
+    Traceback (most recent call last):
+    ...
+    tabular_rlhf.errors.InputError: a response must end with '.' or have 3 tokens: got 1 tokens ('cat'); append the EOS token
+    >>> m.S, m.N, m.text(m.find("the cat ."))
+    (7, 15, 'the cat .')
+    """
+
+    vocabulary: tuple[str, ...]
+    horizon: int
+    eos: str | None = None
+    prompts: tuple[str, ...] = ("",)
+    mu: Array = field(default_factory=lambda: np.ones(1))
+    sep: str = " "
+
+    def __init__(
+        self,
+        vocabulary: int | Sequence[str],
+        horizon: int,
+        eos: str | int | None = None,
+        prompts: Sequence[str] = ("",),
+        mu: Any = None,
+        sep: str = " ",
+    ) -> None:
+        names = _names(vocabulary, sep, None if eos is None else str(eos))
+        _check_size(len(names), horizon, eos is not None, len(prompts))
+        if not prompts or len(set(prompts)) != len(prompts):
+            raise InputError("prompts must be distinct and at least one", got=list(prompts), remedy="remove the repetition")
+        set_ = object.__setattr__
+        set_(self, "vocabulary", names)
+        set_(self, "horizon", int(horizon))
+        set_(self, "eos", None if eos is None else str(eos))
+        set_(self, "prompts", tuple(str(x) for x in prompts))
+        set_(self, "sep", sep)
+        set_(self, "mu", _distribution(mu, len(prompts)))
+
+    # ---------------------------------------------------------------- sizes
+    @property
+    def V(self) -> int:
+        """Tokens."""
+        return len(self.vocabulary)
+
+    @property
+    def H(self) -> int:
+        """Horizon."""
+        return self.horizon
+
+    @property
+    def P(self) -> int:
+        """Prompts."""
+        return len(self.prompts)
+
+    @property
+    def K(self) -> int:
+        """Tokens after which the response may go on."""
+        return self.V - (self.eos is not None)
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """First state of each level, and S at the end."""
+        starts = [0]
+        for h in range(self.H):
+            starts.append(starts[-1] + self.K**h)
+        return tuple(starts)
+
+    @property
+    def S(self) -> int:
+        """Decision states per prompt."""
+        return self.offsets[-1]
+
+    @property
+    def last_block(self) -> int:
+        """Number of the first trajectory that ends at depth H (before it: those that stop earlier)."""
+        return self.offsets[self.H - 1] if self.eos is not None else 0
+
+    @property
+    def N(self) -> int:
+        """Trajectories per prompt."""
+        return self.last_block + self.width(self.H - 1) * self.V
+
+    def width(self, h: int) -> int:
+        """States of level h, K^h."""
+        return int(self.K**h)
+
+    @cached_property
+    def log_mu(self) -> Array:
+        """log mu, (P,), -inf for prompts of probability zero."""
+        return np.log(self.mu, out=np.full(self.P, -np.inf), where=self.mu > 0)
+
+    # ---------------------------------------------------------------- sweeps
+    def levels(self, x: Any) -> list[Any]:
+        """Split a (P, S, V) array into its levels, each a view of shape (P, V, K^h)."""
+        return np.split(np.swapaxes(x, 1, 2), self.offsets[1:-1], axis=2)
+
+    def path_sum(self, x: Any) -> Any:
+        """sum over h of x(s_h, a_h) along every trajectory: (P, S, V) -> (P, N).  With x = log_pi: log p_pi(tau given x).
+
+        >>> m = TokenMDP(2, horizon=2)
+        >>> m.path_sum(np.log(np.full((1, 3, 2), 0.5))).round(4).tolist()
+        [[-1.3863, -1.3863, -1.3863, -1.3863]]
+        """
+        return _path_sum(self, x)
+
+    def subtree_sum(self, f: Any) -> Any:
+        """sum of f(tau) over the trajectories through (s, a): (P, N) -> (P, S, V).  With f = p: the mass d(s) pi(a given s)."""
+        return _subtree_sum(self, f)
+
+    def prefix_sum(self, x: Any) -> Any:
+        """sum of x along the path to every state: (P, S, V) -> (P, S).  With x = log_pi: log d_pi(s), the occupancy."""
+        here = np.zeros((self.P, 1))
+        parts = [here]
+        for level in self.levels(x)[:-1]:
+            here = np.reshape(here[:, None, :] + level[:, : self.K], (self.P, -1))
+            parts.append(here)
+        return np.concatenate(parts, axis=1)
+
+    def backup(self, leaf: Any, reduce: Callable[[int, Any], Any]) -> tuple[Any, Any]:
+        """The backward sweep.  Q(s, a) is the value of s + a, a leaf value or V(s + a); V = reduce(h, Q_h).
+
+        Args: leaf, (P, N); reduce, maps (h, (P, V, K^h)) to (P, K^h).  Returns: V of shape (P, S) and Q of shape (P, S, V).
+        """
+        P, H, K = self.P, self.H, self.K
+        values: list[Any] = []
+        tables: list[Any] = []
+        for h in reversed(range(H)):
+            start, width = self.offsets[h], K**h
+            if h == H - 1:
+                Q = np.reshape(leaf[:, self.last_block :], (P, self.V, width))
+            else:
+                Q = np.reshape(values[-1], (P, K, width))
+                if self.eos is not None:
+                    Q = np.concatenate([Q, leaf[:, None, start : start + width]], axis=1)
+            tables.append(Q)
+            values.append(reduce(h, Q))
+        V_all = np.concatenate(values[::-1], axis=1)
+        Q_all = np.swapaxes(np.concatenate(tables[::-1], axis=2), 1, 2)
+        return V_all, Q_all
+
+    # ---------------------------------------------------------------- words
+    @cached_property
+    def lengths(self) -> Indices:
+        """Number of tokens of every trajectory, EOS counted: (N,)."""
+        return np.rint(self.path_sum(np.ones((self.P, self.S, self.V)))[0]).astype(np.intp)
+
+    def state_tokens(self, states: Any = None) -> Indices:
+        """Tokens of states: (n,) -> (n, H), padded with -1.  All states by default."""
+        s = np.arange(self.S) if states is None else np.asarray(states)
+        level = np.searchsorted(self.offsets, s, side="right") - 1
+        return self._digits(s - np.asarray(self.offsets)[level], level)
+
+    def _digits(self, number: Any, length: Any) -> Indices:
+        base = max(1, self.K)
+        powers = np.array([base**i for i in range(self.H)], dtype=np.intp)
+        digits = number[..., None] // powers % base
+        return np.asarray(np.where(np.arange(self.H) < np.asarray(length)[..., None], digits, -1), dtype=np.intp)
+
+    def tokens(self, tau: Any = None) -> Indices:
+        """Tokens of trajectories: (n,) -> (n, H), padded with -1 after the end.  All trajectories by default."""
+        t = np.arange(self.N) if tau is None else np.asarray(tau)
+        if t.size and (t.min() < 0 or t.max() >= self.N):
+            raise InputError(f"trajectory numbers must lie in 0..{self.N - 1}", got=[int(t.min()), int(t.max())], remedy="use find(text)")
+        block = self.K ** (self.H - 1)
+        full = t >= self.last_block
+        parent = np.where(full, self.offsets[self.H - 1] + (t - self.last_block) % max(1, block), t)
+        final = np.where(full, (t - self.last_block) // max(1, block), self.V - 1)
+        out = self.state_tokens(parent)
+        depth = np.sum(out >= 0, axis=-1)
+        np.put_along_axis(out, depth[..., None], final[..., None], axis=-1)
+        return out
+
+    @cached_property
+    def lexicographic(self) -> Indices:
+        """The trajectories in dictionary order (by token number): a permutation of 0..N-1."""
+        return np.lexsort(self.tokens().T[::-1])
+
+    def parse(self, text: str | Sequence[str]) -> tuple[int, ...]:
+        """Token numbers of a text.  Raises InputError naming an unknown token."""
+        if isinstance(text, str):
+            words = list(text) if self.sep == "" else [w for w in text.split(self.sep) if w]
+            if self.sep == "" and self.eos and text.endswith(self.eos):
+                words = [*text[: -len(self.eos)], self.eos]
+        else:
+            words = list(text)
+        for i, w in enumerate(words):
+            if w not in self._number:
+                known = ", ".join(map(repr, self.vocabulary[:8])) + (", ..." if self.V > 8 else "")
+                raise InputError("every token must be in the vocabulary", got=repr(w), where=f"token {i}", remedy=f"use one of {known}")
+        return tuple(self._number[w] for w in words)
+
+    @cached_property
+    def _number(self) -> dict[str, int]:
+        return {w: i for i, w in enumerate(self.vocabulary)}
+
+    def find(self, text: str | Sequence[str]) -> int:
+        """Number of the trajectory that reads `text`."""
+        a = self.parse(text)
+        shown = self.sep.join(self.vocabulary[i] for i in a)
+        stops = [i for i, t in enumerate(a) if self.eos is not None and t == self.V - 1]
+        if len(a) > self.H or (stops and stops[0] != len(a) - 1):
+            raise InputError(f"a response has at most {self.H} tokens and nothing after EOS", got=repr(shown), remedy="shorten it")
+        if not stops and len(a) < self.H:
+            ending = f"end with {self.eos!r} or " if self.eos is not None else ""
+            remedy = "append the EOS token" if self.eos is not None else "write the whole response"
+            raise InputError(f"a response must {ending}have {self.H} tokens", got=f"{len(a)} tokens ({shown!r})", remedy=remedy)
+        parent = sum(t * self.K**i for i, t in enumerate(a[:-1]))
+        return int(self.offsets[len(a) - 1] + parent if len(a) < self.H else self.last_block + parent + a[-1] * self.width(self.H - 1))
+
+    def find_state(self, text: str | Sequence[str]) -> int:
+        """Number of the decision state that reads `text` (the empty text is the root)."""
+        a = self.parse(text)
+        if len(a) >= self.H or any(t >= self.K for t in a):
+            raise InputError(f"a decision state has fewer than {self.H} tokens and no EOS", got=repr(text), remedy="shorten it")
+        return int(self.offsets[len(a)] + sum(t * self.K**i for i, t in enumerate(a)))
+
+    def text(self, tau: int, prompt: int | None = None) -> str:
+        """Trajectory `tau` in words, after the prompt's text if its number is given."""
+        return self._words(self.tokens(np.array([tau]))[0], prompt)
+
+    def state_text(self, state: int, prompt: int | None = None) -> str:
+        """State `state` in words."""
+        return self._words(self.state_tokens(np.array([state]))[0], prompt)
+
+    def _words(self, tokens: Any, prompt: int | None) -> str:
+        said = [self.vocabulary[t] for t in tokens if t >= 0]
+        asked = [self.prompts[prompt]] if prompt is not None and self.prompts[prompt] else []
+        return self.sep.join(asked + said)
+
+    def phrase_count(self, phrase: str | Sequence[str]) -> Array:
+        """How often each trajectory says the phrase: (N,), by a feature of (state, token) summed along the path.
+
+        >>> m = TokenMDP(("a", "b"), horizon=3, sep="")
+        >>> m.phrase_count("ab")[m.find("aab")].item(), m.phrase_count("a")[m.find("aab")].item()
+        (1.0, 2.0)
+        """
+        *before, last = self.parse(phrase) or _refuse_empty_phrase()
+        says = np.zeros((1, self.V, self.S))
+        k = len(before)
+        if all(t < self.K for t in before):
+            code = sum(t * self.K**i for i, t in enumerate(before))
+            for h in range(k, self.H):
+                suffix = np.arange(self.K**h) // self.K ** (h - k) if self.K else np.arange(0)
+                says[0, last, self.offsets[h] : self.offsets[h + 1]] = suffix == code
+        one_prompt = says if self.P == 1 else np.broadcast_to(says, (self.P, self.V, self.S))
+        counts: Array = self.path_sum(np.swapaxes(one_prompt, 1, 2))[0]
+        return counts
+
+
+def _refuse_empty_phrase() -> tuple[int, ...]:
+    raise InputError("a phrase must have at least one token", got="''", remedy="remove it")
+
+
+def _path_sum_plain(mdp: TokenMDP, x: Any) -> Any:
+    P, V, K, H = mdp.P, mdp.V, mdp.K, mdp.H
+    out = np.empty((P, mdp.N), dtype=x.dtype)
+    here = np.zeros((P, 1), dtype=x.dtype)
+    for h, level in enumerate(mdp.levels(x)):
+        start, width = mdp.offsets[h], K**h
+        if h == H - 1:
+            np.add(level, here[:, None, :], out=np.reshape(out[:, mdp.last_block :], (P, V, width)))
+        else:
+            if mdp.eos is not None:
+                np.add(here, level[:, K], out=out[:, start : start + width])
+            here = (here[:, None, :] + level[:, :K]).reshape(P, K * width)
+    return out
+
+
+def _subtree_sum_plain(mdp: TokenMDP, f: Any) -> Any:
+    P, V, K, H = mdp.P, mdp.V, mdp.K, mdp.H
+    out = np.empty((P, V, mdp.S), dtype=f.dtype)
+    total = np.empty((P, 0))
+    for h in reversed(range(H)):
+        start, width = mdp.offsets[h], K**h
+        level = out[:, :, start : start + width]
+        if h == H - 1:
+            children = np.reshape(f[:, mdp.last_block :], (P, V, width))
+            level[...] = children
+            total = np.sum(children, axis=1)
+        else:
+            level[:, :K] = np.reshape(total, (P, K, width))
+            if mdp.eos is not None:
+                level[:, K] = f[:, start : start + width]
+            total = np.sum(level, axis=1)
+    return np.swapaxes(out, 1, 2)
+
+
+_path_sum: Callable[[TokenMDP, Any], Any] = primitive(_path_sum_plain, None, lambda g, y, mdp, x: _subtree_sum(mdp, g))
+_subtree_sum: Callable[[TokenMDP, Any], Any] = primitive(_subtree_sum_plain, None, lambda g, y, mdp, f: _path_sum(mdp, g))
+
+
+# ---------------------------------------------------------------------------------------------------- refusals
+
+
+def _names(vocabulary: int | Sequence[str], sep: str, eos: str | None) -> tuple[str, ...]:
+    if isinstance(vocabulary, int | np.integer):
+        names = tuple(str(i) for i in range(int(vocabulary)))
+    elif isinstance(vocabulary, str):
+        names = tuple(vocabulary)
+    else:
+        names = tuple(str(w) for w in vocabulary)
+    if not names or len(set(names)) != len(names) or "" in names:
+        raise InputError(
+            "the vocabulary must be distinct non-empty tokens, at least one", got=list(names)[:20], remedy="name each token once"
+        )
+    if eos is not None and names[-1] != eos:
+        raise InputError(
+            "the EOS token must be the last of the vocabulary", got=f"last token {names[-1]!r}", remedy=f"put {eos!r} at the end"
+        )
+    for w in names[: len(names) - (eos is not None)]:
+        if (sep and sep in w) or (not sep and len(w) != 1):
+            what = f"contain no {sep!r}" if sep else "be single characters where sep is empty"
+            raise InputError(f"tokens must {what}", got=repr(w), where=f"token {names.index(w)}", remedy="choose another sep")
+    return names
+
+
+def tree_counts(V: int, H: int, eos: bool) -> tuple[int, int]:
+    """(S, N) per prompt, in whole numbers of any size.
+
+    >>> tree_counts(3, 3, True), tree_counts(2, 20, False)
+    ((7, 15), (1048575, 1048576))
+    """
+    K = V - eos
+    states = [K**h for h in range(H)]
+    return sum(states), (sum(states[:-1]) if eos else 0) + states[-1] * V
+
+
+def _check_size(V: int, horizon: Any, eos: bool, P: int) -> None:
+    if isinstance(horizon, bool) or not isinstance(horizon, (int, np.integer)) or horizon < 1:
+        raise InputError(
+            "the horizon must be a whole number of at least 1", got=repr(horizon), remedy="count the tokens of the longest response"
+        )
+    if V > 1 and horizon * math.log2(max(2, V - eos)) > 4096:
+        raise InputError("the tree must fit in memory", got=f"about {V - eos}^{horizon} trajectories", remedy="shorten the horizon")
+    if horizon > 10_000:
+        raise InputError("the horizon must be at most 10000", got=horizon, remedy="shorten it")
+    S, N = tree_counts(V, int(horizon), eos)
+    size = 8 * P * (4 * N + 3 * S * V)
+    if size > MAX_BYTES:
+        count = f"{P * N:,}" if P * N < 10**15 else f"{float(P * N):.3g}" if P * N < 10**300 else "more than 10^300"
+        raise InputError(
+            f"the tree must fit in {MAX_BYTES / 2**30:.3g} GiB",
+            got=f"{count} trajectories, {float(min(size, 10**300)):.3g} bytes of working arrays",
+            remedy="shorten the horizon, shrink the vocabulary, or raise tabular_rlhf.mdp.MAX_BYTES",
+        )
+
+
+def _distribution(mu: Any, P: int) -> Array:
+    if mu is None:
+        return np.full(P, 1.0 / P)
+    m = as_floats(mu, "mu", (P,))
+    if (m < 0).any() or not math.isclose(math.fsum(m), 1.0, rel_tol=1e-9):
+        raise InputError("mu must be a distribution over prompts", got=m.tolist(), remedy="divide non-negative weights by their sum")
+    m = m / math.fsum(m)
+    m.setflags(write=False)
+    return m

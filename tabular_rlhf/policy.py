@@ -1,0 +1,248 @@
+r"""Policies: parameters in, log pi(a given s) out; and the reference policies that fine-tuning starts from.
+
+**Symbols.** log_pi has shape (P, S, V), rows normalised; theta are a class's parameters.
+
+    Tabular     log_pi = log_softmax(theta),                theta (P, S, V): every distribution over responses;
+    NGram       log_pi(a given s) = log_softmax(theta)[c(s), a],   c(s) = the last k tokens (and perhaps the depth);
+    LogLinear   log_pi = log_softmax(features . theta),     features (P, S, V, F).
+
+**Theorem** (`policies-are-distributions`).  A distribution p over responses is the policy pi(a given s) = p(s+a)/p(s), so the
+tabular class is *every* distribution.  The tied classes are not, and that is why projections matter.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from tabular_rlhf.errors import InputError, as_floats, positive
+from tabular_rlhf.logspace import Array, log_softmax
+from tabular_rlhf.mdp import Indices, TokenMDP
+
+
+class PolicyClass(Protocol):
+    """What every policy class offers: the shape of its parameters, and the map from them to log_pi."""
+
+    @property
+    def mdp(self) -> TokenMDP: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def log_pi(self, theta: Any) -> Any: ...
+
+
+def token_major(mdp: TokenMDP) -> Array:
+    """An empty (P, S, V) array whose memory runs along states, as sweeps like it."""
+    return np.swapaxes(np.zeros((mdp.P, mdp.V, mdp.S)), 1, 2)
+
+
+@dataclass(frozen=True)
+class Tabular:
+    """One logit for every prompt, state and token: the class of all distributions over responses.
+
+    >>> m = TokenMDP(2, horizon=1)
+    >>> Tabular(m).log_pi(np.array([[[0.0, np.log(3.0)]]])).round(4).tolist()
+    [[[-1.3863, -0.2877]]]
+    """
+
+    mdp: TokenMDP
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.mdp.P, self.mdp.S, self.mdp.V)
+
+    def log_pi(self, theta: Any) -> Any:
+        return log_softmax(theta)
+
+
+@dataclass(frozen=True)
+class NGram:
+    """States that share their last k tokens share a row; theta has shape (contexts, V).
+
+    Args: k, tokens of context; positional, whether the depth belongs to the context; the prompt is never part of it.
+
+    >>> NGram(TokenMDP(2, horizon=3), k=1).shape
+    (3, 2)
+    """
+
+    mdp: TokenMDP
+    k: int
+    positional: bool = False
+
+    def __post_init__(self) -> None:
+        if self.k < 0:
+            raise InputError("the n-gram order must be at least 0", got=self.k, remedy="k is the number of context tokens")
+
+    @cached_property
+    def context(self) -> Indices:
+        """c(s) for every state: (S,), numbers 0..C-1 in order of first appearance.
+
+        In a level the last token moves slowest, so a suffix of k tokens is the state's number // K^(h-k)."""
+        parts, shift = [], 0
+        for h in range(self.mdp.H):
+            k = min(self.k, h)
+            first = shift if self.positional or h <= self.k else shift - self.mdp.width(k)
+            parts.append(first + np.arange(self.mdp.width(h)) // max(1, self.mdp.width(h - k)))
+            shift = max(shift, first + self.mdp.width(k))
+        return np.concatenate(parts).astype(np.intp)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (int(self.context.max()) + 1, self.mdp.V)
+
+    def log_pi(self, theta: Any) -> Any:
+        rows = np.swapaxes(log_softmax(theta), 0, 1)[:, self.context]  # (V, S): token-major
+        return np.swapaxes(np.broadcast_to(rows[None], (self.mdp.P, self.mdp.V, self.mdp.S)), 1, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class LogLinear:
+    """log_pi = log_softmax(features . theta): features phi(x, s, a) of shape (P, S, V, F), theta (F,).
+
+    >>> m = TokenMDP(2, horizon=1)
+    >>> LogLinear(m, np.array([[[[0.0], [1.0]]]])).log_pi(np.array([np.log(3.0)])).round(4).tolist()
+    [[[-1.3863, -0.2877]]]
+    """
+
+    mdp: TokenMDP
+    features: Array
+
+    def __post_init__(self) -> None:
+        expected = (self.mdp.P, self.mdp.S, self.mdp.V)
+        features = as_floats(self.features, "features")
+        if features.shape[:-1] != expected:
+            raise InputError(
+                f"features must have shape {(*expected, 'F')}", got=features.shape, remedy="one vector for every prompt, state, token"
+            )
+        object.__setattr__(self, "features", features)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.features.shape[-1],)
+
+    def log_pi(self, theta: Any) -> Any:
+        return log_softmax(np.matmul(self.features, theta))
+
+
+# ---------------------------------------------------------------------------------------------------- references
+
+
+def check_log_pi(mdp: TokenMDP, log_pi: Any, name: str = "log_pi") -> Array:
+    """`log_pi` if it is a policy of this MDP: right shape, no nan, every row normalised (-inf forbids a token)."""
+    a = as_floats(log_pi, name, (mdp.P, mdp.S, mdp.V), minus_inf=True)
+    total = np.sum(np.exp(a), axis=-1)
+    bad = np.abs(total - 1.0) > 1e-9
+    if bad.any():
+        x, s = (int(i) for i in np.argwhere(bad)[0])
+        words = mdp.state_text(s, x)
+        remedy = "allow a token there" if total[x, s] == 0 else "pass logits through log_softmax"
+        raise InputError(
+            f"{name} must normalise in every state",
+            got=f"a sum of {total[x, s]:.6g}",
+            where=f"prompt {x}, state {s} ({words!r})",
+            remedy=remedy,
+        )
+    return a
+
+
+def uniform(mdp: TokenMDP) -> Array:
+    """Every token with probability 1/V: log_pi of shape (P, S, V)."""
+    return token_major(mdp) - np.log(mdp.V)
+
+
+def dirichlet(mdp: TokenMDP, concentration: float = 1.0, *, rng: np.random.Generator) -> Array:
+    """Rows drawn from a symmetric Dirichlet distribution; a small concentration makes them peaked."""
+    alpha = positive(concentration, "concentration", "pseudo-counts")
+    # log of a Gamma(alpha) draw as log Gamma(alpha + 1) + log(U)/alpha, which cannot underflow
+    shape = (mdp.P, mdp.V, mdp.S)
+    logits = np.log(rng.standard_gamma(alpha + 1.0, shape)) - rng.standard_exponential(shape) / alpha
+    log_pi: Array = log_softmax(np.swapaxes(logits, 1, 2))
+    return log_pi
+
+
+def forbid(mdp: TokenMDP, log_pi: Any, tokens: Iterable[str], states: Any = None) -> Array:
+    """The policy with some tokens forbidden (log-probability -inf), renormalised.
+
+    Args: tokens, names; states, numbers of the states in question (all by default).
+
+    >>> m = TokenMDP(3, horizon=1)
+    >>> np.exp(forbid(m, uniform(m), ["1"])).round(3).tolist()
+    [[[0.5, 0.0, 0.5]]]
+    """
+    out = np.array(log_pi, dtype=np.float64, order="K")
+    columns = list(mdp.parse(list(tokens)))
+    rows = np.arange(mdp.S) if states is None else np.asarray(states)
+    out[:, rows[:, None], columns] = -np.inf
+    dead = np.all(np.isneginf(out), axis=-1)
+    if dead.any():
+        s = int(np.argwhere(dead)[0][1])
+        raise InputError(
+            "every state must allow some token", got="all forbidden", where=f"state {s} ({mdp.state_text(s)!r})", remedy="forbid fewer"
+        )
+    log_pi_: Array = log_softmax(out)
+    return log_pi_
+
+
+def from_text(mdp: TokenMDP, corpus: str | Sequence[str], order: int = 1, smoothing: float = 0.1) -> Array:
+    r"""The order-k Markov policy estimated from text, with additive smoothing.
+
+        pi(a given c) = (count(c, a) + smoothing) / (count(c) + smoothing V),     c = the last k tokens.
+
+    Every sentence (string of the sequence, or line of the text) starts afresh and, if the vocabulary has EOS, ends with
+    it.  A word outside the vocabulary interrupts the context: nothing is counted across it.
+
+    Args: corpus; order k >= 0; smoothing >= 0, pseudo-counts.  Raises InputError for a corpus with no known word.
+
+    >>> m = TokenMDP(("a", "b", "."), horizon=2, eos=".", sep="")
+    >>> np.exp(from_text(m, ["ab", "aa"], order=1, smoothing=0.0))[0].round(3).tolist()
+    [[1.0, 0.0, 0.0], [0.333, 0.333, 0.333], [0.0, 0.0, 1.0]]
+    """
+    if not (smoothing >= 0 and np.isfinite(smoothing)):
+        raise InputError("smoothing must be at least 0", got=smoothing, remedy="0.1 is usual; 0 leaves unseen contexts uniform")
+    tied = NGram(mdp, order)
+    counts = np.zeros(tied.shape)
+    sentences = [s for s in (corpus.splitlines() if isinstance(corpus, str) else corpus) if s.strip()]
+    for sentence in sentences:
+        words = list(sentence) if mdp.sep == "" else sentence.split(mdp.sep)
+        _count(tied, counts, [mdp._number.get(w, -1) for w in words])
+    if not counts.any():
+        raise InputError(
+            "the corpus must contain words of the vocabulary", got=f"{len(sentences)} sentences without any", remedy="check sep and case"
+        )
+    total = counts.sum(axis=1, keepdims=True) + smoothing * mdp.V
+    pi = np.where(total > 0, (counts + smoothing) / np.where(total > 0, total, 1.0), 1.0 / mdp.V)
+    log_pi: Array = tied.log_pi(np.log(pi, out=np.full_like(pi, -np.inf), where=pi > 0))
+    return log_pi
+
+
+def _count(tied: NGram, counts: Array, sentence: list[int]) -> None:
+    """Add the (context, token) pairs of one sentence; -1 marks an unknown word."""
+    mdp = tied.mdp
+    eos = mdp.V - 1 if mdp.eos is not None else None
+    known: list[int] = []  # the tokens since the start, or since an unknown word
+    complete = True  # whether `known` reaches back to the start
+    for a in [*sentence, *([] if eos is None else [eos])]:
+        depth = min(len(known), tied.k, mdp.H - 1)
+        if a >= 0 and (complete or len(known) >= min(tied.k, mdp.H - 1)):
+            suffix = known[len(known) - depth :]
+            state = mdp.offsets[depth] + sum(t * mdp.K**i for i, t in enumerate(suffix))
+            counts[tied.context[state], a] += 1
+        known, complete = ([*known, a], complete) if a >= 0 and a != eos else ([], False)
+
+
+def zen() -> list[str]:
+    """The sentences of the text that ships in Python's own `this` module, read without importing (that would print it)."""
+    import ast
+    import importlib.util
+
+    spec = importlib.util.find_spec("this")
+    source = spec.loader.get_source("this") if spec is not None and spec.loader is not None else None  # type: ignore[attr-defined]
+    for node in ast.walk(ast.parse(source or "")):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            lines = codecs.decode(node.value.value, "rot13").splitlines()
+            return [line.strip().rstrip(".!").lower() for line in lines[2:]]
+    raise InputError("Python's `this` module must hold its text", got="none", remedy="use a Python with its standard library's sources")

@@ -1,0 +1,153 @@
+r"""Sampling, and the exact expectation as the same code on the weighted population.
+
+**Symbols.** A data set of trajectories is index arrays x (prompts), tau (trajectories) and weights w that sum to one.
+
+    population:  every (x, tau), w = mu(x) p(tau given x);       sample of n:  n draws, w = 1/n.
+
+One function f(x, tau) and one sum, sum w f, serve both, so exact and sampled cannot drift apart; and the exact variance of
+any one-draw estimator is  sum w f^2 - (sum w f)^2.
+
+**Algorithm** (guide table; Chen and Asau 1974).  To invert the cumulative sum c at a uniform u, look up the first index
+with c > j/M for the cell j = floor(u M), then step forward while c <= u: about one step on average.  Cells so crowded that
+a few steps do not suffice are finished by binary search.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.logspace import Array
+from tabular_rlhf.mdp import Indices
+from tabular_rlhf.world import World
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectories:
+    """Weighted trajectories: x, tau (index arrays that broadcast), log_p (of the law they stand for), weight (sums to one).
+
+    n is the number of draws, or None for the whole population.
+    """
+
+    x: Indices
+    tau: Indices
+    log_p: Array
+    weight: Array
+    n: int | None
+
+    def __getitem__(self, table: Any) -> Any:
+        """The values of a (P, N) table on these trajectories."""
+        return table[self.x, self.tau]
+
+
+def population(world: World, log_p: Any) -> Trajectories:
+    """All trajectories with their exact weights mu(x) p(tau given x).
+
+    >>> from tabular_rlhf.world import coin
+    >>> w = coin(); data = population(w, w.log_p_ref)
+    >>> estimate(data, data[w.r]).mean
+    0.5
+    """
+    x = np.arange(world.mdp.P)[:, None]
+    tau = np.arange(world.mdp.N)[None, :]
+    return Trajectories(x, tau, log_p, world.mu[:, None] * np.exp(log_p), None)
+
+
+def sample(world: World, log_p: Any, n: int, *, rng: np.random.Generator) -> Trajectories:
+    """n independent trajectories: x from mu, tau from p(. given x); each draw comes with its log-probability.
+
+    Args: log_p (P, N), normalised.  Raises InputError for n < 1 or a law without mass.
+
+    >>> from tabular_rlhf.world import coin
+    >>> w = coin(); data = sample(w, w.log_p_ref, 10_000, rng=np.random.default_rng(0))
+    >>> abs(estimate(data, data[w.r]).mean - 0.5) < 5 * 0.5 / 100
+    True
+    """
+    if n < 1:
+        raise InputError("a sample needs at least one draw", got=n, remedy="ask for n >= 1")
+    weight = np.exp(log_p)
+    if world.mdp.P > 1:
+        weight = world.mu[:, None] * weight
+    flat = draw(np.ravel(weight), n, rng=rng)
+    if world.mdp.P == 1:
+        x, tau = np.zeros(1, dtype=np.intp), flat
+    else:
+        x, tau = np.divmod(flat, world.mdp.N)
+    return Trajectories(x, tau, np.ravel(log_p)[flat], np.full(1, 1.0 / n), n)
+
+
+def draw(weights: Array, n: int, *, rng: np.random.Generator) -> Indices:
+    """n independent indices with probabilities proportional to `weights` (M,): by a guide table, about O(M + n).
+
+    >>> draw(np.array([0.0, 1.0, 0.0]), 3, rng=np.random.default_rng(0)).tolist()
+    [1, 1, 1]
+    """
+    c = np.cumsum(weights)
+    total = c[-1]
+    if not (0 < total < np.inf):
+        raise InputError("sampling weights must have a positive finite sum", got=float(total), remedy="normalise the law")
+    c *= 1.0 / total
+    size = len(c)
+    last = int(np.searchsorted(c, c[-1]))  # the first index that reaches the whole mass: rounding may not go beyond it
+    ends = np.minimum((c * size).astype(np.intp), size - 1)  # the cell in which each cumulative sum falls
+    guide = np.zeros(size + 1, dtype=np.intp)
+    guide[1:] = np.cumsum(np.bincount(ends, minlength=size))
+    u = rng.random(n)
+    index = guide[(u * size).astype(np.intp)]
+    np.minimum(index, last, out=index)
+    behind = np.flatnonzero(c[index] <= u)
+    for _ in range(4):
+        if not behind.size:
+            break
+        index[behind] += 1
+        np.minimum(index, last, out=index)
+        behind = behind[(c[index[behind]] <= u[behind]) & (index[behind] < last)]
+    if behind.size:
+        index[behind] = np.minimum(np.searchsorted(c, u[behind], side="right"), last)
+    return index
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with what is known of its error.
+
+    mean; variance, of one draw; n, draws (None: exact).  standard_error = sqrt(variance / n), 0 when exact.
+
+    >>> Estimate(mean=0.4, variance=0.25, n=100).standard_error
+    0.05
+    """
+
+    mean: float
+    variance: float
+    n: int | None
+
+    @property
+    def standard_error(self) -> float:
+        return 0.0 if self.n is None else float(np.sqrt(self.variance / self.n))
+
+    def z(self, exact: Estimate) -> float:
+        """Distance from the exact mean in *exact* standard errors; 0 where both agree and nothing varies."""
+        difference = self.mean - exact.mean
+        error = np.sqrt(exact.variance / (self.n or np.inf))
+        # a constant is estimated without error, up to the rounding of its mean
+        if abs(difference) <= 1e-12 * max(1.0, abs(exact.mean)):
+            return 0.0
+        return float(difference / error) if error > 0 else float(np.copysign(np.inf, difference))
+
+
+def estimate(data: Trajectories, values: Any) -> Estimate:
+    """sum w f and the variance of one draw; on the population both are exact.
+
+    Args: values, f on each trajectory of the data; values on trajectories of weight zero are ignored, even if infinite.
+    A sample's variance is unbiased (n - 1).
+    """
+    w = np.broadcast_to(data.weight, np.shape(values))
+    f = np.where(w > 0, values, 0.0)
+    mean = np.sum(w * f)
+    variance = np.sum(w * np.square(f - mean))
+    if data.n is not None:
+        variance *= data.n / max(1, data.n - 1)
+    return Estimate(float(mean), float(variance), data.n)
