@@ -1,0 +1,63 @@
+r"""tabular_rlhf: the exact laboratory for reinforcement learning from human feedback.
+
+A world gives a token MDP, a reference policy and a reward.  Enumerate every response.  Gibbs is the answer.  Losses and
+estimators put noise on everything; the ledger checks that it all adds up; figures and notebooks show it.
+
+>>> import numpy as np
+>>> import tabular_rlhf as tr
+>>> g = tr.solve(tr.coin(beta=1.0))      # two responses, heads rewarded by 1
+>>> round(float(g.p[0, 1]), 6)           # p*(heads) = sigma(1/beta)
+0.731059
+"""
+
+from __future__ import annotations
+
+from tabular_rlhf.autodiff import check_grad, grad, hessian, hvp, jacobian, value_and_grad, vjp
+from tabular_rlhf.errors import InputError, SolveError
+from tabular_rlhf.gibbs import Gibbs, objective, regret, soft_bellman, solve
+from tabular_rlhf.logspace import expect, kl, log_sigmoid, log_softmax, logsumexp, soft_value
+from tabular_rlhf.mdp import TokenMDP
+from tabular_rlhf.policy import LogLinear, NGram, Tabular
+from tabular_rlhf.sampling import Estimate, Trajectories, estimate, population, sample
+from tabular_rlhf.world import World, coin, fork, long_tail, named_world, random_world, rational, zen_world
+
+__version__ = "0.1.0"
+__all__ = [
+    "Estimate",
+    "Gibbs",
+    "InputError",
+    "LogLinear",
+    "NGram",
+    "SolveError",
+    "Tabular",
+    "TokenMDP",
+    "Trajectories",
+    "World",
+    "check_grad",
+    "coin",
+    "estimate",
+    "expect",
+    "fork",
+    "grad",
+    "hessian",
+    "hvp",
+    "jacobian",
+    "kl",
+    "log_sigmoid",
+    "log_softmax",
+    "logsumexp",
+    "long_tail",
+    "named_world",
+    "objective",
+    "population",
+    "random_world",
+    "rational",
+    "regret",
+    "sample",
+    "soft_bellman",
+    "soft_value",
+    "solve",
+    "value_and_grad",
+    "vjp",
+    "zen_world",
+]

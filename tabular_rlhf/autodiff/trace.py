@@ -159,7 +159,7 @@ class Traced:
         return len(self.value)
 
     def __getitem__(self, index: Any) -> Traced:
-        return apply(get_item, (self, index), {})  # type: ignore[no-any-return]
+        return apply(get_item, (self, index), {})
 
     def __iter__(self) -> Any:
         return (self[i] for i in range(len(self)))

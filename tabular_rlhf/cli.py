@@ -1,0 +1,57 @@
+"""The command line: `tabular-rlhf COMMAND ...`, the same as `python -m tabular_rlhf`.
+
+Exit status: 0 ok, 1 the answer is "no", 2 bad usage or bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from tabular_rlhf import __version__
+from tabular_rlhf.errors import InputError, SolveError
+
+COMMANDS = {
+    "verify": "run the ledger: every claim on generated worlds, every near miss refuted",
+    "solve": "solve a world of your own from a TOML file (the zen world by default)",
+    "figures": "draw the figures",
+    "bench": "time the work, against peers where they are installed",
+}
+"""Each is a module of the same name in `tabular_rlhf.commands`, imported only when it is asked for."""
+
+
+def build_parser(chosen: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tabular-rlhf",
+        description="The exact laboratory for reinforcement learning from human feedback: every equals sign of RLHF, executed.",
+    )
+    parser.add_argument("--version", action="version", version=f"tabular-rlhf {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        sub = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        if name == chosen:  # options are declared only for the command at hand: other rooms stay unopened
+            importlib.import_module(f"tabular_rlhf.commands.{name}").configure(sub)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((w for w in words if not w.startswith("-")), None)
+    args = build_parser(chosen).parse_args(words)
+    try:
+        status: int = importlib.import_module(f"tabular_rlhf.commands.{args.command}").run(args)
+        sys.stdout.flush()
+        return status
+    except (InputError, SolveError) as e:
+        print(f"tabular-rlhf {args.command}: {e}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output has gone away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
