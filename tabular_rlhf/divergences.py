@@ -2,8 +2,13 @@ r"""f-divergences as a table of records: the penalties that keep a policy near i
 
     D_f(p, q) = E_q[ f(p/q) ],   f convex, f(1) = 0.
 
-Each record gives f, its slope f', and the inverse of the slope with *its* slope, clipped at 0 where f'(0) is finite: what an
-optimum needs (`gibbs.f_divergence_optimum`).  Weights u = p/q >= 0.
+Each record gives f, its slope f', and what an optimum needs (`gibbs.f_divergence_optimum`): the inverse of the slope.  Where
+f' has a finite supremum the weight u blows up as the slope approaches it, so the inverse is taken of the *depth*
+
+    depth(u) = sup - f'(u),     u = weight(depth),
+
+a small number kept exactly, not of the slope, whose last digits would carry everything.  (Where f' is unbounded, sup = 0.)
+Weights u = p/q >= 0, clipped at 0 where f'(0) is finite.
 
 Sources: Csiszar (1967); Go et al. (2023), arXiv:2302.08215; Wang et al. (2023), arXiv:2309.16240.
 """
@@ -23,13 +28,23 @@ from tabular_rlhf.logspace import Array
 
 @dataclass(frozen=True)
 class Divergence:
-    """One f-divergence.  f and slope take u >= 0; inverse_slope takes y and returns (u, du/dy), u = 0 below f'(0)."""
+    """One f-divergence.  f, slope and depth take u >= 0; weight takes depths and returns (u, -du/d depth)."""
 
     name: str
     latex: str
+    sup: float
     f: Callable[[Any], Any]
     slope: Callable[[Any], Any]
-    inverse_slope: Callable[[Any], tuple[Array, Array]]
+    depth: Callable[[Any], Any]
+    weight: Callable[[Any], tuple[Array, Array]]
+
+    def inverse_slope(self, y: Any) -> Array:
+        """(f')^{-1}(y), clipped at 0: the optimal weight at slope y.
+
+        >>> float(DIVERGENCES["forward-kl"].inverse_slope(np.array(-0.5)))
+        2.0
+        """
+        return self.weight(self.sup - y)[0]
 
     def __call__(self, log_p: Any, log_q: Any) -> Any:
         """D_f(p, q) along the last axis, for p that puts no mass where q has none.
@@ -44,28 +59,23 @@ class Divergence:
         return np.sum(np.where(impossible, 0.0, np.exp(log_q) * self.f(u)), axis=-1)
 
 
-def _below(y: Any, bound: float) -> Any:
-    """y kept strictly below the supremum of f', where the inverse is infinite."""
-    return np.minimum(y, np.nextafter(bound, -np.inf))
-
-
-def _reverse_kl_inverse(y: Any) -> tuple[Array, Array]:
-    u = np.exp(y - 1.0)
+def _reverse_kl_weight(d: Any) -> tuple[Array, Array]:
+    u = np.exp(-d - 1.0)
     return u, u
 
 
-def _forward_kl_inverse(y: Any) -> tuple[Array, Array]:
-    u = -1.0 / _below(y, 0.0)
-    return u, u * u
+def _forward_kl_weight(d: Any) -> tuple[Array, Array]:
+    return 1.0 / d, 1.0 / np.square(d)
 
 
-def _chi_squared_inverse(y: Any) -> tuple[Array, Array]:
-    return np.maximum(0.0, 1.0 + y), np.where(y > -1.0, 1.0, 0.0)
+def _chi_squared_weight(d: Any) -> tuple[Array, Array]:
+    return np.maximum(0.0, 1.0 - d), np.where(d < 1.0, 1.0, 0.0)
 
 
-def _jensen_shannon_inverse(y: Any) -> tuple[Array, Array]:
-    e = np.exp(_below(y, float(np.log(2.0))))
-    return e / (2.0 - e), 2.0 * e / (2.0 - e) ** 2
+def _jensen_shannon_weight(d: Any) -> tuple[Array, Array]:
+    with np.errstate(over="ignore"):  # far below, the weight is rightly 0
+        u = 1.0 / np.expm1(d)
+    return u, u * (1.0 + u)
 
 
 def alpha(a: float) -> Divergence:
@@ -77,33 +87,63 @@ def alpha(a: float) -> Divergence:
     if a in (0.0, 1.0) or not np.isfinite(a):
         raise InputError("alpha must be finite and neither 0 nor 1", got=a, remedy="use the forward or reverse KL record")
 
-    def inverse(y: Any) -> tuple[Array, Array]:
-        base = 1.0 + (a - 1.0) * (y if a > 1 else _below(y, 1.0 / (1.0 - a)))
-        base = np.maximum(base, 0.0 if a > 1 else np.finfo(float).tiny)
+    def weight(d: Any) -> tuple[Array, Array]:
+        base = (1.0 - a) * d if a < 1 else np.maximum(0.0, 1.0 - (a - 1.0) * d)
         power = 1.0 / (a - 1.0)
-        with np.errstate(divide="ignore", over="ignore"):
-            u = np.where(base > 0, base**power, 0.0)
-            return u, np.where(base > 0, base ** (power - 1.0), 0.0)
+        held = np.where(base > 0, base, 1.0)
+        return np.where(base > 0, held**power, 0.0), np.where(base > 0, held ** (power - 1.0), 0.0)
 
     return Divergence(
         name=f"alpha={a:g}",
         latex=r"\frac{u^\alpha - 1 - \alpha (u - 1)}{\alpha (\alpha - 1)}",
+        sup=1.0 / (1.0 - a) if a < 1 else 0.0,
         f=lambda u: (u**a - 1.0 - a * (u - 1.0)) / (a * (a - 1.0)),
         slope=lambda u: (u ** (a - 1.0) - 1.0) / (a - 1.0),
-        inverse_slope=inverse,
+        depth=lambda u: u ** (a - 1.0) / (1.0 - a) if a < 1 else -(u ** (a - 1.0) - 1.0) / (a - 1.0),
+        weight=weight,
     )
 
 
+def _jensen_shannon(u: Any) -> Any:
+    return special.xlogy(u, u) - (u + 1.0) * np.log((u + 1.0) / 2.0)
+
+
 _RECORDS = (
-    Divergence("reverse-kl", r"u \log u", lambda u: special.xlogy(u, u), lambda u: 1.0 + np.log(u), _reverse_kl_inverse),
-    Divergence("forward-kl", r"-\log u", lambda u: -np.log(u), lambda u: -1.0 / u, _forward_kl_inverse),
-    Divergence("chi-squared", r"(u - 1)^2 / 2", lambda u: np.square(u - 1.0) / 2.0, lambda u: u - 1.0, _chi_squared_inverse),
+    Divergence(
+        "reverse-kl",
+        r"u \log u",
+        sup=0.0,
+        f=lambda u: special.xlogy(u, u),
+        slope=lambda u: 1.0 + np.log(u),
+        depth=lambda u: -1.0 - np.log(u),
+        weight=_reverse_kl_weight,
+    ),
+    Divergence(
+        "forward-kl",
+        r"-\log u",
+        sup=0.0,
+        f=lambda u: -np.log(u),
+        slope=lambda u: -1.0 / u,
+        depth=lambda u: 1.0 / u,
+        weight=_forward_kl_weight,
+    ),
+    Divergence(
+        "chi-squared",
+        r"(u - 1)^2 / 2",
+        sup=0.0,
+        f=lambda u: np.square(u - 1.0) / 2.0,
+        slope=lambda u: u - 1.0,
+        depth=lambda u: 1.0 - u,
+        weight=_chi_squared_weight,
+    ),
     Divergence(
         "jensen-shannon",
         r"u \log u - (u + 1) \log\frac{u + 1}{2}",
-        lambda u: special.xlogy(u, u) - (u + 1.0) * np.log((u + 1.0) / 2.0),
-        lambda u: np.log(2.0 * u / (1.0 + u)),
-        _jensen_shannon_inverse,
+        sup=float(np.log(2.0)),
+        f=_jensen_shannon,
+        slope=lambda u: np.log(2.0 * u / (1.0 + u)),
+        depth=lambda u: np.log1p(1.0 / u),
+        weight=_jensen_shannon_weight,
     ),
     alpha(0.5),
 )

@@ -1,0 +1,174 @@
+"""Running the ledger: sides compared on many worlds, averages held against samples, near misses refuted on tiny worlds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.ledger.record import LEDGER, Miss, Row, as_parts, distance
+from tabular_rlhf.ledger.symbols import Scope, half_integers
+from tabular_rlhf.mdp import TokenMDP
+from tabular_rlhf.policy import dirichlet
+from tabular_rlhf.sampling import estimate, population, sample
+from tabular_rlhf.world import NAMED, World, generated_worlds, named_world, random_world
+
+REFUTED_AT = 1e3
+"""A near miss counts as refuted when it is wrong by this many times what rounding explains, and by 1e-6 of the scale."""
+DRAWS = 20_000
+
+
+@dataclass
+class Verdict:
+    """What became of one row: worlds tried, largest error in units of its tolerance, largest |z|, and its near misses."""
+
+    slug: str
+    worlds: int = 0
+    largest_world: int = 0
+    error: float = 0.0
+    worst: str = ""
+    z: float | None = None
+    refuted: dict[str, Refutation | None] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def holds(self) -> bool:
+        """Every side agrees within rounding, the samples within five standard errors, and every near miss is refuted."""
+        sampled = self.z is None or abs(self.z) <= 5.0
+        return self.worlds > 0 and self.error <= 1.0 and sampled and all(self.refuted.values())
+
+
+@dataclass(frozen=True)
+class Refutation:
+    """The smallest world found on which a near miss differs from the truth, and both values there."""
+
+    scope: Scope
+    right: object
+    wrong: object
+
+    @property
+    def responses(self) -> int:
+        """Responses of that world, over all prompts."""
+        return self.scope.world.mdp.P * self.scope.world.mdp.N
+
+
+def select(slugs: Sequence[str] = (), chapter: int | None = None) -> list[Row]:
+    """Rows by slug (all by default) and chapter.  Raises InputError naming what is unknown."""
+    for slug in slugs:
+        if slug not in LEDGER:
+            close = [s for s in LEDGER if slug[:4] in s] or list(LEDGER)
+            raise InputError("a slug must be in the ledger", got=repr(slug), remedy=f"try {', '.join(close[:6])} (verify --list shows all)")
+    chapters = sorted({row.chapter for row in LEDGER.values()})
+    if chapter is not None and chapter not in chapters:
+        raise InputError("the chapter must be in the ledger", got=chapter, remedy=f"use one of {', '.join(map(str, chapters))}")
+    chosen = [LEDGER[s] for s in slugs] or list(LEDGER.values())
+    return [row for row in chosen if chapter is None or row.chapter == chapter]
+
+
+def standard_worlds(count: int, seed: int) -> list[World]:
+    """`count` generated worlds of varied size, the small named ones, and one of 2^16 responses; large ones last."""
+    rng = np.random.default_rng([seed, 1])
+    small = [named_world(name) for name in NAMED if name != "zen"]
+    large = random_world(rng=rng, V=2, H=16, eos=False, beta=0.7)
+    return [*generated_worlds(count, rng=rng), *small, large]
+
+
+def tiny_worlds(seed: int) -> list[World]:
+    """Worlds of one to three responses over all prompts, fewest first, with rewards and beta that read well."""
+    rng = np.random.default_rng([seed, 2])
+    shapes = [(1, 1, 1, False), (1, 2, 1, False), (1, 3, 1, False), (2, 1, 1, False), (1, 1, 2, False)]
+    shapes += [(3, 1, 1, False), (2, 2, 1, True), (1, 1, 3, False), (1, 2, 2, False)]
+    worlds = []
+    for V, H, P, eos in shapes:
+        mdp = TokenMDP(V, H, eos=V - 1 if eos else None, prompts=[f"x{i}" for i in range(P)])
+        for beta in (0.5, 2.0, 0.25, 1.0):
+            for forced in (False, True):
+                r = half_integers(rng, (P, mdp.N)) + (1.0 if forced else 0.0)
+                r = r if not forced or mdp.N < 3 else np.sort(r, axis=1)[:, [0, 2, 2]]  # a tie for the best
+                worlds.append(World(mdp, dirichlet(mdp, 2.0, rng=rng), r, beta, name="tiny"))
+    return worlds
+
+
+def refute(row: Row, miss: Miss, scopes: Iterable[Scope]) -> Refutation | None:
+    """The first world on which the near miss is clearly not the truth, or None."""
+    first = next(iter(row.sides))
+    for scope in scopes:
+        if not row.applies(scope):
+            continue
+        right = row.evaluate(scope, first)
+        with np.errstate(all="ignore"):  # a wrong formula may divide by zero: that too refutes it
+            wrong = as_parts(scope.call(miss.wrong))[0]
+        if np.shape(wrong) != np.shape(right[miss.part]):
+            shapes = f"{np.shape(wrong)} for {np.shape(right[miss.part])}"
+            raise InputError(
+                "a near miss must have the shape of the truth", got=shapes, where=f"{row.slug}: {miss.diagnosis}", remedy="mend it"
+            )
+        gap = distance(wrong, right[miss.part])
+        unit = row.unit(scope, right)[miss.part]
+        size = max(1.0, float(np.max(np.abs(right[miss.part]), initial=0.0, where=np.isfinite(right[miss.part]))))
+        if gap > max(REFUTED_AT * unit, 1e-6 * size):
+            return Refutation(scope, right[miss.part], wrong)
+    return None
+
+
+def sampled_z(row: Row, scope: Scope, seed: int) -> float:
+    """How many exact standard errors a sample mean lies from the claim; inf where even the population disagrees."""
+    s = row.sampled
+    assert s is not None
+    log_p, table = scope[s.law], scope.call(s.value)
+    everything = population(scope.world, log_p)
+    exact = estimate(everything, everything[table])
+    claim = float(scope.call(s.equals))
+    if abs(exact.mean - claim) > 1e-9 * max(1.0, float(np.max(np.abs(table)))):
+        return np.inf
+    draws = sample(scope.world, log_p, DRAWS, rng=np.random.default_rng([seed, 3]))
+    return estimate(draws, draws[table]).z(exact)
+
+
+def audit(
+    rows: Sequence[Row],
+    *,
+    worlds: int = 200,
+    seed: int = 0,
+    on_progress: Callable[[int], object] = lambda _: None,
+) -> list[Verdict]:
+    """Run rows over the standard worlds.
+
+    Args: worlds, how many generated ones; on_progress, called with the number of checks just done.
+    Returns: a verdict a row, in order.  Deterministic for a seed.
+    """
+    verdicts = {row.slug: Verdict(row.slug) for row in rows}
+    sampled_on: dict[str, int] = dict.fromkeys(verdicts, 0)
+    scopes = [Scope(w, seed + i) for i, w in enumerate(standard_worlds(worlds, seed))]
+    # the large world first among those that are sampled: it is the hardest to get right by accident
+    for i, scope in enumerate(reversed(scopes)):
+        for row in rows:
+            start = time.perf_counter()
+            _compare(row, scope, verdicts[row.slug], sampled_on, seed + i)
+            verdicts[row.slug].seconds += time.perf_counter() - start
+        on_progress(len(rows))
+    tiny = [Scope(w, seed + i) for i, w in enumerate(tiny_worlds(seed))]
+    for row in rows:
+        start = time.perf_counter()
+        verdicts[row.slug].refuted = {m.diagnosis: refute(row, m, tiny) for m in row.near_misses}
+        verdicts[row.slug].seconds += time.perf_counter() - start
+    return list(verdicts.values())
+
+
+def _compare(row: Row, scope: Scope, verdict: Verdict, sampled_on: dict[str, int], seed: int) -> None:
+    if not row.applies(scope):
+        return
+    verdict.worlds += 1
+    verdict.largest_world = max(verdict.largest_world, scope.world.mdp.P * scope.world.mdp.N)
+    for side, errors in row.errors(scope).items():
+        for part, error in zip(row.parts, errors, strict=True):
+            if not error <= verdict.error:  # also for nan
+                verdict.error = error
+                verdict.worst = f"{side}{', ' + part if part else ''}, on {scope.world.name} (V={scope['V']} H={scope['H']} P={scope['P']})"
+    if row.sampled and sampled_on[row.slug] < 4:
+        sampled_on[row.slug] += 1
+        z = sampled_z(row, scope, seed)
+        verdict.z = z if verdict.z is None or abs(z) > abs(verdict.z) else verdict.z

@@ -1,0 +1,449 @@
+r"""Chapter 4: KL-regularised RL.  The Gibbs optimum, its value, its token-level form, its limits and its relatives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf import gibbs
+from tabular_rlhf.autodiff import grad, hessian
+from tabular_rlhf.gibbs import log_gibbs
+from tabular_rlhf.ledger.record import Approximately, Miss, Row, Sampled, add
+from tabular_rlhf.logspace import expect, kl, log_ratio, log_softmax, logsumexp, soft_value
+from tabular_rlhf.policy import NGram
+
+KORBAK = "Korbak et al. (2022), arXiv:2205.11275; Ziebart (2010)."
+
+
+def reward_units(r: Any, beta: float, log_p: Any, log_p_ref: Any) -> float:
+    """The largest term of J: what cancellation between terms can leave of rounding is relative to this."""
+    logs = max(float(np.max(np.abs(x), initial=0.0, where=np.isfinite(x))) for x in (log_p, log_p_ref))
+    return float(np.max(np.abs(r))) + beta * (1.0 + logs)
+
+
+# ---------------------------------------------------------------------------------------------------- gibbs-optimum
+
+
+def all_together(log_p_ref: Any, r: Any, beta: float) -> Any:
+    """The tilt normalised over all prompts together: a joint law, not a conditional one."""
+    joint = log_p_ref + r / beta
+    return np.exp(joint - logsumexp(np.ravel(joint)))
+
+
+def gradient_at_optimum(world: Any, log_pi_star: Any) -> Any:
+    """grad J in tabular logits at pi*, by the gradient core."""
+    return grad(lambda logits: gibbs.policy_objective(world, log_softmax(logits)))(log_pi_star)
+
+
+def best_of(J: float, J_star: float) -> float:
+    """The larger of two objectives: J(p*) itself, if p* is the maximum."""
+    return max(J, J_star)
+
+
+def optimum_objective(log_p_star: Any, log_p_ref: Any, r: Any, beta: float, mu: Any) -> Any:
+    return gibbs.objective(log_p_star, log_p_ref, r, beta, mu)
+
+
+def per_state_greedy(mdp: Any, log_pi_ref: Any, r: Any) -> Any:
+    """A policy that takes the best continuation in every state: the soft maximum replaced by a hard one."""
+    levels = mdp.levels(log_pi_ref)
+    V, Q = mdp.backup(r, lambda h, Q: np.max(np.where(np.isneginf(levels[h]), -np.inf, Q), axis=1))
+    best = (Q == V[..., None]) & ~np.isneginf(log_pi_ref)
+    with np.errstate(divide="ignore"):
+        return mdp.path_sum(np.log(best / np.sum(best, axis=-1, keepdims=True)))
+
+
+add(
+    Row(
+        slug="gibbs-optimum",
+        chapter=4,
+        statement=r"\arg\max_p\ \mathbb{E}_p[r] - \beta\,\mathrm{KL}(p, p_{ref}) = p^* = p_{ref}\, e^{r/\beta} / Z",
+        source=KORBAK,
+        note="Part 2: the gradient of J in tabular logits vanishes at p*.  Part 3: no drawn policy does better.",
+        parts=("p*", "gradient of J there", "max J"),
+        sides={
+            "closed form": lambda log_p_ref, r, beta, logits, log_p_star, mu: (
+                np.exp(log_gibbs(log_p_ref, r, beta)),
+                np.zeros_like(logits),
+                optimum_objective(log_p_star, log_p_ref, r, beta, mu),
+            ),
+            "soft recursion, gradient core, a rival": lambda mdp, world, log_pi_star, J, log_p_star, log_p_ref, r, beta, mu: (
+                np.exp(mdp.path_sum(log_pi_star)),
+                gradient_at_optimum(world, log_pi_star),
+                best_of(J, optimum_objective(log_p_star, log_p_ref, r, beta, mu)),
+            ),
+            "mirror ascent with eta = 1/beta": lambda log_p, log_p_ref, r, beta, logits, log_p_star, mu: (
+                np.exp(gibbs.mirror_step(log_p, log_p_ref, r, beta, 1.0 / beta)),
+                np.zeros_like(logits),
+                optimum_objective(log_p_star, log_p_ref, r, beta, mu),
+            ),
+        },
+        misses={
+            "p_ref omitted: softmax of r alone": lambda r, beta: np.exp(log_softmax(r / beta)),
+            "beta squared": lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, r, beta**2)),
+            "beta for 1/beta": lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, r, 1.0 / beta)),
+            "beta dropped": lambda log_p_ref, r: np.exp(log_gibbs(log_p_ref, r, 1.0)),
+            "sign flipped": lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, -r, beta)),
+            "log Z omitted: not normalised": lambda log_p_ref, r, beta: np.exp(log_p_ref + r / beta),
+            "normalised over all prompts together": all_together,
+            "log base 2": lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, r * np.log(2.0), beta)),
+            "per-state greedy for soft": lambda mdp, log_pi_ref, r: np.exp(per_state_greedy(mdp, log_pi_ref, r)),
+            "+ KL for - KL in the objective": Miss(
+                "+ KL for - KL in the objective",
+                lambda log_p_star, log_p_ref, r, beta, mu: gibbs.objective(log_p_star, log_p_ref, r, -beta, mu),
+                part=2,
+            ),
+        },
+        scale=lambda r, beta, log_p_star, log_p_ref: (
+            1.0,
+            reward_units(r, beta, log_p_star, log_p_ref),
+            reward_units(r, beta, log_p_star, log_p_ref),
+        ),
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- lagrange-multiplier
+
+
+def lagrangian_slope(log_p_star: Any, log_p_ref: Any, r: Any, beta: float, mu: Any) -> Any:
+    """d/dp of E_p[r] - beta KL(p, p_ref) at p*, by the gradient core, on the support; 0 elsewhere."""
+    on = ~np.isneginf(log_p_ref) & (np.exp(log_p_star) > 0)
+
+    def inner(p: Any) -> Any:
+        log_p = np.log(np.where(on, p, 1.0))
+        return np.sum(p * np.where(on, r - beta * (log_p - np.where(on, log_p_ref, 0.0)), 0.0))
+
+    return np.where(on, grad(inner)(np.exp(log_p_star)), np.nan)
+
+
+def multiplier_by_slope(log_p_star: Any, log_p_ref: Any, r: Any, beta: float, mu: Any) -> Any:
+    """lam from the heaviest response, and what remains of the stationarity equation at all others."""
+    slope = lagrangian_slope(log_p_star, log_p_ref, r, beta, mu)
+    lam = -np.take_along_axis(slope, np.argmax(log_p_star, axis=1)[:, None], axis=1)
+    return lam[:, 0], np.where(np.isnan(slope), 0.0, slope + lam)
+
+
+add(
+    Row(
+        slug="lagrange-multiplier",
+        chapter=4,
+        statement=r"r - \beta \log\frac{p^*}{p_{ref}} - \beta + \lambda^* = 0, \qquad \lambda^* = \beta (1 - \log Z)",
+        source="Lagrange; for beta = 1, lam* = 1 - log Z.  The constraint p >= 0 is inactive: p* > 0 exactly where p_ref > 0.",
+        parts=("lam*", "stationarity on the support", "support"),
+        sides={
+            "closed form": lambda value, beta, r, log_p_ref: (
+                gibbs.multiplier(value, beta),
+                np.zeros_like(r),
+                np.isneginf(log_p_ref).astype(float),
+            ),
+            "gradient core": lambda log_p_star, log_p_ref, r, beta, mu: (
+                *multiplier_by_slope(log_p_star, log_p_ref, r, beta, mu),
+                np.isneginf(log_p_star).astype(float),
+            ),
+        },
+        misses={
+            "beta dropped: 1 - log Z": lambda log_Z: 1.0 - log_Z,
+            "sign flipped": lambda value, beta: value - beta,
+            "the -beta of the derivative forgotten": lambda value: -value,
+            "log base 2": lambda log_Z, beta: beta * (1.0 - log_Z / np.log(2.0)),
+        },
+        scale=lambda r, beta, log_p_star, log_p_ref: reward_units(r, beta, log_p_star, log_p_ref),
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- optimal-value
+
+add(
+    Row(
+        slug="optimal-value",
+        chapter=4,
+        statement=r"\max_p J(p) = \beta\, \mathbb{E}_{x \sim \mu}[\log Z(x)]",
+        source=KORBAK,
+        sides={
+            "beta E log Z": lambda mu, value: np.sum(mu * value),
+            "J at p*": optimum_objective,
+            "soft Bellman at the root": lambda mu, V_soft: np.sum(mu * V_soft[:, 0]),
+        },
+        misses={
+            "beta dropped: E log Z": lambda mu, log_Z: np.sum(mu * log_Z),
+            "1/beta for beta": lambda mu, log_Z, beta: np.sum(mu * log_Z) / beta,
+            "normalised over all prompts together: log E Z": lambda mu, value, beta: beta * np.log(np.sum(mu * np.exp(value / beta))),
+            "sign flipped": lambda mu, value: -np.sum(mu * value),
+            "log base 2": lambda mu, value: np.sum(mu * value) / np.log(2.0),
+            "p_ref omitted: log sum exp": lambda mu, r, beta: beta * np.sum(mu * logsumexp(r / beta)),
+        },
+        sampled=Sampled(
+            "log_p_ref",
+            lambda r, beta: np.exp((r - np.max(r)) / beta),
+            lambda mu, r, beta, value: np.sum(mu * np.exp((value - np.max(r)) / beta)),
+        ),
+        scale=lambda r, beta, log_p_star, log_p_ref: reward_units(r, beta, log_p_star, log_p_ref),
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- regret-is-kl
+
+add(
+    Row(
+        slug="regret-is-kl",
+        chapter=4,
+        statement=r"\beta \log Z - J(p) = \beta\, \mathrm{KL}(p, p^*)",
+        source=KORBAK,
+        parts=("for each prompt",),
+        sides={
+            "value given away": lambda value, J_x: value - J_x,
+            "KL to the optimum": lambda beta, log_p, log_p_star: beta * kl(log_p, log_p_star),
+        },
+        misses={
+            "beta dropped": lambda log_p, log_p_star: kl(log_p, log_p_star),
+            "1/beta for beta": lambda beta, log_p, log_p_star: kl(log_p, log_p_star) / beta,
+            "forward for reverse KL": lambda beta, log_p, log_p_star: beta * kl(log_p_star, log_p),
+            "KL to p_ref for KL to p*": lambda beta, KL: beta * KL,
+            "sign flipped": lambda value, J_x: J_x - value,
+            "log Z omitted": lambda J_x: -J_x,
+            "+ KL for - KL in the objective": lambda value, E_r, beta, KL: value - E_r - beta * KL,
+        },
+        sampled=Sampled(
+            "log_p", lambda beta, log_p, log_p_star: beta * log_ratio(log_p, log_p_star), lambda mu, value, J_x: np.sum(mu * (value - J_x))
+        ),
+        scale=lambda r, beta, log_p, log_p_ref: reward_units(r, beta, log_p, log_p_ref),
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- reverse-kl-projection
+
+
+def tied_logits(mdp: Any) -> Any:
+    """Parameters of a bigram policy: a class that cannot hold p*."""
+    tied = NGram(mdp, 1)
+    theta = np.arange(np.prod(tied.shape), dtype=float).reshape(tied.shape)
+    return tied, np.mod(theta, 5.0) / 4.0 - 0.5
+
+
+def tied_log_pi(mdp: Any) -> Any:
+    tied, theta = tied_logits(mdp)
+    return tied.log_pi(theta)
+
+
+def gradient_of_minus_J(world: Any, mdp: Any) -> Any:
+    tied, theta = tied_logits(mdp)
+    return grad(lambda t: -gibbs.policy_objective(world, tied.log_pi(t)))(theta)
+
+
+def gradient_of_kl(mdp: Any, mu: Any, beta: float, log_p_star: Any, forward: bool = False) -> Any:
+    tied, theta = tied_logits(mdp)
+
+    def reverse(t: Any) -> Any:
+        log_p = mdp.path_sum(tied.log_pi(t))
+        gap = expect(log_p_star, log_p_star - log_p) if forward else kl(log_p, log_p_star)
+        return beta * np.sum(mu * gap)
+
+    return grad(reverse)(theta)
+
+
+def sweep_gradient_of_minus_J(world: Any, mdp: Any) -> Any:
+    """The closed-form tabular gradient, summed over the states that share a row."""
+    tied, theta = tied_logits(mdp)
+    tabular = -gibbs.policy_gradient(world, np.array(tied.log_pi(theta)))
+    out = np.zeros_like(theta)
+    np.add.at(out, tied.context, np.sum(tabular, axis=0))
+    return out
+
+
+def gradient_at_frozen_visits(mdp: Any, mu: Any, beta: float, log_pi_star: Any, d_ref: Any) -> Any:
+    tied, theta = tied_logits(mdp)
+    return grad(lambda t: beta * np.sum(mu[:, None] * d_ref * kl(tied.log_pi(t), log_pi_star)))(theta)
+
+
+add(
+    Row(
+        slug="reverse-kl-projection",
+        chapter=4,
+        statement=(
+            r"\beta\,\mathrm{KL}(p_\theta, p^*) = \mathrm{const} - J(\theta), \qquad "
+            r"\nabla_\theta\, \beta\,\mathrm{KL}(p_\theta, p^*) = -\nabla_\theta J(\theta) \ \text{ in any policy class}"
+        ),
+        source=KORBAK,
+        note="Checked in a bigram class, whose best policy is not p*.",
+        sides={
+            "gradient of -J, by the core": gradient_of_minus_J,
+            "gradient of beta KL(p, p*), by the core": gradient_of_kl,
+            "backward sweep, summed over ties": sweep_gradient_of_minus_J,
+        },
+        misses={
+            "forward for reverse KL": lambda mdp, mu, beta, log_p_star: gradient_of_kl(mdp, mu, beta, log_p_star, True),
+            "beta dropped": lambda mdp, mu, log_p_star: gradient_of_kl(mdp, mu, 1.0, log_p_star),
+            "sign flipped": lambda world, mdp: -gradient_of_minus_J(world, mdp),
+            "d_ref for d_pi: visits frozen at the reference": gradient_at_frozen_visits,
+        },
+        where=lambda log_p_ref: not np.isneginf(log_p_ref).any(),
+        scale=lambda mdp, r, beta, log_p_star, log_p_ref: reward_units(r, beta, log_p_star, log_p_ref) * (1 + mdp.H),
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- soft-bellman
+
+
+def hard_values(mdp: Any, log_pi_ref: Any, r: Any) -> Any:
+    levels = mdp.levels(log_pi_ref)
+    return mdp.backup(r, lambda h, Q: np.max(np.where(np.isneginf(levels[h]), -np.inf, Q), axis=1))[0][:, 0]
+
+
+def values_without_reference(mdp: Any, r: Any, beta: float) -> Any:
+    return mdp.backup(r, lambda h, Q: beta * logsumexp(Q / beta, axis=1))[0][:, 0]
+
+
+def mean_values(mdp: Any, log_pi_ref: Any, r: Any) -> Any:
+    levels = mdp.levels(log_pi_ref)
+    return mdp.backup(r, lambda h, Q: np.sum(np.exp(levels[h]) * Q, axis=1))[0][:, 0]
+
+
+add(
+    Row(
+        slug="soft-bellman",
+        chapter=4,
+        statement=(
+            r"V(s) = \beta \log \sum_a \pi_{ref}(a \mid s)\, e^{Q(s,a)/\beta},\quad Q(s,a) = V(s + a) \qquad "
+            r"\Rightarrow \qquad V(x) = \beta \log Z(x), \quad p_{\pi^*} = p^*"
+        ),
+        source="Ziebart (2010); Levine (2018), arXiv:1805.00909.",
+        parts=("V(x)", "p*"),
+        sides={
+            "over trajectories": lambda log_p_ref, r, beta: (soft_value(log_p_ref, r, beta), np.exp(log_gibbs(log_p_ref, r, beta))),
+            "token by token": lambda mdp, V_soft, log_pi_star: (V_soft[:, 0], np.exp(mdp.path_sum(log_pi_star))),
+            "sums of weights up the tree": lambda solution: (solution.V, solution.p),
+        },
+        misses={
+            "per-state greedy for soft": hard_values,
+            "mean for soft maximum": mean_values,
+            "p_ref omitted": values_without_reference,
+            "beta dropped": lambda mdp, log_pi_ref, r: gibbs.soft_bellman(mdp, log_pi_ref, r, 1.0).V[:, 0],
+            "Q without V in the soft policy": Miss(
+                "Q without V in the soft policy",
+                lambda mdp, log_pi_ref, Q_soft, beta: np.exp(mdp.path_sum(log_pi_ref + Q_soft / beta)),
+                part=1,
+            ),
+        },
+        scale=lambda r, beta, log_p_star, log_p_ref: (reward_units(r, beta, log_p_star, log_p_ref), 1.0),
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- kl-chain-rule
+
+
+def visited_kl(d: Any, log_pi: Any, log_pi_ref: Any) -> Any:
+    return np.sum(d * kl(log_pi, log_pi_ref), axis=1)
+
+
+add(
+    Row(
+        slug="kl-chain-rule",
+        chapter=4,
+        statement=r"\mathrm{KL}(p_\pi, p_{ref}) = \sum_s d_\pi(s)\, \mathrm{KL}(\pi(\cdot \mid s), \pi_{ref}(\cdot \mid s))",
+        source="Cover and Thomas (2006), theorem 2.5.3.",
+        sides={
+            "over trajectories": lambda KL: KL,
+            "over states": lambda d_pi, log_pi, log_pi_ref: visited_kl(d_pi, log_pi, log_pi_ref),
+        },
+        misses={
+            "d_ref for d_pi": lambda d_ref, log_pi, log_pi_ref: visited_kl(d_ref, log_pi, log_pi_ref),
+            "sum over states without visits": lambda d_pi, log_pi, log_pi_ref: visited_kl(np.ones_like(d_pi), log_pi, log_pi_ref),
+            "mean over tokens where the sum was due": lambda d_pi, log_pi, log_pi_ref, H: visited_kl(d_pi, log_pi, log_pi_ref) / H,
+            "forward for reverse KL": lambda d_pi, log_pi, log_pi_ref: np.sum(
+                d_pi * kl(log_pi_ref, np.where(np.isneginf(log_pi_ref), 0.0, log_pi)), axis=1
+            ),
+            "log base 2": lambda KL: KL / np.log(2.0),
+        },
+        sampled=Sampled("log_p", lambda log_p, log_p_ref: log_ratio(log_p, log_p_ref), lambda mu, KL: np.sum(mu * KL)),
+        scale=lambda log_p, log_p_ref: reward_units(0.0, 1.0, log_p, log_p_ref),
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- free-energy-derivatives
+
+
+def free_energy_closed(log_p_star: Any, r: Any, beta: float) -> Any:
+    var = gibbs.reward_variance(log_p_star, r)
+    return np.exp(log_p_star), gibbs.free_energy_hessian(log_p_star[0], beta), -var / beta**2, -var / beta**3
+
+
+def free_energy_core(log_p_ref: Any, r: Any, beta: float) -> Any:
+    def reward(b: Any) -> Any:
+        return expect(log_gibbs(log_p_ref, r, b), r)
+
+    def distance(b: Any) -> Any:
+        return kl(log_gibbs(log_p_ref, r, b), log_p_ref)
+
+    slopes = [np.array([grad(lambda b, x=x, q=q: q(b)[x])(beta) for x in range(len(r))]) for q in (reward, distance)]
+    return (
+        grad(lambda q: np.sum(soft_value(log_p_ref, q, beta)))(r),
+        hessian(lambda q: soft_value(log_p_ref[0], q, beta))(r[0]),
+        *slopes,
+    )
+
+
+def free_energy_by_difference(log_p_ref: Any, r: Any, beta: float) -> Any:
+    """Everything from differences of the soft value alone: V in r, and E[r] = V + beta KL, KL = -dV/dbeta ... in beta."""
+    h = 1e-3 * beta
+    tilt = {k: log_gibbs(log_p_ref, r, beta + k * h) for k in (-2, -1, 1, 2)}
+
+    def slope(q: Any) -> Any:
+        return (8 * (q(tilt[1]) - q(tilt[-1])) - (q(tilt[2]) - q(tilt[-2]))) / (12 * h)
+
+    def value_of(step: Any) -> Any:
+        return soft_value(log_p_ref, r + step, beta)
+
+    d_r = np.empty_like(r)
+    for i in range(r.shape[1]):
+        e = h * (np.arange(r.shape[1]) == i)
+        d_r[:, i] = (8 * (value_of(e) - value_of(-e)) - (value_of(2 * e) - value_of(-2 * e))) / (12 * h)
+    curvature = np.empty((r.shape[1], r.shape[1]))
+    for i in range(r.shape[1]):
+        e = h * (np.arange(r.shape[1]) == i)
+        at = {k: np.exp(log_gibbs(log_p_ref[0], r[0] + k * e, beta)) for k in (-2, -1, 1, 2)}
+        curvature[i] = (8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * h)
+    return d_r, curvature, slope(lambda log_p: expect(log_p, r)), slope(lambda log_p: kl(log_p, log_p_ref))
+
+
+add(
+    Row(
+        slug="free-energy-derivatives",
+        chapter=4,
+        statement=(
+            r"\frac{\partial\, \beta \log Z}{\partial r(\tau)} = p^*(\tau), \qquad "
+            r"\frac{\partial^2 \beta \log Z}{\partial r\, \partial r'} = \frac{\mathrm{Cov}_{p^*}}{\beta}, \qquad "
+            r"\frac{d\,\mathbb{E}_{p^*}[r]}{d\beta} = -\frac{\mathrm{Var}_{p^*}(r)}{\beta^2}, \qquad "
+            r"\frac{d\,\mathrm{KL}(p^*, p_{ref})}{d\beta} = -\frac{\mathrm{Var}_{p^*}(r)}{\beta^3}"
+        ),
+        source="Exponential families; Wainwright and Jordan (2008), sec. 3.",
+        note="The quotient of the last two is the slope of the reward-KL frontier, dE[r]/dKL = beta.",
+        parts=("dV/dr", "d2V/dr2", "dE[r]/dbeta", "dKL/dbeta"),
+        sides={
+            "closed form": free_energy_closed,
+            "gradient core": free_energy_core,
+            # fourth-order differences, h = beta/1000: truncation (1e-3)^4 times powers of the spread (in scale), rounding eps/1e-3
+            "finite differences": Approximately(free_energy_by_difference, error=1e-9),
+        },
+        misses={
+            "p_ref for p*": lambda p_ref: p_ref,
+            "beta dropped in the Hessian": Miss(
+                "beta dropped in the Hessian", lambda log_p_star: gibbs.free_energy_hessian(log_p_star[0], 1.0), 1
+            ),
+            "second moment for covariance": Miss("second moment for covariance", lambda p_star, beta: np.diag(p_star[0]) / beta, 1),
+            "sign flipped": Miss("sign flipped", lambda log_p_star, r, beta: gibbs.reward_variance(log_p_star, r) / beta**2, 2),
+            "variance for second moment": Miss(
+                "second moment for variance", lambda log_p_star, r, beta: -expect(log_p_star, r**2) / beta**2, 2
+            ),
+            "beta squared for beta cubed": Miss(
+                "beta squared for beta cubed", lambda log_p_star, r, beta: -gibbs.reward_variance(log_p_star, r) / beta**2, 3
+            ),
+        },
+        where=lambda r, beta: (np.max(r) - np.min(r)) / beta < 40,
+        scale=lambda r, beta, log_p_ref: tuple(
+            s * (1 + np.ptp(r) / beta) ** 5
+            for s in (1.0, 1 / beta, (1 + np.max(np.abs(r))) ** 2 / beta**2, (1 + np.max(np.abs(r))) ** 2 / beta**3)
+        ),
+        largest=40,
+    )
+)

@@ -1,0 +1,352 @@
+r"""Chapter 4, continued: the limits of the optimum, and what other penalties, prompts, shaping and slow steps do to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf import gibbs
+from tabular_rlhf.autodiff import grad
+from tabular_rlhf.divergences import DIVERGENCES
+from tabular_rlhf.gibbs import log_gibbs
+from tabular_rlhf.ledger.chapter4 import KORBAK, all_together, reward_units
+from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
+from tabular_rlhf.logspace import expect, kl, log_softmax, logsumexp
+from tabular_rlhf.mdp import TokenMDP
+from tabular_rlhf.optimize import monotone_root
+from tabular_rlhf.world import World
+
+# ---------------------------------------------------------------------------------------------------- beta-limits
+
+
+def at_extremes(world: Any) -> Any:
+    big = world.with_reward(np.round(world.r * 2.0) / 2.0 * 1e6)  # ties, and rewards of 1e6
+    return tuple(gibbs.solve(big.at(b)).p for b in (1e300, 1e-300))
+
+
+def limits(world: Any) -> Any:
+    big = np.round(world.r * 2.0) / 2.0 * 1e6
+    return np.exp(world.log_p_ref), np.exp(gibbs.greedy_limit(world.log_p_ref, big))
+
+
+def uniform_over_best(world: Any) -> Any:
+    on = limits(world)[1] > 0
+    return on / np.sum(on, axis=1, keepdims=True)
+
+
+add(
+    Row(
+        slug="beta-limits",
+        chapter=4,
+        statement=(
+            r"\beta \to \infty:\ p^* \to p_{ref}; \qquad "
+            r"\beta \to 0:\ p^* \to p_{ref} \text{ restricted to } \arg\max r \text{ and renormalised (ties keep } p_{ref}\text{'s odds)}"
+        ),
+        source=KORBAK,
+        note="Evaluated at beta = 1e300 and 1e-300 with rewards of 1e6.",
+        parts=("beta -> inf", "beta -> 0"),
+        sides={"limits": limits, "solved at 1e300 and 1e-300": at_extremes},
+        misses={
+            "limits swapped": lambda world: limits(world)[1],
+            "uniform for p_ref": lambda p_ref: np.ones_like(p_ref) / p_ref.shape[1],
+            "ties share equally": Miss("ties share equally", uniform_over_best, 1),
+            "p_ref not renormalised": Miss("p_ref not renormalised", lambda world, p_ref: np.where(limits(world)[1] > 0, p_ref, 0.0), 1),
+        },
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- prompts
+
+
+def one_prompt_at_a_time(world: Any, mdp: Any) -> Any:
+    """Each prompt solved as a world of its own."""
+    alone = TokenMDP(mdp.vocabulary, mdp.H, mdp.eos)
+    solved = [gibbs.solve(World(alone, world.log_ref[x : x + 1], world.r[x : x + 1], world.beta)) for x in range(mdp.P)]
+    return np.concatenate([g.V for g in solved]), np.concatenate([np.exp(g.log_p) for g in solved])
+
+
+add(
+    Row(
+        slug="prompts",
+        chapter=4,
+        statement=r"p^*(\tau \mid x) = \prod_h \pi_{ref}(a_h \mid s_h)\; e^{r(x, \tau)/\beta} / Z(x)",
+        source=KORBAK,
+        parts=("V(x)", "p*"),
+        sides={
+            "all prompts at once": lambda value, p_star: (value, p_star),
+            "one prompt at a time": one_prompt_at_a_time,
+            "softmax per prompt": lambda log_p_ref, r, beta: (
+                beta * logsumexp(log_p_ref + r / beta),
+                np.exp(log_softmax(log_p_ref + r / beta)),
+            ),
+        },
+        misses={
+            "normalised over all prompts together": Miss("normalised over all prompts together", all_together, 1),
+            "joint for conditional: mu(x) p*(tau given x)": Miss("joint for conditional", lambda mu, p_star: mu[:, None] * p_star, 1),
+            "one log Z for all prompts": lambda mu, value, beta: np.full_like(value, beta * np.log(np.sum(mu * np.exp(value / beta)))),
+        },
+        scale=lambda r, beta, log_p_star, log_p_ref: (reward_units(r, beta, log_p_star, log_p_ref), 1.0),
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- donsker-varadhan
+
+add(
+    Row(
+        slug="donsker-varadhan",
+        chapter=4,
+        statement=(
+            r"\log \mathbb{E}_{p_{ref}}[e^f] = \max_p\ \mathbb{E}_p[f] - \mathrm{KL}(p, p_{ref}), \qquad "
+            r"\text{the gap at } p \text{ is } \mathrm{KL}(p, p_f),\ p_f \propto p_{ref}\, e^f"
+        ),
+        source="Donsker and Varadhan (1975); Boucheron, Lugosi and Massart (2013), corollary 4.15.",
+        parts=("maximum", "gap at a drawn p"),
+        sides={
+            "log-mean-exp": lambda log_p_ref, f, log_p: (logsumexp(log_p_ref + f), kl(log_p, log_gibbs(log_p_ref, f, 1.0))),
+            "the bound at its maximiser, and at p": lambda log_p_ref, f, log_p: (
+                gibbs.donsker_varadhan(log_gibbs(log_p_ref, f, 1.0), log_p_ref, f),
+                logsumexp(log_p_ref + f) - gibbs.donsker_varadhan(log_p, log_p_ref, f),
+            ),
+        },
+        misses={
+            "mean of f under p_ref": lambda log_p_ref, f: expect(log_p_ref, f),
+            "+ KL for - KL": lambda log_p_ref, f: expect(log_gibbs(log_p_ref, f, 1.0), f) + kl(log_gibbs(log_p_ref, f, 1.0), log_p_ref),
+            "log base 2": lambda log_p_ref, f: logsumexp(log_p_ref + f) / np.log(2.0),
+            "forward for reverse KL": Miss(
+                "forward for reverse KL", lambda log_p_ref, f, log_p: kl(log_gibbs(log_p_ref, f, 1.0), log_p), 1
+            ),
+        },
+        sampled=Sampled("log_p_ref", lambda f: np.exp(f), lambda mu, log_p_ref, f: np.sum(mu * np.exp(logsumexp(log_p_ref + f)))),
+        scale=lambda f, log_p, log_p_ref: reward_units(f, 1.0, log_p, log_p_ref),
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- potential-shaping
+
+
+def shaped_solution(world: Any, mdp: Any, phi: Any) -> Any:
+    shaped = gibbs.solve(world.with_reward(gibbs.shape_reward(mdp, world.r, phi)))
+    return shaped.V, shaped.p
+
+
+def shaped_but_leaves_keep_phi(world: Any, mdp: Any, phi: Any) -> Any:
+    """Phi of the last state carried to the leaf, instead of Phi(leaf) = 0: the reward gains Phi(parent) - Phi(x)."""
+    parent = np.zeros((mdp.P, mdp.N))
+    for x in range(mdp.P):
+        says = mdp.tokens()
+        depth = np.sum(says >= 0, axis=1) - 1
+        powers = mdp.K ** np.arange(mdp.H)
+        before = np.where(np.arange(mdp.H) < depth[:, None], says, 0) @ powers
+        parent[x] = phi[x, np.asarray(mdp.offsets)[depth] + before]
+    return gibbs.solve(world.with_reward(world.r + parent - phi[:, :1])).p
+
+
+add(
+    Row(
+        slug="potential-shaping",
+        chapter=4,
+        statement=(
+            r"r \to r + \sum_h \Phi(s_h + a_h) - \Phi(s_h),\ \Phi(\text{leaf}) = 0: \qquad "
+            r"p^* \text{ is unchanged, } V(x) \to V(x) - \Phi(x)"
+        ),
+        source="Ng, Harada and Russell (1999), Policy invariance under reward transformations.",
+        parts=("V(x)", "p*"),
+        sides={
+            "predicted": lambda value, phi, p_star: (value - phi[:, 0], p_star),
+            "solved again with the shaped reward": shaped_solution,
+        },
+        misses={
+            "sign flipped: V + Phi": lambda value, phi: value + phi[:, 0],
+            "V unchanged": lambda value: value,
+            "Phi(leaf) kept at the last state's": Miss("Phi(leaf) kept at the last state's", shaped_but_leaves_keep_phi, 1),
+        },
+        scale=lambda r, phi, beta, log_p_star, log_p_ref, H: (
+            reward_units(r, beta, log_p_star, log_p_ref) + H * np.max(np.abs(phi)),
+            1.0 + H / beta,
+        ),
+        largest=5000,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- f-divergence-optimum
+
+
+def penalised(world: Any) -> list[tuple[Any, Any]]:
+    return [(d, gibbs.f_divergence_optimum(d, world.log_p_ref, world.r, world.beta)) for d in DIVERGENCES.values()]
+
+
+def primal_and_slack(world: Any) -> Any:
+    """For each divergence: the mass, the objective reached, and how far r - beta f'(u) is from lam where p > 0, by the core."""
+    mass, value, slack = [], [], []
+    for d, best in penalised(world):
+        p = np.exp(best.log_p)
+        u = np.exp(np.where(p > 0, best.log_p - np.where(p > 0, world.log_p_ref, 0.0), 0.0))
+        slope = grad(lambda v, d=d: np.sum(d.f(v)))(u)
+        mass.append(np.sum(p, axis=1))
+        value.append(np.sum(p * world.r, axis=1) - world.beta * d(best.log_p, world.log_p_ref))
+        slack.append(np.max(np.where(p > 0, p * np.abs(world.r - world.beta * slope - best.lam[:, None]), 0.0), axis=1))
+    return np.stack(mass), np.stack(value), np.stack(slack)
+
+
+def dual_value(world: Any) -> Any:
+    """lam + beta E_ref[f*((r - lam)/beta)]: by weak duality an upper bound on every p, so equality proves optimality."""
+    value = []
+    p_ref = np.exp(world.log_p_ref)
+    for d, best in penalised(world):
+        y = np.where(p_ref > 0, (world.r - best.lam[:, None]) / world.beta, d.slope(np.ones(1)))
+        u = d.inverse_slope(y)
+        value.append(
+            best.lam + world.beta * np.sum(p_ref * (y * u - d.f(np.where(u > 0, u, 1.0)) - np.where(u > 0, 0.0, d.f(1e-300))), axis=1)
+        )
+    return np.stack(value)
+
+
+def gibbs_objectives(world: Any, log_p: Any) -> Any:
+    p = np.exp(log_p)
+    return np.stack([np.sum(p * world.r, axis=1) - world.beta * d(log_p, world.log_p_ref) for d in DIVERGENCES.values()])
+
+
+def normalised_slope(world: Any) -> Any:
+    """p_ref (f')^{-1}(r/beta) divided by its sum: the multiplier replaced by a normaliser, right only for reverse KL."""
+    rows = []
+    for d in DIVERGENCES.values():
+        y = np.minimum((world.r - world.r.max()) / world.beta + d.slope(np.ones(1)), d.slope(np.ones(1)))
+        w = np.exp(world.log_p_ref) * d.inverse_slope(y)
+        log_p = np.log(np.maximum(w / np.sum(w, axis=1, keepdims=True), 1e-300))
+        rows.append(
+            np.sum(np.exp(log_p) * world.r, axis=1)
+            - world.beta * d(np.where(np.isneginf(world.log_p_ref), -np.inf, log_p), world.log_p_ref)
+        )
+    return np.stack(rows)
+
+
+add(
+    Row(
+        slug="f-divergence-optimum",
+        chapter=4,
+        statement=(
+            r"\arg\max_p \mathbb{E}_p[r] - \beta D_f(p, p_{ref}) = p_{ref}\, \max\!\big(0, (f')^{-1}((r - \lambda)/\beta)\big), \quad"
+            r"\sum p = 1"
+        ),
+        source="Go et al. (2023), arXiv:2302.08215; convex duality.",
+        note=f"Rows: {', '.join(DIVERGENCES)}.  The dual value is an upper bound for every p, so equality of the two proves optimality.",
+        parts=("mass", "objective", "stationarity"),
+        sides={
+            "one, the dual bound, zero": lambda world, P: (
+                np.ones((len(DIVERGENCES), P)),
+                dual_value(world),
+                np.zeros((len(DIVERGENCES), P)),
+            ),
+            "reached by the optimum": primal_and_slack,
+        },
+        misses={
+            "reverse KL's optimum for every divergence": Miss(
+                "reverse KL's optimum for every divergence", lambda world, log_p_star: gibbs_objectives(world, log_p_star), 1
+            ),
+            "normalised instead of the multiplier": Miss("normalised instead of the multiplier", normalised_slope, 1),
+            "no change from p_ref": Miss("no change from p_ref", lambda world, log_p_ref: gibbs_objectives(world, log_p_ref), 1),
+        },
+        where=lambda r, beta, log_p_ref: (
+            (np.max(r) - np.min(r)) / beta < 60 and np.min(log_p_ref, where=np.isfinite(log_p_ref), initial=0) > -60
+        ),
+        scale=lambda r, beta, log_p_ref: tuple(
+            s * (1 + np.ptp(r) / beta)
+            for s in (4.0, 8 * reward_units(r, beta, log_p_ref, log_p_ref), 8 * reward_units(r, beta, log_p_ref, log_p_ref))
+        ),
+        largest=500,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- ppo-ptx-optimum
+
+
+def ptx(world: Any, gamma: float, log_D: Any) -> Any:
+    best = gibbs.ptx_optimum(world.log_p_ref, world.r, world.beta, gamma, log_D)
+    return np.exp(best.log_p), np.sum(np.exp(best.log_p), axis=1)
+
+
+def ptx_by_roots(world: Any, gamma: float, log_D: Any) -> Any:
+    """The same lam, but every response's stationarity equation solved for log p by a scalar root, without Wright's omega."""
+    lam = gibbs.ptx_optimum(world.log_p_ref, world.r, world.beta, gamma, log_D).lam
+    on = ~np.isneginf(world.log_p_ref)
+    ref = np.where(on, world.log_p_ref, 0.0)
+    D = np.exp(log_D)
+
+    def stationarity(log_p: Any) -> Any:
+        pull = gamma * D * np.exp(-log_p)
+        return world.beta * (log_p - ref + 1.0) - world.r - lam[:, None] - pull, world.beta + pull
+
+    gibbs_like = ref + (world.r + lam[:, None]) / world.beta - 1.0  # without data; data can only raise it
+    p = np.where(on, np.exp(monotone_root(stationarity, gibbs_like, np.maximum(gibbs_like, 0.0) + 1.0)), 0.0)
+    return p, np.ones(len(lam))
+
+
+add(
+    Row(
+        slug="ppo-ptx-optimum",
+        chapter=4,
+        statement=(
+            r"r - \beta \log\frac{p}{p_{ref}} - \beta + \frac{\gamma D}{p} + \lambda = 0, \qquad "
+            r"u = \frac{\gamma D}{\beta p} = \omega\!\Big(\log\frac{\gamma D}{\beta p_{ref}} + 1 - \frac{r + \lambda}{\beta}\Big)"
+        ),
+        source="Ouyang et al. (2022), arXiv:2203.02155 (the objective); Corless et al. (1996) (Wright's omega).",
+        note=(
+            "Without the ptx term: p*.  Without the reward: between p_ref and D.  Without the KL term: p = gamma D/(lam' - r), which "
+            "forgets everything outside the data but the best response."
+        ),
+        parts=("p", "total"),
+        sides={"Wright omega": ptx, "scalar roots of the stationarity equation": ptx_by_roots},
+        misses={
+            "ptx term dropped: the Gibbs optimum": lambda p_star: p_star,
+            "mixture of p* and D": lambda p_star, gamma, log_D: (p_star + gamma * np.exp(log_D)) / (1.0 + gamma),
+            "1/beta for beta": lambda world, gamma, log_D: ptx(world.at(1.0 / world.beta), gamma, log_D)[0],
+            "gamma squared": lambda world, gamma, log_D: ptx(world, gamma**2, log_D)[0],
+            "reward's sign flipped": lambda world, gamma, log_D: ptx(world.with_reward(-world.r), gamma, log_D)[0],
+        },
+        where=lambda r, beta, log_p_ref: (
+            (np.max(r) - np.min(r)) / beta < 60 and np.min(log_p_ref, where=np.isfinite(log_p_ref), initial=0) > -60
+        ),
+        scale=lambda gamma, beta: 4.0 * (1.0 + gamma / beta),
+        largest=3000,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- mirror-descent
+
+
+def to_optimum(log_p: Any, log_p_star: Any) -> Any:
+    """log(p/p*) centred at its value at the heaviest response of p*: what is left of it up to a constant."""
+    on = ~np.isneginf(log_p_star)
+    gap = np.where(on, log_p, 0.0) - np.where(on, log_p_star, 0.0)
+    return np.where(on, gap - np.take_along_axis(gap, np.argmax(log_p_star, axis=1)[:, None], axis=1), 0.0)
+
+
+def slow(rate: Any, log_p: Any, log_p_star: Any) -> Any:
+    return rate * to_optimum(log_p, log_p_star)
+
+
+add(
+    Row(
+        slug="mirror-descent",
+        chapter=4,
+        statement=(
+            r"p \leftarrow p\, e^{\eta (r - \beta \log(p / p_{ref}))} / \text{norm}: \qquad "
+            r"\log\frac{p}{p^*} \to (1 - \eta\beta) \log\frac{p}{p^*} \ \text{ up to a constant}"
+        ),
+        source="Nemirovski and Yudin (1983); Munos et al. (2023), arXiv:2312.00886, use it for Nash equilibria.",
+        sides={
+            "(1 - eta beta) log(p/p*)": lambda eta, beta, log_p, log_p_star: slow(1.0 - eta * beta, log_p, log_p_star),
+            "one step taken": lambda log_p, log_p_ref, r, beta, eta, log_p_star: to_optimum(
+                gibbs.mirror_step(log_p, log_p_ref, r, beta, eta), log_p_star
+            ),
+        },
+        misses={
+            "sign flipped: 1 + eta beta": lambda eta, beta, log_p, log_p_star: slow(1.0 + eta * beta, log_p, log_p_star),
+            "beta dropped: 1 - eta": lambda eta, log_p, log_p_star: slow(1.0 - eta, log_p, log_p_star),
+            "exponential for linear: exp(-eta beta)": lambda eta, beta, log_p, log_p_star: slow(np.exp(-eta * beta), log_p, log_p_star),
+            "no contraction": lambda log_p, log_p_star: slow(1.0, log_p, log_p_star),
+        },
+        scale=lambda r, beta, log_p, log_p_ref: 4 * reward_units(r, beta, log_p, log_p_ref) / beta,
+    )
+)

@@ -1,0 +1,182 @@
+r"""The records of the ledger: a claim, the sides that must agree, and the near misses that must not.
+
+A row has two or more *sides*, functions of the world's symbols by name.  The first is the closed form; the others reach the
+same answer by other roads (the gradient core, another formula, enumeration, a finite difference).  All are compared with the
+first.  A side may return one array or a tuple of parts.
+
+**Tolerance.**  A side that exponentiates log-probabilities carries the relative error eps |log p| of its arguments, and a sum
+of n terms by pairs eps log2 n.  So errors are counted in units of
+
+    eps * (16 + 4 log2(P N) + 2 H + max |log p| + (max r - min r)/beta) * scale,
+
+where `scale` is the row's own size of a term (default: the largest entry compared, at least 1).  Truncated routes (finite
+differences, iterations) state their own error with `Approximately`.
+
+**Near misses** are what readers write.  Each must be *refuted*: on some world of at most three responses it differs by far
+more than rounding.  A row whose near misses cannot be told from the truth is not a check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
+
+Function = Callable[..., Any]
+EPS = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True)
+class Approximately:
+    """A side that is exact only up to `error` times the scale, by a stated argument (say, the order of a difference)."""
+
+    side: Function
+    error: float
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A plausible wrong line: its function returns what the reader would compute for one part of the claim."""
+
+    diagnosis: str
+    wrong: Function
+    part: int = 0
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The claim as an average over samples: the mean of `value` (a (P, N) table) under `law` must be `equals`.
+
+    law: the name of a log-distribution symbol.  equals: the exact answer, averaged over prompts, a scalar.
+    """
+
+    law: str
+    value: Function
+    equals: Function
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One claim of the book.
+
+    slug: public name.  chapter.  statement: LaTeX.  source: where it is from.  sides: name -> function.  misses: diagnosis ->
+    function (or Miss).  parts: names of the parts when sides return tuples.  scale: function of symbols, the size of a term.
+    largest: most trajectories (all prompts) for which the row is affordable.  where: function of symbols, where it applies.
+    """
+
+    slug: str
+    chapter: int
+    statement: str
+    source: str
+    sides: Mapping[str, Function | Approximately]
+    misses: Mapping[str, Function | Miss]
+    parts: tuple[str, ...] = ("",)
+    scale: Function | None = None
+    sampled: Sampled | None = None
+    largest: int = 2**62
+    where: Function | None = None
+    note: str = field(default="")
+
+    def __post_init__(self) -> None:
+        def require(holds: bool, must: str, got: Any) -> None:
+            if not holds:
+                raise InputError(must, got=got, where=f"row {self.slug!r}", remedy="see ledger/record.py")
+
+        require(len(self.sides) >= 2, "a row must have at least two sides", len(self.sides))
+        require(len(self.misses) >= 2, "a row must ship with at least two near misses", len(self.misses))
+        require(bool(self.statement and self.source), "a row must have a statement and a source", self.source)
+        for function in self.functions:
+            unknown = [name for name in parameters(function) if name not in SYMBOLS and name != "world"]
+            require(not unknown, "parameters must be names of symbols", unknown)
+
+    @property
+    def functions(self) -> list[Function]:
+        """Every function of the row that is called by name."""
+        sides = [s.side if isinstance(s, Approximately) else s for s in self.sides.values()]
+        sampled = [self.sampled.value, self.sampled.equals] if self.sampled else []
+        return sides + [m.wrong for m in self.near_misses] + sampled + [f for f in (self.scale, self.where) if f]
+
+    @cached_property
+    def near_misses(self) -> tuple[Miss, ...]:
+        return tuple(m if isinstance(m, Miss) else Miss(d, m) for d, m in self.misses.items())
+
+    def applies(self, scope: Scope) -> bool:
+        """Whether the claim can be checked in this world: affordable, and within its hypotheses."""
+        mdp = scope.world.mdp
+        return mdp.P * mdp.N <= self.largest and (self.where is None or bool(scope.call(self.where)))
+
+    def evaluate(self, scope: Scope, side: str) -> tuple[Any, ...]:
+        """The parts of one side."""
+        s = self.sides[side]
+        return as_parts(scope.call(s.side if isinstance(s, Approximately) else s))
+
+    def unit(self, scope: Scope, parts: Iterable[Any]) -> list[float]:
+        """For each part, the error that rounding alone explains."""
+        scales = as_parts(scope.call(self.scale)) if self.scale else tuple(max(1.0, _largest(x)) for x in parts)
+        n = len(list(parts))
+        scales = scales * n if len(scales) == 1 else scales
+        return [float(np.max(np.abs(s), initial=0.0)) * EPS * roundings(scope) for s in scales]
+
+    def errors(self, scope: Scope) -> dict[str, list[float]]:
+        """For each side after the first, the error of each part in units of its tolerance: at most 1 if the claim holds."""
+        names = list(self.sides)
+        right = self.evaluate(scope, names[0])
+        unit = self.unit(scope, right)
+        out = {}
+        for name in names[1:]:
+            s = self.sides[name]
+            widen = s.error / (EPS * roundings(scope)) if isinstance(s, Approximately) else 0.0
+            got = self.evaluate(scope, name)
+            if len(got) != len(right):
+                raise InputError(
+                    "sides must have the same parts", got=f"{len(got)} and {len(right)}", where=f"row {self.slug!r}", remedy="see parts"
+                )
+            out[name] = [distance(a, b) / (u * max(1.0, widen)) if u else np.inf for a, b, u in zip(got, right, unit, strict=True)]
+        return out
+
+
+def as_parts(x: Any) -> tuple[Any, ...]:
+    return x if isinstance(x, tuple) else (x,)
+
+
+def _largest(x: Any) -> float:
+    a = np.abs(np.asarray(x, dtype=np.float64))
+    return float(np.max(a, initial=0.0, where=np.isfinite(a)))
+
+
+def distance(a: Any, b: Any) -> float:
+    """Largest |a - b|; equal infinities agree, nan agrees with nothing, different shapes are infinitely far apart."""
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if a.shape != b.shape:
+        return np.inf
+    same = a == b
+    gap = np.abs(np.where(same, 0.0, a) - np.where(same, 0.0, b))
+    return float(np.max(np.where(np.isnan(gap), np.inf, gap), initial=0.0))
+
+
+def roundings(scope: Scope) -> float:
+    """How many relative roundings a number may have suffered in this world; see the module's text."""
+    if "roundings" not in scope.memo:
+        w = scope.world
+        logs = np.concatenate([np.ravel(scope["log_p_ref"]), np.ravel(scope["log_p"])])
+        deepest = float(np.max(np.abs(logs), initial=0.0, where=np.isfinite(logs)))
+        spread = float(w.r.max() - w.r.min()) / w.beta
+        scope.memo["roundings"] = 16 + 4 * np.log2(w.mdp.P * w.mdp.N) + 2 * w.mdp.H + deepest + spread
+    return scope.memo["roundings"]
+
+
+LEDGER: dict[str, Row] = {}
+
+
+def add(row: Row) -> Row:
+    """Enter a row into the ledger, refusing a second one of the same name."""
+    if row.slug in LEDGER:
+        raise InputError("a row must have a name of its own", got=repr(row.slug), remedy="choose another slug")
+    LEDGER[row.slug] = row
+    return row

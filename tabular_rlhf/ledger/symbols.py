@@ -1,0 +1,167 @@
+r"""The names a claim may use: each symbol of the subject with its meaning, shape and unit, computed for a world on demand.
+
+A function says what it needs by naming its parameters, and a `Scope` supplies the values:
+
+    def regret(value, J_x): return value - J_x          # both (P,), reward units
+
+A symbol is itself such a function, so the table below reads like the notation page of a book.  What is *drawn* (a policy, a
+second policy, a test function) is drawn once per world from a generator of its own, so that no answer depends on the order
+in which names are looked up.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf import gibbs
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.logspace import expect, kl, log_softmax
+from tabular_rlhf.world import World
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """One name: what it means, its shape and unit, and how it is computed from other names."""
+
+    name: str
+    meaning: str
+    shape: str
+    unit: str
+    compute: Callable[..., Any]
+
+
+SYMBOLS: dict[str, Symbol] = {}
+
+
+def symbol(name: str, meaning: str, shape: str, unit: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register the decorated function as the way to compute `name`."""
+
+    def register(compute: Callable[..., Any]) -> Callable[..., Any]:
+        if name in SYMBOLS:
+            raise InputError("a symbol must be defined once", got=repr(name), remedy="rename it")
+        SYMBOLS[name] = Symbol(name, meaning, shape, unit, compute)
+        return compute
+
+    return register
+
+
+def parameters(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names that a function asks for: its parameters without defaults."""
+    code = function.__code__
+    return code.co_varnames[: code.co_argcount - len(function.__defaults__ or ())]
+
+
+class Scope:
+    """The symbols of one world.  `scope["p"]` computes p; `scope.call(f)` supplies f's parameters by name.
+
+    >>> from tabular_rlhf.world import coin
+    >>> Scope(coin(), seed=0).call(lambda beta, r: beta * r).tolist()
+    [[0.0, 1.0]]
+    """
+
+    def __init__(self, world: World, seed: int) -> None:
+        self.world, self.seed = world, seed
+        self._known: dict[str, Any] = {"world": world}
+        self.memo: dict[str, float] = {}  # what callers derive from this world once
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._known:
+            if name not in SYMBOLS:
+                raise InputError(
+                    "a parameter must be the name of a symbol", got=repr(name), remedy=f"use one of {', '.join(sorted(SYMBOLS))}"
+                )
+            self._known[name] = self._compute(name)
+        return self._known[name]
+
+    def _compute(self, name: str) -> Any:
+        compute = SYMBOLS[name].compute
+        own_stream = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
+        return compute(*(own_stream if need == "rng" else self[need] for need in parameters(compute)))
+
+    def call(self, function: Callable[..., Any]) -> Any:
+        """`function` with every parameter supplied by name."""
+        return function(*(self[name] for name in parameters(function)))
+
+
+def half_integers(rng: np.random.Generator, shape: Any) -> Any:
+    """Small numbers on a half-integer grid: random enough to refute, round enough to read."""
+    return rng.integers(-4, 5, shape) / 2.0
+
+
+# ---------------------------------------------------------------------------------------------------- what is given
+
+symbol("mdp", "the token MDP", "TokenMDP")(lambda world: world.mdp)
+symbol("V", "vocabulary size", "int")(lambda mdp: mdp.V)
+symbol("H", "horizon", "int")(lambda mdp: mdp.H)
+symbol("K", "tokens after which a response may go on", "int")(lambda mdp: mdp.K)
+symbol("P", "prompts", "int")(lambda mdp: mdp.P)
+symbol("S", "decision states per prompt", "int")(lambda mdp: mdp.S)
+symbol("N", "trajectories per prompt", "int")(lambda mdp: mdp.N)
+symbol("mu", "distribution over prompts", "(P,)", "probability")(lambda world: world.mu)
+symbol("beta", "KL weight", "scalar", "reward units per nat")(lambda world: world.beta)
+symbol("r", "reward of every trajectory", "(P, N)", "reward units")(lambda world: world.r)
+symbol("lengths", "tokens of every trajectory, EOS counted", "(N,)")(lambda mdp: mdp.lengths)
+symbol("log_pi_ref", "reference policy", "(P, S, V)", "log-probability")(lambda world: world.log_ref)
+symbol("pi_ref", "reference policy", "(P, S, V)", "probability")(lambda log_pi_ref: np.exp(log_pi_ref))
+symbol("log_p_ref", "reference distribution over trajectories", "(P, N)", "log-probability")(lambda world: world.log_p_ref)
+symbol("p_ref", "reference distribution over trajectories", "(P, N)", "probability")(lambda log_p_ref: np.exp(log_p_ref))
+
+# ---------------------------------------------------------------------------------------------------- a policy, drawn
+
+
+@symbol("logits", "tabular parameters of the policy pi (-inf where pi_ref is)", "(P, S, V)")
+def _logits(log_pi_ref: Any, rng: Any) -> Any:
+    return np.where(np.isneginf(log_pi_ref), -np.inf, half_integers(rng, log_pi_ref.shape))
+
+
+@symbol("log_pi_2", "a second policy pi'", "(P, S, V)", "log-probability")
+def _log_pi_2(log_pi_ref: Any, rng: Any) -> Any:
+    return log_softmax(np.where(np.isneginf(log_pi_ref), -np.inf, half_integers(rng, log_pi_ref.shape)))
+
+
+symbol("log_pi", "the policy pi", "(P, S, V)", "log-probability")(lambda logits: log_softmax(logits))
+symbol("pi", "the policy pi", "(P, S, V)", "probability")(lambda log_pi: np.exp(log_pi))
+symbol("log_p", "p_pi(tau given x)", "(P, N)", "log-probability")(lambda mdp, log_pi: mdp.path_sum(log_pi))
+symbol("p", "p_pi(tau given x)", "(P, N)", "probability")(lambda log_p: np.exp(log_p))
+symbol("log_p_2", "trajectory distribution of pi'", "(P, N)", "log-probability")(lambda mdp, log_pi_2: mdp.path_sum(log_pi_2))
+symbol("d_pi", "probability that p_pi passes through s", "(P, S)", "probability")(lambda mdp, log_pi: np.exp(mdp.prefix_sum(log_pi)))
+symbol("d_ref", "probability that p_ref passes through s", "(P, S)", "probability")(
+    lambda mdp, log_pi_ref: np.exp(mdp.prefix_sum(log_pi_ref))
+)
+symbol("E_r", "E_p[r] for each prompt", "(P,)", "reward units")(lambda log_p, r: expect(log_p, r))
+symbol("KL", "KL(p, p_ref) for each prompt", "(P,)", "nats")(lambda log_p, log_p_ref: kl(log_p, log_p_ref))
+symbol("J_x", "E_p[r] - beta KL(p, p_ref) for each prompt", "(P,)", "reward units")(lambda E_r, beta, KL: E_r - beta * KL)
+symbol("J", "E_mu of J_x", "scalar", "reward units")(lambda mu, J_x: np.sum(mu * J_x))
+
+# ---------------------------------------------------------------------------------------------------- the optimum
+
+symbol("solution", "the solved world", "Gibbs")(lambda world: gibbs.solve(world))
+symbol("value", "V(x) = beta log Z(x)", "(P,)", "reward units")(lambda solution: solution.V)
+symbol("log_Z", "log Z(x)", "(P,)", "nats")(lambda solution: solution.log_Z)
+symbol("log_p_star", "the Gibbs optimum p*", "(P, N)", "log-probability")(lambda solution: solution.log_p)
+symbol("p_star", "the Gibbs optimum p*", "(P, N)", "probability")(lambda log_p_star: np.exp(log_p_star))
+symbol("soft", "the soft Bellman solution", "SoftBellman")(lambda world: gibbs.soft_bellman(world.mdp, world.log_ref, world.r, world.beta))
+symbol("V_soft", "soft value of every state", "(P, S)", "reward units")(lambda soft: soft.V)
+symbol("Q_soft", "soft value of every state and token", "(P, S, V)", "reward units")(lambda soft: soft.Q)
+symbol("log_pi_star", "the soft policy pi*", "(P, S, V)", "log-probability")(lambda soft: soft.log_pi)
+
+# ---------------------------------------------------------------------------------------------------- test objects, drawn
+
+symbol("f", "a test function on trajectories", "(P, N)")(lambda r, rng: half_integers(rng, r.shape))
+symbol("phi", "a potential on states", "(P, S)", "reward units")(lambda mdp, rng: half_integers(rng, (mdp.P, mdp.S)))
+symbol("proxy", "a proxy reward r' = r + error", "(P, N)", "reward units")(lambda r, rng: r + half_integers(rng, r.shape))
+symbol("eta", "step length, with eta beta < 1", "scalar", "nats per reward unit")(lambda beta, rng: rng.integers(1, 8) / 8 / beta)
+symbol("eps", "probability of a mistake", "scalar", "probability")(lambda rng: float(rng.integers(1, 5)) / 10)
+symbol("gamma", "weight of the pretraining term", "scalar", "reward units")(lambda beta, rng: beta * rng.integers(1, 9) / 4)
+
+
+@symbol("log_D", "a data distribution D covered by p_ref, with gaps", "(P, N)", "log-probability")
+def _log_D(log_p_ref: Any, rng: Any) -> Any:
+    heaviest = np.arange(log_p_ref.shape[1]) == np.argmax(log_p_ref, axis=1)[:, None]
+    kept = (~np.isneginf(log_p_ref) & (rng.random(log_p_ref.shape) < 0.6)) | heaviest
+    return log_softmax(np.where(kept, half_integers(rng, log_p_ref.shape), -np.inf))
