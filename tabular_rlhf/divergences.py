@@ -65,7 +65,8 @@ def _reverse_kl_weight(d: Any) -> tuple[Array, Array]:
 
 
 def _forward_kl_weight(d: Any) -> tuple[Array, Array]:
-    return 1.0 / d, 1.0 / np.square(d)
+    u = 1.0 / d
+    return u, np.square(u)
 
 
 def _chi_squared_weight(d: Any) -> tuple[Array, Array]:

@@ -26,6 +26,8 @@ class SolveError(RuntimeError):
 def as_floats(x: Any, name: str, shape: tuple[int, ...] | None = None, *, minus_inf: bool = False) -> np.ndarray[Any, np.dtype[np.float64]]:
     """`x` as a float array of the given shape without nan or inf (`minus_inf`: -inf is allowed, it is a forbidden event)."""
     try:
+        if np.iscomplexobj(x):
+            raise TypeError("complex numbers")
         a = np.asarray(x, dtype=np.float64)
     except (TypeError, ValueError) as e:
         raise InputError(f"{name} must be an array of real numbers", got=f"{type(x).__name__} ({e})", remedy="pass floats") from None
@@ -45,7 +47,11 @@ def as_floats(x: Any, name: str, shape: tuple[int, ...] | None = None, *, minus_
 
 def positive(x: float, name: str, unit: str) -> float:
     """`x` as a positive finite float."""
-    value = float(x)
+    try:
+        value = float(x)
+    except (TypeError, ValueError):
+        value = np.nan
     if not (0 < value < np.inf):
-        raise InputError(f"{name} must be positive and finite", got=value, remedy=f"pass {name} > 0, in {unit}")
+        got = x if isinstance(x, (int, float)) else repr(x)
+        raise InputError(f"{name} must be positive and finite", got=got, remedy=f"pass {name} > 0, in {unit}")
     return value

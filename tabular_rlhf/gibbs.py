@@ -28,9 +28,10 @@ from scipy import special
 
 from tabular_rlhf.divergences import Divergence
 from tabular_rlhf.errors import InputError, as_floats, positive
-from tabular_rlhf.logspace import Array, expect, kl, log_softmax, logsumexp, soft_value
+from tabular_rlhf.logspace import Array, expect, kl, log_ratio, log_softmax, log_tilt, logsumexp, soft_value
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.optimize import monotone_root
+from tabular_rlhf.sweeps import WIDEST, ascend, gibbs_weights, shares
 from tabular_rlhf.world import World
 
 # ---------------------------------------------------------------------------------------------------- objective
@@ -44,7 +45,7 @@ def objective(log_p: Any, log_p_ref: Any, r: Any, beta: float, mu: Any) -> Any:
     >>> float(objective(np.log([[0.5, 0.5]]), np.log([[0.5, 0.5]]), np.array([[0.0, 1.0]]), 1.0, np.ones(1)))
     0.5
     """
-    return np.sum(mu * (expect(log_p, r) - beta * kl(log_p, log_p_ref)))
+    return np.sum(mu * expect(log_p, r - beta * log_ratio(log_p, log_p_ref)))
 
 
 def policy_objective(world: World, log_pi: Any) -> Any:
@@ -59,26 +60,8 @@ def policy_gradient(world: World, logits: Array) -> Array:
 
     with R = r - beta log(p/p_ref): the policy-gradient theorem with m = d(s) pi(a given s) Q(s, a).
     """
-    log_pi = log_softmax(logits)
-    log_p = world.mdp.path_sum(log_pi)
-    gain = np.exp(log_p)
-    possible = gain > 0
-    safe = bool(possible.all())
-    R = log_p - world.log_p_ref if safe else np.where(possible, log_p, 0.0) - np.where(possible, world.log_p_ref, 0.0)
-    if np.isposinf(R).any():
-        raise InputError("J must be finite to have a gradient", got="p > 0 = p_ref", remedy="forbid in pi what pi_ref forbids")
-    R *= -world.beta
-    R += world.r
-    gain *= R
-    if world.mdp.P > 1:
-        gain *= world.mu[:, None]
-    else:
-        gain *= world.mu[0]
-    m = world.mdp.subtree_sum(gain)
-    pi = np.exp(log_pi)
-    pi *= np.sum(m, axis=-1, keepdims=True)
-    m -= pi
-    return np.asarray(m)
+    shape = (world.mdp.P, world.mdp.S, world.mdp.V)
+    return ascend(world, logits if np.shape(logits) == shape else as_floats(logits, "logits", shape, minus_inf=True))
 
 
 # ---------------------------------------------------------------------------------------------------- the optimum
@@ -110,7 +93,7 @@ class Gibbs:
     def log_p(self) -> Array:
         """log p* = log p_ref + (r - V)/beta, (P, N)."""
         w = self.world
-        return tilted(w.log_p_ref, w.r, self.V, w.beta)
+        return np.asarray(log_tilt(w.log_p_ref, w.r, w.beta))
 
     @cached_property
     def p(self) -> Array:
@@ -165,44 +148,27 @@ def solve(world: World) -> Gibbs:
     return Gibbs(world, V, (p, pi))
 
 
-_WIDEST = 600.0  # nats between the heaviest and the lightest response: exp(-600) is still a normal number
-
-
 def _by_weights(world: World) -> tuple[Array, Array, Array] | None:
     """(V, p*, pi*) from sums of weights up the tree, or None where weights would under- or overflow."""
-    r_min, r_max = float(world.r.min()), float(world.r.max())
-    spread = (r_max - r_min) / world.beta if r_max - r_min < _WIDEST * world.beta else np.inf
-    if not 0.5 < spread < _WIDEST:  # a narrow spread needs expm1, a wide one logarithms: see soft_value
+    r_max = float(world.r.max())
+    span = r_max - float(world.r.min())
+    if not 0.5 * world.beta < span < WIDEST * world.beta:  # a narrow span needs expm1, a wide one logarithms: see soft_parts
         return None
-    u = world.r - r_max
-    u *= 1.0 / world.beta
-    u += world.log_p_ref
-    top = u.max(axis=1, keepdims=True)
-    if not u.min() > top.max() - _WIDEST:
+    p = gibbs_weights(world.log_p_ref, world.r, r_max, world.beta)
+    if p is None:
         return None
-    u -= top
-    np.exp(u, out=u)
-    pi = world.mdp.subtree_sum(u)
-    mass = np.sum(pi, axis=-1, keepdims=True)
-    V = r_max + world.beta * (top[:, 0] + np.log(mass[:, 0, 0]))
-    u *= 1.0 / mass[:, 0]
-    pi /= mass
-    return V, u, pi
+    Z, pi = shares(world.mdp, p)
+    p *= 1.0 / Z[:, None]
+    return r_max + world.beta * np.log(Z), p, pi
 
 
-def tilted(log_p_ref: Any, r: Any, V: Any, beta: float) -> Any:
-    """log p_ref + (r - V)/beta, -inf where p_ref is."""
-    with np.errstate(over="ignore"):  # r far below V: rightly -inf
-        return np.where(np.isneginf(log_p_ref), -np.inf, log_p_ref + (r - np.expand_dims(V, -1)) / beta)
-
-
-def log_gibbs(log_p_ref: Any, r: Any, beta: float) -> Any:
+def log_gibbs(log_p_ref: Any, r: Any, beta: Any) -> Any:
     """log p* = log p_ref + r/beta - log Z, normalised for each prompt: (..., N).
 
     >>> np.exp(log_gibbs(np.log([0.5, 0.5]), np.log([1.0, 3.0]), 1.0)).round(6).tolist()
     [0.25, 0.75]
     """
-    return tilted(log_p_ref, r, soft_value(log_p_ref, r, beta), beta)
+    return log_tilt(log_p_ref, r, beta)
 
 
 def regret(log_p: Any, world: World) -> Any:
@@ -240,9 +206,16 @@ def soft_bellman(mdp: TokenMDP, log_ref: Any, r: Any, beta: float) -> SoftBellma
     >>> soft_bellman(w.mdp, w.log_ref, w.r, w.beta).V.round(3).tolist()  # root, "left", "right"
     [[1.855, 1.0, 2.309]]
     """
-    log_ref_levels = mdp.levels(log_ref)
-    V, Q = mdp.backup(r, lambda h, Q: soft_value(log_ref_levels[h], Q, beta, axis=1))
-    return SoftBellman(V, Q, tilted(log_ref, Q, V, beta))
+    ref = mdp.levels(log_ref)
+    # V = best + beta * nats, kept as two arrays through the recursion (see `logspace.soft_parts`): ties between branches keep
+    # their odds even where beta is too small to be seen beside the rewards
+    best, best_of_child = mdp.backup(r, lambda h, Q: np.max(np.where(np.isneginf(ref[h]), -np.inf, Q), axis=1))
+    with np.errstate(over="ignore"):
+        behind = np.minimum(best_of_child - best[..., None], 0.0) / beta  # forbidden tokens may lead to better things
+    behind_levels = mdp.levels(behind)
+    nats, nats_of_child = mdp.backup(np.zeros_like(r), lambda h, q: soft_value(ref[h], q + behind_levels[h], 1.0, axis=1))
+    log_pi = log_tilt(log_ref, nats_of_child + behind, 1.0)
+    return SoftBellman(best + beta * nats, best_of_child + beta * nats_of_child, log_pi)
 
 
 def log_policy_of(mdp: TokenMDP, log_p: Any) -> Array:
@@ -345,8 +318,10 @@ def f_divergence_optimum(divergence: Divergence, log_p_ref: Array, r: Array, bet
 
         p = p_ref max(0, (f')^{-1}((r - lam)/beta)),    lam(x) such that p sums to one.
 
-    With nu = (max r - lam)/beta the root lies between f'(1) (all weights at most 1) and f'(1/mass of the best), whatever
-    the scale of r and beta.  Args: log_p_ref, r (P, N).  Source: Go et al. (2023), arXiv:2302.08215.
+    The root is sought in the depth of the best response's slope below sup f' (see `divergences`): between depth(1), where all
+    weights are at most 1, and depth(1/mass of the best), whatever the scale of r and beta.
+
+    Args: log_p_ref, r (P, N).  Source: Go et al. (2023), arXiv:2302.08215.
     """
     beta = positive(beta, "beta", "reward units")
     possible = ~np.isneginf(log_p_ref)
@@ -356,17 +331,17 @@ def f_divergence_optimum(divergence: Divergence, log_p_ref: Array, r: Array, bet
     p_ref = np.exp(log_p_ref)
     best_mass = np.maximum(np.sum(np.where(possible & (x == 0), p_ref, 0.0), axis=-1), np.finfo(float).tiny)
 
-    def excess(nu: Array) -> tuple[Array, Array]:
-        u, slope = divergence.inverse_slope(x + nu[:, None])
-        return np.sum(p_ref * u, axis=-1) - 1.0, np.sum(p_ref * slope, axis=-1)
+    def shortfall(depth: Array) -> tuple[Array, Array]:
+        u, slope = divergence.weight(depth[:, None] - x)
+        return 1.0 - np.sum(p_ref * u, axis=-1), np.sum(p_ref * slope, axis=-1)
 
-    one = np.ones(1)
-    low = np.broadcast_to(divergence.slope(one), best_mass.shape)
-    high = np.maximum(low, divergence.slope(1.0 / np.minimum(best_mass, 1.0)))
-    nu = monotone_root(excess, low, high)
-    u = divergence.inverse_slope(x + nu[:, None])[0]
-    log_u = np.log(u, out=np.full_like(u, -np.inf), where=u > 0)
-    return PenalisedOptimum(log_p_ref + log_u, best[:, 0] - beta * nu)
+    high = np.broadcast_to(divergence.depth(np.ones(1)), best_mass.shape)
+    low = np.minimum(high, divergence.depth(1.0 / np.minimum(best_mass, 1.0)))
+    depth = monotone_root(shortfall, low, high)
+    u = divergence.weight(depth[:, None] - x)[0]
+    log_p = log_p_ref + np.log(u, out=np.full_like(u, -np.inf), where=u > 0)
+    # the last bits of the root's rounding are shared out by normalising
+    return PenalisedOptimum(log_p - logsumexp(log_p, axis=-1, keepdims=True), best[:, 0] - beta * (divergence.sup - depth))
 
 
 def ptx_optimum(log_p_ref: Array, r: Array, beta: float, gamma: float, log_d: Array) -> PenalisedOptimum:
@@ -389,7 +364,7 @@ def ptx_optimum(log_p_ref: Array, r: Array, beta: float, gamma: float, log_d: Ar
         raise InputError("p_ref must cover D", got="D > 0 = p_ref", where=f"prompt {x_}, trajectory {t}", remedy="smooth the reference")
     if gamma == 0:
         V = soft_value(log_p_ref, r, beta)
-        return PenalisedOptimum(tilted(log_p_ref, r, V, beta), multiplier(V, beta))
+        return PenalisedOptimum(np.asarray(log_tilt(log_p_ref, r, beta)), multiplier(V, beta))
     possible = ~np.isneginf(log_p_ref)
     best = np.max(np.where(possible, r, -np.inf), axis=-1, keepdims=True)
     x = np.where(possible, r - best, 0.0) / beta

@@ -10,11 +10,14 @@ All functions take traced arrays as well as plain ones (see `autodiff`).
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 import numpy as np
 
-from tabular_rlhf.autodiff import primitive
+from tabular_rlhf.autodiff import plain, primitive
+from tabular_rlhf.autodiff.trace import SMALL
 from tabular_rlhf.errors import InputError
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -44,19 +47,95 @@ Args: x, logits; axis; keepdims.  Gradient: softmax(x).
 """
 
 
-def _log_softmax(x: Any, axis: int = -1) -> Any:
-    top = np.max(x, axis=axis, keepdims=True)
-    if np.any(np.isneginf(top)):
-        state = tuple(int(i) for i in np.argwhere(np.isneginf(np.squeeze(top, axis)))[0])
+BLOCK = 1 << 16
+"""Elements that stay in the cache while several passes go over them."""
+
+
+def blocks(shape: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
+    """Indices that cut an array along its last axis into pieces of about BLOCK elements, but at least 4096 columns."""
+    width = max(4096, BLOCK // max(1, math.prod(shape[:-1])))
+    return ((..., slice(start, start + width)) for start in range(0, shape[-1], width))
+
+
+def block_of(x: Any, part: Any) -> Any:
+    """One block, with neighbors along the last axis next to each other: copied in the cache if they are not."""
+    return x[part] if x.strides[-1] == x.itemsize else np.ascontiguousarray(x[part])
+
+
+def scratch_like(x: Any, scratch: Any) -> Any:
+    """Room for one block: the room we have, if it fits, because fresh memory costs more than the arithmetic done in it."""
+    return scratch if scratch is not None and scratch.shape == x.shape else np.empty(x.shape, np.result_type(x, 1.0))
+
+
+def softmax_block(x: Any, y: Any, scratch: Any) -> Any:
+    """log_softmax along the first axis: write x - logsumexp(x) to y, exp(x - max) to scratch; return the sum of the latter.
+
+    Where some distribution does not exist (all -inf, nan or inf) nothing is written, and None is returned.
+    """
+    top = np.max(x, axis=0)
+    if not (np.min(top, initial=0.0) > -np.inf and np.max(top, initial=0.0) < np.inf):
+        return None
+    np.subtract(x, top, out=y)
+    total = np.sum(np.exp(y, out=scratch), axis=0)
+    y -= np.log(total)
+    return total
+
+
+def refuse_logits(top: Any) -> NoReturn:
+    """Say which distribution does not exist, from the largest logit of each."""
+    first = tuple(int(i) for i in np.argwhere(~np.isfinite(top))[0])
+    if top[first] == -np.inf:
         raise InputError(
-            "every distribution must allow some event", got="all logits -inf", where=f"at index {state}", remedy="allow a token there"
+            "every distribution must allow some event", got="all logits -inf", where=f"at index {first}", remedy="allow a token there"
         )
-    y = x - top
-    y -= np.log(np.sum(np.exp(y), axis=axis, keepdims=True))
-    return y
+    raise InputError(
+        "logits must be finite or -inf", got=float(top[first]), where=f"at index {first}", remedy="check the computation that made them"
+    )
 
 
-log_softmax = primitive(_log_softmax, lambda g, y, x, axis=-1: g - np.exp(y) * np.sum(g, axis=axis, keepdims=True))
+def _rows_first(x: Any, axis: int) -> Any:
+    """The axis in front, the rest behind it."""
+    return np.moveaxis(x, axis, 0) if x.ndim > 1 else x[:, None]
+
+
+def _log_softmax(x: Any, axis: int = -1) -> Any:
+    x = np.asarray(x)
+    if x.size <= SMALL:
+        top = np.max(x, axis=axis, keepdims=True)
+        if not np.isfinite(top).all():
+            refuse_logits(np.squeeze(top, axis))
+        y = x - top
+        return y - np.log(np.sum(np.exp(y), axis=axis, keepdims=True))
+    rows = _rows_first(x, axis)
+    out = np.empty(rows.shape, np.result_type(x, 1.0))  # token-major, whatever the order of x: passes along states are the fast ones
+    scratch = None
+    for part in blocks(rows.shape):
+        block = block_of(rows, part)
+        scratch = scratch_like(block, scratch)
+        if softmax_block(block, out[part], scratch) is None:
+            refuse_logits(np.max(rows, axis=0))
+    return np.moveaxis(out, 0, axis) if x.ndim > 1 else out[:, 0]
+
+
+def _softmax_pull(g: Any, y: Any, axis: int) -> Any:
+    if y.size <= SMALL:
+        return g - np.exp(y) * np.sum(g, axis=axis, keepdims=True)
+    g_rows, y_rows = _rows_first(g, axis), _rows_first(y, axis)
+    out = np.empty(y_rows.shape, y.dtype)
+    pi = None
+    for part in blocks(out.shape):
+        pi = np.exp(y_rows[part], out=scratch_like(y_rows[part], pi))
+        pi *= np.sum(g_rows[part], axis=0)
+        np.subtract(g_rows[part], pi, out=out[part])
+    return np.moveaxis(out, 0, axis) if y.ndim > 1 else out[:, 0]
+
+
+_pull_log_softmax = primitive(
+    _softmax_pull,
+    lambda c, _, g, y, axis: c - np.sum(c * np.exp(y), axis=axis, keepdims=True),
+    lambda c, _, g, y, axis: -c * np.exp(y) * np.sum(g, axis=axis, keepdims=True),
+)
+log_softmax = primitive(_log_softmax, lambda g, y, x, axis=-1: _pull_log_softmax(g, y, axis), keeps="out")
 log_softmax.__doc__ = r"""Normalise logits: x - logsumexp(x), so that exp sums to one along the axis.  Logits of -inf stay -inf.
 
 Args: x, logits; axis.  Raises InputError where all are -inf.
@@ -81,10 +160,15 @@ def log_ratio(log_p: Any, log_q: Any) -> Any:
     >>> log_ratio(np.array([0.0, -np.inf]), np.array([-1.0, -np.inf])).tolist()
     [1.0, 0.0]
     """
-    impossible = np.isneginf(log_p)
-    if not np.any(impossible):
+    if not has_zeros(log_p):
         return log_p - log_q
+    impossible = np.isneginf(log_p)
     return np.where(impossible, 0.0, log_p) - np.where(impossible, 0.0, log_q)
+
+
+def has_zeros(log_p: Any) -> bool:
+    """Whether some event is impossible: one pass, no mask."""
+    return bool(np.min(plain(log_p), initial=np.inf) == -np.inf)
 
 
 def expect(log_p: Any, f: Any, axis: int | None = -1) -> Any:
@@ -93,8 +177,7 @@ def expect(log_p: Any, f: Any, axis: int | None = -1) -> Any:
     >>> float(expect(np.log([0.5, 0.5]), np.array([1.0, 3.0])))
     2.0
     """
-    impossible = np.isneginf(log_p)
-    return np.sum(np.exp(log_p) * (np.where(impossible, 0.0, f) if np.any(impossible) else f), axis=axis)
+    return np.sum(np.exp(log_p) * (np.where(np.isneginf(log_p), 0.0, f) if has_zeros(log_p) else f), axis=axis)
 
 
 def kl(log_p: Any, log_q: Any, axis: int | None = -1) -> Any:
@@ -103,22 +186,14 @@ def kl(log_p: Any, log_q: Any, axis: int | None = -1) -> Any:
     >>> float(kl(np.log([0.5, 0.5]), np.log([0.25, 0.75])).round(6))
     0.143841
     """
-    return expect(log_p, log_ratio(log_p, log_q), axis=axis)
+    return np.sum(np.exp(log_p) * log_ratio(log_p, log_q), axis=axis)
 
 
-def soft_value(log_w: Any, q: Any, beta: float, axis: int = -1) -> Any:
-    r"""The soft maximum beta log sum_a w(a) exp(q(a)/beta) for weights w that sum to one: between E_w[q] and max q.
+def soft_parts(log_w: Any, q: Any, beta: Any, axis: int = -1) -> tuple[Any, Any]:
+    r"""(best, nats): the maximum of q over w > 0, and log sum_a w(a) exp((q(a) - best)/beta); the soft value is best + beta nats.
 
-    Exact over the whole range of beta: it tends to E_w[q] as beta grows and to the maximum of q over w > 0 as beta
-    vanishes.  Where q/beta varies by less than 1/2 we use log1p(sum w expm1(x)), because log(sum w exp(x)) would be
-    log(1 + tiny), and beta would multiply its rounding error.
-
-    Args: log_w, normalised log-weights (-inf allowed); q, values in reward units; beta > 0, reward units per nat.
-    Returns: reward units, one axis fewer.
-
-    >>> w = np.log([0.5, 0.5]); q = np.array([0.0, 1.0])
-    >>> [round(float(soft_value(w, q, b)), 2) for b in (1e-300, 1.0, 1e300)]
-    [1.0, 0.62, 0.5]
+    Where q/beta varies by less than 1/2 we use log1p(sum w expm1(x)), because log(sum w exp(x)) would be log(1 + tiny), and
+    beta would multiply its rounding error.
     """
     possible = np.logical_not(np.isneginf(log_w))
     top = np.max(np.where(possible, q, -np.inf), axis=axis, keepdims=True)
@@ -132,4 +207,33 @@ def soft_value(log_w: Any, q: Any, beta: float, axis: int = -1) -> Any:
     else:
         gain = np.sum(np.exp(log_w) * np.expm1(np.where(close, x, 0.0)), axis=axis, keepdims=True)
         log_mean = np.where(close, np.log1p(gain), logsumexp(log_w + x, axis=axis, keepdims=True))
-    return np.squeeze(top + beta * log_mean, axis)
+    return np.squeeze(top, axis), np.squeeze(log_mean, axis)
+
+
+def soft_value(log_w: Any, q: Any, beta: Any, axis: int = -1) -> Any:
+    r"""The soft maximum beta log sum_a w(a) exp(q(a)/beta) for weights w that sum to one: between E_w[q] and max q.
+
+    Exact over the whole range of beta: it tends to E_w[q] as beta grows and to the maximum of q over w > 0 as beta vanishes.
+
+    Args: log_w, normalised log-weights (-inf allowed); q, values in reward units; beta > 0, reward units per nat.
+    Returns: reward units, one axis fewer.
+
+    >>> w = np.log([0.5, 0.5]); q = np.array([0.0, 1.0])
+    >>> [round(float(soft_value(w, q, b)), 2) for b in (1e-300, 1.0, 1e300)]
+    [1.0, 0.62, 0.5]
+    """
+    best, log_mean = soft_parts(log_w, q, beta, axis)
+    return best + beta * log_mean
+
+
+def log_tilt(log_w: Any, q: Any, beta: Any, axis: int = -1) -> Any:
+    """log of w exp(q/beta) / sum w exp(q/beta): the Gibbs tilt of weights that sum to one, -inf where w is 0.
+
+    >>> np.exp(log_tilt(np.log([0.5, 0.5]), np.log([1.0, 3.0]), 1.0)).round(6).tolist()
+    [0.25, 0.75]
+    """
+    best, log_mean = soft_parts(log_w, q, beta, axis)
+    possible = np.logical_not(np.isneginf(log_w))
+    with np.errstate(over="ignore"):
+        x = np.where(possible, q - np.expand_dims(best, axis), 0.0) / beta
+    return log_w + x - np.expand_dims(log_mean, axis)

@@ -293,7 +293,7 @@ class TokenMDP:
         if all(t < self.K for t in before):
             code = sum(t * self.K**i for i, t in enumerate(before))
             for h in range(k, self.H):
-                suffix = np.arange(self.K**h) // self.K ** (h - k) if self.K else np.arange(0)
+                suffix = np.arange(self.K**h) // max(1, self.K ** (h - k))
                 says[0, last, self.offsets[h] : self.offsets[h + 1]] = suffix == code
         one_prompt = says if self.P == 1 else np.broadcast_to(says, (self.P, self.V, self.S))
         counts: Array = self.path_sum(np.swapaxes(one_prompt, 1, 2))[0]

@@ -193,7 +193,7 @@ def from_text(mdp: TokenMDP, corpus: str | Sequence[str], order: int = 1, smooth
         pi(a given c) = (count(c, a) + smoothing) / (count(c) + smoothing V),     c = the last k tokens.
 
     Every sentence (string of the sequence, or line of the text) starts afresh and, if the vocabulary has EOS, ends with
-    it.  A word outside the vocabulary interrupts the context: nothing is counted across it.
+    it (once, if the text writes it).  A word outside the vocabulary interrupts the context: nothing is counted across it.
 
     Args: corpus; order k >= 0; smoothing >= 0, pseudo-counts.  Raises InputError for a corpus with no known word.
 
@@ -225,7 +225,7 @@ def _count(tied: NGram, counts: Array, sentence: list[int]) -> None:
     eos = mdp.V - 1 if mdp.eos is not None else None
     known: list[int] = []  # the tokens since the start, or since an unknown word
     complete = True  # whether `known` reaches back to the start
-    for a in [*sentence, *([] if eos is None else [eos])]:
+    for a in [*sentence, *([] if eos is None or sentence[-1:] == [eos] else [eos])]:
         depth = min(len(known), tied.k, mdp.H - 1)
         if a >= 0 and (complete or len(known) >= min(tied.k, mdp.H - 1)):
             suffix = known[len(known) - depth :]

@@ -8,8 +8,7 @@ One function f(x, tau) and one sum, sum w f, serve both, so exact and sampled ca
 any one-draw estimator is  sum w f^2 - (sum w f)^2.
 
 **Algorithm** (guide table; Chen and Asau 1974).  To invert the cumulative sum c at a uniform u, look up the first index
-with c > j/M for the cell j = floor(u M), then step forward while c <= u: about one step on average.  Cells so crowded that
-a few steps do not suffice are finished by binary search.
+of the cell j = floor(u M), then search within the cell: one index on average.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.logspace import Array
+from tabular_rlhf.logspace import Array, blocks
 from tabular_rlhf.mdp import Indices
 from tabular_rlhf.world import World
 
@@ -86,27 +85,36 @@ def draw(weights: Array, n: int, *, rng: np.random.Generator) -> Indices:
     [1, 1, 1]
     """
     c = np.cumsum(weights)
-    total = c[-1]
+    total = float(c[-1])
     if not (0 < total < np.inf):
-        raise InputError("sampling weights must have a positive finite sum", got=float(total), remedy="normalise the law")
-    c *= 1.0 / total
-    size = len(c)
-    last = int(np.searchsorted(c, c[-1]))  # the first index that reaches the whole mass: rounding may not go beyond it
-    ends = np.minimum((c * size).astype(np.intp), size - 1)  # the cell in which each cumulative sum falls
-    guide = np.zeros(size + 1, dtype=np.intp)
-    guide[1:] = np.cumsum(np.bincount(ends, minlength=size))
-    u = rng.random(n)
-    index = guide[(u * size).astype(np.intp)]
-    np.minimum(index, last, out=index)
-    behind = np.flatnonzero(c[index] <= u)
-    for _ in range(4):
-        if not behind.size:
-            break
-        index[behind] += 1
-        np.minimum(index, last, out=index)
-        behind = behind[(c[index[behind]] <= u[behind]) & (index[behind] < last)]
+        raise InputError("sampling weights must have a positive finite sum", got=total, remedy="normalise the law")
+    rate = len(c) / total  # cells per unit of mass
+    cells = np.empty(len(c), dtype=np.intp)
+    for part in blocks(c.shape):
+        np.multiply(c[part], rate, out=cells[part], casting="unsafe")
+    guide = np.zeros(len(c) + 2, dtype=np.int32)
+    np.cumsum(np.bincount(cells, minlength=len(c) + 1), out=guide[1:])
+    index = np.empty(n, dtype=np.intp)
+    for part in blocks(index.shape):
+        index[part] = _invert(c, guide, rate, rng.random(len(index[part])) * total)
+    last = int(np.searchsorted(c, total))  # the first index that reaches the whole mass: rounding may not go beyond it
+    return np.minimum(index, last, out=index)
+
+
+def _invert(c: Array, guide: Indices, rate: float, x: Array) -> Indices:
+    """The first index with c > x: look up the first of x's cell, then jump over those with c <= x by falling powers of two.
+
+    No jump overshoots, because beyond the answer every c is larger than x.
+    """
+    cell = (x * rate).astype(np.int32)
+    index: Indices = guide.take(cell)
+    behind = np.flatnonzero(c.take(index, mode="clip") <= x)
     if behind.size:
-        index[behind] = np.minimum(np.searchsorted(c, u[behind], side="right"), last)
+        at, x = index[behind], x[behind]
+        crowd = int((guide[cell[behind] + 1] - at).max())
+        for k in reversed(range(crowd.bit_length())):
+            at += (c.take(at + ((1 << k) - 1), mode="clip") <= x).astype(np.int32) << np.int32(k)
+        index[behind] = at
     return index
 
 

@@ -164,7 +164,7 @@ def fork(beta: float = 1.0) -> World:
     """Token level against response level: the first token that is best on average is not the one that is best to choose.
 
     After "left" both continuations earn 1; after "right" one earns 3 and the other -3.  A greedy average goes left; the
-    soft value of "right" exceeds that of "left" for beta below about 3.8, because the policy can still steer afterwards.
+    soft value of "right", beta log cosh(3/beta), exceeds 1 for beta below 4.156, because the policy can still steer afterwards.
     """
     mdp = TokenMDP(("left", "right"), horizon=2)
     reward = {"left left": 1.0, "left right": 1.0, "right left": -3.0, "right right": 3.0}

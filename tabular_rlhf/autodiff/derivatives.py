@@ -2,13 +2,15 @@ r"""Derivatives of plain NumPy functions: one backward walk over the tape, and w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.autodiff.rules import Scatter, dense, scatter_into, unbroadcast
-from tabular_rlhf.autodiff.trace import Tape, Traced, shape_of
+from tabular_rlhf.autodiff.backward import backward
+from tabular_rlhf.autodiff.rules import dense
+from tabular_rlhf.autodiff.trace import Tape, Traced
 
 
 def vjp(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0, **kwargs: Any) -> tuple[Any, Callable[[Any], Any]]:
@@ -18,6 +20,13 @@ def vjp(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0, *
     >>> [float(d) for d in back(np.ones(2))]
     [2.0, 6.0]
     """
+    return _vjp(f, args, kwargs, argnums, once=False)
+
+
+def _vjp(
+    f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], argnums: int | tuple[int, ...], *, once: bool
+) -> tuple[Any, Any]:
+    """See `vjp`; once: the pullback will be called once, and may use the tape up."""
     wanted = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     tape = Tape()
     traced = list(args)
@@ -33,7 +42,7 @@ def vjp(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0, *
         raise TypeError(f"the differentiated function must return one array or number, got {type(y).__name__}; return a single array")
 
     def pullback(g: Any) -> Any:
-        gs = _backward(tape, y.index, g) if inside else {}
+        gs = backward(tape, y.index, g, once=once) if inside else {}
         out = tuple(dense(gs.get(x.index), x.value) for x in inputs)
         return out[0] if isinstance(argnums, int) else out
 
@@ -53,7 +62,7 @@ def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) ->
     """The function that returns (f, gradient of f) for a scalar f; see `grad`."""
 
     def value_and_gradient(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        y, pullback = vjp(f, *args, argnums=argnums, **kwargs)
+        y, pullback = _vjp(f, args, kwargs, argnums, once=True)
         if np.shape(y) != ():
             raise TypeError(f"grad needs a scalar function, got an output of shape {np.shape(y)}; sum it, or use jacobian")
         return y, pullback(1.0)
@@ -88,8 +97,8 @@ def jacobian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
     def jacobian_of_f(*args: Any, **kwargs: Any) -> Any:
         y, pullback = vjp(f, *args, argnums=argnums, **kwargs)
         shape = np.shape(y)
-        units = np.eye(max(1, int(np.prod(shape)))).reshape(-1, *shape)
-        rows = [pullback(unit) for unit in units] if 0 not in shape else []
+        outputs = math.prod(shape)
+        rows = [pullback(unit) for unit in np.eye(outputs).reshape(outputs, *shape)]
         inner = np.shape(args[argnums])
         return np.reshape(np.stack(rows), shape + inner) if rows else np.zeros(shape + inner)
 
@@ -153,53 +162,3 @@ def check_grad(
     else:
         raise ValueError(f"method must be 'finite' or 'complex', got {method!r}")
     return float(abs(traced - stepped) / max(1.0, abs(stepped)))
-
-
-def _backward(tape: Tape, last: int, g: Any) -> dict[int, Any]:
-    """Walk the tape from step `last` to the start; return the sensitivities of the inputs."""
-    pending: dict[int, Any] = {last: g}
-    owned: set[int] = set()  # buffers that we made and may add into
-    inputs: dict[int, Any] = {}
-    steps = tape.steps
-    for i in range(last, -1, -1):
-        if i not in pending:
-            continue
-        rule, out, args, kwargs, parents = steps[i]
-        g = pending.pop(i)
-        if rule is None:
-            inputs[i] = g
-            continue
-        if type(g) is Scatter:
-            g = dense(g, out)
-        for position, parent in parents:
-            pull = rule.vjp(position)
-            if pull is None:
-                raise TypeError(f"argument {position} of this operation has no gradient rule; make it a plain array")
-            piece = pull(g, out, *args, **kwargs)
-            if rule.broadcasts:
-                piece = unbroadcast(piece, shape_of(args[position]))
-            _add_piece(pending, owned, parent, piece, steps[parent].out)
-    return inputs
-
-
-def _add_piece(pending: dict[int, Any], owned: set[int], parent: int, piece: Any, like: Any) -> None:
-    if parent not in pending:
-        pending[parent] = piece
-        return
-    have = pending[parent]
-    if parent not in owned:
-        have = dense(have, like)
-        traced = type(have) is Traced or type(piece.g if type(piece) is Scatter else piece) is Traced
-        if not traced and isinstance(have, np.ndarray):
-            if not isinstance(pending[parent], Scatter):  # a dense piece may be shared with another step
-                have = have.copy(order="K")
-            owned.add(parent)
-        pending[parent] = have
-    if parent in owned and type(piece.g if type(piece) is Scatter else piece) is Traced:
-        owned.discard(parent)
-    if parent not in owned:
-        pending[parent] = have + dense(piece, like)
-    elif type(piece) is Scatter:
-        scatter_into(have, piece.g, piece.index)
-    else:
-        have += piece

@@ -13,12 +13,12 @@ from tabular_rlhf.autodiff.trace import (
     COMPOSITES,
     PLAIN,
     RULES,
+    Blank,
     Rule,
     Traced,
     apply,
     elementwise,
     get_item,
-    plain,
     primitive,
     shape_of,
     structural,
@@ -40,6 +40,23 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     return np.sum(g, axis=repeated, keepdims=True) if repeated else g
 
 
+class Scaled(NamedTuple):
+    """The sensitivity factor * g, not yet multiplied out."""
+
+    g: Any
+    factor: float
+
+
+def _times(g: Any, b: Any) -> Any:
+    """g * b: a number waits as a factor; and where g is one number repeated, as at the start of a walk, it is b that is kept."""
+    if type(b) is float and 1e-90 < abs(b) < 1e90:
+        return Scaled(g, b)
+    if type(g) is np.ndarray and type(b) is np.ndarray and g.shape == b.shape and not any(g.strides) and g.ndim:
+        c = float(g[(0,) * g.ndim]) if g.size else 0.0
+        return Scaled(b, c) if 1e-90 < abs(c) < 1e90 else g * b
+    return g * b
+
+
 def _pull_share(g: Any, y: Any, part: Any) -> Any:
     """g exp(part - y), the softmax weight of a part of a log-sum; 0 where the whole sum is empty (y = -inf)."""
     return g * np.exp(part - np.where(np.isneginf(y), 0.0, y))
@@ -50,15 +67,15 @@ def _power_base(g: Any, y: Any, a: Any, b: Any) -> Any:
     return g * np.where(flat, 0.0, b * a ** np.where(flat, 1.0, b - 1))
 
 
-elementwise(np.add, lambda g, y, a, b: g, lambda g, y, a, b: g)
-elementwise(np.subtract, lambda g, y, a, b: g, lambda g, y, a, b: -g)
-elementwise(np.multiply, lambda g, y, a, b: g * b, lambda g, y, a, b: g * a)
+elementwise(np.add, lambda g, y, a, b: g, lambda g, y, a, b: g, keeps="shapes")
+elementwise(np.subtract, lambda g, y, a, b: g, lambda g, y, a, b: Scaled(g, -1.0), keeps="shapes")
+elementwise(np.multiply, lambda g, y, a, b: _times(g, b), lambda g, y, a, b: _times(g, a), keeps="others")
 elementwise(np.divide, lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b)
 elementwise(np.power, _power_base, lambda g, y, a, b: g * special.xlogy(y, a))
-elementwise(np.negative, lambda g, y, a: -g)
+elementwise(np.negative, lambda g, y, a: Scaled(g, -1.0), keeps="shapes")
 elementwise(np.positive, lambda g, y, a: g)
 elementwise(np.absolute, lambda g, y, a: g * np.sign(a))
-elementwise(np.exp, lambda g, y, a: g * y)
+elementwise(np.exp, lambda g, y, a: g * y, keeps="out")
 elementwise(np.exp2, lambda g, y, a: g * y * np.log(2.0))
 elementwise(np.expm1, lambda g, y, a: g * (y + 1.0))
 elementwise(np.log, lambda g, y, a: g / a)
@@ -116,18 +133,18 @@ def _pull_cumsum(g: Any, y: Any, x: Any, axis: Any = None) -> Any:
     return np.reshape(np.flip(np.cumsum(np.flip(g, axis_), axis=axis_), axis_), shape_of(x))
 
 
-structural(np.sum, _pull_sum)
+structural(np.sum, _pull_sum, keeps="shapes")
 structural(np.max, _pull_max)
 structural(np.cumsum, _pull_cumsum)
 for _func in (np.ravel, np.squeeze, np.expand_dims):
-    structural(_func, lambda g, y, x, *args, **kwargs: np.reshape(g, shape_of(x)))
-structural(np.reshape, lambda g, y, x, *args, order="C", **kwargs: np.reshape(g, shape_of(x), order=order))
+    structural(_func, lambda g, y, x, *args, **kwargs: np.reshape(g, shape_of(x)), keeps="shapes")
+structural(np.reshape, lambda g, y, x, *args, order="C", **kwargs: np.reshape(g, shape_of(x), order=order), keeps="shapes")
 structural(
     np.transpose, lambda g, y, x, axes=None: np.transpose(g, None if axes is None else tuple(np.argsort([a % x.ndim for a in axes])))
 )
-structural(np.swapaxes, lambda g, y, x, a, b: np.swapaxes(g, a, b))
-structural(np.moveaxis, lambda g, y, x, a, b: np.moveaxis(g, b, a))
-structural(np.broadcast_to, lambda g, y, x, *args, **kwargs: unbroadcast(g, shape_of(x)))
+structural(np.swapaxes, lambda g, y, x, a, b: np.swapaxes(g, a, b), keeps="shapes")
+structural(np.moveaxis, lambda g, y, x, a, b: np.moveaxis(g, b, a), keeps="shapes")
+structural(np.broadcast_to, lambda g, y, x, *args, **kwargs: unbroadcast(g, shape_of(x)), keeps="shapes")
 
 
 class Scatter(NamedTuple):
@@ -142,8 +159,6 @@ def dense(g: Any, like: Any) -> Any:
     """`g` as an array of the shape of `like`: zeros for None, scattered for a Scatter."""
     if g is None:
         return np.zeros(shape_of(like)) if shape_of(like) else 0.0
-    if type(g) is Scatter:
-        return scatter(g.g, g.index, plain(like))
     if shape_of(g) != shape_of(like):
         return np.broadcast_to(g, shape_of(like)) + 0.0
     return g
@@ -153,9 +168,15 @@ def _scatter_plain(g: Any, index: Any, like: Any) -> Any:
     if like.ndim == 1 and isinstance(index, np.ndarray) and index.dtype.kind in "iu":
         flat = np.where(index < 0, index + like.size, index).ravel()
         return np.bincount(flat, weights=np.broadcast_to(g, index.shape).ravel(), minlength=like.size)
-    out = np.zeros_like(like)  # keeps the memory order of the array that was indexed
+    out = room_like(like)
+    out[...] = 0.0
     scatter_into(out, g, index)
     return out
+
+
+def room_like(x: Any) -> Any:
+    """An empty array of the shape of x and, where its values were kept, of its order in memory."""
+    return np.empty(x.shape) if type(x) is Blank else np.empty_like(x)
 
 
 def scatter_into(out: Any, g: Any, index: Any) -> None:
@@ -204,8 +225,8 @@ def _pull_matmul(i: int) -> Callable[..., Any]:
     """Vectors are promoted to one-row or one-column matrices, as matmul itself does."""
 
     def piece(g: Any, y: Any, a: Any, b: Any) -> Any:
-        g_ = np.expand_dims(g, -2) if a.ndim == 1 else g
-        g_ = np.expand_dims(g_, -1) if b.ndim == 1 else g_
+        g_ = np.expand_dims(g, -1) if b.ndim == 1 else g
+        g_ = np.expand_dims(g_, -2) if a.ndim == 1 else g_
         a_ = a[None, :] if a.ndim == 1 else a
         b_ = b[:, None] if b.ndim == 1 else b
         out = np.matmul(g_, _transposed(b_)) if i == 0 else np.matmul(_transposed(a_), g_)
@@ -277,9 +298,14 @@ def _take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Any:
 
 
 def _split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
-    pieces = np.split(np.arange(x.shape[axis]), indices_or_sections)
-    bounds = np.cumsum([0, *map(len, pieces)])
-    return [x[_along(axis % x.ndim, slice(a, b))] for a, b in itertools.pairwise(bounds.tolist())]
+    if isinstance(indices_or_sections, (int, np.integer)):
+        n, rest = divmod(x.shape[axis], int(indices_or_sections))
+        if rest:
+            raise ValueError("array split does not result in an equal division")
+        cuts = [n * k for k in range(1, int(indices_or_sections))]
+    else:
+        cuts = [int(i) for i in indices_or_sections]
+    return [x[_along(axis % x.ndim, slice(a, b))] for a, b in itertools.pairwise([0, *cuts, x.shape[axis]])]
 
 
 def _flip(x: Any, axis: Any = None) -> Any:

@@ -23,6 +23,23 @@ class Step(NamedTuple):
     parents: list[tuple[int, int]]
 
 
+class Blank:
+    """What is left on the tape of an array whose values no rule reads: its shape."""
+
+    __slots__ = ("ndim", "shape", "size")
+
+    def __init__(self, x: Any) -> None:
+        self.shape, self.ndim, self.size = x.shape, x.ndim, x.size
+
+
+def _blank(x: Any) -> Any:
+    return Blank(x) if isinstance(x, (np.ndarray, Traced)) and x.size > SMALL else x
+
+
+SMALL = 1 << 12
+"""Arrays up to this many elements are kept on the tape as they are: forgetting them would cost more than it saves."""
+
+
 class Tape:
     """The append-only record of one traced evaluation."""
 
@@ -44,10 +61,13 @@ class Rule:
 
     `vjp(position)` gives the function `(g, out, *args, **kwargs) -> g for that argument`, or None where there is none.
     `broadcasts` says that arguments were broadcast, so that what comes back must be summed to the argument's shape.
+    `keeps` says which values the rule reads: "all", "shapes" (none), "out" (the result) or "others" (the arguments beside the
+    one in question).  The tape holds no others, so memory is free again as soon as the program has no use for it.
     """
 
     vjp: Callable[[int], Callable[..., Any] | None]
     broadcasts: bool = False
+    keeps: str = "all"
 
 
 RULES: dict[Any, Rule] = {}
@@ -75,17 +95,25 @@ def apply(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         )
     values = []
     parents = []
+    large = False
     for i, a in enumerate(args):
         if type(a) is Traced and a.tape is tape:
             parents.append((i, a.index))
             values.append(a.value)
+            large = large or a.value.size > SMALL
         else:
             values.append(a)
     for v in kwargs.values():
         if type(v) is Traced:
             raise TypeError(f"{_name(func)}: a traced array was passed by keyword; pass it by position, and out= not at all")
     out = func(*values, **kwargs)
-    tape.steps.append(Step(rule, out, tuple(values), kwargs, parents))
+    if rule.keeps == "all" or not large:
+        tape.steps.append(Step(rule, out, tuple(values), kwargs, parents))
+    else:
+        kept = values if rule.keeps == "others" and len(parents) > 1 else [_blank(a) for a in values]
+        if rule.keeps == "others" and len(parents) == 1:
+            kept[1 - parents[0][0]] = values[1 - parents[0][0]]
+        tape.steps.append(Step(rule, out if rule.keeps == "out" else _blank(out), tuple(kept), kwargs, parents))
     return Traced(tape, len(tape.steps) - 1, out)
 
 
@@ -303,14 +331,14 @@ def shape_of(x: Any) -> tuple[int, ...]:
     return getattr(x, "shape", ())
 
 
-def elementwise(func: Any, *vjps: Callable[..., Any] | None) -> None:
+def elementwise(func: Any, *vjps: Callable[..., Any] | None, keeps: str = "all") -> None:
     """Register a broadcasting operation: one `(g, y, *args) -> g` an argument, None where it has no gradient."""
-    RULES[func] = Rule(vjps.__getitem__, broadcasts=True)
+    RULES[func] = Rule(vjps.__getitem__, True, keeps)
 
 
-def structural(func: Any, *vjps: Callable[..., Any] | None) -> None:
+def structural(func: Any, *vjps: Callable[..., Any] | None, keeps: str = "all") -> None:
     """Register an operation whose rule returns the argument's own shape; further arguments have no gradient."""
-    RULES[func] = Rule(lambda i: vjps[i] if i < len(vjps) else None)
+    RULES[func] = Rule(lambda i: vjps[i] if i < len(vjps) else None, keeps=keeps)
 
 
 def variadic(func: Any, vjp: Callable[[int], Callable[..., Any]]) -> None:
@@ -318,7 +346,7 @@ def variadic(func: Any, vjp: Callable[[int], Callable[..., Any]]) -> None:
     RULES[func] = Rule(vjp)
 
 
-def primitive(func: Callable[..., Any], *vjps: Callable[..., Any] | None) -> Callable[..., Any]:
+def primitive(func: Callable[..., Any], *vjps: Callable[..., Any] | None, keeps: str = "all") -> Callable[..., Any]:
     """Give a whole function its own rule.  On plain arrays the result is `func` itself; traced, one step is recorded.
 
     Args: vjps, one `(g, y, *args, **kwargs) -> g` for each leading argument, None where it has no gradient.
@@ -330,5 +358,5 @@ def primitive(func: Callable[..., Any], *vjps: Callable[..., Any] | None) -> Cal
             return apply(dispatch, args, kwargs)
         return func(*args, **kwargs)
 
-    structural(dispatch, *vjps)
+    structural(dispatch, *vjps, keeps=keeps)
     return dispatch

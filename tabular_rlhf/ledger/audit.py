@@ -89,7 +89,7 @@ def tiny_worlds(seed: int) -> list[World]:
                 r = half_integers(rng, (P, mdp.N)) + (1.0 if forced else 0.0)
                 r = r if not forced or mdp.N < 3 else np.sort(r, axis=1)[:, [0, 2, 2]]  # a tie for the best
                 worlds.append(World(mdp, dirichlet(mdp, 2.0, rng=rng), r, beta, name="tiny"))
-    return worlds
+    return sorted(worlds, key=lambda w: w.mdp.P * w.mdp.N)
 
 
 def refute(row: Row, miss: Miss, scopes: Iterable[Scope]) -> Refutation | None:

@@ -1,0 +1,319 @@
+r"""The peers: the same workloads in torch, jax and HIPS autograd, each in the best formulations that we found.
+
+A peer is a function of a `Case` that returns a call without arguments; the library is imported inside it, so that nobody
+needs what is not installed.  Trees are token-major, (V, K^h) a level, for peers as for us: it is the fastest layout for all.
+Answers: `gibbs` log Z, p*, and the levels of pi*; `gradient` an array (V, S); `sample` the draws and their log-probabilities.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.logspace import Array
+from tabular_rlhf.world import World, random_world
+
+
+@dataclass(frozen=True)
+class Case:
+    """One shape: a random world without EOS, one prompt, and the logits of a policy, all in float64."""
+
+    V: int
+    H: int
+    draws: int = 10**6
+
+    @cached_property
+    def world(self) -> World:
+        world = random_world(rng=np.random.default_rng(0), V=self.V, H=self.H, eos=False)
+        return world if np.isfinite(world.log_p_ref).all() else world.at(1.0)
+
+    @cached_property
+    def logits(self) -> Array:
+        """Token-major, (V, S)."""
+        return np.random.default_rng(1).standard_normal((self.V, self.world.mdp.S))
+
+    @property
+    def widths(self) -> list[int]:
+        return [self.V**h for h in range(self.H)]
+
+    @property
+    def name(self) -> str:
+        return f"V={self.V} H={self.H}"
+
+
+Runner = Callable[[], Any]
+
+
+def available() -> dict[str, str]:
+    """Version of each peer, "absent" where it is not installed."""
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    found = {}
+    for library in ("torch", "jax", "autograd"):
+        installed = importlib.util.find_spec(library) is not None
+        found[library] = importlib.metadata.version(library) if installed else "absent"
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------- torch
+
+
+def _torch(case: Case) -> tuple[Any, Any, Any]:
+    import torch
+
+    torch.set_num_threads(1)
+    return torch, torch.tensor(case.world.r[0]), torch.tensor(case.world.log_p_ref[0])
+
+
+def torch_gibbs(case: Case) -> Runner:
+    """Weights exponentiated once, in place, and summed up the tree."""
+    torch, r, log_p_ref = _torch(case)
+    beta, V, shift = case.world.beta, case.V, float(r.max()) / case.world.beta
+
+    def run() -> Any:
+        u = torch.add(log_p_ref, r, alpha=1.0 / beta).sub_(shift).exp_()
+        total, pi = u, []
+        for width in reversed(case.widths):
+            children = total.view(V, width)
+            total = children.sum(0)
+            pi.append(children / total)
+        return torch.log(total) + shift, u.div_(total), pi[::-1]
+
+    return run
+
+
+def torch_gibbs_log(case: Case) -> Runner:
+    """The textbook: log-softmax over responses, logsumexp up the tree."""
+    torch, r, log_p_ref = _torch(case)
+
+    def run() -> Any:
+        q = log_p_ref + r / case.world.beta
+        total, pi = q, []
+        for width in reversed(case.widths):
+            children = total.view(case.V, width)
+            pi.append(torch.softmax(children, 0))
+            total = torch.logsumexp(children, 0)
+        return total, torch.exp(q - total), pi[::-1]
+
+    return run
+
+
+def torch_gradient(case: Case) -> Runner:
+    """Eager autograd, one split of the logits."""
+    torch, r, log_p_ref = _torch(case)
+    logits, beta = torch.tensor(case.logits, requires_grad=True), case.world.beta
+
+    def run() -> Any:
+        log_p = torch.zeros(1, dtype=torch.float64)
+        for level in torch.split(torch.log_softmax(logits, 0), case.widths, dim=1):
+            log_p = (log_p + level).reshape(-1)
+        J = torch.sum(torch.exp(log_p) * (r - beta * (log_p - log_p_ref)))
+        return torch.autograd.grad(J, logits)[0]
+
+    return run
+
+
+def torch_gradient_levels(case: Case) -> Runner:
+    """Eager autograd, log-softmax level by level, the constant part of J precomputed."""
+    torch, r, log_p_ref = _torch(case)
+    logits, beta = torch.tensor(case.logits, requires_grad=True), case.world.beta
+    score = r / beta + log_p_ref
+
+    def run() -> Any:
+        log_p = torch.zeros(1, dtype=torch.float64)
+        for level in torch.split(logits, case.widths, dim=1):
+            log_p = (log_p + torch.log_softmax(level, 0)).reshape(-1)
+        J = torch.dot(torch.exp(log_p), score - log_p) * beta
+        return torch.autograd.grad(J, logits)[0]
+
+    return run
+
+
+def torch_sample(case: Case) -> Runner:
+    """Cumulative sum and binary search."""
+    torch, _, log_p = _torch(case)
+
+    def run() -> Any:
+        c = torch.cumsum(torch.exp(log_p), 0)
+        tau = torch.searchsorted(c, torch.rand(case.draws, dtype=torch.float64) * c[-1], right=True).clamp_(max=len(c) - 1)
+        return tau, log_p[tau]
+
+    return run
+
+
+def torch_sample_sorted(case: Case) -> Runner:
+    """The same with the uniforms sorted, so that the search stays in the cache, and the answers put back in order."""
+    torch, _, log_p = _torch(case)
+
+    def run() -> Any:
+        c = torch.cumsum(torch.exp(log_p), 0)
+        u, order = torch.sort(torch.rand(case.draws, dtype=torch.float64) * c[-1])
+        found = torch.searchsorted(c, u, right=True).clamp_(max=len(c) - 1)
+        tau = torch.empty_like(found).scatter_(0, order, found)
+        return tau, log_p[tau]
+
+    return run
+
+
+def torch_sample_multinomial(case: Case) -> Runner:
+    torch, _, log_p = _torch(case)
+
+    def run() -> Any:
+        tau = torch.multinomial(torch.exp(log_p), case.draws, replacement=True)
+        return tau, log_p[tau]
+
+    return run
+
+
+def torch_sample_tokens(case: Case) -> Runner:
+    """Token by token: Gumbel-max over each drawn state's row."""
+    torch, _, _ = _torch(case)
+    levels = torch.split(torch.tensor(np.ascontiguousarray(case.world.log_ref[0].T)), case.widths, dim=1)
+
+    def run() -> Any:
+        tau, log_p = torch.zeros(case.draws, dtype=torch.int64), torch.zeros(case.draws, dtype=torch.float64)
+        for level, width in zip(levels, case.widths, strict=True):
+            rows = level[:, tau]
+            a = torch.argmax(rows - torch.log(torch.empty_like(rows).exponential_()), 0)
+            log_p += level[a, tau]
+            tau += a * width
+        return tau, log_p
+
+    return run
+
+
+# ---------------------------------------------------------------------------------------------------- jax
+
+
+def _jax(case: Case) -> tuple[Any, Any, Any, Any]:
+    import jax
+
+    jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
+    return jax, jax.numpy, jax.numpy.asarray(case.world.r[0]), jax.numpy.asarray(case.world.log_p_ref[0])
+
+
+def _compiled(jax: Any, f: Callable[..., Any], *args: Any) -> Runner:
+    compiled = jax.jit(f)
+    return lambda: jax.block_until_ready(compiled(*args))
+
+
+def jax_gibbs(case: Case) -> Runner:
+    """Weights exponentiated once and summed up the tree, compiled as a whole."""
+    jax, jnp, r, log_p_ref = _jax(case)
+    beta, shift = case.world.beta, float(r.max()) / case.world.beta
+
+    def gibbs(r: Any, log_p_ref: Any) -> Any:
+        u = jnp.exp(log_p_ref + (r * (1.0 / beta) - shift))
+        total, pi = u, []
+        for width in reversed(case.widths):
+            children = total.reshape(case.V, width)
+            total = children.sum(0)
+            pi.append(children / total)
+        return jnp.log(total) + shift, u / total, pi[::-1]
+
+    return _compiled(jax, gibbs, r, log_p_ref)
+
+
+def _jax_objective(case: Case, jax: Any, *, by_level: bool) -> Callable[..., Any]:
+    jnp, bounds, beta = jax.numpy, np.cumsum(case.widths)[:-1].tolist(), case.world.beta
+
+    def J(logits: Any, r: Any, log_p_ref: Any) -> Any:
+        log_p = jnp.zeros(1)
+        for level in jnp.split(logits if by_level else jax.nn.log_softmax(logits, axis=0), bounds, axis=1):
+            log_p = (log_p + (jax.nn.log_softmax(level, axis=0) if by_level else level)).reshape(-1)
+        return jnp.sum(jnp.exp(log_p) * (r - beta * (log_p - log_p_ref)))
+
+    return J
+
+
+def jax_gradient(case: Case) -> Runner:
+    """jit(grad), one log-softmax of all logits."""
+    jax, jnp, r, log_p_ref = _jax(case)
+    return _compiled(jax, jax.grad(_jax_objective(case, jax, by_level=False)), jnp.asarray(case.logits), r, log_p_ref)
+
+
+def jax_gradient_levels(case: Case) -> Runner:
+    """jit(grad), log-softmax level by level."""
+    jax, jnp, r, log_p_ref = _jax(case)
+    return _compiled(jax, jax.grad(_jax_objective(case, jax, by_level=True)), jnp.asarray(case.logits), r, log_p_ref)
+
+
+def jax_sample(case: Case) -> Runner:
+    """Cumulative sum and binary search, compiled."""
+    jax, jnp, _, log_p = _jax(case)
+
+    def draw(key: Any, log_p: Any) -> Any:
+        c = jnp.cumsum(jnp.exp(log_p))
+        u = jax.random.uniform(key, (case.draws,), dtype=jnp.float64) * c[-1]
+        tau = jnp.minimum(jnp.searchsorted(c, u, side="right", method="scan_unrolled"), len(log_p) - 1)
+        return tau, log_p[tau]
+
+    return _compiled(jax, draw, jax.random.key(0), log_p)
+
+
+def jax_sample_sort(case: Case) -> Runner:
+    """The same with searchsorted by sorting."""
+    jax, jnp, _, log_p = _jax(case)
+
+    def draw(key: Any, log_p: Any) -> Any:
+        c = jnp.cumsum(jnp.exp(log_p))
+        u = jax.random.uniform(key, (case.draws,), dtype=jnp.float64) * c[-1]
+        tau = jnp.minimum(jnp.searchsorted(c, u, side="right", method="sort"), len(log_p) - 1)
+        return tau, log_p[tau]
+
+    return _compiled(jax, draw, jax.random.key(0), log_p)
+
+
+def jax_sample_choice(case: Case) -> Runner:
+    """jax.random.choice with probabilities."""
+    jax, jnp, _, log_p = _jax(case)
+
+    def draw(key: Any, log_p: Any) -> Any:
+        tau = jax.random.choice(key, len(log_p), (case.draws,), p=jnp.exp(log_p))
+        return tau, log_p[tau]
+
+    return _compiled(jax, draw, jax.random.key(0), log_p)
+
+
+# ---------------------------------------------------------------------------------------------------- HIPS autograd
+
+
+def autograd_gradient(case: Case) -> Runner:
+    """The same plain NumPy, traced by HIPS autograd."""
+    import autograd
+    import autograd.numpy as anp
+
+    r, log_p_ref, beta = case.world.r[0], case.world.log_p_ref[0], case.world.beta
+    bounds = np.cumsum(case.widths)[:-1]
+
+    def J(logits: Any) -> Any:
+        x = logits - anp.max(logits, axis=0)
+        log_pi = x - anp.log(anp.sum(anp.exp(x), axis=0))
+        log_p = anp.zeros(1)
+        for level in anp.split(log_pi, bounds, axis=1):
+            log_p = anp.reshape(log_p + level, (-1,))
+        return anp.sum(anp.exp(log_p) * (r - beta * (log_p - log_p_ref)))
+
+    gradient = autograd.grad(J)
+    return lambda: gradient(case.logits)
+
+
+Peers = dict[str, tuple[Callable[[Case], Runner], ...]]
+GIBBS: Peers = {"torch": (torch_gibbs, torch_gibbs_log), "jax": (jax_gibbs,)}
+GRADIENT: Peers = {
+    "torch": (torch_gradient, torch_gradient_levels),
+    "jax": (jax_gradient, jax_gradient_levels),
+    "autograd": (autograd_gradient,),
+}
+SAMPLE: Peers = {
+    "torch": (torch_sample, torch_sample_sorted, torch_sample_multinomial, torch_sample_tokens),
+    "jax": (jax_sample, jax_sample_sort, jax_sample_choice),
+}

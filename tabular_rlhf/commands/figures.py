@@ -1,0 +1,54 @@
+"""`tabular-rlhf figures [NAME...]`: draw the figures, or check that the committed data still hold."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.figures import all_figures
+from tabular_rlhf.figures.page import check, write
+from tabular_rlhf.figures.record import Figure
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", metavar="NAME", help="figures to draw (default: all)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the files go (default: ./figures if it exists, else here)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--list", action="store_true", help="list the figures and what they show")
+    what.add_argument("--check", action="store_true", help="compute the data anew and compare with the files; exit status 1 if they differ")
+
+
+def run(args: argparse.Namespace) -> int:
+    figures = chosen(args.names)
+    if args.list:
+        print("\n".join(f"{f.name:<18}{f.caption}\n{'':<18}shows {', '.join(f.rows)}" for f in figures))
+        return 0
+    folder = args.out or (Path("figures") if Path("figures").is_dir() else Path())
+    if args.check:
+        return compare(figures, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for figure in figures:
+        print(f"{figure.name:<18}{', '.join(str(path) for path in write(figure, folder))}")
+    return 0
+
+
+def chosen(names: list[str]) -> list[Figure]:
+    """The figures asked for, all by default."""
+    known = all_figures()
+    for name in names:
+        if name not in known:
+            raise InputError("a figure must be one of the registry's", got=repr(name), remedy=f"use one of {', '.join(known)}")
+    return [known[name] for name in names or known]
+
+
+def compare(figures: list[Figure], folder: Path) -> int:
+    """Say which figures still hold; 1 if some do not."""
+    status = 0
+    for figure in figures:
+        faults = check(figure, folder)
+        print(f"{figure.name:<18}{'holds' if not faults else 'DIFFERS'}")
+        for fault in faults[:5]:
+            print(f"{'':<18}{fault}")
+        status = status or int(bool(faults))
+    return status

@@ -1,0 +1,53 @@
+"""`tabular-rlhf solve [WORLD.toml]`: a world of your own, every number exact and checked by sampling."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.report import report
+from tabular_rlhf.report_text import plain, render
+from tabular_rlhf.world import NAMED, World, named_world
+from tabular_rlhf.worldfile import load_world
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "world", nargs="?", default="zen", metavar="WORLD", help=f"a TOML file, or one of {', '.join(NAMED)} (default: zen)"
+    )
+    parser.add_argument("--beta", type=float, help="another KL weight than the world's, in reward units per nat")
+    parser.add_argument("--samples", type=int, default=100_000, metavar="N", help="draws for each check (default: 100000)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
+    parser.add_argument("--top", type=int, default=6, metavar="K", help="responses and first tokens to list (default: 6)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text (infinities become null)")
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="also draw the tilt and the frontier: FILE ends in .png, .svg or .pdf")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.figure is not None:
+        from tabular_rlhf.figures.page import check_path
+
+        check_path(args.figure)  # before the work, not after it
+    world = find_world(args.world)
+    if args.beta is not None:
+        world = world.at(args.beta)
+    found = report(world, samples=args.samples, seed=args.seed, top=args.top)
+    if args.figure is not None:
+        from tabular_rlhf.figures.solved import draw_world
+
+        draw_world(world, args.figure)
+    print(json.dumps(plain(found), indent=2, ensure_ascii=False, allow_nan=False) if args.json else render(found))
+    return 0
+
+
+def find_world(name: str) -> World:
+    """A TOML file's world, or a named one (a file of that name goes first)."""
+    path = Path(name)
+    if name in NAMED and not path.is_file():
+        return named_world(name)
+    if not path.exists():
+        remedy = f"check its path, or name one of {', '.join(NAMED)}"
+        raise InputError("the world file must exist", got=repr(name), remedy=remedy)
+    return load_world(path)

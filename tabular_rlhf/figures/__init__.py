@@ -1,0 +1,29 @@
+"""Figures as a table of records, each `draw(axes, data)` of `data = compute()`.
+
+A room of this package defines its figures in a tuple `FIGURES`; to add a room, name it in `ROOMS`.  `record` says what a
+figure is, `page` puts it on paper.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.figures.record import Figure
+
+ROOMS = ("tilt", "frontier", "tree")
+
+
+def all_figures() -> dict[str, Figure]:
+    """Every figure by name, in the order of the rooms.
+
+    >>> list(all_figures())
+    ['tilt', 'frontier', 'soft-value-tree']
+    """
+    found: dict[str, Figure] = {}
+    for room in ROOMS:
+        for figure in import_module(f"tabular_rlhf.figures.{room}").FIGURES:
+            if figure.name in found:
+                raise InputError("figures must have names of their own", got=repr(figure.name), where=room, remedy="rename one")
+            found[figure.name] = figure
+    return found

@@ -1,0 +1,123 @@
+"""The reward-KL frontier: the most reward that any policy can have at each KL from the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tabular_rlhf.figures.record import BLACK, BLUE, GRAY, GREEN, ORANGE, Data, Figure
+from tabular_rlhf.gibbs import frontier, greedy_limit
+from tabular_rlhf.logspace import Array, expect, kl
+from tabular_rlhf.mdp import TokenMDP
+from tabular_rlhf.world import World, zen_world
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+
+def by_reward(world: World) -> World:
+    """The world whose responses are the reward levels: the same Z, KL and E[r] at every beta, with far fewer responses.
+
+    p*/p_ref = exp(r/beta)/Z depends on a response through its reward alone, so levels may be merged.
+    """
+    levels, place = np.unique(world.r, return_inverse=True)
+    place = np.reshape(place, world.r.shape)
+    mass: Array = np.stack([np.bincount(place[x], np.exp(world.log_p_ref[x]), len(levels)) for x in range(world.mdp.P)])
+    mass = mass / np.sum(mass, axis=1, keepdims=True)
+    log_ref: Array = np.log(mass, out=np.full_like(mass, -np.inf), where=mass > 0)
+    mdp = TokenMDP(len(levels), 1, prompts=world.mdp.prompts, mu=world.mu)
+    return World(mdp, log_ref[:, None], np.broadcast_to(levels, mass.shape), world.beta, name=world.name)
+
+
+def compute(world: World, marked: Sequence[float], points: int = 151, decades: float = 1.5) -> Data:
+    """The frontier between its limits, with the betas `marked`, and the tangent of slope beta at the world's own."""
+    small = by_reward(world)
+    betas = world.beta * 10.0 ** np.linspace(-decades, decades, points)
+    betas = betas[(betas > 0) & np.isfinite(betas)]
+    curve, marks, own = frontier(small, betas), frontier(small, marked), frontier(small, [world.beta])
+    reference, greedy = _point(small, small.log_p_ref), _point(small, greedy_limit(small.log_p_ref, small.r))
+    ends = [max(0.0, own.kl[0] - (own.reward[0] - reference[1]) / world.beta), own.kl[0] + (greedy[1] - own.reward[0]) / world.beta]
+    kls = [greedy[0], *curve.kl.tolist(), reference[0]]
+    return {
+        "beta": [0.0, *betas.tolist(), None],
+        "kl": kls,
+        "root_kl": np.sqrt(kls).tolist(),
+        "reward": [greedy[1], *curve.reward.tolist(), reference[1]],
+        "marked": {"beta": list(marked), "kl": marks.kl.tolist(), "root_kl": np.sqrt(marks.kl).tolist(), "reward": marks.reward.tolist()},
+        "own": {"beta": world.beta, "kl": float(own.kl[0]), "reward": float(own.reward[0])},
+        "tangent": {"kl": [float(k) for k in ends], "reward": [float(own.reward[0] + world.beta * (k - own.kl[0])) for k in ends]},
+    }
+
+
+def _point(world: World, log_p: Array) -> tuple[float, float]:
+    """(KL, E[r]) of one law, averaged over prompts."""
+    return float(np.sum(world.mu * kl(log_p, world.log_p_ref))), float(np.sum(world.mu * expect(log_p, world.r)))
+
+
+def draw_plane(ax: Axes, data: Data, x: str) -> list[Artist]:
+    """The curve, its limits and its marked betas, against `kl` or `root_kl`."""
+    kls, rewards, marked = data[x], data["reward"], data["marked"]
+    span = rewards[0] - rewards[-1] or 1.0  # a constant reward still gets a plane
+    top = rewards[0] + 0.12 * span
+    shade = ax.fill_between(kls, rewards, [top] * len(kls), color="#EEEEEE", linewidth=0)
+    (line,) = ax.plot(kls, rewards, color=BLUE, linestyle="-")
+    dots = ax.plot(marked[x], marked["reward"], "o", color=BLUE, markerfacecolor="white", linestyle="none")
+    ends = [
+        *ax.plot(kls[-1], rewards[-1], "s", color=BLACK, linestyle="none", clip_on=False, zorder=4),
+        *ax.plot(kls[0], rewards[0], "*", color=GREEN, markersize=11, linestyle="none", clip_on=False, zorder=4),
+    ]
+    ax.set_ylim(rewards[-1] - 0.06 * span, top)
+    ax.set_xlim(0, 1.04 * kls[0] or 1.0)
+    ax.set_xlabel(r"$\mathrm{KL}(p, p_{\mathrm{ref}})$, nats" if x == "kl" else r"$\sqrt{\mathrm{KL}}$")
+    return [shade, line, *dots, *ends]
+
+
+def draw(axes: list[Axes], data: Data) -> list[Artist]:
+    """Left: reward against KL, with its tangent.  Right: against the square root of KL, which shows the small tilts."""
+    ax, right = axes
+    artists = [*draw_annotated(ax, data), *draw_plane(right, data, "root_kl")]
+    right.tick_params(labelleft=False)
+    right.set_title("the same, small KL magnified")
+    for beta, k, r in zip(*(data["marked"][key] for key in ("beta", "root_kl", "reward")), strict=True):
+        artists.append(_label(right, beta, k, r))
+    return artists
+
+
+def draw_annotated(ax: Axes, data: Data) -> list[Artist]:
+    """Reward against KL, with the tangent of slope beta and words."""
+    artists = draw_plane(ax, data, "kl")
+    own, rewards, kls = data["own"], data["reward"], data["kl"]
+    artists += ax.plot(data["tangent"]["kl"], data["tangent"]["reward"], color=ORANGE, linestyle="--", linewidth=1.4)
+    artists += ax.plot(own["kl"], own["reward"], "D", color=ORANGE, linestyle="none")
+    for beta, k, r in zip(*(data["marked"][key] for key in ("beta", "kl", "reward")), strict=True):
+        if 0.04 * kls[0] < k < 0.9 * kls[0] and beta != own["beta"]:
+            artists.append(_label(ax, beta, k, r))
+    note: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8}
+    artists += [
+        ax.annotate(rf"slope $\beta = {own['beta']:g}$", (own["kl"], own["reward"]), (12, -6), color=ORANGE, **note),
+        ax.annotate(r"$p_{\mathrm{ref}}$", (kls[-1], rewards[-1]), (7, -4), **note),
+        ax.annotate(r"greedy, $\beta \to 0$", (kls[0], rewards[0]), (-4, 7), color=GREEN, ha="right", **note),
+        ax.text(0.06, 0.93, "out of reach", transform=ax.transAxes, color=GRAY, style="italic", fontsize=8),
+    ]
+    ax.set_ylabel(r"$\mathrm{E}_p[r]$, reward units")
+    return artists
+
+
+def _label(ax: Axes, beta: float, x: float, y: float) -> Artist:
+    return ax.annotate(rf"$\beta = {beta:g}$", (x, y), (7, -9), textcoords="offset points", fontsize=8, color=BLUE)
+
+
+FIGURES = (
+    Figure(
+        name="frontier",
+        caption="The best reward at every KL from the reference, on the zen world: its slope is beta, from p_ref to the greedy limit.",
+        rows=("free-energy-derivatives", "beta-limits"),
+        compute=lambda: compute(zen_world(), marked=(0.2, 0.3, 0.4, 0.5, 1.0, 2.0)),
+        draw=draw,
+        widths=(1.25, 1.0),
+        size=(8.4, 4.0),
+    ),
+)

@@ -1,0 +1,137 @@
+"""From a figure to its files: SVG, PNG and the data as JSON, with bytes that depend on nothing but the data.
+
+The data are rounded to seven digits before they are drawn or written, and `differences` allows the last digit or so to move,
+because exp and log differ between machines in their last bits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.figures.record import Data, Draw, Figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Sheet
+
+SCHEMA = "tabular-rlhf/figure/1"
+STYLE = Path(__file__).parent.parent / "style.mplstyle"
+METADATA: dict[str, dict[str, None]] = {"svg": {"Date": None}, "png": {"Software": None}, "pdf": {"CreationDate": None}}
+"""What a file of each kind would say about when and by what it was made."""
+DIGITS, SLACK = 7, 2e-6
+
+
+def rounded(value: Any) -> Any:
+    """The data with every float rounded to seven significant digits; refuses what JSON cannot say.
+
+    >>> rounded({"a": [1 / 3, 2, "b", None]})
+    {'a': [0.3333333, 2, 'b', None]}
+    """
+    if isinstance(value, dict):
+        return {str(k): rounded(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(v) for v in value]
+    if isinstance(value, bool | int | str) or value is None:
+        return value
+    if type(value) is float and abs(value) < float("inf"):
+        return float(f"{value:.{DIGITS}g}") + 0.0
+    raise InputError("a figure's data must be plain finite values", got=f"{type(value).__name__} {value}", remedy="use .tolist() or None")
+
+
+def as_json(figure: Figure, data: Data) -> str:
+    """The text of a figure's data file: one line for each entry, so that differences read well."""
+    head = {"schema": SCHEMA, "name": figure.name, "caption": figure.caption, "rows": list(figure.rows)}
+    lines = [f" {_dump(k)}: {_dump(v)}" for k, v in head.items()]
+    inner = [f"  {_dump(k)}: {_dump(v)}" for k, v in rounded(data).items()]
+    return "{\n" + ",\n".join(lines) + ',\n "data": {\n' + ",\n".join(inner) + "\n }\n}\n"
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def on_paper(draw: Draw, data: Data, widths: tuple[float, ...], size: tuple[float, float]) -> Sheet:
+    """The drawn sheet.  To be called, and saved, inside the style's context; no pyplot, so no global state."""
+    from matplotlib.figure import Figure as Sheet
+
+    sheet = Sheet(figsize=size)
+    axes = sheet.subplots(1, len(widths), squeeze=False, gridspec_kw={"width_ratios": widths})
+    artists = draw(list(axes[0]), rounded(data))
+    if not artists:
+        raise InputError("draw must return the artists", got="none", remedy="return a list of what was drawn")
+    return sheet
+
+
+def save(draw: Draw, data: Data, paths: list[Path], widths: tuple[float, ...], size: tuple[float, float]) -> None:
+    """Draw once and write to every path, in the format of its suffix."""
+    import matplotlib.style
+
+    with matplotlib.style.context(STYLE):
+        sheet = on_paper(draw, data, widths, size)
+        for path in paths:
+            kind = check_path(path)
+            sheet.savefig(path, format=kind, metadata=METADATA[kind])
+
+
+def check_path(path: Path) -> str:
+    """The format of a picture's path, if it can be written."""
+    kind = path.suffix.removeprefix(".").lower()
+    if kind not in METADATA:
+        remedy = f"end it in .{', .'.join(METADATA)}"
+        raise InputError("a figure's file must name a known format", got=repr(str(path)), remedy=remedy)
+    if not path.parent.is_dir():
+        raise InputError("a figure's folder must exist", got=repr(str(path.parent)), remedy="make it, or choose another")
+    return kind
+
+
+def write(figure: Figure, folder: Path) -> list[Path]:
+    """Compute and draw one figure; returns the files written: SVG, PNG, JSON."""
+    data = figure.compute()
+    pictures = [folder / f"{figure.name}.{kind}" for kind in ("svg", "png")]
+    save(figure.draw, data, pictures, figure.widths, figure.size)
+    written = folder / f"{figure.name}.json"
+    written.write_text(as_json(figure, data), encoding="utf-8")
+    return [*pictures, written]
+
+
+def check(figure: Figure, folder: Path) -> list[str]:
+    """What is missing or different from what the figure would be now; empty if all is well."""
+    missing = [f"{figure.name}.{kind} is missing" for kind in ("svg", "png", "json") if not (folder / f"{figure.name}.{kind}").is_file()]
+    if f"{figure.name}.json is missing" in missing:
+        return missing
+    try:
+        committed = json.loads((folder / f"{figure.name}.json").read_text(encoding="utf-8"))
+    except (ValueError, OSError) as e:
+        return [*missing, f"{figure.name}.json cannot be read: {e}"]
+    return [*missing, *differences(committed, json.loads(as_json(figure, figure.compute())), figure.name)]
+
+
+def differences(old: Any, new: Any, place: str) -> Iterator[str]:
+    """Where two data files differ by more than the rounding of the last digits.
+
+    >>> list(differences({"a": [1.0, 2.0]}, {"a": [1.0000001, 3.0]}, "tilt"))
+    ['tilt.a[1]: 2.0 in the file, 3.0 now']
+    """
+    if isinstance(old, dict) and isinstance(new, dict) and list(old) == list(new):
+        for key in old:
+            yield from differences(old[key], new[key], f"{place}.{key}")
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for i, pair in enumerate(zip(old, new, strict=True)):
+            yield from differences(*pair, f"{place}[{i}]")
+    elif not _same(old, new):
+        yield f"{place}: {_short(old)} in the file, {_short(new)} now"
+
+
+def _same(old: Any, new: Any) -> bool:
+    if isinstance(old, float) or isinstance(new, float):
+        both = all(isinstance(x, int | float) for x in (old, new))
+        return both and abs(old - new) <= SLACK * max(abs(old), abs(new)) + 1e-12
+    return bool(type(old) is type(new) and old == new)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"

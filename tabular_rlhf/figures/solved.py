@@ -1,0 +1,33 @@
+"""The picture of a world of your own, as `tabular-rlhf solve --figure FILE` draws it: before, after, and the frontier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tabular_rlhf.figures import frontier, page, tilt
+from tabular_rlhf.figures.record import Data
+from tabular_rlhf.world import World
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+
+def compute(world: World) -> Data:
+    """The tilt at the world's own beta, and the frontier around it."""
+    marked = [world.beta * step for step in (0.25, 0.5, 1.0, 2.0) if 0 < world.beta * step < np.inf]
+    return {"tilt": tilt.compute(world, (None, world.beta)), "frontier": frontier.compute(world, marked, points=81)}
+
+
+def draw(axes: list[Axes], data: Data) -> list[Artist]:
+    """Bars before and after; reward against KL."""
+    *bars, plane = axes
+    return [*tilt.draw(bars, data["tilt"]), *frontier.draw_annotated(plane, data["frontier"])]
+
+
+def draw_world(world: World, path: Path) -> None:
+    """Write the picture of a world."""
+    page.save(draw, compute(world), [path], widths=(1.0, 1.0, 2.0), size=(11.0, 4.0))

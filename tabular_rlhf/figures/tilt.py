@@ -1,0 +1,111 @@
+"""How p_ref becomes p* as beta falls: the probability of the likeliest responses, one panel a beta."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tabular_rlhf.figures.record import BLUE, GRAY, Data, Figure, readable
+from tabular_rlhf.gibbs import solve
+from tabular_rlhf.world import World
+from tabular_rlhf.worldfile import EXAMPLE, parse_world
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+BETAS = (None, 1.0, 0.5, 0.2, 0.05)
+
+
+def compute(world: World, betas: Sequence[float | None] = BETAS, top: int = 8) -> Data:
+    """Probabilities mu(x) p(tau given x) of the likeliest responses, one row a beta (None: p_ref).
+
+    A response is among them if it is among the `top` for the most betas that fit; ordered by reward, best first.
+    """
+    mdp = world.mdp
+    laws = [world.mu[:, None] * (np.exp(world.log_p_ref) if b is None else solve(world.at(b)).p) for b in betas]
+    kept = _likeliest(laws, top)
+    r = np.ravel(world.r)
+    order = sorted(kept, key=lambda i: (-r[i], i))
+    rows = [[float(p) for p in np.ravel(law)[order]] for law in laws]
+    others = int(np.sum(laws[0] > 0)) - len(order)
+    return {
+        "beta": list(betas),
+        "response": [mdp.text(i % mdp.N, i // mdp.N) for i in order],
+        "reward": [float(r[i]) for i in order],
+        "p": rows,
+        "scale": _round_up(max(map(max, rows))),
+        "rest": [max(0.0, 1.0 - sum(row)) if others else 0.0 for row in rows],
+        "rest_count": others,
+    }
+
+
+def _likeliest(laws: Sequence[np.ndarray], top: int) -> list[int]:
+    """Places in turn from every law, its likeliest first, until `top` are found; impossible ones never."""
+    ranked = []
+    for law in laws:
+        flat = np.ravel(law)
+        many = min(4 * top, flat.size)
+        places = np.argpartition(-flat, many - 1)[:many]
+        ranked.append([int(i) for i in sorted(places, key=lambda i: (-flat[i], i)) if flat[i] > 0])
+    kept: list[int] = []
+    for rank in range(4 * top):
+        for places_ in ranked:
+            if rank < len(places_) and places_[rank] not in kept and len(kept) < top:
+                kept.append(places_[rank])
+    return kept
+
+
+def _round_up(p: float) -> float:
+    """The next of 1, 0.5, 0.2, 0.1, 0.05, ... above p: where the bars' axis ends."""
+    steps = (digit * 10.0**-k for k in range(1, 20) for digit in (1, 2, 5))
+    return min((step for step in steps if step >= 0.999 * p), default=1.0)
+
+
+def draw(axes: list[Axes], data: Data) -> list[Artist]:
+    """Bars side by side: responses from the top down, best reward first."""
+    artists: list[Artist] = []
+    names = [f"{readable(text)}   r = {r:.3g}" for text, r in zip(data["response"], data["reward"], strict=True)]
+    others = [f"{data['rest_count']:,} others"] if data["rest_count"] > 0 else []
+    places = list(range(len(names) + len(others)))
+    for ax, beta, p, rest in zip(axes, data["beta"], data["p"], data["rest"], strict=True):
+        color, hatch = (GRAY, "////") if beta is None else (BLUE, "")
+        artists += ax.barh(places[: len(p)], p, color=color, hatch=hatch, edgecolor="white")
+        artists += [_value(ax, y, v, data["scale"]) for y, v in enumerate(p)]
+        if others:
+            artists.append(ax.text(0.02 * data["scale"], len(p), f"{rest:.2f} together", va="center", fontsize=7.5, style="italic"))
+        ax.set_title(r"$p_{\mathrm{ref}}$  ($\beta = \infty$)" if beta is None else rf"$\beta = {beta:g}$")
+        _frame(ax, data["scale"], places, [*names, *others] if ax is axes[0] else [""] * len(places))
+    axes[len(axes) // 2].set_xlabel("probability")
+    return artists
+
+
+def _frame(ax: Axes, scale: float, places: list[int], names: list[str]) -> None:
+    ax.set_xlim(0, 1.32 * scale)
+    ax.set_xticks([0, scale / 2, scale], ["0", f"{scale / 2:g}", f"{scale:g}"])
+    ax.set_ylim(len(places) - 0.4, -0.6)
+    ax.set_yticks(places, names)
+    ax.tick_params(axis="y", length=0)
+
+
+def _value(ax: Axes, y: int, p: float, scale: float) -> Artist:
+    """The number at the end of a bar, with two digits of the scale."""
+    digits = 2 + sum(scale < limit for limit in (0.2, 0.02))
+    least = 10.0**-digits
+    text = "0" if p == 0 else f"<{least:.{digits}f}" if p < least / 2 else f"{p:.{digits}f}"
+    return ax.text(p + 0.03 * scale, y, text, va="center", fontsize=7.5, weight="bold" if p >= 0.5 * scale else "normal")
+
+
+FIGURES = (
+    Figure(
+        name="tilt",
+        caption="As beta falls, p_ref becomes p*: first the likely good response gains, then the best one, however rare it was.",
+        rows=("gibbs-optimum", "beta-limits"),
+        compute=lambda: compute(parse_world(EXAMPLE, name="pets")),
+        draw=draw,
+        widths=(1.0,) * len(BETAS),
+        size=(9.6, 3.4),
+    ),
+)

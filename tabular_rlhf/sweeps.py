@@ -1,0 +1,143 @@
+r"""The hot sweeps, block by block: the same mathematics as the short forms, in passes over memory that stay in the cache.
+
+**Symbols.** As in `mdp`: level h of the tree is a block (P, V, K^h), token-major; N trajectories, S states.
+
+    shares        f(s) = sum of f over the trajectories through s;   f(s + a)/f(s), which is pi where f = p;
+    gibbs_weights u = p_ref exp((r - max r)/beta), or None where u would leave the range of floating point;
+    ascend        the gradient of J in tabular logits.
+
+**Why blocks.**  At 2^20 trajectories an array is 8 MiB: every pass over it runs at the speed of memory, and a fresh one costs
+page faults on top.  A block of BLOCK elements passes through a dozen operations within the cache.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.logspace import Array, block_of, blocks, log_ratio, refuse_logits, scratch_like, softmax_block
+
+if TYPE_CHECKING:
+    from tabular_rlhf.mdp import TokenMDP
+    from tabular_rlhf.world import World
+
+WIDEST = 600.0  # nats below the heaviest possible weight: exp(-600) is still a normal number
+
+
+def shares(mdp: TokenMDP, f: Array) -> tuple[Array, Array]:
+    """f of the root, (P,), and each child's share of its parent, f(s + a)/f(s), (P, S, V), for positive f (P, N)."""
+    P, V, K = mdp.P, mdp.V, mdp.K
+    share = np.empty((P, V, mdp.S))
+    total = f[:, mdp.last_block :]
+    for h in reversed(range(mdp.H)):
+        start, width = mdp.offsets[h], K**h
+        children = total.reshape(P, V if h == mdp.H - 1 else K, width)  # (a width may be 0: no -1 here)
+        if h < mdp.H - 1 and mdp.eos is not None:
+            children = np.concatenate([children, f[:, None, start : start + width]], axis=1)
+        total, level = np.empty((P, width)), share[:, :, start : start + width]
+        for part in blocks((P, V, width)):
+            here = np.sum(children[part], axis=1, out=total[part])
+            np.divide(children[part], here[:, None], out=level[part])
+    return total[:, 0], np.swapaxes(share, 1, 2)
+
+
+def gibbs_weights(log_p_ref: Array, r: Array, r_max: float, beta: float) -> Array | None:
+    """p_ref exp((r - r_max)/beta), (P, N), or None where some weight would underflow (a forbidden response, too)."""
+    u = np.empty(r.shape)
+    rate = 1.0 / beta
+    for part in blocks(r.shape):
+        block = np.subtract(r[part], r_max, out=u[part])
+        block *= rate
+        block += log_p_ref[part]
+        if not block.min() > -WIDEST:
+            return None
+        np.exp(block, out=block)
+    return u
+
+
+def ascend(world: World, logits: Array) -> Array:
+    """grad J in tabular logits, (P, S, V): down the tree for pi and p, at the leaves p R, up again for what passes through (s, a).
+
+    `grad` first holds pi(a given s) and then, in place, m(s, a) - pi(a given s) sum_b m(s, b): see `gibbs.policy_gradient`.
+    """
+    mdp, last = world.mdp, world.mdp.H - 1
+    if mdp.K == 0:  # one response, whatever the logits
+        return np.zeros((mdp.P, mdp.S, mdp.V))
+    x, grad = np.moveaxis(logits, 2, 0), np.empty((mdp.V, mdp.P, mdp.S))  # tokens first
+    path = np.empty((2, mdp.P, mdp.width(last)))  # p and log p of the states of one level after the other
+    path[:, :, 0] = world.mu, np.zeros(mdp.P)
+    levels = [(..., slice(mdp.offsets[h], mdp.offsets[h + 1])) for h in range(mdp.H)]
+    stops = [_descend(world, h, x[levels[h]], path, grad[levels[h]]) for h in range(last)]
+    total = _leaves(world, x[levels[last]], path, grad[levels[last]])
+    for h in reversed(range(last)):
+        m = np.moveaxis(total.reshape(mdp.P, mdp.K, -1), 1, 0)
+        m = np.concatenate([m, stops[h]]) if mdp.eos is not None else m
+        total = np.empty((mdp.P, mdp.width(h)))
+        for part in blocks(m.shape):
+            total[part] = _centre(grad[levels[h]][part], m[part])
+    return np.moveaxis(grad, 0, 2)
+
+
+def _descend(world: World, h: int, x: Array, path: Array, pi: Array) -> Array:
+    """One level down: write pi, and p and log p of the children over those of the parents; return p R of the responses that stop."""
+    mdp, beta, width = world.mdp, world.beta, world.mdp.width(h)
+    p, log_p = (np.moveaxis(f.reshape(mdp.P, -1, width), 1, 0) for f in path)
+    start, log_pi = mdp.offsets[h], None
+    stop = np.zeros((mdp.V - mdp.K, mdp.P, width))
+    for part in blocks(x.shape):
+        log_pi = scratch_like(pi[part], log_pi)
+        _normalize(block_of(x, part), log_pi, pi[part])
+        if mdp.eos is not None:
+            end, at = stop[part], slice(start + part[-1].start, start + min(width, part[-1].stop))
+            np.add(log_pi[mdp.K :], log_p[0][part], out=end)
+            _gain(end, pi[part][mdp.K :], p[0][part], world.log_p_ref[:, at], world.r[:, at], beta)
+        for a in reversed(range(mdp.K)):  # token 0 last: its children take the parents' place
+            np.multiply(p[0][part], pi[part][a], out=p[a][part])
+            np.add(log_p[0][part], log_pi[a], out=log_p[a][part])
+    return stop
+
+
+def _leaves(world: World, x: Array, path: Array, pi: Array) -> Array:
+    """The last level, where most of the work is: nothing of the size of the leaves is stored but the gradient."""
+    mdp = world.mdp
+    ref, r = (np.moveaxis(f[:, mdp.last_block :].reshape(mdp.P, mdp.V, -1), 1, 0) for f in (world.log_p_ref, world.r))
+    total, m = np.empty(path[0].shape), None
+    for part in blocks(x.shape):
+        m = scratch_like(pi[part], m)
+        _normalize(block_of(x, part), m, pi[part])
+        m += path[1][part]
+        _gain(m, pi[part], path[0][part], ref[part], r[part], world.beta)
+        total[part] = _centre(pi[part], m)
+    return total
+
+
+def _normalize(x: Array, log_pi: Array, pi: Array) -> None:
+    """Write log pi and pi of logits x."""
+    total = softmax_block(x, log_pi, pi)
+    if total is None:
+        refuse_logits(np.max(x, axis=0))
+    pi /= total
+
+
+def _gain(log_p: Array, pi: Array, p_parent: Array, log_p_ref: Array, r: Array, beta: float) -> None:
+    """Write p R over log p, with p = p_parent pi and R = r - beta log(p/p_ref); 0 where p is 0."""
+    if min(log_p.min(), log_p_ref.min()) == -np.inf:
+        log_p[...] = log_ratio(log_p, np.broadcast_to(log_p_ref, log_p.shape))
+        if log_p.max() == np.inf:
+            raise InputError("J must be finite to have a gradient", got="p > 0 = p_ref", remedy="forbid in pi what pi_ref forbids")
+    else:
+        log_p -= log_p_ref
+    log_p *= -beta
+    log_p += r
+    log_p *= p_parent
+    log_p *= pi
+
+
+def _centre(pi: Array, m: Array) -> Array:
+    """Write m - pi sum_b m over pi; return that sum."""
+    total: Array = np.sum(m, axis=0)
+    pi *= total
+    np.subtract(m, pi, out=pi)
+    return total

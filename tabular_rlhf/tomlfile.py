@@ -1,0 +1,119 @@
+"""TOML files with a schema: every key known and of its kind, and every refusal with its line.
+
+A schema is a dictionary of tables, {table: {key: kind}}; the top of the file is the table "".
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from sys import float_info
+from typing import Any
+
+from tabular_rlhf.errors import InputError
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A type of value: what it is called in messages, and its test."""
+
+    name: str
+    holds: Callable[[Any], bool]
+
+
+def _number(v: Any) -> bool:
+    return isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= float_info.max
+
+
+def _all(v: Any, kind: type[list[Any]] | type[dict[str, Any]], holds: Callable[[Any], bool]) -> bool:
+    return isinstance(v, kind) and all(holds(x) for x in (v.values() if isinstance(v, dict) else v))
+
+
+TEXT = Kind('a string, such as "text"', lambda v: isinstance(v, str))
+NUMBER = Kind("a finite number, such as 0.5", _number)
+WHOLE = Kind("a whole number, such as 4", lambda v: isinstance(v, int) and not isinstance(v, bool))
+FLAG = Kind("true or false", lambda v: isinstance(v, bool))
+TEXTS = Kind('a list of strings, such as ["a", "b"]', lambda v: _all(v, list, TEXT.holds))
+NUMBERS = Kind("a list of numbers, such as [0.5, 0.5]", lambda v: _all(v, list, _number))
+WEIGHTS = Kind("a table of numbers, such as { good = 1.0 }", lambda v: _all(v, dict, _number))
+TABLE = Kind("a table", lambda v: isinstance(v, dict))
+TABLES = Kind("a table of tables, by prompt", lambda v: _all(v, dict, TABLE.holds))
+WORDS = Kind('a list of strings, or "auto"', lambda v: v == "auto" or TEXTS.holds(v))
+SEP = Kind('"words" or "characters"', lambda v: v in ("words", "characters"))
+
+Schema = Mapping[str, Mapping[str, Kind]]
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+@dataclass(frozen=True)
+class Source:
+    """A world file: its text (for line numbers), what to call it in messages, and the folder that its paths start from."""
+
+    text: str
+    name: str
+    folder: Path
+
+    def place(self, table: str, key: str = "") -> str:
+        """Where a key stands: `pets.toml, line 12, [reward] phrases`."""
+        line = self.line(table.split(".")[0], key)
+        spot = f"[{table}] {key}".strip() if table else key
+        return f"{self.name}{f', line {line}' if line else ''}{f', {spot}' if spot else ''}"
+
+    def line(self, table: str, key: str) -> int | None:
+        """The first line that seems to set the key, at or below its table's header (which it is for the empty key)."""
+        lines = self.text.splitlines()
+        header = re.compile(rf"\s*\[?\[\s*{re.escape(table)}\b|\s*{re.escape(table)}\s*[.=]")
+        start = next((i for i, line in enumerate(lines) if table and header.match(line)), None)
+        if not key:
+            return None if start is None else start + 1
+        found = re.compile(rf"""(^|[\s\[{{,.])["']?{re.escape(key)}["']?\s*[=.\]]""")
+        return next((i + 1 for i, line in enumerate(lines) if i >= (start or 0) and found.search(line)), None)
+
+    @contextmanager
+    def locating(self, table: str, key: str = "") -> Iterator[None]:
+        """Refusals raised inside say where in the file their cause stands."""
+        try:
+            yield
+        except InputError as e:
+            where = f"{self.place(table, key)}{f', {e.where}' if e.where else ''}"
+            raise InputError(e.must, got=e.got, where=where, remedy=e.remedy) from None
+
+    def parse(self) -> dict[str, Any]:
+        """What the file says, as plain values."""
+        try:
+            return tomllib.loads(self.text)
+        except tomllib.TOMLDecodeError as e:
+            what, _, spot = str(e).partition(" (at ")
+            where = f"{self.name}, {spot.rstrip(')') or 'at its end'}"
+            remedy = "check quotes, brackets and = signs on that line"
+            raise InputError("a world file must be TOML", got=what, where=where, remedy=remedy) from None
+
+    def check(self, schema: Schema, table: str, content: Mapping[str, Any]) -> None:
+        """Refuse unknown keys, and values of the wrong kind, in one table."""
+        known = schema[table]
+        for key, value in content.items():
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                remedy = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
+                raise InputError("a world file must use known keys", got=repr(key), where=self.place(table, key), remedy=remedy)
+            if not known[key].holds(value):
+                raise InputError(
+                    f"{key} must be {known[key].name}", got=repr(value)[:60], where=self.place(table, key), remedy="change it to that"
+                )
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a UTF-8 file."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        reason = e.strerror if isinstance(e, OSError) else "bytes that are not UTF-8"
+        remedy = "check its path" if isinstance(e, OSError) else "save it as UTF-8"
+        raise InputError(f"{what} must be a readable text file", got=f"{str(path)!r} ({reason})", remedy=remedy) from None

@@ -1,0 +1,1 @@
+"""Laws over the package, and the oracle that they are checked against."""

@@ -1,0 +1,248 @@
+"""The ledger: every row holds, every near miss is refuted by at most three responses, and the audit itself can fail."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tabular_rlhf import gibbs
+from tabular_rlhf.cli import main
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.ledger import LEDGER, SYMBOLS, Scope, audit
+from tabular_rlhf.ledger.audit import REFUTED_AT, refute, sampled_z, select, tiny_worlds
+from tabular_rlhf.ledger.record import EPS, Approximately, add, as_parts, distance, roundings
+from tabular_rlhf.ledger.symbols import parameters
+from tabular_rlhf.world import coin, random_world, rational, rational_answers
+
+# the slugs of the mathematics' chapters 1, 2 and 4, written out: a row that is lost must fail a test
+CHAPTERS = {
+    1: "tree-counts chain-rule occupancy policies-are-distributions performance-difference",
+    2: "exploration compounding-error reward-hacking reward-by-hand-vs-learned",
+    4: "gibbs-optimum lagrange-multiplier optimal-value regret-is-kl reverse-kl-projection soft-bellman kl-chain-rule "
+    "free-energy-derivatives beta-limits prompts donsker-varadhan potential-shaping f-divergence-optimum ppo-ptx-optimum mirror-descent",
+}
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_every_row_of_the_chapter_is_there(chapter: int) -> None:
+    assert {row.slug for row in select(chapter=chapter)} == set(CHAPTERS[chapter].split())
+
+
+@pytest.mark.parametrize("slug", list(LEDGER))
+def test_a_row_holds_and_its_near_misses_do_not(slug: str) -> None:
+    (verdict,) = audit([LEDGER[slug]], worlds=40, seed=11)
+    assert verdict.holds, f"{verdict.worst}: {verdict.error} tolerances, z {verdict.z}, {verdict.refuted}"
+    for diagnosis, found in verdict.refuted.items():
+        assert found is not None
+        assert found.responses <= 3, diagnosis
+
+
+@pytest.mark.parametrize("slug", list(LEDGER))
+def test_identities_hold_at_two_to_the_twenty(slug: str, big: Scope) -> None:
+    row = LEDGER[slug]
+    if row.applies(big):
+        for side, errors in row.errors(big).items():
+            # three units: the bound counts roundings of a term, and a few terms of equal size meet in one side
+            assert max(errors) <= 3.0, (side, errors)
+
+
+@pytest.fixture(scope="module")
+def big() -> Scope:
+    return Scope(random_world(rng=np.random.default_rng(5), V=16, H=5, eos=False, beta=0.7), 5)
+
+
+@pytest.mark.parametrize("slug", list(LEDGER))
+def test_breaking_any_side_breaks_the_row(slug: str) -> None:
+    """Each side after the first is perturbed by a thousand tolerances in each part: the audit must notice, every time."""
+    row = LEDGER[slug]
+    scope = next(
+        s
+        for s in (Scope(w, 1) for w in (rational(), coin(), *(random_world(rng=np.random.default_rng(i), V=3, H=2) for i in range(9))))
+        if row.applies(s)
+    )
+    right = row.evaluate(scope, next(iter(row.sides)))
+    units = row.unit(scope, right)
+    for name, side in list(row.sides.items())[1:]:
+        slack = side.error / (EPS * roundings(scope)) if isinstance(side, Approximately) else 1.0
+        for part, (value, unit) in enumerate(zip(row.evaluate(scope, name), units, strict=True)):
+            moved = list(row.evaluate(scope, name))
+            moved[part] = np.where(np.isfinite(value), value, 0.0) + REFUTED_AT * unit * max(1.0, slack)
+            broken = replace(row, sides={**row.sides, name: _constant(tuple(moved))})
+            assert broken.errors(scope)[name][part] > 1.0
+
+
+def _constant(value: Any) -> Any:
+    return lambda: value
+
+
+def test_the_worst_error_is_found_wherever_it_is() -> None:
+    wrong = replace(
+        LEDGER["regret-is-kl"],
+        sides={**LEDGER["regret-is-kl"].sides, "a wrong road": lambda beta, log_p, log_p_star, P: beta * np.zeros(P)},
+    )
+    (verdict,) = audit([wrong], worlds=5)
+    assert not verdict.holds
+    assert verdict.worst.startswith("a wrong road")
+
+
+def test_a_near_miss_that_is_right_is_reported() -> None:
+    row = replace(LEDGER["regret-is-kl"], misses={**LEDGER["regret-is-kl"].misses, "not a mistake": lambda value, J_x: value - J_x})
+    (verdict,) = audit([row], worlds=2)
+    assert verdict.refuted["not a mistake"] is None
+    assert not verdict.holds
+
+
+def test_a_wrong_average_is_caught_by_the_population_not_by_luck() -> None:
+    row = LEDGER["regret-is-kl"]
+    assert row.sampled is not None
+    slightly = replace(row, sampled=replace(row.sampled, equals=lambda mu, value, J_x: np.sum(mu * (value - J_x)) + 1e-6))
+    assert sampled_z(slightly, Scope(rational(), 0), 0) == np.inf
+
+
+def test_the_audit_is_deterministic() -> None:
+    rows = select(["regret-is-kl", "optimal-value"])
+    one, two = (audit(rows, worlds=10, seed=3) for _ in range(2))
+    assert [(v.error, v.z, v.worlds) for v in one] == [(v.error, v.z, v.worlds) for v in two]
+
+
+@pytest.mark.parametrize("slug", ["regret-is-kl", "soft-bellman", "optimal-value"])
+def test_rational_answers_are_exact(slug: str) -> None:
+    """On the rational world the closed form equals the fraction to the last bits, not only to its own bound."""
+    answers = rational_answers()
+    g = gibbs.solve(rational())
+    for i, text in ((0, "."), (1, "a a"), (2, "a .")):
+        assert rational().mdp.text(i) == text
+        assert abs(Fraction(float(g.p[0, i])) - answers[f"p*({text})"]) <= 4 * EPS * float(answers[f"p*({text})"])
+    assert abs(np.exp(g.V[0]) - float(answers["Z"])) <= 4 * EPS * float(answers["Z"])
+    (verdict,) = audit([LEDGER[slug]], worlds=0)
+    assert verdict.error <= 1.0
+
+
+# ---------------------------------------------------------------------------------------------------- records and symbols
+
+
+def test_a_row_refuses_what_is_missing() -> None:
+    good = LEDGER["regret-is-kl"]
+    for change, must in (
+        ({"sides": {"one": lambda J: J}}, "two sides"),
+        ({"misses": {"one": lambda J: J}}, "near misses"),
+        ({"source": ""}, "source"),
+        ({"sides": {"one": lambda J: J, "two": lambda no_such_symbol: 0.0}}, "names of symbols"),
+    ):
+        with pytest.raises(InputError, match=must):
+            replace(good, **change)
+    with pytest.raises(InputError, match="name of its own"):
+        add(good)
+
+
+def test_a_near_miss_of_another_shape_is_an_error_not_a_refutation() -> None:
+    row = replace(LEDGER["regret-is-kl"], misses={"scalar": lambda beta: beta, "other": lambda value: value})
+    with pytest.raises(InputError, match="shape of the truth"):
+        refute(row, row.near_misses[0], [Scope(rational(), 0)])
+
+
+@pytest.mark.parametrize("name", list(SYMBOLS))
+def test_a_symbol_is_computed_without_nan_and_says_what_it_is(name: str) -> None:
+    for world in (rational(), random_world(rng=np.random.default_rng(1), V=3, H=2, P=2, forbidden=0.3)):
+        value = Scope(world, 3)[name]
+        if isinstance(value, np.ndarray):
+            assert not np.isnan(value).any()
+            shape = SYMBOLS[name].shape
+            sizes = {"P": world.mdp.P, "N": world.mdp.N, "S": world.mdp.S, "V": world.mdp.V}
+            wanted = tuple(sizes[k] for k in shape.strip("(),").replace(",", " ").split()) if shape.startswith("(") else ()
+            assert value.shape == wanted, name
+    assert SYMBOLS[name].meaning
+
+
+def test_draws_do_not_depend_on_the_order_of_asking() -> None:
+    one, two = Scope(rational(), 4), Scope(rational(), 4)
+    a = (one["logits"], one["phi"])
+    b = (two["phi"], two["logits"])
+    assert np.array_equal(a[0], b[1])
+    assert np.array_equal(a[1], b[0])
+
+
+def test_an_unknown_symbol_lists_the_known() -> None:
+    with pytest.raises(InputError, match="log_p_star"):
+        Scope(rational(), 0).call(lambda nonsense: nonsense)
+
+
+def test_parameters_with_defaults_are_not_asked_for() -> None:
+    assert parameters(lambda a, b, c=1: None) == ("a", "b")
+
+
+def test_distance_owns_infinities() -> None:
+    assert distance([-np.inf, 1.0], [-np.inf, 1.0]) == 0.0
+    assert distance([np.inf], [-np.inf]) == np.inf
+    assert distance([np.nan], [np.nan]) == np.inf
+    assert distance([1.0], [1.0, 1.0]) == np.inf
+    assert as_parts(3) == (3,)
+
+
+def test_tiny_worlds_are_tiny_and_come_smallest_first() -> None:
+    sizes = [w.mdp.P * w.mdp.N for w in tiny_worlds(0)]
+    assert sizes == sorted(sizes)
+    assert max(sizes) == 3
+
+
+# ---------------------------------------------------------------------------------------------------- the command
+
+
+def test_verify_prints_a_line_a_row_and_a_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "regret-is-kl", "tree-counts", "--worlds", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "regret-is-kl" in out
+    assert "7/7" in out
+    assert "VERDICT: every equals sign holds." in out
+    assert "float64" not in out
+
+
+def test_verify_json_is_one_object_with_a_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "--chapter", "1", "--worlds", "3", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["schema"] == "tabular-rlhf/verify/1"
+    assert data["holds"]
+    assert [row["slug"] for row in data["rows"]] == CHAPTERS[1].split()
+    assert all(max(row["near_misses"].values()) <= 3 for row in data["rows"])
+
+
+def test_verify_says_no_with_status_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    row = LEDGER["optimal-value"]
+    monkeypatch.setitem(LEDGER, "optimal-value", replace(row, sides={**row.sides, "wrong": lambda mu, value: np.sum(mu * value) + 1.0}))
+    assert main(["verify", "optimal-value", "--worlds", "2"]) == 1
+    out = capsys.readouterr().out
+    assert "FAILS" in out
+    assert "wrong" in out
+    assert "VERDICT: 1 of 1 rows fail: optimal-value." in out
+
+
+def test_verify_lists_and_explains(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "--list"]) == 0
+    assert set(LEDGER) <= {line.split()[1] for line in capsys.readouterr().out.splitlines()}
+    assert main(["verify", "gibbs-optimum", "--explain"]) == 0
+    out = capsys.readouterr().out
+    assert "0.631579" in out  # p*(a a) = 12/19 of the rational world
+    assert f"{12 / 19:.6g}" == "0.631579"
+    assert "beta squared" in out
+
+
+@pytest.mark.parametrize("slug", list(LEDGER))
+def test_every_row_can_be_explained(slug: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", slug, "--explain"]) == 0
+    out = capsys.readouterr().out
+    assert "NOT refuted" not in out
+    assert "float64" not in out
+    assert max(map(len, out.splitlines())) <= 160
+
+
+@pytest.mark.parametrize("words", [["verify", "no-such-row"], ["verify", "--chapter", "99"], ["verify", "--worlds", "-1"]])
+def test_a_malformed_question_has_status_two(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("tabular-rlhf verify: ")

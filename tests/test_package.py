@@ -1,0 +1,143 @@
+"""Laws of the house: floors, names, the cost of opening the door, and tests that can fail."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tabular_rlhf as tr
+from tabular_rlhf import cli
+
+PACKAGE = Path(tr.__file__).parent
+TESTS = Path(__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+FLOORS = [
+    ["errors", "autodiff", "logspace", "optimize"],
+    ["mdp", "policy", "world", "sweeps"],
+    ["divergences", "gibbs", "projection"],
+    ["preferences", "losses", "policy_gradient"],
+    ["sampling", "estimators", "selection"],
+    ["ledger", "check"],
+    ["figures", "commands", "cli", "__init__", "__main__"],
+]
+"""The rooms by floor, ground first: what knows nothing of RLHF; what is given; the exact answer; what people say; noise; the audit;
+the roof.  A room imports from its own floor or from those below."""
+
+
+def room(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[0]
+
+
+def level(name: str) -> int:
+    """The floor of a room; a room that has none is on the roof, and may be imported by nobody below."""
+    return next((i for i, rooms in enumerate(FLOORS) if name in rooms), len(FLOORS) - 1)
+
+
+def imports(tree: ast.AST, *, whole: bool) -> set[str]:
+    """The modules of the package that are imported: on the first level of the file, or (`whole`) anywhere but for type checkers."""
+    found: set[str] = set()
+    hidden = {
+        id(n) for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test) for n in ast.walk(node)
+    }
+    for node in ast.walk(tree) if whole else ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ImportFrom) and id(node) not in hidden and (node.module or "").startswith("tabular_rlhf"):
+            name = (node.module or "").removeprefix("tabular_rlhf").lstrip(".")
+            found |= {name.split(".")[0]} if name else {alias.name for alias in node.names}
+    return found
+
+
+def test_rooms_import_only_from_floors_below() -> None:
+    for path in MODULES:
+        mine = level(room(path))
+        for other in imports(ast.parse(path.read_text()), whole=True) - {"__version__"}:
+            assert level(other) <= mine, f"{path.relative_to(PACKAGE)} (floor {mine}) imports {other} (floor {level(other)})"
+
+
+def test_imports_between_rooms_make_no_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for path in MODULES:
+        graph.setdefault(room(path), set()).update(imports(ast.parse(path.read_text()), whole=True) - {room(path), "__version__"})
+    done: list[str] = []
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, f"a circle: {' -> '.join((*path, name))}"
+        if name not in done:
+            for other in sorted(graph.get(name, ())):
+                visit(other, (*path, name))
+            done.append(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def run(*words: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code] if code else [sys.executable, "-m", "tabular_rlhf", *words]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+
+
+HEAVY = ("matplotlib", "hypothesis", "scipy.optimize", "scipy.stats", "tqdm", "tabular_rlhf.ledger")
+
+
+def test_importing_the_package_opens_only_what_is_needed() -> None:
+    assert run(code=f"import sys, tabular_rlhf; print([m for m in {HEAVY} if m in sys.modules])").stdout.strip() == "[]"
+    linear = "import sys, scipy.special; before = set(sys.modules); import tabular_rlhf; print(sorted(set(sys.modules) - before))"
+    assert "scipy" not in run(code=linear).stdout  # nothing of scipy that scipy.special does not open itself
+
+
+def test_the_front_door() -> None:
+    shown = run("--version")
+    assert (shown.returncode, shown.stdout) == (0, f"tabular-rlhf {tr.__version__}\n")
+    nothing = run()
+    assert nothing.returncode == 2
+    assert "COMMAND" in nothing.stderr
+    unknown = run("dance")
+    assert unknown.returncode == 2
+    assert "invalid choice: 'dance'" in unknown.stderr
+    help_ = run("--help")
+    assert help_.returncode == 0
+    assert all(name in help_.stdout for name in cli.COMMANDS)
+
+
+def test_every_public_name_exists_is_sorted_and_has_a_docstring() -> None:
+    assert tr.__all__ == sorted(tr.__all__)
+    for name in tr.__all__:
+        assert getattr(tr, name).__doc__, f"{name} has no docstring"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_every_module_opens_with_its_chapter(path: Path) -> None:
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text)), "a module opens with a docstring"
+    assert not re.search(r"\b(TODO|FIXME|XXX)\b", text)
+    assert len(text.splitlines()) <= 450
+
+
+VAIN = {"allclose", "isclose", "array_equal", "all", "any", "isfinite", "isnan"}
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda p: p.name)
+def test_no_assertion_asserts_nothing(path: Path) -> None:
+    """A comparison whose answer is thrown away, an assertion of a constant or of a tuple, a skipped or an expected failure."""
+    text = path.read_text()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr):
+            assert not isinstance(node.value, ast.Compare | ast.BoolOp), f"line {node.lineno}: a comparison is thrown away"
+            called = node.value.func if isinstance(node.value, ast.Call) else None
+            name = getattr(called, "attr", getattr(called, "id", ""))
+            assert name not in VAIN, f"line {node.lineno}: the answer of {name} is thrown away"
+        if isinstance(node, ast.Assert):
+            assert not isinstance(node.test, ast.Constant | ast.Tuple), f"line {node.lineno}: an assertion that cannot fail"
+    assert path == Path(__file__) or not re.search(r"pytest\.(mark\.)?(skip|xfail)|importorskip", text)
+
+
+def test_running_the_tests_leaves_no_folder_behind() -> None:
+    assert not (TESTS.parent / ".hypothesis").exists()
+    assert not (TESTS / ".hypothesis").exists()

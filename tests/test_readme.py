@@ -1,0 +1,55 @@
+"""The README tells the truth: its Python runs, its console output is what the command prints, its commands are the real ones."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tabular_rlhf.cli import COMMANDS, main
+
+README = Path(__file__).parent.parent / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+CONSOLE = re.findall(r"```console\n\$ tabular-rlhf (.*)\n((?:.*\n)*?)```", TEXT)
+
+
+def test_the_python_of_the_readme_runs_and_prints_what_it_shows() -> None:
+    python = "\n".join(re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL))
+    examples = doctest.DocTestParser().get_doctest(python, {}, "README", str(README), 0)
+    assert len(examples.examples) > 15
+    told: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    runner.run(examples, out=told.append)
+    assert runner.failures == 0, "".join(told)
+
+
+@pytest.mark.parametrize(("words", "shown"), CONSOLE)
+def test_the_console_output_of_the_readme_is_real(words: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(shlex.split(words)) == 0
+    printed = capsys.readouterr().out
+    assert doctest.OutputChecker().check_output(shown, printed, doctest.ELLIPSIS), printed
+
+
+def test_every_command_is_in_the_readme() -> None:
+    for name in COMMANDS:
+        assert f"`tabular-rlhf {name}" in TEXT
+
+
+def test_every_room_is_on_the_map() -> None:
+    package = README.parent / "tabular_rlhf"
+    rooms = {p.stem for p in package.glob("*.py")} | {p.parent.name + "/" for p in package.glob("*/__init__.py")}
+    missing = [room for room in rooms - {"__init__", "__main__"} if f"`{room}`" not in TEXT]
+    assert not missing
+
+
+def test_the_two_commands_are_marked_for_the_machine() -> None:
+    for name in ("main", "tests"):
+        assert re.search(rf"<!-- command: {name} -->\n```sh\n\S.*\n```", TEXT)
+
+
+def test_the_hand_computation_is_right() -> None:
+    assert np.isclose(3 / 9 * 1 + 2 / 9 * 2 + 4 / 9 * 3, 19 / 9, rtol=1e-15)
