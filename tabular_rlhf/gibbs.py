@@ -28,7 +28,7 @@ from scipy import special
 
 from tabular_rlhf.divergences import Divergence
 from tabular_rlhf.errors import InputError, as_floats, positive
-from tabular_rlhf.logspace import Array, expect, kl, log_ratio, log_softmax, log_tilt, logsumexp, soft_value
+from tabular_rlhf.logspace import Array, NoDistribution, expect, kl, log_ratio, log_softmax, log_tilt, logsumexp, refuse_logits, soft_value
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.optimize import monotone_root
 from tabular_rlhf.sweeps import WIDEST, ascend, gibbs_weights, shares
@@ -61,7 +61,10 @@ def policy_gradient(world: World, logits: Array) -> Array:
     with R = r - beta log(p/p_ref): the policy-gradient theorem with m = d(s) pi(a given s) Q(s, a).
     """
     shape = (world.mdp.P, world.mdp.S, world.mdp.V)
-    return ascend(world, logits if np.shape(logits) == shape else as_floats(logits, "logits", shape, minus_inf=True))
+    try:
+        return ascend(world, logits if np.shape(logits) == shape else as_floats(logits, "logits", shape, minus_inf=True))
+    except NoDistribution:
+        refuse_logits(np.max(logits, axis=-1))
 
 
 # ---------------------------------------------------------------------------------------------------- the optimum

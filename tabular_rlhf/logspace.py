@@ -62,22 +62,28 @@ def block_of(x: Any, part: Any) -> Any:
     return x[part] if x.strides[-1] == x.itemsize else np.ascontiguousarray(x[part])
 
 
-def scratch_like(x: Any, scratch: Any) -> Any:
-    """Room for one block: the room we have, if it fits, because fresh memory costs more than the arithmetic done in it."""
-    return scratch if scratch is not None and scratch.shape == x.shape else np.empty(x.shape, np.result_type(x, 1.0))
+def room(x: Any, have: Any) -> Any:
+    """Room for one block and two rows: what we have, if it fits, because fresh memory costs more than the arithmetic done in it."""
+    shape = (x.shape[0] + 2, *x.shape[1:])
+    return have if have is not None and have.shape == shape else np.empty(shape, np.result_type(x, 1.0))
 
 
-def softmax_block(x: Any, y: Any, scratch: Any) -> Any:
-    """log_softmax along the first axis: write x - logsumexp(x) to y, exp(x - max) to scratch; return the sum of the latter.
+class NoDistribution(ValueError):
+    """A block with logits that make no distribution; who has all the logits can say where (`refuse_logits`)."""
 
-    Where some distribution does not exist (all -inf, nan or inf) nothing is written, and None is returned.
+
+def softmax_block(x: Any, y: Any, e: Any, rows: Any) -> Any:
+    """log_softmax along the first axis: write x - logsumexp(x) to y, exp(x - max) to e; return the sum of the latter, a row.
+
+    Raises NoDistribution where some distribution does not exist: all logits -inf, or one that is nan or inf.
     """
-    top = np.max(x, axis=0)
+    top, total = rows[0], rows[1]
+    np.max(x, axis=0, out=top)
     if not (np.min(top, initial=0.0) > -np.inf and np.max(top, initial=0.0) < np.inf):
-        return None
+        raise NoDistribution
     np.subtract(x, top, out=y)
-    total = np.sum(np.exp(y, out=scratch), axis=0)
-    y -= np.log(total)
+    np.sum(np.exp(y, out=e), axis=0, out=total)
+    y -= np.log(total, out=top)
     return total
 
 
@@ -111,8 +117,10 @@ def _log_softmax(x: Any, axis: int = -1) -> Any:
     scratch = None
     for part in blocks(rows.shape):
         block = block_of(rows, part)
-        scratch = scratch_like(block, scratch)
-        if softmax_block(block, out[part], scratch) is None:
+        scratch = room(block, scratch)
+        try:
+            softmax_block(block, out[part], scratch[2:], scratch[:2])
+        except NoDistribution:
             refuse_logits(np.max(rows, axis=0))
     return np.moveaxis(out, 0, axis) if x.ndim > 1 else out[:, 0]
 
@@ -122,10 +130,11 @@ def _softmax_pull(g: Any, y: Any, axis: int) -> Any:
         return g - np.exp(y) * np.sum(g, axis=axis, keepdims=True)
     g_rows, y_rows = _rows_first(g, axis), _rows_first(y, axis)
     out = np.empty(y_rows.shape, y.dtype)
-    pi = None
+    scratch = None
     for part in blocks(out.shape):
-        pi = np.exp(y_rows[part], out=scratch_like(y_rows[part], pi))
-        pi *= np.sum(g_rows[part], axis=0)
+        scratch = room(y_rows[part], scratch)
+        pi = np.exp(y_rows[part], out=scratch[2:])
+        pi *= np.sum(g_rows[part], axis=0, out=scratch[0])
         np.subtract(g_rows[part], pi, out=out[part])
     return np.moveaxis(out, 0, axis) if y.ndim > 1 else out[:, 0]
 

@@ -101,7 +101,7 @@ def draw(weights: Array, n: int, *, rng: np.random.Generator) -> Indices:
     return np.minimum(index, last, out=index)
 
 
-def _invert(c: Array, guide: Indices, rate: float, x: Array) -> Indices:
+def _invert(c: Array, guide: Any, rate: float, x: Array) -> Indices:
     """The first index with c > x: look up the first of x's cell, then jump over those with c <= x by falling powers of two.
 
     No jump overshoots, because beyond the answer every c is larger than x.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.logspace import Array, block_of, blocks, log_ratio, refuse_logits, scratch_like, softmax_block
+from tabular_rlhf.logspace import Array, block_of, blocks, log_ratio, room, softmax_block
 
 if TYPE_CHECKING:
     from tabular_rlhf.mdp import TokenMDP
@@ -76,7 +76,7 @@ def ascend(world: World, logits: Array) -> Array:
         m = np.concatenate([m, stops[h]]) if mdp.eos is not None else m
         total = np.empty((mdp.P, mdp.width(h)))
         for part in blocks(m.shape):
-            total[part] = _centre(grad[levels[h]][part], m[part])
+            _centre(grad[levels[h]][part], m[part], total[part])
     return np.moveaxis(grad, 0, 2)
 
 
@@ -84,11 +84,11 @@ def _descend(world: World, h: int, x: Array, path: Array, pi: Array) -> Array:
     """One level down: write pi, and p and log p of the children over those of the parents; return p R of the responses that stop."""
     mdp, beta, width = world.mdp, world.beta, world.mdp.width(h)
     p, log_p = (np.moveaxis(f.reshape(mdp.P, -1, width), 1, 0) for f in path)
-    start, log_pi = mdp.offsets[h], None
+    start, scratch = mdp.offsets[h], None
     stop = np.zeros((mdp.V - mdp.K, mdp.P, width))
     for part in blocks(x.shape):
-        log_pi = scratch_like(pi[part], log_pi)
-        _normalize(block_of(x, part), log_pi, pi[part])
+        scratch = room(pi[part], scratch)
+        log_pi = _normalize(block_of(x, part), pi[part], scratch)
         if mdp.eos is not None:
             end, at = stop[part], slice(start + part[-1].start, start + min(width, part[-1].stop))
             np.add(log_pi[mdp.K :], log_p[0][part], out=end)
@@ -103,22 +103,20 @@ def _leaves(world: World, x: Array, path: Array, pi: Array) -> Array:
     """The last level, where most of the work is: nothing of the size of the leaves is stored but the gradient."""
     mdp = world.mdp
     ref, r = (np.moveaxis(f[:, mdp.last_block :].reshape(mdp.P, mdp.V, -1), 1, 0) for f in (world.log_p_ref, world.r))
-    total, m = np.empty(path[0].shape), None
+    total, scratch = np.empty(path[0].shape), None
     for part in blocks(x.shape):
-        m = scratch_like(pi[part], m)
-        _normalize(block_of(x, part), m, pi[part])
+        scratch = room(pi[part], scratch)
+        m = _normalize(block_of(x, part), pi[part], scratch)
         m += path[1][part]
         _gain(m, pi[part], path[0][part], ref[part], r[part], world.beta)
-        total[part] = _centre(pi[part], m)
+        _centre(pi[part], m, total[part])
     return total
 
 
-def _normalize(x: Array, log_pi: Array, pi: Array) -> None:
-    """Write log pi and pi of logits x."""
-    total = softmax_block(x, log_pi, pi)
-    if total is None:
-        refuse_logits(np.max(x, axis=0))
-    pi /= total
+def _normalize(x: Array, pi: Array, scratch: Array) -> Array:
+    """Write pi of logits x; return log pi, in the scratch."""
+    pi /= softmax_block(x, scratch[2:], pi, scratch[:2])
+    return scratch[2:]
 
 
 def _gain(log_p: Array, pi: Array, p_parent: Array, log_p_ref: Array, r: Array, beta: float) -> None:
@@ -135,9 +133,7 @@ def _gain(log_p: Array, pi: Array, p_parent: Array, log_p_ref: Array, r: Array, 
     log_p *= pi
 
 
-def _centre(pi: Array, m: Array) -> Array:
-    """Write m - pi sum_b m over pi; return that sum."""
-    total: Array = np.sum(m, axis=0)
-    pi *= total
+def _centre(pi: Array, m: Array, total: Array) -> None:
+    """Write m - pi sum_b m over pi, and that sum to total."""
+    pi *= np.sum(m, axis=0, out=total)
     np.subtract(m, pi, out=pi)
-    return total

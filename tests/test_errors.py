@@ -100,6 +100,9 @@ CASES = {
     "a tree that does not fit": Bad(
         lambda: TokenMDP(10, 9), "the tree must fit in 2 GiB", "1,000,000,000 trajectories, 5.87e+10 bytes", "", "shorten the horizon"
     ),
+    "a tree that fits once but not for every prompt": Bad(
+        lambda: TokenMDP(2, 20, prompts=[str(i) for i in range(40)]), "2 GiB", "41,943,040 trajectories, 3.36e+09 bytes", "", "shorten"
+    ),
     "a tree that no machine holds": Bad(
         lambda: TokenMDP(50_000, 100), "the tree must fit in 2 GiB", "more than 10^300 trajectories", "", "shorten the horizon"
     ),

@@ -41,8 +41,8 @@ class Sensitivity:
     def total(self, like: Any) -> tuple[Any, float]:
         """(g, factor), with g of the shape of `like`."""
         if not self.pieces:
-            whole = self.whole if shape_of(self.whole) == shape_of(like) else np.broadcast_to(self.whole, shape_of(like))
-            return whole, self.factor
+            shape = shape_of(like)
+            return self.whole if shape_of(self.whole) == shape else np.broadcast_to(self.whole, shape), self.factor
         pieces = [(_scaled(s.g, factor), s.index) for s, factor in self.pieces]
         whole = None if self.whole is None else _scaled(self.whole, self.factor)
         traced = type(whole) is Traced or any(type(g) is Traced for g, _ in pieces)
@@ -61,7 +61,7 @@ def _sum_traced(whole: Any, pieces: list[tuple[Any, Any]], like: Any) -> Any:
 
 
 def _sum_plain(whole: Any, pieces: list[tuple[Any, Any]], like: Any) -> Any:
-    if whole is None and _tiles([index for _, index in pieces], shape_of(like)):
+    if whole is None and like.size > SMALL and _tiles([index for _, index in pieces], shape_of(like)):
         out = room_like(like)
         for g, index in pieces:
             out[index] = g
@@ -93,16 +93,18 @@ def backward(tape: Tape, last: int, g: Any, *, once: bool = False) -> dict[int, 
 
     once: the tape is not needed again, so each step is forgotten when it has been passed and its memory used for the next.
     """
-    pending = {last: Sensitivity()}
-    pending[last].add(g, 1.0)
+    pending: list[Sensitivity | None] = [None] * (last + 1)
+    pending[last] = start = Sensitivity()
+    start.add(g, 1.0)
     lent = {_root(g)}  # arrays that somebody else holds, by way of the rules that hand on an array as it is
     inputs: dict[int, Any] = {}
     steps = tape.steps
     for i in range(last, -1, -1):
-        if i not in pending:
+        here, pending[i] = pending[i], None
+        if here is None:
             continue
         rule, out, args, kwargs, parents = steps[i]
-        g, factor = pending.pop(i).total(out)
+        g, factor = here.total(out)
         if rule is None:
             inputs[i] = _private(_scaled(g, factor), lent)
             continue
@@ -115,18 +117,20 @@ def backward(tape: Tape, last: int, g: Any, *, once: bool = False) -> dict[int, 
             piece, times = pull(g, out, *args, **kwargs), factor
             if type(piece) is Scaled:
                 piece, times = piece.g, times * piece.factor
-                lent.update(_root(a) for a in args if a is piece)
+                if piece is not g:  # `_times` keeps the other argument
+                    lent.add(_root(piece))
             if rule.broadcasts and shape_of(piece) != shape_of(args[position]):
                 piece = unbroadcast(piece, shape_of(args[position]))
             if not 1e-90 < abs(times) < 1e90:  # near the ends of the range the order of multiplications matters
                 piece, times = piece * times, 1.0
-            if parent not in pending:
-                pending[parent] = Sensitivity()
-            pending[parent].add(piece, times)
+            there = pending[parent]
+            if there is None:
+                pending[parent] = there = Sensitivity()
+            there.add(piece, times)
     return inputs
 
 
-_PASSED = Step(None, None, (), {}, [])
+_PASSED: Step = (None, None, (), {}, [])
 
 
 def _root(x: Any) -> int:

@@ -13,6 +13,7 @@ from tabular_rlhf.autodiff.trace import (
     COMPOSITES,
     PLAIN,
     RULES,
+    SMALL,
     Blank,
     Rule,
     Traced,
@@ -120,6 +121,8 @@ def _restore(g: Any, x: Any, axis: Any, keepdims: bool) -> Any:
 
 
 def _pull_sum(g: Any, y: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    if axis is None and x.size <= SMALL and type(g) is not Traced:
+        return np.full(x.shape, g)  # broadcast_to takes longer than that
     return np.broadcast_to(_restore(g, x, axis, keepdims), shape_of(x))
 
 

@@ -6,21 +6,16 @@ import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 _births = itertools.count()
 
 
-class Step(NamedTuple):
-    """One recorded operation: `out = func(*args)`; `parents` lists (position of the argument, its step on this tape)."""
-
-    rule: Rule | None
-    out: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    parents: list[tuple[int, int]]
+Step = tuple["Rule | None", Any, "tuple[Any, ...] | list[Any]", dict[str, Any], list[tuple[int, int]]]
+"""One recorded operation (rule, out, args, kwargs, parents): `out = func(*args)`; `parents` lists (position, step) of traced args.
+A plain tuple, because naming its fields would cost as much as the work on small arrays."""
 
 
 class Blank:
@@ -51,7 +46,7 @@ class Tape:
         self.open = True
 
     def input(self, value: Any) -> Traced:
-        self.steps.append(Step(None, value, (), {}, []))
+        self.steps.append((None, value, (), {}, []))
         return Traced(self, len(self.steps) - 1, value)
 
 
@@ -84,7 +79,7 @@ def apply(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return _without_rule(func, args, kwargs)
     tape: Tape | None = None
     for a in args:
-        if type(a) is Traced and (tape is None or a.tape.birth > tape.birth):
+        if type(a) is Traced and a.tape is not tape and (tape is None or a.tape.birth > tape.birth):
             tape = a.tape
     if tape is None:
         raise TypeError(f"{_name(func)}: pass traced arrays by position, not by keyword")
@@ -103,17 +98,17 @@ def apply(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             large = large or a.value.size > SMALL
         else:
             values.append(a)
-    for v in kwargs.values():
+    for v in kwargs.values() if kwargs else ():
         if type(v) is Traced:
             raise TypeError(f"{_name(func)}: a traced array was passed by keyword; pass it by position, and out= not at all")
     out = func(*values, **kwargs)
     if rule.keeps == "all" or not large:
-        tape.steps.append(Step(rule, out, tuple(values), kwargs, parents))
+        tape.steps.append((rule, out, values, kwargs, parents))
     else:
         kept = values if rule.keeps == "others" and len(parents) > 1 else [_blank(a) for a in values]
         if rule.keeps == "others" and len(parents) == 1:
             kept[1 - parents[0][0]] = values[1 - parents[0][0]]
-        tape.steps.append(Step(rule, out if rule.keeps == "out" else _blank(out), tuple(kept), kwargs, parents))
+        tape.steps.append((rule, out if rule.keeps == "out" else _blank(out), kept, kwargs, parents))
     return Traced(tape, len(tape.steps) - 1, out)
 
 
@@ -328,7 +323,10 @@ def _refuse_write(what: str) -> NoReturn:
 
 
 def shape_of(x: Any) -> tuple[int, ...]:
-    return getattr(x, "shape", ())
+    try:
+        return x.shape
+    except AttributeError:
+        return ()
 
 
 def elementwise(func: Any, *vjps: Callable[..., Any] | None, keeps: str = "all") -> None:

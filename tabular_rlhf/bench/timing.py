@@ -119,7 +119,7 @@ def machine() -> dict[str, Any]:
     """Facts that a reader needs to place the numbers."""
     import scipy
 
-    simd = np.show_config(mode="dicts")["SIMD Extensions"]  # type: ignore[index]
+    simd = np.show_config(mode="dicts")["SIMD Extensions"]
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
