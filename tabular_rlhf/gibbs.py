@@ -157,12 +157,14 @@ def _by_weights(world: World) -> tuple[Array, Array, Array] | None:
     span = r_max - float(world.r.min())
     if not 0.5 * world.beta < span < WIDEST * world.beta:  # a narrow span needs expm1, a wide one logarithms: see soft_parts
         return None
-    p = gibbs_weights(world.log_p_ref, world.r, r_max, world.beta)
-    if p is None:
+    mdp = world.mdp
+    both = np.empty(mdp.P * (mdp.N + mdp.V * mdp.S))  # one piece of memory for p* and pi*: it is handed back and reused as one
+    p, pi = both[: mdp.P * mdp.N].reshape(mdp.P, mdp.N), both[mdp.P * mdp.N :].reshape(mdp.P, mdp.V, mdp.S)
+    if not gibbs_weights(world.log_p_ref, world.r, r_max, world.beta, p):
         return None
-    Z, pi = shares(world.mdp, p)
+    Z = shares(mdp, p, pi)
     p *= 1.0 / Z[:, None]
-    return r_max + world.beta * np.log(Z), p, pi
+    return r_max + world.beta * np.log(Z), p, np.swapaxes(pi, 1, 2)
 
 
 def log_gibbs(log_p_ref: Any, r: Any, beta: Any) -> Any:

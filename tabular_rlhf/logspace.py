@@ -107,11 +107,11 @@ def _rows_first(x: Any, axis: int) -> Any:
 def _log_softmax(x: Any, axis: int = -1) -> Any:
     x = np.asarray(x)
     if x.size <= SMALL:
-        top = np.max(x, axis=axis, keepdims=True)
+        top = np.maximum.reduce(x, axis=axis, keepdims=True)
         if not np.isfinite(top).all():
             refuse_logits(np.squeeze(top, axis))
         y = x - top
-        return y - np.log(np.sum(np.exp(y), axis=axis, keepdims=True))
+        return y - np.log(np.add.reduce(np.exp(y), axis=axis, keepdims=True))
     rows = _rows_first(x, axis)
     out = np.empty(rows.shape, np.result_type(x, 1.0))  # token-major, whatever the order of x: passes along states are the fast ones
     scratch = None
@@ -125,11 +125,11 @@ def _log_softmax(x: Any, axis: int = -1) -> Any:
     return np.moveaxis(out, 0, axis) if x.ndim > 1 else out[:, 0]
 
 
-def _softmax_pull(g: Any, y: Any, axis: int) -> Any:
+def _softmax_pull(g: Any, y: Any, axis: int, overwrite: bool = False) -> Any:
     if y.size <= SMALL:
-        return g - np.exp(y) * np.sum(g, axis=axis, keepdims=True)
+        return g - np.exp(y) * np.add.reduce(g, axis=axis, keepdims=True)
     g_rows, y_rows = _rows_first(g, axis), _rows_first(y, axis)
-    out = np.empty(y_rows.shape, y.dtype)
+    out = g_rows if overwrite else np.empty(y_rows.shape, y.dtype)
     scratch = None
     for part in blocks(out.shape):
         scratch = room(y_rows[part], scratch)
@@ -141,10 +141,12 @@ def _softmax_pull(g: Any, y: Any, axis: int) -> Any:
 
 _pull_log_softmax = primitive(
     _softmax_pull,
-    lambda c, _, g, y, axis: c - np.sum(c * np.exp(y), axis=axis, keepdims=True),
-    lambda c, _, g, y, axis: -c * np.exp(y) * np.sum(g, axis=axis, keepdims=True),
+    lambda c, _, g, y, axis, overwrite=False: c - np.sum(c * np.exp(y), axis=axis, keepdims=True),
+    lambda c, _, g, y, axis, overwrite=False: -c * np.exp(y) * np.sum(g, axis=axis, keepdims=True),
 )
-log_softmax = primitive(_log_softmax, lambda g, y, x, axis=-1: _pull_log_softmax(g, y, axis), keeps="out")
+log_softmax = primitive(
+    _log_softmax, lambda g, y, x, axis=-1, overwrite=False: _pull_log_softmax(g, y, axis, overwrite), keeps="out", overwrites=True
+)
 log_softmax.__doc__ = r"""Normalise logits: x - logsumexp(x), so that exp sums to one along the axis.  Logits of -inf stay -inf.
 
 Args: x, logits; axis.  Raises InputError where all are -inf.

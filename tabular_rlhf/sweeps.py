@@ -26,10 +26,9 @@ if TYPE_CHECKING:
 WIDEST = 600.0  # nats below the heaviest possible weight: exp(-600) is still a normal number
 
 
-def shares(mdp: TokenMDP, f: Array) -> tuple[Array, Array]:
-    """f of the root, (P,), and each child's share of its parent, f(s + a)/f(s), (P, S, V), for positive f (P, N)."""
+def shares(mdp: TokenMDP, f: Array, share: Array) -> Array:
+    """f of the root, (P,), for positive f (P, N); writes to share (P, V, S) each child's share of its parent, f(s + a)/f(s)."""
     P, V, K = mdp.P, mdp.V, mdp.K
-    share = np.empty((P, V, mdp.S))
     total = f[:, mdp.last_block :]
     for h in reversed(range(mdp.H)):
         start, width = mdp.offsets[h], K**h
@@ -40,21 +39,20 @@ def shares(mdp: TokenMDP, f: Array) -> tuple[Array, Array]:
         for part in blocks((P, V, width)):
             here = np.sum(children[part], axis=1, out=total[part])
             np.divide(children[part], here[:, None], out=level[part])
-    return total[:, 0], np.swapaxes(share, 1, 2)
+    return total[:, 0]
 
 
-def gibbs_weights(log_p_ref: Array, r: Array, r_max: float, beta: float) -> Array | None:
-    """p_ref exp((r - r_max)/beta), (P, N), or None where some weight would underflow (a forbidden response, too)."""
-    u = np.empty(r.shape)
+def gibbs_weights(log_p_ref: Array, r: Array, r_max: float, beta: float, u: Array) -> bool:
+    """Write p_ref exp((r - r_max)/beta) to u, (P, N); False where some weight would underflow (a forbidden response, too)."""
     rate = 1.0 / beta
     for part in blocks(r.shape):
         block = np.subtract(r[part], r_max, out=u[part])
         block *= rate
         block += log_p_ref[part]
         if not block.min() > -WIDEST:
-            return None
+            return False
         np.exp(block, out=block)
-    return u
+    return True
 
 
 def ascend(world: World, logits: Array) -> Array:

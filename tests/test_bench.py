@@ -110,9 +110,17 @@ def test_runners_take_turns_and_the_best_time_counts(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
     ticks: list[int] = []
     best = timing.race({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2, 100.0, lambda: ticks.append(1))
-    assert order == ["a", "b"] * 3
+    assert order == ["a", "b"] * 3  # calls of many seconds: no untimed ones
     assert best == {"a": 1.0, "b": 4.0}
     assert len(ticks) == 2
+
+
+def test_a_turn_starts_with_a_call_that_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    clock = iter(0.01 * t for t in (0, 9, 10, 14))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
+    assert timing.race({"a": lambda: calls.append("a")}, 1, 100.0, lambda: None) == {"a": pytest.approx(0.04)}
+    assert len(calls) == 3
 
 
 def test_peak_memory_sees_a_large_temporary() -> None:
@@ -122,7 +130,7 @@ def test_peak_memory_sees_a_large_temporary() -> None:
 
 def test_the_command_prints_a_page_and_writes_json(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
     monkeypatch.setattr(timing, "available", lambda: NO_PEERS)
-    monkeypatch.setattr(timing, "import_times", lambda modules, repeats: {"scipy.special": 0.2, "tabular_rlhf": 0.21})
+    monkeypatch.setattr(timing, "import_times", lambda first, then, repeats: (0.2, 0.03))
     monkeypatch.setattr(workloads, "SMALL", (CASE,))
     out = tmp_path / "bench.json"
     assert main(["bench", "--quick", "--repeats", "1", "--out", str(out)]) == 0

@@ -39,13 +39,14 @@ class Sensitivity:
             self.whole, self.factor, self.owned = have, 1.0, isinstance(have, np.ndarray)
 
     def total(self, like: Any) -> tuple[Any, float]:
-        """(g, factor), with g of the shape of `like`."""
+        """(g, factor), with g of the shape of `like`; afterwards `owned` says whether g is a buffer of ours."""
         if not self.pieces:
             shape = shape_of(like)
             return self.whole if shape_of(self.whole) == shape else np.broadcast_to(self.whole, shape), self.factor
         pieces = [(_scaled(s.g, factor), s.index) for s, factor in self.pieces]
         whole = None if self.whole is None else _scaled(self.whole, self.factor)
         traced = type(whole) is Traced or any(type(g) is Traced for g, _ in pieces)
+        self.owned = not traced
         return (_sum_traced if traced else _sum_plain)(whole, pieces, plain(like)), 1.0
 
 
@@ -114,6 +115,8 @@ def backward(tape: Tape, last: int, g: Any, *, once: bool = False) -> dict[int, 
             pull = rule.vjp(position)
             if pull is None:
                 raise TypeError(f"argument {position} of this operation has no gradient rule; make it a plain array")
+            if rule.overwrites and here.owned and type(out) is not Traced:
+                kwargs = {**kwargs, "overwrite": True}
             piece, times = pull(g, out, *args, **kwargs), factor
             if type(piece) is Scaled:
                 piece, times = piece.g, times * piece.factor

@@ -36,9 +36,9 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     if extra < 0:  # g itself is smaller: a constant such as 1.0
         return np.broadcast_to(g, shape)
     if extra:
-        g = np.sum(g, axis=tuple(range(extra)))
+        g = np.add.reduce(g, axis=tuple(range(extra)))
     repeated = tuple(i for i, n in enumerate(shape) if n == 1 and shape_of(g)[i] != 1)
-    return np.sum(g, axis=repeated, keepdims=True) if repeated else g
+    return np.add.reduce(g, axis=repeated, keepdims=True) if repeated else g
 
 
 class Scaled(NamedTuple):

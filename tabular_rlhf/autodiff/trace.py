@@ -58,11 +58,13 @@ class Rule:
     `broadcasts` says that arguments were broadcast, so that what comes back must be summed to the argument's shape.
     `keeps` says which values the rule reads: "all", "shapes" (none), "out" (the result) or "others" (the arguments beside the
     one in question).  The tape holds no others, so memory is free again as soon as the program has no use for it.
+    `overwrites` says that the rule takes a keyword overwrite, True when g is nobody else's and may be written over.
     """
 
     vjp: Callable[[int], Callable[..., Any] | None]
     broadcasts: bool = False
     keeps: str = "all"
+    overwrites: bool = False
 
 
 RULES: dict[Any, Rule] = {}
@@ -334,9 +336,9 @@ def elementwise(func: Any, *vjps: Callable[..., Any] | None, keeps: str = "all")
     RULES[func] = Rule(vjps.__getitem__, True, keeps)
 
 
-def structural(func: Any, *vjps: Callable[..., Any] | None, keeps: str = "all") -> None:
+def structural(func: Any, *vjps: Callable[..., Any] | None, keeps: str = "all", overwrites: bool = False) -> None:
     """Register an operation whose rule returns the argument's own shape; further arguments have no gradient."""
-    RULES[func] = Rule(lambda i: vjps[i] if i < len(vjps) else None, keeps=keeps)
+    RULES[func] = Rule(lambda i: vjps[i] if i < len(vjps) else None, keeps=keeps, overwrites=overwrites)
 
 
 def variadic(func: Any, vjp: Callable[[int], Callable[..., Any]]) -> None:
@@ -344,7 +346,9 @@ def variadic(func: Any, vjp: Callable[[int], Callable[..., Any]]) -> None:
     RULES[func] = Rule(vjp)
 
 
-def primitive(func: Callable[..., Any], *vjps: Callable[..., Any] | None, keeps: str = "all") -> Callable[..., Any]:
+def primitive(
+    func: Callable[..., Any], *vjps: Callable[..., Any] | None, keeps: str = "all", overwrites: bool = False
+) -> Callable[..., Any]:
     """Give a whole function its own rule.  On plain arrays the result is `func` itself; traced, one step is recorded.
 
     Args: vjps, one `(g, y, *args, **kwargs) -> g` for each leading argument, None where it has no gradient.
@@ -356,5 +360,5 @@ def primitive(func: Callable[..., Any], *vjps: Callable[..., Any] | None, keeps:
             return apply(dispatch, args, kwargs)
         return func(*args, **kwargs)
 
-    structural(dispatch, *vjps, keeps=keeps)
+    structural(dispatch, *vjps, keeps=keeps, overwrites=overwrites)
     return dispatch

@@ -76,9 +76,10 @@ def _torch(case: Case) -> tuple[Any, Any, Any]:
 def torch_gibbs(case: Case) -> Runner:
     """Weights exponentiated once, in place, and summed up the tree."""
     torch, r, log_p_ref = _torch(case)
-    beta, V, shift = case.world.beta, case.V, float(r.max()) / case.world.beta
+    beta, V = case.world.beta, case.V
 
     def run() -> Any:
+        shift = float(r.max()) / beta  # without it, exp may overflow
         u = torch.add(log_p_ref, r, alpha=1.0 / beta).sub_(shift).exp_()
         total, pi = u, []
         for width in reversed(case.widths):
@@ -208,9 +209,10 @@ def _compiled(jax: Any, f: Callable[..., Any], *args: Any) -> Runner:
 def jax_gibbs(case: Case) -> Runner:
     """Weights exponentiated once and summed up the tree, compiled as a whole."""
     jax, jnp, r, log_p_ref = _jax(case)
-    beta, shift = case.world.beta, float(r.max()) / case.world.beta
+    beta = case.world.beta
 
     def gibbs(r: Any, log_p_ref: Any) -> Any:
+        shift = r.max() / beta
         u = jnp.exp(log_p_ref + (r * (1.0 / beta) - shift))
         total, pi = u, []
         for width in reversed(case.widths):

@@ -3,6 +3,7 @@ r"""The clock: turns, best times, peak memory, and what machine this is."""
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
 import platform
@@ -40,14 +41,22 @@ def seconds(run: Runner, calls: int = 1) -> float:
     return (time.perf_counter() - start) / calls
 
 
+SLOW = 0.5  # seconds: beyond, what the runner before has left behind does not matter
+
+
 def race(runners: dict[Any, Runner], repeats: int, patience: float, tick: Callable[[], Any]) -> dict[Any, float]:
-    """Best time of each runner; they take turns.  One that has used up its patience (in seconds) steps aside."""
+    """Best time of each runner; they take turns.  One that has used up its patience (in seconds) steps aside.
+
+    A turn starts with a call that is not timed: it meets the heap and the caches as the runner before has left them.
+    """
     first = {name: seconds(run) for name, run in runners.items()}
     calls = {name: max(1, int(1e-3 / t)) for name, t in first.items()}
     best, spent = dict(first), dict(first)
     for _ in range(repeats):
         for name, run in runners.items():
             if spent[name] < patience:
+                if first[name] < SLOW:
+                    run()
                 t = seconds(run, calls[name])
                 spent[name] += t * calls[name]
                 best[name] = min(best[name], t)
@@ -67,11 +76,12 @@ def peak_memory(run: Runner) -> int | None:
     """Bytes by which the resident set grew at its highest during one call; None where the system does not say."""
     gc.collect()
     try:
+        ctypes.CDLL(None).malloc_trim(0)  # what earlier calls left in the allocator would hide what this one needs
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts afresh
         before = _status("VmRSS")
         run()
         peak = _status("VmHWM")
-    except OSError:
+    except (OSError, AttributeError):
         return None
     return None if before is None or peak is None else max(0, peak - before)
 
@@ -82,13 +92,20 @@ def in_subprocess(code: str) -> str:
     return done.stdout.strip()
 
 
-_IMPORT = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
+_IMPORT = """
+import time
+start = time.perf_counter()
+import {}
+middle = time.perf_counter()
+import {}
+print(middle - start, time.perf_counter() - middle)
+"""
 
 
-def import_times(modules: tuple[str, ...], repeats: int) -> dict[str, float]:
-    """Seconds that a first import takes, each in processes of its own, best of a few, taking turns."""
-    times = [{m: float(in_subprocess(_IMPORT.format(m))) for m in modules} for _ in range(repeats)]
-    return {m: min(t[m] for t in times) for m in modules}
+def import_times(first: str, then: str, repeats: int) -> tuple[float, float]:
+    """Seconds that a first import takes, and what another costs on top of it; best of a few fresh processes."""
+    times = [[float(t) for t in in_subprocess(_IMPORT.format(first, then)).split()] for _ in range(repeats)]
+    return min(t[0] for t in times), min(t[1] for t in times)
 
 
 _LARGEST = """
