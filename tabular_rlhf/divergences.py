@@ -2,7 +2,7 @@ r"""f-divergences as a table of records: the penalties that keep a policy near i
 
     D_f(p, q) = E_q[ f(p/q) ],   f convex, f(1) = 0.
 
-Each record gives f, its slope f', and what an optimum needs (`gibbs.f_divergence_optimum`): the inverse of the slope.  Where
+Each record gives f, its slope f', and what an optimum needs (`penalties.f_divergence_optimum`): the inverse of the slope.  Where
 f' has a finite supremum the weight u blows up as the slope approaches it, so the inverse is taken of the *depth*
 
     depth(u) = sup - f'(u),     u = weight(depth),

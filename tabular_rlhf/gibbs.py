@@ -24,13 +24,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy import special
 
-from tabular_rlhf.divergences import Divergence
-from tabular_rlhf.errors import InputError, as_floats, positive
+from tabular_rlhf.errors import as_floats
 from tabular_rlhf.logspace import Array, NoDistribution, expect, kl, log_ratio, log_softmax, log_tilt, logsumexp, refuse_logits, soft_value
 from tabular_rlhf.mdp import TokenMDP
-from tabular_rlhf.optimize import monotone_root
 from tabular_rlhf.sweeps import WIDEST, ascend, gibbs_weights, shares
 from tabular_rlhf.world import World
 
@@ -305,91 +302,3 @@ def mirror_step(log_p: Any, log_p_ref: Any, r: Any, beta: float, eta: float) -> 
     possible = ~np.isneginf(log_p_ref)
     step = eta * (r - beta * (np.where(possible, log_p, 0.0) - np.where(possible, log_p_ref, 0.0)))
     return log_softmax(np.where(possible, log_p + step, -np.inf))
-
-
-# ---------------------------------------------------------------------------------------------------- other penalties
-
-
-@dataclass(frozen=True, eq=False)
-class PenalisedOptimum:
-    """An optimum with the multiplier of its constraint: log_p (P, N), lam (P,) in reward units."""
-
-    log_p: Array
-    lam: Array
-
-
-def f_divergence_optimum(divergence: Divergence, log_p_ref: Array, r: Array, beta: float) -> PenalisedOptimum:
-    r"""argmax_p E_p[r] - beta D_f(p, p_ref), with D_f = E_ref[f(p/p_ref)].
-
-        p = p_ref max(0, (f')^{-1}((r - lam)/beta)),    lam(x) such that p sums to one.
-
-    The root is sought in the depth of the best response's slope below sup f' (see `divergences`): between depth(1), where all
-    weights are at most 1, and depth(1/mass of the best), whatever the scale of r and beta.
-
-    Args: log_p_ref, r (P, N).  Source: Go et al. (2023), arXiv:2302.08215.
-    """
-    beta = positive(beta, "beta", "reward units")
-    possible = ~np.isneginf(log_p_ref)
-    best = np.max(np.where(possible, r, -np.inf), axis=-1, keepdims=True)
-    with np.errstate(over="ignore"):
-        x = np.where(possible, r - best, 0.0) / beta
-    p_ref = np.exp(log_p_ref)
-    best_mass = np.maximum(np.sum(np.where(possible & (x == 0), p_ref, 0.0), axis=-1), np.finfo(float).tiny)
-
-    def shortfall(depth: Array) -> tuple[Array, Array]:
-        u, slope = divergence.weight(depth[:, None] - x)
-        return 1.0 - np.sum(p_ref * u, axis=-1), np.sum(p_ref * slope, axis=-1)
-
-    high = np.broadcast_to(divergence.depth(np.ones(1)), best_mass.shape)
-    low = np.minimum(high, divergence.depth(1.0 / np.minimum(best_mass, 1.0)))
-    depth = monotone_root(shortfall, low, high)
-    u = divergence.weight(depth[:, None] - x)[0]
-    log_p = log_p_ref + np.log(u, out=np.full_like(u, -np.inf), where=u > 0)
-    # the last bits of the root's rounding are shared out by normalising
-    return PenalisedOptimum(log_p - logsumexp(log_p, axis=-1, keepdims=True), best[:, 0] - beta * (divergence.sup - depth))
-
-
-def ptx_optimum(log_p_ref: Array, r: Array, beta: float, gamma: float, log_d: Array) -> PenalisedOptimum:
-    r"""argmax_p E_p[r] - beta KL(p, p_ref) + gamma E_D[log p]: PPO with a pretraining (ptx) term.
-
-    Stationarity is r - beta log(p/p_ref) - beta + gamma D/p + lam = 0.  With u = gamma D/(beta p) and
-    nu = (lam + max r)/beta - 1 it reads  u + log u = log(gamma D/(beta p_ref)) - (r - max r)/beta - nu,  so u is a Wright
-    omega function and log p = log p_ref + (r - max r)/beta + nu + u.  nu(x) is a scalar root: the p sum to one.
-
-    Args: log_p_ref, r, log_d (P, N): log D, -inf off its support; gamma >= 0, reward units.  Raises InputError where D puts
-    mass on what p_ref forbids (the objective would be -inf everywhere).  Source: Ouyang et al. (2022), arXiv:2203.02155.
-    """
-    beta = positive(beta, "beta", "reward units per nat")
-    if not (gamma >= 0 and np.isfinite(gamma)):
-        raise InputError("gamma must be at least 0", got=gamma, remedy="gamma weighs the pretraining term, in reward units")
-    log_d = as_floats(log_d, "log_d", np.shape(r), minus_inf=True)
-    off = np.isneginf(log_p_ref) & ~np.isneginf(log_d)
-    if off.any() and gamma > 0:
-        x_, t = (int(i) for i in np.argwhere(off)[0])
-        raise InputError("p_ref must cover D", got="D > 0 = p_ref", where=f"prompt {x_}, trajectory {t}", remedy="smooth the reference")
-    if gamma == 0:
-        V = soft_value(log_p_ref, r, beta)
-        return PenalisedOptimum(np.asarray(log_tilt(log_p_ref, r, beta)), multiplier(V, beta))
-    possible = ~np.isneginf(log_p_ref)
-    best = np.max(np.where(possible, r, -np.inf), axis=-1, keepdims=True)
-    x = np.where(possible, r - best, 0.0) / beta
-    log_Z = soft_value(log_p_ref, x, 1.0)
-    drawn = ~np.isneginf(log_d)
-    log_c = np.where(drawn, np.log(gamma) - np.log(beta) + log_d, 0.0)  # log gamma D / beta
-    base = np.where(drawn, log_c - np.where(possible, log_p_ref, 0.0), 0.0)
-
-    def log_p_at(nu: Array) -> tuple[Array, Array]:
-        """log p and u at a trial nu."""
-        tilt = x + nu[:, None]
-        u = np.where(drawn, special.wrightomega(base - tilt), 0.0)
-        heavy = u > 1.0  # there log p = log c - log u has no cancellation
-        log_p = np.where(heavy, log_c - np.log(np.where(heavy, u, 1.0)), log_p_ref + tilt + u)
-        return log_p, u
-
-    def excess(nu: Array) -> tuple[Array, Array]:
-        log_p, u = log_p_at(nu)
-        p = np.exp(log_p)
-        return np.sum(p, axis=-1) - 1.0, np.sum(p / (1.0 + u), axis=-1)
-
-    nu = monotone_root(excess, -log_Z - np.log(2.0) - 2.0 * gamma / beta, -log_Z)
-    return PenalisedOptimum(np.asarray(log_p_at(nu)[0]), beta * (nu + 1.0) - best[:, 0])

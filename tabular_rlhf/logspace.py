@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from tabular_rlhf.autodiff import plain, primitive
-from tabular_rlhf.autodiff.trace import SMALL
+from tabular_rlhf.autodiff.table import SMALL
 from tabular_rlhf.errors import InputError
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -156,13 +156,17 @@ Args: x, logits; axis.  Raises InputError where all are -inf.
 """
 
 
-def log_sigmoid(m: Any) -> Any:
-    """log sigma(m) = -log(1 + exp(-m)), exact for margins of any size; its slope is sigma(-m).
-
-    >>> float(log_sigmoid(-1000.0))
-    -1000.0
-    """
+def _log_sigmoid(m: Any) -> Any:
     return np.minimum(m, 0.0) - np.log1p(np.exp(-np.abs(m)))
+
+
+# the stable formula has a kink in each of its two terms at 0, where the function is smooth: hence a rule of its own
+log_sigmoid = primitive(_log_sigmoid, lambda g, y, m: g * np.exp(log_sigmoid(-m)))
+log_sigmoid.__doc__ = """log sigma(m) = -log(1 + exp(-m)), exact for margins of any size; its slope is sigma(-m).
+
+>>> float(log_sigmoid(-1000.0))
+-1000.0
+"""
 
 
 def log_ratio(log_p: Any, log_q: Any) -> Any:

@@ -17,7 +17,8 @@ from scipy import special
 
 from tabular_rlhf import TokenMDP, check_grad, grad, log_softmax, logsumexp
 from tabular_rlhf.autodiff import RULES, rules
-from tabular_rlhf.autodiff.trace import COMPOSITES, PLAIN, get_item, plain
+from tabular_rlhf.autodiff.table import COMPOSITES, PLAIN
+from tabular_rlhf.autodiff.trace import get_item, plain
 from tabular_rlhf.logspace import _pull_log_softmax
 from tests.laws import EPS, assert_close
 
@@ -175,7 +176,7 @@ CASES: dict[str, list[Case]] = {
         Case(lambda x: rules.scatter(x, PICK, np.zeros((3, 2))), normal(4, 2)),
         Case(lambda x: rules.scatter(x, (slice(None), 1), np.zeros((3, 2))), V3),
     ],
-    "_join": [
+    "join": [
         Case(lambda x: np.concatenate([x, const(2, 3), x * 2], axis=0), M23, True),
         Case(lambda x: np.concatenate([const(2, 1), x], axis=-1), M23, True),
     ],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tabular_rlhf.autodiff import grad, vjp
-from tabular_rlhf.autodiff.trace import SMALL
+from tabular_rlhf.autodiff.table import SMALL
 from tabular_rlhf.logspace import log_softmax
 
 N = SMALL + 100

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tabular_rlhf import InputError, grad, kl, objective, random_world, solve
 from tabular_rlhf.divergences import DIVERGENCES, Divergence, alpha
-from tabular_rlhf.gibbs import f_divergence_optimum, ptx_optimum
+from tabular_rlhf.penalties import f_divergence_optimum, ptx_optimum
 from tabular_rlhf.world import World, worlds
 from tests import oracle
 from tests.laws import EDGES, EPS, GENERATED, assert_close, nats, size, tell, units

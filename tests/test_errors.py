@@ -12,8 +12,8 @@ import tabular_rlhf as tr
 from tabular_rlhf import InputError, LogLinear, NGram, SolveError, Tabular, TokenMDP, World, mdp
 from tabular_rlhf.divergences import alpha
 from tabular_rlhf.errors import as_floats, positive
-from tabular_rlhf.gibbs import ptx_optimum
 from tabular_rlhf.optimize import monotone_root
+from tabular_rlhf.penalties import ptx_optimum
 from tabular_rlhf.policy import check_log_pi, dirichlet, forbid, from_text, uniform
 from tabular_rlhf.sampling import draw
 

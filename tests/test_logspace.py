@@ -182,3 +182,14 @@ def test_gradient_of_the_soft_value_is_the_tilted_law(beta: float, rng: np.rando
     assert_close(grad(lambda q: soft_value(log_w, q, beta))(q), p, tol)
     assert_close(hessian(lambda q: soft_value(log_w, q, beta))(q), (np.diag(p) - np.outer(p, p)) / beta, tol / beta)
     assert check_grad(lambda w, q: soft_value(w, q, beta), np.log([0.25] * 4), q, rng=rng) < 1e-9 * max(1.0, 1 / beta)
+
+
+@pytest.mark.parametrize("m", [0.0, 1e-9, -1.5, 30.0, -600.0])
+def test_log_sigmoid_is_smooth_also_at_zero(m: float) -> None:
+    """Slopes sigma(-m), -sigma(m) sigma(-m) and the third derivative, by hand: a tie must not look like a kink."""
+    s, t = 1.0 / (1.0 + math.exp(-m)), 1.0 / (1.0 + math.exp(m))
+    for order, wanted in ((1, t), (2, -s * t), (3, -s * t * (t - s))):
+        f = log_sigmoid
+        for _ in range(order):
+            f = grad(f)
+        assert_close(f(m), wanted, 8 * EPS * (1 + abs(m)) * max(abs(wanted), 1e-10))  # exp carries the rounding of m

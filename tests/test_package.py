@@ -20,7 +20,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     ["errors", "autodiff", "logspace", "optimize"],
     ["mdp", "policy", "world", "sweeps"],
-    ["divergences", "gibbs", "projection"],
+    ["divergences", "gibbs", "penalties", "projection"],
     ["preferences", "losses", "policy_gradient"],
     ["sampling", "estimators", "selection"],
     ["ledger", "check"],

@@ -30,8 +30,23 @@ of a table of vector-Jacobian products.
 
 from __future__ import annotations
 
-from tabular_rlhf.autodiff import rules  # fills the table of rules
+from tabular_rlhf.autodiff import composites, rules  # fill the tables
 from tabular_rlhf.autodiff.derivatives import check_grad, grad, hessian, hvp, jacobian, value_and_grad, vjp
-from tabular_rlhf.autodiff.trace import RULES, Traced, plain, primitive
+from tabular_rlhf.autodiff.table import RULES
+from tabular_rlhf.autodiff.trace import Traced, plain, primitive
 
-__all__ = ["RULES", "Traced", "check_grad", "grad", "hessian", "hvp", "jacobian", "plain", "primitive", "rules", "value_and_grad", "vjp"]
+__all__ = [
+    "RULES",
+    "Traced",
+    "check_grad",
+    "composites",
+    "grad",
+    "hessian",
+    "hvp",
+    "jacobian",
+    "plain",
+    "primitive",
+    "rules",
+    "value_and_grad",
+    "vjp",
+]

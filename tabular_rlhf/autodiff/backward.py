@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.autodiff.rules import Scaled, Scatter, room_like, scatter, scatter_into, unbroadcast
-from tabular_rlhf.autodiff.trace import SMALL, Step, Tape, Traced, plain, shape_of
+from tabular_rlhf.autodiff.table import SMALL, shape_of
+from tabular_rlhf.autodiff.trace import Step, Tape, Traced, plain
 
 
 class Sensitivity:

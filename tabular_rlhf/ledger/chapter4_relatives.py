@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf import gibbs
+from tabular_rlhf import gibbs, penalties
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.divergences import DIVERGENCES
 from tabular_rlhf.gibbs import log_gibbs
@@ -173,7 +173,7 @@ add(
 
 
 def penalised(world: Any) -> list[tuple[Any, Any]]:
-    return [(d, gibbs.f_divergence_optimum(d, world.log_p_ref, world.r, world.beta)) for d in DIVERGENCES.values()]
+    return [(d, penalties.f_divergence_optimum(d, world.log_p_ref, world.r, world.beta)) for d in DIVERGENCES.values()]
 
 
 def primal_and_slack(world: Any) -> Any:
@@ -262,13 +262,13 @@ add(
 
 
 def ptx(world: Any, gamma: float, log_D: Any) -> Any:
-    best = gibbs.ptx_optimum(world.log_p_ref, world.r, world.beta, gamma, log_D)
+    best = penalties.ptx_optimum(world.log_p_ref, world.r, world.beta, gamma, log_D)
     return np.exp(best.log_p), np.sum(np.exp(best.log_p), axis=1)
 
 
 def ptx_by_roots(world: Any, gamma: float, log_D: Any) -> Any:
     """The same lam, but every response's stationarity equation solved for log p by a scalar root, without Wright's omega."""
-    lam = gibbs.ptx_optimum(world.log_p_ref, world.r, world.beta, gamma, log_D).lam
+    lam = penalties.ptx_optimum(world.log_p_ref, world.r, world.beta, gamma, log_D).lam
     on = ~np.isneginf(world.log_p_ref)
     ref = np.where(on, world.log_p_ref, 0.0)
     D = np.exp(log_D)
