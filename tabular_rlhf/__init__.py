@@ -18,6 +18,7 @@ from tabular_rlhf.gibbs import Gibbs, objective, regret, soft_bellman, solve
 from tabular_rlhf.logspace import expect, kl, log_sigmoid, log_softmax, logsumexp, soft_value
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import LogLinear, NGram, Tabular
+from tabular_rlhf.preference_worlds import blind_spot, cycle, length_trap, sure_thing
 from tabular_rlhf.sampling import Estimate, Trajectories, estimate, population, sample
 from tabular_rlhf.world import World, coin, fork, long_tail, named_world, random_world, rational, zen_world
 
@@ -33,8 +34,10 @@ __all__ = [
     "TokenMDP",
     "Trajectories",
     "World",
+    "blind_spot",
     "check_grad",
     "coin",
+    "cycle",
     "estimate",
     "expect",
     "fork",
@@ -43,6 +46,7 @@ __all__ = [
     "hvp",
     "jacobian",
     "kl",
+    "length_trap",
     "log_sigmoid",
     "log_softmax",
     "logsumexp",
@@ -57,6 +61,7 @@ __all__ = [
     "soft_bellman",
     "soft_value",
     "solve",
+    "sure_thing",
     "value_and_grad",
     "vjp",
     "zen_world",

@@ -17,6 +17,8 @@ from tabular_rlhf.errors import InputError, SolveError
 COMMANDS = {
     "verify": "run the ledger: every claim on generated worlds, every near miss refuted",
     "solve": "solve a world of your own from a TOML file (the zen world by default)",
+    "losses": "the family of direct alignment losses: optima, traits, one loss's report",
+    "fit": "rewards and policies from a preference file of your own (JSON lines)",
     "figures": "draw the figures",
     "bench": "time the work, against peers where they are installed",
 }

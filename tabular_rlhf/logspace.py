@@ -11,7 +11,7 @@ All functions take traced arrays as well as plain ones (see `autodiff`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import numpy as np
@@ -161,7 +161,7 @@ def _log_sigmoid(m: Any) -> Any:
 
 
 # the stable formula has a kink in each of its two terms at 0, where the function is smooth: hence a rule of its own
-log_sigmoid = primitive(_log_sigmoid, lambda g, y, m: g * np.exp(log_sigmoid(-m)))
+log_sigmoid: Callable[[Any], Any] = primitive(_log_sigmoid, lambda g, y, m: g * np.exp(log_sigmoid(-m)))
 log_sigmoid.__doc__ = """log sigma(m) = -log(1 + exp(-m)), exact for margins of any size; its slope is sigma(-m).
 
 >>> float(log_sigmoid(-1000.0))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.autodiff import hessian, value_and_grad
 from tabular_rlhf.errors import SolveError
 from tabular_rlhf.logspace import Array
 
@@ -36,3 +38,111 @@ def monotone_root(f: Function, low: Any, high: Any, *, steps: int = 200) -> Arra
         if np.all(done | (value == 0)):
             return np.asarray(x)
     raise SolveError(f"a root was not found in {steps} steps: it lies between {low.min():.17g} and {high.max():.17g}")
+
+
+# ---------------------------------------------------------------------------------------------------- many parameters
+
+NULL = 1e-13
+"""Curvatures below this share of the largest (or 64 roundings of the value) are zero: flat directions are left alone."""
+
+
+@dataclass(frozen=True, eq=False)
+class Minimum:
+    """A local minimum.
+
+    x; fun, the value; jac, the gradient there; hess, the matrix of second derivatives, over the flattened x; nit, iterations;
+    drift, how far x went after the value had stopped falling (large where the infimum lies at infinity); message, how it ended.
+    """
+
+    x: Array
+    fun: float
+    jac: Array
+    hess: Array
+    nit: int
+    drift: float
+    message: str
+
+    @property
+    def gradient_norm(self) -> float:
+        """The largest entry of the gradient."""
+        return float(np.max(np.abs(self.jac), initial=0.0))
+
+
+def minimize(f: Callable[[Any], Any], start: Any, *, steps: int = 200) -> Minimum:
+    r"""A local minimum of a smooth function written in plain NumPy: BFGS, then Newton's method with exact derivatives.
+
+    In the eigenvectors of the Hessian, with curvatures c_i and slopes g_i, a Newton step is -g_i/|c_i| (so it leaves saddles),
+    halved while the value does not fall; it is 0 where the slope is rounding.  It ends when every step is below 1e-8 of x (the error
+    is then its square), or for six steps the value had nothing left to fall but rounding.  Raises SolveError where it does not end
+    so, or not at a minimum.
+
+    >>> m = minimize(lambda x: np.sum((x - 1.0) ** 2) + x[0] ** 4, np.zeros(2))
+    >>> m.x.round(6).tolist(), m.gradient_norm < 1e-12
+    ([0.589755, 1.0], True)
+    """
+    from scipy.optimize import minimize as quasi_newton
+
+    start = np.asarray(start, dtype=np.float64)
+    slope = value_and_grad(f)
+
+    def flat(x: Array) -> tuple[float, Array]:
+        value, jac = slope(np.reshape(x, start.shape))
+        return float(value), np.ravel(jac)
+
+    if not start.size:
+        return Minimum(start, float(f(start)), start, np.zeros((0, 0)), 0, 0.0, "nothing to choose")
+    first = quasi_newton(flat, np.ravel(start), jac=True, method="BFGS", options={"gtol": 1e-5, "maxiter": steps})
+    x, value, jac, hess, nit, drift = _newton(f, flat, np.asarray(first.x), start.shape, steps)
+    message = f"stationary to {np.max(np.abs(jac)):.1e} after {first.nit} BFGS and {nit} Newton steps"
+    return Minimum(np.reshape(x, start.shape), value, np.reshape(jac, start.shape), hess, int(first.nit) + nit, drift, message)
+
+
+def _newton(f: Any, flat: Any, x: Array, shape: tuple[int, ...], steps: int) -> tuple[Array, float, Array, Array, int, float]:
+    """Polish; returns x, f, gradient, Hessian, iterations, and the way gone after the value had stopped falling."""
+    value, jac = flat(x)
+    settled: Array | None = None
+    idle = 0
+    for nit in range(steps):
+        hess = np.reshape(hessian(f)(np.reshape(x, shape)), (x.size, x.size))
+        curvature, axes = np.linalg.eigh(0.5 * (hess + hess.T))
+        size = float(np.max(np.abs(curvature)))
+        noise = np.finfo(float).eps * (1.0 + abs(value))  # rounding of terms of the value's size
+        curved = np.abs(curvature) > max(NULL * size, 64 * noise)
+        along = axes.T @ jac
+        step = np.where(curved, -along / np.where(curved, np.abs(curvature), 1.0), -np.sign(along))  # straight: go down the ramp
+        step = np.where(np.abs(along) > np.where(curved, 4 * noise, 1e-12 * (1.0 + abs(value))), step, 0.0)
+        near = 1.0 + float(np.max(np.abs(x)))
+        small = (np.abs(step) <= 1e-8 * near) & (curved | (step == 0))
+        gain = float(np.sum(np.abs(along * step)))  # twice what the value can still fall
+        if settled is None and gain <= 1e-8 * (1.0 + abs(value)):
+            settled = x
+        idle = idle + 1 if gain <= 4 * noise else 0
+        if small.all() or idle == 6:
+            if curvature[0] < -1e-7 * size:  # a saddle: leave it along the steepest way down
+                step = 1e-2 * near * (np.arange(x.size) == 0)
+            else:
+                x, value, jac = _last_step(flat, x, axes @ np.where(small, step, 0.0), value, jac)
+                return x, value, jac, hess, nit, 0.0 if settled is None else float(np.max(np.abs(x - settled)))
+        x, value, jac = _step(flat, x, axes @ step, value, jac)
+    raise SolveError(f"no minimum was found in {steps} Newton steps: the gradient is still {np.max(np.abs(jac)):.2e} at value {value:.6g}")
+
+
+def _last_step(flat: Any, x: Array, step: Array, value: float, jac: Array) -> tuple[Array, float, Array]:
+    """One more step, too short for the value to tell, if the gradient can."""
+    new_value, new_jac = flat(x + step)
+    better = np.max(np.abs(new_jac)) < np.max(np.abs(jac))
+    return (x + step, new_value, new_jac) if better else (x, value, jac)
+
+
+def _step(flat: Any, x: Array, step: Array, value: float, jac: Array) -> tuple[Array, float, Array]:
+    """The step, halved until the value falls (as far as rounding can tell)."""
+    longest = float(np.max(np.abs(step)))
+    step = step * min(1.0, 8.0 / longest) if longest > 0 else step
+    noise = 1e-14 * (1.0 + abs(value))
+    for _ in range(40):
+        with np.errstate(all="ignore"):
+            new_value, new_jac = flat(x + step)
+        if new_value <= value + noise and np.isfinite(new_jac).all():
+            return x + step, new_value, new_jac
+        step = 0.5 * step
+    return x, value, jac

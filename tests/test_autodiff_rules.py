@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from tabular_rlhf import TokenMDP, check_grad, grad, log_softmax, logsumexp
+from tabular_rlhf import TokenMDP, check_grad, grad, log_sigmoid, log_softmax, logsumexp
 from tabular_rlhf.autodiff import RULES, rules
 from tabular_rlhf.autodiff.table import COMPOSITES, PLAIN
 from tabular_rlhf.autodiff.trace import get_item, plain
@@ -198,6 +198,7 @@ CASES: dict[str, list[Case]] = {
         *(Case(lambda x, a=a, k=k: logsumexp(x, axis=a, keepdims=k), CUBE) for a in (0, 1, -1) for k in (False, True)),
         Case(logsumexp, V3),
     ],
+    "_log_sigmoid": [Case(log_sigmoid, V3)],
     "_log_softmax": [*(Case(lambda x, a=a: log_softmax(x, axis=a), CUBE) for a in (0, 1, -1)), Case(log_softmax, V3)],
     "_softmax_pull": binary(lambda g, y: _pull_log_softmax(g, y, 1), CUBE, CUBE)[:2],
     "_path_sum_plain": [Case(MDP.path_sum, normal(2, MDP.S, 3), True)],

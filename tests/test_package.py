@@ -19,10 +19,10 @@ TESTS = Path(__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     ["errors", "autodiff", "logspace", "optimize"],
-    ["mdp", "policy", "world", "sweeps"],
+    ["mdp", "policy", "world", "preference_worlds", "sweeps", "sampling"],
     ["divergences", "gibbs", "penalties", "projection"],
-    ["preferences", "losses", "policy_gradient"],
-    ["sampling", "estimators", "selection"],
+    ["preferences", "roads", "games", "losses", "policy_gradient"],
+    ["estimators", "selection"],
     ["ledger", "check"],
     ["figures", "commands", "cli", "__init__", "__main__"],
 ]

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from tabular_rlhf.cli import main
-from tabular_rlhf.report import report
+from tabular_rlhf.reports.solution import report
 from tabular_rlhf.world import coin, long_tail, random_world, zen_world
 from tabular_rlhf.worldfile import EXAMPLE, parse_world
 

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.report import report
-from tabular_rlhf.report_text import plain, render
+from tabular_rlhf.reports.solution import report
+from tabular_rlhf.reports.solution_text import plain, render
 from tabular_rlhf.world import NAMED, World, named_world
 from tabular_rlhf.worldfile import load_world
 

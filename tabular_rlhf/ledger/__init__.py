@@ -5,9 +5,40 @@ One file a chapter; `record` says what a row is, `symbols` which names a row may
 
 from __future__ import annotations
 
-from tabular_rlhf.ledger import chapter1, chapter2, chapter4, chapter4_relatives  # enters the rows
+from tabular_rlhf.ledger import (  # enter the rows, in the order of the book
+    chapter1,
+    chapter2,
+    chapter3,
+    chapter3_fitting,
+    chapter3_limits,
+    chapter4,
+    chapter4_relatives,
+    chapter5,
+    chapter5_roads,
+    chapter6,
+    chapter6_data,
+    chapter6_family,
+    chapter6_games,
+)
 from tabular_rlhf.ledger.audit import Verdict, audit, refute
 from tabular_rlhf.ledger.record import LEDGER, Row
 from tabular_rlhf.ledger.symbols import SYMBOLS, Scope
 
-__all__ = ["LEDGER", "SYMBOLS", "Row", "Scope", "Verdict", "audit", "chapter1", "chapter2", "chapter4", "chapter4_relatives", "refute"]
+CHAPTERS = (
+    chapter1,
+    chapter2,
+    chapter3,
+    chapter3_fitting,
+    chapter3_limits,
+    chapter4,
+    chapter4_relatives,
+    chapter5,
+    chapter5_roads,
+    chapter6,
+    chapter6_data,
+    chapter6_family,
+    chapter6_games,
+)
+"""The modules that hold the rows."""
+
+__all__ = ["CHAPTERS", "LEDGER", "SYMBOLS", "Row", "Scope", "Verdict", "audit", "refute"]

@@ -92,6 +92,11 @@ def tiny_worlds(seed: int) -> list[World]:
     return sorted(worlds, key=lambda w: w.mdp.P * w.mdp.N)
 
 
+def tiny_scopes(seed: int) -> list[Scope]:
+    """The tiny worlds, fewest responses first, each with a few draws of its policies, counts and people."""
+    return [Scope(w, seed + i + 1000 * draw) for i, w in enumerate(tiny_worlds(seed)) for draw in range(4)]
+
+
 def refute(row: Row, miss: Miss, scopes: Iterable[Scope]) -> Refutation | None:
     """The first world on which the near miss is clearly not the truth, or None."""
     first = next(iter(row.sides))
@@ -150,7 +155,7 @@ def audit(
             _compare(row, scope, verdicts[row.slug], sampled_on, seed + i)
             verdicts[row.slug].seconds += time.perf_counter() - start
         on_progress(len(rows))
-    tiny = [Scope(w, seed + i) for i, w in enumerate(tiny_worlds(seed))]
+    tiny = tiny_scopes(seed)
     for row in rows:
         start = time.perf_counter()
         verdicts[row.slug].refuted = {m.diagnosis: refute(row, m, tiny) for m in row.near_misses}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.ledger.audit import Refutation, refute, tiny_worlds
+from tabular_rlhf.ledger.audit import Refutation, refute, tiny_scopes
 from tabular_rlhf.ledger.record import Row, roundings
 from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
 from tabular_rlhf.world import World, coin, fork, rational
@@ -27,7 +27,7 @@ def explain(row: Row, *, seed: int = 0) -> str:
     lines += ["", f"Worked on the world `{scope.world.name}`", "", *describe(scope), *drawn(row, scope), ""]
     lines += list(_sides(row, scope))
     lines += ["", "Near misses (each on the smallest world that refutes it)"]
-    tiny = [Scope(w, seed + i) for i, w in enumerate(tiny_worlds(seed))]
+    tiny = tiny_scopes(seed)
     for miss in row.near_misses:
         lines += _miss(row, miss.diagnosis, refute(row, miss, tiny), miss.part)
     return "\n".join(lines)
@@ -97,5 +97,5 @@ def _miss(row: Row, diagnosis: str, found: Refutation | None, part: int) -> list
     return [
         f"  - {diagnosis}",
         f"      on {where}",
-        f"      {what}right {numbers(found.right, 6, shape=False)}, wrong {numbers(found.wrong, 6, shape=False)}",
+        f"      {what}right {numbers(found.right, 4, shape=False)}, wrong {numbers(found.wrong, 4, shape=False)}",
     ]

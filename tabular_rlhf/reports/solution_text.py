@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tabular_rlhf.report import Record
+from tabular_rlhf.reports.solution import Record
 
 WIDTH = 100
 TOTALS = (

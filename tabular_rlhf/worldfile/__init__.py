@@ -63,9 +63,24 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import forbid, from_text, uniform
-from tabular_rlhf.tomlfile import FLAG, NUMBER, NUMBERS, SEP, TABLE, TABLES, TEXT, TEXTS, WEIGHTS, WHOLE, WORDS, Kind, Source, read_text
-from tabular_rlhf.userfunction import reward_by_function
 from tabular_rlhf.world import World
+from tabular_rlhf.worldfile.function import reward_by_function
+from tabular_rlhf.worldfile.toml import (
+    FLAG,
+    NUMBER,
+    NUMBERS,
+    SEP,
+    TABLE,
+    TABLES,
+    TEXT,
+    TEXTS,
+    WEIGHTS,
+    WHOLE,
+    WORDS,
+    Kind,
+    Source,
+    read_text,
+)
 
 EXAMPLE = "\n".join(line[4:] for line in (__doc__ or "").split("|", 1)[0].splitlines() if line[:4] in ("", "    "))
 """The world file of the chapter above."""

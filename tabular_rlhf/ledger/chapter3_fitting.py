@@ -1,0 +1,167 @@
+r"""Chapter 3, continued: when Bradley-Terry can be fitted at all, and how well."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.autodiff import grad, hessian
+from tabular_rlhf.ledger.chapter3 import laplacian, moderate, sigma, softplus, weights, wins_table
+from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
+from tabular_rlhf.preferences.comparisons import structure
+from tabular_rlhf.preferences.likelihood import fit
+
+# ---------------------------------------------------------------------------------------------------- bt-existence
+
+
+def exists_by_walks(wins_ij: Any) -> Any:
+    """Strong connection, for each prompt."""
+    return np.array([float(structure(wins_table(w)).exists) for w in wins_ij])
+
+
+def exists_by_cones(wins_ij: Any) -> Any:
+    """No direction but the shift along which no observed win gets less likely: by a linear program for each prompt."""
+    from scipy.optimize import linprog
+
+    out = []
+    for w in wins_ij:
+        N = len(w)
+        i, j = np.nonzero(w)
+        drop = np.zeros((len(i), N))  # row c: d_j - d_i <= 0, that is, no win loses
+        drop[np.arange(len(i)), i] -= 1.0
+        drop[np.arange(len(i)), j] += 1.0
+        # spread of d above its smallest entry: d >= 0 with some entry at zero; N programs, one for each item held at zero
+        widest = 0.0
+        for k in range(N):
+            bounds = [(0.0, 0.0) if m == k else (0.0, 1.0) for m in range(N)]
+            found = linprog(-np.ones(N), A_ub=drop if len(i) else None, b_ub=np.zeros(len(i)) if len(i) else None, bounds=bounds)
+            widest = max(widest, -float(found.fun if found.fun is not None else -np.inf))
+        out.append(float(widest < 1e-9))
+    return np.array(out)
+
+
+def exists_by_subsets(wins_ij: Any) -> Any:
+    """Every proper subset was beaten from outside: by trying all of them."""
+    out = []
+    for w in wins_ij:
+        N = len(w)
+        proper = (s for k in range(1, N) for s in itertools.combinations(range(N), k))
+        out.append(float(all(any(w[j, i] > 0 for i in s for j in range(N) if j not in s) for s in proper)))
+    return np.array(out)
+
+
+add(
+    Row(
+        slug="bt-existence",
+        chapter=3,
+        statement=(
+            r"\text{a finite maximum, unique up to a shift, exists} \iff "
+            r"\text{the graph } \{i \to j : wins_{ij} > 0\} \text{ is strongly connected}"
+        ),
+        source="Ford (1957), Solution of a ranking problem from binary comparisons; Hunter (2004).",
+        sides={
+            "a walk along wins from each to each": exists_by_walks,
+            "no direction of recession: linear programs": exists_by_cones,
+            "no set was never beaten from outside: all subsets": exists_by_subsets,
+        },
+        misses={
+            "connected is enough": lambda wins_ij: np.array([float(np.max(structure(wins_table(w)).linked) == 0) for w in wins_ij]),
+            "every item has won": lambda wins_ij: np.array([float(all(np.sum(w, axis=1) > 0)) if len(w) > 1 else 1.0 for w in wins_ij]),
+            "comparing every pair is enough": lambda wins_ij: np.array(
+                [float(np.all((w + w.T > 0) | np.eye(len(w), dtype=bool))) for w in wins_ij]
+            ),
+            "always": lambda wins_ij: np.ones(len(wins_ij)),
+        },
+        where=lambda N: N <= 8,
+        largest=20,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- bt-consistency
+
+
+def centred(r: Any) -> Any:
+    return r - np.mean(r, axis=1, keepdims=True)
+
+
+def population_counts(gaps: Any, log_p_ref: Any, mu: Any) -> Any:
+    """2 mu q_i q_j P(i beats j) without the diagonal."""
+    counts = 2.0 * weights(log_p_ref, mu) * sigma(gaps)
+    return counts * (1.0 - np.eye(gaps.shape[1]))
+
+
+def fitted_population(gaps: Any, log_p_ref: Any, mu: Any) -> Any:
+    return np.stack([fit(wins_table(w / np.sum(w))).r for w in population_counts(gaps, log_p_ref, mu)])
+
+
+def fisher(gaps: Any, log_p_ref: Any, mu: Any) -> Any:
+    """Information of one comparison: the Laplacian with weights 2 mu q_i q_j sigma sigma'."""
+    weight = 2.0 * weights(log_p_ref, mu) * sigma(gaps) * sigma(-gaps)
+    return laplacian(weight * (1.0 - np.eye(gaps.shape[1])))
+
+
+def pairs_nll(pairs: Any, scores: Any) -> Any:
+    return np.sum(pairs.weight * softplus(-pairs.margin(scores)))
+
+
+def score_covariance(pairs: Any, r: Any) -> Any:
+    """E[s s^T] of one comparison's score s = sigma(-D) (1_w - 1_l), over all pairs with their weights."""
+    x, w, l, weight = np.broadcast_arrays(pairs.x, pairs.w, pairs.l, pairs.weight)
+    s = np.sqrt(weight) * sigma(-pairs.margin(r))
+    P, N = r.shape
+    rows = np.zeros((weight.size, P * N))
+    where = np.arange(weight.size)
+    np.add.at(rows, (where, (x * N + w).ravel()), s.ravel())
+    np.add.at(rows, (where, (x * N + l).ravel()), -s.ravel())
+    return rows.T @ rows
+
+
+add(
+    Row(
+        slug="bt-consistency",
+        chapter=3,
+        statement=(
+            r"\text{the population MLE is } r \text{ up to a shift; } "
+            r"\sqrt{n}\,(\hat r - r) \to \mathcal{N}(0, \mathcal{I}^{+}), \quad \mathcal{I} = \mathbb{E}[s s^\top] = \text{the Laplacian}"
+        ),
+        source="Simons and Yao (1999), Annals of Statistics 27; Bickel and Doksum, Mathematical Statistics, on the information identity.",
+        note="Part 2 is the information identity; that samples have this covariance is checked by simulation in the tests.",
+        parts=("population MLE, centred", "information of one comparison", "slope at r"),
+        sides={
+            "r, and the Laplacian": lambda r, gaps, log_p_ref, mu: (centred(r), fisher(gaps, log_p_ref, mu), np.zeros_like(r)),
+            # Newton stops within 8e-10 nats
+            "Newton on all pairs, and E[s s^T]": Approximately(
+                lambda r, gaps, log_p_ref, mu, pairs: (
+                    fitted_population(gaps, log_p_ref, mu),
+                    score_covariance(pairs, r),
+                    np.zeros_like(r),
+                ),
+                error=5e-9,
+            ),
+            "slope and Hessian by the gradient core": lambda r, pairs: (
+                centred(r),
+                hessian(lambda s: pairs_nll(pairs, s))(r).reshape(r.size, r.size),
+                grad(lambda s: pairs_nll(pairs, s))(r),
+            ),
+        },
+        misses={
+            "r itself, with its shift": lambda r: r,
+            "winner and loser swapped": lambda r: -centred(r),
+            "log base 2": lambda r: centred(r) / np.log(2.0),
+            "beta for one": lambda r, beta: beta * centred(r),
+            "self-comparisons carry information": Miss(
+                "self-comparisons carry information",
+                lambda gaps, log_p_ref, mu: fisher(gaps, log_p_ref, mu) + np.diag(np.ravel(0.5 * mu[:, None] * np.exp(2 * log_p_ref))),
+                part=1,
+            ),
+            "each pair counted in one order only": Miss(
+                "each pair counted in one order only", lambda gaps, log_p_ref, mu: 0.5 * fisher(gaps, log_p_ref, mu), part=1
+            ),
+        },
+        where=lambda log_p_ref, gaps, mu: moderate(gaps) and np.min(log_p_ref) > -7 and np.min(mu) > 1e-3 and log_p_ref.shape[1] > 1,
+        scale=lambda r: (1.0 + np.max(np.abs(r)), 1.0, 1.0),
+        largest=24,
+    )
+)

@@ -1,0 +1,316 @@
+r"""Chapter 3, continued: where Bradley-Terry saturates, cycles, ranks more than two, and hears wrong labels."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.autodiff import grad
+from tabular_rlhf.ledger.chapter3 import moderate, sigma, wins_table
+from tabular_rlhf.ledger.chapter3_fitting import centred, pairs_nll
+from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
+from tabular_rlhf.logspace import log_sigmoid
+from tabular_rlhf.preferences import log_plackett_luce, noisy, population_pairs
+from tabular_rlhf.preferences.label_noise import log_flipped, smoothed_loss, unbiased_loss
+from tabular_rlhf.preferences.likelihood import fit
+
+# ---------------------------------------------------------------------------------------------------- bt-saturation
+
+
+def slope_by_core(gaps: Any) -> Any:
+    return grad(lambda d: np.sum(log_sigmoid(d)))(gaps)
+
+
+def slope_by_difference(gaps: Any) -> Any:
+    h = 1e-3
+    at = {k: log_sigmoid(gaps + k * h) for k in (-2, -1, 1, 2)}
+    return (8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * h)
+
+
+add(
+    Row(
+        slug="bt-saturation",
+        chapter=3,
+        statement=r"\frac{d}{dD} \log \sigma(D) = \sigma(-D) \le e^{-D}, \qquad \sigma(-D)\, e^{D} \to 1",
+        source="Calculus; for RLHF, Rafailov et al. (2023), arXiv:2305.18290, section 4.",
+        note="Part 2: the bound is e^-D - sigma(-D) = e^-D sigma(-D), never negative: far pairs are pushed exponentially less.",
+        parts=("slope", "what the bound leaves, for D >= 0"),
+        sides={
+            "sigma(-D)": lambda gaps: (sigma(-gaps), np.exp(-np.abs(gaps)) * sigma(-np.abs(gaps))),
+            "gradient core": lambda gaps: (slope_by_core(gaps), np.exp(-np.abs(gaps)) - slope_by_core(np.abs(gaps))),
+            # (h)^4 times the fifth derivative over 30, at most 1e-13, and the rounding of log sigma over h
+            "finite difference": Approximately(
+                lambda gaps: (slope_by_difference(gaps), np.exp(-np.abs(gaps)) - slope_by_difference(np.abs(gaps))), error=1e-11
+            ),
+        },
+        misses={
+            "sigma(D): the weight of pairs already in order": lambda gaps: sigma(gaps),
+            "sigma(D) sigma(-D): the slope of sigma": lambda gaps: sigma(gaps) * sigma(-gaps),
+            "e^-D taken for the slope": lambda gaps: np.exp(-np.maximum(gaps, -50.0)),
+            "sign flipped": lambda gaps: -sigma(-gaps),
+            "log base 2": lambda gaps: sigma(-gaps) / np.log(2.0),
+        },
+        scale=lambda gaps: 1.0 + np.max(np.abs(gaps)),
+        largest=200,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- borda
+
+
+def borda(people: Any) -> Any:
+    """Mean win rate of each response against the others."""
+    N = people.shape[1]
+    return (np.sum(people, axis=2) - 0.5) / (N - 1)
+
+
+def fit_people(people: Any) -> Any:
+    """Bradley-Terry scores of a complete uniform design."""
+    return np.stack([fit(wins_table(M - 0.5 * np.eye(len(M)))).r for M in people])
+
+
+def rate_under(r: Any) -> Any:
+    """Mean win rate of each response under Bradley-Terry scores."""
+    return borda(sigma(r[:, :, None] - r[:, None, :]))
+
+
+def order(values: Any) -> Any:
+    """Who is ahead of whom: signs of differences, ties within rounding as 0."""
+    gap = values[:, :, None] - values[:, None, :]
+    return np.sign(np.where(np.abs(gap) < 1e-7, 0.0, gap))
+
+
+def residual(people: Any) -> Any:
+    """sum over pairs of KL(people, fitted law), for each prompt, in nats."""
+    r = fit_people(people)
+    d = r[:, :, None] - r[:, None, :]
+    return 0.5 * np.sum(people * (np.log(people) - log_sigmoid(d)) + (1 - people) * (np.log1p(-people) - log_sigmoid(-d)), axis=(1, 2))
+
+
+def residual_by_deviance(people: Any) -> Any:
+    return np.array([0.5 * fit(wins_table(M - 0.5 * np.eye(len(M)))).deviance for M in people])
+
+
+def copeland(people: Any) -> Any:
+    """Share of opponents beaten by a majority."""
+    beaten = np.where(np.abs(people - 0.5) < 1e-9, 0.5, (people > 0.5) * 1.0)
+    return borda(beaten)
+
+
+add(
+    Row(
+        slug="borda",
+        chapter=3,
+        statement=(
+            r"\text{each pair compared equally often: } \sum_{j \ne i} \sigma(\hat r_i - \hat r_j) = \sum_{j \ne i} M_{ij}, "
+            r"\text{ so } \hat r \text{ orders by Borda score, transitive or not}"
+        ),
+        source="Zermelo (1929); Borda (1784); Siththaranjan et al. (2023), arXiv:2312.08358, for RLHF.",
+        note="Part 3: the KL that remains is the price of the fiction; it is 0 exactly where M is a Bradley-Terry law.",
+        parts=("mean win rates", "order", "residual KL"),
+        sides={
+            "of the people": lambda people: (borda(people), order(borda(people)), residual(people)),
+            # Newton stops within 8e-10 nats
+            "of the fit": Approximately(
+                lambda people: (rate_under(fit_people(people)), order(fit_people(people)), residual_by_deviance(people)), error=5e-9
+            ),
+        },
+        misses={
+            "the fit reproduces each pair": Miss("the fit reproduces each pair: no residual", lambda people: np.zeros(len(people)), part=2),
+            "majorities for margins: Copeland's rule": lambda people: copeland(people),
+            "mean log-odds for mean rates": lambda people: rate_under(centred(np.mean(np.log(people) - np.log1p(-people), axis=2))),
+            "losses for wins": lambda people: 1.0 - borda(people),
+            "the diagonal counted: n for n - 1": lambda people: np.mean(people, axis=2),
+            "order of losses": Miss("order of losses", lambda people: -order(borda(people)), part=1),
+        },
+        where=lambda N: 2 <= N <= 24,
+        largest=72,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- plackett-luce
+
+
+def all_rankings(N: int) -> Any:
+    return np.array(list(itertools.permutations(range(N))))
+
+
+def pair_margin(r: Any) -> Any:
+    """P(i is placed before j), summed over all rankings."""
+    N = r.shape[1]
+    rankings = all_rankings(N)
+    place = np.argsort(rankings, axis=1)
+    before = place[:, :, None] < place[:, None, :]
+    before_or_same = before + 0.5 * np.eye(N)
+    return np.stack([np.einsum("k,kij->ij", np.exp(log_plackett_luce(row, rankings)), before_or_same) for row in r])
+
+
+def by_draws_without_replacement(r: Any) -> Any:
+    """P of every ranking as a product of shares of those left, by plain multiplication."""
+    out = []
+    for row in r:
+        e = np.exp(row - np.max(row))
+        out.append(
+            [np.prod([e[k] / sum(e[m] for m in ranking[place:]) for place, k in enumerate(ranking)]) for ranking in all_rankings(len(row))]
+        )
+    return np.array(out)
+
+
+def from_the_bottom(r: Any) -> Any:
+    """Rankings drawn from the worst up, with shares of e^r: not the same law."""
+    rankings = all_rankings(r.shape[1])
+    return np.stack([np.exp(log_plackett_luce(row, rankings[:, ::-1])) for row in r])
+
+
+def independent_pairs(r: Any) -> Any:
+    """Products of Bradley-Terry probabilities over all pairs of the ranking: not normalised."""
+    rankings = all_rankings(r.shape[1])
+    i, j = np.triu_indices(r.shape[1], 1)
+    return np.stack([np.exp(np.sum(log_sigmoid(row[rankings[:, i]] - row[rankings[:, j]]), axis=1)) for row in r])
+
+
+def with_all_left(r: Any) -> Any:
+    """Shares of all responses at every place, as if none had been placed."""
+    rankings = all_rankings(r.shape[1])
+    shares = r - np.log(np.sum(np.exp(r), axis=1, keepdims=True))
+    return np.stack([np.exp(np.sum(row[rankings], axis=1)) for row in shares])
+
+
+add(
+    Row(
+        slug="plackett-luce",
+        chapter=3,
+        statement=(
+            r"P(\text{ranking}) = \prod_{k=1}^{K} e^{r_{(k)}} \Big/ \sum_{m \ge k} e^{r_{(m)}}; \qquad "
+            r"P(i \text{ before } j) = \sigma(r_i - r_j)"
+        ),
+        source="Luce (1959), Individual choice behavior; Plackett (1975), The analysis of permutations.",
+        parts=("every ranking", "every pair", "sum over rankings"),
+        sides={
+            "likelihood of rankings, marginalised": lambda r: (
+                np.stack([np.exp(log_plackett_luce(row, all_rankings(r.shape[1]))) for row in r]),
+                pair_margin(r),
+                np.ones(len(r)),
+            ),
+            "draws without replacement, and Bradley-Terry": lambda r, P_beats: (
+                by_draws_without_replacement(r),
+                P_beats,
+                np.sum(by_draws_without_replacement(r), axis=1),
+            ),
+        },
+        misses={
+            "drawn from the worst up": from_the_bottom,
+            "pairs taken as independent": independent_pairs,
+            "those already placed left in the sum": with_all_left,
+            "winner and loser swapped": Miss("winner and loser swapped", lambda gaps: sigma(-gaps), part=1),
+            "first place taken for the pair": Miss(
+                "first place taken for the pair",
+                lambda r: (np.exp(r - np.log(np.sum(np.exp(r), axis=1, keepdims=True))))[:, :, None] * np.ones_like(r)[:, None, :],
+                part=1,
+            ),
+        },
+        where=lambda N, gaps: N <= 6 and moderate(gaps),
+        largest=18,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- label-noise
+
+
+def noisy_pairs(world: Any, law: Any, flip: float) -> Any:
+    return population_pairs(world, noisy(law, flip))
+
+
+def slope_of(loss: Any, pairs: Any, r: Any, flip: float) -> Any:
+    """Gradient at r of the mean loss over pairs with flipped labels."""
+    return grad(lambda s: np.sum(pairs.weight * loss(pairs.margin(s), flip)))(r)
+
+
+def mixture(D: Any, flip: float) -> Any:
+    return -log_flipped(D, flip)
+
+
+def shrunk(gaps: Any, flip: float, times: int) -> Any:
+    """The margin of sigma mixed with its mirror image, `times` over: what two items' naive fit tends to."""
+    p = sigma(gaps)
+    for _ in range(times):
+        p = (1 - flip) * p + flip * (1 - p)
+    return np.log(p) - np.log1p(-p)
+
+
+def two_item_fit(gaps: Any, flip: float, times: int) -> Any:
+    """The naive fit of each pair alone, by Newton's method, from rates flipped `times` over."""
+    P, N = gaps.shape[:2]
+    out = np.zeros_like(gaps)
+    keep = (1 + (1 - 2 * flip) ** times) / 2  # the chance of an even number of flips
+    for x, i, j in itertools.product(range(P), range(N), range(N)):
+        if i < j:
+            rate = keep * sigma(gaps[x, i, j]) + (1 - keep) * sigma(-gaps[x, i, j])
+            r = fit(wins_table([[0.0, rate], [1.0 - rate, 0.0]])).r
+            out[x, i, j], out[x, j, i] = r[0] - r[1], r[1] - r[0]
+    return out
+
+
+add(
+    Row(
+        slug="label-noise",
+        chapter=3,
+        statement=(
+            r"P = (1 - e)\,\sigma(D) + e\,\sigma(-D): \quad \text{slope at } r \text{ of the mixture likelihood and of } "
+            r"\tfrac{(1-e)\,\ell(D) - e\,\ell(-D)}{1 - 2e} \text{ is } 0; \qquad \text{the naive fit has margin } \mathrm{logit}\, P, "
+            r"\text{ a smoothed one logit of } P \text{ flipped again}"
+        ),
+        source="Natarajan et al. (2013), Learning with noisy labels; Chowdhury et al. (2024), arXiv:2403.00409; Mitchell (2023).",
+        note="Parts 3 and 4 are for two responses at a time; label smoothing with the true e repeats the noise instead of undoing it.",
+        parts=("slope of the mixture at r", "mean unbiased loss", "naive margins", "smoothed margins"),
+        sides={
+            "closed form": lambda r, gaps, pairs, scores, flip: (
+                np.zeros_like(r),
+                pairs_nll(pairs, scores),
+                shrunk(gaps, flip, 1),
+                shrunk(gaps, flip, 2),
+            ),
+            # Newton stops within 8e-10 nats
+            "flipped pairs, gradient core, Newton": Approximately(
+                lambda world, law, r, gaps, scores, flip: (
+                    slope_of(mixture, noisy_pairs(world, law, flip), r, flip),
+                    mean_of(unbiased_loss, noisy_pairs(world, law, flip), scores, flip),
+                    two_item_fit(gaps, flip, 1),
+                    two_item_fit(gaps, flip, 2),
+                ),
+                error=5e-9,
+            ),
+        },
+        misses={
+            "the naive likelihood is stationary at r": lambda world, law, r, flip: grad(
+                lambda s: pairs_nll(noisy_pairs(world, law, flip), s)
+            )(r),
+            "label smoothing is stationary at r": lambda world, law, r, flip: slope_of(
+                smoothed_loss, noisy_pairs(world, law, flip), r, flip
+            ),
+            "smoothing taken for the unbiased loss": Miss(
+                "smoothing taken for the unbiased loss",
+                lambda world, law, scores, flip: mean_of(smoothed_loss, noisy_pairs(world, law, flip), scores, flip),
+                part=1,
+            ),
+            "1 - 2e forgotten": Miss(
+                "1 - 2e forgotten",
+                lambda world, law, scores, flip: (1 - 2 * flip) * mean_of(unbiased_loss, noisy_pairs(world, law, flip), scores, flip),
+                part=1,
+            ),
+            "noise leaves margins alone": Miss("noise leaves margins alone", lambda gaps: gaps, part=2),
+            "margins shrink by 1 - 2e": Miss("margins shrink by 1 - 2e", lambda gaps, flip: (1 - 2 * flip) * gaps, part=2),
+            "smoothing undoes the noise": Miss("smoothing undoes the noise", lambda gaps: gaps, part=3),
+            "smoothing changes nothing": Miss("smoothing changes nothing", lambda gaps, flip: shrunk(gaps, flip, 1), part=3),
+        },
+        where=lambda gaps, N: moderate(gaps) and 2 <= N,
+        scale=lambda gaps, score_gaps: 1.0 + np.max(np.abs(gaps)) + np.max(np.abs(score_gaps)),
+        largest=16,
+    )
+)
+
+
+def mean_of(loss: Any, pairs: Any, scores: Any, flip: float) -> Any:
+    return np.sum(pairs.weight * loss(pairs.margin(scores), flip))

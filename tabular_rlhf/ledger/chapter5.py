@@ -1,0 +1,290 @@
+r"""Chapter 5: information geometry.  Projections, and where Pythagoras holds and where it fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.autodiff import grad, jacobian
+from tabular_rlhf.gibbs import log_gibbs
+from tabular_rlhf.ledger import symbols_geometry  # the names that these rows use
+from tabular_rlhf.ledger.record import Approximately, Miss, Row, Sampled, add
+from tabular_rlhf.logspace import Array, expect, kl, log_ratio, log_softmax, log_tilt
+from tabular_rlhf.mdp import TokenMDP
+from tabular_rlhf.policy import NGram
+from tabular_rlhf.projection import expected_counts
+
+__all__ = ["symbols_geometry"]
+CSISZAR = "Csiszar (1975), I-divergence geometry; Amari (2016), Information Geometry and Its Applications."
+
+
+def deepest(*logs: Any) -> float:
+    """The largest finite log-probability, in size: a KL is a mean of these."""
+    return 1.0 + max(float(np.max(np.abs(x), initial=0.0, where=np.isfinite(x))) for x in logs)
+
+
+# ---------------------------------------------------------------------------------------------------- i-projection
+
+
+def legs(log_p: Any, log_q: Any, log_p_ref: Any) -> Any:
+    """KL(p, q) + KL(q, p_ref): the two short sides, by way of q."""
+    return kl(log_p, log_q) + kl(log_q, log_p_ref)
+
+
+add(
+    Row(
+        slug="i-projection",
+        chapter=5,
+        statement=(
+            r"\mathrm{KL}(p, p_{ref}) = \mathrm{KL}(p, p^*) + \mathrm{KL}(p^*, p_{ref})\ \text{if}\ \mathbb{E}_p[r] = \mathbb{E}_{p^*}[r];"
+            r"\quad \text{for any other } p \text{ add } (\mathbb{E}_p[r] - \mathbb{E}_{p^*}[r])/\beta"
+        ),
+        source=CSISZAR,
+        note="p* is the I-projection of p_ref onto the laws of its mean reward: part 2 compares with another law of that set.",
+        parts=("on the set", "nearest of the set", "any p"),
+        sides={
+            "KL(p, p_ref)": lambda log_p_level, log_p, log_p_star, log_p_ref: (
+                kl(log_p_level, log_p_ref),
+                kl(log_p_star, log_p_ref),
+                kl(log_p, log_p_ref),
+            ),
+            "by way of p*": lambda log_p_level, log_p, log_p_star, log_p_ref, E_r, r, beta: (
+                legs(log_p_level, log_p_star, log_p_ref),
+                np.minimum(kl(log_p_level, log_p_ref), kl(log_p_star, log_p_ref)),
+                legs(log_p, log_p_star, log_p_ref) + (E_r - expect(log_p_star, r)) / beta,
+            ),
+            "by the mean reward and log Z": lambda log_p_level, log_p, log_p_star, log_Z, E_r, r, beta: (
+                kl(log_p_level, log_p_star) + expect(log_p_level, r) / beta - log_Z,
+                expect(log_p_star, r) / beta - log_Z,
+                kl(log_p, log_p_star) + E_r / beta - log_Z,
+            ),
+        },
+        misses={
+            "forward for reverse KL": lambda log_p_level, log_p_star, log_p_ref: kl(log_p_star, log_p_level) + kl(log_p_star, log_p_ref),
+            "second leg reversed": lambda log_p_level, log_p_star, log_p_ref: kl(log_p_level, log_p_star) + kl(log_p_ref, log_p_star),
+            "beta dropped": lambda log_p_level, log_p_ref, r: legs(log_p_level, log_gibbs(log_p_ref, r, 1.0), log_p_ref),
+            "Pythagoras off the set": Miss(
+                "Pythagoras off the set", lambda log_p, log_p_star, log_p_ref: legs(log_p, log_p_star, log_p_ref), part=2
+            ),
+            "difference of means without 1/beta": Miss(
+                "difference of means without 1/beta",
+                lambda log_p, log_p_star, log_p_ref, E_r, r: legs(log_p, log_p_star, log_p_ref) + E_r - expect(log_p_star, r),
+                part=2,
+            ),
+        },
+        sampled=Sampled(
+            "log_p_level",
+            lambda log_p_level, log_p_star: log_ratio(log_p_level, log_p_star),
+            lambda mu, log_p_level, log_p_star, log_p_ref: np.sum(mu * (kl(log_p_level, log_p_ref) - kl(log_p_star, log_p_ref))),
+        ),
+        scale=lambda r, beta, log_p_star, log_p_ref: deepest(log_p_star, log_p_ref) + float(np.max(np.abs(r))) / beta,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- e-geodesic
+
+
+def velocity(log_p_ref: Any, r: Any, s: float) -> Any:
+    """d log p/ds along the arc p_ref exp(s r)/Z, by the gradient core; 0 where p_ref is."""
+    possible = ~np.isneginf(log_p_ref)
+    slope = jacobian(lambda t: np.where(possible, log_tilt(log_p_ref, t * r, 1.0), 0.0))(np.array(s))
+    return np.where(possible, slope, 0.0)
+
+
+def mixture(log_p_ref: Any, log_p_star: Any, eps: float) -> Any:
+    """(1 - t) log p_ref + t log p*, not normalised."""
+    possible = ~np.isneginf(log_p_ref)
+    return np.where(possible, (1.0 - eps) * np.where(possible, log_p_ref, 0.0) + eps * np.where(possible, log_p_star, 0.0), -np.inf)
+
+
+def centered(log_p: Any, log_p_ref: Any, r: Any) -> Any:
+    return np.where(np.isneginf(log_p_ref), 0.0, r - expect(log_p, r)[:, None])
+
+
+add(
+    Row(
+        slug="e-geodesic",
+        chapter=5,
+        statement=(
+            r"\log p_s = \log p_{ref} + s r - \log Z_s,\ s = 1/\beta; \quad p_{ts} \propto p_{ref}^{1-t} p_s^{t}; \quad "
+            r"\frac{d}{ds}\log p_s = r - \mathbb{E}_{p_s}[r]"
+        ),
+        source=CSISZAR,
+        parts=("p on the arc", "velocity"),
+        sides={
+            "tilt of p_ref with beta/t": lambda log_p_ref, r, beta, eps, log_p_star: (
+                np.exp(log_gibbs(log_p_ref, r, beta / eps)),
+                centered(log_p_star, log_p_ref, r),
+            ),
+            "normalised geometric mixture; gradient core": lambda log_p_ref, log_p_star, eps, r, beta: (
+                np.exp(log_softmax(mixture(log_p_ref, log_p_star, eps))),
+                velocity(log_p_ref, r, 1.0 / beta),
+            ),
+            "tilt of p* back; difference along the arc": Approximately(
+                lambda log_p_ref, log_p_star, eps, r, beta: (
+                    np.exp(log_gibbs(log_p_star, r, -beta / (1.0 - eps))),
+                    difference_along(log_p_ref, r, 1.0 / beta),
+                ),
+                error=1e-7,
+            ),
+        },
+        misses={
+            "probabilities mixed for log-probabilities": lambda log_p_ref, log_p_star, eps: (
+                (1 - eps) * np.exp(log_p_ref) + eps * np.exp(log_p_star)
+            ),
+            "beta for 1/beta": lambda log_p_ref, r, beta, eps: np.exp(log_gibbs(log_p_ref, r, beta * eps)),
+            "log Z omitted: not normalised": lambda log_p_ref, log_p_star, eps: np.exp(mixture(log_p_ref, log_p_star, eps)),
+            "velocity not centered": Miss("velocity not centered", lambda r: r * 1.0, part=1),
+            "velocity centered at p_ref": Miss(
+                "velocity centered at p_ref", lambda log_p_ref, r: centered(log_p_ref, log_p_ref, r), part=1
+            ),
+        },
+        scale=lambda r, log_p_star, log_p_ref: (1.0 + deepest(log_p_star, log_p_ref), 1.0 + float(np.max(np.abs(r)))),
+        where=lambda log_p_star, log_p_ref: deepest(log_p_star) < 300 and bool(np.all(np.isneginf(log_p_star) == np.isneginf(log_p_ref))),
+        largest=2**9,
+    )
+)
+
+
+def difference_along(log_p_ref: Any, r: Any, s: float) -> Any:
+    """d log p/ds by a fourth-order central difference, of step 1e-3/spread of r."""
+    possible = ~np.isneginf(log_p_ref)
+    h = 1e-3 / max(1.0, float(np.max(r) - np.min(r)))
+
+    def log_p(t: float) -> Any:
+        return np.where(possible, log_tilt(log_p_ref, t * r, 1.0), 0.0)
+
+    return (8 * (log_p(s + h) - log_p(s - h)) - (log_p(s + 2 * h) - log_p(s - 2 * h))) / (12 * h)
+
+
+# ---------------------------------------------------------------------------------------------------- m-projection-counts
+
+
+def log_likelihood(mdp: Any, tied: Any, mu: Any, log_p_star: Any, theta: Any) -> Any:
+    """E_mu E_{p*}[log p_theta]: minus the forward KL, up to a constant."""
+    return np.sum(mu * expect(log_p_star, mdp.path_sum(tied.log_pi(theta))))
+
+
+def visited(tied: Any, log_p_star: Any) -> Any:
+    return np.sum(expected_counts(tied, log_p_star), axis=1, keepdims=True)
+
+
+def one_natural_step(mdp: Any, tied: Any, mu: Any, log_p_star: Any, theta_tied: Any) -> Any:
+    """pi_theta + gradient/visits: the likelihood's slope in logits is count(c, a) - count(c) pi(a given c), so one step arrives."""
+    slope = grad(lambda t: log_likelihood(mdp, tied, mu, log_p_star, t))(theta_tied)
+    seen = visited(tied, log_p_star)
+    step = np.exp(log_softmax(theta_tied)) + slope / np.where(seen > 0, seen, 1.0)
+    return np.where(seen > 0, step, 1.0 / mdp.V)
+
+
+def counts_of_strings(mdp: TokenMDP, tied: NGram, mu: Any, p_star: Any) -> Array:
+    """The same ratio from strings: walk through every response and count its (last k tokens, token) pairs."""
+
+    def context(before: list[int]) -> tuple[Any, ...]:
+        return tuple(before[len(before) - min(tied.k, len(before)) :])
+
+    numbers = {context([t for t in row if t >= 0]): c for row, c in zip(mdp.state_tokens().tolist(), tied.context.tolist(), strict=True)}
+    counts = np.zeros(tied.shape)
+    weight = np.sum(mu[:, None] * p_star, axis=0)
+    for words, w in zip(mdp.tokens().tolist(), weight.tolist(), strict=True):
+        said = [t for t in words if t >= 0]
+        for h, a in enumerate(said):
+            counts[numbers[context(said[:h])], a] += w
+    total = counts.sum(axis=1, keepdims=True)
+    return np.where(total > 0, counts / np.where(total > 0, total, 1.0), 1.0 / mdp.V)
+
+
+def averaged_policy(tied: Any, mu: Any, log_pi_star: Any, visits: Any) -> Any:
+    """Rows of pi* averaged over the states of a context with some weights on states."""
+    weights = mu[:, None] * visits
+    total, mass = np.zeros(tied.shape[0]), np.zeros(tied.shape)
+    np.add.at(total, tied.context, np.sum(weights, axis=0))
+    np.add.at(mass, tied.context, np.sum(weights[:, :, None] * np.exp(log_pi_star), axis=0))
+    return mass / total[:, None]
+
+
+add(
+    Row(
+        slug="m-projection-counts",
+        chapter=5,
+        statement=(
+            r"\arg\min_{\pi \in \Pi_{tied}} \mathrm{KL}(p^*, p_\pi):\quad "
+            r"\hat\pi(a \mid c) = \frac{\sum_{s \in c} d_{p^*}(s)\, \pi^*(a \mid s)}{\sum_{s \in c} d_{p^*}(s)}"
+        ),
+        source="Maximum likelihood of a multinomial; " + CSISZAR,
+        parts=("pi(a given c)", "gradient of the forward KL there"),
+        sides={
+            "expected counts": lambda tied, theta_hat: (np.exp(theta_hat), np.zeros(tied.shape)),
+            "one natural-gradient step from a drawn policy; gradient core": lambda mdp, tied, mu, log_p_star, theta_tied, theta_hat: (
+                one_natural_step(mdp, tied, mu, log_p_star, theta_tied),
+                grad(lambda t: log_likelihood(mdp, tied, mu, log_p_star, t))(theta_hat),
+            ),
+            "counting in strings": lambda mdp, tied, mu, p_star: (counts_of_strings(mdp, tied, mu, p_star), np.zeros(tied.shape)),
+        },
+        misses={
+            "d_ref for d_p*": lambda tied, mu, log_pi_star, d_ref: averaged_policy(tied, mu, log_pi_star, d_ref + 1e-300),
+            "d_pi for d_p*": lambda tied, mu, log_pi_star, d_pi: averaged_policy(tied, mu, log_pi_star, d_pi + 1e-300),
+            "states averaged without visits": lambda tied, mu, log_pi_star, d_pi: averaged_policy(
+                tied, mu, log_pi_star, np.ones_like(d_pi)
+            ),
+            "unconditional for conditional": lambda tied, log_p_star: expected_counts(tied, log_p_star),
+        },
+        scale=lambda mdp, tied, log_p_star: (
+            mdp.H * max(1.0, 1.0 / max(1e-300, float(np.min(visited(tied, log_p_star), initial=1.0, where=visited(tied, log_p_star) > 0)))),
+            float(mdp.H),
+        ),
+        where=lambda tied, log_p_star: np.min(visited(tied, log_p_star), initial=1.0, where=visited(tied, log_p_star) > 0) > 1e-9,
+        largest=2**12,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- m-projection-gap
+
+
+def weighted_gap(mu: Any, d: Any, log_pi_hat: Any, log_pi_tied: Any) -> Any:
+    """sum over s of E_mu d(s) KL(pi_hat(. given s), pi(. given s)); grouping states into contexts changes nothing."""
+    return np.sum(mu[:, None] * d * kl(log_pi_hat, log_pi_tied))
+
+
+def excess(mu: Any, log_p_star: Any, log_p_tied: Any, log_p_hat: Any) -> Any:
+    """E_mu KL(p*, p_pi) - E_mu KL(p*, p_hat)."""
+    return np.sum(mu * (kl(log_p_star, log_p_tied) - kl(log_p_star, log_p_hat)))
+
+
+add(
+    Row(
+        slug="m-projection-gap",
+        chapter=5,
+        statement=(
+            r"\mathrm{KL}(p^*, p_\pi) - \mathrm{KL}(p^*, p_{\hat\pi}) = \sum_c d_{p^*}(c)\, \mathrm{KL}(\hat\pi_c, \pi_c)"
+            r"; \quad \text{less } \mathrm{KL}(p_{\hat\pi}, p_\pi) \text{ it is } "
+            r"\sum_c (d_{p^*}(c) - d_{\hat\pi}(c))\, \mathrm{KL}(\hat\pi_c, \pi_c)"
+        ),
+        source=CSISZAR,
+        note="The weights are the target's visits: covariate shift.  Part 2: by how much the Pythagorean identity fails.",
+        parts=("gap", "defect of Pythagoras"),
+        sides={
+            "differences of KL over responses": lambda mu, log_p_star, log_p_tied, log_p_hat: (
+                excess(mu, log_p_star, log_p_tied, log_p_hat),
+                excess(mu, log_p_star, log_p_tied, log_p_hat) - np.sum(mu * kl(log_p_hat, log_p_tied)),
+            ),
+            "KL of rows, weighted by visits": lambda mu, d_star, d_hat, log_pi_hat, log_pi_tied: (
+                weighted_gap(mu, d_star, log_pi_hat, log_pi_tied),
+                weighted_gap(mu, d_star - d_hat, log_pi_hat, log_pi_tied),
+            ),
+        },
+        misses={
+            "d_hat for d_p*: Pythagoras": lambda mu, log_p_hat, log_p_tied: np.sum(mu * kl(log_p_hat, log_p_tied)),
+            "d_pi for d_p*": lambda mu, mdp, log_pi_hat, log_pi_tied: weighted_gap(
+                mu, np.exp(mdp.prefix_sum(log_pi_tied)), log_pi_hat, log_pi_tied
+            ),
+            "d_ref for d_p*": lambda mu, d_ref, log_pi_hat, log_pi_tied: weighted_gap(mu, d_ref, log_pi_hat, log_pi_tied),
+            "forward for reverse KL in the rows": lambda mu, d_star, log_pi_hat, log_pi_tied: weighted_gap(
+                mu, d_star, log_pi_tied, log_pi_hat
+            ),
+            "Pythagoras without defect": Miss("Pythagoras without defect", lambda: 0.0, part=1),
+        },
+        scale=lambda mdp, log_p_star, log_p_hat, log_p_tied: mdp.H * deepest(log_p_star, log_p_hat, log_p_tied),
+    )
+)

@@ -1,0 +1,297 @@
+r"""Chapter 6, continued: what finite data determine, what descent conserves, and where the mass goes."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from tabular_rlhf.autodiff import grad
+from tabular_rlhf.ledger.chapter6 import RAFAILOV, implicit_reward, size_of
+from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
+from tabular_rlhf.logspace import Array, log_softmax
+from tabular_rlhf.losses import LOSSES
+from tabular_rlhf.losses.evaluate import gradient, logit_gradient, settings_at, slope_gradient
+from tabular_rlhf.losses.optimum import minimise, prompt_problem
+from tabular_rlhf.preferences import Pairs
+from tabular_rlhf.world import World
+
+# ---------------------------------------------------------------------------------------------------- finite data
+
+
+def finite_data(world: World) -> Pairs:
+    """Some comparisons: in every prompt the likeliest responses alternate between two groups; neighbors within a group are
+    compared, each wins some.  What is in no group of two is never compared."""
+    rows = []
+    for x in range(world.mdp.P):
+        live = np.flatnonzero(~np.isneginf(world.log_p_ref[x]))
+        groups = (live[: 2 * (len(live) // 3) : 2], live[1 : 2 * (len(live) // 3) : 2]) if len(live) > 3 else (live[:2],)
+        for group in groups:
+            for i, j in pairwise(group):
+                wins = 1.0 / (1.0 + np.exp((world.r[x, j] - world.r[x, i]) / 2.0))
+                rows += [(x, i, j, wins), (x, j, i, 1.0 - wins)]
+    if not rows:
+        return Pairs(np.zeros(1, dtype=int), np.zeros(1, dtype=int), np.zeros(1, dtype=int), np.ones(1), 0)
+    table = np.array(rows)
+    prompts, w, l = table[:, :3].astype(np.intp).T
+    return Pairs(prompts, w, l, table[:, 3] / np.sum(table[:, 3]), len(rows))
+
+
+def components(world: World) -> Array:
+    """The component of every possible response in the comparison graph of its prompt, (P, N); -1 for impossible ones."""
+    label = np.where(np.isneginf(world.log_p_ref), -1, np.arange(world.mdp.N))
+    data = finite_data(world)
+    for _ in range(world.mdp.N):
+        for x, w, l in zip(*np.broadcast_arrays(data.x, data.w, data.l), strict=True):
+            label[x, w] = label[x, l] = min(label[x, w], label[x, l])
+    return label
+
+
+def centered(world: World, table: Any) -> Array:
+    """A table less its mean over each component: what is left of a reward known up to a shift per component."""
+    label, out = components(world), np.zeros_like(world.r)
+    for x, row in enumerate(label):
+        for c in set(row[row >= 0].tolist()):
+            out[x, row == c] = table[x, row == c] - np.mean(table[x, row == c])
+    return out
+
+
+def bt_mle(world: World) -> Array:
+    """Newton on the Bradley-Terry likelihood of a free reward table: the weighted Laplacian, least-norm steps."""
+    data, r = finite_data(world), np.zeros_like(world.r)
+    w, l = data.x * world.mdp.N + data.w, data.x * world.mdp.N + data.l
+    for _ in range(60):
+        wrong = special.expit(-data.margin(r)) * data.weight
+        g = np.bincount(l, wrong, r.size) - np.bincount(w, wrong, r.size)
+        E = np.eye(r.size)[w] - np.eye(r.size)[l]
+        H = E.T @ ((wrong * special.expit(data.margin(r)))[:, None] * E)
+        r = r - np.reshape(np.linalg.pinv(H, rcond=1e-12, hermitian=True) @ g, r.shape)
+    return centered(world, r)
+
+
+def implied_margins(world: World) -> Array:
+    """The chain of logits of the observed win rates: in a forest every margin is its own."""
+    return centered(world, np.where(components(world) >= 0, world.r / 2.0, 0.0))
+
+
+def free_dimensions(world: World) -> float:
+    """Components less one, over all prompts: a shift per component, less the one that a distribution does not feel."""
+    return float(sum(len(set(row[row >= 0].tolist())) - 1 for row in components(world)))
+
+
+def flat_dimensions(world: World) -> float:
+    """Dimensions along which DPO's loss has no curvature at its minimiser: null vectors of the Hessian in response logits, less one."""
+    data = finite_data(world)
+    found = minimise("dpo", world, data).log_p
+    s, total = settings_at(LOSSES["dpo"], world, found, data, {}), 0
+    for x in range(world.mdp.P):
+        live = np.flatnonzero(~np.isneginf(world.log_p_ref[x]))
+        problem = prompt_problem(LOSSES["dpo"], world, data, x, live, found, s)
+        total += (
+            len(live) - 1 if problem is None else len(live) - 1 - int(np.linalg.matrix_rank(problem[0](found[x, live], 0.0)[2], tol=1e-10))
+        )
+    return float(total)
+
+
+def fitted(world: World, beta: float) -> Array:
+    return centered(world, implicit_reward(minimise("dpo", world, finite_data(world)).log_p, world.log_p_ref, beta))
+
+
+add(
+    Row(
+        slug="dpo-is-bt-mle",
+        chapter=6,
+        statement=(
+            r"\text{on finite data, } \hat r = \beta \log \frac{\hat\pi}{\pi_{ref}} = r_{MLE} \text{ up to a shift per component; } "
+            r"\dim \{\hat\pi\} = \#\text{components} - 1"
+        ),
+        source=RAFAILOV,
+        note="Responses that were never compared are components of their own: their mass is not determined by the data.",
+        parts=("centered implicit reward", "dimension of the minimiser set"),
+        sides={
+            "BT likelihood by Newton; components": lambda world: (bt_mle(world), free_dimensions(world)),
+            "DPO by Newton; null space": Approximately(lambda world, beta: (fitted(world, beta), flat_dimensions(world)), error=1e-8),
+            "logits of the observed shares": Approximately(lambda world: (implied_margins(world), free_dimensions(world)), error=1e-8),
+        },
+        misses={
+            "beta dropped": lambda world: fitted(world, 1.0),
+            "log pi for log(pi/pi_ref)": lambda world, beta: centered(
+                world, beta * np.where(np.isneginf(world.log_p_ref), 0.0, minimise("dpo", world, finite_data(world)).log_p)
+            ),
+            "winner and loser swapped": lambda world: -bt_mle(world),
+            "the truth for the MLE": lambda world: centered(world, world.r),
+            "one minimiser: dimension 0": Miss("one minimiser", lambda: 0.0, part=1),
+            "a free dimension for every component": Miss(
+                "a free dimension for every component", lambda world, P: free_dimensions(world) + P, part=1
+            ),
+        },
+        where=lambda r: float(np.ptp(r)) < 8.0,
+        largest=24,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- likelihood-displacement
+
+
+def best_and_worst(world: World) -> tuple[Any, Any]:
+    """One pair a prompt: the best and the worst possible response."""
+    possible = ~np.isneginf(world.log_p_ref)
+    return np.argmax(np.where(possible, world.r, -np.inf), axis=1), np.argmin(np.where(possible, world.r, np.inf), axis=1)
+
+
+def features(world: World) -> Array:
+    """Two features of each response, for a log-linear class over responses: neighbors are alike."""
+    k = np.arange(world.mdp.N)
+    return np.stack([k % 3 - 0.25, (k // 2) % 2 + 0.5 * k / world.mdp.N], axis=1)
+
+
+def of_theta(world: World, theta: Any) -> Any:
+    """log p = log softmax(log p_ref + phi . theta), (P, N)."""
+    tilt = np.matmul(features(world), theta)
+    possible = ~np.isneginf(world.log_p_ref)
+    return log_softmax(np.where(possible, np.where(possible, world.log_p_ref, 0.0) + tilt, -np.inf))
+
+
+def displacement_closed(world: World, beta: float, log_p: Any, mdp: Any, pi: Any) -> Any:
+    """d log pi(y_w)/dt under gradient flow on one pair's loss: beta sigma(.) <score_w, score_w - score_l>, in both classes."""
+    return tabular_rate(world, beta, log_p, mdp, pi), linear_rate(world, beta, centre=True)
+
+
+def tabular_rate(world: World, beta: float, log_p: Any, mdp: Any, pi: Any, absolute: bool = False) -> Array:
+    """Token logits: <score_w, score_w - score_l> is a sum over the winner's states, term by term."""
+    w, l = best_and_worst(world)
+    x = np.arange(mdp.P)
+    rhat = implicit_reward(log_p, world.log_p_ref, beta)
+    score_w, score_l = (own_score(mdp, pi, x, y) for y in (w, l))
+    return beta * special.expit(rhat[x, l] - rhat[x, w]) * np.sum(score_w * (score_w - score_l), axis=(1, 2))
+
+
+def own_score(mdp: Any, pi: Any, x: Any, y: Any) -> Array:
+    """grad log pi(y) in token logits, (P, S, V): one-hot less pi in the states that y visits."""
+    out = np.zeros((mdp.P, mdp.S, mdp.V))
+    tokens = mdp.tokens(y)
+    for row, prompt in enumerate(x):
+        state, depth_first = 0, 0
+        for h, a in enumerate(t for t in tokens[row] if t >= 0):
+            out[prompt, state] = (np.arange(mdp.V) == a) - pi[prompt, state]
+            place = state - mdp.offsets[h]
+            state = mdp.offsets[h + 1] + place + int(a) * mdp.width(h) if h + 1 < mdp.H and a < mdp.K else depth_first
+    return out
+
+
+def linear_rate(world: World, beta: float, *, centre: bool) -> Array:
+    """Features: beta sigma(.) <phi_w - E_pi phi, phi_w - phi_l> at theta = (0.3, -0.2)."""
+    phi, theta = features(world), np.array([0.3, -0.2])
+    w, l = best_and_worst(world)
+    log_p, x = of_theta(world, theta), np.arange(world.mdp.P)
+    rhat = implicit_reward(log_p, world.log_p_ref, beta)
+    own = phi[w] - (np.exp(log_p) @ phi if centre else 0.0)
+    return beta * special.expit(rhat[x, l] - rhat[x, w]) * np.sum(own * (phi[w] - phi[l]), axis=1)
+
+
+def displacement_core(world: World, beta: float, logits: Any) -> Any:
+    """The same by two gradients: of log pi(y_w), and of the loss."""
+    w, l = best_and_worst(world)
+
+    def rate(log_p_of: Any, theta: Any, x: int) -> float:
+        def loss(t: Any) -> Any:
+            rhat = log_p_of(t)[x, [w[x], l[x]]] - world.log_p_ref[x, [w[x], l[x]]]
+            return -special.log_expit(beta * (rhat[0] - rhat[1]))
+
+        return -float(np.sum(grad(lambda t: log_p_of(t)[x, w[x]])(theta) * grad(loss)(theta)))
+
+    prompts = range(world.mdp.P)
+    tabular = [rate(lambda t: world.mdp.path_sum(log_softmax(t)), logits, x) for x in prompts]
+    linear = [rate(lambda t: of_theta(world, t), np.array([0.3, -0.2]), x) for x in prompts]
+    return np.array(tabular), np.array(linear)
+
+
+add(
+    Row(
+        slug="likelihood-displacement",
+        chapter=6,
+        statement=(
+            r"\frac{d}{dt} \log \pi(y_w) = \beta\, \sigma(\hat r_l - \hat r_w)\, \langle s_w, s_w - s_l \rangle, \quad "
+            r"s = \nabla \log \pi(y): \ \text{never negative on tabular logits; with features, the sign of } "
+            r"\langle \phi_w - \mathbb{E}_\pi \phi,\ \phi_w - \phi_l \rangle"
+        ),
+        source="Razin et al. (2024), arXiv:2410.08847; Pal et al. (2024), arXiv:2402.13228.",
+        note="What the winner loses goes to responses that resemble it and were in no pair.",
+        parts=("tabular token logits", "log-linear"),
+        sides={"inner product of scores": displacement_closed, "gradient core": displacement_core},
+        misses={
+            "features not centered": Miss("features not centered", lambda world, beta: linear_rate(world, beta, centre=False), part=1),
+            "always rises": Miss("always rises", lambda world, beta: np.abs(linear_rate(world, beta, centre=True)), part=1),
+            "the loser's score left out": lambda world, beta, log_p, mdp, pi: winner_alone(world, beta, log_p, mdp, pi),
+            "beta dropped": lambda world, beta, log_p, mdp, pi: tabular_rate(world, beta, log_p, mdp, pi) / beta,
+        },
+        scale=lambda r, beta, log_p, log_p_ref: (1.0 + beta) * size_of(r, beta, log_p, log_p_ref),
+        largest=200,
+    )
+)
+
+
+def winner_alone(world: World, beta: float, log_p: Any, mdp: Any, pi: Any) -> Array:
+    w, l = best_and_worst(world)
+    x = np.arange(mdp.P)
+    rhat = implicit_reward(log_p, world.log_p_ref, beta)
+    return beta * special.expit(rhat[x, l] - rhat[x, w]) * np.sum(np.square(own_score(mdp, pi, x, w)), axis=(1, 2))
+
+
+# ---------------------------------------------------------------------------------------------------- logit-conservation
+
+
+def component_sums(world: World, table: Any) -> Array:
+    """The sum over the component of each response, (P, N)."""
+    label = components(world)
+    return np.array([[np.sum(t[row == c]) if c >= 0 else 0.0 for c in row] for row, t in zip(label, table, strict=True)])
+
+
+def drift(world: World, log_p: Any, name: str) -> Array:
+    """How the sums change under one unit of gradient descent on response logits."""
+    data = finite_data(world)
+    return component_sums(world, -logit_gradient(log_p, gradient(name, world, log_p, data)))
+
+
+def after_descent(world: World, log_p: Any, steps: int = 20) -> Array:
+    """The change of the sums after many small steps."""
+    data, start = finite_data(world), np.where(np.isneginf(log_p), 0.0, log_p)
+    theta = np.array(log_p)
+    for _ in range(steps):
+        now = log_softmax(theta)
+        theta = theta - 0.1 / (1.0 + world.beta) * logit_gradient(now, gradient("dpo", world, now, data))
+    return component_sums(world, np.where(np.isneginf(log_p), 0.0, theta) - start)
+
+
+add(
+    Row(
+        slug="logit-conservation",
+        chapter=6,
+        statement=r"\frac{d}{dt} \sum_{y \in C} \theta_y = 0 \ \text{ for each component } C \text{ of the comparison graph}",
+        source="Ours: the gradient in log p sums to zero over each component, so the softmax adds nothing.",
+        parts=("rate", "after twenty steps"),
+        sides={
+            "nothing": lambda r: (np.zeros_like(r), np.zeros_like(r)),
+            "gradient core": lambda world, log_p: (drift(world, log_p, "dpo"), after_descent(world, log_p)),
+            "hand slope": lambda world, log_p: (
+                component_sums(world, slope_gradient("dpo", world, log_p, finite_data(world))),
+                np.zeros_like(log_p),
+            ),
+        },
+        misses={
+            "also with an NLL term (CPO)": lambda world, log_p: drift(world, log_p, "cpo"),
+            "also with absolute terms (NCA)": lambda world, log_p: drift(world, log_p, "nca-pair"),
+            "of log p instead of logits": lambda world, log_p: component_sums(world, log_p_rate(world, log_p)),
+        },
+        scale=lambda r, beta, log_p, log_p_ref: (1.0 + beta) * size_of(r, beta, log_p, log_p_ref),
+        largest=60,
+    )
+)
+
+
+def log_p_rate(world: World, log_p: Any) -> Array:
+    slope = logit_gradient(log_p, gradient("dpo", world, log_p, finite_data(world)))
+    possible = ~np.isneginf(log_p)
+    return np.where(possible, np.sum(np.exp(log_p) * slope, axis=1, keepdims=True) - slope, 0.0)

@@ -1,0 +1,43 @@
+r"""Symbols of comparisons: chapters 3 and 6 speak of pairs of responses, of the laws that order them, and of scores fitted to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf import preferences
+from tabular_rlhf.ledger.symbols import half_integers, symbol
+from tabular_rlhf.logspace import log_sigmoid
+
+symbol("law", "Bradley-Terry preferences under r", "Law")(lambda r: preferences.bradley_terry(r))
+symbol("pairs", "all pairs of responses drawn from p_ref, labelled by the law", "Pairs")(
+    lambda world, law: preferences.population_pairs(world, law)
+)
+symbol("scores", "rewards r^ that someone else proposes", "(P, N)", "nats")(lambda r, rng: half_integers(rng, r.shape))
+symbol("shift", "a shift c(x) for each prompt", "(P, 1)", "nats")(lambda r, rng: half_integers(rng, (len(r), 1)))
+symbol("gaps", "r_i - r_j", "(P, N, N)", "nats")(lambda r: r[:, :, None] - r[:, None, :])
+symbol("score_gaps", "r^_i - r^_j", "(P, N, N)", "nats")(lambda scores: scores[:, :, None] - scores[:, None, :])
+symbol("P_beats", "P(i beats j given x) under r", "(P, N, N)", "probability")(lambda gaps: np.exp(log_sigmoid(gaps)))
+
+
+@symbol("n_ij", "how often i and j were compared, symmetric, some never", "(P, N, N)")
+def _n_ij(r: Any, rng: Any) -> Any:
+    upper = np.triu(rng.integers(0, 5, (*r.shape, r.shape[1])).astype(float), 1)
+    return upper + np.swapaxes(upper, 1, 2)
+
+
+@symbol("wins_ij", "how often i beat j, of n_ij times", "(P, N, N)")
+def _wins_ij(n_ij: Any, rng: Any) -> Any:
+    upper = np.triu(np.floor(n_ij * rng.random(n_ij.shape) + 0.5), 1)
+    return upper + np.tril(n_ij - np.swapaxes(upper, 1, 2), -1)
+
+
+@symbol("people", "people who need not be transitive: any M with M + M^T = 1", "(P, N, N)", "probability")
+def _people(r: Any, rng: Any) -> Any:
+    upper = np.triu(rng.integers(1, 10, (*r.shape, r.shape[1])) / 10.0, 1)
+    lower = np.tril(1.0 - np.swapaxes(upper, 1, 2), -1)
+    return upper + lower + 0.5 * np.eye(r.shape[1])
+
+
+symbol("flip", "probability that a label is flipped, below 1/2", "scalar", "probability")(lambda rng: float(rng.integers(1, 9)) / 20)

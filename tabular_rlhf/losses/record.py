@@ -1,0 +1,158 @@
+r"""What a direct alignment loss is: its equation twice, its slope, its traits, and what it is the loss *of*.
+
+**Symbols.**  For one pair: p, q = log pi(y_w), log pi(y_l), sums over tokens; a = p - log pi_ref(y_w), b = q - log pi_ref(y_l);
+D = a - b, the margin in nats; len_w, len_l token counts, EOS counted; beta the world's KL weight, tau the same where a paper
+writes tau.  Anything else is a parameter with a default.
+
+A record gives `fn`, vectorised plain NumPy that asks for what it needs *by name* and is differentiated by the gradient core,
+and `oracle`, the same equation in plain `math` for one pair, written from the paper and not from `fn`.
+
+**Frozen quantities.**  Some papers weigh a pair by the policy itself and do not differentiate that (KTO's z0, WPO's weights).
+Here such a quantity is a parameter of `fn` with a rule that computes it from the policy, so a finite difference at fixed
+parameters is a valid witness of the gradient.  `p0`, `q0` are the frozen p and q.
+
+**Kinks.**  A loss with a corner asks for `width`: 0 is the paper's loss; with a positive width corners are rounded so that the
+loss rises by at most width log 2 a corner, which is how its optimum is found (`optimum`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.logspace import Array
+from tabular_rlhf.world import World
+
+TRAITS: Mapping[str, str] = MappingProxyType(
+    {
+        "shift-invariant": "unchanged when the log-ratios of both responses move by the same amount, so log Z cancels",
+        "convex": "convex in (log pi(y_w), log pi(y_l)), so every local minimum over log-ratios is global",
+        "saturates": "lets go of a loser that is already improbable: the slope in log pi(y_l) vanishes as it falls",
+        "bounded-below": "cannot fall for ever, whatever the margin",
+        "bounded": "lies between two numbers, whatever the margin",
+        "prefers-winner": "its first step from the reference raises the margin",
+        "finite-under-certainty": "has a minimiser inside the simplex when one response always wins, for every beta",
+        "recovers-gibbs": "has the Gibbs optimum as its population optimum under Bradley-Terry labels",
+        "reference-free": "does not look at the reference policy",
+        "length-normalised": "looks at the lengths of the responses",
+    }
+)
+"""The closed vocabulary of traits.  `traits.measure` tests each of them; a trait that is not claimed must fail somewhere."""
+
+GIVEN = ("a", "b", "p", "q", "len_w", "len_l", "p0", "q0", "beta", "tau", "width")
+"""What every loss may ask for by name."""
+
+Settings = Mapping[str, Any]
+Frozen = Callable[..., float]
+"""(world, log_p, pairs, settings) -> the value of a frozen parameter at a policy."""
+Optimum = Callable[[World, Settings], "Array | None"]
+"""(world, settings) -> log p (P, N) of the population optimum under Bradley-Terry labels, responses drawn from p_ref; None where
+the closed form does not reach."""
+
+
+def parameters(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names that a function asks for."""
+    code = function.__code__
+    return code.co_varnames[: code.co_argcount]
+
+
+@dataclass(frozen=True, eq=False)
+class DirectLoss:
+    """One loss.
+
+    name; latex, of the per-pair loss; source, paper and arXiv number; fn and oracle, as above; traits; defaults, of parameters;
+    slope, dL/dD by hand where the loss depends on the margin alone; frozen, rules for parameters that depend on the policy;
+    kinks, margins or log-ratios at a corner, in words; objective, what the population optimum maximises, in words; optimum,
+    its closed form where one is known; variant_of, the paper form of which this is a variant.
+
+    >>> from tabular_rlhf.losses import LOSSES
+    >>> dpo = LOSSES["dpo"]; round(dpo.oracle(a=0.0, b=0.0, beta=1.0), 6), sorted(dpo.needs)
+    (0.693147, ['a', 'b', 'beta'])
+    """
+
+    name: str
+    latex: str
+    source: str
+    fn: Callable[..., Any]
+    oracle: Callable[..., float]
+    traits: frozenset[str]
+    defaults: Mapping[str, float] = field(default_factory=dict)
+    slope: Callable[..., Any] | None = None
+    frozen: Mapping[str, Frozen] = field(default_factory=dict)
+    kinks: str = ""
+    objective: str = ""
+    optimum: Optimum | None = None
+    variant_of: str = ""
+
+    def __post_init__(self) -> None:
+        def require(holds: bool, must: str, got: Any, remedy: str) -> None:
+            if not holds:
+                raise InputError(must, got=got, where=f"loss {self.name!r}", remedy=remedy)
+
+        object.__setattr__(self, "traits", frozenset(self.traits))
+        unknown = sorted(self.traits - TRAITS.keys())
+        require(not unknown, "traits must be of the vocabulary", unknown, f"use some of {', '.join(TRAITS)}")
+        require(bool(self.latex and self.source), "a loss must have an equation and a source", self.source or "none", "cite the paper")
+        require(callable(self.oracle), "a loss must have an oracle", self.oracle, "write the equation in plain math, for one pair")
+        require(self.oracle is not self.fn, "the oracle must be written apart from fn", "the same function", "write it from the paper")
+        known = {*GIVEN, *self.defaults, *self.frozen}
+        strange = [n for f in (self.fn, self.oracle, self.slope) if f is not None for n in parameters(f) if n not in known | {"D"}]
+        require(not strange, "parameters must be given, frozen or have a default", strange, f"given are {', '.join(GIVEN)}")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The names that `fn` asks for."""
+        return parameters(self.fn)
+
+    def __call__(self, **supply: Any) -> Any:
+        """fn on what it needs, picked from `supply`."""
+        return self.fn(*(supply[name] for name in self.needs))
+
+    def settings(self, beta: float, /, **changes: float) -> dict[str, Any]:
+        """Parameters by name: beta and tau of the world, the paper's defaults, then `changes`.
+
+        Raises: InputError for a change of what is no parameter of this loss.
+        """
+        known = {"beta": beta, "tau": beta, "width": 0.0, **self.defaults}
+        for name in changes:
+            if name not in known and name not in self.frozen:
+                raise InputError("a change must be of a parameter", got=repr(name), where=self.name, remedy=f"use {', '.join(known)}")
+        return {**known, **changes}
+
+
+LOSSES: dict[str, DirectLoss] = {}
+
+
+def register(loss: DirectLoss) -> DirectLoss:
+    """Enter a loss into the registry, refusing a second one of the same name.
+
+    >>> from tabular_rlhf.losses import LOSSES
+    >>> register(LOSSES["dpo"])
+    Traceback (most recent call last):
+    tabular_rlhf.errors.InputError: a loss must have a name of its own: got 'dpo'; choose another name
+    """
+    if loss.name in LOSSES:
+        raise InputError("a loss must have a name of its own", got=repr(loss.name), remedy="choose another name")
+    if loss.variant_of and loss.variant_of not in LOSSES:
+        raise InputError("a variant must name a registered loss", got=repr(loss.variant_of), where=loss.name, remedy="register that first")
+    LOSSES[loss.name] = loss
+    return loss
+
+
+def find(loss: str | DirectLoss) -> DirectLoss:
+    """A loss by name.  Raises InputError naming those that exist."""
+    if isinstance(loss, DirectLoss):
+        return loss
+    if loss not in LOSSES:
+        raise InputError("the loss must be in the registry", got=repr(loss), remedy=f"use one of {', '.join(LOSSES)}")
+    return LOSSES[loss]
+
+
+def corner(x: Any, width: float) -> Any:
+    """max(0, x), its corner rounded over `width`: width log(1 + e^{x/width}), above max(0, x) by at most width log 2."""
+    return np.maximum(0.0, x) if width == 0.0 else width * np.logaddexp(0.0, x / width)
