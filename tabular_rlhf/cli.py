@@ -19,6 +19,8 @@ COMMANDS = {
     "solve": "solve a world of your own from a TOML file (the zen world by default)",
     "losses": "the family of direct alignment losses: optima, traits, one loss's report",
     "fit": "rewards and policies from a preference file of your own (JSON lines)",
+    "advantage": "what an advantage, aggregation or policy loss really optimizes, beside the true gradient",
+    "kl": "what a KL flag optimizes: estimator by placement, exactly and sampled",
     "figures": "draw the figures",
     "bench": "time the work, against peers where they are installed",
 }

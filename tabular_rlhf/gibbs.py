@@ -25,8 +25,20 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.autodiff import plain
 from tabular_rlhf.errors import as_floats
-from tabular_rlhf.logspace import Array, NoDistribution, expect, kl, log_ratio, log_softmax, log_tilt, logsumexp, refuse_logits, soft_value
+from tabular_rlhf.logspace import (
+    Array,
+    NoDistribution,
+    as_beta,
+    expect,
+    kl,
+    log_softmax,
+    log_tilt,
+    logsumexp,
+    refuse_logits,
+    soft_value,
+)
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.sweeps import WIDEST, ascend, gibbs_weights, shares
 from tabular_rlhf.world import World
@@ -42,7 +54,15 @@ def objective(log_p: Any, log_p_ref: Any, r: Any, beta: float, mu: Any) -> Any:
     >>> float(objective(np.log([[0.5, 0.5]]), np.log([[0.5, 0.5]]), np.array([[0.0, 1.0]]), 1.0, np.ones(1)))
     0.5
     """
-    return np.sum(mu * expect(log_p, r - beta * log_ratio(log_p, log_p_ref)))
+    as_beta(beta)
+    mu, log_p, log_p_ref, r = asked(mu, log_p, log_p_ref, r)
+    return np.sum(mu * (expect(log_p, r) - beta * kl(log_p, log_p_ref)))
+
+
+def asked(mu: Any, *tables: Any) -> tuple[Any, ...]:
+    """mu and the tables without the prompts of probability zero: nothing there counts, even if infinite."""
+    possible = np.greater(plain(mu), 0.0)
+    return (mu, *tables) if possible.all() else tuple(table[possible] for table in (mu, *tables))
 
 
 def policy_objective(world: World, log_pi: Any) -> Any:

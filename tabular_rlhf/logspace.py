@@ -4,6 +4,7 @@ r"""Arithmetic on log-probabilities: the one place that owns what happens at -in
 
 **Conventions.**  exp(-inf) = 0;  0 log 0 = 0;  0 * anything = 0;  p log(p/q) = +inf where p > 0 = q.
 A sum of no possible events has log -inf.  A distribution over no possible events does not exist: it is refused.
+What is infinite has no gradient: it is refused, too.
 
 All functions take traced arrays as well as plain ones (see `autodiff`).
 """
@@ -16,17 +17,19 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from tabular_rlhf.autodiff import plain, primitive
+from tabular_rlhf.autodiff import Traced, plain, primitive
 from tabular_rlhf.autodiff.table import SMALL
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, as_floats, positive
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def _logsumexp(x: Any, axis: int = -1, keepdims: bool = False) -> Any:
     top = np.max(x, axis=axis, keepdims=True)
-    top = np.where(np.isneginf(top), 0.0, top)
-    total = np.sum(np.exp(x - top), axis=axis, keepdims=True)
+    if not np.isfinite(top).all():
+        top = np.where(np.isfinite(top), top, 0.0)
+    with np.errstate(over="ignore"):  # beside an infinite one, all others may be as large as they like
+        total = np.sum(np.exp(x - top), axis=axis, keepdims=True)
     y = np.log(total, out=np.full_like(total, -np.inf), where=total > 0) + top
     return y if keepdims else np.squeeze(y, axis)
 
@@ -34,6 +37,8 @@ def _logsumexp(x: Any, axis: int = -1, keepdims: bool = False) -> Any:
 def _pull_logsumexp(g: Any, y: Any, x: Any, axis: int = -1, keepdims: bool = False) -> Any:
     if not keepdims:
         g, y = np.expand_dims(g, axis), np.expand_dims(y, axis)
+    if np.max(plain(y), initial=0.0) == np.inf:
+        raise _no_gradient("logsumexp", "a logit of inf")
     return g * np.exp(x - np.where(np.isneginf(y), 0.0, y))
 
 
@@ -183,7 +188,25 @@ def log_ratio(log_p: Any, log_q: Any) -> Any:
 
 def has_zeros(log_p: Any) -> bool:
     """Whether some event is impossible: one pass, no mask."""
-    return bool(np.min(plain(log_p), initial=np.inf) == -np.inf)
+    return bool(np.min(plain(log_p), initial=0.0) == -np.inf)
+
+
+def as_array(x: Any, name: str) -> Any:
+    """`x` itself if it is an array (traced or plain), else the array of its numbers, checked."""
+    return x if isinstance(x, (np.ndarray, np.generic, Traced)) else as_floats(x, name, minus_inf=True)
+
+
+def as_beta(beta: Any) -> Any:
+    """`beta`, a number, an array or traced, if it is positive and finite throughout."""
+    if not (type(beta) is float and 0.0 < beta < np.inf):
+        values = np.ravel(plain(beta))
+        positive(values[np.argmin(values)] if values.size else 1.0, "beta", "reward units per nat")
+        positive(np.max(values, initial=1.0), "beta", "reward units per nat")
+    return beta
+
+
+def _no_gradient(what: str, got: str) -> InputError:
+    return InputError(f"{what} must be finite to have a gradient", got=got, remedy="forbid in p what q forbids, and keep values finite")
 
 
 def expect(log_p: Any, f: Any, axis: int | None = -1) -> Any:
@@ -192,16 +215,87 @@ def expect(log_p: Any, f: Any, axis: int | None = -1) -> Any:
     >>> float(expect(np.log([0.5, 0.5]), np.array([1.0, 3.0])))
     2.0
     """
-    return np.sum(np.exp(log_p) * (np.where(np.isneginf(log_p), 0.0, f) if has_zeros(log_p) else f), axis=axis)
+    log_p, f = as_array(log_p, "log_p"), as_array(f, "f")
+    f = np.where(np.isneginf(log_p), 0.0, f) if has_zeros(log_p) else f
+    with np.errstate(invalid="ignore"):  # 0 times inf, where exp underflows
+        mean = np.sum(np.exp(log_p) * f, axis=axis)
+    return mean if np.all(np.isfinite(plain(mean))) else _infinite_mean(mean, f, axis)
+
+
+def _infinite_mean(mean: Any, f: Any, axis: int | None) -> Any:
+    """The mean where some f is infinite on possible events, however small their probability."""
+    if type(mean) is Traced:
+        raise _no_gradient("an expectation", "f infinite on a possible event")
+    rises, falls = np.any(f == np.inf, axis=axis), np.any(f == -np.inf, axis=axis)
+    if np.any(rises & falls):
+        raise InputError("an expectation must exist", got="f both inf and -inf on possible events", remedy="keep one sign finite")
+    return np.where(rises, np.inf, np.where(falls, -np.inf, mean))
 
 
 def kl(log_p: Any, log_q: Any, axis: int | None = -1) -> Any:
     """KL(p, q) = sum p log(p/q), in nats; +inf where p puts mass on an event that q forbids.
 
+    Right to relative precision also where p and q nearly agree, as far as the log-probabilities tell: see `mean_log_ratio`.
+
     >>> float(kl(np.log([0.5, 0.5]), np.log([0.25, 0.75])).round(6))
     0.143841
     """
-    return np.sum(np.exp(log_p) * log_ratio(log_p, log_q), axis=axis)
+    log_p, log_q = as_array(log_p, "log_p"), as_array(log_q, "log_q")
+    return mean_log_ratio(np.exp(log_p), log_ratio(log_p, log_q), axis)
+
+
+CANCELS = 16.0
+"""A sum is formed without cancellation where its terms, without their signs, add up to more than this many times as much."""
+NORMALIZED = 1e-9
+"""Sums of probabilities that differ by less are the same: a policy is accepted as normalised to that."""
+
+
+def _mean_log_ratio(p: Any, x: Any, axis: int | None = -1) -> Any:
+    with np.errstate(over="ignore", invalid="ignore"):  # 0 times inf is mended, what overflows is not used
+        terms = p * x
+        mean = np.sum(terms, axis=axis)
+        if np.isnan(mean).any():
+            mean = np.where(np.any(np.equal(x, np.inf), axis=axis), np.inf, mean)
+        cancels = np.sum(np.abs(terms), axis=axis) > CANCELS * mean
+        if not cancels.any():
+            return mean
+        surplus = np.expm1(-np.maximum(x, -700.0))  # q/p - 1
+        near = np.abs(x) < 0.5
+        excess = np.where(near, _small_excess(np.where(near, x, 0.0)), x + surplus)
+        same = np.abs(np.sum(p * surplus, axis=axis)) <= NORMALIZED
+        return np.where(cancels & same, np.sum(p * excess, axis=axis), mean)
+
+
+def _small_excess(x: Any) -> Any:
+    """exp(-x) - 1 + x for |x| < 1/2: x^2/2! - x^3/3! + ..., whose 17th term is below rounding."""
+    total = np.ones_like(x)
+    for k in range(17, 2, -1):
+        total = 1.0 - total * x / k
+    return 0.5 * np.square(x) * total
+
+
+def _pull_to_p(g: Any, y: Any, p: Any, x: Any, axis: int | None = -1) -> Any:
+    if np.max(plain(y), initial=0.0) == np.inf:
+        raise _no_gradient("KL(p, q)", "p > 0 = q")
+    return (g if axis is None else np.expand_dims(g, axis)) * x
+
+
+mean_log_ratio: Callable[..., Any] = primitive(
+    _mean_log_ratio,
+    _pull_to_p,
+    lambda g, y, p, x, axis=-1: (g if axis is None else np.expand_dims(g, axis)) * p,
+)
+mean_log_ratio.__doc__ = r"""sum p x for x = log(p/q), as KL(p, q) = sum p (x + exp(-x) - 1) where sum p x would cancel.
+
+The two are one, because p and q sum to one; but every term of the second is positive.  Beside KL of order x^2, sum p x errs by
+the rounding of x.  Where p and q do not sum to the same, sum p x is meant and returned.
+
+Args: p (not its logarithm); x, 0 where p is 0, inf where p > 0 = q; axis.  Gradient: that of sum p x.
+
+>>> x = np.array([-1e-9, 1e-9 - 1e-18])  # 2 q = 1 + 1e-9 and 1 - 1e-9
+>>> float(mean_log_ratio(np.full(2, 0.5), x)), float(np.sum(0.5 * x)) > 0
+(5e-19, False)
+"""
 
 
 def soft_parts(log_w: Any, q: Any, beta: Any, axis: int = -1) -> tuple[Any, Any]:
@@ -210,6 +304,7 @@ def soft_parts(log_w: Any, q: Any, beta: Any, axis: int = -1) -> tuple[Any, Any]
     Where q/beta varies by less than 1/2 we use log1p(sum w expm1(x)), because log(sum w exp(x)) would be log(1 + tiny), and
     beta would multiply its rounding error.
     """
+    as_beta(beta)
     possible = np.logical_not(np.isneginf(log_w))
     top = np.max(np.where(possible, q, -np.inf), axis=axis, keepdims=True)
     with np.errstate(over="ignore"):  # (q - top)/beta may fall to -inf, whose exponential is rightly 0
@@ -247,8 +342,17 @@ def log_tilt(log_w: Any, q: Any, beta: Any, axis: int = -1) -> Any:
     >>> np.exp(log_tilt(np.log([0.5, 0.5]), np.log([1.0, 3.0]), 1.0)).round(6).tolist()
     [0.25, 0.75]
     """
+    return log_w + log_gain(log_w, q, beta, axis)
+
+
+def log_gain(log_w: Any, q: Any, beta: Any, axis: int = -1) -> Any:
+    """log of exp(q/beta) / sum w exp(q/beta): what the tilt multiplies w by, to relative precision; 0 or -inf where w is 0.
+
+    >>> np.exp(log_gain(np.log([0.5, 0.5]), np.log([1.0, 3.0]), 1.0)).round(6).tolist()
+    [0.5, 1.5]
+    """
     best, log_mean = soft_parts(log_w, q, beta, axis)
     possible = np.logical_not(np.isneginf(log_w))
     with np.errstate(over="ignore"):
         x = np.where(possible, q - np.expand_dims(best, axis), 0.0) / beta
-    return log_w + x - np.expand_dims(log_mean, axis)
+    return np.where(possible, x - np.expand_dims(log_mean, axis), 0.0)

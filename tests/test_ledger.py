@@ -30,6 +30,10 @@ CHAPTERS = {
     5: "i-projection e-geodesic m-projection-counts m-projection-gap mode-seeking all-roads",
     6: "reward-inversion dpo-loss dpo-gradient dpo-population-optimum dpo-is-bt-mle dpo-deterministic-labels likelihood-displacement "
     "logit-conservation shift-invariance-of-losses ipo-two-arms direct-family preference-game",
+    7: "policy-gradient zero-mean-score reward-to-go optimal-baseline kl-regularised-gradient rloo grpo group-identities aggregation "
+    "ppo-clip natural-gradient ppo-ptx",
+    8: "k1 k2 k3 kl-estimator-theorem kl-placement kl-gradients token-vs-sequence rao-blackwell importance-ratio",
+    9: "best-of-n rejection-sampling expert-iteration",
 }
 
 
@@ -154,12 +158,11 @@ def test_a_near_miss_of_another_shape_is_an_error_not_a_refutation() -> None:
 @pytest.mark.parametrize("name", list(SYMBOLS))
 def test_a_symbol_is_computed_without_nan_and_says_what_it_is(name: str) -> None:
     for world in (rational(), random_world(rng=np.random.default_rng(1), V=3, H=2, P=2, forbidden=0.3)):
-        try:
-            value = Scope(world, 3)[name]
-        except InputError as refusal:  # a symbol may need a reference that allows everything; then it says so
-            assert "reference must allow" in refusal.must
-            assert np.isneginf(world.log_ref).any()
+        if np.isneginf(world.log_ref).any() and _needs_full_support(name):
+            with pytest.raises(InputError, match="reference must allow"):
+                print(Scope(world, 3)[name])
             continue
+        value = Scope(world, 3)[name]
         shape = SYMBOLS[name].shape
         if isinstance(value, np.ndarray):
             assert not np.isnan(value).any()
@@ -169,6 +172,11 @@ def test_a_symbol_is_computed_without_nan_and_says_what_it_is(name: str) -> None
             for letter, size in zip(letters, value.shape, strict=True):
                 assert letter == "C" or size == (int(letter) if letter.isdigit() else sizes[letter]), name  # C contexts of an n-gram
     assert SYMBOLS[name].meaning
+
+
+def _needs_full_support(name: str) -> bool:
+    """Whether a symbol is made from a fit that has no answer where the reference forbids a response."""
+    return name in {"fit_tied", "fit_linear", "p_dpo", "p_dpo_linear"}
 
 
 def test_draws_do_not_depend_on_the_order_of_asking() -> None:

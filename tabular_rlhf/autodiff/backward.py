@@ -115,7 +115,7 @@ def backward(tape: Tape, last: int, g: Any, *, once: bool = False) -> dict[int, 
         for position, parent in parents:
             pull = rule.vjp(position)
             if pull is None:
-                raise TypeError(f"argument {position} of this operation has no gradient rule; make it a plain array")
+                raise TypeError(f"{rule.name}: argument {position} has no gradient rule; make it a plain array")
             if rule.overwrites and here.owned and type(out) is not Traced:
                 kwargs = {**kwargs, "overwrite": True}
             piece, times = pull(g, out, *args, **kwargs), factor

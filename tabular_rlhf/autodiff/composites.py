@@ -3,6 +3,7 @@ r"""Operations written with other traced operations, which need no rule of their
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,28 +24,33 @@ def _count(x: Any, axis: Any) -> float:
     return float(np.prod([shape_of(x)[a] for a in axes]))
 
 
-def _mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def _mean(x: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
     return np.sum(x, axis=axis, keepdims=keepdims) / _count(x, axis)
 
 
-def _var(x: Any, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Any:
-    return np.sum(np.square(x - _mean(x, axis, True)), axis=axis, keepdims=keepdims) / (_count(x, axis) - ddof)
+def _var(x: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
+    return np.sum(np.square(x - _mean(x, axis, keepdims=True)), axis=axis, keepdims=keepdims) / (_count(x, axis) - ddof)
+
+
+def _std(x: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
+    v = _var(x, axis, ddof=ddof, keepdims=keepdims)
+    constant = np.equal(v, 0)  # the bottom of a cone, where the root has no slope
+    return np.where(constant, 0.0, np.sqrt(np.where(constant, 1.0, v)))
 
 
 def _along(axis: int, index: Any) -> tuple[Any, ...]:
     return (slice(None),) * axis + (index,)
 
 
-def _take(x: Any, indices: Any, axis: int | None = None) -> Any:
-    return np.ravel(x)[indices] if axis is None else x[_along(axis % x.ndim, indices)]
+def _rearranged(func: Callable[..., Any], x: Any, *args: Any, **kwargs: Any) -> Any:
+    """NumPy itself says which elements `func` picks, when it is given their positions."""
+    return np.ravel(x)[func(np.reshape(np.arange(x.size), x.shape), *args, **kwargs)]
 
 
-def _take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Any:
-    if axis is None:
-        return np.ravel(x)[indices]
-    grid = list(np.ogrid[tuple(slice(n) for n in indices.shape)])
-    grid[axis % x.ndim] = indices
-    return x[tuple(grid)]
+def _diff(x: Any, n: int = 1, axis: int = -1) -> Any:
+    for _ in range(n):
+        x = x[_along(axis % x.ndim, slice(1, None))] - x[_along(axis % x.ndim, slice(None, -1))]
+    return x
 
 
 def _split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
@@ -75,32 +81,24 @@ COMPOSITES.update(
     {
         np.mean: _mean,
         np.var: _var,
-        np.std: lambda x, axis=None, ddof=0, keepdims=False: np.sqrt(_var(x, axis, ddof, keepdims)),
-        np.min: lambda x, axis=None, keepdims=False: -np.max(-x, axis=axis, keepdims=keepdims),
+        np.std: _std,
+        np.min: lambda x, axis=None, *, keepdims=False: -np.max(-x, axis=axis, keepdims=keepdims),
         np.concatenate: _concatenate,
         np.stack: lambda arrays, axis=0: _concatenate([np.expand_dims(a, axis) for a in arrays], axis),
         np.split: _split,
-        np.take: _take,
-        np.take_along_axis: _take_along_axis,
+        np.take: lambda x, indices, axis=None, *, mode="raise": _rearranged(np.take, x, indices, axis, mode=mode),
+        np.take_along_axis: lambda x, indices, axis=-1: _rearranged(np.take_along_axis, x, indices, axis),
         np.flip: _flip,
-        np.diff: lambda x, n=1, axis=-1: _flat_diff(x, n, axis),
+        np.diff: _diff,
         np.dot: _dot,
         np.inner: lambda a, b: _dot(a, b if len(shape_of(b)) < 2 else np.transpose(b)),
         np.outer: lambda a, b: np.ravel(a)[:, None] * np.ravel(b)[None, :],
-        np.repeat: lambda x, repeats, axis=None: _take(x, np.repeat(np.arange(x.size if axis is None else x.shape[axis]), repeats), axis),
-        np.roll: lambda x, shift, axis=None: np.reshape(
-            _take(x, np.roll(np.arange(x.size if axis is None else x.shape[axis]), shift), axis), x.shape
-        ),
+        np.repeat: lambda x, repeats, axis=None: _rearranged(np.repeat, x, repeats, axis),
+        np.roll: lambda x, shift, axis=None: _rearranged(np.roll, x, shift, axis),
         np.float_power: lambda a, b: np.power(a, b),
-        np.copy: lambda x, **_: x,
+        np.copy: lambda x, order="K", subok=False: x,
     }
 )
-
-
-def _flat_diff(x: Any, n: int, axis: int) -> Any:
-    for _ in range(n):
-        x = _take(x, np.arange(1, x.shape[axis]), axis) - _take(x, np.arange(x.shape[axis] - 1), axis)
-    return x
 
 
 PLAIN.update(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
-from tabular_rlhf.autodiff.table import RULES, SMALL, Blank, Rule, elementwise, shape_of, structural, variadic
+from tabular_rlhf.autodiff.table import SMALL, Blank, elementwise, shape_of, structural, variadic
 from tabular_rlhf.autodiff.trace import Traced, get_item, primitive
 
 
@@ -81,21 +81,27 @@ elementwise(np.minimum, lambda g, y, a, b: g * _wins(a < b, a == b), lambda g, y
 elementwise(np.where, None, lambda g, y, c, a, b: np.where(c, g, 0.0), lambda g, y, c, a, b: np.where(c, 0.0, g))
 elementwise(special.expit, lambda g, y, a: g * (y * (1.0 - y)))
 elementwise(special.log_expit, lambda g, y, a: g * special.expit(-a))
-elementwise(special.xlogy, lambda g, y, a, b: g * np.log(b), lambda g, y, a, b: g * (a / b))
+elementwise(special.xlogy, lambda g, y, a, b: g * np.log(b), lambda g, y, a, b: g * (a / np.where(_both_zero(a, b), 1.0, b)))
+
+
+def _both_zero(a: Any, b: Any) -> Any:
+    return np.logical_and(np.equal(a, 0), np.equal(b, 0))
 
 
 def _wins(strictly: Any, tied: Any) -> Any:
     return np.where(tied, 0.5, np.where(strictly, 1.0, 0.0))
 
 
-def _clip_mask(x: Any, low: Any, high: Any) -> Any:
-    return (x >= (-np.inf if low is None else low)) & (x <= (np.inf if high is None else high))
+def _pull_clip(g: Any, y: Any, x: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
+    """NumPy 2.1 has two names for each bound."""
+    for low in (a_min, min):
+        g = g if low is None else np.where(np.greater_equal(x, low), g, 0.0)
+    for high in (a_max, max):
+        g = g if high is None else np.where(np.less_equal(x, high), g, 0.0)
+    return g
 
 
-RULES[np.clip] = Rule(
-    lambda i: (lambda g, y, x, a_min=None, a_max=None, **_: np.where(_clip_mask(x, a_min, a_max), g, 0.0)) if i == 0 else None,
-    broadcasts=True,
-)
+elementwise(np.clip, _pull_clip, None, None)
 
 
 def _restore(g: Any, x: Any, axis: Any, keepdims: bool) -> Any:
@@ -105,13 +111,13 @@ def _restore(g: Any, x: Any, axis: Any, keepdims: bool) -> Any:
     return np.expand_dims(g, axis)
 
 
-def _pull_sum(g: Any, y: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def _pull_sum(g: Any, y: Any, x: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
     if axis is None and x.size <= SMALL and type(g) is not Traced:
         return np.full(x.shape, g)  # broadcast_to takes longer than that
     return np.broadcast_to(_restore(g, x, axis, keepdims), shape_of(x))
 
 
-def _pull_max(g: Any, y: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def _pull_max(g: Any, y: Any, x: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
     at_max = np.equal(x, _restore(y, x, axis, keepdims))
     return at_max * (_restore(g, x, axis, keepdims) / np.sum(at_max, axis=axis, keepdims=True))
 
@@ -121,18 +127,25 @@ def _pull_cumsum(g: Any, y: Any, x: Any, axis: Any = None) -> Any:
     return np.reshape(np.flip(np.cumsum(np.flip(g, axis_), axis=axis_), axis_), shape_of(x))
 
 
+def _pull_reshape(g: Any, y: Any, x: Any, shape: Any, order: str) -> Any:
+    if order not in ("C", "F"):
+        raise TypeError(f"order={order!r} depends on how a traced array lies in memory, which is not its business; use order='C' or 'F'")
+    return np.reshape(g, shape_of(x), order=order)
+
+
 structural(np.sum, _pull_sum, keeps="shapes")
 structural(np.max, _pull_max)
 structural(np.cumsum, _pull_cumsum)
-for _func in (np.ravel, np.squeeze, np.expand_dims):
-    structural(_func, lambda g, y, x, *args, **kwargs: np.reshape(g, shape_of(x)), keeps="shapes")
-structural(np.reshape, lambda g, y, x, *args, order="C", **kwargs: np.reshape(g, shape_of(x), order=order), keeps="shapes")
+for _func in (np.squeeze, np.expand_dims):
+    structural(_func, lambda g, y, x, axis=None: np.reshape(g, shape_of(x)), keeps="shapes")
+structural(np.ravel, lambda g, y, x, order="C": _pull_reshape(g, y, x, -1, order), keeps="shapes")
+structural(np.reshape, lambda g, y, x, shape=-1, order="C": _pull_reshape(g, y, x, shape, order), keeps="shapes")
 structural(
     np.transpose, lambda g, y, x, axes=None: np.transpose(g, None if axes is None else tuple(np.argsort([a % x.ndim for a in axes])))
 )
-structural(np.swapaxes, lambda g, y, x, a, b: np.swapaxes(g, a, b), keeps="shapes")
-structural(np.moveaxis, lambda g, y, x, a, b: np.moveaxis(g, b, a), keeps="shapes")
-structural(np.broadcast_to, lambda g, y, x, *args, **kwargs: unbroadcast(g, shape_of(x)), keeps="shapes")
+structural(np.swapaxes, lambda g, y, x, axis1, axis2: np.swapaxes(g, axis1, axis2), keeps="shapes")
+structural(np.moveaxis, lambda g, y, x, source, destination: np.moveaxis(g, destination, source), keeps="shapes")
+structural(np.broadcast_to, lambda g, y, x, shape: unbroadcast(g, shape_of(x)), keeps="shapes")
 
 
 class Scatter(NamedTuple):
@@ -223,14 +236,16 @@ variadic(np.matmul, _pull_matmul)
 def _pull_einsum(i: int) -> Callable[..., Any]:
     """The sensitivity of one operand is an einsum of g with the others; letters found nowhere else are repeated by ones."""
 
-    def piece(g: Any, y: Any, subscripts: Any, *operands: Any, **kwargs: Any) -> Any:
+    def piece(g: Any, y: Any, subscripts: Any, *operands: Any, optimize: Any = False) -> Any:
         ins, out = _einsum_subscripts(subscripts)
         mine = ins[i - 1]
         others = [s for k, s in enumerate(ins) if k != i - 1]
         missing = "".join(c for c in mine if c not in out and not any(c in s for s in others))
         ones = np.ones([shape_of(operands[i - 1])[mine.index(c)] for c in missing])
         args = [o for k, o in enumerate(operands) if k != i - 1]
-        return np.einsum(",".join([out, *others, missing]) + "->" + mine, g, *args, ones)
+        pulled = np.einsum(",".join([out, *others, missing]) + "->" + mine, g, *args, ones, optimize=optimize)
+        shape = shape_of(operands[i - 1])  # an axis of length one may have been stretched, here or in the others
+        return np.broadcast_to(unbroadcast(pulled, shape), shape)
 
     return piece
 

@@ -6,10 +6,14 @@ import argparse
 import json
 import sys
 import time
+from typing import Any
 
+from tabular_rlhf.errors import InputError
 from tabular_rlhf.ledger import LEDGER, Row, Verdict, audit
 from tabular_rlhf.ledger.audit import DRAWS, select, standard_worlds
-from tabular_rlhf.ledger.explain import explain
+from tabular_rlhf.ledger.explain import SCHEMA as EXPLAINED
+from tabular_rlhf.ledger.explain import worked
+from tabular_rlhf.ledger.explain_text import render
 
 SCHEMA = "tabular-rlhf/verify/1"
 
@@ -18,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("slugs", nargs="*", metavar="SLUG", help="rows to run (all by default)")
     parser.add_argument("--chapter", type=int, help="only this chapter's rows")
     parser.add_argument(
-        "--worlds", type=int, default=200, metavar="N", help="generated worlds (default 200), besides the named and the large one"
+        "--worlds", type=int, default=100, metavar="N", help="generated worlds (default 100), besides the named and the large one"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the worlds and the samples (default 0)")
     parser.add_argument("--list", action="store_true", help="list the rows and stop")
@@ -29,15 +33,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.worlds < 0 or args.seed < 0:
-        print("tabular-rlhf verify: --worlds and --seed must be at least 0", file=sys.stderr)
-        return 2
+    for option, value, usual in (("--worlds", args.worlds, 200), ("--seed", args.seed, 0)):
+        if value < 0:
+            raise InputError(f"{option} must be at least 0", got=value, remedy=f"{usual} is usual")
     rows = select(args.slugs, args.chapter)
     if args.list:
         print(_json_list(rows) if args.json else as_list(rows))
         return 0
     if args.explain:
-        print("\n\n".join(explain(row, seed=args.seed) for row in rows))
+        found = [worked(row, seed=args.seed) for row in rows]
+        print(json.dumps({"schema": EXPLAINED, "rows": _plain(found)}, indent=1) if args.json else "\n\n\n".join(map(render, found)))
         return 0
     start = time.perf_counter()
     verdicts = _audit_with_bar(rows, args)
@@ -130,5 +135,12 @@ def as_json(verdicts: list[Verdict], args: argparse.Namespace, seconds: float) -
 
 
 def _finite(x: float | None) -> float | str | None:
-    """JSON has no infinity and no nan."""
+    """JSON has no infinity and no nan: they become strings."""
     return x if x is None or abs(x) < float("inf") else str(x)
+
+
+def _plain(found: Any) -> Any:
+    """A record for JSON."""
+    if isinstance(found, dict):
+        return {k: _plain(v) for k, v in found.items()}
+    return [_plain(v) for v in found] if isinstance(found, list) else _finite(found) if isinstance(found, float) else found

@@ -19,6 +19,14 @@ from tabular_rlhf.ledger import (  # enter the rows, in the order of the book
     chapter6_data,
     chapter6_family,
     chapter6_games,
+    chapter7,
+    chapter7_groups,
+    chapter7_lengths,
+    chapter7_steps,
+    chapter8,
+    chapter8_gradients,
+    chapter8_tokens,
+    chapter9,
 )
 from tabular_rlhf.ledger.audit import Verdict, audit, refute
 from tabular_rlhf.ledger.record import LEDGER, Row
@@ -38,6 +46,14 @@ CHAPTERS = (
     chapter6_data,
     chapter6_family,
     chapter6_games,
+    chapter7,
+    chapter7_groups,
+    chapter7_lengths,
+    chapter7_steps,
+    chapter8,
+    chapter8_tokens,
+    chapter8_gradients,
+    chapter9,
 )
 """The modules that hold the rows."""
 

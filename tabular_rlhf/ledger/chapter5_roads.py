@@ -64,6 +64,7 @@ add(
     Row(
         slug="mode-seeking",
         chapter=5,
+        most=20,
         statement=(
             r"q(aa) = q(bb) = e^L q(ab) = e^L q(ba),\ \Pi: \text{one } \pi \text{ for both tokens. Forward: } \pi(a) = \tfrac12. \quad "
             r"\text{Reverse: } 2\pi(a) - 1 = m,\ m = \tanh(L m / 2):\ \text{two optima iff } L > 2"
@@ -110,6 +111,7 @@ add(
     Row(
         slug="all-roads",
         chapter=5,
+        most=6,
         statement=(
             r"R(\Pi) = \{\beta \log \pi/\pi_{ref} : \pi \in \Pi\}: \quad \arg\max_{\pi \in \Pi} J_{\hat r}(\pi) = \hat\pi_{DPO}\ "
             r"\text{for } \hat r = \arg\max_{r \in R(\Pi)} \mathbb{E}[\log \sigma(r_w - r_l)]"

@@ -269,6 +269,7 @@ add(
     Row(
         slug="dpo-population-optimum",
         chapter=6,
+        most=50,
         statement=r"\arg\min_\pi L_{DPO} = \pi^* = \pi_{ref}\, e^{r/\beta} / Z \quad \text{(BT labels, all pairs compared)}",
         source=RAFAILOV,
         parts=("optimum", "gradient in response logits at p*"),
@@ -312,6 +313,7 @@ add(
     Row(
         slug="dpo-deterministic-labels",
         chapter=6,
+        most=30,
         statement=(
             r"y_w \text{ always beats } y_l: \quad \text{DPO: } \pi(y_l) \to 0 \text{ for every } \beta; \qquad "
             r"\text{IPO: } \pi \propto \pi_{ref}\, e^{P(y \succ \pi_{ref}) / \tau}"

@@ -103,6 +103,7 @@ add(
     Row(
         slug="dpo-is-bt-mle",
         chapter=6,
+        most=30,
         statement=(
             r"\text{on finite data, } \hat r = \beta \log \frac{\hat\pi}{\pi_{ref}} = r_{MLE} \text{ up to a shift per component; } "
             r"\dim \{\hat\pi\} = \#\text{components} - 1"

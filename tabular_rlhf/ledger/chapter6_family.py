@@ -44,6 +44,7 @@ add(
     Row(
         slug="shift-invariance-of-losses",
         chapter=6,
+        most=40,
         statement=(
             r"\ell(a + c, b + c) = \ell(a, b) \text{ for all } c \iff \ell \text{ depends on } a - b: \ "
             r"\text{only then does } \log Z(x) \text{ cancel}"
@@ -92,6 +93,7 @@ add(
     Row(
         slug="ipo-two-arms",
         chapter=6,
+        most=30,
         statement=r"\text{two arms, certain labels: } \pi_{IPO}(y_w) = \sigma\big(\tfrac{1}{2 \tau}\big), \ \pi_{DPO}(y_w) \to 1",
         source="Azar et al. (2023), arXiv:2310.12036.",
         parts=("IPO", "DPO"),
@@ -187,6 +189,7 @@ add(
     Row(
         slug="direct-family",
         chapter=6,
+        most=15,
         statement=r"L = \sum \text{weight}\; \ell(a, b, p, q, |w|, |l|) \ \text{ for every loss: code = equation}",
         source="The papers of the records; see `tabular-rlhf losses`.",
         parts=("values", "gradients in log p"),

@@ -54,6 +54,7 @@ add(
     Row(
         slug="preference-game",
         chapter=6,
+        most=40,
         statement=(
             r"\max_p \min_j P(p \succ j) = \tfrac12 = \min_q \max_i P(i \succ q);\quad "
             r"\text{with KL: } p = p_{ref}\, e^{P(\cdot\, \succ\, p)/\tau} / Z, \text{ reached by the last iterate of mirror descent}"

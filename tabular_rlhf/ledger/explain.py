@@ -1,101 +1,195 @@
-"""One row, explained: the statement, a worked small instance with numbers to check by hand, and the near misses refuted."""
+"""One row, explained: the statement, a worked small instance with numbers to check by hand, and the near misses refuted.
+
+`worked` makes a record of plain values, which the command prints as text (`explain`) or as JSON.  Everything that a number is
+computed from stands next to it: the responses with p_ref, r and p*, and what was drawn.  Entries of arrays are labelled, and
+responses are in dictionary order everywhere, whatever their order in memory.
+"""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.ledger.audit import Refutation, refute, tiny_scopes
-from tabular_rlhf.ledger.record import Row, roundings
+from tabular_rlhf.ledger.explain_text import Record, render
+from tabular_rlhf.ledger.formula import formula
+from tabular_rlhf.ledger.record import Approximately, Function, Row, roundings
 from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
-from tabular_rlhf.world import World, coin, fork, rational
+from tabular_rlhf.mdp import TokenMDP
+from tabular_rlhf.world import coin, fork, rational
 
-WIDTH = 100
+SCHEMA = "tabular-rlhf/explain/1"
+AXES = (("P", "S", "V"), ("P", "N", "N"), ("P", "N"), ("P", "S"), ("N", "N"), ("S", "V"), ("P",))
+"""What the last axes of a side's value may stand for; see `meaning`."""
+SHOWN = {"logits": "pi"}
+"""Drawn symbols that read better as another."""
 
 
 def explain(row: Row, *, seed: int = 0) -> str:
-    """Readable text for a terminal of 100 columns."""
-    lines = [f"{row.slug}  (chapter {row.chapter})", "=" * (len(row.slug) + 13), ""]
-    lines += textwrap.wrap(row.statement, WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False)
-    lines += ["", *textwrap.wrap(f"Source: {row.source}", WIDTH)]
-    if row.note:
-        lines += textwrap.wrap(row.note, WIDTH)
+    """Readable text for a terminal of 120 columns."""
+    return render(worked(row, seed=seed))
+
+
+def worked(row: Row, *, seed: int = 0) -> Record:
+    """The explanation as plain values: text, numbers, lists, dictionaries."""
     scope = next(s for s in (Scope(w, seed) for w in (rational(), fork(), coin())) if row.applies(s))
-    lines += ["", f"Worked on the world `{scope.world.name}`", "", *describe(scope), *drawn(row, scope), ""]
-    lines += list(_sides(row, scope))
-    lines += ["", "Near misses (each on the smallest world that refutes it)"]
     tiny = tiny_scopes(seed)
-    for miss in row.near_misses:
-        lines += _miss(row, miss.diagnosis, refute(row, miss, tiny), miss.part)
-    return "\n".join(lines)
+    refuted = [refute(row, miss, tiny) for miss in row.near_misses]
+    scopes = list({id(found.scope): found.scope for found in refuted if found}.values())
+    first = next(iter(row.sides))
+    values = {name: row.evaluate(scope, name) for name in row.sides}
+    axes = []
+    for k in range(len(row.parts)):
+        examples = [(scope, values[first][k])]
+        examples += [(f.scope, f.right) for f, m in zip(refuted, row.near_misses, strict=True) if f and m.part == k]
+        axes.append(meaning(examples))
+    return {
+        "slug": row.slug,
+        "chapter": row.chapter,
+        "statement": row.statement,
+        "source": row.source,
+        "note": row.note,
+        "symbols": legend(row),
+        "world": instance(scope, [f for f in row.functions if f]),
+        "sides": {name: _side_formula(side) for name, side in row.sides.items()},
+        "parts": [
+            {
+                "part": part,
+                "entries": labels(scope.world.mdp, np.shape(values[first][k]), axes[k]),
+                "values": {name: ordered(parts[k], scope.world.mdp, axes[k]) for name, parts in values.items()},
+            }
+            for k, part in enumerate(row.parts)
+        ],
+        "largest_error": max(e for errors in row.errors(scope).values() for e in errors),
+        "roundings": roundings(scope),
+        "tiny_worlds": [
+            instance(s, [_bare(row.sides[first]), *(m.wrong for m, f in zip(row.near_misses, refuted, strict=True) if f and f.scope is s)])
+            for s in scopes
+        ],
+        "near_misses": [
+            {"diagnosis": m.diagnosis, "formula": formula(m.wrong), "part": row.parts[m.part], **_refutation(f, scopes, axes[m.part])}
+            for m, f in zip(row.near_misses, refuted, strict=True)
+        ],
+    }
 
 
-def describe(scope: Scope) -> list[str]:
-    """The given world in words: sizes, then every response with its reference probability, reward and optimum."""
-    w: World = scope.world
-    m = w.mdp
-    ending = f"EOS {m.eos!r}" if m.eos is not None else "no EOS"
-    head = f"  vocabulary {' '.join(map(repr, m.vocabulary))}, horizon {m.H}, {ending}, beta = {w.beta:g}"
-    head += "" if m.P == 1 else f", {m.P} prompts with mu = {numbers(w.mu)}"
-    lines = [head, f"  {'response':<18}{'p_ref':>12}{'r':>12}{'p*':>12}"]
-    for x in range(m.P):
-        for i in m.lexicographic.tolist():
-            said = m.text(i, x if m.P > 1 else None)
-            lines.append(f"  {said:<18}{scope['p_ref'][x, i]:>12.6g}{w.r[x, i]:>12.6g}{scope['p_star'][x, i]:>12.6g}")
-    return lines
+def _bare(side: Function | Approximately) -> Function:
+    return side.side if isinstance(side, Approximately) else side
 
 
-def drawn(row: Row, scope: Scope) -> list[str]:
-    """The values of the drawn symbols that the row's sides use, so that every number can be recomputed."""
-    used: list[str] = []
+def _side_formula(side: Function | Approximately) -> str:
+    return f"{formula(side.side)}   (to {side.error:.0e} of its size)" if isinstance(side, Approximately) else formula(side)
+
+
+def _refutation(found: Refutation | None, scopes: Sequence[Scope], axes: tuple[str, ...]) -> Record:
+    if found is None:
+        return {"tiny_world": None}
+    mdp = found.scope.world.mdp
+    return {
+        "tiny_world": 1 + next(i for i, s in enumerate(scopes) if s is found.scope),
+        "entries": labels(mdp, np.shape(found.right), axes),
+        "right": ordered(found.right, mdp, axes),
+        "wrong": ordered(found.wrong, mdp, axes),
+    }
+
+
+# ---------------------------------------------------------------------------------------------------- the world
+
+
+def legend(row: Row) -> dict[str, str]:
+    """The symbols that the sides and the near misses name, with their meaning, shape and unit."""
+    functions = [_bare(side) for side in row.sides.values()] + [m.wrong for m in row.near_misses]
+    names = dict.fromkeys(n for f in functions for n in parameters(f) if n in SYMBOLS)
+    return {n: ", ".join(filter(None, (SYMBOLS[n].meaning, SYMBOLS[n].shape, SYMBOLS[n].unit))) for n in names}
+
+
+def drawn(functions: Iterable[Callable[..., Any]]) -> list[str]:
+    """The drawn symbols that the functions use, directly or through other symbols."""
+    used: dict[str, None] = {}
 
     def visit(names: tuple[str, ...]) -> None:
         for name in names:
             needs = parameters(SYMBOLS[name].compute) if name in SYMBOLS else ()
-            if "rng" in needs and name not in used:
-                used.append(name)
+            if "rng" in needs:
+                used[SHOWN.get(name, name)] = None
             visit(tuple(n for n in needs if n != "rng"))
 
-    for function in row.functions:
+    for function in functions:
         visit(parameters(function))
-    shown = {"logits": "pi", "log_pi_2": "log_pi_2"}
-    return [f"  {shown.get(name, name)} = {numbers(scope[shown.get(name, name)])}   (drawn)" for name in used]
+    return list(used)
 
 
-def numbers(x: Any, most: int = 12, *, shape: bool = True) -> str:
-    """An array as plain numbers, shortened."""
-    a = np.asarray(x, dtype=np.float64)
-    if a.ndim == 0:
-        return f"{float(a):.6g}"
-    flat = [f"{float(v):.6g}" for v in a.ravel()[:most]]
-    tail = ", ..." if a.size > most else ""
-    suffix = f"   shape {a.shape}" if shape and a.ndim > 1 else ""
-    return f"[{', '.join(flat)}{tail}]{suffix}"
-
-
-def _sides(row: Row, scope: Scope) -> Iterator[str]:
-    values = {name: row.evaluate(scope, name) for name in row.sides}
-    for k, part in enumerate(row.parts):
-        if part:
-            yield f"  {part}"
-        for name, parts in values.items():
-            yield f"    {name:<44} {numbers(parts[k])}"
-    worst = max(e for errors in row.errors(scope).values() for e in errors)
-    yield f"  largest difference: {worst:.2g} of the rounding bound (about {roundings(scope):.0f} roundings a term)"
-
-
-def _miss(row: Row, diagnosis: str, found: Refutation | None, part: int) -> list[str]:
-    if found is None:
-        return [f"  - {diagnosis}: NOT refuted"]
-    what = f"{row.parts[part]}: " if row.parts[part] else ""
-    m = found.scope.world.mdp
-    count = "1 response" if found.responses == 1 else f"{found.responses} responses"
-    where = f"{count} (V={m.V}, H={m.H}, P={m.P}{', EOS' if m.eos is not None else ''}), beta = {found.scope.world.beta:g}"
-    return [
-        f"  - {diagnosis}",
-        f"      on {where}",
-        f"      {what}right {numbers(found.right, 4, shape=False)}, wrong {numbers(found.wrong, 4, shape=False)}",
+def instance(scope: Scope, functions: Sequence[Callable[..., Any]]) -> Record:
+    """A world with every response in dictionary order, and the drawn symbols that the functions use."""
+    w, m = scope.world, scope.world.mdp
+    names = drawn(functions)
+    columns = {"p_ref": scope["p_ref"], "r": w.r, "p*": scope["p_star"]} | ({"p": scope["p"]} if "pi" in names else {})
+    responses = [
+        {"response": label, **{name: float(column[x, i]) for name, column in columns.items()}}
+        for label, (x, i) in zip(_labels(m, ("P", "N")), ((x, i) for x in range(m.P) for i in m.lexicographic.tolist()), strict=True)
     ]
+    tables = {}
+    for name in names:
+        value, axes = scope[name], _declared(SYMBOLS[name].shape)
+        tables[name] = {
+            "rows": labels(m, np.shape(value)[:-1], axes[:-1]),
+            "columns": labels(m, np.shape(value)[-1:], axes[-1:]),
+            "values": ordered(value, m, axes),
+        }
+    sizes: Record = {"name": w.name, "vocabulary": list(m.vocabulary), "horizon": m.H, "eos": m.eos, "beta": w.beta}
+    return sizes | {"prompts": list(m.prompts), "mu": w.mu.tolist(), "responses": responses, "drawn": tables}
+
+
+def _declared(shape: str) -> tuple[str, ...]:
+    """The axes of a symbol from its shape as text.
+
+    >>> _declared("(P, S, V)"), _declared("(P,)"), _declared("scalar")
+    (('P', 'S', 'V'), ('P',), ())
+    """
+    return tuple(shape.strip("()").replace(",", " ").split()) if shape.startswith("(") else ()
+
+
+# ---------------------------------------------------------------------------------------------------- entries of arrays
+
+
+def meaning(examples: Sequence[tuple[Scope, Any]]) -> tuple[str, ...]:
+    """What the axes of a value stand for: the longest reading of its last axes that fits all of its shapes; "" for no reading."""
+    ndim = np.ndim(examples[0][1])
+    for axes in AXES:
+        start = ndim - len(axes)
+        if start >= 0 and all(np.shape(value)[start:] == tuple(int(scope[a]) for a in axes) for scope, value in examples):
+            return ("",) * start + axes
+    return ("",) * ndim
+
+
+def _axis(mdp: TokenMDP, axis: str, size: int) -> tuple[Any, list[str]]:
+    """The order in which people see an axis, and the names of its entries."""
+    if axis == "N":
+        return mdp.lexicographic, [mdp.text(i) for i in mdp.lexicographic.tolist()]
+    if axis == "S":
+        order = np.lexsort(mdp.state_tokens().T[::-1])
+        return order, [mdp.state_text(i) or "start" for i in order.tolist()]
+    names = {"V": list(mdp.vocabulary), "P": list(mdp.prompts) if mdp.P > 1 else [""]}
+    return np.arange(size), names.get(axis) or ([str(i) for i in range(size)] if size > 1 else [""])
+
+
+def labels(mdp: TokenMDP, shape: tuple[int, ...], axes: tuple[str, ...]) -> list[str]:
+    """A name for every entry, first axis slowest: the words of its axes, one space and a bar between them."""
+    names = [""]
+    for axis, size in zip(axes, shape, strict=True):
+        names = [" | ".join(filter(None, (a, b))) for a in names for b in _axis(mdp, axis, size)[1]]
+    return names
+
+
+def _labels(mdp: TokenMDP, axes: tuple[str, ...]) -> list[str]:
+    return labels(mdp, tuple({"P": mdp.P, "N": mdp.N}[a] for a in axes), axes)
+
+
+def ordered(value: Any, mdp: TokenMDP, axes: tuple[str, ...]) -> list[float]:
+    """The entries of an array in the order of their labels."""
+    a = np.asarray(value, dtype=np.float64)
+    for k, axis in enumerate(axes):
+        a = np.take(a, _axis(mdp, axis, a.shape[k])[0], axis=k)
+    return [float(v) for v in a.ravel()]

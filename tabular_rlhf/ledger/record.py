@@ -18,9 +18,11 @@ more than rounding.  A row whose near misses cannot be told from the truth is no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from inspect import CO_VARARGS, CO_VARKEYWORDS, isfunction
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,7 @@ from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
 
 Function = Callable[..., Any]
 EPS = float(np.finfo(np.float64).eps)
+_STARRED = CO_VARARGS | CO_VARKEYWORDS
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ class Row:
 
     slug: public name.  chapter.  statement: LaTeX.  source: where it is from.  sides: name -> function.  misses: diagnosis ->
     function (or Miss).  parts: names of the parts when sides return tuples.  scale: function of symbols, the size of a term.
-    largest: most trajectories (all prompts) for which the row is affordable.  where: function of symbols, where it applies.
+    largest: most trajectories (all prompts) for which the row is affordable; most: most worlds on which it is run.
+    where: function of symbols, where it applies.
     """
 
     slug: str
@@ -80,6 +84,7 @@ class Row:
     scale: Function | None = None
     sampled: Sampled | None = None
     largest: int = 2**62
+    most: int = 2**62
     where: Function | None = None
     note: str = field(default="")
 
@@ -91,7 +96,11 @@ class Row:
         require(len(self.sides) >= 2, "a row must have at least two sides", len(self.sides))
         require(len(self.misses) >= 2, "a row must ship with at least two near misses", len(self.misses))
         require(bool(self.statement and self.source), "a row must have a statement and a source", self.source)
+        beyond = [m.diagnosis for m in self.near_misses if m.part not in range(len(self.parts))]
+        require(not beyond, f"a near miss must be of one of the {len(self.parts)} parts", beyond)
         for function in self.functions:
+            plain = isfunction(function) and not function.__code__.co_kwonlyargcount and not function.__code__.co_flags & _STARRED
+            require(plain, "a function of a row must be a plain one of named symbols, as lambda r: np.sum(r)", repr(function))
             unknown = [name for name in parameters(function) if name not in SYMBOLS and name != "world"]
             require(not unknown, "parameters must be names of symbols", unknown)
 
@@ -114,30 +123,37 @@ class Row:
     def evaluate(self, scope: Scope, side: str) -> tuple[Any, ...]:
         """The parts of one side."""
         s = self.sides[side]
-        return as_parts(scope.call(s.side if isinstance(s, Approximately) else s))
+        parts = as_parts(scope.call(s.side if isinstance(s, Approximately) else s))
+        return self._all_parts(parts, f"side {side!r}")
+
+    def _all_parts(self, parts: tuple[Any, ...], what: str) -> tuple[Any, ...]:
+        if len(parts) != len(self.parts):
+            must = f"{what} must return {len(self.parts)} parts"
+            raise InputError(must, got=len(parts), where=f"row {self.slug!r}", remedy="return a tuple of them, or name them in `parts`")
+        return parts
 
     def unit(self, scope: Scope, parts: Iterable[Any]) -> list[float]:
         """For each part, the error that rounding alone explains."""
         scales = as_parts(scope.call(self.scale)) if self.scale else tuple(max(1.0, _largest(x)) for x in parts)
-        n = len(list(parts))
-        scales = scales * n if len(scales) == 1 else scales
+        scales = self._all_parts(scales * len(self.parts) if len(scales) == 1 else scales, "the scale")
         return [float(np.max(np.abs(s), initial=0.0)) * EPS * roundings(scope) for s in scales]
+
+    def truth(self, scope: Scope) -> tuple[tuple[Any, ...], list[float]]:
+        """The parts of the first side, with which all else is compared, and the unit of error of each: computed once a scope."""
+        if self not in scope.memo:
+            right = self.evaluate(scope, next(iter(self.sides)))
+            scope.memo[self] = right, self.unit(scope, right)
+        return scope.memo[self]
 
     def errors(self, scope: Scope) -> dict[str, list[float]]:
         """For each side after the first, the error of each part in units of its tolerance: at most 1 if the claim holds."""
-        names = list(self.sides)
-        right = self.evaluate(scope, names[0])
-        unit = self.unit(scope, right)
+        right, unit = self.truth(scope)
         out = {}
-        for name in names[1:]:
+        for name in list(self.sides)[1:]:
             s = self.sides[name]
             widen = s.error / (EPS * roundings(scope)) if isinstance(s, Approximately) else 0.0
             got = self.evaluate(scope, name)
-            if len(got) != len(right):
-                raise InputError(
-                    "sides must have the same parts", got=f"{len(got)} and {len(right)}", where=f"row {self.slug!r}", remedy="see parts"
-                )
-            out[name] = [distance(a, b) / (u * max(1.0, widen)) if u else np.inf for a, b, u in zip(got, right, unit, strict=True)]
+            out[name] = [in_units(distance(a, b), u * max(1.0, widen)) for a, b, u in zip(got, right, unit, strict=True)]
         return out
 
 
@@ -160,6 +176,15 @@ def distance(a: Any, b: Any) -> float:
     return float(np.max(np.where(np.isnan(gap), np.inf, gap), initial=0.0))
 
 
+def in_units(gap: float, unit: float) -> float:
+    """An error in units of its tolerance.  Where all terms are zero nothing is allowed, and no difference is no error.
+
+    >>> in_units(0.0, 0.0), in_units(1.0, 0.0), in_units(1.0, 4.0)
+    (0.0, inf, 0.25)
+    """
+    return gap / unit if unit else np.inf if gap else 0.0
+
+
 def roundings(scope: Scope) -> float:
     """How many relative roundings a number may have suffered in this world; see the module's text."""
     if "roundings" not in scope.memo:
@@ -167,7 +192,7 @@ def roundings(scope: Scope) -> float:
         logs = np.concatenate([np.ravel(scope["log_p_ref"]), np.ravel(scope["log_p"])])
         deepest = float(np.max(np.abs(logs), initial=0.0, where=np.isfinite(logs)))
         spread = float(w.r.max() - w.r.min()) / w.beta
-        scope.memo["roundings"] = 16 + 4 * np.log2(w.mdp.P * w.mdp.N) + 2 * w.mdp.H + deepest + spread
+        scope.memo["roundings"] = 16 + 4 * math.log2(w.mdp.P * w.mdp.N) + 2 * w.mdp.H + deepest + spread
     return scope.memo["roundings"]
 
 

@@ -67,7 +67,7 @@ class Scope:
     def __init__(self, world: World, seed: int) -> None:
         self.world, self.seed = world, seed
         self._known: dict[str, Any] = {"world": world}
-        self.memo: dict[str, float] = {}  # what callers derive from this world once
+        self.memo: dict[Any, Any] = {}  # what callers derive from this world once
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._known:

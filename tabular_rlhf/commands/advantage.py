@@ -1,0 +1,153 @@
+"""`tabular-rlhf advantage [NAME]`: what does my advantage, aggregation or policy loss really optimize?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.commands.solve import find_world
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, LOSSES, Recipe, analyse, success_objective, success_weight
+from tabular_rlhf.policy_gradient.record import Part
+from tabular_rlhf.reports.solution_text import number, plain, table
+from tabular_rlhf.world import NAMED, World
+
+SCHEMA = "tabular-rlhf/advantage/1"
+HEADER = ["", "cosine", "ratio", "variance", "responses", "silent", "curl", "ascends"]
+SUCCESS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    names = ", ".join([*ADVANTAGES, *AGGREGATIONS, *LOSSES])
+    parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of {names} (all advantages and aggregations by default)")
+    parser.add_argument("--group", type=int, default=8, metavar="G", help="responses of one group (default: 8)")
+    parser.add_argument(
+        "--world", default="rational", metavar="WORLD", help=f"a TOML file, or one of {', '.join(NAMED)} (default: rational)"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting: ddof=1, epsilon=1e-4, baseline=0.5, ..."
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    world = find_world(args.world)
+    found = report(world, args.name, args.group, settings(args.set))
+    print(json.dumps(plain(found), indent=1, allow_nan=False) if args.json else render(found))
+    return 0
+
+
+def settings(words: list[str]) -> dict[str, float]:
+    """KEY=VALUE words as numbers."""
+    out = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        try:
+            out[key] = float(value)
+        except ValueError:
+            raise InputError("a setting must be KEY=VALUE with a number", got=repr(word), remedy="say, --set ddof=1") from None
+    return out
+
+
+def report(world: World, name: str | None, G: int, changes: dict[str, float]) -> dict[str, Any]:
+    """Every recipe asked for, analyzed at the reference policy with groups drawn from it."""
+    recipes, about = choose(name, G, changes)
+    unused = [key for key in changes if not any(key in recipe.settings for _, recipe in recipes)]
+    if unused:
+        raise InputError("a setting must belong to what is compared", got=unused, where=str(name), remedy="name the record it belongs to")
+    found: dict[str, Any] = {
+        "schema": SCHEMA,
+        "world": world.name,
+        "responses": world.mdp.P * world.mdp.N,
+        "reward_levels": len(np.unique(world.r)),
+        "lengths": sorted({int(n) for n in world.mdp.lengths}),
+        "group": G,
+        "about": about,
+        "rows": [row(world, label, recipe) for label, recipe in recipes],
+    }
+    if name in ADVANTAGES:
+        recipe = _with(changes, str(name), "reinforce", "sequence-sum", G=G)
+        c, F = success_weight(np.array(SUCCESS), recipe), success_objective(np.array(SUCCESS), recipe)
+        found["success"] = [{"q": q, "weight": float(a), "objective": float(b)} for q, a, b in zip(SUCCESS, c, F, strict=True)]
+    return found
+
+
+def choose(name: str | None, G: int, changes: dict[str, float]) -> tuple[list[tuple[str, Recipe]], dict[str, str] | None]:
+    """The recipes to compare, with labels, and what the named record is."""
+    if name is None:
+        fits = [a for a in ADVANTAGES.values() if a.smallest <= G]
+        rows = [(a.name, _with(changes, a.name, "reinforce", "sequence-sum", G=G)) for a in fits]
+        base = "rloo" if G > 1 else "none"
+        return rows + [(f"{base}, {a}", _with(changes, base, "reinforce", a, G=G)) for a in list(AGGREGATIONS)[1:]], None
+    if name in ADVANTAGES:
+        return [(f"{name}, {a}", _with(changes, name, "reinforce", a, G=G)) for a in AGGREGATIONS], _about(ADVANTAGES[name])
+    fits_names = [a.name for a in ADVANTAGES.values() if a.smallest <= G]
+    if name in AGGREGATIONS:
+        return [(f"{a}, {name}", _with(changes, a, "reinforce", name, G=G)) for a in fits_names], _about(AGGREGATIONS[name])
+    if name in LOSSES:
+        return [(f"{a}, {name}", _with(changes, a, name, "sequence-sum", G=G)) for a in fits_names], _about(LOSSES[name])
+    known = ", ".join([*ADVANTAGES, *AGGREGATIONS, *LOSSES])
+    raise InputError("the name must be an advantage, an aggregation or a policy loss", got=repr(name), remedy=f"use one of {known}")
+
+
+def _with(changes: dict[str, float], advantage: str, loss: str, aggregation: str, *, G: int) -> Recipe:
+    """The recipe with the changes that its parts know; a change that no part of any kind knows is refused by Recipe."""
+    parts = (ADVANTAGES[advantage], LOSSES[loss], AGGREGATIONS[aggregation])
+    everywhere = {key for table_ in (ADVANTAGES, LOSSES, AGGREGATIONS) for part in table_.values() for key in part.defaults}
+    own = {key for part in parts for key in part.defaults}
+    kept: dict[str, Any] = {key: value for key, value in changes.items() if key in own or key not in everywhere}
+    return Recipe(*parts, G=G, **kept)
+
+
+def _about(part: Part) -> dict[str, str]:
+    return {"name": part.name, "kind": part.kind, "latex": part.latex, "source": part.source, "remark": part.remark}
+
+
+def row(world: World, label: str, recipe: Recipe) -> dict[str, Any]:
+    """One recipe's analysis as plain numbers; the reason where it cannot be had."""
+    try:
+        a = analyse(world, world.log_ref, recipe)
+    except InputError as refusal:
+        return {"recipe": label, "refused": str(refusal)}
+    keys = ("cosine", "ratio", "variance", "responses", "silent", "curl", "objective")
+    return {"recipe": label, "refused": None, **{key: getattr(a, key) for key in keys}}
+
+
+# ---------------------------------------------------------------------------------------------------- text
+
+
+def render(found: dict[str, Any]) -> str:
+    """The report for a terminal of 100 columns."""
+    lengths = ", ".join(map(str, found["lengths"][:8])) + (", ..." if len(found["lengths"]) > 8 else "")
+    head = [
+        f"World {found['world']}: {found['responses']:,} responses, {found['reward_levels']:,} reward levels, lengths {lengths}.",
+        f"Groups of {found['group']} drawn from the reference policy, which is also the policy that is updated.",
+    ]
+    about = found["about"]
+    if about:
+        head += ["", f"{about['name']} ({about['kind']}): {about['latex']}", f"Source: {about['source']}", f"It is {about['remark']}."]
+    body = [cells(r) for r in found["rows"] if r["refused"] is None]
+    parts = ["\n".join(head), table("EXPECTED UPDATE beside the gradient of E[r]", HEADER, body, left=(0, 7))]
+    parts += [f"{r['recipe']}: {r['refused']}" for r in found["rows"] if r["refused"] is not None]
+    if "success" in found:
+        rows = [[number(r["q"]), number(r["weight"]), number(r["objective"])] for r in found["success"]]
+        title = "0/1 REWARDS: the update is c(q) grad q = grad F(q), q the success probability"
+        parts.append(table(title, ["q", "c(q)", "F(q)"], rows))
+    parts.append(CLOSING)
+    return "\n\n".join(parts)
+
+
+def cells(r: dict[str, Any]) -> list[str]:
+    keys = (("cosine", ".6g"), ("ratio", ".5g"), ("variance", ".4g"), ("responses", ".4g"), ("silent", ".3g"))
+    # what rounding leaves of a curl that vanishes is shown as 0
+    twist = None if r["curl"] is None else 0.0 if r["curl"] < 1e-12 else r["curl"]
+    return [r["recipe"], *(number(r[key], spec) for key, spec in keys), number(twist, ".3g"), r["objective"]]
+
+
+CLOSING = """\
+cosine, ratio: of the expected update with the true gradient.  variance: of one group's update, summed over parameters.
+responses: how many make the noise as large as the mean.  silent: probability that all rewards of a group are equal.
+curl: 0 where the update is the gradient of some function of the policy.  All numbers are exact."""

@@ -1,0 +1,141 @@
+"""`tabular-rlhf kl`: what does my KL flag optimise?  Every estimator in every placement, exactly, and checked by sampling."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.commands.solve import find_world
+from tabular_rlhf.errors import InputError, SolveError
+from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS, FlagReport, analyse, flags, flow, measure
+from tabular_rlhf.estimators.record import AGGREGATES, CLAMPS, LEVELS
+from tabular_rlhf.gibbs import solve
+from tabular_rlhf.reports.solution_text import number, plain, table
+from tabular_rlhf.world import NAMED, World
+
+SCHEMA = "tabular-rlhf/kl/1"
+FLOWS_UP_TO = 32
+"""Responses (over all prompts) up to which a flag without closed-form optimum is followed instead."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--estimator", metavar="NAME", help=f"one of {', '.join(ESTIMATORS)} (default: all)")
+    parser.add_argument("--placement", metavar="NAME", help=f"one of {', '.join(PLACEMENTS)} (default: all)")
+    parser.add_argument(
+        "--world", default="rational", metavar="WORLD", help=f"a TOML file, or one of {', '.join(NAMED)} (default: rational)"
+    )
+    parser.add_argument("--beta", type=float, help="another KL weight than the world's, in reward units per nat")
+    parser.add_argument("--level", default="sequence", metavar="NAME", help=f"one of {', '.join(LEVELS)} (default: sequence)")
+    parser.add_argument("--aggregate", default="sum", metavar="NAME", help=f"one of {', '.join(AGGREGATES)} over tokens (default: sum)")
+    parser.add_argument("--clamp", action="append", default=[], metavar="END=C", help=f"clip {' or '.join(CLAMPS)} to [-C, C]")
+    parser.add_argument("--samples", type=int, default=100_000, metavar="N", help="draws of the sampled check (default: 100000)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    chosen = flags(args.estimator, args.placement, args.level, aggregate=args.aggregate, clamps=_clamps(args.clamp))
+    if args.samples < 1 or args.seed < 0:
+        raise InputError(
+            "a check needs draws and a seed", got=f"{args.samples} draws, seed {args.seed}", remedy="ask for N >= 1, seed >= 0"
+        )
+    world = find_world(args.world)
+    world = world if args.beta is None else world.at(args.beta)
+    log_pi = solve(world).log_pi
+    found = [analyse(f, world, log_pi, draws=args.samples, rng=np.random.default_rng(args.seed)) for f in chosen]
+    rows = [row(report, world) for report in found]
+    if args.json:
+        head = {"schema": SCHEMA, "world": world.name, "beta": world.beta, "samples": args.samples, "seed": args.seed}
+        print(json.dumps(plain({**head, "kl": found[0].kl, "rows": rows}), indent=1, allow_nan=False))
+    else:
+        print(as_text(world, found[0].kl, rows, args))
+    return 0
+
+
+def _clamps(words: list[str]) -> dict[str, float]:
+    """{"input": 20.0} from ["input=20"]."""
+    out = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        try:
+            out[name] = float(value)
+        except ValueError:
+            raise InputError("a clamp must be END=C", got=repr(word), remedy=f"for example {next(iter(CLAMPS))}=20") from None
+    return out
+
+
+def row(report: FlagReport, world: World) -> dict[str, Any]:
+    """One flag as plain numbers."""
+    best, where = report.optimum, report.at_optimum
+    words = best.name if best is not None else "none in closed form"
+    if best is None and world.mdp.P * world.mdp.N <= FLOWS_UP_TO:
+        words, where = _followed(report, world)
+    reward, distance, regret = (None, None, None) if where is None else where
+    sampled = report.sampled
+    return {
+        "estimator": report.flag.estimator,
+        "placement": report.flag.placement,
+        "level": report.flag.level,
+        "mean": report.exact.mean,
+        "sampled": None if sampled is None else sampled.mean,
+        "z": report.z,
+        "bias": report.bias,
+        "std": report.exact.std,
+        "negative": report.exact.negative,
+        "cosine": report.cosine,
+        "share": report.share,
+        "noise": report.noise,
+        "descends": report.descends,
+        "optimum": words,
+        "reward_there": reward,
+        "kl_there": distance,
+        "regret_there": regret,
+    }
+
+
+def _followed(report: FlagReport, world: World) -> tuple[str, tuple[float, float, float] | None]:
+    """Where the flow from the reference goes, for a flag without a closed form."""
+    try:
+        path = flow(report.flag, world, horizon=1e3 / max(1e-6, min(1.0, world.beta)))
+    except SolveError:
+        return "its flow cannot be followed", None
+    vertex = bool(np.all(np.max(np.exp(path.end), axis=1) > 1.0 - 1e-6))
+    return "its flow ends at a vertex" if vertex else "its flow ends here", measure(world, path.end)
+
+
+def as_text(world: World, kl: float, rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
+    """Two tables: what each flag is worth as an estimate and as a push; what it descends and where that leads."""
+    unit = kl if kl > 0 else 1.0
+    estimates = [
+        [r["estimator"], r["placement"], number(r["mean"], ".5g"), number(r["z"], ".1f")]
+        + [number(r[k] / unit, ".4f") for k in ("bias", "std")]
+        + [number(r[k], ".4f") for k in ("negative", "cosine", "share", "regret_there")]
+        for r in rows
+    ]
+    ends = [[r["estimator"], r["placement"], r["descends"], r["optimum"]] for r in rows]
+    reads = {"sequence": "of whole responses", "token": "token by token"}[args.level]
+    head = f"World {world.name}, beta = {number(world.beta)}; at the optimum pi = p*, KL(pi, ref) = {number(kl)} nats.\nFlags {reads}"
+    clamps = "".join(f", {word}" for word in args.clamp)
+    best = solve(world)
+    parts = [
+        f"{head}{', divided by length' if args.aggregate == 'mean' else ''}{clamps}.",
+        table(
+            "WHAT IT ESTIMATES, HOW ITS UPDATE COMPARES WITH grad KL(pi, ref), AND THE REGRET WHERE IT LEADS",
+            ["estimator", "placement", "mean", "z", "bias/KL", "std/KL", "P(<0)", "cosine", "share", "regret"],
+            estimates,
+            left=(0, 1),
+        ),
+        table(
+            "WHAT IT DESCENDS, AND THE OPTIMUM OF E[r] - beta TIMES IT",
+            ["estimator", "placement", "descends", "optimum"],
+            ends,
+            left=(0, 1, 2, 3),
+        ),
+        f"The optimum p* itself: E[r] = {number(float(np.sum(world.mu * best.expected_reward)), '.4f')}, "
+        f"KL = {number(float(np.sum(world.mu * best.kl)), '.4f')}, regret 0.\n"
+        f"z: distance of {args.samples:,} draws from the mean, in exact standard errors.\ncosine and share 1: the true gradient.",
+    ]
+    return "\n\n".join(parts)

@@ -1,0 +1,295 @@
+r"""A flag on trajectories: its value, its exact mean and spread, and its expected gradient by two roads.
+
+**Symbols.**  log_pi (P, S, V): the live policy; log_pi_0: the same policy, held; log_pi_old: whose samples they are (pi itself by
+default).  score(tau) = grad log p_pi(tau) in tabular logits; score_t its part at token t, e_a - pi in the row of s_t.
+
+    surrogate(log_pi) = sum over data of weight * w(tau) h(tau),       grad of it = the flag's expected update.
+
+**Theorem** (rows of different states do not overlap).  For a table c(s, a),
+
+    E[sum_t c_t score_t](s, a) = m(s, a) - pi(a given s) sum_b m(s, b),   m = (mass through (s, a)) c(s, a),
+    |sum_t c_t score_t|^2      = sum_t c_t^2 n_t,                         n(s, a) = |e_a - pi|^2 = 1 - 2 pi(a) + sum_b pi(b)^2.
+
+So expected gradients need no scores, and their noise E|g|^2 - |E g|^2 is exact at the cost of a few sweeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.autodiff import grad, plain
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.estimators.record import Flag
+from tabular_rlhf.logspace import Array, blocks, has_zeros, kl, log_ratio, log_softmax
+from tabular_rlhf.sampling import Estimate, Trajectories, population
+from tabular_rlhf.world import World
+
+NEGATIVE = -64 * float(np.finfo(float).eps)
+"""An estimate counts as negative beyond the rounding of a value near 0."""
+
+
+def check_cover(mdp: Any, log_p: Any, log_q: Any, p: str, q: str) -> None:
+    """Refuse a policy that says what another one forbids: ratios to it are infinite."""
+    off = np.isneginf(log_q) & ~np.isneginf(log_p) if has_zeros(log_q) else np.zeros(1, dtype=bool)
+    if off.any():
+        x, s, a = (int(i) for i in np.argwhere(off)[0])
+        where = f"prompt {x}, state {s} ({mdp.state_text(s, x)!r}), token {mdp.vocabulary[a]!r}"
+        remedy = f"forbid the token in {p} too, or give it some probability in {q}"
+        raise InputError(f"{q} must allow what {p} says", got="log-probability -inf", where=where, remedy=remedy)
+
+
+# ---------------------------------------------------------------------------------------------------- values
+
+
+def _clipped(flag: Flag, x: Any, end: str) -> Any:
+    c = flag.clamps.get(end)
+    return x if c is None else np.clip(x, -c, c)
+
+
+def _h(flag: Flag, L: Any, L_0: Any) -> Any:
+    """The estimator with its clamps."""
+    return _clipped(flag, flag.record.value(_clipped(flag, L, "input"), _clipped(flag, L_0, "input")), "output")
+
+
+def state_kl(log_pi: Any, log_ref: Any) -> Any:
+    """KL(pi(.given s), pi_ref(.given s)) of every state, repeated for every token: (P, S, V)."""
+    return np.expand_dims(kl(log_pi, log_ref), -1) + np.zeros((log_ref.shape[-1],))
+
+
+def values(flag: Flag, world: World, log_pi: Any, log_pi_0: Any) -> Any:
+    """h of every token, (P, S, V), or of every response, (P, N), by the flag's level; 0 where the policy forbids."""
+    if flag.record.per_state:
+        return _clipped(flag, state_kl(log_pi, world.log_ref), "output")
+    L, L_0 = (log_ratio(q, world.log_ref) for q in (log_pi, log_pi_0))
+    if flag.level == "sequence":
+        L, L_0 = world.mdp.path_sum(L), world.mdp.path_sum(L_0) if flag.record.tangent else None
+    return _h(flag, L, L_0 if flag.record.tangent else L)
+
+
+def log_weight(log_pi: Any, log_pi_old: Any) -> Any:
+    """log(pi/pi_old) of every token: -inf where only pi forbids it, 0 where both do."""
+    if not has_zeros(plain(log_pi_old)) and not has_zeros(plain(log_pi)):
+        return log_pi - log_pi_old
+    gone, both = np.isneginf(plain(log_pi)), np.isneginf(log_pi_old)
+    held = np.where(gone, 0.0, log_pi) - np.where(both, 0.0, log_pi_old)
+    return np.where(gone, np.where(both, 0.0, -np.inf), held)
+
+
+def contributions(flag: Flag, world: World, log_pi: Any, log_pi_0: Any, log_pi_old: Any) -> Any:
+    """w(tau) h(tau) of every response, (P, N), traceable in the live log_pi."""
+    mdp, place = world.mdp, flag.place
+    h = values(flag, world, log_pi if place.value_live else log_pi_0, log_pi_0)
+    own = log_pi_old is log_pi_0 and not place.weight_live  # held samples of one's own: every ratio is 1
+    ratio = "none" if own else flag.ratio
+    if flag.level == "sequence":
+        g = h if ratio == "none" else h * np.exp(mdp.path_sum(log_weight(log_pi if place.weight_live else log_pi_0, log_pi_old)))
+    else:
+        g = _token_sum(flag, mdp, ratio, h, None if ratio == "none" else log_weight(log_pi if place.weight_live else log_pi_0, log_pi_old))
+    return g if flag.aggregate == "sum" else g / mdp.lengths
+
+
+def _token_sum(flag: Flag, mdp: Any, ratio: str, h: Any, log_w: Any) -> Any:
+    if ratio == "none":
+        return mdp.path_sum(h)
+    if ratio == "sequence":
+        return np.exp(mdp.path_sum(log_w)) * mdp.path_sum(h)
+    before = np.expand_dims(mdp.prefix_sum(log_w), -1) if ratio == "decision" else 0.0
+    return mdp.path_sum(np.exp(before + log_w) * h)
+
+
+def table(flag: Flag, world: World, log_pi: Any, log_pi_old: Any = None) -> Array:
+    """w(tau) h(tau) of every response at a policy, (P, N): what one sample contributes.
+
+    Raises InputError where pi says what the reference forbids, or what pi_old never says.
+
+    >>> from tabular_rlhf.world import rational
+    >>> w = rational(); table(Flag("k3", "loss"), w, np.log(np.full((1, 2, 2), 0.5))).round(4).tolist()
+    [[0.0721, 0.2024, 0.0067]]
+    """
+    check_cover(world.mdp, log_pi, world.log_ref, "the policy", "the reference")
+    if log_pi_old is not None:
+        check_cover(world.mdp, log_pi, log_pi_old, "the policy", "the sampling policy")
+    g = contributions(flag, world, log_pi, log_pi, log_pi if log_pi_old is None else log_pi_old)
+    return np.asarray(g)
+
+
+# ---------------------------------------------------------------------------------------------------- moments
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and variance of one draw, and the probability that it is negative; exact (n None) or of n draws."""
+
+    mean: float
+    variance: float
+    negative: float
+    n: int | None
+
+    @property
+    def std(self) -> float:
+        return float(np.sqrt(self.variance))
+
+    @property
+    def estimate(self) -> Estimate:
+        return Estimate(self.mean, self.variance, self.n)
+
+
+def moments(data: Trajectories, g: Array) -> Moments:
+    """Moments of a table (P, N) over weighted trajectories; a sample's variance is unbiased (n - 1)."""
+    if np.shape(data.weight) != np.shape(g):
+        g = data[g]
+    w = np.broadcast_to(data.weight, np.shape(g))
+    return _gather(data, ((w[part], g[part]) for part in blocks(g.shape)))
+
+
+def _gather(data: Trajectories, pieces: Iterable[tuple[Array, Array]]) -> Moments:
+    """Moments from pairs (w, g), piece by piece.
+
+    Squares are taken about the first piece's mean, because E[g^2] - E[g]^2 would cancel.
+    """
+    about: float | None = None
+    total = first = second = negative = 0.0
+    for w, g in pieces:
+        mass = float(np.sum(w))
+        if about is None or (total == 0.0 and mass > 0):
+            about = float(np.sum(w * g)) / mass if mass > 0 else 0.0
+        apart = g - about
+        weighted = apart * w
+        total, first, second = total + mass, first + float(np.sum(weighted)), second + float(np.vdot(weighted, apart))
+        if g.min(initial=0.0) < NEGATIVE:
+            negative += float(np.sum(np.where(g < NEGATIVE, w, 0.0)))
+    shift = first / total
+    variance = max(0.0, second / total - shift**2) * (1.0 if data.n is None else data.n / max(1, data.n - 1))
+    return Moments((about or 0.0) + shift, variance, negative / total, data.n)
+
+
+def all_moments(flags: Sequence[Flag], world: World, log_pi: Any, data: Trajectories) -> list[Moments]:
+    """Moments of many flags at once on samples of the policy itself, weights (P, N) (`population`, or a `tally`): L is computed
+    once, whole-response estimators stay in the cache, and flags that differ only in their gradients are evaluated once."""
+    check_cover(world.mdp, log_pi, world.log_ref, "the policy", "the reference")
+    mdp, found = world.mdp, {}
+    L_s = log_ratio(log_pi, world.log_ref)
+    L, w = mdp.path_sum(L_s), np.broadcast_to(data.weight, (mdp.P, mdp.N))
+    for flag in flags:
+        key = _value_key(flag)
+        if key in found:
+            continue
+        if flag.level == "sequence" and flag.aggregate == "sum":
+            found[key] = _gather(data, ((w[part], _h(flag, L[part], L[part])) for part in blocks(L.shape)))
+        else:
+            found[key] = moments(data, contributions(replace(flag, placement="loss"), world, log_pi, log_pi, log_pi))
+    return [found[_value_key(flag)] for flag in flags]
+
+
+def _value_key(flag: Flag) -> tuple[Any, ...]:
+    return flag.record.oracle, flag.record.per_state, flag.level, flag.aggregate, *sorted(flag.clamps.items())
+
+
+def tally(world: World, data: Trajectories) -> Trajectories:
+    """The same sample as counts of every response: what it weighs is then read without gathering."""
+    P, N = world.mdp.P, world.mdp.N
+    where = data.tau if P == 1 else data.x * N + data.tau
+    counts = np.bincount(np.ravel(where), minlength=P * N).reshape(P, N)
+    x, tau = np.arange(P)[:, None], np.arange(N)[None, :]
+    return Trajectories(x, tau, data.log_p, counts / (data.n or 1), data.n)
+
+
+# ---------------------------------------------------------------------------------------------------- gradients
+
+
+def surrogate(flag: Flag, world: World, data: Trajectories, log_pi: Any, log_pi_0: Any, log_pi_old: Any) -> Any:
+    """sum over data of weight * w h: differentiate it in log_pi, the others held."""
+    g = contributions(flag, world, log_pi, log_pi_0, log_pi_old)
+    return np.sum(data.weight * (g if np.shape(data.weight) == g.shape else g[data.x, data.tau]))
+
+
+def exact_gradient(flag: Flag, world: World, log_pi: Any, log_pi_old: Any = None, data: Trajectories | None = None) -> Array:
+    """The flag's expected update in tabular logits, (P, S, V), by the gradient core on weighted trajectories.
+
+    Args: log_pi_old, whose samples they are (pi by default); data, a sample instead of the whole population.
+
+    >>> from tabular_rlhf.world import rational
+    >>> w = rational(); exact_gradient(Flag("k1", "loss"), w, np.log(np.full((1, 2, 2), 0.5))).round(9).tolist()
+    [[[0.0, 0.0], [0.0, 0.0]]]
+    """
+    check_cover(world.mdp, log_pi, world.log_ref, "the policy", "the reference")
+    log_pi = np.asarray(log_pi)
+    old = log_pi if log_pi_old is None else np.asarray(log_pi_old)
+    check_cover(world.mdp, log_pi, old, "the policy", "the sampling policy")
+    held = data if data is not None else population(world, world.mdp.path_sum(old))
+    return np.asarray(grad(lambda z: surrogate(flag, world, held, log_softmax(z), log_pi, old))(log_pi))
+
+
+def centre(pi: Array, m: Array) -> Array:
+    """From mass times coefficient to the gradient in logits: m - pi sum_b m."""
+    return np.asarray(m - pi * np.sum(m, axis=-1, keepdims=True))
+
+
+def _directions(flag: Flag, world: World, log_pi: Any, width: float = 0.0) -> Array:
+    """For token-level flags: the coefficient h'(L) of score_t, (P, S, V), or the gradient of the state's KL; 0 where clamped."""
+    L = log_ratio(log_pi, world.log_ref)
+    if flag.record.per_state:
+        here = state_kl(log_pi, world.log_ref)
+        return np.asarray(np.exp(log_pi) * (L - here) * _inside(flag, here, "output"))
+    return slope(flag, L, width)
+
+
+def _inside(flag: Flag, x: Any, end: str) -> Any:
+    return np.abs(x) <= flag.clamps.get(end, np.inf)
+
+
+def slope(flag: Flag, L: Any, width: float = 0.0) -> Array:
+    """h'(L) with the flag's clamps: 0 outside them; a jump is rounded over `width`."""
+    e = flag.record
+    held = _inside(flag, L, "input") & _inside(flag, e.h(_clipped(flag, L, "input")), "output")
+    return np.where(held, e.rounded(L, width) if e.rounded is not None and width > 0 else e.slope(L), 0.0)
+
+
+def score_gradient(flag: Flag, world: World, log_pi: Any, width: float = 0.0) -> Array:
+    """The same expected update on one's own samples in closed form, without the gradient core: see the module's theorem.
+
+    Args: width, over which the jump of a slope is rounded (0: not at all).
+    """
+    mdp, place, pi = world.mdp, flag.place, np.exp(log_pi)
+    p = world.mu[:, None] * np.exp(mdp.path_sum(log_pi)) / (mdp.lengths if flag.aggregate == "mean" else 1.0)
+    h = values(flag, world, log_pi, log_pi)
+    if flag.level == "sequence":
+        L = mdp.path_sum(log_ratio(log_pi, world.log_ref))
+        return centre(pi, mdp.subtree_sum(p * (place.weight_live * h + (slope(flag, L, width) if place.value_live else 0.0))))
+    if flag.ratio == "decision" and flag.aggregate == "mean" and place.weight_live:
+        raise InputError("the closed form must not mix lengths with decisions", got=flag.label, remedy="use exact_gradient")
+    mass, out = mdp.subtree_sum(p), np.zeros(pi.shape)
+    if place.weight_live:
+        out += centre(pi, mass * h if flag.ratio == "token" else mdp.subtree_sum(p * mdp.path_sum(h)))
+    if place.value_live:
+        step = _directions(flag, world, log_pi, width)
+        out += np.sum(mass, axis=-1, keepdims=True) * step if flag.record.per_state else centre(pi, mass * step)
+    return out
+
+
+def gradient_noise(flag: Flag, world: World, log_pi: Any) -> float:
+    """E|g|^2 - |E g|^2, the summed variance of one sample's update in tabular logits, on one's own samples, with whole ratios."""
+    if flag.ratio != "sequence":
+        raise InputError("the noise is known for whole-response ratios", got=f"ratio {flag.ratio!r}", remedy="use ratio='sequence'")
+    mdp, place, pi = world.mdp, flag.place, np.exp(log_pi)
+    p = world.mu[:, None] * np.exp(mdp.path_sum(log_pi))
+    n = 1.0 - 2.0 * pi + np.sum(np.square(pi), axis=-1, keepdims=True)
+    h = values(flag, world, log_pi, log_pi)
+    if flag.level == "sequence":
+        L = mdp.path_sum(log_ratio(log_pi, world.log_ref))
+        squares = np.square(place.weight_live * h + (slope(flag, L) if place.value_live else 0.0)) * mdp.path_sum(n)
+    else:
+        total = mdp.path_sum(h) * place.weight_live
+        step = _directions(flag, world, log_pi) * place.value_live
+        if flag.record.per_state:
+            inner = step - np.sum(pi * step, axis=-1, keepdims=True)
+            square = np.sum(np.square(step), axis=-1, keepdims=True) + np.zeros_like(pi)
+        else:
+            inner, square = step * n, np.square(step) * n
+        squares = np.square(total) * mdp.path_sum(n) + 2.0 * total * mdp.path_sum(inner) + mdp.path_sum(square)
+    squares = squares / np.square(mdp.lengths) if flag.aggregate == "mean" else squares
+    return max(0.0, float(np.sum(p * squares)) - float(np.sum(np.square(score_gradient(flag, world, log_pi)))))

@@ -1,0 +1,127 @@
+"""Selection: best-of-n and its relatives against Gibbs at equal KL, and what happens when they select by a proxy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tabular_rlhf.figures.record import BLUE, GRAY, GREEN, ORANGE, Data, Figure
+from tabular_rlhf.gibbs import log_gibbs
+from tabular_rlhf.logspace import Array, expect
+from tabular_rlhf.mdp import TokenMDP
+from tabular_rlhf.policy import dirichlet
+from tabular_rlhf.selection import Selected, best_of_n, best_of_n_bound, best_of_n_kl, select_by, soft_best_of_n
+from tabular_rlhf.world import World
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+DRAWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+
+
+def crowd(seed: int = 5, levels: float = 2.0) -> World:
+    """4096 responses with rewards rounded to halves, a few of them rare and good; beta = 1."""
+    rng = np.random.default_rng(seed)
+    mdp = TokenMDP(4, 6)
+    return World(mdp, dirichlet(mdp, 2.0, rng=rng), np.round(levels * rng.standard_normal((1, mdp.N))) / levels, 1.0, name="crowd")
+
+
+def points(curve: Selected) -> dict[str, list[float]]:
+    """A curve as plain lists."""
+    keys = ("setting", "kl", "reward", "gold", "best")
+    return {key: getattr(curve, key).tolist() for key in keys}
+
+
+def compute_best_of_n(lam: float = 0.25) -> Data:
+    """Curves of (KL, E[r]) for best-of-n, soft best-of-n and Gibbs, and KL against its bound."""
+    world = crowd()
+    ref = world.log_p_ref
+    best = select_by(world, lambda r, n: best_of_n(ref, r, n), DRAWS)
+    soft = select_by(world, lambda r, n: soft_best_of_n(ref, r, n, lam), DRAWS)
+    gibbs = select_by(world, lambda r, beta: log_gibbs(ref, r, beta), np.geomspace(20.0, 0.08, 60))
+    return {
+        "lam": lam,
+        "best_of_n": points(best),
+        "soft": points(soft),
+        "gibbs": points(gibbs),
+        "n": list(DRAWS),
+        "kl": [float(best_of_n_kl(ref, world.r, n)[0]) for n in DRAWS],
+        "bound": [best_of_n_bound(n) for n in DRAWS],
+    }
+
+
+def draw_best_of_n(axes: list[Axes], data: Data) -> list[Artist]:
+    """Left: reward against KL.  Right: the KL of best-of-n against its bound."""
+    left, right = axes
+    artists: list[Artist] = []
+    artists += left.plot(data["gibbs"]["kl"], data["gibbs"]["reward"], color=BLUE, label="Gibbs")
+    artists += left.plot(data["best_of_n"]["kl"], data["best_of_n"]["reward"], "o--", color=ORANGE, markersize=3, label="best of $n$")
+    label = rf"soft best of $n$, $\lambda = {data['lam']:g}$"
+    artists += left.plot(data["soft"]["kl"], data["soft"]["reward"], "s:", color=GREEN, markersize=3, label=label)
+    left.set_xlabel(r"$\mathrm{KL}(p, p_{\mathrm{ref}})$, nats")
+    left.set_ylabel(r"$\mathrm{E}_p[r]$, reward units")
+    artists += right.plot(data["n"], data["bound"], color=GRAY, label=r"$\log n - (n - 1)/n$")
+    artists += right.plot(data["n"], data["kl"], "o--", color=ORANGE, markersize=3, label="exact, with ties")
+    right.set_xscale("log", base=2)
+    right.set_xlabel("$n$")
+    right.set_ylabel("KL of best of $n$, nats")
+    return [*artists, left.legend(loc="lower right", fontsize=8), right.legend(loc="upper left", fontsize=8)]
+
+
+# ---------------------------------------------------------------------------------------------------- over-optimization
+
+
+def proxy_of(world: World, seed: int = 11, noise: float = 0.5) -> Array:
+    """The reward plus an error whose tail is heavy: a few responses are over-rated a great deal."""
+    error = np.random.default_rng(seed).standard_t(3, world.r.shape)
+    return np.asarray(world.r + noise * error)
+
+
+def compute_proxy() -> Data:
+    """Proxy and gold reward against KL when best-of-n and Gibbs select by the proxy."""
+    world = crowd()
+    ref, proxy = world.log_p_ref, proxy_of(world)
+    best = select_by(world, lambda r, n: best_of_n(ref, r, n), [*DRAWS, 2048, 4096, 8192, 16384], proxy=proxy)
+    gibbs = select_by(world, lambda r, beta: log_gibbs(ref, r, beta), np.geomspace(40.0, 0.2, 80), proxy=proxy)
+    start = float(np.sum(world.mu * expect(ref, proxy)))
+    return {"best_of_n": _rooted(best), "gibbs": _rooted(gibbs), "start": start}
+
+
+def _rooted(curve: Selected) -> dict[str, Any]:
+    return {**points(curve), "root_kl": np.sqrt(curve.kl).tolist()}
+
+
+def draw_proxy(axes: list[Axes], data: Data) -> list[Artist]:
+    """Left: the proxy.  Right: the true reward.  Both against the square root of KL, as over-optimization is usually plotted."""
+    artists: list[Artist] = []
+    for ax, key, title in zip(axes, ("reward", "gold"), ("the proxy", "the true reward"), strict=True):
+        artists += ax.plot(data["gibbs"]["root_kl"], data["gibbs"][key], color=BLUE, label="Gibbs")
+        artists += ax.plot(data["best_of_n"]["root_kl"], data["best_of_n"][key], "o--", color=ORANGE, markersize=3, label="best of $n$")
+        ax.set_title(title)
+        ax.set_xlabel(r"$\sqrt{\mathrm{KL}(p, p_{\mathrm{ref}})}$")
+    axes[0].set_ylabel("reward units")
+    return [*artists, axes[0].legend(loc="upper left", fontsize=8)]
+
+
+FIGURES = (
+    Figure(
+        name="best-of-n",
+        caption="Best of n comes close to the Gibbs frontier at every KL and never beyond it; ties keep its KL below the bound.",
+        rows=("best-of-n",),
+        compute=compute_best_of_n,
+        draw=draw_best_of_n,
+        widths=(1.2, 1.0),
+        size=(8.4, 4.0),
+    ),
+    Figure(
+        name="over-optimization",
+        caption="Selecting by a proxy with a heavy-tailed error: the proxy rises on and on, the true reward rises, peaks and falls.",
+        rows=("best-of-n", "reward-hacking"),
+        compute=compute_proxy,
+        draw=draw_proxy,
+        widths=(1.0, 1.0),
+        size=(8.4, 4.0),
+    ),
+)

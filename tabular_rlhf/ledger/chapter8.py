@@ -1,0 +1,197 @@
+r"""Chapter 8: KL estimators.  What k1, k2 and k3 estimate, and how noisily."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.autodiff import grad, hessian
+from tabular_rlhf.estimators import Flag, table
+from tabular_rlhf.estimators.evaluate import NEGATIVE
+from tabular_rlhf.estimators.record import ESTIMATORS
+from tabular_rlhf.ledger import symbols_estimators  # noqa: F401  (enters the symbols)
+from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
+from tabular_rlhf.logspace import expect, kl, log_ratio, log_softmax
+
+SCHULMAN = "Schulman (2020), Approximating KL divergence."
+K2, K3 = ESTIMATORS["k2"].h, ESTIMATORS["k3"].h
+SMALL = 2**17
+
+
+def variance(log_p: Any, f: Any) -> Any:
+    return expect(log_p, np.square(f - np.expand_dims(expect(log_p, f), -1)))
+
+
+def from_registry(name: str, world: Any, log_pi: Any, log_p: Any) -> Any:
+    """(mean, variance, P(negative)) for each prompt, by the package's own evaluation of a flag."""
+    g = table(Flag(name, "loss"), world, log_pi)
+    return expect(log_p, g), variance(log_p, g), expect(log_p, np.where(g < NEGATIVE, 1.0, 0.0))
+
+
+def by_cumulants(log_p: Any, f: Any) -> Any:
+    """(mean, variance) as the slope and the curvature at 0 of log E_p[exp(t f)], by the gradient core; f scaled to order 1."""
+    size = np.maximum(1.0, np.max(np.abs(f), axis=1, where=~np.isneginf(log_p), initial=0.0))
+    held = np.where(np.isneginf(log_p), 0.0, f) / size[:, None]
+
+    def generating(t: Any) -> Any:
+        return np.sum(np.log(expect(log_p, np.exp(np.expand_dims(t, -1) * held))))
+
+    t = np.zeros(len(size))
+    return size * grad(generating)(t), np.square(size) * np.diagonal(hessian(generating)(t))
+
+
+def term_scale(log_p: Any, L: Any) -> tuple[float, float]:
+    """The size of the terms of a mean and of a variance: E_p of what is added up inside an estimator, and of its square."""
+    inside = 1.0 + np.abs(L) + np.square(L) + np.exp(-L)
+    return float(np.max(expect(log_p, inside))), float(np.max(expect(log_p, np.square(inside))))
+
+
+# ---------------------------------------------------------------------------------------------------- k1
+
+add(
+    Row(
+        slug="k1",
+        chapter=8,
+        statement=(
+            r"\mathbb{E}_\pi[k_1] = \mathrm{KL}(\pi, \pi_{ref}), \quad k_1 = L = \log(p_\pi/p_{ref}), \quad "
+            r"P(k_1 < 0) = P_\pi(p_\pi < p_{ref})"
+        ),
+        source=SCHULMAN,
+        parts=("mean", "variance", "P(negative)"),
+        sides={
+            "closed form": lambda KL, log_p, L, p, p_ref: (
+                KL,
+                variance(log_p, L),
+                np.sum(np.where(p < p_ref * np.exp(NEGATIVE), p, 0.0), axis=1),
+            ),
+            "the registry's record": lambda world, log_pi, log_p: from_registry("k1", world, log_pi, log_p),
+            "cumulants by the gradient core": lambda log_p, L: (
+                *by_cumulants(log_p, L),
+                expect(log_p, np.where(L < NEGATIVE, 1.0, 0.0)),
+            ),
+        },
+        misses={
+            "sign flipped": lambda KL: -KL,
+            "forward for reverse KL": lambda log_p_ref, log_p: kl(log_p_ref, log_p),
+            "log base 2": lambda KL: KL / np.log(2.0),
+            "second moment for variance": Miss("second moment for variance", lambda log_p, L: expect(log_p, np.square(L)), 1),
+            "a KL estimate is never negative": Miss("a KL estimate is never negative", lambda KL: 0.0 * KL, 2),
+        },
+        sampled=Sampled("log_p", lambda L: L, lambda mu, KL: np.sum(mu * KL)),
+        scale=lambda log_p, L: (*term_scale(log_p, L), 1.0),
+        largest=SMALL,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- k2
+
+
+def along(log_p_ref: Any, f: Any, distance: Any) -> Any:
+    """The second derivative at 0, for each prompt, of the distance from p_ref of p_t proportional to p_ref exp(t f)."""
+
+    def total(t: Any) -> Any:
+        return np.sum(distance(log_softmax(log_p_ref + np.expand_dims(t, -1) * f)))
+
+    return np.diagonal(hessian(total)(np.zeros(len(f))))
+
+
+def k2_mean(log_p_ref: Any) -> Any:
+    return lambda log_p: expect(log_p, 0.5 * np.square(log_ratio(log_p, log_p_ref)))
+
+
+add(
+    Row(
+        slug="k2",
+        chapter=8,
+        statement=(
+            r"\mathbb{E}_\pi[L^2/2] = \mathbb{E}_{ref}[u \log^2 u/2] \ne \mathrm{KL}(\pi, \pi_{ref}), \quad \text{but at } \pi = \pi_{ref} "
+            r"\text{ both have the curvature } \mathrm{Var}_{ref}(f) \text{ along } p_{ref}\, e^{tf}"
+        ),
+        source=SCHULMAN,
+        parts=("mean", "variance", "curvature at the reference"),
+        sides={
+            "closed form": lambda log_p, L, log_p_ref, f: (expect(log_p, K2(L)), variance(log_p, K2(L)), variance(log_p_ref, f)),
+            "as an f-divergence": lambda p_ref, p, log_p, L, log_p_ref, f: (
+                np.sum(p_ref * np.where(p > 0, np.exp(L) * np.square(L) / 2.0, 0.0), axis=1),
+                by_cumulants(log_p, K2(L))[1],
+                along(log_p_ref, f, k2_mean(log_p_ref)),
+            ),
+            "the registry's record, and KL": lambda world, log_pi, log_p, log_p_ref, f: (
+                *from_registry("k2", world, log_pi, log_p)[:2],
+                along(log_p_ref, f, lambda log_p: kl(log_p, log_p_ref)),
+            ),
+        },
+        misses={
+            "unbiased for KL": lambda KL: KL,
+            "the half dropped": lambda log_p, L: expect(log_p, np.square(L)),
+            "square of the mean": lambda KL: np.square(KL) / 2.0,
+            "second moment for variance": Miss("second moment for variance", lambda log_p, L: expect(log_p, np.square(K2(L))), 1),
+            "second moment for covariance": Miss("second moment for covariance", lambda log_p_ref, f: expect(log_p_ref, np.square(f)), 2),
+        },
+        sampled=Sampled("log_p", lambda L: K2(L), lambda mu, log_p, L: np.sum(mu * expect(log_p, np.square(L) / 2.0))),
+        scale=lambda log_p, L, f: (*term_scale(log_p, L), 8.0 + np.max(np.square(f))),
+        largest=SMALL,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- k3
+
+
+def short_mean(log_p_short: Any, log_p_ref: Any) -> Any:
+    """E[k3] of a policy on fewer responses, one response at a time, by the plain-math oracle."""
+    oracle = np.vectorize(ESTIMATORS["k3"].oracle, otypes=[float])
+    return expect(log_p_short, oracle(log_ratio(log_p_short, log_p_ref)))
+
+
+def covered(log_p_short: Any, p_ref: Any) -> Any:
+    return np.sum(np.where(np.isneginf(log_p_short), 0.0, p_ref), axis=1)
+
+
+add(
+    Row(
+        slug="k3",
+        chapter=8,
+        statement=(
+            r"k_3 = e^{-L} - 1 + L \ge 0, \qquad "
+            r"\mathbb{E}_\pi[k_3] = \mathrm{KL}(\pi, \pi_{ref}) + p_{ref}(\mathrm{supp}\, \pi) - 1"
+        ),
+        source=SCHULMAN,
+        note="Unbiased if and only if pi covers the support of pi_ref.",
+        parts=("mean", "mean on fewer responses", "variance", "P(negative)"),
+        sides={
+            "closed form": lambda KL, log_p_short, log_p_ref, p_ref, log_p, L: (
+                KL,
+                kl(log_p_short, log_p_ref) + covered(log_p_short, p_ref) - 1.0,
+                variance(log_p, K3(L)),
+                0.0 * KL,
+            ),
+            "the registry's record, the oracle": lambda world, log_pi, log_p, log_p_short, log_p_ref: (
+                from_registry("k3", world, log_pi, log_p)[0],
+                short_mean(log_p_short, log_p_ref),
+                *from_registry("k3", world, log_pi, log_p)[1:],
+            ),
+            "cumulants by the gradient core": lambda log_p, L, log_p_short, log_p_ref: (
+                by_cumulants(log_p, K3(L))[0],
+                by_cumulants(log_p_short, K3(log_ratio(log_p_short, log_p_ref)))[0],
+                by_cumulants(log_p, K3(L))[1],
+                expect(log_p, np.where(K3(L) < NEGATIVE, 1.0, 0.0)),
+            ),
+        },
+        misses={
+            "ratio inverted": lambda log_p, L: expect(log_p, np.exp(L) - 1.0 - L),
+            "k2's square": lambda log_p, L: expect(log_p, np.exp(-L) - 1.0 + np.square(L) / 2.0),
+            "log's sign flipped": lambda log_p, L: expect(log_p, np.exp(-L) - 1.0 - L),
+            "unbiased off the support": Miss("unbiased off the support", lambda log_p_short, log_p_ref: kl(log_p_short, log_p_ref), 1),
+            "second moment for variance": Miss("second moment for variance", lambda log_p, L: expect(log_p, np.square(K3(L))), 2),
+        },
+        sampled=Sampled("log_p", lambda L: K3(L), lambda mu, KL: np.sum(mu * KL)),
+        scale=lambda log_p, L, log_p_short, log_p_ref: (
+            term_scale(log_p, L)[0],
+            term_scale(log_p_short, log_ratio(log_p_short, log_p_ref))[0],
+            term_scale(log_p, L)[1],
+            1.0,
+        ),
+        largest=SMALL,
+    )
+)

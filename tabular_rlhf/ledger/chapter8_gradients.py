@@ -1,0 +1,251 @@
+r"""Chapter 8, continued: what KL estimators push.  In the loss, in the reward, times a live ratio; and where that leads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.autodiff import grad, jacobian
+from tabular_rlhf.estimators import Flag, exact_gradient, optimum, score_gradient
+from tabular_rlhf.ledger.chapter8 import K2, K3, SMALL
+from tabular_rlhf.ledger.chapter8_tokens import kl_gradient
+from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
+from tabular_rlhf.logspace import expect, log_ratio, log_softmax
+from tabular_rlhf.optimize import monotone_root
+
+TANG = "Tang and Munos (2025), arXiv:2506.09477."
+PLAIN = ("k1", "k2", "k3", "abs", "k3-inverted")
+
+
+def gradient_of(distance: Any) -> Any:
+    """grad of E_mu[distance(log p)] in token logits, by the gradient core."""
+
+    def side(world: Any, logits: Any) -> Any:
+        return grad(lambda z: np.sum(world.mu * distance(world.mdp.path_sum(log_softmax(z)), world.log_p_ref)))(logits)
+
+    return side
+
+
+def forward(log_p: Any, log_p_ref: Any) -> Any:
+    """KL(ref, p), for p with the support of p_ref."""
+    on = ~np.isneginf(log_p_ref)
+    return np.sum(np.where(on, np.exp(log_p_ref) * (np.where(on, log_p_ref, 0.0) - np.where(on, log_p, 0.0)), 0.0), axis=1)
+
+
+def chi_squared_half(log_p: Any, log_p_ref: Any) -> Any:
+    return 0.5 * (expect(log_p, np.exp(log_ratio(log_p, log_p_ref))) - 1.0)
+
+
+def twice_tv(log_p: Any, log_p_ref: Any) -> Any:
+    return np.sum(np.abs(np.exp(log_p) - np.exp(log_p_ref)), axis=1)
+
+
+def mean_k2(log_p: Any, log_p_ref: Any) -> Any:
+    return expect(log_p, 0.5 * np.square(log_ratio(log_p, log_p_ref)))
+
+
+forward_gradient, k2_gradient = gradient_of(forward), gradient_of(mean_k2)
+
+# ---------------------------------------------------------------------------------------------------- kl-estimator-theorem
+
+
+def closed_optima(world: Any) -> Any:
+    """p of the optima of E[r] - beta h with h = k2, k3, inverted k3, by the package."""
+    found = [optimum(Flag(name, "loss"), world) for name in ("k2", "k3", "k3-inverted")]
+    return np.stack([np.exp(best.log_p) for best in found if best is not None])
+
+
+def optima_by_roots(world: Any) -> Any:
+    """The same from the formulas: softmax; beta p_ref/(lam - r); p_ref max(0, 1 + (r - lam)/beta); lam by a scalar root each."""
+    beta, p_ref = world.beta, np.exp(world.log_p_ref)
+    r = world.r - np.max(np.where(p_ref > 0, world.r, -np.inf), axis=1, keepdims=True)
+    r = np.where(p_ref > 0, r, 0.0)
+
+    def forward_law(x: Any) -> Any:
+        return beta * p_ref / (x[:, None] - r)
+
+    def chi_law(x: Any) -> Any:
+        return p_ref * np.maximum(0.0, 1.0 + (r - x[:, None]) / beta)
+
+    best = np.sum(np.where(r == 0, p_ref, 0.0), axis=1)
+    x = monotone_root(
+        lambda x: (1.0 - np.sum(forward_law(x), axis=1), np.sum(forward_law(x) / (x[:, None] - r), axis=1)),
+        beta * np.maximum(best, 1e-300) * (1 - 1e-12),
+        np.full(len(r), beta),
+    )
+    y = monotone_root(
+        lambda y: (1.0 - np.sum(chi_law(y), axis=1), np.sum(np.where(chi_law(y) > 0, p_ref, 0.0), axis=1) / beta),
+        np.minimum(0.0, np.sum(p_ref * r, axis=1)) - beta,
+        np.zeros(len(r)) + beta,
+    )
+    return np.stack([np.exp(log_softmax(world.log_p_ref + world.r / beta)), forward_law(x), chi_law(y)])
+
+
+def slope_scale(log_p: Any, L: Any) -> float:
+    """The size of the terms of an expected gradient: a score is at most 1 in any entry, times what is added up in h and h'."""
+    return float(np.max(expect(log_p, 1.0 + np.abs(L) + np.square(L) + np.exp(L) + np.exp(-L))))
+
+
+def no_ties(log_p: Any, L: Any) -> bool:
+    """Away from the corner of |L|, whose slope at 0 is a matter of convention (and of rounding)."""
+    return bool(np.all((np.abs(L) > 1e-9) | np.isneginf(log_p)))
+
+
+add(
+    Row(
+        slug="kl-estimator-theorem",
+        chapter=8,
+        statement=(
+            r"\mathbb{E}_\pi[h'(L)\, score] = \nabla D_f(\pi, \pi_{ref}), \quad f'(u) = h'(\log u): \qquad "
+            r"k_1 \to 0,\ k_2 \to \mathrm{KL}(\pi, ref),\ k_3 \to \mathrm{KL}(ref, \pi),\ "
+            r"|L| \to 2\, \mathrm{TV},\ e^L - 1 - L \to \chi^2/2"
+        ),
+        source=f"{TANG}  Csiszar (1967) (f-divergences).",
+        note="The optima of E[r] - beta h: argmax r, Gibbs, beta p_ref/(lam - r), a threshold, p_ref max(0, 1 + (r - lam)/beta).",
+        parts=(*PLAIN, "optima of k2, k3, inverted k3"),
+        sides={
+            "E[h'(L) score]": lambda world, log_pi: (
+                *(score_gradient(Flag(name, "loss"), world, log_pi) for name in PLAIN),
+                closed_optima(world),
+            ),
+            "the sampled loss, by the gradient core": lambda world, log_pi: (
+                *(exact_gradient(Flag(name, "loss"), world, log_pi) for name in PLAIN),
+                optima_by_roots(world),
+            ),
+            "the named divergence, by the gradient core": lambda world, logits: (
+                0.0 * np.where(np.isneginf(logits), 0.0, logits),
+                kl_gradient(world, logits),
+                forward_gradient(world, logits),
+                gradient_of(twice_tv)(world, logits),
+                gradient_of(chi_squared_half)(world, logits),
+                optima_by_roots(world),
+            ),
+        },
+        misses={
+            "k1 descends KL": Miss("k1 descends KL", kl_gradient, 0),
+            "k2 descends its own mean": Miss("k2 descends its own mean", k2_gradient, 1),
+            "reverse for forward KL": Miss("reverse for forward KL", kl_gradient, 2),
+            "k3 with the ratio inverted": Miss("k3 with the ratio inverted", gradient_of(chi_squared_half), 2),
+            "TV for 2 TV": Miss("TV for 2 TV", lambda world, logits: 0.5 * gradient_of(twice_tv)(world, logits), 3),
+            "chi2 for chi2/2": Miss("chi2 for chi2/2", lambda world, logits: 2.0 * gradient_of(chi_squared_half)(world, logits), 4),
+            "Gibbs for every flag": Miss("Gibbs for every flag", lambda p_star: np.stack([p_star] * 3), 5),
+        },
+        sampled=Sampled(
+            "log_p",
+            lambda L, score_v: -np.expm1(-L) * score_v,
+            lambda world, logits, direction: np.sum(forward_gradient(world, logits) * direction),
+        ),
+        where=lambda log_p, L, r, beta, log_p_ref: (
+            no_ties(log_p, L) and np.ptp(r) / beta < 60 and np.min(log_p_ref, where=np.isfinite(log_p_ref), initial=0) > -60
+        ),
+        scale=lambda log_p, L, r, beta: (*(slope_scale(log_p, L),) * 5, 16.0 * (1.0 + np.ptp(r) / beta)),
+        largest=SMALL,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- kl-placement
+
+PLACED = [Flag(name, place) for place in ("reward", "ratio") for name in ("k1", "k2", "k3")]
+
+
+def named_placements(world: Any, logits: Any) -> Any:
+    k, f, m = kl_gradient(world, logits), forward_gradient(world, logits), k2_gradient(world, logits)
+    return k, m - k, k - f, k, m, k
+
+
+add(
+    Row(
+        slug="kl-placement",
+        chapter=8,
+        statement=(
+            r"\mathbb{E}[h\, score] = \nabla\big(\mathbb{E}[h] - D_h\big): \ k_1 \to \mathrm{KL}(\pi, ref),\ "
+            r"k_3 \to \mathrm{KL}(\pi, ref) - \mathrm{KL}(ref, \pi); \qquad "
+            r"\nabla\, \frac{\pi}{\pi_{old}} h = \nabla\, \mathbb{E}_\pi[h]: \ k_1, k_3 \to \mathrm{KL}(\pi, ref),\ k_2 \to \mathbb{E}[k_2]"
+        ),
+        source=TANG,
+        note="k3 in the reward: unbiased, small in variance, and wrong; f'' = 1/u - 1/u^2 < 0 for u < 1, so the flow leaves Gibbs.",
+        parts=tuple(flag.label for flag in PLACED),
+        sides={
+            "E[phi(L) score]": lambda world, log_pi: tuple(score_gradient(flag, world, log_pi) for flag in PLACED),
+            "the surrogate, by the gradient core": lambda world, log_pi: tuple(exact_gradient(flag, world, log_pi) for flag in PLACED),
+            "the named divergences, by the gradient core": named_placements,
+        },
+        misses={
+            "sign flipped": lambda world, logits: -kl_gradient(world, logits),
+            "k2 in the reward descends KL": Miss("k2 in the reward descends KL", kl_gradient, 1),
+            "unbiased, so its gradient is right": Miss("unbiased, so its gradient is right", kl_gradient, 2),
+            "k3 in the reward as in the loss": Miss("k3 in the reward as in the loss", forward_gradient, 2),
+            "k2 with a live ratio descends KL": Miss("k2 with a live ratio descends KL", kl_gradient, 4),
+            "the ratio held": Miss("the ratio held", forward_gradient, 5),
+        },
+        sampled=Sampled(
+            "log_p",
+            lambda L, score_v: K3(L) * score_v,
+            lambda world, logits, direction: np.sum(named_placements(world, logits)[2] * direction),
+        ),
+        scale=slope_scale,
+        largest=SMALL,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- kl-gradients
+
+
+def one_by_one(world: Any, logits: Any, p: Any, L: Any) -> Any:
+    """Every response's own gradient of k1, k2, k3 by the gradient core, averaged; then E[k score] with the scores spelt out."""
+
+    def each(h: Any) -> Any:
+        return lambda z: h(log_ratio(world.mdp.path_sum(log_softmax(z)), world.log_p_ref))
+
+    mass = world.mu[:, None] * p
+    own = [np.einsum("xt,xtysa->ysa", mass, jacobian(each(h))(logits)) for h in (lambda L: L, K2, K3)]
+    score = jacobian(each(lambda L: L))(logits)  # the reference does not move, so grad L is the score
+    weighted = [np.einsum("xt,xtysa->ysa", mass * h, score) for h in (L, K2(L), K3(L))]
+    return (*own, *weighted, own[1] + weighted[1])
+
+
+def named_gradients(world: Any, logits: Any) -> Any:
+    k, f, m = kl_gradient(world, logits), forward_gradient(world, logits), k2_gradient(world, logits)
+    return 0.0 * k, k, f, k, m - k, k - f, m
+
+
+def by_flags(world: Any, log_pi: Any) -> Any:
+    flags = [Flag(name, place) for place in ("loss", "reward") for name in ("k1", "k2", "k3")]
+    return tuple(score_gradient(flag, world, log_pi) for flag in [*flags, Flag("k2", "ratio")])
+
+
+add(
+    Row(
+        slug="kl-gradients",
+        chapter=8,
+        statement=(
+            r"\mathbb{E}[\nabla k_1] = 0,\ \mathbb{E}[\nabla k_2] = \nabla \mathrm{KL}(\pi, ref),\ "
+            r"\mathbb{E}[\nabla k_3] = \nabla \mathrm{KL}(ref, \pi); "
+            r"\quad \mathbb{E}[k_1\, score] = \nabla \mathrm{KL}(\pi, ref); \quad "
+            r"\nabla \mathbb{E}[k] = \mathbb{E}[\nabla k] + \mathbb{E}[k\, score]"
+        ),
+        source=TANG,
+        parts=("E[grad k1]", "E[grad k2]", "E[grad k3]", "E[k1 score]", "E[k2 score]", "E[k3 score]", "grad E[k2]"),
+        sides={
+            "the named divergences": named_gradients,
+            "response by response": one_by_one,
+            "flags": by_flags,
+        },
+        misses={
+            "grad k1 descends KL": kl_gradient,
+            "reverse for forward KL": Miss("reverse for forward KL", kl_gradient, 2),
+            "forward for reverse KL": Miss("forward for reverse KL", forward_gradient, 1),
+            "k2 in the reward is right": Miss("k2 in the reward is right", kl_gradient, 4),
+            "k3 in the reward is right": Miss("k3 in the reward is right", kl_gradient, 5),
+            "the sampling term forgotten": Miss("the sampling term forgotten", kl_gradient, 6),
+        },
+        sampled=Sampled(
+            "log_p",
+            lambda L, score_v: L * score_v,
+            lambda world, logits, direction: np.sum(kl_gradient(world, logits) * direction),
+        ),
+        scale=slope_scale,
+        largest=40,
+    )
+)

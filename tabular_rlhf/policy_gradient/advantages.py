@@ -1,0 +1,189 @@
+r"""Advantages from a group of G rewards.
+
+r, n and lengths have shape (..., K): the K kinds of member of a group, their rewards, multiplicities and lengths; sum_k n_k = G.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.policy_gradient.record import ADVANTAGES, Advantage, register
+
+
+def _over(n: Any, f: Any) -> Any:
+    """Sum over the group of f, (..., 1)."""
+    return np.sum(n * f, axis=-1, keepdims=True)
+
+
+def _mean(r: Any, n: Any, G: int) -> Any:
+    return _over(n, r) / G
+
+
+def _divide(a: Any, spread: Any, equal: Any, epsilon: float) -> Any:
+    """a / (spread + epsilon), and 0 where all are equal: there a mean's rounding over a spread's rounding would be noise."""
+    return np.where(equal, 0.0, a) / np.where(equal, 1.0, spread + epsilon)
+
+
+def _all_equal(r: Any, n: Any) -> Any:
+    """Whether all members that are there have the same reward, (..., 1)."""
+    top = np.max(np.where(n > 0, r, -np.inf), axis=-1, keepdims=True)
+    return np.min(np.where(n > 0, r, np.inf), axis=-1, keepdims=True) == top
+
+
+def _grpo(r: Any, n: Any, G: int, ddof: float, epsilon: float) -> Any:
+    mean = _mean(r, n, G)
+    equal = _all_equal(r, n)
+    spread = np.sqrt(_over(n, np.square(r - mean)) / (G - ddof))
+    return _divide(r - mean, spread, equal, epsilon)
+
+
+def _leave_one_out(r: Any, n: Any, G: int) -> Any:
+    return r - (_over(n, r) - r) / (G - 1)
+
+
+def _leave_one_out_std(r: Any, n: Any, G: int, ddof: float, epsilon: float) -> Any:
+    # (..., k, j): what is left of kind j when one member of kind k is taken out
+    r = np.broadcast_to(r, np.broadcast_shapes(np.shape(r), np.shape(n)))
+    others = np.maximum(0.0, n[..., None, :] - np.eye(r.shape[-1]))
+    mean = np.sum(others * r[..., None, :], axis=-1) / (G - 1)
+    squares = np.sum(others * np.square(r[..., None, :] - mean[..., None]), axis=-1)
+    equal = _all_equal(np.broadcast_to(r[..., None, :], others.shape), others)[..., 0]
+    at_edge = equal & (epsilon == 0)
+    spread = np.where(equal, 0.0, np.sqrt(squares / (G - 1 - ddof)))
+    return np.where(at_edge, 0.0, r - mean) / np.where(at_edge, 1.0, spread + epsilon)
+
+
+def _length_weighted(r: Any, n: Any, lengths: Any) -> Any:
+    return r - _over(n, lengths * r) / _over(n, lengths)
+
+
+def _length_weighted_others(r: Any, n: Any, lengths: Any) -> Any:
+    left = _over(n, lengths) - lengths
+    return r - (_over(n, lengths * r) - lengths * r) / np.where(left > 0, left, 1.0)
+
+
+# ---------------------------------------------------------------------------------------------------- one group in plain Python
+
+
+def _std(values: list[float], ddof: float) -> float:
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - ddof))
+
+
+def _plain_grpo(i: int, r: list[float], ddof: float, epsilon: float) -> float:
+    return 0.0 if len(set(r)) == 1 else (r[i] - math.fsum(r) / len(r)) / (_std(r, ddof) + epsilon)
+
+
+def _plain_loo_std(i: int, r: list[float], ddof: float, epsilon: float) -> float:
+    others = r[:i] + r[i + 1 :]
+    spread = 0.0 if len(set(others)) == 1 else _std(others, ddof)
+    return 0.0 if spread + epsilon == 0 else (r[i] - math.fsum(others) / len(others)) / (spread + epsilon)
+
+
+def _plain_opo(i: int, r: list[float], lengths: list[int], leave: bool) -> float:
+    members = [j for j in range(len(r)) if not (leave and j == i)]
+    return r[i] - math.fsum(lengths[j] * r[j] for j in members) / sum(lengths[j] for j in members)
+
+
+for _record in (
+    Advantage(
+        "none",
+        r"A_i = r_i",
+        "Williams (1992).",
+        lambda r: r,
+        lambda i, r: r[i],
+        expected=lambda r, mean, G: r,
+        remark="unbiased; variance pays for the mean reward",
+    ),
+    Advantage(
+        "constant",
+        r"A_i = r_i - b",
+        "Williams (1992).",
+        lambda r, baseline: r - baseline,
+        lambda i, r, baseline: r[i] - baseline,
+        defaults={"baseline": 0.5},
+        remark="unbiased for any b that does not look at the response, if every response counts alike",
+    ),
+    Advantage(
+        "group-mean",
+        r"A_i = r_i - \bar r",
+        "Shao et al. (2024), arXiv:2402.03300, without its standard deviation; Liu et al. (2025), arXiv:2503.20783 (Dr. GRPO).",
+        lambda r, n, G: r - _mean(r, n, G),
+        lambda i, r: r[i] - math.fsum(r) / len(r),
+        smallest=2,
+        expected=lambda r, mean, G: (G - 1) / G * (r - mean),
+        baseline="shared",
+        remark="exactly (G - 1)/G of the gradient: its own reward is in its baseline",
+    ),
+    Advantage(
+        "rloo",
+        r"A_i = r_i - \frac{1}{G-1} \sum_{j \ne i} r_j",
+        "Kool, van Hoof and Welling (2019); Ahmadian et al. (2024), arXiv:2402.14740.",
+        _leave_one_out,
+        lambda i, r: r[i] - (math.fsum(r) - r[i]) / (len(r) - 1),
+        smallest=2,
+        expected=lambda r, mean, G: r - mean,
+        remark="unbiased",
+    ),
+    Advantage(
+        "grpo",
+        r"A_i = (r_i - \bar r)/(s + \epsilon), \quad s^2 = \sum_j (r_j - \bar r)^2 / (G - \mathrm{ddof}); \quad 0 \text{ if all equal}",
+        "Shao et al. (2024), arXiv:2402.03300.",
+        _grpo,
+        _plain_grpo,
+        defaults={"ddof": 0, "epsilon": 0.0},
+        smallest=2,
+        baseline="scaled",
+        remark="0/1 rewards: ascends a function of the success probability, for large G 2 arcsin sqrt q; more levels: no objective",
+    ),
+    Advantage(
+        "loo-std",
+        r"A_i = (r_i - \bar r_{-i}) / (s_{-i} + \epsilon); \quad 0 \text{ if } s_{-i} + \epsilon = 0",
+        "The leave-one-out form of Shao et al. (2024), arXiv:2402.03300.",
+        _leave_one_out_std,
+        _plain_loo_std,
+        defaults={"ddof": 0, "epsilon": 0.0},
+        smallest=3,
+        baseline="free, scaled",
+        remark="for each prompt a positive multiple of the gradient",
+    ),
+    Advantage(
+        "remax",
+        r"A_i = r_i - r(\text{greedy response})",
+        "Li et al. (2023), arXiv:2310.10505.",
+        lambda r, greedy: r - greedy,
+        lambda i, r, greedy: r[i] - greedy,
+        remark="unbiased: the greedy response does not depend on the sample",
+    ),
+    Advantage(
+        "opo",
+        r"A_i = r_i - \sum_j L_j r_j / \sum_j L_j",
+        "Hao et al. (2025), arXiv:2505.23585.",
+        _length_weighted,
+        lambda i, r, lengths: _plain_opo(i, r, lengths, False),
+        smallest=2,
+        baseline="shared",
+        remark="its own reward is in its baseline, weighted by its length: biased in direction where lengths differ",
+    ),
+    Advantage(
+        "opo-others",
+        r"A_i = r_i - \sum_{j \ne i} L_j r_j / \sum_{j \ne i} L_j",
+        "The leave-one-out form of Hao et al. (2025), arXiv:2505.23585.",
+        _length_weighted_others,
+        lambda i, r, lengths: _plain_opo(i, r, lengths, True),
+        smallest=2,
+        remark="unbiased",
+    ),
+    Advantage(
+        "optimal",
+        r"A_i = r_i - \mathbb{E}[|\mathrm{score}|^2 r] / \mathbb{E}[|\mathrm{score}|^2]",
+        "Weaver and Tao (2001); Greensmith, Bartlett and Baxter (2004).",
+        lambda r, best: r - best,
+        lambda i, r, best: r[i] - best,
+        remark="unbiased, with the least summed variance of any constant baseline of the prompt",
+    ),
+):
+    register(ADVANTAGES, _record)

@@ -1,0 +1,229 @@
+r"""The update of a recipe: its exact mean and covariance, and the same on sampled groups.
+
+**Symbols.**  theta: tabular logits (P, S, V); pi the policy they give; pi_old the behavior policy that drew the groups.
+
+    surrogate(pi) = sum over (x, tau) of plus f(rho, 1) + minus f(rho, -1),          rho = pi/pi_old of a token or a response,
+    E[update]     = its gradient in theta, everything else frozen.
+
+A token-level term needs the credit that passes through (s, a) only, a backward sweep; so the mean costs O(N).  There is no
+stop-gradient: pi_old, the frozen policy of CISPO's weights and the credit are arguments, and the gradient is taken in one of them.
+The surrogate takes log_pi, so the expected update in *any* policy class is grad(lambda t: surrogate(..., policy.log_pi(t), ...)).
+
+**Theorem** (covariance by counts).  With v_i the slope of member i, U = sum_i a_i v_i.  Given their kinds the responses of a
+group are independent, so
+
+    E[U U^T] = sum_k E[n_k a_k^2] E[v v^T given k] + sum_{k,l} E[(n_k n_l - 1{k=l} n_k) a_k a_l] m_k m_l^T,   m_k = E[v given k],
+
+with a and v each in a plus and a minus part where the loss treats them differently.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.autodiff import grad
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.logspace import Array, log_softmax
+from tabular_rlhf.mdp import TokenMDP
+from tabular_rlhf.policy_gradient import groups as g
+from tabular_rlhf.policy_gradient.record import PolicyLoss, Recipe
+from tabular_rlhf.world import World
+
+LARGEST = 2**24
+"""Numbers in the largest array that a covariance may make."""
+
+
+def _term(loss: PolicyLoss, log_pi: Any, log_old: Any, log_now: Any, sign: float, settings: Any) -> Any:
+    """f(rho, sign) wherever pi_old may go; 0 elsewhere, where nothing is credited."""
+    drawn = ~np.isneginf(log_old)
+    old, now, pi = (np.where(drawn, f, 0.0) for f in (log_old, log_now, log_pi))
+    return np.where(drawn, loss(log_pi=pi, log_old=old, log_now=now, A=np.full(np.shape(old), sign), **settings), 0.0)
+
+
+def _at_level(mdp: TokenMDP, loss: PolicyLoss, log_pi: Any) -> Any:
+    """log_pi of tokens (P, S, V), or of responses (P, N), perhaps divided by their length."""
+    if loss.level == "token":
+        return log_pi
+    return mdp.path_sum(log_pi) / (mdp.lengths if loss.level == "geometric" else 1.0)
+
+
+def surrogate(mdp: TokenMDP, credit: g.Credit, recipe: Recipe, log_pi: Any, *, log_old: Array, log_now: Array) -> Any:
+    """The expected surrogate of given credits, to be ascended in log_pi (P, S, V): a scalar, in units of the advantage.
+
+    Args: log_old, the behavior policy; log_now, the policy as a frozen number (CISPO's weights).
+    """
+    loss = recipe.loss
+    pi, old, now = (_at_level(mdp, loss, f) for f in (log_pi, log_old, log_now))
+    total = 0.0
+    for weight, sign in ((credit.plus, 1.0), (credit.minus, -1.0)):
+        if np.any(weight):
+            through = mdp.subtree_sum(weight) if loss.level == "token" else weight
+            total = total + np.sum(through * _term(loss, pi, old, now, sign, recipe.settings))
+    return total
+
+
+def policies(world: World, logits: Array, log_old: Array | None) -> tuple[Array, Array]:
+    """(log_pi, log_old), with pi_old = pi by default.  Raises InputError where pi forbids what pi_old draws."""
+    log_pi: Array = log_softmax(np.asarray(logits, dtype=np.float64))
+    old = log_pi if log_old is None else log_old
+    gone = np.isneginf(log_pi) & ~np.isneginf(old)
+    if gone.any():
+        x, s, a = (int(i) for i in np.argwhere(gone)[0])
+        where = f"prompt {x}, state {s}, token {world.mdp.vocabulary[a]!r}"
+        raise InputError("pi must allow what pi_old draws", got="pi = 0 < pi_old", where=where, remedy="give the token a finite logit")
+    return log_pi, old
+
+
+def update_of(world: World, credit: g.Credit, logits: Array, recipe: Recipe, *, log_old: Array | None = None) -> Array:
+    """The update that given credits make: (P, S, V)."""
+    log_pi, old = policies(world, logits, log_old)
+    free = np.where(np.isneginf(log_pi), -np.inf, logits)
+
+    def ascended(theta: Any) -> Any:
+        return surrogate(world.mdp, credit, recipe, log_softmax(theta), log_old=old, log_now=log_pi)
+
+    return np.asarray(grad(ascended)(free)) if np.any(credit.plus) or np.any(credit.minus) else np.zeros_like(log_pi)
+
+
+def expected_update(world: World, logits: Array, recipe: Recipe, *, log_old: Array | None = None, reward: Array | None = None) -> Array:
+    """The exact expected update in tabular logits, (P, S, V), when groups are drawn from pi_old (pi itself by default).
+
+    >>> from tabular_rlhf.world import coin
+    >>> expected_update(coin(), np.zeros((1, 1, 2)), Recipe("rloo", G=4)).round(6).tolist()
+    [[[-0.25, 0.25]]]
+    """
+    old = policies(world, logits, log_old)[1]
+    return update_of(world, g.expected_credit(world, old, recipe, reward), logits, recipe, log_old=old)
+
+
+def true_gradient(world: World, log_pi: Array, reward: Array | None = None) -> Array:
+    """grad E_mu E_p[reward] in tabular logits with the reward frozen: (P, S, V), by one backward sweep."""
+    mdp = world.mdp
+    m = mdp.subtree_sum(world.mu[:, None] * np.exp(mdp.path_sum(log_pi)) * (world.r if reward is None else reward))
+    return np.asarray(m - np.exp(log_pi) * np.sum(m, axis=-1, keepdims=True))
+
+
+# ---------------------------------------------------------------------------------------------------- one group's update
+
+
+def slopes(world: World, log_pi: Array, log_old: Array, recipe: Recipe) -> Array:
+    """The slope of the summed term of every response in tabular logits, for A = 1 and A = -1: (2, P, N, S V).
+
+    Raises: InputError where the table would not fit.
+    """
+    mdp, loss = world.mdp, recipe.loss
+    if 2 * mdp.P * mdp.N * mdp.S * mdp.V > LARGEST:
+        size = f"2 x {mdp.P} x {mdp.N} x {mdp.S * mdp.V}"
+        raise InputError("the slopes of all responses must fit in memory", got=size, remedy="use a smaller world, or the mean only")
+    pi, old = (_at_level(mdp, loss, f) for f in (log_pi, log_old))
+    both = [
+        grad(lambda y, s=s: np.sum(_term(loss, y, old, pi, s, recipe.settings)))(np.where(np.isneginf(old), 0.0, pi)) for s in (1.0, -1.0)
+    ]
+    path = paths(mdp)
+    if loss.level == "token":
+        along = [path * f[:, None] for f in both]
+    else:
+        along = [path * (f / (mdp.lengths if loss.level == "geometric" else 1.0))[..., None, None] for f in both]
+    own = np.stack(along)  # d/dlog_pi(s, a); then through the softmax of each state
+    return np.reshape(own - np.exp(log_pi)[:, None] * np.sum(own, axis=-1, keepdims=True), (2, mdp.P, mdp.N, -1))
+
+
+def paths(mdp: TokenMDP) -> Array:
+    """1 where the response takes token a in state s: (N, S, V)."""
+    tokens = mdp.tokens()
+    before = np.cumsum(np.where(tokens >= 0, tokens, 0) * mdp.K ** np.arange(mdp.H), axis=1)
+    out = np.zeros((mdp.N, mdp.S, mdp.V))
+    for h in range(mdp.H):
+        at = np.flatnonzero(tokens[:, h] >= 0)
+        number = before[at, h - 1] if h else np.zeros(len(at), dtype=int)
+        out[at, mdp.offsets[h] + number, tokens[at, h]] = 1.0
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Updates:
+    """Updates of weighted groups: value (n, P S V); mean and covariance over them (unbiased for a sample)."""
+
+    value: Array
+    weight: Array
+    n: int | None
+
+    @property
+    def mean(self) -> Array:
+        return np.asarray(self.weight @ self.value)
+
+    @property
+    def covariance(self) -> Array:
+        centred = self.value - self.mean
+        spread = np.asarray((centred * self.weight[:, None]).T @ centred)
+        return spread if self.n is None else spread * (self.n / max(1, self.n - 1))
+
+
+def updates(
+    world: World, groups: g.Groups, logits: Array, recipe: Recipe, *, log_old: Array | None = None, reward: Array | None = None
+) -> Updates:
+    """The update of every group, in flattened tabular logits: of all groups, or of sampled ones."""
+    log_pi, old = policies(world, logits, log_old)
+    table = slopes(world, log_pi, old, recipe)
+    a = g.group_advantages(world, groups, recipe, old, reward)
+    rows = [s[groups.x[:, None], groups.tau] for s in table]  # (n, G, S V)
+    value = sum(np.einsum("ng,ngd->nd", part, row) for part, row in zip(g.signs(recipe, a), rows, strict=True))
+    out = np.zeros((len(groups.x), world.mdp.P, table.shape[-1]))
+    out[np.arange(len(groups.x)), groups.x] = value
+    return Updates(np.reshape(out, (len(groups.x), -1)), groups.weight, groups.n)
+
+
+# ---------------------------------------------------------------------------------------------------- covariance, exactly
+
+
+def covariance(world: World, logits: Array, recipe: Recipe, *, log_old: Array | None = None, reward: Array | None = None) -> Array:
+    """The exact covariance of one group's update, (P S V, P S V), summed over counts of kinds.
+
+    >>> from tabular_rlhf.world import coin
+    >>> covariance(coin(), np.zeros((1, 1, 2)), Recipe("none", G=1)).round(6).tolist()
+    [[0.0625, -0.0625], [-0.0625, 0.0625]]
+    """
+    log_pi, old = policies(world, logits, log_old)
+    reward = world.r if reward is None else reward
+    table, log_p = slopes(world, log_pi, old, recipe), world.mdp.path_sum(old)
+    table = table * g.own_weight(world, recipe)[:, None]
+    given = g.baselines(world, old, reward)
+    P, D = world.mdp.P, table.shape[-1]
+    mean, second = np.zeros((P, D)), np.zeros((P, D, P, D))
+    for x in range(P):
+        here = {k: v[x] for k, v in given.items()}
+        moments = _alone(world, log_p, recipe, reward, here, x, table) or _together(world, log_p, recipe, reward, here, x, table)
+        mean[x], second[x, :, x] = world.mu[x] * moments[0], world.mu[x] * moments[1]
+    return np.reshape(second, (P * D, P * D)) - np.outer(mean, mean)
+
+
+def _alone(world: World, log_p: Array, recipe: Recipe, reward: Array, given: Any, x: int, table: Array) -> tuple[Array, Array] | None:
+    """E[U] and E[U U^T] of one prompt when members do not look at each other: G independent terms."""
+    if recipe.aggregation.pooled or not recipe.advantage.alone:
+        return None
+    p, G = np.exp(log_p[x]), recipe.G
+    A = recipe.advantage(r=reward[x], G=G, **given, **recipe.settings)
+    v = sum(part[:, None] * slope for part, slope in zip(g.signs(recipe, A), table[:, x], strict=True))
+    one = p @ v
+    return G * one, G * (v.T * p) @ v + G * (G - 1) * np.outer(one, one)
+
+
+def _together(world: World, log_p: Array, recipe: Recipe, reward: Array, given: Any, x: int, table: Array) -> tuple[Array, Array]:
+    kind = g.kinds(world, log_p, recipe, reward, x)
+    n = g.counts(recipe.G, len(kind.r))
+    prob = g.count_probabilities(n, kind.q)
+    parts = g.signs(recipe, g.kind_advantages(n, kind, recipe, given, world.mdp.H))
+    member = (kind.label == np.arange(len(kind.r))[:, None]) * np.exp(log_p[x]) / kind.q[:, None]  # (K, N)
+    means = [member @ slope for slope in table[:, x]]
+    mean = sum((prob @ (n * a)) @ m for a, m in zip(parts, means, strict=True))
+    second = np.zeros((table.shape[-1],) * 2)
+    for s, a in enumerate(parts):
+        weight = (prob @ (n * np.square(a))) @ member
+        second += (table[s, x].T * weight) @ table[s, x]
+        for t, b in enumerate(parts):
+            pairs = (n * a * prob[:, None]).T @ (n * b) - np.diag(prob @ (n * a * b))
+            second += means[s].T @ pairs @ means[t]
+    return mean, second

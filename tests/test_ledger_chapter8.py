@@ -1,0 +1,54 @@
+"""Chapter 8 of the ledger: every row is there, holds, and its near misses are refuted by at most three responses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tabular_rlhf.estimators import Flag, table
+from tabular_rlhf.gibbs import log_policy_of
+from tabular_rlhf.ledger import LEDGER, Scope, audit, chapter8, chapter8_gradients, chapter8_tokens  # noqa: F401  (enter the rows)
+from tabular_rlhf.ledger.audit import select
+from tabular_rlhf.ledger.chapter8_tokens import gain_over_states, gain_over_trajectories
+from tabular_rlhf.world import random_world
+
+SLUGS = ["k1", "k2", "k3", "kl-estimator-theorem", "kl-placement", "kl-gradients", "token-vs-sequence", "rao-blackwell", "importance-ratio"]
+
+
+def test_every_row_of_the_chapter_is_there() -> None:
+    assert {row.slug for row in select(chapter=8)} == set(SLUGS)
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_a_row_holds_is_sampled_and_its_near_misses_do_not(slug: str) -> None:
+    (verdict,) = audit([LEDGER[slug]], worlds=60, seed=5)
+    assert verdict.holds, f"{verdict.worst}: {verdict.error} tolerances, z {verdict.z}, {verdict.refuted}"
+    assert verdict.z is not None
+    assert all(found is not None and found.responses <= 3 for found in verdict.refuted.values())
+
+
+def test_a_gradient_wrong_by_a_millionth_is_noticed() -> None:
+    row = LEDGER["kl-placement"]
+    name = "the surrogate, by the gradient core"
+    right = row.sides[name]
+    wrong = replace(row, sides={**row.sides, name: lambda world, log_pi: tuple(g * (1 + 1e-6) for g in right(world, log_pi))})  # type: ignore[operator]
+    (verdict,) = audit([wrong], worlds=10)
+    assert not verdict.holds
+
+
+def test_exact_kls_of_states_gain_or_lose_variance() -> None:
+    """Both signs occur among policies with full support, and the two roads agree."""
+    gains = []
+    for seed in range(60):
+        world = random_world(rng=np.random.default_rng(seed), V=2, H=2, eos=True)
+        scope = Scope(world, seed)
+        # close to p_ref restricted to a set: a small share of everything else is left
+        p = 0.98 * np.exp(scope["log_p_cut"]) + 0.02 * np.exp(world.log_p_ref)
+        log_pi = log_policy_of(world.mdp, np.log(p))
+        one, two = gain_over_trajectories(world.mdp, log_pi, world.log_ref), gain_over_states(world.mdp, log_pi, world.log_ref)
+        assert abs(float(one[0] - two[0])) < 1e-12 * (1 + float(np.max(np.square(table(Flag("k1", "loss"), world, log_pi)))))
+        gains.append(float(one[0]))
+    assert min(gains) < -1e-3
+    assert max(gains) > 1e-3
