@@ -54,8 +54,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"tabular-rlhf {args.command}: {e}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of our output has gone away, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
+    except MemoryError as e:
+        fault = InputError("the work must fit in memory", got=str(e) or "no memory left", remedy="ask for less, or a smaller world")
+        print(f"tabular-rlhf {args.command}: {fault}", file=sys.stderr)
+        return 2
+    except OSError as e:
+        if e.filename is None:  # our own output: a full disk
+            _drop_output()
+        name = "the output" if e.filename is None else repr(str(e.filename))
+        fault = InputError(
+            "files must be readable and writable", where=name, got=e.strerror or str(e), remedy="check the path, and its disk"
+        )
+        print(f"tabular-rlhf {args.command}: {fault}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _drop_output() -> None:
+    """What is still to be written to stdout goes nowhere: Python would try again, and fail again, as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -27,18 +27,7 @@ import numpy as np
 
 from tabular_rlhf.autodiff import plain
 from tabular_rlhf.errors import as_floats
-from tabular_rlhf.logspace import (
-    Array,
-    NoDistribution,
-    as_beta,
-    expect,
-    kl,
-    log_softmax,
-    log_tilt,
-    logsumexp,
-    refuse_logits,
-    soft_value,
-)
+from tabular_rlhf.logspace import Array, NoDistribution, as_beta, expect, has_zeros, kl, log_gain, log_ratio, log_softmax, log_tilt, logsumexp, mean_gain, mean_log_ratio, refuse_logits, soft_value
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.sweeps import WIDEST, ascend, gibbs_weights, shares
 from tabular_rlhf.world import World
@@ -56,7 +45,9 @@ def objective(log_p: Any, log_p_ref: Any, r: Any, beta: float, mu: Any) -> Any:
     """
     as_beta(beta)
     mu, log_p, log_p_ref, r = asked(mu, log_p, log_p_ref, r)
-    return np.sum(mu * (expect(log_p, r) - beta * kl(log_p, log_p_ref)))
+    if has_zeros(log_p):
+        r = np.where(np.isneginf(log_p), 0.0, r)
+    return np.sum(mu * mean_gain(np.exp(log_p), log_ratio(log_p, log_p_ref), r, beta))
 
 
 def asked(mu: Any, *tables: Any) -> tuple[Any, ...]:

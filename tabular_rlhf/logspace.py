@@ -250,20 +250,34 @@ NORMALIZED = 1e-9
 """Sums of probabilities that differ by less are the same: a policy is accepted as normalised to that."""
 
 
+def _sums(p: Any, f: Any, axis: int | None) -> tuple[Any, Any]:
+    """sum p f and sum |p f|, in blocks where that saves memory."""
+    if f.size <= BLOCK or f.ndim == 0 or axis not in (-1, f.ndim - 1):
+        terms = p * f
+        return np.sum(terms, axis=axis), np.sum(np.abs(terms), axis=axis)
+    mean, total = np.zeros(f.shape[:-1]), np.zeros(f.shape[:-1])
+    for part in blocks(f.shape):
+        terms = p[part] * f[part]
+        mean += np.sum(terms, axis=-1)
+        total += np.sum(np.abs(terms, out=terms), axis=-1)
+    return mean, total
+
+
 def _mean_log_ratio(p: Any, x: Any, axis: int | None = -1) -> Any:
     with np.errstate(over="ignore", invalid="ignore"):  # 0 times inf is mended, what overflows is not used
-        terms = p * x
-        mean = np.sum(terms, axis=axis)
-        if np.isnan(mean).any():
-            mean = np.where(np.any(np.equal(x, np.inf), axis=axis), np.inf, mean)
-        cancels = np.sum(np.abs(terms), axis=axis) > CANCELS * mean
-        if not cancels.any():
-            return mean
-        surplus = np.expm1(-np.maximum(x, -700.0))  # q/p - 1
-        near = np.abs(x) < 0.5
-        excess = np.where(near, _small_excess(np.where(near, x, 0.0)), x + surplus)
-        same = np.abs(np.sum(p * surplus, axis=axis)) <= NORMALIZED
-        return np.where(cancels & same, np.sum(p * excess, axis=axis), mean)
+        mean, total = _sums(p, x, axis)
+        safe = total <= CANCELS * mean
+        return mean if safe.all() else np.where(safe, mean, _cancelling_mean(p, x, axis, mean))
+
+
+def _cancelling_mean(p: Any, x: Any, axis: int | None, mean: Any) -> Any:
+    """sum p x where it is inf (though p may underflow to 0), or where its terms cancel."""
+    mean = np.where(np.any(np.equal(x, np.inf), axis=axis), np.inf, mean)
+    surplus = np.expm1(-np.maximum(x, -700.0))  # q/p - 1
+    near = np.abs(x) < 0.5
+    excess = np.where(near, _small_excess(np.where(near, x, 0.0)), x + surplus)
+    same = np.abs(np.sum(p * surplus, axis=axis)) <= NORMALIZED
+    return np.where(same, np.sum(p * excess, axis=axis), mean)
 
 
 def _small_excess(x: Any) -> Any:
@@ -274,27 +288,49 @@ def _small_excess(x: Any) -> Any:
     return 0.5 * np.square(x) * total
 
 
-def _pull_to_p(g: Any, y: Any, p: Any, x: Any, axis: int | None = -1) -> Any:
-    if np.max(plain(y), initial=0.0) == np.inf:
+def _mean_gain(p: Any, x: Any, r: Any, beta: Any) -> Any:
+    return _sums(p, r, -1)[0] - beta * _mean_log_ratio(p, x)
+
+
+def _spread(g: Any, axis: int | None = -1) -> Any:
+    return g if axis is None else np.expand_dims(g, axis)
+
+
+def _finite(y: Any, x: Any) -> Any:
+    """x, if the mean y of it is finite."""
+    if not np.all(np.isfinite(plain(y))):
         raise _no_gradient("KL(p, q)", "p > 0 = q")
-    return (g if axis is None else np.expand_dims(g, axis)) * x
+    return x
 
 
 mean_log_ratio: Callable[..., Any] = primitive(
     _mean_log_ratio,
-    _pull_to_p,
-    lambda g, y, p, x, axis=-1: (g if axis is None else np.expand_dims(g, axis)) * p,
+    lambda g, y, p, x, axis=-1: _spread(g, axis) * _finite(y, x),
+    lambda g, y, p, x, axis=-1: _spread(g, axis) * p,
 )
 mean_log_ratio.__doc__ = r"""sum p x for x = log(p/q), as KL(p, q) = sum p (x + exp(-x) - 1) where sum p x would cancel.
 
-The two are one, because p and q sum to one; but every term of the second is positive.  Beside KL of order x^2, sum p x errs by
-the rounding of x.  Where p and q do not sum to the same, sum p x is meant and returned.
+The two are one, because p and q sum to one; but every term of the second is positive.  Where KL is of order x^2, sum p x errs
+by the rounding of x.  Where p and q do not sum to the same, sum p x is meant and returned.
 
-Args: p (not its logarithm); x, 0 where p is 0, inf where p > 0 = q; axis.  Gradient: that of sum p x.
+Args: p (not its logarithm) and x, of one shape; x is 0 where p is 0, inf where p > 0 = q; axis.  Gradient: that of sum p x.
 
->>> x = np.array([-1e-9, 1e-9 - 1e-18])  # 2 q = 1 + 1e-9 and 1 - 1e-9
->>> float(mean_log_ratio(np.full(2, 0.5), x)), float(np.sum(0.5 * x)) > 0
-(5e-19, False)
+>>> x = np.log1p([-1e-9, 1e-9])
+>>> p = np.exp(x) / 2
+>>> f"{mean_log_ratio(p, x):.9g} {np.sum(p * x):.9g}"
+'5e-19 4.99999971e-19'
+"""
+mean_gain: Callable[..., Any] = primitive(
+    _mean_gain,
+    lambda g, y, p, x, r, beta: _spread(g) * (r - beta * _finite(y, x)),
+    lambda g, y, p, x, r, beta: _spread(-beta * g) * p,
+    lambda g, y, p, x, r, beta: _spread(g) * p,
+    lambda g, y, p, x, r, beta: -np.sum(g * mean_log_ratio(p, x)),
+)
+mean_gain.__doc__ = """sum p (r - beta x) along the last axis, for x = log(p/q): `mean_log_ratio` and a reward in one pass.
+
+>>> float(mean_gain(np.array([0.5, 0.5]), np.zeros(2), np.array([1.0, 3.0]), 1.0))
+2.0
 """
 
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from tabular_rlhf.autodiff.backward import backward
 from tabular_rlhf.autodiff.rules import dense
-from tabular_rlhf.autodiff.trace import Tape, Traced
+from tabular_rlhf.autodiff.table import shape_of
+from tabular_rlhf.autodiff.trace import Departure, Tape, Traced, keep
+from tabular_rlhf.errors import InputError
 
 
 def vjp(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0, **kwargs: Any) -> tuple[Any, Callable[[Any], Any]]:
@@ -27,35 +29,59 @@ def _vjp(
     f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], argnums: int | tuple[int, ...], *, once: bool
 ) -> tuple[Any, Any]:
     """See `vjp`; once: the pullback will be called once, and may use the tape up."""
-    wanted = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    several = isinstance(argnums, (tuple, list))
+    wanted = [_position(n, args) for n in argnums] if isinstance(argnums, (tuple, list)) else [_position(argnums, args)]
     tape = Tape()
     traced = list(args)
     for n in wanted:
-        if not -len(args) <= n < len(args):
-            raise TypeError(f"argnums={n} must name one of the {len(args)} positional arguments")
-        traced[n] = tape.input(_parameter(args[n], n))
+        x = _parameter(args[n], n)
+        traced[n] = tape.input(x if once else keep(x))
     inputs = [traced[n] for n in wanted]
-    y = f(*traced, **kwargs)
-    tape.open = False
+    try:
+        y = f(*traced, **kwargs)
+    except ValueError as e:
+        if isinstance(e.__cause__, Departure):
+            raise e.__cause__ from None
+        raise
+    finally:
+        tape.open = False
     inside = type(y) is Traced and y.tape is tape
     if not inside and not isinstance(y, (Traced, np.ndarray, np.number, float, int)):
         raise TypeError(f"the differentiated function must return one array or number, got {type(y).__name__}; return a single array")
 
     def pullback(g: Any) -> Any:
+        if shape_of(g) != shape_of(y):
+            raise InputError(
+                f"a pullback takes one sensitivity for each output, an array of shape {shape_of(y)}",
+                got=f"shape {shape_of(g)}",
+                remedy="np.ones_like(y) pulls back the sum",
+            )
+        g = np.asarray(g) if type(g) is list else g
         gs = backward(tape, y.index, g, once=once) if inside else {}
         out = tuple(dense(gs.get(x.index), x.value) for x in inputs)
-        return out[0] if isinstance(argnums, int) else out
+        return out if several else out[0]
 
-    return (y.value if inside else y), pullback
+    value = y.value if inside else y
+    return (value.copy(order="K") if isinstance(value, np.ndarray) else value), pullback
+
+
+def _position(n: Any, args: tuple[Any, ...]) -> int:
+    """`n` as one of the positions 0, 1, ... of the arguments."""
+    if not isinstance(n, (int, np.integer)):
+        raise TypeError(f"argnums must be the position of one argument here, got {n!r}; ask for one at a time")
+    if not -len(args) <= n < len(args):
+        raise TypeError(f"argnums={n} must name one of the {len(args)} positional arguments")
+    return int(n) % len(args)
 
 
 def _parameter(x: Any, n: int) -> Any:
     if type(x) is Traced:
         return x
-    x = np.asarray(x)
-    if x.dtype.kind not in "fiu":
-        raise TypeError(f"argument {n} must be real numbers to be differentiated, got dtype {x.dtype}; pass a float array")
-    return x.astype(np.float64, copy=False)
+    a = np.asarray(x)
+    if a.dtype.kind not in "fiu":
+        raise TypeError(f"argument {n} must be real numbers to be differentiated, got dtype {a.dtype}; pass a float array")
+    a = a.astype(np.float64, copy=False)
+    return a if isinstance(x, np.ndarray) else a[()]  # a number stays a number
 
 
 def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., tuple[Any, Any]]:
@@ -95,11 +121,12 @@ def jacobian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
     """
 
     def jacobian_of_f(*args: Any, **kwargs: Any) -> Any:
-        y, pullback = vjp(f, *args, argnums=argnums, **kwargs)
+        n = _position(argnums, args)
+        y, pullback = vjp(f, *args, argnums=n, **kwargs)
         shape = np.shape(y)
         outputs = math.prod(shape)
         rows = [pullback(unit) for unit in np.eye(outputs).reshape(outputs, *shape)]
-        inner = np.shape(args[argnums])
+        inner = np.shape(args[n])
         return np.reshape(np.stack(rows), shape + inner) if rows else np.zeros(shape + inner)
 
     return jacobian_of_f
@@ -123,6 +150,14 @@ def hvp(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
 
     def product(*args: Any, **kwargs: Any) -> Any:
         *primals, v = args
+        x = primals[_position(argnums, tuple(primals))]
+        if np.shape(v) != np.shape(x):
+            raise InputError(
+                f"the direction v must have the shape of what is differentiated, {np.shape(x)}",
+                got=f"shape {np.shape(v)}",
+                remedy="hvp(f)(x, v) takes v last",
+            )
+        v = np.asarray(v) if isinstance(v, (list, tuple)) else v
         along_v = grad(lambda *a: np.sum(grad(f, argnums)(*a, **kwargs) * v), argnums)
         return along_v(*primals)
 
@@ -143,22 +178,23 @@ def check_grad(
     >>> check_grad(lambda x: np.sum(np.exp(x)), np.arange(3.0), rng=np.random.default_rng(0)) < 1e-9
     True
     """
-    x = np.asarray(args[argnums], dtype=np.float64)
+    if method not in ("finite", "complex"):
+        raise InputError("method must be 'finite' or 'complex'", got=repr(method), remedy="complex steps need an analytic f")
+    n = _position(argnums, args)
+    x = np.asarray(args[n], dtype=np.float64)
     v = rng.standard_normal(x.shape)
 
     def moved(t: Any) -> Any:
-        return f(*args[:argnums], x + t * v, *args[argnums + 1 :])
+        return f(*args[:n], x + t * v, *args[n + 1 :])
 
-    y, pullback = vjp(f, *args, argnums=argnums)
+    y, pullback = vjp(f, *args, argnums=n)
     u = rng.standard_normal(np.shape(y))
     traced = np.sum(pullback(u) * v)
     if method == "complex":
         h = 1e-30 if step is None else step
         stepped = np.sum(u * np.imag(moved(1j * h))) / h
-    elif method == "finite":
+    else:
         h = 1e-3 if step is None else step
         wide, narrow = moved(2 * h) - moved(-2 * h), moved(h) - moved(-h)
         stepped = np.sum(u * (8 * narrow - wide)) / (12 * h)
-    else:
-        raise ValueError(f"method must be 'finite' or 'complex', got {method!r}")
     return float(abs(traced - stepped) / max(1.0, abs(stepped)))

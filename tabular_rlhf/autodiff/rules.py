@@ -245,7 +245,7 @@ def _pull_einsum(i: int) -> Callable[..., Any]:
         args = [o for k, o in enumerate(operands) if k != i - 1]
         pulled = np.einsum(",".join([out, *others, missing]) + "->" + mine, g, *args, ones, optimize=optimize)
         shape = shape_of(operands[i - 1])  # an axis of length one may have been stretched, here or in the others
-        return np.broadcast_to(unbroadcast(pulled, shape), shape)
+        return pulled if shape_of(pulled) == shape else np.broadcast_to(unbroadcast(pulled, shape), shape)
 
     return piece
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from tabular_rlhf.autodiff.table import COMPOSITES, PLAIN, RULES, SMALL, Blank, Rule, structural
+from tabular_rlhf.autodiff.table import COMPOSITES, PLAIN, RULES, SMALL, Blank, Rule, Takes, name_of, structural, takes
 
 _births = itertools.count()
 
@@ -21,6 +21,23 @@ A plain tuple, because naming its fields would cost as much as the work on small
 
 def _blank(x: Any) -> Any:
     return Blank(x) if isinstance(x, (np.ndarray, Traced)) and x.size > SMALL else x
+
+
+def keep(a: Any) -> Any:
+    """`a` as the tape keeps it: what the program may write to later is copied now, what is read-only is not."""
+    if isinstance(a, np.ndarray):
+        return a.copy(order="K") if _writable(a) else a
+    if type(a) is tuple or type(a) is list:  # of arrays, as an index may be
+        return type(a)(map(keep, a))
+    return a
+
+
+def _writable(a: Any) -> bool:
+    while isinstance(a, np.ndarray):
+        if a.flags.writeable:
+            return True
+        a = a.base
+    return False
 
 
 class Tape:
@@ -47,26 +64,28 @@ def apply(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     for a in args:
         if type(a) is Traced and a.tape is not tape and (tape is None or a.tape.birth > tape.birth):
             tape = a.tape
+    if kwargs or len(args) > rule.takes.most:
+        kwargs = _understood(rule.name, rule.takes, args, kwargs)
     if tape is None:
-        raise TypeError(f"{_name(func)}: pass traced arrays by position, not by keyword")
+        raise TypeError(f"{rule.name}: pass traced arrays by position, as they are: neither by keyword nor in a list")
     if not tape.open:
         raise TypeError(
-            f"{_name(func)}: this traced array belongs to a finished derivative; "
+            f"{rule.name}: this traced array belongs to a finished derivative; "
             "return values from the function instead of storing them outside it"
         )
     values = []
     parents = []
     large = False
+    reads = rule.keeps == "all" or rule.keeps == "others"
     for i, a in enumerate(args):
         if type(a) is Traced and a.tape is tape:
             parents.append((i, a.index))
             values.append(a.value)
             large = large or a.value.size > SMALL
-        else:
-            values.append(a)
-    for v in kwargs.values() if kwargs else ():
-        if type(v) is Traced:
-            raise TypeError(f"{_name(func)}: a traced array was passed by keyword; pass it by position, and out= not at all")
+            continue
+        if (type(a) is list or type(a) is tuple) and rule.vjp(i) is not None:
+            a = np.asarray(a)
+        values.append(keep(a) if reads and type(a) is not float and type(a) is not Traced else a)
     out = func(*values, **kwargs)
     if rule.keeps == "all" or not large:
         tape.steps.append((rule, out, values, kwargs, parents))
@@ -81,18 +100,37 @@ def apply(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def _without_rule(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     composite = COMPOSITES.get(func)
     if composite is not None:
-        return composite(*args, **kwargs)
+        return composite(*args, **_understood(name_of(func), _composite_takes(func), args, kwargs))
     if func in PLAIN:
         return func(*(plain(a) for a in args), **{k: plain(v) for k, v in kwargs.items()})
     raise TypeError(
-        f"no gradient rule for {_name(func)}, called on a traced array; nothing is treated as a constant silently: write it "
+        f"no gradient rule for {name_of(func)}, called on a traced array; nothing is treated as a constant silently: write it "
         "with operations that have rules (see tabular_rlhf.autodiff.RULES), or give it one with autodiff.primitive"
     )
 
 
-def _name(func: Any) -> str:
-    module = getattr(func, "__module__", None) or ("numpy" if isinstance(func, np.ufunc) else "")
-    return f"{module}.{getattr(func, '__name__', func)}".lstrip(".")
+@functools.cache
+def _composite_takes(func: Any) -> Takes:
+    return takes(COMPOSITES[func])
+
+
+def _understood(name: str, understands: Takes, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The keywords, protected from later writes; an argument that the gradient would not know of is refused."""
+    if any(type(v) is Traced for v in kwargs.values()):
+        raise TypeError(f"{name}: a traced array was passed by keyword; pass it by position, and out= not at all")
+    if len(args) > understands.most:
+        raise TypeError(
+            f"{name} takes at most {understands.most} arguments by position on a traced array, got {len(args)}; pass options by keyword"
+        )
+    if understands.named is None or kwargs.keys() <= understands.named:
+        return {k: keep(v) for k, v in kwargs.items()}
+    for k, v in kwargs.items():
+        if k not in understands.named and v is not None and v is not _NOT_GIVEN:
+            raise TypeError(
+                f"{name}: the keyword {k}= has no gradient rule on a traced array; leave it out, and do its work beside the call "
+                "(np.where selects, np.concatenate extends, np.maximum bounds)"
+            )
+    return {k: keep(v) for k, v in kwargs.items() if k in understands.named}
 
 
 def plain(x: Any) -> Any:
@@ -107,10 +145,25 @@ def get_item(x: Any, index: Any) -> Any:
     return x[index]
 
 
+_NOT_GIVEN = getattr(np, "_NoValue", None)  # what NumPy's own methods pass for an option that was left out
+_WRITING = frozenset(("fill", "itemset", "partition", "put", "resize", "setfield", "setflags", "sort"))
 _REDUCTIONS: dict[str, Any] = {"add": np.sum, "maximum": np.max, "minimum": np.min}
 
 
-class Traced:
+def _in_place(sign: str, operate: Any) -> Callable[[Any, Any], Any]:
+    def rebind(self: Any, other: Any) -> Any:
+        if isinstance(plain(self), np.ndarray):
+            _refuse_write(f"x {sign}= y", f"write x = x {sign} y")
+        return apply(operate, (self, other), {})  # a number cannot be written to: its name moves on, as in plain NumPy
+
+    return rebind
+
+
+class Departure(TypeError):
+    """A traced array was asked to be a plain one.  NumPy hides it behind an error of its own when it was to be an element."""
+
+
+class Traced(np.lib.mixins.NDArrayOperatorsMixin):
     """An array under differentiation.  It answers to NumPy; it refuses what would lose the trace."""
 
     __slots__ = ("index", "tape", "value")
@@ -125,16 +178,18 @@ class Traced:
     # NumPy's two protocols
     def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **kwargs: Any) -> Any:
         if "out" in kwargs:
-            _refuse_write(f"{_name(ufunc)}(..., out=...)")
+            _refuse_write(f"{name_of(ufunc)}(..., out=...)")
         if method == "__call__":
             return apply(ufunc, args, kwargs)
         if method == "reduce" and ufunc.__name__ in _REDUCTIONS:
             return _REDUCTIONS[ufunc.__name__](*args, **{"axis": 0, **kwargs})
-        raise TypeError(f"no gradient rule for {_name(ufunc)}.{method}; use sum, max, min, cumsum or tabular_rlhf.logspace")
+        raise TypeError(f"no gradient rule for {name_of(ufunc)}.{method}; use sum, max, min, cumsum or tabular_rlhf.logspace")
 
     def __array_function__(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if kwargs.get("out") is not None:
-            _refuse_write(f"{_name(func)}(..., out=...)")
+            _refuse_write(f"{name_of(func)}(..., out=...)")
+        if func is np.where and len(args) == 1 and not kwargs:
+            func = np.nonzero  # by NumPy's definition
         return apply(func, args, kwargs)
 
     # what an array knows of itself
@@ -153,7 +208,7 @@ class Traced:
     def __iter__(self) -> Any:
         return (self[i] for i in range(len(self)))
 
-    # arithmetic (direct, because the detour through NumPy costs more than the work on small arrays)
+    # arithmetic (direct, because the detour through NumPy and the mixin costs more than the work on small arrays)
     def __add__(self, other: Any) -> Any:
         return apply(np.add, (self, other), {})
 
@@ -240,14 +295,16 @@ class Traced:
     def cumsum(self, *args: Any, **kwargs: Any) -> Any:
         return np.cumsum(self, *args, **kwargs)
 
-    def clip(self, *args: Any, **kwargs: Any) -> Any:
-        return np.clip(self, *args, **kwargs)
+    def clip(self, min: Any = None, max: Any = None) -> Any:
+        return np.clip(self, min, max)
 
     def dot(self, other: Any) -> Any:
         return np.dot(self, other)
 
-    def ravel(self) -> Any:
-        return np.ravel(self)
+    def ravel(self, order: Any = "C") -> Any:
+        return np.ravel(self, order=order)
+
+    flatten = ravel
 
     def reshape(self, *shape: Any, order: Any = "C") -> Any:
         return np.reshape(self, shape[0] if len(shape) == 1 else shape, order=order)
@@ -261,31 +318,47 @@ class Traced:
     def squeeze(self, axis: Any = None) -> Any:
         return np.squeeze(self, axis)
 
-    def copy(self) -> Any:
+    def copy(self, order: Any = "C") -> Any:
         return self
+
+    def __getattr__(self, name: str) -> Any:
+        """Any other method of arrays is NumPy's function of that name, which has a rule or says that it has none."""
+        if name in _WRITING:
+            _refuse_write(f"x.{name}(...)")
+        if callable(getattr(np.ndarray, name, None)) and not name.startswith("_") and hasattr(np, name):
+            return functools.partial(getattr(np, name), self)
+        raise AttributeError(
+            f"a traced array has no attribute {name!r}; it has shape, ndim, size, dtype, T and those methods of arrays that are "
+            "NumPy functions with a gradient rule",
+            name=name,
+            obj=self,
+        )
+
+    def __round__(self, digits: int = 0) -> Any:
+        return np.round(self, digits)
+
+    def __format__(self, spec: str) -> str:
+        return format(plain(self), spec) if spec else repr(self)
 
     # what would lose the trace
     def __setitem__(self, index: Any, value: Any) -> NoReturn:
         _refuse_write("x[...] = ...")
 
-    def _in_place(self, other: Any) -> NoReturn:
-        _refuse_write("an in-place operator (+=, -=, *=, /=)")
-
-    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ipow__ = __imatmul__ = _in_place
+    __iadd__, __isub__, __imul__ = _in_place("+", np.add), _in_place("-", np.subtract), _in_place("*", np.multiply)
+    __itruediv__, __ipow__, __imatmul__ = _in_place("/", np.divide), _in_place("**", np.power), _in_place("@", np.matmul)
 
     def _leave(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise TypeError(
-            "a traced array cannot become a plain number, bool or array: the gradient would be lost. Branch with np.where, "
-            "combine arrays with np.stack, use NumPy functions instead of math's, or freeze the quantity as a separate argument"
+        raise Departure(
+            "a traced array cannot become a plain number, bool or array, or an element of one: the gradient would be lost. "
+            "Branch with np.where, combine arrays with np.stack (also instead of filling np.zeros), use NumPy functions instead of "
+            "math's (and tabular_rlhf.logsumexp for SciPy's), or freeze the quantity as a separate argument"
         )
 
     __float__ = __int__ = __bool__ = __complex__ = __index__ = __array__ = item = tolist = astype = _leave
 
 
-def _refuse_write(what: str) -> NoReturn:
-    raise TypeError(
-        f"{what} writes into a traced array, which would lose the gradient; build a new array instead (np.where, np.concatenate, x + y)"
-    )
+def _refuse_write(what: str, instead: str = "build a new array instead (np.where, np.concatenate, x + y)") -> NoReturn:
+    raise TypeError(f"{what} writes into a traced array, which would lose the gradient; {instead}")
 
 
 def primitive(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tabular_rlhf.commands.paths import check_output
 from tabular_rlhf.errors import InputError, SolveError
 
 PATIENCE = 4.0  # seconds of repeats that a slow formulation may use up
@@ -26,6 +27,8 @@ def run(args: argparse.Namespace) -> int:
     repeats = args.repeats if args.repeats is not None else 3 if args.quick else 15
     if repeats < 1:
         raise InputError("repeats must be at least 1", got=repeats, remedy="15 is usual")
+    if args.out is not None:
+        check_output(args.out)  # before the work, not after it
     result = measure(quick=args.quick, repeats=repeats)
     text = json.dumps(result, indent=2)
     if args.out is not None:

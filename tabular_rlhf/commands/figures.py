@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from pathlib import Path
 
+from tabular_rlhf.commands.paths import make_folder
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.figures import all_figures
 from tabular_rlhf.figures.page import check, write
@@ -27,19 +29,21 @@ def run(args: argparse.Namespace) -> int:
     folder = args.out or (Path("figures") if Path("figures").is_dir() else Path())
     if args.check:
         return compare(figures, folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for figure in figures:
         print(f"{figure.name:<18}{', '.join(str(path) for path in write(figure, folder))}")
     return 0
 
 
 def chosen(names: list[str]) -> list[Figure]:
-    """The figures asked for, all by default."""
+    """The figures asked for, each once; all by default."""
     known = all_figures()
     for name in names:
         if name not in known:
-            raise InputError("a figure must be one of the registry's", got=repr(name), remedy=f"use one of {', '.join(known)}")
-    return [known[name] for name in names or known]
+            near = difflib.get_close_matches(name, known, n=1)
+            remedy = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
+            raise InputError("a figure must be one of the registry's", got=repr(name), remedy=remedy)
+    return [known[name] for name in dict.fromkeys(names or known)]
 
 
 def compare(figures: list[Figure], folder: Path) -> int:

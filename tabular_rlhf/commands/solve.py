@@ -1,4 +1,7 @@
-"""`tabular-rlhf solve [WORLD.toml]`: a world of your own, every number exact and checked by sampling."""
+"""`tabular-rlhf solve [WORLD.toml]`: a world of your own, every number exact and checked by sampling.
+
+Exit status 1 if some sampled number lies more than five exact standard errors from the exact one.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,16 @@ import argparse
 import json
 from pathlib import Path
 
+from tabular_rlhf.commands.paths import check_output
 from tabular_rlhf.errors import InputError
+from tabular_rlhf.mdp import MAX_BYTES
 from tabular_rlhf.reports.solution import report
-from tabular_rlhf.reports.solution_text import plain, render
+from tabular_rlhf.reports.solution_text import passed, plain, render
 from tabular_rlhf.world import NAMED, World, named_world
 from tabular_rlhf.worldfile import load_world
+
+BYTES_A_DRAW = 64
+"""Two laws are drawn, each with response, prompt and log-probability, and a few passes over them."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
         from tabular_rlhf.figures.page import check_path
 
         check_path(args.figure)  # before the work, not after it
+        check_output(args.figure)
+    check_draws(args.samples, args.seed)
     world = find_world(args.world)
     if args.beta is not None:
         world = world.at(args.beta)
@@ -39,7 +49,17 @@ def run(args: argparse.Namespace) -> int:
 
         draw_world(world, args.figure)
     print(json.dumps(plain(found), indent=2, ensure_ascii=False, allow_nan=False) if args.json else render(found))
-    return 0
+    return 0 if passed(found) else 1
+
+
+def check_draws(samples: int, seed: int) -> None:
+    """Refuse a seed that is none, and samples that would not fit in memory."""
+    if seed < 0:
+        raise InputError("--seed must be at least 0", got=seed, remedy="0 is usual")
+    if samples * BYTES_A_DRAW > MAX_BYTES:
+        got = f"{samples:,} draws, {float(samples * BYTES_A_DRAW):.3g} bytes of working arrays"
+        remedy = f"pass at most --samples {MAX_BYTES // BYTES_A_DRAW}"
+        raise InputError(f"the samples must fit in {MAX_BYTES / 2**30:.3g} GiB", got=got, remedy=remedy)
 
 
 def find_world(name: str) -> World:

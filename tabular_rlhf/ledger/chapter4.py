@@ -91,7 +91,7 @@ add(
             "per-state greedy for soft": lambda mdp, log_pi_ref, r: np.exp(per_state_greedy(mdp, log_pi_ref, r)),
             "+ KL for - KL in the objective": Miss(
                 "+ KL for - KL in the objective",
-                lambda log_p_star, log_p_ref, r, beta, mu: gibbs.objective(log_p_star, log_p_ref, r, -beta, mu),
+                lambda log_p_star, log_p_ref, r, beta, mu: np.sum(mu * (expect(log_p_star, r) + beta * kl(log_p_star, log_p_ref))),
                 part=2,
             ),
         },

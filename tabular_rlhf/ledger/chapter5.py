@@ -123,7 +123,7 @@ add(
             ),
             "tilt of p* back; difference along the arc": Approximately(
                 lambda log_p_ref, log_p_star, eps, r, beta: (
-                    np.exp(log_gibbs(log_p_star, r, -beta / (1.0 - eps))),
+                    np.exp(log_gibbs(log_p_star, -r, beta / (1.0 - eps))),
                     difference_along(log_p_ref, r, 1.0 / beta),
                 ),
                 error=1e-7,

@@ -52,7 +52,7 @@ def worked(row: Row, *, seed: int = 0) -> Record:
         "source": row.source,
         "note": row.note,
         "symbols": legend(row),
-        "world": instance(scope, [f for f in row.functions if f]),
+        "world": instance(scope, row.functions),
         "sides": {name: _side_formula(side) for name, side in row.sides.items()},
         "parts": [
             {
@@ -86,11 +86,11 @@ def _side_formula(side: Function | Approximately) -> str:
 def _refutation(found: Refutation | None, scopes: Sequence[Scope], axes: tuple[str, ...]) -> Record:
     if found is None:
         return {"tiny_world": None}
-    mdp = found.scope.world.mdp
+    mdp, right = found.scope.world.mdp, np.asarray(found.right)
     return {
         "tiny_world": 1 + next(i for i, s in enumerate(scopes) if s is found.scope),
-        "entries": labels(mdp, np.shape(found.right), axes),
-        "right": ordered(found.right, mdp, axes),
+        "entries": labels(mdp, right.shape, axes),
+        "right": ordered(right, mdp, axes),
         "wrong": ordered(found.wrong, mdp, axes),
     }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 Record = dict[str, Any]
@@ -96,10 +95,9 @@ def _table(title: str, values: Mapping[str, Sequence[float]], entries: Sequence[
 
 def _misses(misses: Sequence[Record]) -> Iterator[str]:
     """The near misses refuted on one world: the truth first, then each wrong value under it, and the wrong formulas."""
-    for part, group in groupby(
-        sorted(misses, key=lambda m: misses.index(next(n for n in misses if n["part"] == m["part"]))), lambda m: m["part"]
-    ):
-        these = list(group)
+    for part in dict.fromkeys(m["part"] for m in misses):
+        these = [m for m in misses if m["part"] == part]
+        yield ""
         yield from _table(part, {"right": these[0]["right"], **{m["diagnosis"]: m["wrong"] for m in these}}, these[0]["entries"])
         for m in these:
             yield from _named(m["diagnosis"], m["formula"], "- ")

@@ -8,6 +8,8 @@ from typing import Any
 from tabular_rlhf.reports.solution import Record
 
 WIDTH = 100
+FAR = 5.0
+"""Exact standard errors between a sample and the truth that are no longer chance."""
 TOTALS = (
     ("log_Z", "log Z", "nats"),
     ("V", "V = beta log Z", "reward"),
@@ -151,8 +153,15 @@ def closing(report: Record) -> str:
     count, worst = report["checks"]["count"], report["checks"]["largest_z"]
     if worst is None:
         return "Nothing was checked by sampling."
-    doubt = "more than 5: draw more (--samples), or suspect a fault" if worst > 5 else "at most 5 standard errors from exact"
+    close = f"at most {FAR:.0f} standard errors from exact"
+    doubt = close if passed(report) else f"more than {FAR:.0f}: draw more (--samples), or suspect a fault"
     return f"{count} sampled checks, the largest |z| is {number(worst, '.1f')}: {doubt}."
+
+
+def passed(report: Record) -> bool:
+    """Whether no sampled number lies further from the exact one than chance explains (nothing sampled: nothing failed)."""
+    worst = report["checks"]["largest_z"]
+    return worst is None or bool(worst <= FAR)
 
 
 def plain(value: Any) -> Any:

@@ -66,6 +66,8 @@ from tabular_rlhf.policy import forbid, from_text, uniform
 from tabular_rlhf.world import World
 from tabular_rlhf.worldfile.function import reward_by_function
 from tabular_rlhf.worldfile.toml import (
+    COUNT,
+    DISTINCT,
     FLAG,
     NUMBER,
     NUMBERS,
@@ -94,10 +96,10 @@ SCHEMA: dict[str, dict[str, Kind]] = {
         "vocabulary": WORDS,
         "size": WHOLE,
         "sep": SEP,
-        "horizon": WHOLE,
+        "horizon": COUNT,
         "eos": TEXT,
         "beta": NUMBER,
-        "prompts": TEXTS,
+        "prompts": DISTINCT,
         "mu": NUMBERS,
         "reference": TABLE,
         "reward": TABLE,
@@ -151,13 +153,19 @@ def _build(source: Source, top: Mapping[str, Any]) -> World:
     names = top["vocabulary"] if top["vocabulary"] != "auto" else text.frequent(reference, top.get("size", 12))
     if eos is not None:
         names = [w for w in names if w != eos] + [eos]
-    with source.locating("", "vocabulary" if "mu" not in top else "mu"):
-        mdp = TokenMDP(names, top["horizon"], eos=eos, prompts=prompts, mu=top.get("mu"), sep=sep)
+    with source.locating("", "vocabulary"):  # each step adds one key that may be at fault
+        TokenMDP(names, 1, eos=eos, sep=sep)
+    with source.locating("", "horizon"):
+        mdp = TokenMDP(names, top["horizon"], eos=eos, prompts=prompts, sep=sep)
+    if "mu" in top:
+        with source.locating("", "mu"):
+            mdp = TokenMDP(names, top["horizon"], eos=eos, prompts=prompts, mu=top["mu"], sep=sep)
     log_ref = _by_prompt(mdp, reference, lambda table, place: text.policy(mdp, table, place))
     r = _reward(source, mdp, reward, "reward", None)
     for prompt, table in reward.get("prompt", {}).items():
         x = prompts.index(prompt)
-        r[x] += _reward(source, mdp, table, "reward.prompt", x)[x]
+        with source.locating("reward.prompt"):
+            r[x] = _finite_sum(mdp, r, _reward(source, mdp, table, "reward.prompt", x))[x]
     with source.locating("", "beta"):
         return World(mdp, log_ref, r, top["beta"], name=top.get("name", Path(source.name).stem))
 
@@ -178,20 +186,36 @@ def _by_prompt(mdp: TokenMDP, reference: Mapping[str, Any], policy: Callable[[Ma
 def _reward(source: Source, mdp: TokenMDP, table: Mapping[str, Any], place: str, only: int | None) -> Array:
     """The sum of a reward table's terms, (P, N)."""
     r = np.zeros((mdp.P, mdp.N)) + table.get("constant", 0.0)
-    r += table.get("length", 0.0) * mdp.lengths
+    with source.locating(place, "length"):
+        r = _finite_sum(mdp, r, table.get("length", 0.0), mdp.lengths)
     for key in ("phrases", "tokens"):
         for phrase, weight in table.get(key, {}).items():
             with source.locating(place, key):
-                r += weight * mdp.phrase_count([phrase] if key == "tokens" else _fitting(mdp, phrase))
+                r = _finite_sum(mdp, r, weight, mdp.phrase_count([phrase] if key == "tokens" else _fitting(mdp, phrase)))
     if "function" in table:
         with source.locating(place, "function"):
-            r += reward_by_function(table["function"], mdp, source.folder, only)
+            r = _finite_sum(mdp, r, reward_by_function(table["function"], mdp, source.folder, only))
     return r
 
 
+def _finite_sum(mdp: TokenMDP, r: Array, x: Any, times: Any = 1.0) -> Array:
+    """r + x times, refused where floats have no such number."""
+    with np.errstate(over="ignore"):
+        total: Array = r + x * times
+    far = np.argwhere(~np.isfinite(total))
+    if far.size:
+        prompt, tau = far[0].tolist()
+        where = f"response {mdp.text(tau, prompt)!r}"
+        raise InputError("rewards must be finite", got=total[prompt, tau], where=where, remedy="use smaller weights")
+    return total
+
+
 def _fitting(mdp: TokenMDP, phrase: str) -> str:
-    """The phrase, if some response is long enough to say it."""
-    length = len(mdp.parse(phrase))
+    """The phrase, if some response may say it."""
+    tokens = mdp.parse(phrase)
+    if any(t >= mdp.K for t in tokens[:-1]):
+        raise InputError("a phrase must have nothing after EOS", got=repr(phrase), remedy="no response goes on there: shorten it")
+    length = len(tokens)
     if length > mdp.H:
         raise InputError(f"a phrase must fit in {mdp.H} tokens", got=f"{length} ({phrase!r})", remedy="shorten it, or raise the horizon")
     return phrase

@@ -59,7 +59,7 @@ def _value(function: Callable[[str, str], Any], spec: str, text: str, prompt: st
         if isfinite(value):
             return float(value)
         got = repr(value)
-    except Exception as e:  # whatever a person's own code may raise, we say on which response
+    except (Exception, SystemExit) as e:  # whatever a person's own code may raise, we say on which response
         got = f"{type(e).__name__}: {e}"
     raise InputError(
         "a reward function must return a finite number",
@@ -86,10 +86,13 @@ def _searching(folder: Path) -> Iterator[None]:
 def _find(spec: str, folder: Path) -> Callable[[str, str], Any]:
     module_name, colon, name = spec.partition(":")
     if not (colon and all(part.isidentifier() for part in [*module_name.split("."), name])):
-        raise InputError('a function must be named as "module:function"', got=repr(spec), remedy='write "rewards:polite" for rewards.py')
+        remedy = 'write "rewards:polite" for rewards.py'
+        if colon and all(part.replace("-", "_").isidentifier() for part in [*module_name.split("."), name]):
+            remedy = f"rename it: Python's names have no dash, as {spec.replace('-', '_')!r}"
+        raise InputError('a function must be named as "module:function"', got=repr(spec), remedy=remedy)
     try:
         module = _import(module_name, folder)
-    except Exception as e:  # its own code may fail in any way
+    except (Exception, SystemExit) as e:  # its own code may fail in any way
         remedy = "put the module next to the world file, and import it alone to see why it fails"
         raise InputError("a function's module must import", got=f"{type(e).__name__}: {e}", where=repr(spec), remedy=remedy) from None
     function = getattr(module, name, None)

@@ -37,8 +37,10 @@ def _all(v: Any, kind: type[list[Any]] | type[dict[str, Any]], holds: Callable[[
 TEXT = Kind('a string, such as "text"', lambda v: isinstance(v, str))
 NUMBER = Kind("a finite number, such as 0.5", _number)
 WHOLE = Kind("a whole number, such as 4", lambda v: isinstance(v, int) and not isinstance(v, bool))
+COUNT = Kind("a whole number of at least 1, such as 4", lambda v: WHOLE.holds(v) and v >= 1)
 FLAG = Kind("true or false", lambda v: isinstance(v, bool))
 TEXTS = Kind('a list of strings, such as ["a", "b"]', lambda v: _all(v, list, TEXT.holds))
+DISTINCT = Kind("a list of distinct strings, at least one", lambda v: TEXTS.holds(v) and 0 < len(v) == len(set(v)))
 NUMBERS = Kind("a list of numbers, such as [0.5, 0.5]", lambda v: _all(v, list, _number))
 WEIGHTS = Kind("a table of numbers, such as { good = 1.0 }", lambda v: _all(v, dict, _number))
 TABLE = Kind("a table", lambda v: isinstance(v, dict))
@@ -110,9 +112,9 @@ class Source:
 
 
 def read_text(path: Path, what: str) -> str:
-    """The text of a UTF-8 file."""
+    """The text of a UTF-8 file, without the byte order mark that some editors put first."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as e:
         reason = e.strerror if isinstance(e, OSError) else "bytes that are not UTF-8"
         remedy = "check its path" if isinstance(e, OSError) else "save it as UTF-8"
