@@ -52,6 +52,21 @@ def positive(x: float, name: str, unit: str) -> float:
     except (TypeError, ValueError):
         value = np.nan
     if not (0 < value < np.inf):
-        got = x if isinstance(x, (int, float)) else repr(x)
+        got = float(x) if isinstance(x, (int, float, np.number)) else repr(x)
         raise InputError(f"{name} must be positive and finite", got=got, remedy=f"pass {name} > 0, in {unit}")
     return value
+
+
+def whole(x: object, name: str, least: int, remedy: str, most: float = np.inf) -> int:
+    """`x` as an int, if it is a whole number (an int, no bool) from `least` to `most`."""
+    if isinstance(x, bool | np.bool_) or not isinstance(x, (int, np.integer)) or not least <= x <= most:
+        range_ = f"in {least}..{most}" if np.isfinite(most) else f"of at least {least}"
+        raise InputError(f"{name} must be a whole number {range_}", got=x if isinstance(x, (int, np.integer)) else repr(x), remedy=remedy)
+    return int(x)
+
+
+def a_generator(rng: object) -> np.random.Generator:
+    """`rng`, if draws can be had from it."""
+    if not callable(getattr(rng, "random", None)) or isinstance(rng, type):
+        raise InputError("rng must be a random generator", got=repr(rng), remedy="pass np.random.default_rng(0)")
+    return rng  # type: ignore[return-value]

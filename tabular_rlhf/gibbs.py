@@ -1,4 +1,4 @@
-r"""KL-regularised RL, exactly: the Gibbs optimum, its soft values, its limits and its relatives.
+r"""KL-regularized RL, exactly: the Gibbs optimum, its soft values, its limits and its relatives.
 
 **Symbols.** p_ref the reference over responses, r the reward, beta > 0, all given the prompt x; mu over prompts.
 
@@ -26,9 +26,26 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.autodiff import plain
-from tabular_rlhf.errors import as_floats
-from tabular_rlhf.logspace import Array, NoDistribution, as_beta, expect, has_zeros, kl, log_gain, log_ratio, log_softmax, log_tilt, logsumexp, mean_gain, mean_log_ratio, refuse_logits, soft_value
-from tabular_rlhf.mdp import TokenMDP
+from tabular_rlhf.errors import InputError, as_floats
+from tabular_rlhf.logspace import (
+    Array,
+    NoDistribution,
+    as_beta,
+    expect,
+    has_zeros,
+    kl,
+    log_gain,
+    log_ratio,
+    log_softmax,
+    log_tilt,
+    logsumexp,
+    mean_gain,
+    mean_log_ratio,
+    read_only,
+    refuse_logits,
+    soft_value,
+)
+from tabular_rlhf.mdp import TokenMDP, table
 from tabular_rlhf.sweeps import WIDEST, ascend, gibbs_weights, shares
 from tabular_rlhf.world import World
 
@@ -52,8 +69,8 @@ def objective(log_p: Any, log_p_ref: Any, r: Any, beta: float, mu: Any) -> Any:
 
 def asked(mu: Any, *tables: Any) -> tuple[Any, ...]:
     """mu and the tables without the prompts of probability zero: nothing there counts, even if infinite."""
-    possible = np.greater(plain(mu), 0.0)
-    return (mu, *tables) if possible.all() else tuple(table[possible] for table in (mu, *tables))
+    known = plain(mu)
+    return (mu, *tables) if np.minimum.reduce(known) > 0.0 else tuple(table[np.greater(known, 0.0)] for table in (mu, *tables))
 
 
 def policy_objective(world: World, log_pi: Any) -> Any:
@@ -69,8 +86,12 @@ def policy_gradient(world: World, logits: Array) -> Array:
     with R = r - beta log(p/p_ref): the policy-gradient theorem with m = d(s) pi(a given s) Q(s, a).
     """
     shape = (world.mdp.P, world.mdp.S, world.mdp.V)
+    if not (isinstance(logits, np.ndarray) and logits.dtype == np.float64 and logits.shape == shape):
+        logits = as_floats(logits, "logits", shape, minus_inf=True)
+    if np.min(world.mu) == 0.0:  # whatever is done where nobody asks
+        logits = np.where(world.mu[:, None, None] > 0, logits, world.log_ref)
     try:
-        return ascend(world, logits if np.shape(logits) == shape else as_floats(logits, "logits", shape, minus_inf=True))
+        return ascend(world, logits)
     except NoDistribution:
         refuse_logits(np.max(logits, axis=-1))
 
@@ -98,33 +119,38 @@ class Gibbs:
     def log_Z(self) -> Array:
         """log Z(x), (P,): overflows to inf only where V/beta does."""
         with np.errstate(over="ignore"):
-            return self.V / self.world.beta
+            return read_only(self.V / self.world.beta)
+
+    @cached_property
+    def log_weight(self) -> Array:
+        """log p*/p_ref = (r - V)/beta, (P, N), to relative precision also where it is far below log p*; 0 where p_ref is 0."""
+        w = self.world
+        return read_only(log_gain(w.log_p_ref, w.r, w.beta))
 
     @cached_property
     def log_p(self) -> Array:
         """log p* = log p_ref + (r - V)/beta, (P, N)."""
-        w = self.world
-        return np.asarray(log_tilt(w.log_p_ref, w.r, w.beta))
+        return read_only(self.world.log_p_ref + self.log_weight)
 
     @cached_property
     def p(self) -> Array:
         """p*, (P, N)."""
-        return self._tree[0] if self._tree is not None else np.exp(self.log_p)
+        return read_only(self._tree[0] if self._tree is not None else np.exp(self.log_p))
 
     @cached_property
     def pi(self) -> Array:
         """pi*(a given s), (P, S, V)."""
-        return self._tree[1] if self._tree is not None else np.exp(self.log_pi)
+        return read_only(self._tree[1] if self._tree is not None else np.exp(self.log_pi))
 
     @cached_property
     def log_pi(self) -> Array:
         """log pi*(a given s), (P, S, V), by the soft Bellman recursion."""
-        return soft_bellman(self.world.mdp, self.world.log_ref, self.world.r, self.world.beta).log_pi
+        return self._soft.log_pi
 
     @cached_property
     def V_s(self) -> Array:
         """Soft value of every state, (P, S)."""
-        return soft_bellman(self.world.mdp, self.world.log_ref, self.world.r, self.world.beta).V
+        return self._soft.V
 
     @cached_property
     def value(self) -> float:
@@ -134,12 +160,16 @@ class Gibbs:
     @cached_property
     def expected_reward(self) -> Array:
         """E_{p*}[r] for every prompt, (P,)."""
-        return np.asarray(expect(self.log_p, self.world.r))
+        return read_only(np.asarray(expect(self.log_p, self.world.r)))
 
     @cached_property
     def kl(self) -> Array:
-        """KL(p*, p_ref) for every prompt, (P,), nats."""
-        return np.maximum(0.0, np.asarray(kl(self.log_p, self.world.log_p_ref)))
+        """KL(p*, p_ref) for every prompt, (P,), nats: to relative precision, from 0 at beta = inf."""
+        return read_only(np.maximum(0.0, mean_log_ratio(np.exp(self.log_p), self.log_weight)))
+
+    @cached_property
+    def _soft(self) -> SoftBellman:
+        return soft_bellman(self.world.mdp, self.world.log_ref, self.world.r, self.world.beta)
 
     _tree: tuple[Array, Array] | None = None
 
@@ -154,9 +184,9 @@ def solve(world: World) -> Gibbs:
     """
     tree = _by_weights(world)
     if tree is None:
-        return Gibbs(world, np.asarray(soft_value(world.log_p_ref, world.r, world.beta)))
+        return Gibbs(world, read_only(np.asarray(soft_value(world.log_p_ref, world.r, world.beta))))
     V, p, pi = tree
-    return Gibbs(world, V, (p, pi))
+    return Gibbs(world, read_only(V), (p, pi))
 
 
 def _by_weights(world: World) -> tuple[Array, Array, Array] | None:
@@ -176,7 +206,7 @@ def _by_weights(world: World) -> tuple[Array, Array, Array] | None:
 
 
 def log_gibbs(log_p_ref: Any, r: Any, beta: Any) -> Any:
-    """log p* = log p_ref + r/beta - log Z, normalised for each prompt: (..., N).
+    """log p* = log p_ref + r/beta - log Z, normalized for each prompt: (..., N).
 
     >>> np.exp(log_gibbs(np.log([0.5, 0.5]), np.log([1.0, 3.0]), 1.0)).round(6).tolist()
     [0.25, 0.75]
@@ -185,8 +215,19 @@ def log_gibbs(log_p_ref: Any, r: Any, beta: Any) -> Any:
 
 
 def regret(log_p: Any, world: World) -> Any:
-    """How much J a distribution gives away: E_mu[V] - J(p) = beta E_mu KL(p, p*), in reward units, never negative."""
-    return world.beta * np.sum(world.mu * kl(log_p, solve(world).log_p))
+    """How much J a distribution gives away: E_mu[V] - J(p) = beta E_mu KL(p, p*), in reward units, never negative.
+
+    log(p/p*) is taken as log(p/p_ref) - log(p*/p_ref), because beta multiplies its rounding: at large beta both are tiny.
+
+    >>> from tabular_rlhf.world import coin
+    >>> w = coin(beta=1e15)
+    >>> float(regret(w.log_p_ref, w))  # Var(r)/(2 beta)
+    1.25e-16
+    """
+    mu, log_p, log_p_ref, log_weight = asked(world.mu, log_p, world.log_p_ref, solve(world).log_weight)
+    never = np.isneginf(log_p)
+    x = log_ratio(log_p, log_p_ref) - np.where(never, 0.0, log_weight)
+    return world.beta * np.sum(mu * np.maximum(0.0, mean_log_ratio(np.exp(log_p), x)))
 
 
 def multiplier(V: Any, beta: float) -> Any:
@@ -199,11 +240,12 @@ def multiplier(V: Any, beta: float) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class SoftBellman:
-    """Soft values: V (P, S), Q (P, S, V) in reward units; log_pi (P, S, V)."""
+    """Soft values: V (P, S), Q (P, S, V) in reward units; log_pi and log_weight = log(pi*/pi_ref), (P, S, V)."""
 
     V: Array
     Q: Array
     log_pi: Array
+    log_weight: Array
 
 
 def soft_bellman(mdp: TokenMDP, log_ref: Any, r: Any, beta: float) -> SoftBellman:
@@ -219,6 +261,8 @@ def soft_bellman(mdp: TokenMDP, log_ref: Any, r: Any, beta: float) -> SoftBellma
     >>> soft_bellman(w.mdp, w.log_ref, w.r, w.beta).V.round(3).tolist()  # root, "left", "right"
     [[1.855, 1.0, 2.309]]
     """
+    as_beta(beta)
+    log_ref, r = table(log_ref, "log_ref", (mdp.P, mdp.S, mdp.V)), table(r, "r", (mdp.P, mdp.N))
     ref = mdp.levels(log_ref)
     # V = best + beta * nats, kept as two arrays through the recursion (see `logspace.soft_parts`): ties between branches keep
     # their odds even where beta is too small to be seen beside the rewards
@@ -227,8 +271,9 @@ def soft_bellman(mdp: TokenMDP, log_ref: Any, r: Any, beta: float) -> SoftBellma
         behind = np.minimum(best_of_child - best[..., None], 0.0) / beta  # forbidden tokens may lead to better things
     behind_levels = mdp.levels(behind)
     nats, nats_of_child = mdp.backup(np.zeros_like(r), lambda h, q: soft_value(ref[h], q + behind_levels[h], 1.0, axis=1))
-    log_pi = log_tilt(log_ref, nats_of_child + behind, 1.0)
-    return SoftBellman(best + beta * nats, best_of_child + beta * nats_of_child, log_pi)
+    log_weight = log_gain(log_ref, nats_of_child + behind, 1.0)
+    parts = best + beta * nats, best_of_child + beta * nats_of_child, log_ref + log_weight, log_weight
+    return SoftBellman(*(read_only(np.asarray(part)) for part in parts))
 
 
 def log_policy_of(mdp: TokenMDP, log_p: Any) -> Array:
@@ -254,6 +299,8 @@ class Frontier:
 
 def frontier(world: World, betas: Sequence[float] | Array) -> Frontier:
     """The best reward at every KL: its slope dE[r]/dKL is beta (`free-energy-derivatives`)."""
+    if np.ndim(betas) != 1:
+        raise InputError("betas must be a list of numbers", got=betas, remedy="pass [0.5, 1.0, 2.0]")
     solutions = [solve(world.at(float(b))) for b in betas]
     mu = world.mu
     rows = [(np.sum(mu * g.expected_reward), np.sum(mu * g.kl), g.value) for g in solutions]
@@ -274,9 +321,11 @@ def free_energy_hessian(log_p: Array, beta: float) -> Array:
 
 
 def greedy_limit(log_p_ref: Array, r: Array) -> Array:
-    """The limit of p* as beta -> 0: p_ref restricted to the best possible reward and renormalised (ties keep their odds)."""
+    """The limit of p* as beta -> 0: p_ref restricted to the best possible reward and renormalized (ties keep their odds)."""
     possible = ~np.isneginf(log_p_ref)
     best = np.max(np.where(possible, r, -np.inf), axis=-1, keepdims=True)
+    if np.isneginf(best).any():
+        refuse_logits(best[..., 0])
     kept = np.where(possible & (r == best), log_p_ref, -np.inf)
     return np.asarray(kept - logsumexp(kept, axis=-1, keepdims=True))
 
@@ -308,8 +357,13 @@ def shape_reward(mdp: TokenMDP, r: Any, phi: Any) -> Any:
 def mirror_step(log_p: Any, log_p_ref: Any, r: Any, beta: float, eta: float) -> Any:
     """One step of mirror ascent on J: p <- p exp(eta (r - beta log(p/p_ref))) / norm.
 
-    log(p/p*) shrinks, up to a constant, by exactly 1 - eta beta.  p must have p_ref's support.
+    log(p/p*) shrinks, up to a constant, by exactly 1 - eta beta.  Raises InputError where p has not p_ref's support.
     """
     possible = ~np.isneginf(log_p_ref)
+    differs = possible == np.isneginf(log_p)
+    if np.any(differs):
+        place = tuple(int(i) for i in np.argwhere(np.atleast_1d(differs))[0])
+        got = "p = 0 < p_ref" if np.atleast_1d(np.broadcast_to(possible, differs.shape))[place] else "p > 0 = p_ref"
+        raise InputError("p must have the support of p_ref", got=got, where=f"at index {place}", remedy="start from p_ref itself")
     step = eta * (r - beta * (np.where(possible, log_p, 0.0) - np.where(possible, log_p_ref, 0.0)))
     return log_softmax(np.where(possible, log_p + step, -np.inf))

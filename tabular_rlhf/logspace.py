@@ -1,6 +1,6 @@
 r"""Arithmetic on log-probabilities: the one place that owns what happens at -inf.
 
-**Symbols.** log_p holds log-probabilities, -inf where an event is impossible; x are unnormalised logits.
+**Symbols.** log_p holds log-probabilities, -inf where an event is impossible; x are unnormalized logits.
 
 **Conventions.**  exp(-inf) = 0;  0 log 0 = 0;  0 * anything = 0;  p log(p/q) = +inf where p > 0 = q.
 A sum of no possible events has log -inf.  A distribution over no possible events does not exist: it is refused.
@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from tabular_rlhf.autodiff import Traced, plain, primitive
-from tabular_rlhf.autodiff.table import SMALL
+from tabular_rlhf.autodiff.table import SMALL, elementwise
 from tabular_rlhf.errors import InputError, as_floats, positive
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -152,7 +152,7 @@ _pull_log_softmax = primitive(
 log_softmax = primitive(
     _log_softmax, lambda g, y, x, axis=-1, overwrite=False: _pull_log_softmax(g, y, axis, overwrite), keeps="out", overwrites=True
 )
-log_softmax.__doc__ = r"""Normalise logits: x - logsumexp(x), so that exp sums to one along the axis.  Logits of -inf stay -inf.
+log_softmax.__doc__ = r"""Normalize logits: x - logsumexp(x), so that exp sums to one along the axis.  Logits of -inf stay -inf.
 
 Args: x, logits; axis.  Raises InputError where all are -inf.
 
@@ -189,6 +189,12 @@ def log_ratio(log_p: Any, log_q: Any) -> Any:
 def has_zeros(log_p: Any) -> bool:
     """Whether some event is impossible: one pass, no mask."""
     return bool(np.min(plain(log_p), initial=0.0) == -np.inf)
+
+
+def read_only(x: Array) -> Array:
+    """`x`, which nobody may write into from now on."""
+    x.setflags(write=False)
+    return x
 
 
 def as_array(x: Any, name: str) -> Any:
@@ -247,14 +253,14 @@ def kl(log_p: Any, log_q: Any, axis: int | None = -1) -> Any:
 CANCELS = 16.0
 """A sum is formed without cancellation where its terms, without their signs, add up to more than this many times as much."""
 NORMALIZED = 1e-9
-"""Sums of probabilities that differ by less are the same: a policy is accepted as normalised to that."""
+"""Sums of probabilities that differ by less are the same: a policy is accepted as normalized to that."""
 
 
 def _sums(p: Any, f: Any, axis: int | None) -> tuple[Any, Any]:
     """sum p f and sum |p f|, in blocks where that saves memory."""
-    if f.size <= BLOCK or f.ndim == 0 or axis not in (-1, f.ndim - 1):
+    if f.size <= BLOCK or p.shape != f.shape or axis not in (-1, f.ndim - 1):
         terms = p * f
-        return np.sum(terms, axis=axis), np.sum(np.abs(terms), axis=axis)
+        return np.add.reduce(terms, axis=axis), np.add.reduce(np.abs(terms), axis=axis)
     mean, total = np.zeros(f.shape[:-1]), np.zeros(f.shape[:-1])
     for part in blocks(f.shape):
         terms = p[part] * f[part]
@@ -276,7 +282,7 @@ def _cancelling_mean(p: Any, x: Any, axis: int | None, mean: Any) -> Any:
     surplus = np.expm1(-np.maximum(x, -700.0))  # q/p - 1
     near = np.abs(x) < 0.5
     excess = np.where(near, _small_excess(np.where(near, x, 0.0)), x + surplus)
-    same = np.abs(np.sum(p * surplus, axis=axis)) <= NORMALIZED
+    same = np.isfinite(mean) & (np.abs(np.sum(p * surplus, axis=axis)) <= NORMALIZED)
     return np.where(same, np.sum(p * excess, axis=axis), mean)
 
 
@@ -289,7 +295,8 @@ def _small_excess(x: Any) -> Any:
 
 
 def _mean_gain(p: Any, x: Any, r: Any, beta: Any) -> Any:
-    return _sums(p, r, -1)[0] - beta * _mean_log_ratio(p, x)
+    reward = _sums(p, r, -1)[0] if p.size > BLOCK else np.add.reduce(p * r, axis=-1)
+    return reward - beta * _mean_log_ratio(p, x)
 
 
 def _spread(g: Any, axis: int | None = -1) -> Any:
@@ -303,8 +310,9 @@ def _finite(y: Any, x: Any) -> Any:
     return x
 
 
-mean_log_ratio: Callable[..., Any] = primitive(
-    _mean_log_ratio,
+mean_log_ratio: Callable[..., Any] = primitive(_mean_log_ratio)
+elementwise(
+    mean_log_ratio,
     lambda g, y, p, x, axis=-1: _spread(g, axis) * _finite(y, x),
     lambda g, y, p, x, axis=-1: _spread(g, axis) * p,
 )
@@ -313,19 +321,20 @@ mean_log_ratio.__doc__ = r"""sum p x for x = log(p/q), as KL(p, q) = sum p (x + 
 The two are one, because p and q sum to one; but every term of the second is positive.  Where KL is of order x^2, sum p x errs
 by the rounding of x.  Where p and q do not sum to the same, sum p x is meant and returned.
 
-Args: p (not its logarithm) and x, of one shape; x is 0 where p is 0, inf where p > 0 = q; axis.  Gradient: that of sum p x.
+Args: p (not its logarithm); x, 0 where p is 0, inf where p > 0 = q; axis.  Gradient: that of sum p x.
 
 >>> x = np.log1p([-1e-9, 1e-9])
 >>> p = np.exp(x) / 2
 >>> f"{mean_log_ratio(p, x):.9g} {np.sum(p * x):.9g}"
 '5e-19 4.99999971e-19'
 """
-mean_gain: Callable[..., Any] = primitive(
-    _mean_gain,
+mean_gain: Callable[..., Any] = primitive(_mean_gain)
+elementwise(
+    mean_gain,
     lambda g, y, p, x, r, beta: _spread(g) * (r - beta * _finite(y, x)),
     lambda g, y, p, x, r, beta: _spread(-beta * g) * p,
     lambda g, y, p, x, r, beta: _spread(g) * p,
-    lambda g, y, p, x, r, beta: -np.sum(g * mean_log_ratio(p, x)),
+    lambda g, y, p, x, r, beta: -g * mean_log_ratio(p, x),
 )
 mean_gain.__doc__ = """sum p (r - beta x) along the last axis, for x = log(p/q): `mean_log_ratio` and a reward in one pass.
 
@@ -361,7 +370,7 @@ def soft_value(log_w: Any, q: Any, beta: Any, axis: int = -1) -> Any:
 
     Exact over the whole range of beta: it tends to E_w[q] as beta grows and to the maximum of q over w > 0 as beta vanishes.
 
-    Args: log_w, normalised log-weights (-inf allowed); q, values in reward units; beta > 0, reward units per nat.
+    Args: log_w, normalized log-weights (-inf allowed); q, values in reward units; beta > 0, reward units per nat.
     Returns: reward units, one axis fewer.
 
     >>> w = np.log([0.5, 0.5]); q = np.array([0.0, 1.0])

@@ -24,16 +24,16 @@ Policy arrays have shape (P, S, V) for people and are stored token-major (P, V, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.autodiff import primitive
-from tabular_rlhf.errors import InputError, as_floats
-from tabular_rlhf.logspace import Array
+from tabular_rlhf.autodiff import Traced, primitive
+from tabular_rlhf.errors import InputError, as_floats, whole
+from tabular_rlhf.logspace import Array, read_only
 
 Indices = np.ndarray[Any, np.dtype[np.intp]]
 MAX_BYTES = 2 * 2**30
@@ -77,6 +77,11 @@ class TokenMDP:
         mu: Any = None,
         sep: str = " ",
     ) -> None:
+        if not isinstance(sep, str):
+            raise InputError("sep must be a string", got=repr(sep), remedy='pass " " for words, "" for characters')
+        if isinstance(prompts, str) or not isinstance(prompts, Iterable):
+            raise InputError("prompts must be a list of texts", got=repr(prompts), remedy='pass ("Hi:",), or nothing for one empty prompt')
+        prompts = tuple(str(x) for x in prompts)
         names = _names(vocabulary, sep, None if eos is None else str(eos))
         _check_size(len(names), horizon, eos is not None, len(prompts))
         if not prompts or len(set(prompts)) != len(prompts):
@@ -85,7 +90,7 @@ class TokenMDP:
         set_(self, "vocabulary", names)
         set_(self, "horizon", int(horizon))
         set_(self, "eos", None if eos is None else str(eos))
-        set_(self, "prompts", tuple(str(x) for x in prompts))
+        set_(self, "prompts", prompts)
         set_(self, "sep", sep)
         set_(self, "mu", _distribution(mu, len(prompts)))
 
@@ -140,7 +145,7 @@ class TokenMDP:
     @cached_property
     def log_mu(self) -> Array:
         """log mu, (P,), -inf for prompts of probability zero."""
-        return np.log(self.mu, out=np.full(self.P, -np.inf), where=self.mu > 0)
+        return read_only(np.log(self.mu, out=np.full(self.P, -np.inf), where=self.mu > 0))
 
     # ---------------------------------------------------------------- sweeps
     def levels(self, x: Any) -> list[Any]:
@@ -154,14 +159,15 @@ class TokenMDP:
         >>> m.path_sum(np.log(np.full((1, 3, 2), 0.5))).round(4).tolist()
         [[-1.3863, -1.3863, -1.3863, -1.3863]]
         """
-        return _path_sum(self, x)
+        return _path_sum(self, table(x, "x", (self.P, self.S, self.V)))
 
     def subtree_sum(self, f: Any) -> Any:
         """sum of f(tau) over the trajectories through (s, a): (P, N) -> (P, S, V).  With f = p: the mass d(s) pi(a given s)."""
-        return _subtree_sum(self, f)
+        return _subtree_sum(self, table(f, "f", (self.P, self.N)))
 
     def prefix_sum(self, x: Any) -> Any:
         """sum of x along the path to every state: (P, S, V) -> (P, S).  With x = log_pi: log d_pi(s), the occupancy."""
+        x = table(x, "x", (self.P, self.S, self.V))
         here = np.zeros((self.P, 1))
         parts = [here]
         for level in self.levels(x)[:-1]:
@@ -175,6 +181,7 @@ class TokenMDP:
         Args: leaf, (P, N); reduce, maps (h, (P, V, K^h)) to (P, K^h).  Returns: V of shape (P, S) and Q of shape (P, S, V).
         """
         P, H, K = self.P, self.H, self.K
+        leaf = table(leaf, "leaf", (P, self.N))
         values: list[Any] = []
         tables: list[Any] = []
         for h in reversed(range(H)):
@@ -195,11 +202,13 @@ class TokenMDP:
     @cached_property
     def lengths(self) -> Indices:
         """Number of tokens of every trajectory, EOS counted: (N,)."""
-        return np.rint(self.path_sum(np.ones((self.P, self.S, self.V)))[0]).astype(np.intp)
+        lengths: Indices = np.rint(self.path_sum(np.ones((self.P, self.S, self.V)))[0]).astype(np.intp)
+        lengths.setflags(write=False)
+        return lengths
 
     def state_tokens(self, states: Any = None) -> Indices:
         """Tokens of states: (n,) -> (n, H), padded with -1.  All states by default."""
-        s = np.arange(self.S) if states is None else np.asarray(states)
+        s = np.arange(self.S) if states is None else numbers(states, "states", self.S, "find_state")
         level = np.searchsorted(self.offsets, s, side="right") - 1
         return self._digits(s - np.asarray(self.offsets)[level], level)
 
@@ -211,9 +220,7 @@ class TokenMDP:
 
     def tokens(self, tau: Any = None) -> Indices:
         """Tokens of trajectories: (n,) -> (n, H), padded with -1 after the end.  All trajectories by default."""
-        t = np.arange(self.N) if tau is None else np.asarray(tau)
-        if t.size and (t.min() < 0 or t.max() >= self.N):
-            raise InputError(f"trajectory numbers must lie in 0..{self.N - 1}", got=[int(t.min()), int(t.max())], remedy="use find(text)")
+        t = np.arange(self.N) if tau is None else numbers(tau, "trajectories", self.N, "find")
         block = self.K ** (self.H - 1)
         full = t >= self.last_block
         parent = np.where(full, self.offsets[self.H - 1] + (t - self.last_block) % max(1, block), t)
@@ -226,7 +233,9 @@ class TokenMDP:
     @cached_property
     def lexicographic(self) -> Indices:
         """The trajectories in dictionary order (by token number): a permutation of 0..N-1."""
-        return np.lexsort(self.tokens().T[::-1])
+        order: Indices = np.lexsort(self.tokens().T[::-1])
+        order.setflags(write=False)
+        return order
 
     def parse(self, text: str | Sequence[str]) -> tuple[int, ...]:
         """Token numbers of a text.  Raises InputError naming an unknown token."""
@@ -234,10 +243,14 @@ class TokenMDP:
             words = list(text) if self.sep == "" else [w for w in text.split(self.sep) if w]
             if self.sep == "" and self.eos and text.endswith(self.eos):
                 words = [*text[: -len(self.eos)], self.eos]
-        else:
+        elif isinstance(text, Sequence):
             words = list(text)
+        else:
+            raise InputError(
+                "a text must be a string or a list of tokens", got=repr(text), remedy="write the tokens, with sep between them"
+            )
         for i, w in enumerate(words):
-            if w not in self._number:
+            if not isinstance(w, str) or w not in self._number:
                 known = ", ".join(map(repr, self.vocabulary[:8])) + (", ..." if self.V > 8 else "")
                 raise InputError("every token must be in the vocabulary", got=repr(w), where=f"token {i}", remedy=f"use one of {known}")
         return tuple(self._number[w] for w in words)
@@ -276,6 +289,8 @@ class TokenMDP:
         return self._words(self.state_tokens(np.array([state]))[0], prompt)
 
     def _words(self, tokens: Any, prompt: int | None) -> str:
+        if prompt is not None:
+            whole(prompt, "the number of a prompt", 0, f"there are {self.P} prompts, from 0", self.P - 1)
         said = [self.vocabulary[t] for t in tokens if t >= 0]
         asked = [self.prompts[prompt]] if prompt is not None and self.prompts[prompt] else []
         return self.sep.join(asked + said)
@@ -346,12 +361,14 @@ _subtree_sum: Callable[[TokenMDP, Any], Any] = primitive(_subtree_sum_plain, Non
 
 
 def _names(vocabulary: int | Sequence[str], sep: str, eos: str | None) -> tuple[str, ...]:
-    if isinstance(vocabulary, int | np.integer):
+    if isinstance(vocabulary, int | np.integer) and not isinstance(vocabulary, bool):
         names = tuple(str(i) for i in range(int(vocabulary)))
     elif isinstance(vocabulary, str):
         names = tuple(vocabulary)
-    else:
+    elif isinstance(vocabulary, Iterable):
         names = tuple(str(w) for w in vocabulary)
+    else:
+        raise InputError("the vocabulary must be tokens, or how many", got=repr(vocabulary), remedy='pass ("yes", "no", "."), or 3')
     if not names or len(set(names)) != len(names) or "" in names:
         raise InputError(
             "the vocabulary must be distinct non-empty tokens, at least one", got=list(names)[:20], remedy="name each token once"
@@ -379,14 +396,11 @@ def tree_counts(V: int, H: int, eos: bool) -> tuple[int, int]:
 
 
 def _check_size(V: int, horizon: Any, eos: bool, P: int) -> None:
-    if isinstance(horizon, bool) or not isinstance(horizon, (int, np.integer)) or horizon < 1:
-        raise InputError(
-            "the horizon must be a whole number of at least 1", got=repr(horizon), remedy="count the tokens of the longest response"
-        )
-    if V > 1 and horizon * math.log2(max(2, V - eos)) > 4096:
-        raise InputError("the tree must fit in memory", got=f"about {V - eos}^{horizon} trajectories", remedy="shorten the horizon")
+    whole(horizon, "the horizon", 1, "count the tokens of the longest response")
     if horizon > 10_000:
         raise InputError("the horizon must be at most 10000", got=horizon, remedy="shorten it")
+    if V > 1 and horizon * math.log2(V - eos) > 4096:
+        raise InputError("the tree must fit in memory", got=f"about {V - eos}^{horizon} trajectories", remedy="shorten the horizon")
     S, N = tree_counts(V, int(horizon), eos)
     size = 8 * P * (4 * N + 3 * S * V)
     if size > MAX_BYTES:
@@ -400,10 +414,26 @@ def _check_size(V: int, horizon: Any, eos: bool, P: int) -> None:
 
 def _distribution(mu: Any, P: int) -> Array:
     if mu is None:
-        return np.full(P, 1.0 / P)
+        return read_only(np.full(P, 1.0 / P))
     m = as_floats(mu, "mu", (P,))
     if (m < 0).any() or not math.isclose(math.fsum(m), 1.0, rel_tol=1e-9):
         raise InputError("mu must be a distribution over prompts", got=m.tolist(), remedy="divide non-negative weights by their sum")
-    m = m / math.fsum(m)
-    m.setflags(write=False)
-    return m
+    return read_only(m / math.fsum(m))
+
+
+def table(x: Any, name: str, shape: tuple[int, ...]) -> Any:
+    """`x`, traced or plain, as floats of the given shape; what values they have is left open."""
+    if not (isinstance(x, Traced) or (isinstance(x, np.ndarray) and x.dtype.kind == "f")):
+        return as_floats(x, name, shape, minus_inf=True)
+    if x.shape != shape:
+        as_floats(np.broadcast_to(0.0, x.shape), name, shape)
+    return x
+
+
+def numbers(x: Any, name: str, count: int, find: str) -> Indices:
+    """`x` as an array of whole numbers from 0 to count - 1."""
+    a = np.asarray(x)
+    if a.size and (a.dtype.kind not in "iu" or a.min() < 0 or a.max() >= count):
+        got = [a.min().item(), a.max().item()] if a.dtype.kind in "iuf" else repr(x)
+        raise InputError(f"{name} must be whole numbers in 0..{count - 1}", got=got, remedy=f"use {find}(text)")
+    return a.astype(np.intp)

@@ -21,6 +21,9 @@ from tabular_rlhf.gibbs import multiplier
 from tabular_rlhf.logspace import Array, log_tilt, logsumexp, soft_value
 from tabular_rlhf.optimize import monotone_root
 
+NOISE = 4 * float(np.finfo(float).eps)
+"""The rounding of a sum of probabilities."""
+
 
 @dataclass(frozen=True, eq=False)
 class PenalizedOptimum:
@@ -54,10 +57,10 @@ def f_divergence_optimum(divergence: Divergence, log_p_ref: Array, r: Array, bet
 
     high = np.broadcast_to(divergence.depth(np.ones(1)), best_mass.shape)
     low = np.minimum(high, divergence.depth(1.0 / np.minimum(best_mass, 1.0)))
-    depth = monotone_root(shortfall, low, high)
+    depth = monotone_root(shortfall, low, high, noise=NOISE)
     u = divergence.weight(depth[:, None] - x)[0]
     log_p = log_p_ref + np.log(u, out=np.full_like(u, -np.inf), where=u > 0)
-    # the last bits of the root's rounding are shared out by normalising
+    # the last bits of the root's rounding are shared out by normalizing
     return PenalizedOptimum(log_p - logsumexp(log_p, axis=-1, keepdims=True), best[:, 0] - beta * (divergence.sup - depth))
 
 
@@ -74,6 +77,8 @@ def ptx_optimum(log_p_ref: Array, r: Array, beta: float, gamma: float, log_d: Ar
     beta = positive(beta, "beta", "reward units per nat")
     if not (gamma >= 0 and np.isfinite(gamma)):
         raise InputError("gamma must be at least 0", got=gamma, remedy="gamma weighs the pretraining term, in reward units")
+    if not gamma / beta < 1e300:
+        raise InputError("gamma/beta must be below 1e300", got=f"gamma = {gamma:g}, beta = {beta:g}", remedy="the optimum is D itself")
     log_d = as_floats(log_d, "log_d", np.shape(r), minus_inf=True)
     off = np.isneginf(log_p_ref) & ~np.isneginf(log_d)
     if off.any() and gamma > 0:
@@ -84,7 +89,8 @@ def ptx_optimum(log_p_ref: Array, r: Array, beta: float, gamma: float, log_d: Ar
         return PenalizedOptimum(np.asarray(log_tilt(log_p_ref, r, beta)), multiplier(V, beta))
     possible = ~np.isneginf(log_p_ref)
     best = np.max(np.where(possible, r, -np.inf), axis=-1, keepdims=True)
-    x = np.where(possible, r - best, 0.0) / beta
+    with np.errstate(over="ignore"):
+        x = np.where(possible, r - best, 0.0) / beta
     log_Z = soft_value(log_p_ref, x, 1.0)
     drawn = ~np.isneginf(log_d)
     log_c = np.where(drawn, np.log(gamma) - np.log(beta) + log_d, 0.0)  # log gamma D / beta
@@ -103,5 +109,5 @@ def ptx_optimum(log_p_ref: Array, r: Array, beta: float, gamma: float, log_d: Ar
         p = np.exp(log_p)
         return np.sum(p, axis=-1) - 1.0, np.sum(p / (1.0 + u), axis=-1)
 
-    nu = monotone_root(excess, -log_Z - np.log(2.0) - 2.0 * gamma / beta, -log_Z)
+    nu = monotone_root(excess, -log_Z - np.log(2.0) - 2.0 * (gamma / beta), -log_Z, noise=NOISE)
     return PenalizedOptimum(np.asarray(log_p_at(nu)[0]), beta * (nu + 1.0) - best[:, 0])

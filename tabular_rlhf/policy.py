@@ -1,6 +1,6 @@
 r"""Policies: parameters in, log pi(a given s) out; and the reference policies that fine-tuning starts from.
 
-**Symbols.** log_pi has shape (P, S, V), rows normalised; theta are a class's parameters.
+**Symbols.** log_pi has shape (P, S, V), rows normalized; theta are a class's parameters.
 
     Tabular     log_pi = log_softmax(theta),                theta (P, S, V): every distribution over responses;
     NGram       log_pi(a given s) = log_softmax(theta)[c(s), a],   c(s) = the last k tokens (and perhaps the depth);
@@ -20,9 +20,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, as_floats, positive
-from tabular_rlhf.logspace import Array, log_softmax
-from tabular_rlhf.mdp import Indices, TokenMDP
+from tabular_rlhf.errors import InputError, a_generator, as_floats, positive, whole
+from tabular_rlhf.logspace import Array, log_softmax, read_only
+from tabular_rlhf.mdp import Indices, TokenMDP, numbers, table
 
 
 class PolicyClass(Protocol):
@@ -38,6 +38,18 @@ class PolicyClass(Protocol):
 def token_major(mdp: TokenMDP) -> Array:
     """An empty (P, S, V) array whose memory runs along states, as sweeps like it."""
     return np.swapaxes(np.zeros((mdp.P, mdp.V, mdp.S)), 1, 2)
+
+
+def _parameters(policy: PolicyClass, theta: Any) -> Any:
+    return table(theta, "theta", policy.shape)
+
+
+def owned(x: Array) -> Array:
+    """`x` as an array that nobody can write into: itself if that is so already, else a copy."""
+    base: Any = x
+    while isinstance(base, np.ndarray) and not base.flags.writeable:
+        base = base.base
+    return x if base is None else read_only(np.array(x, order="K"))
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,7 @@ class Tabular:
         return (self.mdp.P, self.mdp.S, self.mdp.V)
 
     def log_pi(self, theta: Any) -> Any:
-        return log_softmax(theta)
+        return log_softmax(_parameters(self, theta))
 
 
 @dataclass(frozen=True)
@@ -74,8 +86,9 @@ class NGram:
     positional: bool = False
 
     def __post_init__(self) -> None:
-        if self.k < 0:
-            raise InputError("the n-gram order must be at least 0", got=self.k, remedy="k is the number of context tokens")
+        remedy = "k is the number of context tokens"
+        if whole(self.k, "the n-gram order", -(2**62), remedy) < 0:
+            raise InputError("the n-gram order must be at least 0", got=self.k, remedy=remedy)
 
     @cached_property
     def context(self) -> Indices:
@@ -88,14 +101,16 @@ class NGram:
             first = shift if self.positional or h <= self.k else shift - self.mdp.width(k)
             parts.append(first + np.arange(self.mdp.width(h)) // max(1, self.mdp.width(h - k)))
             shift = max(shift, first + self.mdp.width(k))
-        return np.concatenate(parts).astype(np.intp)
+        context: Indices = np.concatenate(parts).astype(np.intp)
+        context.setflags(write=False)
+        return context
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         return (int(self.context.max()) + 1, self.mdp.V)
 
     def log_pi(self, theta: Any) -> Any:
-        rows = np.swapaxes(log_softmax(theta), 0, 1)[:, self.context]  # (V, S): token-major
+        rows = np.swapaxes(log_softmax(_parameters(self, theta)), 0, 1)[:, self.context]  # (V, S): token-major
         return np.swapaxes(np.broadcast_to(rows[None], (self.mdp.P, self.mdp.V, self.mdp.S)), 1, 2)
 
 
@@ -114,25 +129,25 @@ class LogLinear:
     def __post_init__(self) -> None:
         expected = (self.mdp.P, self.mdp.S, self.mdp.V)
         features = as_floats(self.features, "features")
-        if features.shape[:-1] != expected:
+        if features.ndim != 4 or features.shape[:-1] != expected:
             raise InputError(
                 f"features must have shape {(*expected, 'F')}", got=features.shape, remedy="one vector for every prompt, state, token"
             )
-        object.__setattr__(self, "features", features)
+        object.__setattr__(self, "features", owned(features))
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.features.shape[-1],)
 
     def log_pi(self, theta: Any) -> Any:
-        return log_softmax(np.matmul(self.features, theta))
+        return log_softmax(np.matmul(self.features, _parameters(self, theta)))
 
 
 # ---------------------------------------------------------------------------------------------------- references
 
 
 def check_log_pi(mdp: TokenMDP, log_pi: Any, name: str = "log_pi") -> Array:
-    """`log_pi` if it is a policy of this MDP: right shape, no nan, every row normalised (-inf forbids a token)."""
+    """`log_pi` if it is a policy of this MDP: right shape, no nan, every row normalized (-inf forbids a token)."""
     a = as_floats(log_pi, name, (mdp.P, mdp.S, mdp.V), minus_inf=True)
     total = np.sum(np.exp(a), axis=-1)
     bad = np.abs(total - 1.0) > 1e-9
@@ -141,7 +156,7 @@ def check_log_pi(mdp: TokenMDP, log_pi: Any, name: str = "log_pi") -> Array:
         words = mdp.state_text(s, x)
         remedy = "allow a token there" if total[x, s] == 0 else "pass logits through log_softmax"
         raise InputError(
-            f"{name} must normalise in every state",
+            f"{name} must normalize in every state",
             got=f"a sum of {total[x, s]:.6g}",
             where=f"prompt {x}, state {s} ({words!r})",
             remedy=remedy,
@@ -157,6 +172,7 @@ def uniform(mdp: TokenMDP) -> Array:
 def dirichlet(mdp: TokenMDP, concentration: float = 1.0, *, rng: np.random.Generator) -> Array:
     """Rows drawn from a symmetric Dirichlet distribution; a small concentration makes them peaked."""
     alpha = positive(concentration, "concentration", "pseudo-counts")
+    a_generator(rng)
     # log of a Gamma(alpha) draw as log Gamma(alpha + 1) + log(U)/alpha, which cannot underflow
     shape = (mdp.P, mdp.V, mdp.S)
     logits = np.log(rng.standard_gamma(alpha + 1.0, shape)) - rng.standard_exponential(shape) / alpha
@@ -165,7 +181,7 @@ def dirichlet(mdp: TokenMDP, concentration: float = 1.0, *, rng: np.random.Gener
 
 
 def forbid(mdp: TokenMDP, log_pi: Any, tokens: Iterable[str], states: Any = None) -> Array:
-    """The policy with some tokens forbidden (log-probability -inf), renormalised.
+    """The policy with some tokens forbidden (log-probability -inf), renormalized.
 
     Args: tokens, names; states, numbers of the states in question (all by default).
 
@@ -173,9 +189,9 @@ def forbid(mdp: TokenMDP, log_pi: Any, tokens: Iterable[str], states: Any = None
     >>> np.exp(forbid(m, uniform(m), ["1"])).round(3).tolist()
     [[[0.5, 0.0, 0.5]]]
     """
-    out = np.array(log_pi, dtype=np.float64, order="K")
+    out = np.array(as_floats(log_pi, "log_pi", (mdp.P, mdp.S, mdp.V), minus_inf=True), order="K")
     columns = list(mdp.parse(list(tokens)))
-    rows = np.arange(mdp.S) if states is None else np.asarray(states)
+    rows = np.arange(mdp.S) if states is None else np.atleast_1d(numbers(states, "states", mdp.S, "find_state"))
     out[:, rows[:, None], columns] = -np.inf
     dead = np.all(np.isneginf(out), axis=-1)
     if dead.any():
@@ -201,8 +217,10 @@ def from_text(mdp: TokenMDP, corpus: str | Sequence[str], order: int = 1, smooth
     >>> np.exp(from_text(m, ["ab", "aa"], order=1, smoothing=0.0))[0].round(3).tolist()
     [[1.0, 0.0, 0.0], [0.333, 0.333, 0.333], [0.0, 0.0, 1.0]]
     """
-    if not (smoothing >= 0 and np.isfinite(smoothing)):
+    if not (isinstance(smoothing, (int, float, np.number)) and smoothing >= 0 and np.isfinite(smoothing)):
         raise InputError("smoothing must be at least 0", got=smoothing, remedy="0.1 is usual; 0 leaves unseen contexts uniform")
+    if not isinstance(corpus, str) and not (isinstance(corpus, Iterable) and all(isinstance(s, str) for s in corpus)):
+        raise InputError("the corpus must be a text or a list of sentences", got=repr(corpus)[:80], remedy="pass strings")
     tied = NGram(mdp, order)
     counts = np.zeros(tied.shape)
     sentences = [s for s in (corpus.splitlines() if isinstance(corpus, str) else corpus) if s.strip()]

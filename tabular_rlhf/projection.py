@@ -111,7 +111,7 @@ def _asked(mdp: TokenMDP, log_p: Any) -> Any:
 def forward_projection(policy: PolicyClass, log_q: Any) -> Projection:
     """argmin over the class of E_mu KL(q, p_theta): in closed form (tabular, n-gram) or by matching moments (log-linear).
 
-    Args: log_q (P, N), normalised.  Raises SolveError where a log-linear class only approaches its infimum.
+    Args: log_q (P, N), normalized.  Raises SolveError where a log-linear class only approaches its infimum.
 
     >>> from tabular_rlhf.world import rational
     >>> from tabular_rlhf.gibbs import solve
@@ -192,7 +192,7 @@ def recession(policy: LogLinear, mass: Array) -> Array | None:
 def reverse_projection(policy: PolicyClass, log_q: Any, *, rng: np.random.Generator, starts: int = 12) -> Projection:
     """argmin over the class of E_mu KL(p_theta, q): the tabular class in closed form, others by Newton from several starts.
 
-    Args: log_q (P, N), normalised; rng, for the starts; starts, how many.  Returns: every distinct local minimum found.
+    Args: log_q (P, N), normalized; rng, for the starts; starts, how many.  Returns: every distinct local minimum found.
     Raises: InputError where the class cannot avoid what the target forbids; SolveError where no start ends at a minimum.
 
     >>> from tabular_rlhf.world import rational
@@ -277,11 +277,11 @@ def tokens_allowed(policy: PolicyClass, log_q: Array) -> Any:
 
 
 def check_law(mdp: TokenMDP, log_q: Any, name: str = "log_q") -> Array:
-    """`log_q` (P, N) if it normalises for every prompt."""
+    """`log_q` (P, N) if it normalizes for every prompt."""
     log_q = as_floats(log_q, name, (mdp.P, mdp.N), minus_inf=True)
     total = np.sum(np.exp(log_q), axis=1)
     if np.max(np.abs(total - 1.0)) > 1e-9:
-        raise InputError(f"{name} must normalise for each prompt", got=f"sums {total.tolist()}", remedy="pass logits through log_softmax")
+        raise InputError(f"{name} must normalize for each prompt", got=f"sums {total.tolist()}", remedy="pass logits through log_softmax")
     return log_q
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, a_generator, as_floats, whole
 from tabular_rlhf.logspace import Array, blocks
 from tabular_rlhf.mdp import Indices
 from tabular_rlhf.world import World
@@ -41,6 +41,11 @@ class Trajectories:
         """The values of a (P, N) table on these trajectories."""
         return table[self.x, self.tau]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of values on these trajectories."""
+        return np.broadcast_shapes(self.x.shape, self.tau.shape)
+
 
 def population(world: World, log_p: Any) -> Trajectories:
     """All trajectories with their exact weights mu(x) p(tau given x).
@@ -50,24 +55,38 @@ def population(world: World, log_p: Any) -> Trajectories:
     >>> estimate(data, data[w.r]).mean
     0.5
     """
+    log_p, p = _law(world, log_p)
     x = np.arange(world.mdp.P)[:, None]
     tau = np.arange(world.mdp.N)[None, :]
-    return Trajectories(x, tau, log_p, world.mu[:, None] * np.exp(log_p), None)
+    return Trajectories(x, tau, log_p, world.mu[:, None] * p, None)
+
+
+def _law(world: World, log_p: Any) -> tuple[Array, Array]:
+    """log p and p of a law on the responses of every prompt, checked."""
+    log_p = as_floats(log_p, "log_p", (world.mdp.P, world.mdp.N), minus_inf=True)
+    with np.errstate(over="ignore"):
+        p = np.exp(log_p)
+        total = np.sum(p, axis=-1)
+    bad = np.abs(total - 1.0) > 1e-6
+    if bad.any():
+        x = int(np.argmax(bad))
+        remedy = "pass log-probabilities (not probabilities), for example log_softmax(...) or solve(world).log_p"
+        raise InputError("log_p must be a law", got=f"probabilities that sum to {total[x]:.6g}", where=f"prompt {x}", remedy=remedy)
+    return log_p, p
 
 
 def sample(world: World, log_p: Any, n: int, *, rng: np.random.Generator) -> Trajectories:
     """n independent trajectories: x from mu, tau from p(. given x); each draw comes with its log-probability.
 
-    Args: log_p (P, N), normalised.  Raises InputError for n < 1 or a law without mass.
+    Args: log_p (P, N), normalized.  Raises InputError for n < 1 or a law without mass.
 
     >>> from tabular_rlhf.world import coin
     >>> w = coin(); data = sample(w, w.log_p_ref, 10_000, rng=np.random.default_rng(0))
     >>> abs(estimate(data, data[w.r]).mean - 0.5) < 5 * 0.5 / 100
     True
     """
-    if n < 1:
-        raise InputError("a sample needs at least one draw", got=n, remedy="ask for n >= 1")
-    weight = np.exp(log_p)
+    whole(n, "the number of draws", 1, "ask for n >= 1")
+    log_p, weight = _law(world, log_p)
     if world.mdp.P > 1:
         weight = world.mu[:, None] * weight
     flat = draw(np.ravel(weight), n, rng=rng)
@@ -84,10 +103,11 @@ def draw(weights: Array, n: int, *, rng: np.random.Generator) -> Indices:
     >>> draw(np.array([0.0, 1.0, 0.0]), 3, rng=np.random.default_rng(0)).tolist()
     [1, 1, 1]
     """
+    a_generator(rng)
     c = np.cumsum(weights)
     total = float(c[-1])
     if not (0 < total < np.inf):
-        raise InputError("sampling weights must have a positive finite sum", got=total, remedy="normalise the law")
+        raise InputError("sampling weights must have a positive finite sum", got=total, remedy="normalize the law")
     rate = len(c) / total  # cells per unit of mass
     cells = np.empty(len(c), dtype=np.intp)
     for part in blocks(c.shape):
@@ -118,11 +138,16 @@ def _invert(c: Array, guide: Any, rate: float, x: Array) -> Indices:
     return index
 
 
+ROUNDING = 1e-12
+"""Means that differ by less than this share of the values averaged are the same: thousands of roundings."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A mean with what is known of its error.
 
-    mean; variance, of one draw; n, draws (None: exact).  standard_error = sqrt(variance / n), 0 when exact.
+    mean; variance, of one draw (inf where one draw is all there is); n, draws (None: exact); size, the mean magnitude of the
+    values, which their rounding is relative to.  standard_error = sqrt(variance / n), 0 when exact.
 
     >>> Estimate(mean=0.4, variance=0.25, n=100).standard_error
     0.05
@@ -131,6 +156,7 @@ class Estimate:
     mean: float
     variance: float
     n: int | None
+    size: float = 0.0
 
     @property
     def standard_error(self) -> float:
@@ -140,8 +166,8 @@ class Estimate:
         """Distance from the exact mean in *exact* standard errors; 0 where both agree and nothing varies."""
         difference = self.mean - exact.mean
         error = np.sqrt(exact.variance / (self.n or np.inf))
-        # a constant is estimated without error, up to the rounding of its mean
-        if abs(difference) <= 1e-12 * max(1.0, abs(exact.mean)):
+        # a constant is estimated without error, up to the rounding of its values and of their mean
+        if abs(difference) <= ROUNDING * max(abs(exact.mean), exact.size, self.size):
             return 0.0
         return float(difference / error) if error > 0 else float(np.copysign(np.inf, difference))
 
@@ -150,12 +176,16 @@ def estimate(data: Trajectories, values: Any) -> Estimate:
     """sum w f and the variance of one draw; on the population both are exact.
 
     Args: values, f on each trajectory of the data; values on trajectories of weight zero are ignored, even if infinite.
-    A sample's variance is unbiased (n - 1).
+    A sample's variance is unbiased (n - 1), and inf for a single draw, which says nothing of it.
     """
-    w = np.broadcast_to(data.weight, np.shape(values))
-    f = np.where(w > 0, values, 0.0)
+    f = np.asarray(values)
+    if f.shape != data.shape:
+        remedy = "pass data[table] for a (P, N) table, or a function of data.log_p"
+        raise InputError(f"values must be one for each trajectory, shape {data.shape}", got=f"shape {f.shape}", remedy=remedy)
+    w = np.broadcast_to(data.weight, f.shape)
+    f = np.where(w > 0, as_floats(np.where(w > 0, f, 0.0), "values", f.shape), 0.0)
     mean = np.sum(w * f)
     variance = np.sum(w * np.square(f - mean))
     if data.n is not None:
-        variance *= data.n / max(1, data.n - 1)
-    return Estimate(float(mean), float(variance), data.n)
+        variance = variance * data.n / (data.n - 1) if data.n > 1 else np.inf
+    return Estimate(float(mean), float(variance), data.n, float(np.sum(w * np.abs(f))))

@@ -214,7 +214,7 @@ def _accepted(world: World, x: int, n: int, rate: float, rng: np.random.Generato
 
 
 def expert_iteration(log_p: Array, r: Array, rounds: float = 1) -> Array:
-    """log of p after rounds of p <- p r/E_p[r]: p r^rounds normalised, (P, N).  Rewards must be at least 0.
+    """log of p after rounds of p <- p r/E_p[r]: p r^rounds normalized, (P, N).  Rewards must be at least 0.
 
     For 0/1 rewards the first round conditions on success and the next change nothing; for graded rewards it multiplies, and tends
     to p restricted to the best rewards.

@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, as_floats, positive
-from tabular_rlhf.logspace import Array
+from tabular_rlhf.errors import InputError, a_generator, as_floats, positive
+from tabular_rlhf.logspace import Array, read_only
 from tabular_rlhf.mdp import TokenMDP, tree_counts
-from tabular_rlhf.policy import check_log_pi, dirichlet, from_text, uniform, zen
+from tabular_rlhf.policy import check_log_pi, dirichlet, from_text, owned, uniform, zen
 
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """What is given: World(mdp, log_ref, r, beta).  The arrays are checked on construction and read-only afterwards.
+    """What is given: World(mdp, log_ref, r, beta).  The arrays are checked and copied on construction, and read-only.
 
-    Raises: InputError for a policy that does not normalise, a reward of the wrong shape, nan, or beta <= 0.
+    Raises: InputError for a policy that does not normalize, a reward of the wrong shape, nan, or beta <= 0.
 
     >>> w = World(TokenMDP(2, horizon=1), np.log([[[0.5, 0.5]]]), np.array([[0.0, 1.0]]), beta=1.0)
     >>> w.log_p_ref.round(4).tolist()
@@ -43,17 +43,13 @@ class World:
         log_ref = check_log_pi(self.mdp, self.log_ref, "log_ref")
         r = as_floats(self.r, "r", (self.mdp.P, self.mdp.N))
         for name, value in (("log_ref", log_ref), ("r", r)):
-            view = value.view()
-            view.setflags(write=False)
-            object.__setattr__(self, name, view)
+            object.__setattr__(self, name, owned(value))
         object.__setattr__(self, "beta", positive(self.beta, "beta", "reward units per nat"))
 
     @cached_property
     def log_p_ref(self) -> Array:
         """log p_ref(tau given x), (P, N): -inf for responses that the reference cannot make."""
-        log_p: Array = self.mdp.path_sum(self.log_ref)
-        log_p.setflags(write=False)
-        return log_p
+        return read_only(self.mdp.path_sum(self.log_ref))
 
     @property
     def mu(self) -> Array:
@@ -91,6 +87,7 @@ def random_world(
     >>> random_world(rng=np.random.default_rng(0), V=2, H=2).mdp.N
     3
     """
+    a_generator(rng)
     mdp = TokenMDP(V, H, eos=V - 1 if eos else None, prompts=[f"x{i}" for i in range(P)], mu=rng.dirichlet(np.ones(P)))
     log_ref = dirichlet(mdp, concentration, rng=rng)
     if forbidden > 0:
@@ -234,6 +231,6 @@ NAMED: dict[str, Callable[..., World]] = {"coin": coin, "fork": fork, "rational"
 
 def named_world(name: str) -> World:
     """One of the named worlds, by name."""
-    if name not in NAMED:
+    if not isinstance(name, str) or name not in NAMED:
         raise InputError("the world must be a named one", got=repr(name), remedy=f"use one of {', '.join(NAMED)}")
     return NAMED[name]()

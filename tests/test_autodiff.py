@@ -117,7 +117,7 @@ def test_one_random_inner_product_finds_a_wrong_rule(rng: np.random.Generator) -
     assert check_grad(wrong, X, rng=rng) > 1e-3
     assert check_grad(right, X, rng=rng) < 1e-10
     assert check_grad(right, X, rng=rng, method="complex") < 8 * EPS
-    with pytest.raises(ValueError, match="'finite' or 'complex', got 'magic'"):
+    with pytest.raises(ValueError, match="'finite' or 'complex': got 'magic'"):
         check_grad(right, X, rng=rng, method="magic")
 
 
@@ -238,7 +238,7 @@ REFUSALS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "tolist": (lambda x: x.tolist(), "plain number"),
     "astype": (lambda x: x.astype(np.float32), "plain number"),
     "assignment": (_write, r"x\[\.\.\.\] = .*np.where"),
-    "in place": (_in_place, "in-place operator.*new array"),
+    "in place": (_in_place, r"x \+= y writes into a traced array.*write x = x \+ y"),
     "a plain array grows in place": (lambda x: np.add(x, 1.0, out=np.zeros(3)), r"numpy.add\(\.\.\., out=\.\.\.\)"),
     "out of a reduction": (lambda x: np.sum(x, out=np.zeros(())), r"numpy.sum\(\.\.\., out=\.\.\.\)"),
     "no rule": (lambda x: np.sum(np.arctan(x)), r"no gradient rule for numpy.arctan,"),
@@ -263,10 +263,12 @@ def test_what_would_lose_the_gradient_is_refused(name: str) -> None:
 
 
 def test_a_plain_array_cannot_take_a_traced_element() -> None:
-    """NumPy asks the element for its number and wraps our refusal in its own."""
-    with pytest.raises(ValueError, match="setting an array element") as e:
-        grad(lambda x: np.zeros(3).__setitem__(0, x[0]))(X)
-    assert "np.where" in str(e.value.__cause__)
+    """NumPy asks the element for its number and wraps our refusal in a ValueError of its own, which we take off again."""
+    for index in (0, slice(None)):
+        with pytest.raises(TypeError, match=r"element of one.*np.stack \(also instead of filling np.zeros\)"):
+            grad(lambda x, index=index: np.zeros(3).__setitem__(index, x[0]))(X)
+    with pytest.raises(ValueError, match="mine"):
+        grad(lambda x: [].index("mine"))(X)
 
 
 def test_an_escaped_array_is_refused_afterwards() -> None:

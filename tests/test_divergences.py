@@ -109,7 +109,7 @@ def test_a_divergence_wants_p_covered_by_q() -> None:
 @over_family
 @over_small
 def test_optima_satisfy_the_kkt_conditions(name: str, world: World) -> None:
-    """Normalised; r - lam = beta f'(u) where p > 0; r - lam <= beta f'(0) where p = 0 < p_ref; zero where p_ref is."""
+    """Normalized; r - lam = beta f'(u) where p > 0; r - lam <= beta f'(0) where p = 0 < p_ref; zero where p_ref is."""
     d = FAMILY[name]
     best = f_divergence_optimum(d, world.log_p_ref, world.r, world.beta)
     assert_close(np.sum(np.exp(best.log_p), axis=1), 1.0, slack(world))

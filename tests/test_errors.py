@@ -9,9 +9,27 @@ import numpy as np
 import pytest
 
 import tabular_rlhf as tr
-from tabular_rlhf import InputError, LogLinear, NGram, SolveError, Tabular, TokenMDP, World, mdp
+from tabular_rlhf import (
+    InputError,
+    LogLinear,
+    NGram,
+    SolveError,
+    Tabular,
+    TokenMDP,
+    World,
+    estimate,
+    mdp,
+    objective,
+    population,
+    random_world,
+    sample,
+    soft_bellman,
+    soft_value,
+    solve,
+)
 from tabular_rlhf.divergences import alpha
 from tabular_rlhf.errors import as_floats, positive
+from tabular_rlhf.gibbs import frontier, policy_gradient
 from tabular_rlhf.optimize import monotone_root
 from tabular_rlhf.penalties import ptx_optimum
 from tabular_rlhf.policy import check_log_pi, dirichlet, forbid, from_text, uniform
@@ -42,6 +60,12 @@ def changed(a: np.ndarray, index: Any, value: float) -> np.ndarray:
 ANYTHING: Any = World  # called with what it must refuse
 
 
+ANYTHING_5: Any = "5"
+NO: Any = 0
+FEATURES = np.zeros((2, 3, 3, 5))
+REF_P = M.path_sum(REF)
+
+
 def refuse_beta(beta: Any) -> Bad:
     return Bad(lambda: World(M, REF, R, beta), "beta must be positive", str(beta), "", "pass beta > 0, in reward units per nat")
 
@@ -63,13 +87,13 @@ CASES = {
     ),
     "a state where all is forbidden": Bad(
         lambda: World(M, changed(REF, (0, 2), -np.inf), R, 1.0),
-        "normalise in every state",
+        "normalize in every state",
         "sum of 0",
         "prompt 0, state 2 ('x cat')",
         "allow a",
     ),
-    "a reference that does not normalise": Bad(
-        lambda: World(M, REF - 0.1, R, 1.0), "normalise in every state", "0.904837", "prompt 0, state 0 ('x')", "log_softmax"
+    "a reference that does not normalize": Bad(
+        lambda: World(M, REF - 0.1, R, 1.0), "normalize in every state", "0.904837", "prompt 0, state 0 ('x')", "log_softmax"
     ),
     "beta = 0": refuse_beta(0.0),
     "beta < 0": refuse_beta(-1.5),
@@ -151,8 +175,8 @@ CASES = {
     "no concentration": Bad(lambda: dirichlet(M, 0.0, rng=RNG), "concentration must be positive", "0.0", "", "pseudo-counts"),
     "an unknown world": Bad(lambda: tr.named_world("moon"), "must be a named one", "'moon'", "", "coin, fork"),
     "alpha = 1": Bad(lambda: alpha(1.0), "neither 0 nor 1", "1.0", "", "reverse KL record"),
-    "a law without mass": Bad(lambda: draw(np.zeros(3), 1, rng=RNG), "positive finite sum", "0.0", "", "normalise the law"),
-    "a law with nan": Bad(lambda: draw(np.array([np.nan]), 1, rng=RNG), "positive finite sum", "nan", "", "normalise the law"),
+    "a law without mass": Bad(lambda: draw(np.zeros(3), 1, rng=RNG), "positive finite sum", "0.0", "", "normalize the law"),
+    "a law with nan": Bad(lambda: draw(np.array([np.nan]), 1, rng=RNG), "positive finite sum", "nan", "", "normalize the law"),
     "gamma < 0": Bad(lambda: ptx_optimum(R[:1], R[:1], 1.0, -1.0, R[:1]), "gamma must be at least 0", "-1.0", "", "pretraining term"),
     "data off the reference": Bad(
         lambda: ptx_optimum(np.array([[0.0, -np.inf]]), np.zeros((1, 2)), 1.0, 1.0, np.log([[0.5, 0.5]])),
@@ -162,6 +186,70 @@ CASES = {
         "smooth the reference",
     ),
 }
+
+
+W = random_world(rng=RNG, V=2, H=2)
+DATA = sample(W, W.log_p_ref, 10, rng=RNG)
+WRONG = {
+    "a table for values": (lambda: estimate(DATA, W.r), "one for each trajectory, shape (10,)", "shape (1, 3)", "data[table]"),
+    "a number for values": (lambda: estimate(DATA, 1.0), "one for each trajectory", "shape ()", "data[table]"),
+    "p for log p": (lambda: sample(W, solve(W).p, 5, rng=RNG), "log_p must be a law", "sum to", "log_softmax"),
+    "a population of p": (lambda: population(W, solve(W).p), "log_p must be a law", "sum to", "solve(world).log_p"),
+    "a policy for a law": (lambda: sample(W, W.log_ref, 5, rng=RNG), "log_p must have shape (1, 3)", "shape (1, 2, 2)", "N traj"),
+    "draws in words": (lambda: sample(W, W.log_p_ref, ANYTHING_5, rng=RNG), "draws must be a whole number", "'5'", "n >= 1"),
+    "half a draw": (lambda: sample(W, W.log_p_ref, 2.5, rng=RNG), "draws must be a whole number", "2.5", "n >= 1"),
+    "a seed for rng": (lambda: sample(W, W.log_p_ref, 5, rng=NO), "rng must be a random generator", "0", "default_rng(0)"),
+    "a seed for a world": (lambda: random_world(rng=NO), "rng must be a random generator", "0", "default_rng(0)"),
+    "too many rows": (lambda: NGram(M, 1).log_pi(np.zeros((50, 3))), "theta must have shape (3, 3)", "(50, 3)", "see"),
+    "too few rows": (lambda: NGram(M, 1).log_pi(np.zeros((2, 3))), "theta must have shape (3, 3)", "(2, 3)", "see"),
+    "tabular of the wrong shape": (lambda: Tabular(M).log_pi(np.zeros((1, 3, 3))), "theta must have shape (2, 3, 3)", "(1, 3, 3)", "see"),
+    "two thetas": (lambda: LogLinear(M, FEATURES).log_pi(np.zeros((5, 2))), "theta must have shape (5,)", "(5, 2)", "see"),
+    "a short theta": (lambda: LogLinear(M, FEATURES).log_pi(np.zeros(4)), "theta must have shape (5,)", "(4,)", "see"),
+    "half an order": (lambda: NGram(M, 1.5), "order must be a whole number", "1.5", "context tokens"),
+    "half an order of text": (lambda: from_text(M, "the cat", order=1.5), "order must be a whole number", "1.5", "context tokens"),
+    "no text": (lambda: from_text(M, NO), "corpus must be a text", "0", "pass strings"),
+    "J at beta < 0": (lambda: objective(REF_P, REF_P, R, -1.0, M.mu), "beta must be positive", "-1.0", "beta > 0"),
+    "J at beta = 0": (lambda: objective(REF_P, REF_P, R, 0, M.mu), "beta must be positive", "0", "beta > 0"),
+    "soft Bellman at beta < 0": (lambda: soft_bellman(M, REF, R, -1.0), "beta must be positive", "-1.0", "beta > 0"),
+    "soft Bellman of a list": (lambda: soft_bellman(M, REF, [[1.0]], 1.0), "r must have shape (2, 7)", "(1, 1)", "N trajectories"),
+    "a soft value at beta = 0": (lambda: soft_value(R, R, 0.0), "beta must be positive", "0.0", "beta > 0"),
+    "a state too far": (lambda: M.state_text(999), "states must be whole numbers in 0..2", "[999, 999]", "find_state(text)"),
+    "a state before the first": (lambda: M.state_text(-1), "states must be whole numbers in 0..2", "[-1, -1]", "find_state(text)"),
+    "half a response": (lambda: M.text(1.5), "whole numbers in 0..6", "[1.5, 1.5]", "find(text)"),
+    "a prompt too far": (lambda: M.text(0, 5), "a prompt must be a whole number in 0..1", "5", "there are 2 prompts"),
+    "no words": (lambda: M.find(None), "a text must be a string or a list", "None", "write the tokens"),
+    "numbers for words": (lambda: M.find([0, 1]), "in the vocabulary", "0", "use one of"),
+    "a prefix sum of another tree": (lambda: M.prefix_sum(np.zeros((2, 4, 3))), "x must have shape (2, 3, 3)", "(2, 4, 3)", "see"),
+    "a path sum of another tree": (lambda: M.path_sum(np.zeros((2, 3, 4))), "x must have shape (2, 3, 3)", "(2, 3, 4)", "see"),
+    "a subtree sum of a list": (lambda: M.subtree_sum([1.0, 2.0]), "f must have shape (2, 7)", "(2,)", "see"),
+    "a prompt for prompts": (lambda: TokenMDP(2, 1, prompts="Hi:"), "prompts must be a list", "'Hi:'", '("Hi:",)'),
+    "no prompts": (lambda: TokenMDP(2, 1, prompts=None), "prompts must be a list", "None", '("Hi:",)'),
+    "no separator": (lambda: TokenMDP(2, 1, sep=None), "sep must be a string", "None", '"" for characters'),
+    "half a vocabulary": (lambda: TokenMDP(2.0, 1), "the vocabulary must be tokens", "2.0", "or 3"),
+    "no tokens": (lambda: TokenMDP(None, 1), "the vocabulary must be tokens", "None", "or 3"),
+    "a forbidden state too far": (lambda: forbid(M, REF, ["cat"], states=[99]), "whole numbers in 0..2", "[99, 99]", "find_state"),
+    "a world in a list": (lambda: tr.named_world([]), "must be a named one", "[]", "coin"),
+    "one beta for a frontier": (lambda: frontier(W, 1.0), "betas must be a list", "1.0", "[0.5, 1.0, 2.0]"),
+    "complex logits": (lambda: policy_gradient(W, W.log_ref + 1j), "array of real numbers", "complex", "pass floats"),
+    "logits in words": (lambda: policy_gradient(W, "x"), "array of real numbers", "str", "pass floats"),
+    "alpha in words": (lambda: alpha("x"), "alpha must be finite", "'x'", "reverse KL record"),
+    "kl of words": (lambda: tr.kl(["a"], [0.0]), "array of real numbers", "list", "pass floats"),
+}
+
+
+@pytest.mark.parametrize(("call", "must", "got", "remedy"), WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_argument_is_refused_not_computed_with(call: Any, must: str, got: str, remedy: str) -> None:
+    with pytest.raises(InputError) as caught:
+        call()
+    for part, words in ((caught.value.must, must), (caught.value.got, got), (caught.value.remedy, remedy)):
+        assert words in part, f"{part!r} says nothing of {words!r}"
+
+
+def test_what_can_be_understood_is_not_refused() -> None:
+    assert tr.kl([0.0, -np.inf], [0.0, -np.inf]) == 0.0
+    assert tr.kl(np.array([0]), np.array([0])) == 0.0
+    assert M.path_sum(np.ones((2, 3, 3), dtype=bool)).dtype == float
+    assert forbid(M, REF, ["cat"], states=0)[0, 0, 1] == -np.inf
 
 
 @pytest.mark.parametrize("bad", CASES.values(), ids=CASES.keys())

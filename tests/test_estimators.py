@@ -331,7 +331,7 @@ def test_an_estimator_off_its_support_is_refused_by_state_and_token() -> None:
 
 
 def test_the_command_answers(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(COMMANDS, "kl", "say what a KL flag optimises")
+    monkeypatch.setitem(COMMANDS, "kl", "say what a KL flag optimizes")
     assert main(["kl", "--samples", "1000"]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 100

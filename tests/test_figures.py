@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tabular_rlhf.cli import main
+from tabular_rlhf.commands import figures
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.figures import all_figures, frontier, page, solved, tilt, tree
 from tabular_rlhf.figures.record import Figure, readable
@@ -231,6 +232,10 @@ def test_out_is_figures_where_it_exists(tmp_path: Path, monkeypatch: pytest.Monk
     assert (tmp_path / "figures" / "tilt.svg").is_file()
 
 
+def test_a_repeated_name_is_drawn_once() -> None:
+    assert [figure.name for figure in figures.chosen(["frontier", "tilt", "frontier"])] == ["frontier", "tilt"]
+
+
 def test_list_names_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["figures", "--list"]) == 0
     said = capsys.readouterr().out
@@ -241,7 +246,9 @@ def test_list_names_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_unknown_figure_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["figures", "tlit"]) == 2
-    assert "registry's: got 'tlit'; use one of tilt, frontier" in capsys.readouterr().err
+    assert "registry's: got 'tlit'; did you mean tilt?" in capsys.readouterr().err
+    assert main(["figures", "qqqq"]) == 2
+    assert "registry's: got 'qqqq'; use one of tilt, frontier" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------------------- the records

@@ -1,4 +1,4 @@
-"""`tabular-rlhf fit`: every line accounted for, rewards and policies against direct minimisation, and the words a person reads."""
+"""`tabular-rlhf fit`: every line accounted for, rewards and policies against direct minimization, and the words a person reads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tabular_rlhf.cli import main
 from tabular_rlhf.preferences.comparisons import count_wins, cyclic_triads
 from tabular_rlhf.preferences.likelihood import fit, structure
 from tabular_rlhf.reports.preference_file import Malformed, collect, parse, read_preferences
-from tabular_rlhf.reports.preferences import analyse, normalise
+from tabular_rlhf.reports.preferences import analyse, normalize
 from tabular_rlhf.reports.preferences_text import render
 
 
@@ -147,16 +147,16 @@ def test_each_prompt_is_fitted_as_if_alone(good: Path) -> None:
 
 
 @pytest.mark.parametrize("beta", [0.2, 1.0, 3.0])
-def test_the_gibbs_policy_is_the_minimiser_of_dpo(good: Path, beta: float) -> None:
-    """DPO on the candidates, minimised directly over the policy's logits, from a reference that is not uniform."""
+def test_the_gibbs_policy_is_the_minimizer_of_dpo(good: Path, beta: float) -> None:
+    """DPO on the candidates, minimized directly over the policy's logits, from a reference that is not uniform."""
     from scipy.optimize import minimize
 
     found = read_preferences(good)
-    log_ref = normalise(np.random.default_rng(0).standard_normal(len(found.of)), found.of)
+    log_ref = normalize(np.random.default_rng(0).standard_normal(len(found.of)), found.of)
     for x in (0, 1):
         mine = np.flatnonzero(found.of == x)
         here = found.of[found.w] == x
-        w, l, ref = found.w[here] - mine[0], found.l[here] - mine[0], normalise(log_ref, found.of)[mine]
+        w, l, ref = found.w[here] - mine[0], found.l[here] - mine[0], normalize(log_ref, found.of)[mine]
 
         def dpo(theta: Any, w: Any = w, l: Any = l, ref: Any = ref) -> Any:
             log_pi = theta - np.log(np.sum(np.exp(theta)))

@@ -215,7 +215,7 @@ def test_mirror_steps_converge_to_the_optimum() -> None:
     assert_close(np.exp(log_p), solve(world).p, 64 * nats(world) * 8)  # 2^-60 of the start is below rounding
 
 
-def test_uniform_reference_makes_j_the_entropy_regularised_return() -> None:
+def test_uniform_reference_makes_j_the_entropy_regularized_return() -> None:
     """With a uniform reference, J = E[r] + beta H(p) - beta log N: the optimum is softmax(r/beta)."""
     world = WORLDS["horizon 1"]
     flat = World(world.mdp, uniform(world.mdp), world.r, 0.5)

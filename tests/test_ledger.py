@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from tabular_rlhf.cli import main
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.ledger import LEDGER, SYMBOLS, Scope, audit
 from tabular_rlhf.ledger.audit import REFUTED_AT, refute, sampled_z, select, tiny_worlds
-from tabular_rlhf.ledger.record import EPS, Approximately, add, as_parts, distance, roundings
+from tabular_rlhf.ledger.record import EPS, Approximately, Miss, add, as_parts, distance, roundings
 from tabular_rlhf.ledger.symbols import parameters
 from tabular_rlhf.world import coin, random_world, rational, rational_answers
 
@@ -142,11 +143,50 @@ def test_a_row_refuses_what_is_missing() -> None:
         ({"misses": {"one": lambda J: J}}, "near misses"),
         ({"source": ""}, "source"),
         ({"sides": {"one": lambda J: J, "two": lambda no_such_symbol: 0.0}}, "names of symbols"),
+        ({"sides": {"one": lambda J: J, "two": np.sum}}, "plain one of named symbols, as lambda r: np.sum"),
+        ({"sides": {"one": lambda J: J, "two": Approximately(partial(np.sum, axis=1), 0.1)}}, "plain one of named symbols"),
+        ({"sides": {"one": lambda J: J, "two": lambda *, J: J}}, "plain one of named symbols"),
+        ({"sides": {"one": lambda J: J, "two": lambda *J: J}}, "plain one of named symbols"),
+        ({"misses": {"one": Miss("one", lambda J: J, part=1), "two": lambda J: J}}, "one of the 1 parts.*'one'"),
     ):
         with pytest.raises(InputError, match=must):
             replace(good, **change)
     with pytest.raises(InputError, match="name of its own"):
         add(good)
+
+
+@pytest.mark.parametrize(
+    ("change", "must"),
+    [
+        ({"sides": {"one": lambda J: (J, J), "two": lambda J: J}}, "side 'one' must return 1 parts: row 'regret-is-kl': got 2"),
+        ({"sides": {"one": lambda J: J, "two": lambda J: (J, J)}}, "side 'two' must return 1 parts: row 'regret-is-kl': got 2"),
+        ({"parts": ("a", "b"), "sides": {"one": lambda J: (J, J), "two": lambda J: J}}, "side 'two' must return 2 parts"),
+        ({"scale": lambda J: (J, J, J)}, "the scale must return 1 parts: row 'regret-is-kl': got 3"),
+    ],
+)
+def test_a_miscount_of_parts_is_refused(change: dict[str, Any], must: str) -> None:
+    with pytest.raises(InputError, match=must):
+        audit([replace(LEDGER["regret-is-kl"], **change)], worlds=0)
+
+
+def test_a_true_row_without_scale_holds_and_a_false_one_does_not() -> None:
+    """Where all terms are zero no rounding is allowed, and none is needed."""
+    row = replace(LEDGER["regret-is-kl"], sampled=None, scale=lambda: 0.0)
+    scope = Scope(rational(), 0)
+    zero = {"zero": lambda P: np.zeros(P)}
+    assert replace(row, sides={**zero, "also": lambda P: np.zeros(P)}).errors(scope) == {"also": [0.0]}
+    assert replace(row, sides={**zero, "tiny": lambda P: np.full(P, 1e-300)}).errors(scope) == {"tiny": [np.inf]}
+
+
+def test_slugs_are_chosen_once_and_misspellings_are_answered() -> None:
+    assert [row.slug for row in select(["prompts", "borda", "prompts"])] == ["prompts", "borda"]
+    for wrong, right in (("regert-is-kl", "regret-is-kl"), ("gibbs", "gibbs-optimum"), ("soft-belman", "soft-bellman")):
+        with pytest.raises(InputError, match=f"got '{wrong}'; did you mean {right}"):
+            select([wrong])
+    with pytest.raises(InputError, match=r"got 'qqqq'; verify --list shows all"):
+        select(["qqqq"])
+    with pytest.raises(InputError, match="some slug must be of chapter 1: got regret-is-kl of chapter 4"):
+        select(["regret-is-kl"], chapter=1)
 
 
 def test_a_near_miss_of_another_shape_is_an_error_not_a_refutation() -> None:
@@ -239,6 +279,10 @@ def test_verify_says_no_with_status_one(capsys: pytest.CaptureFixture[str], monk
     assert "FAILS" in out
     assert "wrong" in out
     assert "VERDICT: 1 of 1 rows fail: optimal-value." in out
+    assert main(["verify", "optimal-value", "--worlds", "2", "--json"]) == 1
+    data = json.loads(capsys.readouterr().out)
+    assert (data["holds"], [row["holds"] for row in data["rows"]]) == (False, [False])
+    assert data["rows"][0]["reasons"]
 
 
 def test_verify_lists_and_explains(capsys: pytest.CaptureFixture[str]) -> None:
@@ -257,7 +301,15 @@ def test_every_row_can_be_explained(slug: str, capsys: pytest.CaptureFixture[str
     out = capsys.readouterr().out
     assert "NOT refuted" not in out
     assert "float64" not in out
-    assert max(map(len, out.splitlines())) <= 160
+    assert max(map(len, out.splitlines())) <= 120
+
+
+def test_a_repeated_slug_is_run_once(capsys: pytest.CaptureFixture[str]) -> None:
+    once, twice = (
+        [main(["verify", *slugs, "--worlds", "3", "--json"]), json.loads(capsys.readouterr().out)["rows"]]
+        for slugs in (["prompts"], ["prompts"] * 2)
+    )
+    assert [row["worlds"] for row in once[1]] == [row["worlds"] for row in twice[1]]
 
 
 @pytest.mark.parametrize("words", [["verify", "no-such-row"], ["verify", "--chapter", "99"], ["verify", "--worlds", "-1"]])

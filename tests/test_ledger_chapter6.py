@@ -57,7 +57,7 @@ def as_tuple(x: Any) -> tuple[Any, ...]:
     return x if isinstance(x, tuple) else (x,)
 
 
-def test_the_dimension_of_the_minimiser_set_counts_components() -> None:
+def test_the_dimension_of_the_minimizer_set_counts_components() -> None:
     """Six responses: four compared in two groups of two, two never: four components, three free dimensions."""
     mdp = TokenMDP(6, horizon=1)
     world = World(mdp, uniform(mdp), np.zeros((1, 6)), 1.0)

@@ -39,7 +39,7 @@ def test_logsumexp_is_the_log_of_the_sum(x: list[float]) -> None:
 
 
 @given(x=logits.filter(lambda x: max(x) > NEVER), shift=st.floats(-1e6, 1e6))
-def test_log_softmax_normalises_keeps_order_and_ignores_shifts(x: list[float], shift: float) -> None:
+def test_log_softmax_normalizes_keeps_order_and_ignores_shifts(x: list[float], shift: float) -> None:
     y = log_softmax(np.array(x))
     assert_close(math.fsum(np.exp(y)), 1.0, EPS * (len(x) + 4) * (1 + 100))
     assert [v == NEVER for v in x] == np.isneginf(y).tolist()

@@ -17,7 +17,7 @@ from tabular_rlhf.losses import LOSSES, TRAITS, DirectLoss, register
 from tabular_rlhf.losses.analyse import analyse, family_table
 from tabular_rlhf.losses.closed import win_rate
 from tabular_rlhf.losses.evaluate import gradient, logit_gradient, slope_gradient, token_gradient, value
-from tabular_rlhf.losses.optimum import minima, minimise, starts
+from tabular_rlhf.losses.optimum import minima, minimize, starts
 from tabular_rlhf.losses.record import parameters
 from tabular_rlhf.losses.traits import BETAS, TESTS, draw_pairs, faults
 from tabular_rlhf.preferences import Pairs, bradley_terry, noisy, population_pairs, sample_pairs, sure
@@ -219,7 +219,7 @@ def test_forbidden_tokens_give_no_nan(name: str) -> None:
     g = gradient(name, world, log_p, pairs)
     assert np.all(np.isfinite(g))
     assert np.all(g[np.isneginf(world.log_p_ref)] == 0)
-    found = minimise(name, world, pairs)
+    found = minimize(name, world, pairs)
     assert not np.isnan(found.log_p).any()
     assert np.all(np.isneginf(found.log_p[np.isneginf(world.log_p_ref)]))
 
@@ -265,7 +265,7 @@ def test_population_optimum_is_the_closed_form(name: str) -> None:
         reached += 1
         pairs = pairs_of(world)
         for start in (None, starts(world, pairs)[1]):
-            found = minimise(loss, world, pairs, start=start, **changes)
+            found = minimize(loss, world, pairs, start=start, **changes)
             assert found.attained
             assert found.dimension == 0
             assert np.max(0.5 * np.sum(np.abs(np.exp(found.log_p) - np.exp(closed)), axis=1)) <= 1e-8
@@ -278,14 +278,14 @@ def test_clipped_chi_po_agrees_where_no_rewards_are_far_apart() -> None:
     assert np.ptp(world.r) < 2 * loss.defaults["R"]
     closed = loss.optimum(world, loss.settings(world.beta)) if loss.optimum else None
     assert closed is not None
-    assert np.max(np.abs(np.exp(minimise(loss, world, pairs_of(world)).log_p) - np.exp(closed))) < 1e-8
+    assert np.max(np.abs(np.exp(minimize(loss, world, pairs_of(world)).log_p) - np.exp(closed))) < 1e-8
 
 
 @EACH
 def test_optimum_is_stationary_or_said_not_to_be_attained(name: str) -> None:
     loss = LOSSES[name]
     world = rational(0.7)
-    found = minimise(loss, world, pairs_of(world))
+    found = minimize(loss, world, pairs_of(world))
     if found.attained and not loss.kinks:
         g = logit_gradient(found.log_p, gradient(loss, world, found.log_p, pairs_of(world)))
         assert np.max(np.abs(g)) < 1e-9
@@ -313,8 +313,8 @@ def test_ipo_on_two_arms_is_a_logistic() -> None:
     for tau in (0.1, 1.0, 5.0):
         world = coin(tau)
         pairs = population_pairs(world, sure(world.r)).distinct()
-        assert math.isclose(math.exp(minimise("ipo", world, pairs).log_p[0, 1]), 1 / (1 + math.exp(-1 / (2 * tau))), abs_tol=1e-12)
-        dpo = minimise("dpo", world, pairs)
+        assert math.isclose(math.exp(minimize("ipo", world, pairs).log_p[0, 1]), 1 / (1 + math.exp(-1 / (2 * tau))), abs_tol=1e-12)
+        dpo = minimize("dpo", world, pairs)
         assert not dpo.attained
         assert dpo.vanishing.tolist() == [[True, False]]
         assert "vanish" in dpo.words
@@ -324,13 +324,13 @@ def test_robust_dpo_recovers_gibbs_from_flipped_labels_and_dpo_does_not() -> Non
     world = rational()
     flipped = population_pairs(world, noisy(bradley_terry(world.r), 0.1)).distinct()
     p_star = solve(world).p
-    assert np.max(np.abs(np.exp(minimise("robust-dpo", world, flipped).log_p) - p_star)) < 1e-9
-    assert np.max(np.abs(np.exp(minimise("dpo", world, flipped).log_p) - p_star)) > 1e-2
+    assert np.max(np.abs(np.exp(minimize("robust-dpo", world, flipped).log_p) - p_star)) < 1e-9
+    assert np.max(np.abs(np.exp(minimize("dpo", world, flipped).log_p) - p_star)) > 1e-2
     # cDPO on clean labels is DPO on flipped ones; on flipped labels it shrinks once more
     clean = pairs_of(world)
-    both = [np.exp(minimise(*how).log_p) for how in (("cdpo", world, clean), ("dpo", world, flipped))]
+    both = [np.exp(minimize(*how).log_p) for how in (("cdpo", world, clean), ("dpo", world, flipped))]
     assert np.max(np.abs(both[0] - both[1])) < 1e-9
-    again = np.exp(minimise("cdpo", world, flipped).log_p)
+    again = np.exp(minimize("cdpo", world, flipped).log_p)
     assert np.max(np.abs(again - world_p_ref(world))) < np.max(np.abs(both[1] - world_p_ref(world)))
 
 
@@ -340,7 +340,7 @@ def world_p_ref(world: World) -> Any:
 
 def test_robust_dpo_is_unbounded_below_on_clean_certain_data() -> None:
     world = rational()
-    found = minimise("robust-dpo", world, population_pairs(world, sure(world.r)).distinct())
+    found = minimize("robust-dpo", world, population_pairs(world, sure(world.r)).distinct())
     assert found.value == -np.inf
     assert found.words == "unbounded below"
 
@@ -348,7 +348,7 @@ def test_robust_dpo_is_unbounded_below_on_clean_certain_data() -> None:
 def test_cdpo_margins_of_three_responses_are_not_smoothed_logits() -> None:
     """The closed form in words, "margins are the logit of the smoothed probability", is a fact of two responses only."""
     world = rational()
-    found = minimise("cdpo", world, pairs_of(world))
+    found = minimize("cdpo", world, pairs_of(world))
     a = (found.log_p - world.log_p_ref)[0]
     P = 1 / (1 + np.exp(-(world.r[0, 0] - world.r[0, 1])))
     smoothed = 0.9 * P + 0.1 * (1 - P)
@@ -400,7 +400,7 @@ def test_sandwich_covariance_by_simulation(name: str) -> None:
         drawn = Pairs(drawn.x, drawn.w, drawn.l, np.where(drawn.w == drawn.l, 0.0, 1.0), n)
         kept = drawn.distinct()
         m = int(np.sum(drawn.w != drawn.l))
-        fitted = minimise(name, world, counted(kept, world))
+        fitted = minimize(name, world, counted(kept, world))
         losses.append(m * float(np.sum(p * (report.optimum.log_p - fitted.log_p))))
     error = np.std(losses) / math.sqrt(runs)
     assert abs(np.mean(losses) - report.noise) < 5 * error + 0.15 * report.noise

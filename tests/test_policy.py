@@ -40,7 +40,7 @@ def class_of(mdp: TokenMDP, kind: str, rng: np.random.Generator) -> PolicyClass:
 
 @over_mdps
 @pytest.mark.parametrize("kind", ["tabular", "0-gram", "1-gram", "2-gram positional", "9-gram", "log-linear"])
-def test_every_class_gives_normalised_differentiable_policies(mdp: TokenMDP, kind: str, rng: np.random.Generator) -> None:
+def test_every_class_gives_normalized_differentiable_policies(mdp: TokenMDP, kind: str, rng: np.random.Generator) -> None:
     policy = class_of(mdp, kind, rng)
     theta = rng.standard_normal(policy.shape)
     log_pi = policy.log_pi(theta)
@@ -100,7 +100,7 @@ def test_policies_are_distributions(world: World) -> None:
 
 
 @over_mdps
-def test_uniform_and_dirichlet_normalise(mdp: TokenMDP, rng: np.random.Generator) -> None:
+def test_uniform_and_dirichlet_normalize(mdp: TokenMDP, rng: np.random.Generator) -> None:
     assert_close(uniform(mdp), -math.log(mdp.V), EPS * math.log(mdp.V + 1))
     for concentration in (1e-3, 1.0, 1e6):
         log_pi = dirichlet(mdp, concentration, rng=rng)

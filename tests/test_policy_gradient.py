@@ -189,10 +189,10 @@ def test_samples_agree_within_five_exact_standard_errors(name: str, loss: str, r
     variance = np.maximum(0.0, np.diag(spread))
     assert_close(drawn.mean, exact, 5 * np.sqrt(variance / DRAWS) + 1e-12)
     every = updates(world, g.population(world, world.log_p_ref, 3), logits, recipe, log_old=old)
-    centred = every.value - exact
-    products = centred[:, :, None] * centred[:, None, :]
+    centered = every.value - exact
+    products = centered[:, :, None] * centered[:, None, :]
     fourth = np.einsum("n,nab->ab", every.weight, np.square(products)) - np.square(spread)
-    # the sample is centred at its own mean: an error of the order of its squared standard error
+    # the sample is centered at its own mean: an error of the order of its squared standard error
     slack = 25 * np.sqrt(np.outer(variance, variance)) / DRAWS + 1e-12
     assert_close(drawn.covariance, spread, 5 * np.sqrt(np.maximum(0.0, fourth) / DRAWS) + slack)
 

@@ -108,7 +108,7 @@ def test_pairs_can_come_from_another_law(rng: np.random.Generator) -> None:
     assert np.sum(pairs.weight[0, 2]) == 0
     some = sample_pairs(world, bradley_terry(world.r), 1000, rng=rng, log_q=q)
     assert not ((some.x == 0) & ((some.w == 2) | (some.l == 2))).any()
-    with pytest.raises(InputError, match="normalise"):
+    with pytest.raises(InputError, match="normalize"):
         population_pairs(world, bradley_terry(world.r), q - 1.0)
     with pytest.raises(InputError, match="world's responses"):
         population_pairs(world, bradley_terry(world.r[:, :2]))
@@ -178,7 +178,7 @@ def test_sampled_rankings(rng: np.random.Generator) -> None:
 
 
 def best_margin(loss: Any, q: float, e: float) -> float:
-    """The margin that minimises q loss(D) + (1 - q) loss(-D): a root of its slope, by differences of closed forms."""
+    """The margin that minimizes q loss(D) + (1 - q) loss(-D): a root of its slope, by differences of closed forms."""
 
     def slope(D: Any) -> Any:
         value = q * grad(lambda d: loss(d, e))(float(D[0])) - (1 - q) * grad(lambda d: loss(d, e))(-float(D[0]))

@@ -176,8 +176,8 @@ def test_a_class_that_would_have_to_forbid_everything_is_refused() -> None:
         _ = reverse_projection(NGram(mdp, 0), target, rng=np.random.default_rng(0))
 
 
-def test_laws_that_do_not_normalise_are_refused() -> None:
-    with pytest.raises(InputError, match="log_q must normalise"):
+def test_laws_that_do_not_normalize_are_refused() -> None:
+    with pytest.raises(InputError, match="log_q must normalize"):
         _ = forward_projection(NGram(rational().mdp, 0), np.zeros((1, 3)))
 
 

@@ -101,7 +101,7 @@ def test_soft_selection_lies_between_its_limits() -> None:
         hard = np.exp(selection.best_of_n(world.log_p_ref, world.r, n))
         assert_close(np.exp(selection.soft_best_of_n(world.log_p_ref, world.r, n, 0.01)), hard, 1e-6)
         assert_close(np.exp(selection.soft_best_of_n(world.log_p_ref, world.r, n, 1e9)), np.exp(world.log_p_ref), 1e-7)
-    # many draws and a softmax: self-normalised importance sampling of Gibbs
+    # many draws and a softmax: self-normalized importance sampling of Gibbs
     many = selection.soft_best_of_n(world.log_p_ref, world.r, 10**7, world.beta)
     assert_close(np.exp(many), np.exp(log_gibbs(world.log_p_ref, world.r, world.beta)), 1e-5)
 

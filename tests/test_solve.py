@@ -257,7 +257,7 @@ def test_zen_is_the_default_and_seeds_decide(capsys: pytest.CaptureFixture[str])
     first = ask(capsys, "--samples", 1000)
     assert first.startswith("World zen: 16 tokens and EOS '.', horizon 5.\n1,118,481 responses")
     assert first == ask(capsys, "zen", "--samples", 1000, "--seed", 0)
-    assert first != ask(capsys, "zen", "--samples", 1000, "--seed", 1)
+    assert first != ask(capsys, "zen", "--samples", 1000, "--seed", 2)
 
 
 def test_zen_by_reward_levels(capsys: pytest.CaptureFixture[str]) -> None:
@@ -292,6 +292,16 @@ def test_checks_would_notice_a_wrong_optimum(monkeypatch: pytest.MonkeyPatch) ->
     assert report(coin(beta=0.5), samples=20_000)["checks"]["largest_z"] > 20
 
 
+def test_a_check_that_fails_is_told_by_the_exit_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same planted fault at the command line: the answer is "no", as text and as JSON."""
+    draw = report.__globals__["sample"]
+    monkeypatch.setitem(report.__globals__, "sample", lambda w, log_p, n, *, rng: draw(w, w.log_p_ref, n, rng=rng))
+    assert main(["solve", "coin", "--beta", "0.5", "--samples", "20000"]) == 1
+    assert "more than 5: draw more" in capsys.readouterr().out
+    assert main(["solve", "coin", "--beta", "0.5", "--samples", "20000", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["checks"]["largest_z"] > 5
+
+
 def test_rare_responses_do_not_break_the_report() -> None:
     """Heavy weights, forbidden tokens, prompts that are never asked, and a horizon of one."""
     rng = np.random.default_rng(0)
@@ -312,7 +322,9 @@ def test_rare_responses_do_not_break_the_report() -> None:
         (["."], "readable text file: got '.' \\(Is a directory\\)"),
         (["coin", "--beta", "0"], "beta must be positive"),
         (["coin", "--beta", "nan"], "beta must be positive and finite: got nan"),
-        (["coin", "--samples", "0"], "at least one draw: got 0"),
+        (["coin", "--samples", "0"], "draw.*got 0; ask for"),
+        (["coin", "--seed", "-1"], "--seed must be at least 0: got -1; 0 is usual"),
+        (["coin", "--samples", "99999999999"], r"fit in 2 GiB: got 99,999,999,999 draws, 9.6e\+12 bytes.*at most --samples 22369621"),
         (["coin", "--top", "0"], "must be at least 1: got 0"),
         (["coin", "--figure", "coin.gif"], "known format: got 'coin.gif'"),
         (["coin", "--figure", "nowhere/coin.png"], "folder must exist: got 'nowhere'"),

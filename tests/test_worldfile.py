@@ -12,7 +12,7 @@ import pytest
 from tabular_rlhf.cli import main
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.mdp import TokenMDP
-from tabular_rlhf.worldfile import EXAMPLE, parse_world
+from tabular_rlhf.worldfile import EXAMPLE, load_world, parse_world
 from tabular_rlhf.worldfile.function import response_texts
 
 
@@ -90,14 +90,46 @@ FAULTS: dict[str, tuple[str, str]] = {
         r"known keys: bad.toml, line 5, \[reward\] lenght: got 'lenght'; did you mean length",
     ),
     "unknown top key": (MINIMAL + "gamma = 1.0", r"bad.toml, line 4, gamma: got 'gamma'; use one of"),
-    "wrong type": (MINIMAL.replace("2", '"2"'), r"horizon must be a whole number, such as 4: bad.toml, line 2, horizon: got '2'"),
+    "wrong type": (MINIMAL.replace("2", '"2"'), r"horizon must be a whole number of at least 1.*: bad.toml, line 2, horizon: got '2'"),
     "true is no number": (MINIMAL.replace("1.0", "true"), r"beta must be a finite number.*got True"),
     "infinite weight": (MINIMAL + "[reward]\nlength = inf", r"length must be a finite number.*line 5.*got inf"),
     "huge integer": (MINIMAL.replace("1.0", "1" + "0" * 400), r"beta must be a finite number"),
     "missing key": (MINIMAL.replace("beta", "# beta"), r"must set beta: bad.toml: got no such key; write beta = "),
     "beta": (MINIMAL.replace("1.0", "-1.0"), r"beta must be positive.*bad.toml, line 3, beta: got -1.0"),
-    "horizon": (MINIMAL.replace("horizon = 2", "horizon = 0"), r"horizon must be a whole number of at least 1: bad.toml.*got 0"),
-    "does not fit": (MINIMAL.replace("horizon = 2", "horizon = 40"), r"must fit in .*GiB: bad.toml.*got 1,099,511,627,776 traj.*bytes"),
+    "horizon": (
+        MINIMAL.replace("horizon = 2", "horizon = 0"),
+        r"horizon must be .* at least 1, such as 4: bad.toml, line 2, horizon: got 0",
+    ),
+    "does not fit": (
+        MINIMAL.replace("horizon = 2", "horizon = 40"),
+        r"fit in .*GiB: bad.toml, line 2, .*got 1,099,511,627,776 traj.*bytes",
+    ),
+    "no prompts": (
+        MINIMAL + "prompts = []",
+        r"prompts must be a list of distinct strings, at least one: bad.toml, line 4, prompts: got \[\]",
+    ),
+    "prompts twice": (MINIMAL + 'prompts = ["x", "x"]', r"distinct.*: bad.toml, line 4, prompts: got \['x', 'x'\]"),
+    "twice, with mu": (
+        MINIMAL.replace('"b"', '"a"') + 'prompts = ["x", "y"]\nmu = [0.5, 0.5]',
+        r"distinct.*: bad.toml, line 1, vocabulary: got",
+    ),
+    "too long, with mu": (MINIMAL.replace("horizon = 2", "horizon = 40") + "mu = [1.0]", r"GiB: bad.toml, line 2, horizon: got"),
+    "reward overflow": (
+        MINIMAL + "[reward]\nconstant = 1e308\nlength = 1e308",
+        r"rewards must be finite: bad.toml, line 6, \[reward\] length, response 'a a': got inf; use smaller",
+    ),
+    "overflow by phrases": (
+        MINIMAL + '[reward]\nphrases = { a = 1e308, "a a" = 1e308 }',
+        r"finite: bad.toml, line 5, \[reward\] phrases, response 'a a': got inf",
+    ),
+    "overflow by prompt": (
+        MINIMAL + 'prompts = ["x"]\n[reward]\nconstant = 1e308\n[reward.prompt.x]\nconstant = 1e308',
+        r"finite: bad.toml, line 5, \[reward.prompt\], response 'x a a': got inf",
+    ),
+    "after EOS": (
+        MINIMAL + 'eos = "."\n[reward]\nphrases = { ". a" = 1.0 }',
+        r"nothing after EOS: bad.toml, line 6, \[reward\] phrases: got '. a'",
+    ),
     "unknown word": (
         MINIMAL + '[reward]\nphrases = { "a c" = 1.0 }',
         r"in the vocabulary: bad.toml, line 5, \[reward\] phrases, token 1: got 'c'",
@@ -115,13 +147,19 @@ FAULTS: dict[str, tuple[str, str]] = {
     "missing file": (MINIMAL + '[reference]\nfile = "none.txt"', r"readable text file: bad.toml, line 5, .*none.txt' \(No such file"),
     "two texts": (MINIMAL + '[reference]\nfile = "a"\ntext = "a"', r"must have one text: .*got both text and file; drop one"),
     "order without text": (MINIMAL + "[reference]\norder = 1", r"order must come with a text"),
-    "negative order": (MINIMAL + '[reference]\norder = -1\ntext = "a"', r"order must be at least 0.*got -1"),
+    "negative order": (MINIMAL + '[reference]\norder = -1\ntext = "a"', r"order must be .*at least 0.*line 4, .reference.: got -1"),
     "smoothing": (MINIMAL + '[reference]\nsmoothing = -1\ntext = "a"', r"smoothing must be at least 0.*got -1"),
     "mu": (MINIMAL + 'prompts = ["x", "y"]\nmu = [0.5, 0.6]', r"distribution over prompts: bad.toml, line 5, mu"),
     "unknown prompt": (MINIMAL + 'prompts = ["x"]\n[reward.prompt.y]\nlength = 1', r"one of `prompts`: bad.toml, line 5.*got 'y'"),
     "key under a prompt": (MINIMAL + 'prompts = ["x"]\n[reward.prompt.x]\nsum = 1', r"line 6, \[reward.prompt\] sum: got 'sum'"),
     "twice": (MINIMAL.replace('"b"', '"a"'), r"vocabulary must be distinct"),
     "no colon": (MINIMAL + '[reward]\nfunction = "rules"', r'named as "module:function": bad.toml, line 5, .*got .rules'),
+    "a dash": (
+        MINIMAL + '[reward]\nfunction = "my-rules:f"',
+        r"got 'my-rules:f'; rename it: Python's names have no dash, as 'my_rules:f'",
+    ),
+    "it exits": (MINIMAL + '[reward]\nfunction = "rules:leaves"', r"finite number: .*rules:leaves\('a a', ''\): got SystemExit: 3; try"),
+    "its module exits": (MINIMAL + '[reward]\nfunction = "gone:f"', r"module must import.*got SystemExit: 3"),
     "no module": (MINIMAL + '[reward]\nfunction = "no_such_module:f"', r"module must import.*ModuleNotFoundError"),
     "no function": (
         MINIMAL + '[reward]\nfunction = "rules:nothing"',
@@ -144,9 +182,11 @@ def test_bad_world_files_are_refused(fault: str, tmp_path: Path, capsys: pytest.
     text, message = FAULTS[fault]
     (tmp_path / "rules.py").write_text(
         "number = 1\ndef fails(text, prompt):\n    return 1.0 / (text != 'a b')\n"
+        "def leaves(text, prompt):\n    raise SystemExit(3)\n"
         "def text(text, prompt):\n    return text\ndef nan(text, prompt):\n    return float('nan')\n"
     )
     (tmp_path / "broken.py").write_text("def f(:\n")
+    (tmp_path / "gone.py").write_text("raise SystemExit(3)\n")
     (tmp_path / "bad.toml").write_text(text)
     status = main(["solve", str(tmp_path / "bad.toml")])
     said = capsys.readouterr()
@@ -160,3 +200,11 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"not UTF-8\); save it as UTF-8"):
         parse_world(MINIMAL + '[reference]\nfile = "bytes.txt"', folder=tmp_path)
+
+
+def test_a_byte_order_mark_is_not_part_of_the_text(tmp_path: Path) -> None:
+    """Some editors put one in front of UTF-8, in the world file and in its corpus."""
+    (tmp_path / "corpus.txt").write_text("a b", encoding="utf-8-sig")
+    (tmp_path / "marked.toml").write_text(MINIMAL + '[reference]\nfile = "corpus.txt"\nsmoothing = 0.0', encoding="utf-8-sig")
+    world = load_world(tmp_path / "marked.toml")
+    assert float(np.exp(world.log_p_ref[0, world.mdp.find("a b")])) == 1.0

@@ -15,9 +15,13 @@ that nested derivatives never confuse their perturbations.
 
 **What is refused.**  An operation without a rule raises a TypeError naming it.  Nothing is silently a constant: to
 freeze a quantity, make it a separate parameter (there is no stop-gradient, so a finite difference is always a witness).
+A keyword that a rule does not know of is refused too.
+
+**Buffers may be reused.**  The tape copies the plain arrays that its rules will read, unless they are read-only: what the
+program writes into them later changes nothing.  A large constant array costs no copy after `a.flags.writeable = False`.
 
 **Subgradients** at kinks: maximum, minimum and max share the gradient equally among ties; abs has slope 0 at 0; clip has
-slope 1 on the closed interval and 0 outside.
+slope 1 on the closed interval and 0 outside; std has slope 0 where all numbers are equal; so has x log y in y at x = y = 0.
 
 >>> import numpy as np
 >>> f = lambda x: np.sum(np.exp(x) * x)

@@ -10,8 +10,8 @@ import numpy as np
 
 from tabular_rlhf.autodiff.backward import backward
 from tabular_rlhf.autodiff.rules import dense
-from tabular_rlhf.autodiff.table import shape_of
-from tabular_rlhf.autodiff.trace import Departure, Tape, Traced, keep
+from tabular_rlhf.autodiff.table import keep, shape_of
+from tabular_rlhf.autodiff.trace import Departure, Tape, Traced
 from tabular_rlhf.errors import InputError
 
 

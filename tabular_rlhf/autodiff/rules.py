@@ -127,7 +127,7 @@ def _pull_cumsum(g: Any, y: Any, x: Any, axis: Any = None) -> Any:
     return np.reshape(np.flip(np.cumsum(np.flip(g, axis_), axis=axis_), axis_), shape_of(x))
 
 
-def _pull_reshape(g: Any, y: Any, x: Any, shape: Any, order: str) -> Any:
+def _pull_reshape(g: Any, y: Any, x: Any, shape: Any, order: Any) -> Any:
     if order not in ("C", "F"):
         raise TypeError(f"order={order!r} depends on how a traced array lies in memory, which is not its business; use order='C' or 'F'")
     return np.reshape(g, shape_of(x), order=order)

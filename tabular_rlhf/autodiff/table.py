@@ -23,6 +23,23 @@ class Blank:
         self.shape, self.ndim, self.size = x.shape, x.ndim, x.size
 
 
+def keep(a: Any) -> Any:
+    """`a` as the tape keeps it: what the program may write to later is copied now, what is read-only is not."""
+    if isinstance(a, np.ndarray):
+        return a.copy("K") if a.flags.writeable or _writable(a.base) else a
+    if type(a) is tuple or type(a) is list:  # of arrays, as an index may be
+        return type(a)(map(keep, a))
+    return a
+
+
+def _writable(a: Any) -> bool:
+    while isinstance(a, np.ndarray):
+        if a.flags.writeable:
+            return True
+        a = a.base
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Takes:
     """The arguments that a rule or a composite understands: `most` by position, and those `named` by keyword (None: any)."""
@@ -77,10 +94,12 @@ PLAIN: set[Any] = set()
 
 
 def shape_of(x: Any) -> tuple[int, ...]:
+    if type(x) is float:
+        return ()
     try:
         return x.shape
     except AttributeError:
-        return () if isinstance(x, (float, int)) else np.shape(x)
+        return np.shape(x)
 
 
 def name_of(func: Any) -> str:

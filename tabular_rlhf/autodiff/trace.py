@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from tabular_rlhf.autodiff.table import COMPOSITES, PLAIN, RULES, SMALL, Blank, Rule, Takes, name_of, structural, takes
+from tabular_rlhf.autodiff.table import COMPOSITES, PLAIN, RULES, SMALL, Blank, Rule, Takes, keep, name_of, structural, takes
 
 _births = itertools.count()
 
@@ -21,23 +21,6 @@ A plain tuple, because naming its fields would cost as much as the work on small
 
 def _blank(x: Any) -> Any:
     return Blank(x) if isinstance(x, (np.ndarray, Traced)) and x.size > SMALL else x
-
-
-def keep(a: Any) -> Any:
-    """`a` as the tape keeps it: what the program may write to later is copied now, what is read-only is not."""
-    if isinstance(a, np.ndarray):
-        return a.copy(order="K") if _writable(a) else a
-    if type(a) is tuple or type(a) is list:  # of arrays, as an index may be
-        return type(a)(map(keep, a))
-    return a
-
-
-def _writable(a: Any) -> bool:
-    while isinstance(a, np.ndarray):
-        if a.flags.writeable:
-            return True
-        a = a.base
-    return False
 
 
 class Tape:
@@ -115,22 +98,25 @@ def _composite_takes(func: Any) -> Takes:
 
 
 def _understood(name: str, understands: Takes, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The keywords, protected from later writes; an argument that the gradient would not know of is refused."""
-    if any(type(v) is Traced for v in kwargs.values()):
-        raise TypeError(f"{name}: a traced array was passed by keyword; pass it by position, and out= not at all")
+    """The keywords, safe from later writes and without those that say nothing; what the rule does not know of is refused."""
+    for k, v in kwargs.items():
+        if type(v) is Traced:
+            raise TypeError(f"{name}: a traced array was passed by keyword; pass it by position, and out= not at all")
+        if isinstance(v, np.ndarray):
+            kwargs = {**kwargs, k: keep(v)}
     if len(args) > understands.most:
         raise TypeError(
             f"{name} takes at most {understands.most} arguments by position on a traced array, got {len(args)}; pass options by keyword"
         )
     if understands.named is None or kwargs.keys() <= understands.named:
-        return {k: keep(v) for k, v in kwargs.items()}
+        return kwargs
     for k, v in kwargs.items():
         if k not in understands.named and v is not None and v is not _NOT_GIVEN:
             raise TypeError(
                 f"{name}: the keyword {k}= has no gradient rule on a traced array; leave it out, and do its work beside the call "
                 "(np.where selects, np.concatenate extends, np.maximum bounds)"
             )
-    return {k: keep(v) for k, v in kwargs.items() if k in understands.named}
+    return {k: v for k, v in kwargs.items() if k in understands.named}
 
 
 def plain(x: Any) -> Any:
@@ -273,33 +259,9 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
     def __ne__(self, other: Any) -> Any:
         return plain(self) != plain(other)
 
-    # methods that are functions
-    def sum(self, *args: Any, **kwargs: Any) -> Any:
-        return np.sum(self, *args, **kwargs)
-
-    def mean(self, *args: Any, **kwargs: Any) -> Any:
-        return np.mean(self, *args, **kwargs)
-
-    def max(self, *args: Any, **kwargs: Any) -> Any:
-        return np.max(self, *args, **kwargs)
-
-    def min(self, *args: Any, **kwargs: Any) -> Any:
-        return np.min(self, *args, **kwargs)
-
-    def var(self, *args: Any, **kwargs: Any) -> Any:
-        return np.var(self, *args, **kwargs)
-
-    def std(self, *args: Any, **kwargs: Any) -> Any:
-        return np.std(self, *args, **kwargs)
-
-    def cumsum(self, *args: Any, **kwargs: Any) -> Any:
-        return np.cumsum(self, *args, **kwargs)
-
+    # methods whose arguments differ from those of the function (the others follow below)
     def clip(self, min: Any = None, max: Any = None) -> Any:
         return np.clip(self, min, max)
-
-    def dot(self, other: Any) -> Any:
-        return np.dot(self, other)
 
     def ravel(self, order: Any = "C") -> Any:
         return np.ravel(self, order=order)
@@ -312,27 +274,8 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
     def transpose(self, *axes: Any) -> Any:
         return np.transpose(self, axes[0] if len(axes) == 1 else axes or None)
 
-    def swapaxes(self, a: int, b: int) -> Any:
-        return np.swapaxes(self, a, b)
-
-    def squeeze(self, axis: Any = None) -> Any:
-        return np.squeeze(self, axis)
-
     def copy(self, order: Any = "C") -> Any:
         return self
-
-    def __getattr__(self, name: str) -> Any:
-        """Any other method of arrays is NumPy's function of that name, which has a rule or says that it has none."""
-        if name in _WRITING:
-            _refuse_write(f"x.{name}(...)")
-        if callable(getattr(np.ndarray, name, None)) and not name.startswith("_") and hasattr(np, name):
-            return functools.partial(getattr(np, name), self)
-        raise AttributeError(
-            f"a traced array has no attribute {name!r}; it has shape, ndim, size, dtype, T and those methods of arrays that are "
-            "NumPy functions with a gradient rule",
-            name=name,
-            obj=self,
-        )
 
     def __round__(self, digits: int = 0) -> Any:
         return np.round(self, digits)
@@ -359,6 +302,25 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
 
 def _refuse_write(what: str, instead: str = "build a new array instead (np.where, np.concatenate, x + y)") -> NoReturn:
     raise TypeError(f"{what} writes into a traced array, which would lose the gradient; {instead}")
+
+
+def _method(func: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, *args, **kwargs: func(self, *args, **kwargs)
+
+
+def _absent(name: str) -> Any:
+    def refuse(self: Traced, *args: Any) -> NoReturn:
+        if name in _WRITING:
+            _refuse_write(f"x.{name}(...)")
+        raise AttributeError(f"a traced array has no {name!r}; write it with NumPy's functions, which have gradient rules or say so")
+
+    return property(refuse)
+
+
+for _name in dir(np.ndarray):  # any other method is NumPy's function of that name, which has a rule or says that it has none
+    if not _name.startswith("_") and not hasattr(Traced, _name):
+        _is_function = callable(getattr(np.ndarray, _name)) and hasattr(np, _name) and _name not in _WRITING
+        setattr(Traced, _name, _method(getattr(np, _name)) if _is_function else _absent(_name))
 
 
 def primitive(

@@ -17,7 +17,7 @@ from tabular_rlhf.reports.solution_text import passed, plain, render
 from tabular_rlhf.world import NAMED, World, named_world
 from tabular_rlhf.worldfile import load_world
 
-BYTES_A_DRAW = 64
+BYTES_A_DRAW = 96
 """Two laws are drawn, each with response, prompt and log-probability, and a few passes over them."""
 
 

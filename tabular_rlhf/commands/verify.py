@@ -9,11 +9,12 @@ import time
 from typing import Any
 
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.ledger import LEDGER, Row, Verdict, audit
+from tabular_rlhf.ledger import LEDGER, Row, Verdict
 from tabular_rlhf.ledger.audit import DRAWS, select, standard_worlds
 from tabular_rlhf.ledger.explain import SCHEMA as EXPLAINED
 from tabular_rlhf.ledger.explain import worked
 from tabular_rlhf.ledger.explain_text import render
+from tabular_rlhf.ledger.parallel import audit_on_all_cores
 
 SCHEMA = "tabular-rlhf/verify/1"
 
@@ -22,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("slugs", nargs="*", metavar="SLUG", help="rows to run (all by default)")
     parser.add_argument("--chapter", type=int, help="only this chapter's rows")
     parser.add_argument(
-        "--worlds", type=int, default=100, metavar="N", help="generated worlds (default 100), besides the named and the large one"
+        "--worlds", type=int, default=60, metavar="N", help="generated worlds (default 60), besides the named and the large one"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the worlds and the samples (default 0)")
     parser.add_argument("--list", action="store_true", help="list the rows and stop")
@@ -33,9 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    for option, value, usual in (("--worlds", args.worlds, 200), ("--seed", args.seed, 0)):
+    for option, value in (("--worlds", args.worlds), ("--seed", args.seed)):
         if value < 0:
-            raise InputError(f"{option} must be at least 0", got=value, remedy=f"{usual} is usual")
+            raise InputError(f"{option} must be at least 0", got=value, remedy="leave it out for the usual one")
     rows = select(args.slugs, args.chapter)
     if args.list:
         print(_json_list(rows) if args.json else as_list(rows))
@@ -67,7 +68,7 @@ def _audit_with_bar(rows: list[Row], args: argparse.Namespace) -> list[Verdict]:
 
     total = len(rows) * len(standard_worlds(0, 0)) + len(rows) * args.worlds
     with tqdm(total=total, desc="verify", unit="check", file=sys.stderr, leave=False, disable=None) as bar:
-        return audit(rows, worlds=args.worlds, seed=args.seed, on_progress=bar.update)
+        return audit_on_all_cores(rows, worlds=args.worlds, seed=args.seed, on_progress=bar.update)
 
 
 def as_text(verdicts: list[Verdict], seconds: float) -> str:

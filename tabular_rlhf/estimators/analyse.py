@@ -77,8 +77,8 @@ def analyse(
 
     >>> from tabular_rlhf.world import rational
     >>> w = rational(); report = analyse(Flag("k3", "loss"), w, solve(w).log_pi)
-    >>> round(report.kl, 4), round(report.bias, 9), round(report.cosine, 4), report.descends
-    (0.0926, -0.0, 0.9898, 'KL(ref, pi)')
+    >>> round(report.kl, 4), abs(round(report.bias, 9)), round(report.cosine, 4), report.descends
+    (0.0926, 0.0, 0.9898, 'KL(ref, pi)')
     """
     mdp, old = world.mdp, log_pi if log_pi_old is None else log_pi_old
     log_p_old = mdp.path_sum(old)

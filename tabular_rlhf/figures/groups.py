@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LINES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PINK, ":"), (BLACK, (0, (5, 1))))
 
-# ---------------------------------------------------------------------------------------------------- group normalisation
+# ---------------------------------------------------------------------------------------------------- group normalization
 
 
 def compute_weight(sizes: Sequence[int] = (2, 4, 8, 64), points: int = 199) -> Data:
@@ -107,7 +107,7 @@ def draw_length(axes: list[Axes], data: Data) -> list[Artist]:
 
 FIGURES = (
     Figure(
-        name="group-normalisation",
+        name="group-normalization",
         caption="Dividing by the group's standard deviation weighs the gradient by c(q): most where all fail or all succeed.",
         rows=("grpo",),
         compute=compute_weight,

@@ -25,7 +25,7 @@ SIX = (
     (Flag("abs", "loss"), "|L| in the loss", GRAY, "D"),
     (Flag("k3", "reward"), "k3 in the reward", BLACK, "X"),
 )
-"""Six flags, each with its name, colour and marker."""
+"""Six flags, each with its name, color and marker."""
 
 
 def three(beta: float = 0.4) -> World:
@@ -114,7 +114,7 @@ def draw_optima(axes: list[Axes], data: Data) -> list[Artist]:
     artists += ax.plot(*_place(data["p_ref"]), "*", color=BLACK, markersize=10, linestyle="none", label=r"$p_{\mathrm{ref}}$", zorder=5)
     ax.set_aspect("equal")
     ax.set_axis_off()
-    artists.append(ax.legend(frameon=False, loc="center left", bbox_to_anchor=(0.98, 0.55), fontsize=8))
+    artists.append(ax.legend(frameon=False, loc="center left", bbox_to_anchor=(0.88, 0.62), fontsize=8))
     return artists
 
 
@@ -176,7 +176,7 @@ FIGURES = (
         rows=("kl-estimator-theorem", "kl-placement"),
         compute=compute_optima,
         draw=draw_optima,
-        size=(7.6, 4.2),
+        size=(8.0, 4.2),
     ),
     Figure(
         name="kl-runaway",

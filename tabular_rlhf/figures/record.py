@@ -21,7 +21,7 @@ Data = dict[str, Any]
 Draw = Callable[["list[Axes]", Data], "list[Artist]"]
 
 BLUE, ORANGE, GREEN, PINK, BLACK, GRAY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#6E6E6E"
-"""Okabe and Ito's colours, which color-blind readers can tell apart; never the only difference between two things."""
+"""Okabe and Ito's colors, which color-blind readers can tell apart; never the only difference between two things."""
 
 
 def readable(text: str, width: int = 40) -> str:

@@ -10,7 +10,7 @@ from tabular_rlhf.autodiff import grad
 from tabular_rlhf.figures.record import BLACK, BLUE, GRAY, GREEN, ORANGE, PINK, Data, Figure
 from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.losses.evaluate import slope_gradient, value
-from tabular_rlhf.losses.optimum import minimise
+from tabular_rlhf.losses.optimum import minimize
 from tabular_rlhf.preferences import Pairs
 from tabular_rlhf.world import World, coin
 
@@ -56,7 +56,7 @@ def compute(beta: float = 1.0, reach: float = 4.0, points: int = 161, shares: in
 
 
 def _margin(world: World, name: str, chance: float) -> float:
-    log_p = minimise(name, world, one_pair(chance)).log_p[0]
+    log_p = minimize(name, world, one_pair(chance)).log_p[0]
     return float(log_p[1] - log_p[0])
 
 

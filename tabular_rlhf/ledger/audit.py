@@ -60,8 +60,8 @@ def select(slugs: Sequence[str] = (), chapter: int | None = None) -> list[Row]:
     """Rows by slug (all by default) and chapter, each once.  Raises InputError naming what is unknown."""
     for slug in slugs:
         if slug not in LEDGER:
-            close = difflib.get_close_matches(slug, LEDGER, cutoff=0.5) or [s for s in LEDGER if set(slug.split("-")) & set(s.split("-"))]
-            remedy = f"did you mean {' or '.join(close[:3])}? (verify --list shows all)" if close else "verify --list shows all"
+            close = list(dict.fromkeys([s for s in LEDGER if slug in s] + difflib.get_close_matches(slug, LEDGER)))
+            remedy = f"did you mean {' or '.join(close[:4])}? (verify --list shows all)" if close else "verify --list shows all"
             raise InputError("a slug must be in the ledger", got=repr(slug), remedy=remedy)
     chapters = sorted({row.chapter for row in LEDGER.values()})
     if chapter is not None and chapter not in chapters:
@@ -140,7 +140,7 @@ def sampled_z(row: Row, scope: Scope, seed: int) -> float:
 def audit(
     rows: Sequence[Row],
     *,
-    worlds: int = 100,
+    worlds: int = 60,
     seed: int = 0,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> list[Verdict]:

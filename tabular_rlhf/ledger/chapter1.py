@@ -86,7 +86,7 @@ add(
             "EOS token not counted in log pi": without_eos,
             "mean over tokens where the sum was due": lambda log_p, lengths: log_p / lengths,
             "unconditional for conditional probabilities": lambda mdp, log_pi: mdp.path_sum(np.broadcast_to(log_pi[:, :1], log_pi.shape)),
-            "normalised over all prompts together": lambda log_p, P: log_p - np.log(P),
+            "normalized over all prompts together": lambda log_p, P: log_p - np.log(P),
         },
         sampled=Sampled(
             "log_p", lambda log_p, log_p_2: log_ratio(log_p, log_p_2), lambda mu, log_p, log_p_2: np.sum(mu * kl(log_p, log_p_2))
@@ -134,7 +134,7 @@ add(
         misses={
             "d_ref for d_pi": lambda d_ref: d_ref,
             "conditional for unconditional: given that the response goes on": lambda mdp, d_pi: d_pi / level_totals(mdp, d_pi),
-            "normalised over all states": lambda d_pi: d_pi / np.sum(d_pi, axis=1, keepdims=True),
+            "normalized over all states": lambda d_pi: d_pi / np.sum(d_pi, axis=1, keepdims=True),
         },
     )
 )
@@ -182,7 +182,7 @@ def plain_values(mdp: Any, log_pi: Any, reward: Any) -> tuple[Any, Any]:
     return mdp.backup(reward, lambda h, Q: np.sum(np.exp(levels[h]) * Q, axis=1))
 
 
-def regularised_values(mdp: Any, log_pi: Any, log_pi_ref: Any, r: Any, beta: float) -> tuple[Any, Any]:
+def regularized_values(mdp: Any, log_pi: Any, log_pi_ref: Any, r: Any, beta: float) -> tuple[Any, Any]:
     """V and Q of pi' when every token also pays beta log(pi'/pi_ref)."""
     levels = mdp.levels(log_pi)
     toll = mdp.levels(beta * log_ratio(log_pi, log_pi_ref))
@@ -195,9 +195,9 @@ def advantage_sum(mu: Any, d: Any, pi: Any, V: Any, Q: Any) -> Any:
 
 def expected_advantages(mdp: Any, mu: Any, d_pi: Any, pi: Any, log_pi: Any, log_pi_2: Any, log_pi_ref: Any, r: Any, beta: float) -> Any:
     V, Q = plain_values(mdp, log_pi_2, r)
-    V2, Q2 = regularised_values(mdp, log_pi_2, log_pi_ref, r, beta)
-    penalised = Q2 - beta * log_ratio(log_pi, log_pi_ref)
-    return advantage_sum(mu, d_pi, pi, V, Q), advantage_sum(mu, d_pi, pi, V2, penalised)
+    V2, Q2 = regularized_values(mdp, log_pi_2, log_pi_ref, r, beta)
+    penalized = Q2 - beta * log_ratio(log_pi, log_pi_ref)
+    return advantage_sum(mu, d_pi, pi, V, Q), advantage_sum(mu, d_pi, pi, V2, penalized)
 
 
 def objective_gap(mu: Any, log_p: Any, log_p_2: Any, log_p_ref: Any, r: Any, beta: float) -> Any:

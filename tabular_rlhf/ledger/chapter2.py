@@ -141,8 +141,8 @@ def hacked_means(log_p_ref: Any, proxy: Any, r: Any, beta: Any) -> Any:
 
 def hacking_slopes(log_p_ref: Any, proxy: Any, r: Any, beta: float) -> Any:
     log_p = log_gibbs(log_p_ref, proxy, beta)
-    centred = proxy - expect(log_p, proxy)[:, None]
-    return tuple(-expect(log_p, centred * (g - expect(log_p, g)[:, None])) / beta**2 for g in (proxy, r))
+    centered = proxy - expect(log_p, proxy)[:, None]
+    return tuple(-expect(log_p, centered * (g - expect(log_p, g)[:, None])) / beta**2 for g in (proxy, r))
 
 
 def slopes_by_core(log_p_ref: Any, proxy: Any, r: Any, beta: float) -> Any:
@@ -157,7 +157,7 @@ def slopes_by_difference(log_p_ref: Any, proxy: Any, r: Any, beta: float) -> Any
     return tuple((8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * h))
 
 
-def uncentred(log_p_ref: Any, proxy: Any, r: Any, beta: float) -> Any:
+def uncentered(log_p_ref: Any, proxy: Any, r: Any, beta: float) -> Any:
     log_p = log_gibbs(log_p_ref, proxy, beta)
     return -expect(log_p, proxy * r) / beta**2
 
@@ -187,7 +187,7 @@ add(
                 lambda log_p_ref, proxy, r, beta: hacking_slopes(log_p_ref, proxy, r, beta)[0],
                 part=1,
             ),
-            "second moment for covariance": Miss("second moment for covariance", uncentred, part=1),
+            "second moment for covariance": Miss("second moment for covariance", uncentered, part=1),
         },
         where=lambda log_p_ref, proxy, beta: (np.max(proxy) - np.min(proxy)) / beta < 40,
         scale=lambda r, proxy, beta: (1 + np.max(np.abs(proxy)) + np.max(np.abs(r))) ** 2 / beta**2 * (1 + (np.ptp(proxy) / beta) ** 5),

@@ -82,7 +82,7 @@ add(
 # ---------------------------------------------------------------------------------------------------- bt-consistency
 
 
-def centred(r: Any) -> Any:
+def centered(r: Any) -> Any:
     return r - np.mean(r, axis=1, keepdims=True)
 
 
@@ -128,9 +128,9 @@ add(
         ),
         source="Simons and Yao (1999), Annals of Statistics 27; Bickel and Doksum, Mathematical Statistics, on the information identity.",
         note="Part 2 is the information identity; that samples have this covariance is checked by simulation in the tests.",
-        parts=("population MLE, centred", "information of one comparison", "slope at r"),
+        parts=("population MLE, centered", "information of one comparison", "slope at r"),
         sides={
-            "r, and the Laplacian": lambda r, gaps, log_p_ref, mu: (centred(r), fisher(gaps, log_p_ref, mu), np.zeros_like(r)),
+            "r, and the Laplacian": lambda r, gaps, log_p_ref, mu: (centered(r), fisher(gaps, log_p_ref, mu), np.zeros_like(r)),
             # Newton stops within 8e-10 nats
             "Newton on all pairs, and E[s s^T]": Approximately(
                 lambda r, gaps, log_p_ref, mu, pairs: (
@@ -141,16 +141,16 @@ add(
                 error=5e-9,
             ),
             "slope and Hessian by the gradient core": lambda r, pairs: (
-                centred(r),
+                centered(r),
                 hessian(lambda s: pairs_nll(pairs, s))(r).reshape(r.size, r.size),
                 grad(lambda s: pairs_nll(pairs, s))(r),
             ),
         },
         misses={
             "r itself, with its shift": lambda r: r,
-            "winner and loser swapped": lambda r: -centred(r),
-            "log base 2": lambda r: centred(r) / np.log(2.0),
-            "beta for one": lambda r, beta: beta * centred(r),
+            "winner and loser swapped": lambda r: -centered(r),
+            "log base 2": lambda r: centered(r) / np.log(2.0),
+            "beta for one": lambda r, beta: beta * centered(r),
             "self-comparisons carry information": Miss(
                 "self-comparisons carry information",
                 lambda gaps, log_p_ref, mu: fisher(gaps, log_p_ref, mu) + np.diag(np.ravel(0.5 * mu[:, None] * np.exp(2 * log_p_ref))),

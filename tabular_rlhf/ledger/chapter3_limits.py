@@ -9,7 +9,7 @@ import numpy as np
 
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.ledger.chapter3 import moderate, sigma, wins_table
-from tabular_rlhf.ledger.chapter3_fitting import centred, pairs_nll
+from tabular_rlhf.ledger.chapter3_fitting import centered, pairs_nll
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
 from tabular_rlhf.logspace import log_sigmoid
 from tabular_rlhf.preferences import log_plackett_luce, noisy, population_pairs
@@ -120,7 +120,7 @@ add(
         misses={
             "the fit reproduces each pair": Miss("the fit reproduces each pair: no residual", lambda people: np.zeros(len(people)), part=2),
             "majorities for margins: Copeland's rule": lambda people: copeland(people),
-            "mean log-odds for mean rates": lambda people: rate_under(centred(np.mean(np.log(people) - np.log1p(-people), axis=2))),
+            "mean log-odds for mean rates": lambda people: rate_under(centered(np.mean(np.log(people) - np.log1p(-people), axis=2))),
             "losses for wins": lambda people: 1.0 - borda(people),
             "the diagonal counted: n for n - 1": lambda people: np.mean(people, axis=2),
             "order of losses": Miss("order of losses", lambda people: -order(borda(people)), part=1),
@@ -165,7 +165,7 @@ def from_the_bottom(r: Any) -> Any:
 
 
 def independent_pairs(r: Any) -> Any:
-    """Products of Bradley-Terry probabilities over all pairs of the ranking: not normalised."""
+    """Products of Bradley-Terry probabilities over all pairs of the ranking: not normalized."""
     rankings = all_rankings(r.shape[1])
     i, j = np.triu_indices(r.shape[1], 1)
     return np.stack([np.exp(np.sum(log_sigmoid(row[rankings[:, i]] - row[rankings[:, j]]), axis=1)) for row in r])

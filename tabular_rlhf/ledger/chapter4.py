@@ -1,4 +1,4 @@
-r"""Chapter 4: KL-regularised RL.  The Gibbs optimum, its value, its token-level form, its limits and its relatives."""
+r"""Chapter 4: KL-regularized RL.  The Gibbs optimum, its value, its token-level form, its limits and its relatives."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def reward_units(r: Any, beta: float, log_p: Any, log_p_ref: Any) -> float:
 
 
 def all_together(log_p_ref: Any, r: Any, beta: float) -> Any:
-    """The tilt normalised over all prompts together: a joint law, not a conditional one."""
+    """The tilt normalized over all prompts together: a joint law, not a conditional one."""
     joint = log_p_ref + r / beta
     return np.exp(joint - logsumexp(np.ravel(joint)))
 
@@ -85,8 +85,8 @@ add(
             "beta for 1/beta": lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, r, 1.0 / beta)),
             "beta dropped": lambda log_p_ref, r: np.exp(log_gibbs(log_p_ref, r, 1.0)),
             "sign flipped": lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, -r, beta)),
-            "log Z omitted: not normalised": lambda log_p_ref, r, beta: np.exp(log_p_ref + r / beta),
-            "normalised over all prompts together": all_together,
+            "log Z omitted: not normalized": lambda log_p_ref, r, beta: np.exp(log_p_ref + r / beta),
+            "normalized over all prompts together": all_together,
             "log base 2": lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, r * np.log(2.0), beta)),
             "per-state greedy for soft": lambda mdp, log_pi_ref, r: np.exp(per_state_greedy(mdp, log_pi_ref, r)),
             "+ KL for - KL in the objective": Miss(
@@ -168,7 +168,7 @@ add(
         misses={
             "beta dropped: E log Z": lambda mu, log_Z: np.sum(mu * log_Z),
             "1/beta for beta": lambda mu, log_Z, beta: np.sum(mu * log_Z) / beta,
-            "normalised over all prompts together: log E Z": lambda mu, value, beta: beta * np.log(np.sum(mu * np.exp(value / beta))),
+            "normalized over all prompts together: log E Z": lambda mu, value, beta: beta * np.log(np.sum(mu * np.exp(value / beta))),
             "sign flipped": lambda mu, value: -np.sum(mu * value),
             "log base 2": lambda mu, value: np.sum(mu * value) / np.log(2.0),
             "p_ref omitted: log sum exp": lambda mu, r, beta: beta * np.sum(mu * logsumexp(r / beta)),

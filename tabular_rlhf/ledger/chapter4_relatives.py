@@ -41,7 +41,7 @@ add(
         chapter=4,
         statement=(
             r"\beta \to \infty:\ p^* \to p_{ref}; \qquad "
-            r"\beta \to 0:\ p^* \to p_{ref} \text{ restricted to } \arg\max r \text{ and renormalised (ties keep } p_{ref}\text{'s odds)}"
+            r"\beta \to 0:\ p^* \to p_{ref} \text{ restricted to } \arg\max r \text{ and renormalized (ties keep } p_{ref}\text{'s odds)}"
         ),
         source=KORBAK,
         note="Evaluated at beta = 1e300 and 1e-300 with rewards of 1e6.",
@@ -51,7 +51,7 @@ add(
             "limits swapped": lambda world: limits(world)[1],
             "uniform for p_ref": lambda p_ref: np.ones_like(p_ref) / p_ref.shape[1],
             "ties share equally": Miss("ties share equally", uniform_over_best, 1),
-            "p_ref not renormalised": Miss("p_ref not renormalised", lambda world, p_ref: np.where(limits(world)[1] > 0, p_ref, 0.0), 1),
+            "p_ref not renormalized": Miss("p_ref not renormalized", lambda world, p_ref: np.where(limits(world)[1] > 0, p_ref, 0.0), 1),
         },
     )
 )
@@ -82,7 +82,7 @@ add(
             ),
         },
         misses={
-            "normalised over all prompts together": Miss("normalised over all prompts together", all_together, 1),
+            "normalized over all prompts together": Miss("normalized over all prompts together", all_together, 1),
             "joint for conditional: mu(x) p*(tau given x)": Miss("joint for conditional", lambda mu, p_star: mu[:, None] * p_star, 1),
             "one log Z for all prompts": lambda mu, value, beta: np.full_like(value, beta * np.log(np.sum(mu * np.exp(value / beta)))),
         },
@@ -104,7 +104,7 @@ add(
         parts=("maximum", "gap at a drawn p"),
         sides={
             "log-mean-exp": lambda log_p_ref, f, log_p: (logsumexp(log_p_ref + f), kl(log_p, log_gibbs(log_p_ref, f, 1.0))),
-            "the bound at its maximiser, and at p": lambda log_p_ref, f, log_p: (
+            "the bound at its maximizer, and at p": lambda log_p_ref, f, log_p: (
                 gibbs.donsker_varadhan(log_gibbs(log_p_ref, f, 1.0), log_p_ref, f),
                 logsumexp(log_p_ref + f) - gibbs.donsker_varadhan(log_p, log_p_ref, f),
             ),
@@ -172,14 +172,14 @@ add(
 # ---------------------------------------------------------------------------------------------------- f-divergence-optimum
 
 
-def penalised(world: Any) -> list[tuple[Any, Any]]:
+def penalized(world: Any) -> list[tuple[Any, Any]]:
     return [(d, penalties.f_divergence_optimum(d, world.log_p_ref, world.r, world.beta)) for d in DIVERGENCES.values()]
 
 
 def primal_and_slack(world: Any) -> Any:
     """For each divergence: the mass, the objective reached, and how far r - beta f'(u) is from lam where p > 0, by the core."""
     mass, value, slack = [], [], []
-    for d, best in penalised(world):
+    for d, best in penalized(world):
         p = np.exp(best.log_p)
         u = np.exp(np.where(p > 0, best.log_p - np.where(p > 0, world.log_p_ref, 0.0), 0.0))
         slope = grad(lambda v, d=d: np.sum(d.f(v)))(u)
@@ -193,7 +193,7 @@ def dual_value(world: Any) -> Any:
     """lam + beta E_ref[f*((r - lam)/beta)]: by weak duality an upper bound on every p, so equality proves optimality."""
     value = []
     p_ref = np.exp(world.log_p_ref)
-    for d, best in penalised(world):
+    for d, best in penalized(world):
         y = np.where(p_ref > 0, (world.r - best.lam[:, None]) / world.beta, d.slope(np.ones(1)))
         u = d.inverse_slope(y)
         value.append(
@@ -207,8 +207,8 @@ def gibbs_objectives(world: Any, log_p: Any) -> Any:
     return np.stack([np.sum(p * world.r, axis=1) - world.beta * d(log_p, world.log_p_ref) for d in DIVERGENCES.values()])
 
 
-def normalised_slope(world: Any) -> Any:
-    """p_ref (f')^{-1}(r/beta) divided by its sum: the multiplier replaced by a normaliser, right only for reverse KL."""
+def normalized_slope(world: Any) -> Any:
+    """p_ref (f')^{-1}(r/beta) divided by its sum: the multiplier replaced by a normalizer, right only for reverse KL."""
     rows = []
     for d in DIVERGENCES.values():
         y = np.minimum((world.r - world.r.max()) / world.beta + d.slope(np.ones(1)), d.slope(np.ones(1)))
@@ -244,7 +244,7 @@ add(
             "reverse KL's optimum for every divergence": Miss(
                 "reverse KL's optimum for every divergence", lambda world, log_p_star: gibbs_objectives(world, log_p_star), 1
             ),
-            "normalised instead of the multiplier": Miss("normalised instead of the multiplier", normalised_slope, 1),
+            "normalized instead of the multiplier": Miss("normalized instead of the multiplier", normalized_slope, 1),
             "no change from p_ref": Miss("no change from p_ref", lambda world, log_p_ref: gibbs_objectives(world, log_p_ref), 1),
         },
         where=lambda r, beta, log_p_ref: (
@@ -316,7 +316,7 @@ add(
 
 
 def to_optimum(log_p: Any, log_p_star: Any) -> Any:
-    """log(p/p*) centred at its value at the heaviest response of p*: what is left of it up to a constant."""
+    """log(p/p*) centered at its value at the heaviest response of p*: what is left of it up to a constant."""
     on = ~np.isneginf(log_p_star)
     gap = np.where(on, log_p, 0.0) - np.where(on, log_p_star, 0.0)
     return np.where(on, gap - np.take_along_axis(gap, np.argmax(log_p_star, axis=1)[:, None], axis=1), 0.0)

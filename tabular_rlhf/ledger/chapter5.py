@@ -93,7 +93,7 @@ def velocity(log_p_ref: Any, r: Any, s: float) -> Any:
 
 
 def mixture(log_p_ref: Any, log_p_star: Any, eps: float) -> Any:
-    """(1 - t) log p_ref + t log p*, not normalised."""
+    """(1 - t) log p_ref + t log p*, not normalized."""
     possible = ~np.isneginf(log_p_ref)
     return np.where(possible, (1.0 - eps) * np.where(possible, log_p_ref, 0.0) + eps * np.where(possible, log_p_star, 0.0), -np.inf)
 
@@ -117,7 +117,7 @@ add(
                 np.exp(log_gibbs(log_p_ref, r, beta / eps)),
                 centered(log_p_star, log_p_ref, r),
             ),
-            "normalised geometric mixture; gradient core": lambda log_p_ref, log_p_star, eps, r, beta: (
+            "normalized geometric mixture; gradient core": lambda log_p_ref, log_p_star, eps, r, beta: (
                 np.exp(log_softmax(mixture(log_p_ref, log_p_star, eps))),
                 velocity(log_p_ref, r, 1.0 / beta),
             ),
@@ -134,7 +134,7 @@ add(
                 (1 - eps) * np.exp(log_p_ref) + eps * np.exp(log_p_star)
             ),
             "beta for 1/beta": lambda log_p_ref, r, beta, eps: np.exp(log_gibbs(log_p_ref, r, beta * eps)),
-            "log Z omitted: not normalised": lambda log_p_ref, log_p_star, eps: np.exp(mixture(log_p_ref, log_p_star, eps)),
+            "log Z omitted: not normalized": lambda log_p_ref, log_p_star, eps: np.exp(mixture(log_p_ref, log_p_star, eps)),
             "velocity not centered": Miss("velocity not centered", lambda r: r * 1.0, part=1),
             "velocity centered at p_ref": Miss(
                 "velocity centered at p_ref", lambda log_p_ref, r: centered(log_p_ref, log_p_ref, r), part=1

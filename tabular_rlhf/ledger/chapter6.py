@@ -18,7 +18,7 @@ from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
 from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.losses.closed import averaged_gibbs, win_rate
 from tabular_rlhf.losses.evaluate import scatter, value, weights
-from tabular_rlhf.losses.optimum import minimise
+from tabular_rlhf.losses.optimum import minimize
 from tabular_rlhf.preferences import Pairs, bradley_terry, population_pairs, sure
 from tabular_rlhf.world import World
 
@@ -276,14 +276,14 @@ add(
         sides={
             "Gibbs": lambda log_p_ref, r, beta: (np.exp(log_gibbs(log_p_ref, r, beta)), np.zeros_like(r)),
             "Newton on the loss": Approximately(
-                lambda world, log_p_star: (np.exp(minimise("dpo", world, people(world)).log_p), gradient_at(world, log_p_star)),
+                lambda world, log_p_star: (np.exp(minimize("dpo", world, people(world)).log_p), gradient_at(world, log_p_star)),
                 error=1e-8,
             ),
         },
         misses={
             "beta dropped": lambda log_p_ref, r: np.exp(log_gibbs(log_p_ref, r, 1.0)),
             "p_ref omitted": lambda r, beta: np.exp(log_softmax(r / beta)),
-            "log Z omitted: not normalised": lambda log_p_ref, r, beta: np.exp(log_p_ref + r / beta),
+            "log Z omitted: not normalized": lambda log_p_ref, r, beta: np.exp(log_p_ref + r / beta),
             "sign flipped": lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, -r, beta)),
             "win rate for reward (IPO's optimum)": lambda world, log_p_ref, beta: np.exp(log_gibbs(log_p_ref, win_rate(world), beta)),
             "mean over tokens where the sum was due": lambda world, beta: np.exp(averaged_gibbs(world, {"beta": beta})),
@@ -296,7 +296,7 @@ add(
 
 
 def certain_optimum(world: World, name: str) -> Any:
-    return np.exp(minimise(name, world, population_pairs(world, sure(world.r))).log_p)
+    return np.exp(minimize(name, world, population_pairs(world, sure(world.r))).log_p)
 
 
 def certain_win_rate(world: World, q: Any) -> Any:

@@ -14,7 +14,7 @@ from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
 from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.losses.evaluate import gradient, logit_gradient, settings_at, slope_gradient
-from tabular_rlhf.losses.optimum import minimise, prompt_problem
+from tabular_rlhf.losses.optimum import minimize, prompt_problem
 from tabular_rlhf.preferences import Pairs
 from tabular_rlhf.world import World
 
@@ -33,7 +33,8 @@ def finite_data(world: World) -> Pairs:
                 wins = 1.0 / (1.0 + np.exp((world.r[x, j] - world.r[x, i]) / 2.0))
                 rows += [(x, i, j, wins), (x, j, i, 1.0 - wins)]
     if not rows:
-        return Pairs(np.zeros(1, dtype=int), np.zeros(1, dtype=int), np.zeros(1, dtype=int), np.ones(1), 0)
+        itself = np.array([np.argmax(world.log_p_ref[0])])  # a response beside itself: a comparison that says nothing
+        return Pairs(np.zeros(1, dtype=int), itself, itself, np.ones(1), 0)
     table = np.array(rows)
     prompts, w, l = table[:, :3].astype(np.intp).T
     return Pairs(prompts, w, l, table[:, 3] / np.sum(table[:, 3]), len(rows))
@@ -82,9 +83,9 @@ def free_dimensions(world: World) -> float:
 
 
 def flat_dimensions(world: World) -> float:
-    """Dimensions along which DPO's loss has no curvature at its minimiser: null vectors of the Hessian in response logits, less one."""
+    """Dimensions along which DPO's loss has no curvature at its minimizer: null vectors of the Hessian in response logits, less one."""
     data = finite_data(world)
-    found = minimise("dpo", world, data).log_p
+    found = minimize("dpo", world, data).log_p
     s, total = settings_at(LOSSES["dpo"], world, found, data, {}), 0
     for x in range(world.mdp.P):
         live = np.flatnonzero(~np.isneginf(world.log_p_ref[x]))
@@ -96,7 +97,7 @@ def flat_dimensions(world: World) -> float:
 
 
 def fitted(world: World, beta: float) -> Array:
-    return centered(world, implicit_reward(minimise("dpo", world, finite_data(world)).log_p, world.log_p_ref, beta))
+    return centered(world, implicit_reward(minimize("dpo", world, finite_data(world)).log_p, world.log_p_ref, beta))
 
 
 add(
@@ -110,7 +111,7 @@ add(
         ),
         source=RAFAILOV,
         note="Responses that were never compared are components of their own: their mass is not determined by the data.",
-        parts=("centered implicit reward", "dimension of the minimiser set"),
+        parts=("centered implicit reward", "dimension of the minimizer set"),
         sides={
             "BT likelihood by Newton; components": lambda world: (bt_mle(world), free_dimensions(world)),
             "DPO by Newton; null space": Approximately(lambda world, beta: (fitted(world, beta), flat_dimensions(world)), error=1e-8),
@@ -119,11 +120,11 @@ add(
         misses={
             "beta dropped": lambda world: fitted(world, 1.0),
             "log pi for log(pi/pi_ref)": lambda world, beta: centered(
-                world, beta * np.where(np.isneginf(world.log_p_ref), 0.0, minimise("dpo", world, finite_data(world)).log_p)
+                world, beta * np.where(np.isneginf(world.log_p_ref), 0.0, minimize("dpo", world, finite_data(world)).log_p)
             ),
             "winner and loser swapped": lambda world: -bt_mle(world),
             "the truth for the MLE": lambda world: centered(world, world.r),
-            "one minimiser: dimension 0": Miss("one minimiser", lambda: 0.0, part=1),
+            "one minimizer: dimension 0": Miss("one minimizer", lambda: 0.0, part=1),
             "a free dimension for every component": Miss(
                 "a free dimension for every component", lambda world, P: free_dimensions(world) + P, part=1
             ),

@@ -12,7 +12,7 @@ from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.losses.evaluate import gradient, ingredients, scatter, settings_at, value, weights
-from tabular_rlhf.losses.optimum import minimise
+from tabular_rlhf.losses.optimum import minimize
 from tabular_rlhf.losses.record import parameters
 from tabular_rlhf.preferences import Pairs, population_pairs, sure
 from tabular_rlhf.world import World, coin
@@ -76,7 +76,7 @@ add(
 
 def two_arms(beta: float, name: str = "ipo") -> Any:
     world = coin(beta)
-    found = minimise(name, world, population_pairs(world, sure(world.r)).distinct())
+    found = minimize(name, world, population_pairs(world, sure(world.r)).distinct())
     return np.exp(found.log_p[0, 1])
 
 

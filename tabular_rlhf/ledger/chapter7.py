@@ -75,7 +75,7 @@ add(
             "d_ref for d_pi": lambda mdp, mu, d_ref, log_pi, r: by_states(mdp, mu, d_ref, log_pi, r),
             "states not weighted by visits": lambda mdp, mu, d_pi, log_pi, r: by_states(mdp, mu, np.ones_like(d_pi), log_pi, r),
             "responses drawn from p_ref": lambda mdp, mu, log_p_ref, logits, r: score_mean(mdp, mu, log_p_ref, logits, r),
-            "pi's gradient without its normalisation": lambda mdp, mu, d_pi, log_pi, r: (
+            "pi's gradient without its normalization": lambda mdp, mu, d_pi, log_pi, r: (
                 mu[:, None, None] * d_pi[..., None] * np.exp(log_pi) * values(mdp, log_pi, r)[1]
             ),
         },
@@ -102,7 +102,7 @@ def mass_gradient(mdp: Any, mu: Any, logits: Any, b_x: Any) -> Any:
 
 
 def one_hot_score(mdp: Any, mu: Any, log_p: Any, b_x: Any) -> Any:
-    """E[b score] with the score taken for the visited tokens themselves, the normalisation of pi forgotten."""
+    """E[b score] with the score taken for the visited tokens themselves, the normalization of pi forgotten."""
     return mdp.subtree_sum((mu * b_x)[:, None] * np.exp(log_p))
 
 
@@ -131,7 +131,7 @@ add(
             "scores of pi, draws of p_ref": lambda mdp, mu, log_p_ref, logits, r, b_x: score_mean(
                 mdp, mu, log_p_ref, logits, per_prompt(b_x, r)
             ),
-            "normalisation forgotten": one_hot_score,
+            "normalization forgotten": one_hot_score,
             "a baseline that looks at the response": Miss(
                 "a baseline that looks at the response",
                 lambda mdp, mu, log_p, logits, r, f: score_mean(mdp, mu, log_p, logits, r - f),
@@ -295,7 +295,7 @@ def paid(r: Any, beta: float, log_p: Any, log_p_ref: Any) -> Any:
 
 
 def loudness(r: Any, beta: float, log_p: Any, log_p_ref: Any, H: int) -> float:
-    """The largest term of a KL-regularised gradient."""
+    """The largest term of a KL-regularized gradient."""
     logs = max(float(np.max(np.abs(x), initial=0.0, where=np.isfinite(x))) for x in (log_p, log_p_ref))
     return (float(np.max(np.abs(r))) + beta * (1.0 + logs)) * (1.0 + H)
 

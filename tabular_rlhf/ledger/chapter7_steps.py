@@ -135,7 +135,7 @@ add(
 
 
 def soft_step(mdp: Any, log_pi: Any, log_pi_ref: Any, r: Any, beta: float, eta: float) -> Any:
-    """pi^(1 - eta beta) (pi_ref exp(Q/beta))^(eta beta), normalised: Q the soft values of pi, after the token's own penalty."""
+    """pi^(1 - eta beta) (pi_ref exp(Q/beta))^(eta beta), normalized: Q the soft values of pi, after the token's own penalty."""
     Q = values(mdp, log_pi, r, -beta * log_ratio(log_pi, log_pi_ref))[1] + beta * log_ratio(log_pi, log_pi_ref)
     tilt = np.where(np.isneginf(log_pi), 0.0, log_pi_ref) + Q / beta
     return log_softmax((1.0 - eta * beta) * log_pi + eta * beta * tilt)

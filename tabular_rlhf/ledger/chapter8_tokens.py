@@ -105,7 +105,7 @@ add(
         source="Amini et al. (2025), arXiv:2504.10637 (the estimator); the variance in closed form is derived here.",
         note=(
             "W is the KL still to come.  Each token's exact KL varies no more than its L, but their sum may vary more than k1: on "
-            "p_ref restricted to a set and renormalised k1 is constant, and the sum of exact KLs is not."
+            "p_ref restricted to a set and renormalized k1 is constant, and the sum of exact KLs is not."
         ),
         parts=("mean", "variance of k1 - full", "variance gained", "variance gained on p_ref cut to a set"),
         sides={

@@ -220,7 +220,7 @@ add(
         },
         misses={
             "0/1 rewards kept with exp(r): a tilt, not a filter": lambda log_p, success: np.exp(log_gibbs(log_p, success, 1.0)),
-            "not normalised": lambda p, success: p * success,
+            "not normalized": lambda p, success: p * success,
             "the failures imitated": lambda p, success: p * (1.0 - success),
             "one round for k": Miss("one round for k", lambda p, earned: imitated(p, earned, 1), part=1),
             "k r for r to the k": Miss("k r for r to the k", lambda p, earned, rounds: imitated(p, rounds * earned, 1), part=1),

@@ -172,7 +172,7 @@ def _axis(mdp: TokenMDP, axis: str, size: int) -> tuple[Any, list[str]]:
         order = np.lexsort(mdp.state_tokens().T[::-1])
         return order, [mdp.state_text(i) or "start" for i in order.tolist()]
     names = {"V": list(mdp.vocabulary), "P": list(mdp.prompts) if mdp.P > 1 else [""]}
-    return np.arange(size), names.get(axis) or ([str(i) for i in range(size)] if size > 1 else [""])
+    return np.arange(size), names.get(axis) or ([f"#{i}" for i in range(size)] if size > 1 else [""])
 
 
 def labels(mdp: TokenMDP, shape: tuple[int, ...], axes: tuple[str, ...]) -> list[str]:

@@ -55,14 +55,10 @@ def _body(function: Callable[..., Any]) -> str | None:
     inside = [n for n in here if places and _start(n.body) <= max(places) < (n.body.end_lineno, n.body.end_col_offset)]
     if not inside:
         return None
-    body = max(inside, key=_outermost).body
+    body = max(inside, key=lambda node: _start(node.body)).body  # the innermost
     one_line = body.lineno == body.end_lineno
     return lines[body.lineno - 1].encode()[body.col_offset : body.end_col_offset].decode() if one_line else ast.unparse(body)
 
 
 def _start(node: ast.expr) -> tuple[int, int]:
     return node.lineno, node.col_offset
-
-
-def _outermost(node: ast.Lambda) -> int:
-    return -node.col_offset

@@ -69,6 +69,10 @@ class Scope:
         self._known: dict[str, Any] = {"world": world}
         self.memo: dict[Any, Any] = {}  # what callers derive from this world once
 
+    def __reduce__(self) -> Any:
+        """Sent to another process as what it is computed from."""
+        return Scope, (self.world, self.seed)
+
     def __getitem__(self, name: str) -> Any:
         if name not in self._known:
             if name not in SYMBOLS:

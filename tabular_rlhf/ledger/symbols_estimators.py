@@ -17,7 +17,7 @@ symbol("L_s", "log(pi/pi_ref) of every token, 0 where pi = 0", "(P, S, V)", "nat
 symbol("KL_s", "KL(pi(.given s), pi_ref(.given s))", "(P, S)", "nats")(lambda log_pi, log_pi_ref: kl(log_pi, log_pi_ref))
 
 
-@symbol("log_p_cut", "p_ref restricted to a drawn set of responses and renormalised", "(P, N)", "log-probability")
+@symbol("log_p_cut", "p_ref restricted to a drawn set of responses and renormalized", "(P, N)", "log-probability")
 def _log_p_cut(log_p_ref: Any, rng: Any) -> Any:
     heaviest = np.arange(log_p_ref.shape[1]) == np.argmax(log_p_ref, axis=1)[:, None]
     cut = np.where((rng.random(log_p_ref.shape) < 0.6) | heaviest, log_p_ref, -np.inf)

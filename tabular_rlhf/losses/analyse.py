@@ -25,7 +25,7 @@ from tabular_rlhf.errors import SolveError
 from tabular_rlhf.gibbs import regret, solve
 from tabular_rlhf.logspace import Array, kl
 from tabular_rlhf.losses.evaluate import gradient, ingredients, logit_gradient, settings_at, value, weights
-from tabular_rlhf.losses.optimum import Minimum, minima, minimise, pair_derivatives, prompt_problem
+from tabular_rlhf.losses.optimum import Minimum, minima, minimize, pair_derivatives, prompt_problem
 from tabular_rlhf.losses.record import LOSSES, TRAITS, DirectLoss, find
 from tabular_rlhf.preferences import Pairs, bradley_terry, population_pairs, sure
 from tabular_rlhf.world import World
@@ -36,7 +36,7 @@ class LossReport:
     """One loss on one world; see `analyse`.
 
     value_at_ref; gradient_at_ref (P, N), in response logits; optimum, reached from p_ref; others, further minima found; kl_to_gibbs
-    (nats) and regret (reward units) of the optimum; tv_to_closed_form, None where none is known; objective, what it maximises;
+    (nats) and regret (reward units) of the optimum; tv_to_closed_form, None where none is known; objective, what it maximizes;
     certain, the optimum under certain labels; shift, the largest change of a pair's loss when c(x) = 1 is added to both log-ratios;
     winner_rate and loser_rate, d log p/dt at the reference; noise, n E KL of the optimum from n comparisons; covariance (P, N, N),
     n times that of log p, None where the optimum is not attained, is not smooth, or has frozen parameters.
@@ -114,7 +114,7 @@ def analyse(loss: str | DirectLoss, world: World, **changes: Any) -> LossReport:
     loss = find(loss)
     pairs = population_pairs(world, bradley_terry(world.r)).distinct()
     ref = world.log_p_ref
-    found = minimise(loss, world, pairs, **changes)
+    found = minimize(loss, world, pairs, **changes)
     others = tuple(m for m in minima(loss, world, pairs, **changes) if not np.allclose(np.exp(m.log_p), np.exp(found.log_p), atol=1e-7))
     slope = logit_gradient(ref, gradient(loss, world, ref, pairs, **changes))
     rates = -slope + np.sum(np.exp(ref) * slope, axis=1, keepdims=True)

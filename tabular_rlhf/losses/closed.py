@@ -49,7 +49,7 @@ def gibbs_less_length(world: World, s: Settings) -> Array:
 
 
 def win_rate_tilt(world: World, s: Settings) -> Array:
-    """IPO: p_ref exp(P(y beats p_ref)/tau), normalised."""
+    """IPO: p_ref exp(P(y beats p_ref)/tau), normalized."""
     return np.asarray(log_gibbs(world.log_p_ref, win_rate(world), s["tau"]))
 
 
@@ -87,18 +87,18 @@ def averaged_free(world: World, s: Settings) -> Array | None:
     return length_tilt(allowed, world.r / s["beta"], world.mdp.lengths) if s["gamma"] == 0 else None
 
 
-def regularised(divergence: Divergence) -> Optimum:
+def regularized(divergence: Divergence) -> Optimum:
     """argmax E[r] - beta D_f(p, p_ref), as an optimum."""
     return lambda world, s: f_divergence_optimum(divergence, world.log_p_ref, world.r, s["beta"]).log_p
 
 
-def regularised_within(divergence: Divergence) -> Optimum:
+def regularized_within(divergence: Divergence) -> Optimum:
     """The same where no two rewards that a prompt allows differ by more than 2 R; else None."""
 
     def optimum(world: World, s: Settings) -> Array | None:
         allowed = ~np.isneginf(world.log_p_ref)
         spread = np.max(world.r, axis=1, where=allowed, initial=-np.inf) - np.min(world.r, axis=1, where=allowed, initial=np.inf)
-        return regularised(divergence)(world, s) if np.all(spread <= 2.0 * s["R"]) else None
+        return regularized(divergence)(world, s) if np.all(spread <= 2.0 * s["R"]) else None
 
     return optimum
 

@@ -38,7 +38,7 @@ register(
         fn=lambda p, q, len_w, len_l, lam: -p / len_w - lam * log_sigma(log_odds(p / len_w) - log_odds(q / len_l)),
         oracle=lambda p, q, len_w, len_l, lam: -p / len_w + lam * ell(odds(p / len_w) - odds(q / len_l)),
         defaults={"lam": 0.1},
-        traits=(FREE - {"convex"}) | {"length-normalised"},
+        traits=(FREE - {"convex"}) | {"length-normalized"},
     )
 )
 SIMPO = "Meng, Xia and Chen (2024), arXiv:2405.14734"
@@ -50,8 +50,8 @@ register(
         fn=lambda p, q, len_w, len_l, beta, gamma: -log_sigma(beta * (p / len_w - q / len_l) - gamma),
         oracle=lambda p, q, len_w, len_l, beta, gamma: ell(beta * (p / len_w - q / len_l) - gamma),
         defaults={"gamma": 0.5},
-        traits=FREE | {"length-normalised"},
-        objective="gamma = 0: log p = |y| (r/beta + c), of no KL-regularised reward",
+        traits=FREE | {"length-normalized"},
+        objective="gamma = 0: log p = |y| (r/beta + c), of no KL-regularized reward",
         optimum=closed.averaged_free,
     )
 )
@@ -63,7 +63,7 @@ register(
         fn=lambda p, q, len_w, len_l, beta, gamma: -log_sigma(beta * (p / len_w - q / len_l - gamma)),
         oracle=lambda p, q, len_w, len_l, beta, gamma: ell(beta * (p / len_w - q / len_l - gamma)),
         defaults={"gamma": 0.5},
-        traits=FREE | {"length-normalised"},
+        traits=FREE | {"length-normalized"},
         variant_of="simpo",
     )
 )
@@ -87,7 +87,7 @@ register(
         fn=lambda p, q, len_w, len_l, beta, gamma, lam: -log_sigma(beta * (p / len_w - q / len_l) - gamma) - lam * p / len_w,
         oracle=lambda p, q, len_w, len_l, beta, gamma, lam: ell(beta * (p / len_w - q / len_l) - gamma) - lam * p / len_w,
         defaults={"gamma": 0.5, "lam": 1.0},
-        traits=FREE | {"length-normalised"},
+        traits=FREE | {"length-normalized"},
         variant_of="simpo",
     )
 )
@@ -105,7 +105,7 @@ register(
         oracle=lambda a, b, beta: ell(beta * (math.exp(a) + a - math.exp(b) - b)),
         traits=LINKED,
         objective="E[r] - beta (chi-squared + KL)(p, p_ref)",
-        optimum=closed.regularised(closed.CHI_KL),
+        optimum=closed.regularized(closed.CHI_KL),
     )
 )
 
@@ -126,7 +126,7 @@ register(
         traits=LINKED | {"bounded", "finite-under-certainty"},
         kinks="|beta (phi(u_w) - phi(u_l))| = 2 R",
         objective="E[r] - beta (chi-squared + KL)(p, p_ref), where no two rewards differ by more than 2 R",
-        optimum=closed.regularised_within(closed.CHI_KL),
+        optimum=closed.regularized_within(closed.CHI_KL),
         variant_of="chi-po",
     )
 )
@@ -142,7 +142,7 @@ def f_dpo(name: str, latex: str, slope: Callable[[Any], Any], oracle_slope: Call
         oracle=lambda a, b, beta: ell(beta * (oracle_slope(a) - oracle_slope(b))),
         traits=LINKED,
         objective=f"E[r] - beta D_f(p, p_ref), f of {divergence}",
-        optimum=closed.regularised(DIVERGENCES[divergence]),
+        optimum=closed.regularized(DIVERGENCES[divergence]),
     )
 
 

@@ -49,7 +49,7 @@ register(
         source=f"{RAFAILOV}, as trainers average it; Meng et al. (2024), arXiv:2405.14734, table 3",
         fn=lambda a, b, len_w, len_l, beta: -log_sigma(beta * (a / len_w - b / len_l)),
         oracle=lambda a, b, len_w, len_l, beta: ell(beta * (a / len_w - b / len_l)),
-        traits=frozenset({"convex", "saturates", "bounded-below", "prefers-winner", "length-normalised"}),
+        traits=frozenset({"convex", "saturates", "bounded-below", "prefers-winner", "length-normalized"}),
         optimum=closed.averaged_gibbs,
         variant_of="dpo",
     )
@@ -102,7 +102,7 @@ register(
         source="Azar et al. (2023), arXiv:2310.12036, as trainers average it",
         fn=lambda a, b, len_w, len_l, tau: np.square(a / len_w - b / len_l - 1.0 / (2.0 * tau)),
         oracle=lambda a, b, len_w, len_l, tau: (a / len_w - b / len_l - 1 / (2 * tau)) ** 2,
-        traits=frozenset({"convex", "bounded-below", "prefers-winner", "finite-under-certainty", "length-normalised"}),
+        traits=frozenset({"convex", "bounded-below", "prefers-winner", "finite-under-certainty", "length-normalized"}),
         optimum=closed.averaged_win_rate_tilt,
         variant_of="ipo",
     )
@@ -178,7 +178,7 @@ register(
         source="Zhou et al. (2024), arXiv:2406.11827",
         fn=lambda a, b, p0, q0, len_w, len_l, beta: -np.exp(p0 / len_w + q0 / len_l) * log_sigma(beta * (a - b)),
         oracle=lambda a, b, p0, q0, len_w, len_l, beta: math.exp(p0 / len_w) * math.exp(q0 / len_l) * ell(beta * (a - b)),
-        traits=MARGIN | {"convex", "saturates", "recovers-gibbs", "length-normalised"},
+        traits=MARGIN | {"convex", "saturates", "recovers-gibbs", "length-normalized"},
         objective="E[r] - beta KL(p, p_ref)",
         optimum=closed.gibbs,
     )
@@ -191,7 +191,7 @@ register(
         fn=lambda a, b, len_w, len_l, beta, alpha: -log_sigma(beta * (a - b) + alpha * (len_w - len_l)),
         oracle=lambda a, b, len_w, len_l, beta, alpha: ell(beta * (a - b) + alpha * (len_w - len_l)),
         defaults={"alpha": 0.2},
-        traits=MARGIN | {"convex", "saturates", "length-normalised"},
+        traits=MARGIN | {"convex", "saturates", "length-normalized"},
         objective="E[r - alpha |y|] - beta KL(p, p_ref)",
         optimum=closed.gibbs_less_length,
     )

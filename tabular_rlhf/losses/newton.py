@@ -95,7 +95,7 @@ def spectrum(g: Array, H: Array, d: Array, size: float) -> Spectrum:
 
 
 def newton(quadratic: Quadratic, theta: Array, share: Array, *, escape: float, rounds: int = 500) -> End:
-    """Minimise from theta.
+    """Minimize from theta.
 
     Args: quadratic, theta -> (value, gradient, Hessian); share (n,), how much each coordinate counts, 0 for not at all.
     Raises: SolveError where the rounds run out.

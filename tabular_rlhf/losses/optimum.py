@@ -9,7 +9,7 @@ log p, its entries free.  With A = I - 1 p^T,
 of the loss in each pair's (p, q), by the gradient core.
 
 **How it ends.**  Along an eigenvector whose curvature *and* gradient have both vanished the loss is flat.  Then either theta did not
-move that way (a set of minimisers, whose dimension we report) or it ran off (nothing is attained: some responses vanish, and we
+move that way (a set of minimizers, whose dimension we report) or it ran off (nothing is attained: some responses vanish, and we
 report which).  An optimum that is not attained is never returned as a large number.
 
 Losses with corners are solved with corners rounded over a falling width; the value found is above the minimum by at most
@@ -45,8 +45,8 @@ FLAT = 1e-20
 class Minimum:
     """Where a loss is smallest.
 
-    log_p (P, N): the minimiser, or the limit that is approached (vanishing responses at -inf).  value: the loss there (the
-    infimum if it is not attained, -inf if there is none).  attained.  dimension, of the set of minimisers: 0 if unique
+    log_p (P, N): the minimizer, or the limit that is approached (vanishing responses at -inf).  value: the loss there (the
+    infimum if it is not attained, -inf if there is none).  attained.  dimension, of the set of minimizers: 0 if unique
     (for a loss with corners, the flat directions found: at least so many).
     vanishing (P, N), the responses whose probability goes to 0.  step: the last Newton step, nats.  iterations.
     """
@@ -72,10 +72,10 @@ class Minimum:
         return "attained, unique" if self.dimension == 0 else f"attained on a set of dimension {self.dimension}"
 
 
-def minimise(
+def minimize(
     loss: str | DirectLoss, world: World, pairs: Pairs, *, start: Array | None = None, rounds: int = 500, **changes: float
 ) -> Minimum:
-    """The minimiser of the loss over all distributions on the responses that the reference allows.
+    """The minimizer of the loss over all distributions on the responses that the reference allows.
 
     Args: start, log p to begin from (p_ref by default); rounds, of Newton steps and of frozen parameters; changes, of parameters.
     Raises: SolveError where the iteration does not settle.
@@ -83,7 +83,7 @@ def minimise(
     >>> from tabular_rlhf.preferences import bradley_terry, population_pairs
     >>> from tabular_rlhf.world import coin
     >>> w = coin(); pairs = population_pairs(w, bradley_terry(w.r)).distinct()
-    >>> found = minimise("dpo", w, pairs); found.words, round(float(np.exp(found.log_p[0, 1])), 6)
+    >>> found = minimize("dpo", w, pairs); found.words, round(float(np.exp(found.log_p[0, 1])), 6)
     ('attained, unique', 0.731059)
     """
     loss = find(loss)
@@ -204,13 +204,13 @@ def starts(world: World, pairs: Pairs) -> list[Array]:
 
 
 def minima(loss: str | DirectLoss, world: World, pairs: Pairs, **changes: Any) -> list[Minimum]:
-    """What is found from every start, lowest value first and each once; the one reached from p_ref is `minimise`'s own.
+    """What is found from every start, lowest value first and each once; the one reached from p_ref is `minimize`'s own.
 
     A convex loss of log-ratios has one; others may have more, or an infimum at infinity beside a local minimum.
     """
     found: list[Minimum] = []
     for start in starts(world, pairs):
-        m = minimise(loss, world, pairs, start=start, **changes)
+        m = minimize(loss, world, pairs, start=start, **changes)
         if not any(np.allclose(np.exp(m.log_p), np.exp(k.log_p), rtol=0, atol=1e-7) for k in found):
             found.append(m)
     return sorted(found, key=lambda m: m.value)

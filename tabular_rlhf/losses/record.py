@@ -36,10 +36,10 @@ TRAITS: Mapping[str, str] = MappingProxyType(
         "bounded-below": "cannot fall for ever, whatever the margin",
         "bounded": "lies between two numbers, whatever the margin",
         "prefers-winner": "its first step from the reference raises the margin",
-        "finite-under-certainty": "has a minimiser inside the simplex when one response always wins, for every beta",
+        "finite-under-certainty": "has a minimizer inside the simplex when one response always wins, for every beta",
         "recovers-gibbs": "has the Gibbs optimum as its population optimum under Bradley-Terry labels",
         "reference-free": "does not look at the reference policy",
-        "length-normalised": "looks at the lengths of the responses",
+        "length-normalized": "looks at the lengths of the responses",
     }
 )
 """The closed vocabulary of traits.  `traits.measure` tests each of them; a trait that is not claimed must fail somewhere."""
@@ -67,7 +67,7 @@ class DirectLoss:
 
     name; latex, of the per-pair loss; source, paper and arXiv number; fn and oracle, as above; traits; defaults, of parameters;
     slope, dL/dD by hand where the loss depends on the margin alone; frozen, rules for parameters that depend on the policy;
-    kinks, margins or log-ratios at a corner, in words; objective, what the population optimum maximises, in words; optimum,
+    kinks, margins or log-ratios at a corner, in words; objective, what the population optimum maximizes, in words; optimum,
     its closed form where one is known; variant_of, the paper form of which this is a variant.
 
     >>> from tabular_rlhf.losses import LOSSES

@@ -13,7 +13,7 @@ import numpy as np
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.logspace import Array
-from tabular_rlhf.losses.optimum import minima, minimise
+from tabular_rlhf.losses.optimum import minima, minimize
 from tabular_rlhf.losses.record import TRAITS, DirectLoss, find
 from tabular_rlhf.preferences import bradley_terry, population_pairs, sure
 from tabular_rlhf.world import coin, random_world
@@ -92,7 +92,7 @@ def reference_free(loss: DirectLoss, s: SUPPLY, rng: np.random.Generator) -> flo
     return float(np.max(np.abs(at(loss, other, s["p"], s["q"]) - at(loss, s, s["p"], s["q"])))) - 1e-12
 
 
-def length_normalised(loss: DirectLoss, s: SUPPLY, rng: np.random.Generator) -> float:
+def length_normalized(loss: DirectLoss, s: SUPPLY, rng: np.random.Generator) -> float:
     """Minus the change when a length changes."""
     other = {**s, "len_w": s["len_w"] + 1.0}
     return 1e-6 - float(np.max(np.abs(at(loss, other, s["p"], s["q"]) - at(loss, s, s["p"], s["q"]))))
@@ -108,7 +108,7 @@ def finite_under_certainty(loss: DirectLoss, s: SUPPLY, rng: np.random.Generator
 def recovers_gibbs(loss: DirectLoss, s: SUPPLY, rng: np.random.Generator) -> float:
     """Total variation from p* of the population optimum under Bradley-Terry labels, on a world of at most seven responses."""
     world = random_world(rng=rng, V=3, H=2, beta=s["beta"], reward_scale=0.7)
-    found = minimise(loss, world, population_pairs(world, bradley_terry(world.r)).distinct())
+    found = minimize(loss, world, population_pairs(world, bradley_terry(world.r)).distinct())
     return float(0.5 * np.sum(np.abs(np.exp(found.log_p) - solve(world).p))) - 1e-8
 
 
@@ -122,7 +122,7 @@ TESTS: dict[str, Callable[[DirectLoss, SUPPLY, np.random.Generator], float]] = {
     "finite-under-certainty": finite_under_certainty,
     "recovers-gibbs": recovers_gibbs,
     "reference-free": reference_free,
-    "length-normalised": length_normalised,
+    "length-normalized": length_normalized,
 }
 
 

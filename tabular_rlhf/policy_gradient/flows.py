@@ -63,7 +63,7 @@ def penalty(world: World, log_pi: Any, *, gamma: float = 0.0, log_d: Array | Non
 
 
 def natural(world: World, direction: Direction) -> Direction:
-    """The natural form of a direction, centred in each state: 0 where the policy never goes."""
+    """The natural form of a direction, centered in each state: 0 where the policy never goes."""
 
     def natural_direction(logits: Array) -> Array:
         log_pi = log_softmax(logits)

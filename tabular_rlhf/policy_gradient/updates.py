@@ -157,8 +157,8 @@ class Updates:
 
     @property
     def covariance(self) -> Array:
-        centred = self.value - self.mean
-        spread = np.asarray((centred * self.weight[:, None]).T @ centred)
+        centered = self.value - self.mean
+        spread = np.asarray((centered * self.weight[:, None]).T @ centered)
         return spread if self.n is None else spread * (self.n / max(1, self.n - 1))
 
 

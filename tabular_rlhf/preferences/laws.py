@@ -164,7 +164,7 @@ class Pairs:
         return table[self.x, self.w] - table[self.x, self.l]
 
     def distinct(self) -> Pairs:
-        """The pairs of two different responses, their weights normalised again.  Raises InputError if there are none."""
+        """The pairs of two different responses, their weights normalized again.  Raises InputError if there are none."""
         weight = np.where(np.equal(self.w, self.l), 0.0, self.weight)
         total = np.sum(weight)
         if not total > 0:
@@ -227,7 +227,7 @@ def _check(world: World, law: Law, log_q: Any) -> Array:
     log_q = world.log_p_ref if log_q is None else as_floats(log_q, "log_q", shape, minus_inf=True)
     total = np.sum(np.exp(log_q), axis=1)
     if np.max(np.abs(total - 1.0)) > 1e-9:
-        raise InputError("log_q must normalise for each prompt", got=f"sums {total.tolist()}", remedy="pass logits through log_softmax")
+        raise InputError("log_q must normalize for each prompt", got=f"sums {total.tolist()}", remedy="pass logits through log_softmax")
     return log_q
 
 

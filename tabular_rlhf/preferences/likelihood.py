@@ -227,7 +227,7 @@ class Likelihood:
 
 
 def newton(wins: Wins, ridge: float, steps: int = STEPS) -> tuple[Array, int]:
-    """Minimise the NLL plus ridge |r|^2/2; returns the rewards and the number of steps."""
+    """Minimize the NLL plus ridge |r|^2/2; returns the rewards and the number of steps."""
     nll, r = Likelihood(wins, ridge), stretched_odds(wins)
     slope, nats = nll.slope(r), np.inf
     for k in range(steps):

@@ -4,7 +4,7 @@ r"""The report on a person's own comparisons: what they determine, the rewards, 
 summing to zero within each strong component of the beats graph; p_ref a reference over the candidates.
 
     Gibbs:  pi(y) proportional to p_ref(y) exp(r(y)/beta).
-    DPO:    minimises the same likelihood over pi, with beta log(pi/p_ref) in the place of r (`dpo-is-bt-mle`).  So where the
+    DPO:    minimizes the same likelihood over pi, with beta log(pi/p_ref) in the place of r (`dpo-is-bt-mle`).  So where the
             likelihood has a finite maximum, DPO's policy on the candidates *is* the Gibbs policy at the fitted r, for every beta.
 
 **What the data leave open.** A shift of r for each prompt (which no policy sees), and all probability outside the candidates.
@@ -39,7 +39,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """found, the file; log_ref (N,), of the candidates, normalised for each prompt; prior, the variance of a reward, or None."""
+    """found, the file; log_ref (N,), of the candidates, normalized for each prompt; prior, the variance of a reward, or None."""
 
     found: Preferences
     log_ref: Array
@@ -112,8 +112,8 @@ class Fitted:
         return out
 
     def log_policy(self, beta: float) -> Array:
-        """log pi at one beta, normalised for each prompt; to be believed for prompts of one block."""
-        return normalise(self.log_ref + self.r / beta, self.found.of)
+        """log pi at one beta, normalized for each prompt; to be believed for prompts of one block."""
+        return normalize(self.log_ref + self.r / beta, self.found.of)
 
 
 def _variances(L: Array, prior: float | None) -> Array:
@@ -128,10 +128,10 @@ def _variances(L: Array, prior: float | None) -> Array:
     return np.maximum(np.einsum("ki,cij,kj->ck", centre, inverse, centre), 0.0)
 
 
-def normalise(logits: Array, of: Indices) -> Array:
+def normalize(logits: Array, of: Indices) -> Array:
     """log_softmax within the groups `of`, which are numbered from 0 and lie next to each other.
 
-    >>> np.exp(normalise(np.log([1.0, 3.0, 5.0]), np.array([0, 0, 1]))).round(6).tolist()
+    >>> np.exp(normalize(np.log([1.0, 3.0, 5.0]), np.array([0, 0, 1]))).round(6).tolist()
     [0.25, 0.75, 1.0]
     """
     starts = np.flatnonzero(np.diff(of, prepend=-1))
@@ -155,7 +155,7 @@ def analyse(
     betas = [positive(b, "beta", "nats of reward per nat of KL") for b in betas]
     prior = None if prior is None else positive(prior, "prior", "squared nats, the variance of a reward")
     z = normal_quantile(level)
-    fitted = Fitted(found, normalise(np.zeros(len(found.of)) if log_ref is None else log_ref, found.of), prior)
+    fitted = Fitted(found, normalize(np.zeros(len(found.of)) if log_ref is None else log_ref, found.of), prior)
     prompts = prompt_rows(fitted, betas, z)
     return {
         "schema": SCHEMA,

@@ -135,7 +135,7 @@ def notes(row: Record, settled: bool) -> Iterator[str]:
             reasons.append(f"no chain of comparisons links {plural(row['free'] + 1, 'group')} of responses")
         yield f"No finite maximum: {', '.join(reasons)}." + ("  The prior decides." if settled else "")
         if not settled and row["unbounded"]:
-            yield "DPO has no minimiser here: it pushes the margins between these sets to infinity.  Rewards compare within a set."
+            yield "DPO has no minimizer here: it pushes the margins between these sets to infinity.  Rewards compare within a set."
         elif not settled:
             yield "DPO leaves the share of each group where it started.  Rewards compare within a set."
     cost = row["intransitivity"]
@@ -153,7 +153,7 @@ def reading(report: Record) -> str:
         f"reward: Bradley-Terry, in nats, mean zero over a set{prior}, and its standard error; exp of a difference is the odds of being"
         " preferred.",
         f"pi(beta) = p_ref exp(reward/beta) / Z over the responses compared, p_ref {report['reference']}: the Gibbs policy, and DPO's too,"
-        " whose minimiser on these comparisons is the same at every beta.",
+        " whose minimizer on these comparisons is the same at every beta.",
         "Not determined by any comparison: a constant added to all rewards of a prompt (no policy sees it), and the probability of"
         " responses that were never compared.",
     ]

@@ -13,15 +13,15 @@ The report is one dictionary of plain values (`schema` names its version), which
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.gibbs import Gibbs, greedy_limit, objective, soft_bellman, solve
-from tabular_rlhf.logspace import Array, expect, kl, log_ratio
+from tabular_rlhf.gibbs import Gibbs, greedy_limit, objective, regret, soft_bellman, solve
+from tabular_rlhf.logspace import Array, expect, kl
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import token_major
 from tabular_rlhf.sampling import Estimate, Trajectories, estimate, population, sample
@@ -92,9 +92,11 @@ class Law:
     exact: Trajectories
     drawn: Trajectories
 
-    def measure(self, f: Values) -> Record:
-        """The mean of f, exact and sampled, with the exact standard error of the sample's."""
-        return as_record(estimate(self.exact, f(self.exact)), estimate(self.drawn, f(self.drawn)))
+    def measure(self, f: Values, mean: Any = None) -> Record:
+        """The mean of f, exact and sampled, with the exact standard error of the sample's; `mean`, if a closed form knows it better."""
+        exact = estimate(self.exact, f(self.exact))
+        exact = exact if mean is None else replace(exact, mean=float(mean))
+        return as_record(exact, estimate(self.drawn, f(self.drawn)))
 
     def given(self, x: int, keep: Any) -> Law | None:
         """The law given prompt x and a subset of the responses (a mask); None where nothing was drawn there."""
@@ -135,12 +137,15 @@ def only_exact(value: float) -> Record:
     return {"exact": float(value), "sampled": None, "standard_error": None, "z": None, "n": 0}
 
 
-def log_of(weight: Record | None, exact: float, scale: float) -> Record:
-    """scale log(mean weight) + exact, for a weight whose exact mean is 1: an estimate of log Z or of V (delta method)."""
-    if weight is None or weight["sampled"] <= 0:
+def log_of(excess: Record | None, exact: float, scale: float) -> Record:
+    """scale log(1 + mean excess) + exact, for a weight less 1 whose exact mean is 0: an estimate of log Z or of V (delta method).
+
+    The weight less 1, because a large scale would multiply the rounding of 1.
+    """
+    if excess is None or excess["sampled"] <= -1:
         return only_exact(exact)
-    sampled = exact + scale * float(np.log(weight["sampled"]))
-    return {**weight, "exact": float(exact), "sampled": sampled, "standard_error": scale * weight["standard_error"]}
+    sampled = exact + scale * float(np.log1p(excess["sampled"]))
+    return {**excess, "exact": float(exact), "sampled": sampled, "standard_error": scale * excess["standard_error"]}
 
 
 @dataclass(frozen=True)
@@ -163,21 +168,16 @@ class Solved:
     def _law(self, log_p: Array) -> Law:
         return Law(population(self.world, log_p), sample(self.world, log_p, self.samples, rng=self.rng))
 
-    @cached_property
-    def log_weight(self) -> Array:
-        """log p*/p_ref, (P, N)."""
-        return np.asarray(log_ratio(self.gibbs.log_p, self.world.log_p_ref))
-
     def reward(self, data: Trajectories) -> Any:
         return data[self.world.r]
 
     def ratio(self, data: Trajectories) -> Any:
-        return data[self.log_weight]
+        return data[self.gibbs.log_weight]
 
-    def weight(self, data: Trajectories, given: float = 0.0) -> Any:
-        """p*/p_ref, over its own mean exp(given) in a subtree."""
+    def excess(self, data: Trajectories, given: float = 0.0) -> Any:
+        """p*/p_ref, over its own mean exp(given) in a subtree, less 1."""
         with np.errstate(over="ignore"):  # of responses so rare that nothing else of them is left
-            return np.exp(data[self.log_weight] - given)
+            return np.expm1(data[self.gibbs.log_weight] - given)
 
 
 # ---------------------------------------------------------------------------------------------------- the numbers
@@ -193,10 +193,10 @@ def totals(s: Solved, prompts: list[Record]) -> Record:
         "V": alone["V"] if alone else only_exact(g.value),
         "reward_before": reward,
         "reward_after": s.after.measure(s.reward),
-        "kl": s.after.measure(s.ratio),
+        "kl": s.after.measure(s.ratio, np.sum(w.mu * g.kl)),
         "J_before": reward | {"exact": float(objective(w.log_p_ref, w.log_p_ref, w.r, w.beta, w.mu))},
         "J_after": s.after.measure(lambda data: s.reward(data) - w.beta * s.ratio(data)),
-        "regret_before": s.before.measure(lambda data: np.broadcast_to(g.V[data.x], np.shape(data[w.r])) - s.reward(data)),
+        "regret_before": s.before.measure(lambda data: g.V[data.x] - s.reward(data), regret(w.log_p_ref, w)),
     }
 
 
@@ -205,13 +205,13 @@ def prompt_row(s: Solved, x: int) -> Record:
     w, g = s.world, s.gibbs
     everything = np.ones(w.mdp.N, dtype=bool)
     before, after = s.before.given(x, everything), s.after.given(x, everything)
-    weight = before.measure(s.weight) if before else None
+    excess = before.measure(s.excess) if before else None
     return {
         "prompt": w.mdp.prompts[x],
         "mu": float(w.mu[x]),
-        "log_Z": log_of(weight, g.log_Z[x], 1.0),
-        "V": log_of(weight, g.V[x], w.beta),
-        "kl": after.measure(s.ratio) if after else only_exact(g.kl[x]),
+        "log_Z": log_of(excess, g.log_Z[x], 1.0),
+        "V": log_of(excess, g.V[x], w.beta),
+        "kl": after.measure(s.ratio, g.kl[x]) if after else only_exact(g.kl[x]),
         "reward_before": before.measure(s.reward) if before else only_exact(float(expect(w.log_p_ref[x], w.r[x]))),
         "reward_after": after.measure(s.reward) if after else only_exact(g.expected_reward[x]),
     }
@@ -226,13 +226,13 @@ def first_tokens(s: Solved, top: int) -> list[Record]:
     rows = []
     for x, a in _largest(w.mu[:, None] * pi, top):
         through = s.before.given(x, first == a)
-        gain = float(soft.log_pi[x, 0, a] - w.log_ref[x, 0, a])
-        weight = through.measure(partial(s.weight, given=gain)) if through else None
+        gain = float(soft.log_weight[x, 0, a])
+        excess = through.measure(partial(s.excess, given=gain)) if through else None
         rows.append(
             {
                 "prompt": w.mdp.prompts[x],
                 "token": w.mdp.vocabulary[a],
-                "value": log_of(weight, soft.Q[x, 0, a], w.beta),
+                "value": log_of(excess, soft.Q[x, 0, a], w.beta),
                 "p_ref": s.before.share(x, float(pi_ref[x, a]), first == a),
                 "p_star": s.after.share(x, float(pi[x, a]), first == a),
             }
@@ -280,7 +280,8 @@ def frontier_rows(world: World, samples: int, rng: np.random.Generator) -> list[
     for beta in [world.beta * step for step in BETA_STEPS]:
         if 0 < beta < np.inf:
             s = Solved(world.at(beta), solve(world.at(beta)), samples, rng)
-            rows.append({"beta": beta, "reward": s.after.measure(s.reward), "kl": s.after.measure(s.ratio), "V": s.gibbs.value})
+            reward, nats = s.after.measure(s.reward), s.after.measure(s.ratio, np.sum(world.mu * s.gibbs.kl))
+            rows.append({"beta": beta, "reward": reward, "kl": nats, "V": s.gibbs.value})
     return [_limit(world, 0.0), *rows, _limit(world, None)]
 
 
