@@ -24,14 +24,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     figures = chosen(args.names)
     if args.list:
-        print("\n".join(f"{f.name:<18}{f.caption}\n{'':<18}shows {', '.join(f.rows)}" for f in figures))
+        print("\n".join(f"{f.name:<24}{f.caption}\n{'':<24}shows {', '.join(f.rows)}" for f in figures))
         return 0
     folder = args.out or (Path("figures") if Path("figures").is_dir() else Path())
     if args.check:
         return compare(figures, folder)
     make_folder(folder)
     for figure in figures:
-        print(f"{figure.name:<18}{', '.join(str(path) for path in write(figure, folder))}")
+        print(f"{figure.name:<24}{', '.join(str(path) for path in write(figure, folder))}")
     return 0
 
 
@@ -51,8 +51,8 @@ def compare(figures: list[Figure], folder: Path) -> int:
     status = 0
     for figure in figures:
         faults = check(figure, folder)
-        print(f"{figure.name:<18}{'holds' if not faults else 'DIFFERS'}")
+        print(f"{figure.name:<24}{'holds' if not faults else 'DIFFERS'}")
         for fault in faults[:5]:
-            print(f"{'':<18}{fault}")
+            print(f"{'':<24}{fault}")
         status = status or int(bool(faults))
     return status
