@@ -206,7 +206,7 @@ def test_check_tells_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[
     file.write_text(sound.replace("0.2122691", "0.2122791"))
     capsys.readouterr()
     assert main([*words, "--check"]) == 1
-    assert "DIFFERS\n                  tilt.data.p[1][0]: 0.2122791 in the file, 0.2122691 now" in capsys.readouterr().out
+    assert "DIFFERS\n                        tilt.data.p[1][0]: 0.2122791 in the file, 0.2122691 now" in capsys.readouterr().out
     for broken in ("{", sound.replace("a dog barks", "a dog bites"), sound.replace('"rest_count": 0', '"rest_count": 1')):
         file.write_text(broken)
         assert main([*words, "--check"]) == 1
