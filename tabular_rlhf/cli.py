@@ -21,6 +21,7 @@ COMMANDS = {
     "fit": "rewards and policies from a preference file of your own (JSON lines)",
     "advantage": "what an advantage, aggregation or policy loss really optimizes, beside the true gradient",
     "kl": "what a KL flag optimizes: estimator by placement, exactly and sampled",
+    "run": "RLHF end to end on samples, every stage scored exactly, beside where it is predicted to lead",
     "figures": "draw the figures",
     "bench": "time the work, against peers where they are installed",
 }

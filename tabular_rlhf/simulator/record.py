@@ -1,0 +1,271 @@
+r"""What a run is told, what it holds, and what improves a policy: options, tasks, learners and cores.
+
+**Grammar.**  algorithm = [sft+] [rm+] core.  `sft` begins at a policy imitated from demonstrations instead of the reference; `rm` replaces
+the true reward r by one fitted to comparisons, r_hat; the core is one of `algorithms.CORES`.
+
+**One step, two sources.**  A core's step takes `rng`: a generator draws a batch, None takes the population itself in its place.  So
+the exact curve beside the sampled ones is the same code with the same step sizes.
+
+**KL flags.**  The term -c KL enters by phi(L) of the drawn responses, L = log(p/p_ref), c the coefficient (see `estimators`):
+
+    k1-reward   L            with the reward, before advantages are formed: the gradient of KL(p, p_ref);
+    k2-loss     L            beside the advantages, by itself: the same mean;
+    k3-loss     1 - e^{-L}   GRPO's: the gradient of KL(p_ref, p);
+    k3-reward   e^{-L} - 1 + L   an unbiased value whose gradient is KL(p, p_ref) less KL(p_ref, p)'s;
+    k1-loss     0 in the mean (phi = 1): no penalty at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.estimators.record import Flag
+from tabular_rlhf.logspace import Array, log_softmax
+from tabular_rlhf.losses.record import find as find_loss
+from tabular_rlhf.mdp import Indices
+from tabular_rlhf.preferences import Pairs
+from tabular_rlhf.world import World
+
+FLOOR = -700.0
+"""Log-ratios are not exponentiated beyond this."""
+STAGES = ("sft", "rm")
+DEMONSTRATORS = ("optimum", "reference")
+OPTIMIZERS = ("sgd", "adam")
+
+
+@dataclass(frozen=True)
+class KLFlag:
+    """How the KL penalty enters: phi of L = log(p/p_ref), with the reward or by itself, and the flag of `estimators` that it is."""
+
+    phi: Callable[[Array], Array]
+    in_reward: bool
+    flag: Flag
+
+
+KL_FLAGS: Mapping[str, KLFlag] = {
+    "k1-reward": KLFlag(lambda L: L, True, Flag("k1", "reward")),
+    "k2-loss": KLFlag(lambda L: L, False, Flag("k2", "loss")),
+    "k3-loss": KLFlag(lambda L: -np.expm1(-np.maximum(L, FLOOR)), False, Flag("k3", "loss")),
+    "k3-reward": KLFlag(lambda L: np.expm1(-np.maximum(L, FLOOR)) + L, True, Flag("k3", "reward")),
+    "k1-loss": KLFlag(lambda L: np.ones_like(L), False, Flag("k1", "loss")),
+}
+
+# ---------------------------------------------------------------------------------------------------- options
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run is told.  None: the core's own default.  Raises: InputError for what cannot be.
+
+    Args: algorithm, as above; steps; batch, groups (or pairs, or all comparisons if 0) a step; group, responses a group, and the n of
+    best-of-n; comparisons and demonstrations, how many people give; demonstrator, "optimum" (p*) or "reference" (p_ref); lr, the step
+    at the start, and decay: lr/(1 + t/decay), constant if 0; kl, a flag, and kl_coef, its weight (the world's beta if None, 0 for none);
+    ptx, weight of imitation of the demonstrations; reward, whether there is a reward term; loss, of direct alignment; online, whether
+    new responses are compared at every step; prior, standard deviation of the reward model's prior, nats; seed and seeds.
+
+    >>> Options(algorithm="sft+rm+rloo").core, Options(algorithm="rm+grpo").stages
+    ('rloo', ('rm',))
+    >>> Options(algorithm="rloo", group=1)
+    Traceback (most recent call last):
+    tabular_rlhf.errors.InputError: a group of rloo must have at least 2 responses: got 1; pass --group 2 or more
+    """
+
+    algorithm: str = "sft+rm+ppo"
+    steps: int = 200
+    batch: int | None = None
+    group: int = 4
+    comparisons: int = 2000
+    demonstrations: int = 64
+    demonstrator: str = "optimum"
+    lr: float | None = None
+    decay: float = 0.0
+    optimizer: str = "sgd"
+    kl: str | None = None
+    kl_coef: float | None = None
+    ptx: float = 0.0
+    reward: bool = True
+    loss: str = "dpo"
+    online: bool = False
+    prior: float = 10.0
+    seed: int = 0
+    seeds: int = 1
+
+    def __post_init__(self) -> None:
+        from tabular_rlhf.simulator.algorithms import CORES
+
+        *stages, core = self.algorithm.split("+")
+        shape = [s for s in STAGES if s in stages] == stages
+        _require(core in CORES and shape, "the algorithm must be [sft+][rm+]core", repr(self.algorithm), f"cores are {', '.join(CORES)}")
+        for name, least, unit in COUNTS:
+            value = getattr(self, name)
+            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+            if value is not None:
+                _require(whole and value >= least, f"{name} must be a whole number of at least {least}", repr(value), unit)
+        for name, holds, must, remedy in NUMBERS:
+            value = getattr(self, name)
+            _require(value is None or (np.isfinite(value) and holds(value)), f"{name} must be {must}", repr(value), remedy)
+        for name, known in (("demonstrator", DEMONSTRATORS), ("optimizer", OPTIMIZERS), ("kl", (None, *KL_FLAGS))):
+            _require(getattr(self, name) in known, f"{name} must be a known one", repr(getattr(self, name)), f"use {_list(known)}")
+        find_loss(self.loss)
+        CORES[core].check(self)
+
+    @property
+    def core(self) -> str:
+        return self.algorithm.split("+")[-1]
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        return tuple(self.algorithm.split("+")[:-1])
+
+
+def _list(known: Any) -> str:
+    return ", ".join(str(k) for k in known if k is not None)
+
+
+def _require(holds: bool, must: str, got: str, remedy: str) -> None:
+    if not holds:
+        raise InputError(must, got=got, remedy=remedy)
+
+
+COUNTS = (
+    ("steps", 0, "steps count updates of the policy; 0 scores the stages before"),
+    ("batch", 0, "a batch counts groups or pairs; 0 takes all comparisons of direct alignment"),
+    ("group", 1, "a group holds the responses to one prompt"),
+    ("comparisons", 1, "people must compare something"),
+    ("demonstrations", 1, "people must show something"),
+    ("seed", 0, "a seed is a whole number"),
+    ("seeds", 1, "seeds count independent runs"),
+)
+NUMBERS: tuple[tuple[str, Callable[[float], bool], str, str], ...] = (
+    ("lr", lambda v: v > 0, "positive", "it is the length of a step in logits per unit of reward"),
+    ("decay", lambda v: v >= 0, "at least 0", "steps shrink as 1/(1 + t/decay); 0 keeps them"),
+    ("kl_coef", lambda v: v >= 0, "at least 0", "it weighs the KL term, in reward units per nat; 0 switches it off"),
+    ("ptx", lambda v: v >= 0, "at least 0", "it weighs imitation of the demonstrations, in reward units"),
+    ("prior", lambda v: v > 0, "positive", "it is a standard deviation, in nats; 10 is weak"),
+)
+
+# ---------------------------------------------------------------------------------------------------- what a run holds
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """What people gave: demonstrations, counts (P, N); pairs or None; reward (P, N), what the core is told to raise."""
+
+    demonstrations: Array
+    pairs: Pairs | None
+    reward: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A world, options and data: all that a core's step may look at."""
+
+    world: World
+    options: Options
+    data: Data
+    batch: int
+    lr: float
+    kl: KLFlag
+    kl_coef: float
+
+    @cached_property
+    def log_d(self) -> Array:
+        """log of the demonstrations' empirical law, (P, N): p_ref for a prompt without any."""
+        counts = self.data.demonstrations
+        total = np.sum(counts, axis=1, keepdims=True)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(total > 0, np.log(counts) - np.log(np.where(total > 0, total, 1.0)), self.world.log_p_ref)
+
+    @cached_property
+    def trained(self) -> World:
+        """The world that the core sees: its KL coefficient for beta (where there is one), its reward for r."""
+        return self.world.at(self.kl_coef or self.world.beta).with_reward(self.data.reward)
+
+    def step_size(self, t: int) -> float:
+        decay = self.options.decay
+        return self.lr / (1.0 + t / decay) if decay else self.lr
+
+
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """What a core changes: step; logits (P, S, V); first and second moments of updates (adam); baseline (P,) of rewards;
+    counts (P, N), what was selected so far."""
+
+    step: int
+    logits: Array
+    first: Array
+    second: Array
+    baseline: Array
+    counts: Array
+
+    @property
+    def log_pi(self) -> Array:
+        log_pi: Array = log_softmax(self.logits)
+        return log_pi
+
+
+def learner(world: World, log_pi: Array) -> Learner:
+    """A learner that has not learned yet."""
+    shape = (world.mdp.P, world.mdp.N)
+    return Learner(0, np.array(log_pi), np.zeros(log_pi.shape), np.zeros(log_pi.shape), np.zeros(shape[0]), np.zeros(shape))
+
+
+Step = Callable[[Task, Learner, "np.random.Generator | None"], Learner]
+Prediction = tuple[str, Array]
+"""Where a core leads, in words and as log p (P, N)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Core:
+    """What improves a policy.
+
+    name; summary; source; step, one update; predict, where it leads (None where no closed form is known); uses, the options that it
+    reads beside those of every run; batch, lr, kl, their defaults; smallest, the least group; compares, whether it needs comparisons.
+    """
+
+    name: str
+    summary: str
+    source: str
+    step: Step
+    predict: Callable[[Task], Prediction | None]
+    uses: frozenset[str]
+    batch: int
+    lr: float
+    kl: str = "k1-reward"
+    smallest: int = 1
+    compares: bool = False
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self, options: Options) -> None:
+        """Refuse what this core cannot do."""
+        least, name = self.smallest, self.name
+        must = f"a group of {name} must have at least {least} responses"
+        _require(options.group >= least, must, str(options.group), f"pass --group {least} or more")
+        for key, off in OPTIONAL.items():
+            value = getattr(options, key)
+            _require(
+                key in self.uses or value == off, f"{name} must not be given {key}", repr(value), "leave it out, or choose another core"
+            )
+        _require(
+            not (self.compares and "rm" in options.stages), f"{name} must not have a reward model", "rm", f"it replaces one: use {name}"
+        )
+        beta = not self.compares or options.kl_coef != 0
+        _require(beta, f"{name} must have a KL weight", "0", "the loss divides by it: leave --no-kl out")
+        everything = options.batch != 0 or (self.compares and not options.online)
+        _require(everything, "a batch must have something", "0", "only direct alignment on given comparisons takes all of them")
+
+
+OPTIONAL = {"kl": None, "kl_coef": None, "ptx": 0.0, "reward": True, "loss": "dpo", "online": False, "lr": None, "decay": 0.0}
+"""Options that only some cores read, and what they are where they are not given."""
+
+
+def bag(x: Indices, tau: Indices, shape: tuple[int, int]) -> Array:
+    """How often each response was drawn, (P, N)."""
+    flat = np.ravel(x * shape[1] + tau)
+    return np.bincount(flat, minlength=shape[0] * shape[1]).astype(float).reshape(shape)
