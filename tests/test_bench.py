@@ -19,7 +19,7 @@ from tabular_rlhf.commands import bench
 from tabular_rlhf.errors import InputError, SolveError
 
 CASE = Case(3, 4, 5_000)
-NO_PEERS = dict.fromkeys(("torch", "jax", "autograd"), "absent")
+NO_PEERS = dict.fromkeys(("torch", "jax", "autograd", "choix"), "absent")
 
 
 def numpy_gibbs(case: Case) -> Any:
@@ -140,7 +140,7 @@ def test_the_command_prints_a_page_and_writes_json(monkeypatch: pytest.MonkeyPat
     assert "no bars" in page
     result = json.loads(out.read_text())
     assert result["schema"] == bench.SCHEMA
-    assert {row["workload"] for row in result["rows"]} == {w.name for w in workloads.WORKLOADS}
+    assert {row["workload"] for row in result["rows"]} == {w.name for w in bench.every_workload()}
     assert main(["bench", "--quick", "--repeats", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["schema"] == bench.SCHEMA
 
@@ -151,5 +151,6 @@ def test_repeats_must_be_positive() -> None:
 
 
 def test_no_peer_is_imported_by_the_bench_itself() -> None:
-    code = "import sys, tabular_rlhf.bench.workloads as w; print([m for m in ('torch', 'jax', 'autograd') if m in sys.modules])"
+    names = ("torch", "jax", "autograd", "choix")
+    code = f"import sys, tabular_rlhf.bench.workloads_data; print([m for m in {names} if m in sys.modules])"
     assert timing.in_subprocess(code) == "[]", sys.executable

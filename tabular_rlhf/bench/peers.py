@@ -57,7 +57,7 @@ def available() -> dict[str, str]:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     found = {}
-    for library in ("torch", "jax", "autograd"):
+    for library in ("torch", "jax", "autograd", "choix"):
         installed = importlib.util.find_spec(library) is not None
         found[library] = importlib.metadata.version(library) if installed else "absent"
     return found
@@ -308,7 +308,7 @@ def autograd_gradient(case: Case) -> Runner:
     return lambda: gradient(case.logits)
 
 
-Peers = dict[str, tuple[Callable[[Case], Runner], ...]]
+Peers = dict[str, tuple[Callable[[Any], Runner], ...]]
 GIBBS: Peers = {"torch": (torch_gibbs, torch_gibbs_log), "jax": (jax_gibbs,)}
 GRADIENT: Peers = {
     "torch": (torch_gradient, torch_gradient_levels),

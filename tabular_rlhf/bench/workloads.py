@@ -2,7 +2,8 @@ r"""The workloads: what is computed, by us and by whom else, and the bar that ou
 
 A workload is a record: name, what it computes, its cases, our formulation and those of the peers, what is compared before
 the clock starts, and its bars.  A bar says: our time is at most `limit` times that of `over`, where `over` is "fastest peer",
-a library (its fastest formulation), one formulation (ours, written for that library), or another workload of ours, same case.
+a library (its fastest formulation), one formulation (ours, written for that library), another workload of ours, same case, or
+"one second".
 """
 
 from __future__ import annotations
@@ -38,16 +39,18 @@ class Workload:
     """One thing to compute, and who computes it how.
 
     ours: from a case to a call without arguments; peers: the same by library; disagreement: (case, our answer, theirs) to the
-    largest error in units of what is tolerated, so that more than 1 is a disagreement.
+    largest error in units of what is tolerated, so that more than 1 is a disagreement; quick: the cases of --quick, where they are
+    not the usual stand-ins.
     """
 
     name: str
     what: str
-    ours: Callable[[Case], Runner]
+    ours: Callable[[Any], Runner]
     peers: Peers
-    disagreement: Callable[[Case, Any, Any], float]
+    disagreement: Callable[[Any, Any, Any], float]
     bars: tuple[Bar, ...] = ()
-    cases: tuple[Case, ...] = LARGE
+    cases: tuple[Any, ...] = LARGE
+    quick: tuple[Any, ...] = ()
 
 
 # ---------------------------------------------------------------------------------------------------- ours
