@@ -197,7 +197,8 @@ def torch_sample_tokens(case: Case) -> Runner:
 def _jax(case: Case) -> tuple[Any, Any, Any, Any]:
     import jax
 
-    jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
+    settings: Any = jax.config  # typed in some versions of jax only
+    settings.update("jax_enable_x64", True)
     return jax, jax.numpy, jax.numpy.asarray(case.world.r[0]), jax.numpy.asarray(case.world.log_p_ref[0])
 
 
