@@ -176,7 +176,7 @@ def token_dpo(world: World, logits: Array, pairs: Pairs) -> tuple[float, Array]:
     wrong, loss = _kernels(-z)
     wrong *= -world.beta * pairs.weight
     table = np.bincount(w, wrong, mdp.P * N)
-    table -= np.bincount(l, wrong, mdp.P * N)
+    np.subtract.at(table, l, wrong)  # not a second table of the size of the tree
     through = mdp.subtree_sum(table.reshape(mdp.P, N))
     return float(np.sum(pairs.weight * loss)), _pull(through, log_pi)
 
