@@ -130,7 +130,7 @@ def _log_softmax(x: Any, axis: int = -1) -> Any:
     return np.moveaxis(out, 0, axis) if x.ndim > 1 else out[:, 0]
 
 
-def _softmax_pull(g: Any, y: Any, axis: int, overwrite: bool = False) -> Any:
+def softmax_pull(g: Any, y: Any, axis: int, overwrite: bool = False) -> Any:
     if y.size <= SMALL:
         return g - np.exp(y) * np.add.reduce(g, axis=axis, keepdims=True)
     g_rows, y_rows = _rows_first(g, axis), _rows_first(y, axis)
@@ -145,7 +145,7 @@ def _softmax_pull(g: Any, y: Any, axis: int, overwrite: bool = False) -> Any:
 
 
 _pull_log_softmax = primitive(
-    _softmax_pull,
+    softmax_pull,
     lambda c, _, g, y, axis, overwrite=False: c - np.sum(c * np.exp(y), axis=axis, keepdims=True),
     lambda c, _, g, y, axis, overwrite=False: -c * np.exp(y) * np.sum(g, axis=axis, keepdims=True),
 )

@@ -132,11 +132,6 @@ add(
 # ---------------------------------------------------------------------------------------------------- mle-is-forward-kl
 
 
-def entropy_of(P: Any) -> Any:
-    """Binary entropies, in nats."""
-    return -(P * np.log(P) + (1 - P) * np.log1p(-P))
-
-
 def kl_bernoulli(d: Any, other: Any) -> Any:
     """KL(Bernoulli(sigma(d)), Bernoulli(sigma(other))), exact also where both are close to 0 or 1."""
     return sigma(d) * (log_sigmoid(d) - log_sigmoid(other)) + sigma(-d) * (log_sigmoid(-d) - log_sigmoid(-other))

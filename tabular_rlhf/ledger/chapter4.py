@@ -221,11 +221,6 @@ def tied_logits(mdp: Any) -> Any:
     return tied, np.mod(theta, 5.0) / 4.0 - 0.5
 
 
-def tied_log_pi(mdp: Any) -> Any:
-    tied, theta = tied_logits(mdp)
-    return tied.log_pi(theta)
-
-
 def gradient_of_minus_J(world: Any, mdp: Any) -> Any:
     tied, theta = tied_logits(mdp)
     return grad(lambda t: -gibbs.policy_objective(world, tied.log_pi(t)))(theta)

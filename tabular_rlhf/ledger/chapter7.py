@@ -146,11 +146,6 @@ add(
 # ---------------------------------------------------------------------------------------------------- reward-to-go
 
 
-def token_return(mdp: Any, log_p: Any, r_token: Any) -> Any:
-    """The sum of token rewards of every response, (P, N)."""
-    return mdp.path_sum(r_token)
-
-
 def earned_before(mdp: Any, r_token: Any) -> Any:
     """The sum of token rewards on the way to every state, (P, S, V), the same for all tokens there."""
     return np.broadcast_to(mdp.prefix_sum(r_token)[..., None], r_token.shape)

@@ -21,12 +21,11 @@ Sources: Trefethen (2013), Approximation Theory and Approximation Practice, theo
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.logspace import Array, log_softmax
+from tabular_rlhf.logspace import Array, log_softmax, softmax_pull
 from tabular_rlhf.preferences import Law, Pairs
 from tabular_rlhf.world import World
 
@@ -178,11 +177,4 @@ def token_dpo(world: World, logits: Array, pairs: Pairs) -> tuple[float, Array]:
     table = np.bincount(w, wrong, mdp.P * N)
     np.subtract.at(table, l, wrong)  # not a second table of the size of the tree
     through = mdp.subtree_sum(table.reshape(mdp.P, N))
-    return float(np.sum(pairs.weight * loss)), _pull(through, log_pi)
-
-
-def _pull(through: Any, log_pi: Any) -> Array:
-    """From sensitivities of log pi to those of logits: m - pi sum m."""
-    from tabular_rlhf.logspace import _softmax_pull
-
-    return np.asarray(_softmax_pull(through, log_pi, -1))
+    return float(np.sum(pairs.weight * loss)), softmax_pull(through, log_pi, -1)
