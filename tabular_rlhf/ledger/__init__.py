@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from tabular_rlhf.ledger import symbols_samples  # enters the names of data sets
 from tabular_rlhf.ledger.audit import Verdict, audit, refute
 from tabular_rlhf.ledger.record import LEDGER, Row
 from tabular_rlhf.ledger.symbols import SYMBOLS, Scope
@@ -27,4 +28,4 @@ CHAPTERS = (
 for _chapter in CHAPTERS:
     import_module(f"{__name__}.{_chapter}")
 
-__all__ = ["CHAPTERS", "LEDGER", "SYMBOLS", "Row", "Scope", "Verdict", "audit", "refute"]
+__all__ = ["CHAPTERS", "LEDGER", "SYMBOLS", "Row", "Scope", "Verdict", "audit", "refute", "symbols_samples"]

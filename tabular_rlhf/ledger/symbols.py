@@ -11,9 +11,11 @@ in which names are looked up.
 
 from __future__ import annotations
 
+import inspect
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -33,27 +35,69 @@ class Symbol:
     shape: str
     unit: str
     compute: Callable[..., Any]
+    level: str
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it is drawn at random, once a world."""
+        return "rng" in parameters(self.compute)
 
 
 SYMBOLS: dict[str, Symbol] = {}
+LEVELS = {
+    "world": "the world, and numbers of it",
+    "trajectory": "a number for every finished response",
+    "token": "a number for every state, or state and token",
+    "pair": "comparisons: every pair of responses, or n observed comparisons of a winner w and a loser l",
+    "group": "groups of G responses to one prompt",
+    "sample": "n responses drawn from p_pi",
+    "tool": "objects that hold methods",
+}
+"""What a symbol is a number of; the order of the printed table."""
 
 
-def symbol(name: str, meaning: str, shape: str, unit: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register the decorated function as the way to compute `name`."""
+def symbol(
+    name: str, meaning: str, shape: str, unit: str = "", *, level: str | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register the decorated function as the way to compute `name`.  `level`: a key of LEVELS, read from the shape if left out."""
 
     def register(compute: Callable[..., Any]) -> Callable[..., Any]:
         if name in SYMBOLS:
             raise InputError("a symbol must be defined once", got=repr(name), remedy="rename it")
-        SYMBOLS[name] = Symbol(name, meaning, shape, unit, compute)
+        if level is not None and level not in LEVELS:
+            raise InputError("a symbol's level must be known", got=repr(level), where=name, remedy=f"use one of {', '.join(LEVELS)}")
+        SYMBOLS[name] = Symbol(name, meaning, shape, unit, compute, level or _level(shape))
         return compute
 
     return register
 
 
+def _level(shape: str) -> str:
+    """What a shape counts, from its axes.
+
+    >>> _level("(P, N)"), _level("(P, S, V)"), _level("(P, N, N)"), _level("scalar"), _level("TokenMDP")
+    ('trajectory', 'token', 'pair', 'world', 'tool')
+    """
+    axes = shape.strip("()").replace(",", " ").split()
+    if "N" in axes:
+        return "pair" if axes.count("N") > 1 else "trajectory"
+    if "S" in axes or "V" in axes:
+        return "token"
+    return "world" if shape.startswith("(") or shape in ("scalar", "int") else "tool"
+
+
 def parameters(function: Callable[..., Any]) -> tuple[str, ...]:
-    """The names that a function asks for: its parameters without defaults."""
-    code = function.__code__
-    return code.co_varnames[: code.co_argcount - len(function.__defaults__ or ())]
+    """The names that a function asks for: its parameters without defaults.
+
+    >>> parameters(lambda p, r, scale=1.0: scale * sum(p * r))
+    ('p', 'r')
+    """
+    if type(function) is FunctionType and not hasattr(function, "__wrapped__"):  # the quick way, for a million calls
+        code = function.__code__
+        return code.co_varnames[: code.co_argcount - len(function.__defaults__ or ())]
+    named = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    found = inspect.signature(function).parameters.values()
+    return tuple(p.name for p in found if p.kind in named and p.default is inspect.Parameter.empty)
 
 
 class Scope:
@@ -84,8 +128,35 @@ class Scope:
 
     def _compute(self, name: str) -> Any:
         compute = SYMBOLS[name].compute
-        own_stream = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
-        return compute(*(own_stream if need == "rng" else self[need] for need in parameters(compute)))
+        return compute(*(self.stream(name) if need == "rng" else self[need] for need in parameters(compute)))
+
+    def stream(self, name: str) -> Any:
+        """The random generator that `name` is drawn with: its own, so that the order of look-ups does not matter."""
+        return np.random.default_rng([self.seed, zlib.crc32(name.encode())])
+
+    def given(self, **values: Any) -> Scope:
+        """The same draws where some symbols have other values; whatever is computed from them follows.
+
+        >>> from tabular_rlhf.world import coin
+        >>> Scope(coin(), seed=0).given(beta=0.5)["log_Z"].round(4).tolist()
+        [1.4338]
+        """
+        world = self.world
+        world = world.at(values["beta"]) if "beta" in values else world
+        world = world.with_reward(values["r"]) if "r" in values else world
+        other = self._like(world)
+        other._known.update(values)
+        return other
+
+    def _like(self, world: World) -> Scope:
+        return Scope(world, self.seed)
+
+    def redrawn(self, name: str, times: int) -> Any:
+        """Another draw of the symbol `name`, everything else as it is."""
+        other = self._like(self.world)
+        other._known.update({n: self[n] for n in parameters(SYMBOLS[name].compute) if n != "rng"})
+        other.seed = self.seed + 7919 * times
+        return other[name]
 
     def call(self, function: Callable[..., Any]) -> Any:
         """`function` with every parameter supplied by name."""

@@ -1,0 +1,195 @@
+r"""Chapter 4 as derivations: the Gibbs optimum by the Lagrangian, its value, and what every other policy gives away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.autodiff import grad
+from tabular_rlhf.derivations.record import Derivation, Line, add
+from tabular_rlhf.ledger.chapter4 import KORBAK, reward_units
+from tabular_rlhf.logspace import expect, kl, log_ratio
+
+
+def terms_of_J(r: Any, beta: float, log_p: Any, log_p_ref: Any, log_p_star: Any) -> float:
+    """The size of a term of J, at the drawn policy and at the optimum."""
+    return max(reward_units(r, beta, log_q, log_p_ref) for log_q in (log_p, log_p_star))
+
+
+def full_support(log_p_ref: Any) -> bool:
+    """Every response is possible under the reference."""
+    return not np.isneginf(log_p_ref).any()
+
+
+# ---------------------------------------------------------------------------------------------------- gibbs-optimum
+
+
+def slope_of_J(p: Any, log_p_ref: Any, r: Any, beta: float) -> Any:
+    """The derivative of J in every p(tau), the others held fixed, by the gradient core."""
+    return grad(lambda q: np.sum(q * (r - beta * (np.log(q) - log_p_ref))))(p)
+
+
+def multiplier(r: Any, beta: float, log_p_star: Any, log_p_ref: Any) -> Any:
+    """lambda read off the likeliest response of each prompt, where the slope must be -lambda."""
+    slope = r - beta * (log_p_star - log_p_ref) - beta
+    return -np.take_along_axis(slope, np.argmax(log_p_star, axis=1)[:, None], axis=1)
+
+
+add(
+    Derivation(
+        slug="gibbs-optimum",
+        title="The Gibbs optimum by the Lagrangian",
+        chapter=4,
+        rows=("gibbs-optimum", "lagrange-multiplier"),
+        source=KORBAK,
+        where=full_support,
+        scale=terms_of_J,
+        lines=(
+            Line(
+                r"\frac{\partial}{\partial p(\tau)} \sum_{\tau'} p(\tau') \left( r(\tau') - \beta \log\frac{p(\tau')}{p_{ref}(\tau')} \right)",
+                slope_of_J,
+                "The slope of the objective in the probability of one response, by the gradient core.",
+            ),
+            Line(
+                r"r(\tau) - \beta \log\frac{p(\tau)}{p_{ref}(\tau)} - \beta\, p(\tau) \cdot \frac{1}{p(\tau)}",
+                lambda r, beta, p, log_p, log_p_ref: r - beta * (log_p - log_p_ref) - beta * p / p,
+                "Only the term of tau moves; the product rule differentiates p and then log p.",
+                wrong={
+                    "the product rule forgotten: log p held fixed": lambda r, beta, log_p, log_p_ref: r - beta * (log_p - log_p_ref),
+                    "sign of the KL term": lambda r, beta, p, log_p, log_p_ref: r + beta * (log_p - log_p_ref) + beta * p / p,
+                },
+            ),
+            Line(
+                r"r(\tau) - \beta \log\frac{p(\tau)}{p_{ref}(\tau)} - \beta",
+                lambda r, beta, log_p, log_p_ref: r - beta * (log_p - log_p_ref) - beta,
+                "p times 1/p is 1.",
+                wrong={"beta dropped from the constant": lambda r, beta, log_p, log_p_ref: r - beta * (log_p - log_p_ref) - 1.0},
+            ),
+            Line(
+                r"r(\tau) - \beta \log\frac{p^*(\tau)}{p_{ref}(\tau)} - \beta + \lambda",
+                lambda r, beta, log_p_star, log_p_ref: (
+                    r - beta * (log_p_star - log_p_ref) - beta + multiplier(r, beta, log_p_star, log_p_ref)
+                ),
+                "The sum of p is held at 1 by a multiplier lambda, one for each prompt.",
+                relation="so",
+            ),
+            Line(
+                "0",
+                lambda r: np.zeros_like(r),
+                "At the optimum the slope of the Lagrangian vanishes for every response: p > 0 is never in the way.",
+            ),
+            Line(r"p^*(\tau)", lambda p_star: p_star, "Solve for p.", relation="so"),
+            Line(
+                r"p_{ref}(\tau)\, e^{r(\tau)/\beta}\, e^{\lambda/\beta - 1}",
+                lambda p_ref, r, beta, log_p_star, log_p_ref: p_ref * np.exp((r + multiplier(r, beta, log_p_star, log_p_ref)) / beta - 1.0),
+                "Divide by beta and exponentiate.",
+                wrong={
+                    "not divided by beta": lambda p_ref, r, beta, log_p_star, log_p_ref: (
+                        p_ref * np.exp(r + multiplier(r, beta, log_p_star, log_p_ref) - beta)
+                    ),
+                    "p_ref omitted": lambda r, beta, log_p_star, log_p_ref: np.exp(
+                        (r + multiplier(r, beta, log_p_star, log_p_ref)) / beta - 1.0
+                    ),
+                },
+            ),
+            Line(
+                r"\lambda",
+                lambda r, beta, log_p_star, log_p_ref: multiplier(r, beta, log_p_star, log_p_ref)[:, 0],
+                "Normalize.",
+                relation="so",
+            ),
+            Line(
+                r"\beta\,(1 - \log Z), \quad Z = \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}",
+                lambda beta, p_ref, r: beta * (1.0 - np.log(np.sum(p_ref * np.exp((r - r.max()) / beta), axis=1)) - r.max() / beta),
+                "Summed over tau the line above is 1 = Z exp(lambda/beta - 1).",
+                wrong={
+                    "beta dropped": lambda p_ref, r, beta: (
+                        1.0 - np.log(np.sum(p_ref * np.exp((r - r.max()) / beta), axis=1)) - r.max() / beta
+                    ),
+                    "sign flipped": lambda beta, log_Z: beta * (log_Z - 1.0),
+                },
+            ),
+            Line(r"p^*(\tau)", lambda p_star: p_star, "Put lambda back.", relation="so"),
+            Line(
+                r"\frac{p_{ref}(\tau)\, e^{r(\tau)/\beta}}{Z}",
+                lambda log_p_ref, r, beta, log_Z: np.exp(log_p_ref + r / beta - log_Z[:, None]),
+                "exp(lambda/beta - 1) is 1/Z.",
+                wrong={
+                    "Z omitted": lambda log_p_ref, r, beta: np.exp(log_p_ref + r / beta),
+                    "one Z for all prompts, and beta squared": lambda log_p_ref, r, beta, log_Z: np.exp(
+                        log_p_ref + r / beta**2 - log_Z[:, None]
+                    ),
+                },
+            ),
+        ),
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- regret-is-kl
+
+add(
+    Derivation(
+        slug="regret-is-kl",
+        title="What a policy gives away is its distance to the optimum",
+        chapter=4,
+        rows=("regret-is-kl", "optimal-value"),
+        source=KORBAK,
+        scale=terms_of_J,
+        lines=(
+            Line(r"J_x(p) = \mathbb{E}_p[r] - \beta\,\mathrm{KL}(p, p_{ref})", lambda J_x: J_x, "The objective, for each prompt."),
+            Line(
+                r"\mathbb{E}_p\!\left[ r - \beta \log\frac{p}{p_{ref}} \right]",
+                lambda log_p, log_p_ref, r, beta: expect(log_p, r - beta * log_ratio(log_p, log_p_ref)),
+                "KL is itself a mean under p.",
+                wrong={
+                    "the log-ratio averaged under p_ref": lambda log_p, log_p_ref, r, beta: (
+                        expect(log_p, r) - beta * expect(log_p_ref, log_ratio(log_p, log_p_ref))
+                    ),
+                    "+ KL for - KL": lambda E_r, beta, KL: E_r + beta * KL,
+                },
+            ),
+            Line(
+                r"\mathbb{E}_p\!\left[ \beta \log\frac{Z\, p^*}{p_{ref}} - \beta \log\frac{p}{p_{ref}} \right]",
+                lambda log_p, log_p_ref, log_p_star, log_Z, beta: expect(
+                    log_p, beta * (log_Z[:, None] + log_ratio(log_p_star, log_p_ref) - log_ratio(log_p, log_p_ref))
+                ),
+                "Read p* = p_ref exp(r/beta)/Z backwards: r = beta log(Z p*/p_ref).",
+                wrong={
+                    "Z omitted": lambda log_p, log_p_ref, log_p_star, beta: expect(
+                        log_p, beta * (log_ratio(log_p_star, log_p_ref) - log_ratio(log_p, log_p_ref))
+                    ),
+                    "beta omitted": lambda log_p, log_p_ref, log_p_star, log_Z, beta: expect(
+                        log_p, log_Z[:, None] + log_ratio(log_p_star, log_p_ref) - beta * log_ratio(log_p, log_p_ref)
+                    ),
+                },
+            ),
+            Line(
+                r"\beta \log Z - \beta\, \mathbb{E}_p\!\left[ \log\frac{p}{p^*} \right]",
+                lambda beta, log_Z, log_p, log_p_star: beta * log_Z - beta * expect(log_p, log_ratio(log_p, log_p_star)),
+                "p_ref cancels, and Z does not depend on the response.",
+                wrong={
+                    "p and p* exchanged": lambda beta, log_Z, log_p, log_p_star: (
+                        beta * log_Z - beta * expect(log_p, log_ratio(log_p_star, log_p))
+                    )
+                },
+            ),
+            Line(
+                r"\beta \log Z - \beta\,\mathrm{KL}(p, p^*)",
+                lambda value, beta, log_p, log_p_star: value - beta * kl(log_p, log_p_star),
+                "That mean is the reverse KL.",
+                wrong={
+                    "forward for reverse KL": lambda value, beta, log_p, log_p_star: value - beta * kl(log_p_star, log_p),
+                    "beta dropped": lambda value, log_p, log_p_star: value - kl(log_p, log_p_star),
+                },
+            ),
+            Line(
+                r"\beta \log Z",
+                lambda value: value,
+                "KL is never negative, and is 0 only at p = p*.",
+                relation="<=",
+                wrong={"the value of p_ref, E_ref[r]": lambda log_p_ref, r: expect(log_p_ref, r)},
+            ),
+        ),
+    )
+)

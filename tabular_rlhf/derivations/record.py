@@ -1,0 +1,269 @@
+r"""What a derivation is: an ordered list of lines, each a formula that is run, and how each stands to the line before.
+
+    Line(tex, value, reason, relation, wrong)
+
+`tex` is what a person reads, `value` the same expression as a function of symbols by name (`ledger/symbols.py`), `reason` the
+sentence that allows the step, `wrong` the lines that readers write in its place: each must be refuted *at this line*.
+
+**Relations** (the table `RELATIONS`).  Two lines may be equal, or only as equal as an argument needs: equal up to a constant in
+pi, of the same gradient, with the same maximizer, equal on average over samples, or equal in a limit.  A relation looks at both
+lines through one *view* (the value; its differences between policies; its gradient; ...) and measures the gap.  `so` opens a new
+chain: what is derived from the lines above, not equal to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tabular_rlhf.autodiff import grad
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.ledger.record import EPS, Function, distance, roundings
+from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
+from tabular_rlhf.logspace import log_softmax
+from tabular_rlhf.optimize import minimize
+from tabular_rlhf.sampling import population, sample
+
+DRAWS = 4_000
+"""Draws with which an expectation is tried."""
+
+
+class Gap(NamedTuple):
+    """How far two lines are from their relation: the gap, what rounding (or the stated route) allows, and the size of a term."""
+
+    gap: float
+    allowed: float
+    scale: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether the gap is far more than rounding, or than a truncated route, explains."""
+        return not self.gap <= max(10 * self.allowed, 1e-6 * self.scale)
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One line of a derivation.
+
+    tex, LaTeX.  value, a function of symbols by name.  reason, why it follows from the line before.  relation, a key of
+    RELATIONS.  wrong, diagnosis -> the function of a wrong line.  law: where given, `value` is a table over responses, (P, N) or
+    (P, N, ...), and the line is its mean under that law (the name of a log-probability symbol), over prompts too.
+    of: the symbol that gradients, constants and maximizers are about.  along: (symbol, values) of a limit.
+    error: what a truncated route leaves, as a share of the scale, instead of rounding.
+    """
+
+    tex: str
+    value: Function
+    reason: str = ""
+    relation: str = "="
+    wrong: Mapping[str, Function] = field(default_factory=dict)
+    law: str | None = None
+    of: str = "logits"
+    along: tuple[str, tuple[float, ...]] | None = None
+    error: float = 0.0
+
+    def __call__(self, scope: Scope) -> Any:
+        """The line's value: what its function returns, or the mean of the table that it returns."""
+        value = scope.call(self.value)
+        return value if self.law is None else mean(scope, self.law, value)
+
+    def instead(self, value: Function) -> Line:
+        """The same line with another function."""
+        return replace(self, value=value)
+
+
+def mean(scope: Scope, law: str, table: Any) -> Any:
+    """The exact mean of a table (P, N, ...) over prompts and responses."""
+    weight = population(scope.world, scope[law]).weight
+    return np.einsum("pn,pn...->...", weight, np.asarray(table, dtype=np.float64))
+
+
+# ---------------------------------------------------------------------------------------------------- relations
+
+
+@dataclass(frozen=True)
+class Relation:
+    """How two lines stand to each other.  `mark` is what is printed before the line; `compare` returns the gap and its scale."""
+
+    name: str
+    mark: str
+    meaning: str
+    compare: Callable[[Line, Line, Scope], tuple[float, float]]
+    error: float = 0.0
+
+
+RELATIONS: dict[str, Relation] = {}
+
+
+def relation(name: str, mark: str, meaning: str, error: float = 0.0) -> Callable[[Any], Any]:
+    """Enter the decorated comparison into the table."""
+
+    def enter(compare: Any) -> Any:
+        RELATIONS[name] = Relation(name, mark, meaning, compare, error)
+        return compare
+
+    return enter
+
+
+def size(*values: Any) -> float:
+    """The largest finite entry, at least 1."""
+    entries = [np.abs(np.asarray(v, dtype=np.float64)) for v in values]
+    return max(1.0, *(float(np.max(a, initial=0.0, where=np.isfinite(a))) for a in entries))
+
+
+def both(view: Callable[[Line, Scope], Any]) -> Callable[[Line, Line, Scope], tuple[float, float]]:
+    """The distance between two lines seen through one view."""
+
+    def compare(before: Line, after: Line, scope: Scope) -> tuple[float, float]:
+        a, b = view(before, scope), view(after, scope)
+        return distance(a, b), size(a, b)
+
+    return compare
+
+
+relation("=", "=", "equal")(both(lambda line, scope: line(scope)))
+
+
+@relation("<=", "≤", "at most")
+def _at_most(before: Line, after: Line, scope: Scope) -> tuple[float, float]:
+    a, b = np.asarray(before(scope), dtype=np.float64), np.asarray(after(scope), dtype=np.float64)
+    over = np.where(a == b, 0.0, np.maximum(a, b) - b) if a.shape == b.shape else np.array(np.inf)
+    return float(np.max(np.where(np.isnan(over), np.inf, over), initial=0.0)), size(a, b)
+
+
+@relation("up to a constant", "≃", "equal up to a constant in pi: differences between policies agree")
+def _constant(before: Line, after: Line, scope: Scope) -> tuple[float, float]:
+    others = [scope.given(**{after.of: scope.redrawn(after.of, k)}) for k in (1, 2)]
+    a, b = (np.array([line(scope) - line(other) for other in others]) for line in (before, after))
+    return distance(a, b), size(a, b, before(scope), after(scope))
+
+
+def gradient(line: Line, scope: Scope) -> Any:
+    """The gradient of a line, summed over its entries, in the symbol that it is about; by the gradient core."""
+    return grad(lambda x: np.sum(line(scope.given(**{line.of: x}))))(np.asarray(scope[line.of], dtype=np.float64))
+
+
+relation("same gradient", "∇=", "of the same gradient", 1e-9)(both(gradient))
+
+
+def maximizer(line: Line, scope: Scope, sign: float = 1.0) -> Any:
+    """The policy (or the centered scores) that makes a line largest, found by ascent from the drawn one."""
+    start = np.asarray(scope[line.of], dtype=np.float64)
+    found = minimize(lambda x: -sign * np.sum(line(scope.given(**{line.of: x}))), start).x
+    if line.of == "logits":
+        return np.exp(log_softmax(found))
+    return found - np.mean(found, axis=-1, keepdims=True)
+
+
+relation("same maximizer", "argmax=", "with the same maximizer", 1e-5)(both(maximizer))
+relation("same minimizer", "argmin=", "with the same minimizer", 1e-5)(both(lambda line, scope: maximizer(line, scope, -1.0)))
+
+
+@relation("in expectation", "=E", "equal on average over samples (exactly, and for samples within five standard errors)")
+def _in_expectation(before: Line, after: Line, scope: Scope) -> tuple[float, float]:
+    a, b = before(scope), after(scope)
+    gap, scale = distance(a, b), size(a, b)
+    return (gap if sampled_z(after, scope) <= 5.0 else np.inf), scale
+
+
+def sampled_z(line: Line, scope: Scope) -> float:
+    """How far the mean of a line's table over draws lies from its exact mean, in exact standard errors: the worst entry."""
+    assert line.law is not None
+    table = np.asarray(scope.call(line.value), dtype=np.float64)
+    exact = mean(scope, line.law, table)
+    spread = mean(scope, line.law, (table - exact) ** 2)
+    draws = sample(scope.world, scope[line.law], DRAWS, rng=np.random.default_rng([scope.seed, 5]))
+    # a draw that rounding alone moves is no draw: the spread has a floor
+    floor = (EPS * roundings(scope) * size(table)) ** 2 * DRAWS
+    return float(np.max(np.abs(np.mean(draws[table], axis=0) - exact) / np.sqrt((spread + floor) / DRAWS), initial=0.0))
+
+
+@relation("in the limit", "→", "what the line before tends to")
+def _limit(before: Line, after: Line, scope: Scope) -> tuple[float, float]:
+    assert after.along is not None
+    name, values = after.along
+    limit = after(scope)
+    gaps = [distance(before(scope.given(**{name: v})), limit) for v in values]
+    return (gaps[-1] if gaps[-1] <= max(gaps[0], EPS) else np.inf), size(limit)
+
+
+@relation("so", "so", "what follows from the lines above: a new chain begins")
+def _so(before: Line, after: Line, scope: Scope) -> tuple[float, float]:
+    after(scope)
+    return 0.0, 1.0
+
+
+# ---------------------------------------------------------------------------------------------------- derivations
+
+
+@dataclass(frozen=True, eq=False)
+class Derivation:
+    """A derivation: slug, title, chapter, source, the ledger rows that it proves, and its lines.
+
+    where: function of symbols, its hypotheses.  largest: most responses over all prompts for which it is affordable.
+    scale: function of symbols, the size of a term (default: the largest entry compared, at least 1).
+    """
+
+    slug: str
+    title: str
+    chapter: int
+    rows: tuple[str, ...]
+    source: str
+    lines: tuple[Line, ...]
+    where: Function | None = None
+    largest: int = 4096
+    scale: Function | None = None
+
+    def __post_init__(self) -> None:
+        def require(holds: bool, must: str, got: Any) -> None:
+            if not holds:
+                raise InputError(must, got=got, where=f"derivation {self.slug!r}", remedy="see derivations/record.py")
+
+        require(4 <= len(self.lines) <= 12, "a derivation must have 4 to 12 lines", len(self.lines))
+        wrong = sum(len(line.wrong) for line in self.lines)
+        require(wrong >= 2, "a derivation must have at least two wrong lines", wrong)
+        require(bool(self.title and self.source and self.rows), "a derivation must have title, source and rows", self.rows)
+        require(not self.lines[0].wrong, "the first line must have no wrong lines: nothing stands before it", self.lines[0].wrong)
+        for k, line in enumerate(self.lines[1:], 2):
+            require(line.relation in RELATIONS, f"the relation of line {k} must be one of {', '.join(RELATIONS)}", line.relation)
+            require(bool(line.reason), f"line {k} must have a reason", line.reason)
+            require(line.relation != "so" or not line.wrong, f"line {k} opens a chain: a wrong line there cannot be refuted", line.wrong)
+            require(line.relation != "in expectation" or line.law is not None, f"line {k} must name its law", line.law)
+            require(line.relation != "in the limit" or line.along is not None, f"line {k} must say along what", line.along)
+        for function in self.functions:
+            unknown = [name for name in parameters(function) if name not in SYMBOLS and name != "world"]
+            require(not unknown, "parameters must be names of symbols", unknown)
+
+    @property
+    def functions(self) -> list[Function]:
+        """Every function of the derivation that is called by name."""
+        lines = [f for line in self.lines for f in (line.value, *line.wrong.values())]
+        return lines + [f for f in (self.where, self.scale) if f]
+
+    def applies(self, scope: Scope) -> bool:
+        """Whether it can be executed in this world: affordable, and within its hypotheses."""
+        mdp = scope.world.mdp
+        return mdp.P * mdp.N <= self.largest and (self.where is None or bool(scope.call(self.where)))
+
+    def step(self, k: int, scope: Scope, lines: tuple[Line, ...] | None = None) -> Gap:
+        """The gap between line k and the one before (k counts from 1)."""
+        lines = lines or self.lines
+        before, after = lines[k - 2], lines[k - 1]
+        how = RELATIONS[after.relation]
+        gap, scale = how.compare(before, after, scope)
+        scale = max(scale, float(np.max(np.abs(scope.call(self.scale))))) if self.scale else scale
+        return Gap(gap, scale * max(EPS * roundings(scope), how.error, after.error), scale)
+
+
+DERIVATIONS: dict[str, Derivation] = {}
+
+
+def add(derivation: Derivation) -> Derivation:
+    """Enter a derivation into the table, refusing a second one of the same name."""
+    if derivation.slug in DERIVATIONS:
+        raise InputError("a derivation must have a name of its own", got=repr(derivation.slug), remedy="choose another slug")
+    DERIVATIONS[derivation.slug] = derivation
+    return derivation

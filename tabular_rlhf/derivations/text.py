@@ -1,0 +1,84 @@
+"""An executed derivation as people see it: text for a terminal, Markdown for a notebook, HTML for a page."""
+
+from __future__ import annotations
+
+import textwrap
+from html import escape
+from typing import TYPE_CHECKING
+
+from tabular_rlhf import tex
+from tabular_rlhf.ledger.explain_text import number
+
+if TYPE_CHECKING:
+    from tabular_rlhf.derivations.execute import Derived, Step
+
+WIDTH = 118
+SHOWN = 4
+"""Entries of an array that are printed beside a line (the record has them all)."""
+MARKS = {True: "✓", False: "✗", None: " "}
+
+
+def value(step: Step, most: int = SHOWN) -> str:
+    """The entries of a line's value, the first few of a long one.
+
+    >>> from tabular_rlhf.derivations import derive
+    >>> value(derive("gibbs-optimum", "coin").steps[0])
+    '0.303265'
+    """
+    if len(step.entries) == 1:
+        return number(step.entries[0][1])
+    shown = [f"{label}: {number(v)}" if label else number(v) for label, v in step.entries[:most]]
+    return "   ".join(shown) + (f"   … {len(step.entries)} numbers" if len(step.entries) > most else "")
+
+
+def verdict(step: Step) -> str:
+    """What the relation measured, in words."""
+    if step.ok is None:
+        return ""
+    if step.mark == "so":
+        return ""
+    return "holds" if step.ok else f"does not hold: off by {step.error:.3g} times what rounding allows"
+
+
+def closing(found: Derived) -> str:
+    """One sentence: whether every line follows."""
+    if found.broken is not None:
+        return f"Line {found.broken} does not follow from line {found.broken - 1}: the reading stops here."
+    worst = max((s.error for s in found.steps), default=0.0)
+    return f"Every line follows (largest gap: {worst:.2g} of what rounding allows)."
+
+
+def text(found: Derived) -> str:
+    """The page for a terminal."""
+    head = f"{found.title}  ({found.slug}, chapter {found.chapter})"
+    lines = [head, "=" * len(head), f"world {found.world}; source: {found.source}", ""]
+    for s in found.steps:
+        mark = f"{s.number:>3}  {s.mark:<2}" if s.mark else f"{s.number:>3}    "
+        lines += textwrap.wrap(tex.plain(s.tex), WIDTH, initial_indent=mark + " ", subsequent_indent=" " * 10) or [mark]
+        lines += textwrap.wrap(s.reason, WIDTH, initial_indent=" " * 10, subsequent_indent=" " * 10)
+        shown = f"{MARKS[s.ok]} {value(s)}" if s.ok is not False else f"{MARKS[s.ok]} {value(s)}   {verdict(s)}"
+        lines += textwrap.wrap(shown, WIDTH, initial_indent=" " * 10, subsequent_indent=" " * 12) + [""]
+    return "\n".join(line.rstrip() for line in [*lines, closing(found)])
+
+
+def markdown(found: Derived) -> str:
+    """A table for a notebook; formulas stay LaTeX."""
+    lines = [f"**{found.title}** (`{found.slug}`, chapter {found.chapter}), executed on the world `{found.world}`.", ""]
+    lines += ["| | | line | value | why |", "|---:|:---:|:---|:---|:---|"]
+    for s in found.steps:
+        formula = "$" + s.tex.replace("|", r"\vert ") + "$"
+        shown = value(s, 2).replace("|", "/")
+        why = s.reason if s.ok is not False else f"**{verdict(s)}**"
+        lines.append(f"| {s.number} | {s.mark} {MARKS[s.ok]} | {formula} | {shown} | {why} |")
+    return "\n".join([*lines, "", closing(found)])
+
+
+def html(found: Derived) -> str:
+    """A list of lines, formulas in MathML."""
+    items = [
+        f'<li class="{ {True: "holds", False: "breaks", None: "start"}[s.ok] }"><span class="mark">{escape(s.mark)}</span> '
+        f'{tex.html(s.tex)} <span class="value">{escape(value(s))}</span> <span class="tick">{MARKS[s.ok].strip()}</span>'
+        f'<p class="reason">{escape(s.reason if s.ok is not False else verdict(s))}</p></li>'
+        for s in found.steps
+    ]
+    return f'<ol class="derivation">{"".join(items)}</ol><p class="closing">{escape(closing(found))}</p>'

@@ -1,0 +1,80 @@
+"""Symbols of data: n observed comparisons, groups of G responses to one prompt, n responses drawn from p_pi."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.ledger.symbols import half_integers, symbol
+
+OBSERVED = 3
+"""How many comparisons, groups and draws: enough that a mean is not a sum."""
+
+
+def drawn_from(p: Any, rng: Any, prompt: int) -> int:
+    """One response to a prompt, by inversion."""
+    return int(np.searchsorted(np.cumsum(p[prompt]), rng.random() * (1 - 1e-12) * np.sum(p[prompt])))
+
+
+# ---------------------------------------------------------------------------------------------------- n comparisons
+
+
+@symbol("compared", "prompt, winner and loser of each comparison", "(n, 3)", level="pair")
+def _compared(p_ref: Any, rng: Any) -> Any:
+    prompts = [int(rng.integers(0, len(p_ref))) for _ in range(OBSERVED)]
+    return np.array([(x, drawn_from(p_ref, rng, x), drawn_from(p_ref, rng, x)) for x in prompts])
+
+
+def _of_pairs(name: str, source: str, meaning: str, unit: str) -> None:
+    """The winner's and the loser's entry of a table of responses."""
+    for column, who in ((1, "w"), (2, "l")):
+        compute = _picker(source, column)
+        symbol(f"{name}_{who}", f"{meaning} of the {'winner' if who == 'w' else 'loser'}", "(n,)", unit, level="pair")(compute)
+
+
+def _picker(source: str, column: int) -> Any:
+    pick = {
+        "log_p": lambda log_p, compared: log_p[compared[:, 0], compared[:, column]],
+        "log_p_ref": lambda log_p_ref, compared: log_p_ref[compared[:, 0], compared[:, column]],
+        "r": lambda r, compared: r[compared[:, 0], compared[:, column]],
+        "lengths": lambda lengths, compared: lengths[compared[:, column]],
+    }
+    return pick[source]
+
+
+_of_pairs("log_p", "log_p", "log p_pi", "log-probability")
+_of_pairs("log_p_ref", "log_p_ref", "log p_ref", "log-probability")
+_of_pairs("r", "r", "reward", "reward units")
+_of_pairs("length", "lengths", "tokens, EOS counted,", "")
+symbol("rhat_w", "implicit reward beta log(p_pi/p_ref) of the winner", "(n,)", "reward units", level="pair")(
+    lambda beta, log_p_w, log_p_ref_w: beta * (log_p_w - log_p_ref_w)
+)
+symbol("rhat_l", "implicit reward beta log(p_pi/p_ref) of the loser", "(n,)", "reward units", level="pair")(
+    lambda beta, log_p_l, log_p_ref_l: beta * (log_p_l - log_p_ref_l)
+)
+
+# ---------------------------------------------------------------------------------------------------- groups
+
+symbol("rewards", "rewards of three groups of G responses", "(n, G)", "reward units", level="group")(
+    lambda G, rng: half_integers(rng, (OBSERVED, G))
+)
+symbol("successes", "0/1 rewards of three groups of G responses, each with a success and a failure", "(n, G)", level="group")(
+    lambda G, rng: np.concatenate([np.ones((OBSERVED, 1)), np.zeros((OBSERVED, 1)), rng.integers(0, 2, (OBSERVED, G - 2))], axis=1)
+)
+symbol("group_lengths", "tokens of each response of the groups", "(n, G)", level="group")(lambda G, rng: rng.integers(1, 6, (OBSERVED, G)))
+
+# ---------------------------------------------------------------------------------------------------- draws
+
+
+@symbol("drawn", "prompt and response of n draws from p_pi", "(n, 2)", level="sample")
+def _drawn(p: Any, rng: Any) -> Any:
+    prompts = [int(rng.integers(0, len(p))) for _ in range(OBSERVED)]
+    return np.array([(x, drawn_from(p, rng, x)) for x in prompts])
+
+
+symbol("log_ratio", "log(p_pi/p_ref) of the draws", "(n,)", "nats", level="sample")(lambda L, drawn: L[drawn[:, 0], drawn[:, 1]])
+symbol("ratio", "p_ref/p_pi of the draws", "(n,)", level="sample")(lambda log_ratio: np.exp(-log_ratio))
+symbol("r_drawn", "reward of the draws", "(n,)", "reward units", level="sample")(lambda r, drawn: r[drawn[:, 0], drawn[:, 1]])
+symbol("advantage", "a drawn advantage of each draw", "(n,)", "reward units", level="sample")(lambda rng: half_integers(rng, OBSERVED))
+symbol("importance", "probability ratio pi/pi_old of each draw", "(n,)", level="sample")(lambda rng: rng.integers(2, 13, OBSERVED) / 8.0)
