@@ -106,6 +106,8 @@ def test_explain_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     data = json.loads(capsys.readouterr().out, parse_constant=refuse)
     assert data["schema"] == "tabular-rlhf/explain/1"
     assert [row["slug"] for row in data["rows"]] == ["regret-is-kl", "borda"]
+    assert data["rows"][0]["statement"] == LEDGER["regret-is-kl"].statement  # LaTeX for programs, a readable line for people
+    assert "\n  β log Z - J(p) = β KL(p, p*)\n" in explain(LEDGER["regret-is-kl"])
     assert {m["diagnosis"] for m in data["rows"][0]["near_misses"]} == set(LEDGER["regret-is-kl"].misses)
 
 

@@ -13,6 +13,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, LOSSES, Recipe, analyse, success_objective, success_weight
 from tabular_rlhf.policy_gradient.record import Part
 from tabular_rlhf.reports.solution_text import number, plain, table
+from tabular_rlhf.tex import plain
 from tabular_rlhf.world import NAMED, World
 
 SCHEMA = "tabular-rlhf/advantage/1"
@@ -128,7 +129,12 @@ def render(found: dict[str, Any]) -> str:
     ]
     about = found["about"]
     if about:
-        head += ["", f"{about['name']} ({about['kind']}): {about['latex']}", f"Source: {about['source']}", f"It is {about['remark']}."]
+        head += [
+            "",
+            f"{about['name']} ({about['kind']}): {plain(about['latex'])}",
+            f"Source: {about['source']}",
+            f"It is {about['remark']}.",
+        ]
     body = [cells(r) for r in found["rows"] if r["refused"] is None]
     parts = ["\n".join(head), table("EXPECTED UPDATE beside the gradient of E[r]", HEADER, body, left=(0, 7))]
     parts += [f"{r['recipe']}: {r['refused']}" for r in found["rows"] if r["refused"] is not None]

@@ -1,4 +1,4 @@
-"""`tabular-rlhf verify`: the main job.  Every claim of the ledger on generated worlds, one line a row, and a verdict."""
+"""`tabular-rlhf verify`: the main job.  Every claim on generated worlds, every derivation executed, one line each, and a verdict."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
+from tabular_rlhf.derivations import DERIVATIONS, Derivation
+from tabular_rlhf.derivations.execute import DerivationVerdict, audit_slugs
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.ledger import LEDGER, Row, Verdict
 from tabular_rlhf.ledger.audit import DRAWS, select, standard_worlds
 from tabular_rlhf.ledger.explain import SCHEMA as EXPLAINED
 from tabular_rlhf.ledger.explain import worked
 from tabular_rlhf.ledger.explain_text import render
-from tabular_rlhf.ledger.parallel import audit_on_all_cores
+from tabular_rlhf.ledger.parallel import audit_on_all_cores, on_all_cores
 
 SCHEMA = "tabular-rlhf/verify/1"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("slugs", nargs="*", metavar="SLUG", help="rows to run (all by default)")
+    parser.add_argument("slugs", nargs="*", metavar="SLUG", help="rows and derivations to run (all by default)")
     parser.add_argument("--chapter", type=int, help="only this chapter's rows")
     parser.add_argument(
         "--worlds", type=int, default=60, metavar="N", help="generated worlds (default 60), besides the named and the large one"
@@ -37,62 +40,127 @@ def run(args: argparse.Namespace) -> int:
     for option, value in (("--worlds", args.worlds), ("--seed", args.seed)):
         if value < 0:
             raise InputError(f"{option} must be at least 0", got=value, remedy="leave it out for the usual one")
-    rows = select(args.slugs, args.chapter)
+    rows, derivations = chosen(args.slugs, args.chapter)
     if args.list:
-        print(_json_list(rows) if args.json else as_list(rows))
+        print(_json_list(rows, derivations) if args.json else as_list(rows, derivations))
         return 0
     if args.explain:
+        if not rows:
+            raise InputError("only rows are explained", got=", ".join(args.slugs), remedy="`tabular-rlhf derive SLUG` shows a derivation")
         found = [worked(row, seed=args.seed) for row in rows]
         print(json.dumps({"schema": EXPLAINED, "rows": _plain(found)}, indent=1) if args.json else "\n\n\n".join(map(render, found)))
         return 0
     start = time.perf_counter()
-    verdicts = _audit_with_bar(rows, args)
+    verdicts, derived = _audit_with_bar(rows, derivations, args)
     seconds = time.perf_counter() - start
-    print(as_json(verdicts, args, seconds) if args.json else as_text(verdicts, seconds))
-    return 0 if all(v.holds for v in verdicts) else 1
+    print(as_json(verdicts, derived, args, seconds) if args.json else as_text(verdicts, derived, seconds))
+    return 1 if failures(verdicts, derived) else 0
 
 
-def as_list(rows: list[Row]) -> str:
-    """Chapter, slug and source of every row."""
-    return "\n".join(
-        f"{row.chapter}  {row.slug:<28}{len(row.sides)} sides, {len(row.near_misses)} near misses   {row.source}" for row in rows
-    )
+def chosen(slugs: Sequence[str], chapter: int | None) -> tuple[list[Row], list[Derivation]]:
+    """Rows and derivations by slug (a slug may name both) and chapter; all by default."""
+    named = [s for s in slugs if s in LEDGER or s not in DERIVATIONS]
+    rows = [] if slugs and not named else select(named, chapter)
+    derivations = [d for d in DERIVATIONS.values() if (not slugs or d.slug in slugs) and chapter in (None, d.chapter)]
+    if not rows and not derivations:
+        raise InputError(f"some slug must be of chapter {chapter}", got=", ".join(slugs), remedy="drop --chapter, or the slugs")
+    return rows, derivations
 
 
-def _json_list(rows: list[Row]) -> str:
-    return json.dumps({"schema": SCHEMA, "rows": [{k: getattr(r, k) for k in ("slug", "chapter", "statement", "source")} for r in rows]})
+def as_list(rows: list[Row], derivations: list[Derivation]) -> str:
+    """Chapter, slug and source of every row and derivation."""
+    lines = [f"{row.chapter}  {row.slug:<28}{len(row.sides)} sides, {len(row.near_misses)} near misses   {row.source}" for row in rows]
+    lines += [""] if rows and derivations else []
+    return "\n".join([*lines, *(f"{d.chapter}  {d.slug:<28}derivation of {len(d.lines)} lines   {d.title}" for d in derivations)])
 
 
-def _audit_with_bar(rows: list[Row], args: argparse.Namespace) -> list[Verdict]:
+def _json_list(rows: list[Row], derivations: list[Derivation]) -> str:
+    listed = [{k: getattr(r, k) for k in ("slug", "chapter", "statement", "source")} for r in rows]
+    derived = [{k: getattr(d, k) for k in ("slug", "chapter", "title", "source")} for d in derivations]
+    return json.dumps({"schema": SCHEMA, "rows": listed, "derivations": derived})
+
+
+def _audit_with_bar(
+    rows: list[Row], derivations: list[Derivation], args: argparse.Namespace
+) -> tuple[list[Verdict], list[DerivationVerdict]]:
     from tqdm import tqdm
 
-    total = len(rows) * len(standard_worlds(0, 0)) + len(rows) * args.worlds
+    total = (len(rows) + len(derivations)) * (len(standard_worlds(0, 0)) + args.worlds)
     with tqdm(total=total, desc="verify", unit="check", file=sys.stderr, leave=False, disable=None) as bar:
-        return audit_on_all_cores(rows, worlds=args.worlds, seed=args.seed, on_progress=bar.update)
+        verdicts = audit_on_all_cores(rows, worlds=args.worlds, seed=args.seed, on_progress=bar.update)
+        derived = on_all_cores(audit_slugs, [d.slug for d in derivations], args.worlds, args.seed, bar.update)
+        return verdicts, derived
 
 
-def as_text(verdicts: list[Verdict], seconds: float) -> str:
-    """One line a row, the reasons of any failure, and the verdict."""
+def as_text(verdicts: list[Verdict], derived: list[DerivationVerdict], seconds: float) -> str:
+    """One line a row and a derivation, the reasons of any failure, and the verdict."""
+    lines = [*(rows_as_text(verdicts) if verdicts else []), *([""] if verdicts and derived else [])]
+    lines += derivations_as_text(derived) if derived else []
+    failed = failures(verdicts, derived)
+    checks = sum(v.worlds for v in verdicts)
+    misses = [x for v in verdicts for x in v.refuted.values()]
+    wrong = [x for v in derived for x in v.refuted.values()]
+    lines += [
+        "",
+        "error: largest difference between two sides (of two lines from their relation), in units of what rounding allows (holds up to 1).",
+        f"|z|: largest distance of a mean of {DRAWS:,} samples from the exact answer, in exact standard errors (holds up to 5).",
+    ]
+    if verdicts:
+        largest = max(v.largest_world for v in verdicts)
+        lines.append(
+            f"{len(verdicts)} rows, {checks:,} checks on worlds of up to {largest:,} responses, "
+            f"{sum(x is not None for x in misses)} of {len(misses)} near misses refuted."
+        )
+    if derived:
+        lines.append(
+            f"{len(derived)} derivations of {sum(v.lines for v in derived)} lines, executed {sum(v.worlds for v in derived):,} times, "
+            f"{sum(x is not None for x in wrong)} of {len(wrong)} wrong lines refuted where they stand."
+        )
+    total = len(verdicts) + len(derived)
+    verdict = "every equals sign holds." if not failed else f"{len(failed)} of {total} fail: {', '.join(failed)}."
+    return "\n".join([*lines, f"{seconds:.1f} s.", f"VERDICT: {verdict}"])
+
+
+def failures(verdicts: list[Verdict], derived: list[DerivationVerdict]) -> list[str]:
+    """The slugs of what does not hold."""
+    return [v.slug for v in verdicts if not v.holds] + [v.slug for v in derived if not v.holds]
+
+
+def _error(error: float) -> str:
+    """In a column of eight, whatever its size."""
+    return f"{error:>8.3f}" if error < 1000 else f"{error:>8.1e}"
+
+
+def derivations_as_text(derived: list[DerivationVerdict]) -> list[str]:
+    """One line a derivation."""
+    head = f"{'derivation':<28}{'worlds':>7}{'lines':>9}{'error':>8}{'':>6}{'wrong lines':>13}{'time':>8}"
+    lines = [head, "-" * len(head)]
+    for v in derived:
+        hits = f"{sum(x is not None for x in v.refuted.values())}/{len(v.refuted)}"
+        line = f"{v.slug:<28}{v.worlds:>7}{v.lines:>9}{_error(v.error)}{'':>6}{hits:>13}{v.seconds:>7.2f}s"
+        lines.append(line + ("" if v.holds else "  FAILS"))
+        lines += [f"    {reason}" for reason in derivation_reasons(v)]
+    return lines
+
+
+def derivation_reasons(v: DerivationVerdict) -> list[str]:
+    """Why a derivation fails, in words."""
+    out = ["no world within its hypotheses was tried"] if v.worlds == 0 else []
+    out += [] if v.error <= 1.0 else [f"a line does not follow, by {v.error:.3g} tolerances: {v.worst}"]
+    return out + [f"wrong line not refuted: {d}" for d, found in v.refuted.items() if found is None]
+
+
+def rows_as_text(verdicts: list[Verdict]) -> list[str]:
+    """One line a row."""
     head = f"{'row':<28}{'worlds':>7}{'largest':>9}{'error':>8}{'|z|':>6}{'near misses':>13}{'time':>8}"
     lines = [head, "-" * len(head)]
     for v in verdicts:
         z = "" if v.z is None else f"{abs(v.z):.1f}"
         hits = sum(x is not None for x in v.refuted.values())
-        line = f"{v.slug:<28}{v.worlds:>7}{v.largest_world:>9}{v.error:>8.3f}{z:>6}{f'{hits}/{len(v.refuted)}':>13}{v.seconds:>7.2f}s"
+        line = f"{v.slug:<28}{v.worlds:>7}{v.largest_world:>9}{_error(v.error)}{z:>6}{f'{hits}/{len(v.refuted)}':>13}{v.seconds:>7.2f}s"
         lines.append(line + ("" if v.holds else "  FAILS"))
         lines += [f"    {reason}" for reason in reasons(v)]
-    checks = sum(v.worlds for v in verdicts)
-    misses = [x for v in verdicts for x in v.refuted.values()]
-    failed = [v.slug for v in verdicts if not v.holds]
-    lines += [
-        "",
-        "error: largest difference between two sides, in units of what rounding allows (holds up to 1).  |z|: largest distance of a mean",
-        f"of {DRAWS:,} samples from the exact answer, in exact standard errors (holds up to 5).",
-        f"{len(verdicts)} rows, {checks:,} checks on worlds of up to {max((v.largest_world for v in verdicts), default=0):,} responses, "
-        f"{sum(x is not None for x in misses)} of {len(misses)} near misses refuted, {seconds:.1f} s.",
-        "VERDICT: every equals sign holds." if not failed else f"VERDICT: {len(failed)} of {len(verdicts)} rows fail: {', '.join(failed)}.",
-    ]
-    return "\n".join(lines)
+    return lines
 
 
 def reasons(v: Verdict) -> list[str]:
@@ -108,7 +176,7 @@ def reasons(v: Verdict) -> list[str]:
     return out
 
 
-def as_json(verdicts: list[Verdict], args: argparse.Namespace, seconds: float) -> str:
+def as_json(verdicts: list[Verdict], derived: list[DerivationVerdict], args: argparse.Namespace, seconds: float) -> str:
     rows = [
         {
             "slug": v.slug,
@@ -128,9 +196,23 @@ def as_json(verdicts: list[Verdict], args: argparse.Namespace, seconds: float) -
         "schema": SCHEMA,
         "seed": args.seed,
         "worlds": args.worlds,
-        "holds": all(v.holds for v in verdicts),
+        "holds": not failures(verdicts, derived),
         "seconds": seconds,
         "rows": rows,
+        "derivations": [
+            {
+                "slug": v.slug,
+                "chapter": DERIVATIONS[v.slug].chapter,
+                "holds": v.holds,
+                "worlds": v.worlds,
+                "lines": v.lines,
+                "error": _finite(v.error),
+                "wrong_lines": v.refuted,
+                "seconds": round(v.seconds, 4),
+                "reasons": derivation_reasons(v),
+            }
+            for v in derived
+        ],
     }
     return json.dumps(whole, indent=1)
 

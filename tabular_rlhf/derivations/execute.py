@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,7 +111,9 @@ def derive(slug: str, world: World | str | None = None, *, lines: Mapping[int, C
         raise InputError(f"a line must be one of 1 to {len(derivation.lines)}", got=beyond[0], where=slug, remedy="count from 1")
     read = tuple(line.instead(replaced[k]) if k in replaced else line for k, line in enumerate(derivation.lines, 1))
     steps: list[Step] = []
-    with np.errstate(all="ignore" if replaced else "raise"):  # a reader's line may divide by zero: its value then shows it
+    # a reader's line may divide by zero: its value then shows it; what is too small for a float is 0, as it should be
+    accidents = {"all": "ignore"} if replaced else {"divide": "raise", "over": "raise", "invalid": "raise", "under": "ignore"}
+    with np.errstate(**accidents):  # type: ignore[arg-type]
         for k, line in enumerate(read, 1):
             if any(s.ok is False for s in steps):
                 break
@@ -170,11 +172,13 @@ class DerivationVerdict:
         return self.worlds > 0 and self.error <= 1.0 and None not in self.refuted.values()
 
 
-def audit_derivations(derivations: Iterable[Derivation], *, worlds: int = 20, seed: int = 0) -> list[DerivationVerdict]:
+def audit_derivations(
+    derivations: Iterable[Derivation], *, worlds: int = 20, seed: int = 0, on_progress: Callable[[int], object] = lambda _: None
+) -> list[DerivationVerdict]:
     """Execute derivations on every suitable named world and on generated ones, and refute their wrong lines on tiny worlds."""
-    verdicts = []
     scopes = [Scope(world, seed + i) for i, world in enumerate(standard_worlds(worlds, seed))]
     tiny = tiny_scopes(seed)
+    verdicts = []
     for derivation in derivations:
         start = time.perf_counter()
         verdict = DerivationVerdict(derivation.slug, len(derivation.lines))
@@ -187,7 +191,13 @@ def audit_derivations(derivations: Iterable[Derivation], *, worlds: int = 20, se
                 verdict.refuted[f"line {k}: {diagnosis}"] = None if found is None else found.world.mdp.P * found.world.mdp.N
         verdict.seconds = time.perf_counter() - start
         verdicts.append(verdict)
+        on_progress(len(scopes))
     return verdicts
+
+
+def audit_slugs(slugs: Sequence[str], worlds: int, seed: int, on_progress: Callable[[int], object]) -> list[DerivationVerdict]:
+    """The audit of derivations by name: what several processes share out."""
+    return audit_derivations([find(slug) for slug in slugs], worlds=worlds, seed=seed, on_progress=on_progress)
 
 
 def _execute(derivation: Derivation, scope: Scope, verdict: DerivationVerdict) -> None:

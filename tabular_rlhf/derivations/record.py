@@ -170,15 +170,22 @@ def _in_expectation(before: Line, after: Line, scope: Scope) -> tuple[float, flo
 
 
 def sampled_z(line: Line, scope: Scope) -> float:
-    """How far the mean of a line's table over draws lies from its exact mean, in exact standard errors: the worst entry."""
+    """How far the mean of a line's table over draws lies from its exact mean, in exact standard errors: the worst entry.
+
+    Five is the edge of Bernstein's inequality, 5 sqrt(spread/n) + (25/3) largest/n, which a right line oversteps with probability
+    2 exp(-25/2) at most: where a rare response makes up most of the spread, one draw of it is no evidence.
+    """
     assert line.law is not None
     table = np.asarray(scope.call(line.value), dtype=np.float64)
     exact = mean(scope, line.law, table)
     spread = mean(scope, line.law, (table - exact) ** 2)
+    possible = population(scope.world, scope[line.law]).weight > 0
+    largest = np.max(np.abs(table - exact)[possible], axis=0)
     draws = sample(scope.world, scope[line.law], DRAWS, rng=np.random.default_rng([scope.seed, 5]))
     # a draw that rounding alone moves is no draw: the spread has a floor
     floor = (EPS * roundings(scope) * size(table)) ** 2 * DRAWS
-    return float(np.max(np.abs(np.mean(draws[table], axis=0) - exact) / np.sqrt((spread + floor) / DRAWS), initial=0.0))
+    error = np.sqrt((spread + floor) / DRAWS) + (5.0 / 3.0) * largest / DRAWS
+    return float(np.max(np.abs(np.mean(draws[table], axis=0) - exact) / error, initial=0.0))
 
 
 @relation("in the limit", "→", "what the line before tends to")

@@ -129,6 +129,7 @@ add(
         source="Simons and Yao (1999), Annals of Statistics 27; Bickel and Doksum, Mathematical Statistics, on the information identity.",
         note="Part 2 is the information identity; that samples have this covariance is checked by simulation in the tests.",
         parts=("population MLE, centered", "information of one comparison", "slope at r"),
+        free={"population MLE, centered": "constant per prompt"},
         sides={
             "r, and the Laplacian": lambda r, gaps, log_p_ref, mu: (centered(r), fisher(gaps, log_p_ref, mu), np.zeros_like(r)),
             # Newton stops within 8e-10 nats

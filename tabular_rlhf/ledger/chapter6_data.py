@@ -112,6 +112,7 @@ add(
         source=RAFAILOV,
         note="Responses that were never compared are components of their own: their mass is not determined by the data.",
         parts=("centered implicit reward", "dimension of the minimizer set"),
+        free={"centered implicit reward": "constant per prompt"},
         sides={
             "BT likelihood by Newton; components": lambda world: (bt_mle(world), free_dimensions(world)),
             "DPO by Newton; null space": Approximately(lambda world, beta: (fitted(world, beta), flat_dimensions(world)), error=1e-8),

@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tabular_rlhf.tex import plain
+
 Record = dict[str, Any]
 WIDTH = 120
 MOST = 36
@@ -15,10 +17,10 @@ MOST = 36
 def render(found: Record) -> str:
     """The whole page."""
     lines = [f"{found['slug']}  (chapter {found['chapter']})", "=" * (len(found["slug"]) + 13), ""]
-    lines += _wrap(found["statement"], "  ")
+    lines += _wrap(plain(found["statement"]), "  ", 2)
     lines += ["", *_wrap(f"Source: {found['source']}", ""), *_wrap(found["note"], "")]
     lines += ["", "Symbols", *(line for name, text in found["symbols"].items() for line in _wrap(f"{name:<12}{text}", "  ", 12))]
-    lines += ["", f"Worked on the world `{found['world']['name']}`", "", *_world(found["world"])]
+    lines += ["", f"Worked on the world `{found['world']['name']}`", "", *world_lines(found["world"])]
     lines += ["", "Sides", *(line for name, text in found["sides"].items() for line in _named(name, text))]
     for part in found["parts"]:
         lines += ["", *_table(part["part"], part["values"], part["entries"])]
@@ -26,7 +28,7 @@ def render(found: Record) -> str:
     lines += [f"  {worst} (about {found['roundings']:.0f} roundings a term)", "", "Near misses, each on the smallest world that refutes it"]
     for k, tiny in enumerate(found["tiny_worlds"], 1):
         here = [m for m in found["near_misses"] if m["tiny_world"] == k]
-        lines += ["", *_world(tiny, f"World {k}"), *_misses(here)]
+        lines += ["", *world_lines(tiny, f"World {k}"), *_misses(here)]
     lines += [f"  - {m['diagnosis']}: NOT refuted" for m in found["near_misses"] if m["tiny_world"] is None]
     return "\n".join(line.rstrip() for line in lines)
 
@@ -49,7 +51,7 @@ def _named(name: str, text: str, mark: str = "") -> list[str]:
     return [head, *_wrap(f"= {text}", " " * 6, 2)]
 
 
-def _world(w: Record, title: str = "") -> list[str]:
+def world_lines(w: Record, title: str = "") -> list[str]:
     """Sizes, every response, and what was drawn."""
     count = f"{len(w['responses'])} response{'s' if len(w['responses']) > 1 else ''}"
     words = " ".join(map(repr, w["vocabulary"]))
@@ -58,21 +60,21 @@ def _world(w: Record, title: str = "") -> list[str]:
     head += "" if len(w["prompts"]) == 1 else f", {len(w['prompts'])} prompts with mu = {', '.join(map(number, w['mu']))}"
     lines = _wrap(f"{title}: {count}, {head}", "") if title else _wrap(head, "  ")
     names = list(w["responses"][0])[1:]
-    lines += _columns("response", names, [(row["response"], [row[n] for n in names]) for row in w["responses"]])
+    lines += columns("response", names, [(row["response"], [row[n] for n in names]) for row in w["responses"]])
     for name, table in w["drawn"].items():
         lines += _drawn(name, table)
     return lines
 
 
 def _drawn(name: str, table: Record) -> list[str]:
-    columns, rows, values = table["columns"], table["rows"], table["values"]
+    heads, rows, values = table["columns"], table["rows"], table["values"]
     if len(values) == 1:
         return [f"  {name} = {number(values[0])}   (drawn)"]
-    n = len(columns)
-    return _columns(f"{name} (drawn)", columns, [(row, values[i * n : (i + 1) * n]) for i, row in enumerate(rows)])
+    n = len(heads)
+    return columns(f"{name} (drawn)", heads, [(row, values[i * n : (i + 1) * n]) for i, row in enumerate(rows)])
 
 
-def _columns(corner: str, names: Sequence[str], rows: Sequence[tuple[str, Sequence[float]]]) -> list[str]:
+def columns(corner: str, names: Sequence[str], rows: Sequence[tuple[str, Sequence[float]]]) -> list[str]:
     """A table with its columns in as many blocks as the width asks for."""
     rows, left = rows[:MOST], len(rows) - MOST
     first = max(18, *(len(label) + 1 for label, _ in [(corner, ()), *rows]))
@@ -89,7 +91,7 @@ def _columns(corner: str, names: Sequence[str], rows: Sequence[tuple[str, Sequen
 
 def _table(title: str, values: Mapping[str, Sequence[float]], entries: Sequence[str]) -> list[str]:
     """Values side by side, one a line, their entries named above them."""
-    lines = _columns(title, entries, list(values.items()))
+    lines = columns(title, entries, list(values.items()))
     return lines if lines[0].strip() else lines[1:]
 
 

@@ -71,7 +71,7 @@ class Row:
     slug: public name.  chapter.  statement: LaTeX.  source: where it is from.  sides: name -> function.  misses: diagnosis ->
     function (or Miss).  parts: names of the parts when sides return tuples.  scale: function of symbols, the size of a term.
     largest: most trajectories (all prompts) for which the row is affordable; most: most worlds on which it is run.
-    where: function of symbols, where it applies.
+    where: function of symbols, where it applies.  free: part -> what a reader's answer may leave open (see exercises/record.py).
     """
 
     slug: str
@@ -87,6 +87,7 @@ class Row:
     most: int = 2**62
     where: Function | None = None
     note: str = field(default="")
+    free: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         def require(holds: bool, must: str, got: Any) -> None:

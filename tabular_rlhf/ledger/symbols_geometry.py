@@ -43,6 +43,8 @@ symbol("phi_tokens", "two features of every state and token", "(P, S, V, 2)")(la
 symbol("log_linear", "the log-linear class of these features", "LogLinear")(lambda mdp, phi_tokens: LogLinear(mdp, phi_tokens))
 
 
+symbol("t", "a place on the arc from p_ref (0) to p* (1)", "scalar")(lambda rng: float(rng.integers(1, 8)) / 8)
+
 # ---------------------------------------------------------------------------------------------------- people
 
 

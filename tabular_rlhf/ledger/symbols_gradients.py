@@ -45,6 +45,11 @@ def _score(world: Any, log_pi: Any) -> Any:
     return np.reshape(slopes(world, log_pi, log_pi, Recipe("none", G=1))[0], (mdp.P, mdp.N, mdp.S, mdp.V))
 
 
+symbol("score", "grad log p(tau) in the logits of every prompt (0 in those of others)", "(P, N, P, S, V)")(
+    lambda score_rows: np.einsum("xnsv,xy->xnysv", score_rows, np.eye(len(score_rows)))
+)
+
+
 @symbol("log_p_best_of_n", "law of the best of n draws", "(P, N)", "log-probability")
 def _log_p_best_of_n(log_p_ref: Any, r: Any, draws: int) -> Any:
     return selection.best_of_n(log_p_ref, r, draws)

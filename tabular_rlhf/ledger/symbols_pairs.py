@@ -41,3 +41,21 @@ def _people(r: Any, rng: Any) -> Any:
 
 
 symbol("flip", "probability that a label is flipped, below 1/2", "scalar", "probability")(lambda rng: float(rng.integers(1, 9)) / 20)
+
+
+# ---------------------------------------------------------------------------------------------------- designs that are made so
+
+
+@symbol("group_A", "1 for the first half of the responses, a group A; 0 outside", "(P, N)")
+def _group_A(r: Any) -> Any:
+    P, N = r.shape
+    return np.tile((np.arange(N) < (N + 1) // 2).astype(float), (P, 1))
+
+
+symbol("wins_A", "how often i beat j, where nobody outside A ever beat one of A", "(P, N, N)")(
+    lambda wins_ij, group_A: wins_ij * (1.0 - (1.0 - group_A[:, :, None]) * group_A[:, None, :])
+)
+symbol("wins_ring", "how often i beat j, with a ring of wins: each beat the next, the last beat the first", "(P, N, N)")(
+    lambda wins_ij: wins_ij + np.roll(np.eye(wins_ij.shape[1]), 1, axis=1)
+)
+symbol("far", "how far to go along a direction", "scalar", "nats")(lambda rng: float(rng.integers(1, 7)) / 2)

@@ -28,6 +28,7 @@ from tabular_rlhf.losses.evaluate import gradient, ingredients, logit_gradient, 
 from tabular_rlhf.losses.optimum import Minimum, minima, minimize, pair_derivatives, prompt_problem
 from tabular_rlhf.losses.record import LOSSES, TRAITS, DirectLoss, find
 from tabular_rlhf.preferences import Pairs, bradley_terry, population_pairs, sure
+from tabular_rlhf.tex import plain
 from tabular_rlhf.world import World
 
 
@@ -72,7 +73,7 @@ class LossReport:
         moves = "rises" if self.winner_rate > 0 else "falls"
         closed = "none known" if tv is None else f"agrees to {tv:.1e} in total variation"
         return [
-            ("loss", f"{self.loss.name}   {self.loss.latex}"),
+            ("loss", f"{self.loss.name}   {plain(self.loss.latex)}"),
             ("source", self.loss.source),
             ("traits", ", ".join(sorted(self.loss.traits))),
             ("value at p_ref", f"{self.value_at_ref:.6g}"),

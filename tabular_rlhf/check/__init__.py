@@ -1,0 +1,240 @@
+r"""A reader's own answer, checked: a formula, a gradient, an estimator, a line of a derivation.
+
+    check("regret", lambda beta, log_p, log_p_star: beta * np.sum(np.exp(log_p) * (log_p - log_p_star), axis=1))
+
+The answer's parameters are symbols by name (`tabular-rlhf symbols`).  It is tried on some three hundred worlds, smallest first.  Where it
+fails, the failure is shrunk to the simplest world and numbers, and the answer is compared with known mistakes on other worlds.
+
+**What is guarded.**  Exceptions, nan, wrong shapes, changed arguments, randomness and slowness are reported as what they are.
+The same answer gets the same report every time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.check import worlds
+from tabular_rlhf.check.calling import Problem, constant, quietly, repeats, supply, watched, wrong_names
+from tabular_rlhf.check.diagnose import Diagnosis, Probe, diagnose
+from tabular_rlhf.check.question import Question, find
+from tabular_rlhf.check.report import Report, counterexample, told_of
+from tabular_rlhf.check.shrink import smallest
+from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
+
+PROBES = 14
+"""Worlds on which an answer is compared with known mistakes, besides the one on which it failed."""
+PATIENCE = 20.0
+"""Seconds that all calls together may take."""
+
+
+def check(slug: str, answer: Any, *, part: int | str | None = None) -> Report:
+    """Check an answer.
+
+    Args: slug, an exercise, a row of the ledger, or "derivation/line"; answer, a function of symbols by name (it may return a
+    scalar, an array, a tuple with one entry a part, or a function of symbols), or the value itself; part, of a row with several.
+    Returns: a `Report`, true in a condition where the answer is right.  Raises InputError for an unknown slug or part.
+
+    >>> check("regret-is-kl", lambda value, J_x: value - J_x).ok
+    True
+    >>> report = check("regret-is-kl", lambda log_p, log_p_star: np.sum(np.exp(log_p) * (log_p - log_p_star), axis=1))
+    >>> report.status, report.diagnosis
+    ('wrong', 'beta dropped')
+    """
+    function: Callable[..., Any] = answer if callable(answer) else constant(answer)
+    asked = find(slug, part)
+    refused = _refused(asked[0], function)
+    if refused is not None:
+        return refused
+    first = watched(function, _first(asked[0]))
+    if isinstance(first, Problem) and first.kind in ("unanswered", "slow"):
+        return Report(asked[0].slug, asked[0].part, first.kind, told_of(first))
+    if isinstance(first, tuple) and len(asked) > 1:
+        return _all_parts(asked, function)
+    return judge(asked[0], function)
+
+
+def _all_parts(asked: list[Question], function: Callable[..., Any]) -> Report:
+    """A tuple with one entry a part: the first part that is wrong, or all right."""
+    reports = []
+    for k, question in enumerate(asked):
+        reports.append(judge(question, _Part(function, k, len(asked))))
+        if not reports[-1].ok:
+            return reports[-1]
+    ruled = tuple(dict.fromkeys(r for report in reports for r in report.ruled_out))
+    told = f"All {len(asked)} parts are right, on {min(r.worlds for r in reports)} worlds each."
+    return Report(asked[0].slug, "all parts", "right", told, reports[0].worlds, ruled, reports[0].notes)
+
+
+class _Part:
+    """One entry of what a function returns."""
+
+    def __init__(self, function: Callable[..., Any], k: int, parts: int) -> None:
+        import inspect
+
+        self.function, self.k, self.parts = function, k, parts
+        self.__signature__ = inspect.signature(function)
+
+    def __call__(self, *args: Any) -> Any:
+        value = self.function(*args)
+        if not isinstance(value, tuple) or len(value) != self.parts:
+            raise ValueError(f"{self.parts} parts are asked for, {len(value) if isinstance(value, tuple) else 1} came back")
+        return value[self.k]
+
+
+def _first(question: Question) -> Scope:
+    """A small world on which to look at the answer for the first time: the first with a choice to make."""
+    scopes = [s for s in worlds.tiny() if question.applies(s)]
+    return next((s for s in scopes if s.world.mdp.N > 1), scopes[0])
+
+
+def _refused(question: Question, function: Callable[..., Any]) -> Report | None:
+    """Names that are no symbols, or that would give the answer away."""
+    import difflib
+
+    try:
+        unknown = wrong_names(function)
+    except (TypeError, ValueError) as e:
+        return Report(question.slug, question.part, "names", f"Its parameters cannot be read: {e}.")
+    if unknown:
+        near = {n: difflib.get_close_matches(n, SYMBOLS, 3) for n in unknown}
+        hints = "; ".join(f"{n} (did you mean {', '.join(c)}?)" if c else n for n, c in near.items())
+        told = f"Parameters must be names of symbols, which are then supplied. Unknown: {hints}. All: {', '.join(sorted(SYMBOLS))}."
+        return Report(question.slug, question.part, "names", told)
+    given = [n for n in parameters(function) if n in question.without]
+    if given:
+        told = f"{', '.join(given)} would give the answer away: compute it from the world ({', '.join(parameters(question.truths[0]))})."
+        return Report(question.slug, question.part, "names", told)
+    return None
+
+
+# ---------------------------------------------------------------------------------------------------- one question
+
+
+def judge(question: Question, function: Callable[..., Any]) -> Report:
+    """Try an answer to one question on every world that it applies to; stop at the first failure and explain it."""
+    scopes = [s for s in (*worlds.tiny(), *worlds.generic()) if question.applies(s)][: question.most]
+    first = _first(question)
+    if not repeats(function, first):
+        told = "Called eight times with the same arguments, it returns different values. Compute the expectation exactly, or fix the draws."
+        return Report(question.slug, question.part, "random", told)
+    start = time.perf_counter()
+    for count, scope in enumerate(scopes):
+        value = watched(function, scope)
+        if time.perf_counter() - start > PATIENCE:
+            told = f"It took {PATIENCE:g} seconds on {count + 1} worlds of at most {scope.world.mdp.P * scope.world.mdp.N} responses."
+            return Report(question.slug, question.part, "slow", told, count)
+        kind = fault(question, function, value, scope)
+        if kind is not None:
+            return _explained(question, function, scope, kind, count)
+    return _right(question, function, len(scopes))
+
+
+def fault(question: Question, function: Callable[..., Any], value: Any, scope: Scope) -> str | None:
+    """What is wrong with a value on a world: a status, or None."""
+    if isinstance(value, Problem):
+        return value.kind
+    right = question.truth(scope)
+    if np.shape(value) != np.shape(right):
+        return "shape"
+    if np.isnan(value).any() and not np.isnan(right).any():
+        return "nan"
+    with quietly():
+        return "wrong" if question.wrong(value, scope, function) else None
+
+
+def _right(question: Question, function: Callable[..., Any], tried: int) -> Report:
+    notes = []
+    for scope in worlds.gaps():
+        if question.line is None and question.applies(scope):
+            value = watched(function, scope)
+            kind = fault(question, function, value, scope)
+            if kind is not None:
+                what = value.told if isinstance(value, Problem) else "it returns nan" if kind == "nan" else "it is wrong"
+                notes.append(f"right wherever p_ref > 0; where the reference forbids a token (log p = -inf), {what}: mind 0 log 0 = 0")
+                break
+    defaults = [n for n in _defaults(function) if n in SYMBOLS]
+    notes += [f"{', '.join(defaults)} has a default, so it is not supplied"] if defaults else []
+    told = f"It agrees with the exact answer on {tried} worlds of 1 to {_largest(question)} responses."
+    ruled = tuple(words for words, _ in question.misses)
+    return Report(question.slug, question.part, "right", told, tried, ruled, tuple(notes))
+
+
+def _largest(question: Question) -> int:
+    return max(s.world.mdp.P * s.world.mdp.N for s in (*worlds.tiny(), *worlds.generic()) if question.applies(s))
+
+
+def _defaults(function: Callable[..., Any]) -> list[str]:
+    import inspect
+
+    return [p.name for p in inspect.signature(function).parameters.values() if p.default is not inspect.Parameter.empty]
+
+
+def _explained(question: Question, function: Callable[..., Any], scope: Scope, kind: str, count: int) -> Report:
+    """A failure, shrunk and diagnosed."""
+    value = watched(function, scope)
+    if kind in ("unanswered", "slow"):
+        return Report(question.slug, question.part, kind, told_of(value), count)
+    if kind in ("wrong", "nan", "shape"):
+        scope = _shrunk(question, function, scope, kind)
+        value = watched(function, scope)
+    told = _told(question, value, scope, kind, count)
+    found = diagnosis(question, function, scope) if kind in ("wrong", "nan") else None
+    shown = counterexample(function, scope, value, question.truth(scope)) if kind in ("wrong", "nan", "shape", "raises") else None
+    words, compared = (found.words, found.worlds) if found else (None, 0)
+    return Report(question.slug, question.part, kind, told, count, diagnosis=words, compared=compared, counterexample=shown)
+
+
+def _told(question: Question, value: Any, scope: Scope, kind: str, count: int) -> str:
+    right = question.truth(scope)
+    if isinstance(value, Problem):
+        return told_of(value)
+    if kind == "shape":
+        sizes = " ".join(f"{n}={scope[n]}" for n in "PNSV")
+        return f"It returns shape {np.shape(value)} where {np.shape(right)} is expected, in a world of {sizes}."
+    if kind == "nan":
+        return "It returns nan (not a number) where the exact answer is a number."
+    after = f" (after {count} worlds on which it was right)" if count else ""
+    return f"It differs from the exact answer on a world of {_responses(scope)}{after}."
+
+
+def _responses(scope: Scope) -> str:
+    n = scope.world.mdp.P * scope.world.mdp.N
+    return f"{n} response{'s' if n > 1 else ''}"
+
+
+def _shrunk(question: Question, function: Callable[..., Any], scope: Scope, kind: str) -> Scope:
+    """The simplest world on which the answer fails in the same way."""
+    if question.most < 2**62:  # each world is dear: the first failure must do
+        return scope
+
+    def fails(s: Scope) -> bool:
+        try:
+            return question.applies(s) and fault(question, function, watched(function, s), s) == kind
+        except Exception:  # a world too odd for the question itself
+            return False
+
+    most = scope.world.mdp.P * scope.world.mdp.N
+    found = smallest(fails, most)
+    return found if found is not None and found.world.mdp.P * found.world.mdp.N <= most else scope
+
+
+def diagnosis(question: Question, function: Callable[..., Any], failed: Scope) -> Diagnosis | None:
+    """Compare the answer with known mistakes on generic worlds, and on the one where it failed."""
+    probes: list[Probe] = []
+    for scope in (*worlds.generic(), *worlds.tiny()[::17]):
+        if question.applies(scope) and len(probes) < PROBES:
+            probes += _probe(question, function, scope)
+    return diagnose(question, function, probes + _probe(question, function, failed))
+
+
+def _probe(question: Question, function: Callable[..., Any], scope: Scope) -> list[Probe]:
+    value = watched(function, scope)
+    right = question.truth(scope)
+    return [] if isinstance(value, Problem | tuple) or np.shape(value) != np.shape(right) else [Probe(scope, value, right)]
+
+
+__all__ = ["Report", "check", "find", "judge", "supply"]

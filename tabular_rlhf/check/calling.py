@@ -1,0 +1,162 @@
+"""Calling a reader's function: by name, on copies, watched.  Whatever it does becomes a value or a plain problem."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import signal
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
+
+Function = Callable[..., Any]
+SLOW = 2.0
+"""Seconds that one call on a small world may take."""
+DEPTH = 3
+"""How often an answer may be a function that returns a function."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What went wrong before there was a value to judge: kind, and what to tell the reader."""
+
+    kind: str
+    told: str
+
+
+class TooSlow(BaseException):
+    """The function did not come back in time.  Not an Exception: `except Exception` in it must not hold it up."""
+
+
+@contextlib.contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Raise TooSlow after some seconds, where the platform and the thread allow it."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise TooSlow
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """A reader's prints, warnings and divisions by zero are not the reader of the report's business."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def constant(value: Any) -> Function:
+    """A scalar or an array as a function of nothing."""
+    return lambda: value
+
+
+def supply(function: Function, scope: Scope, instead: dict[str, Any] | None = None) -> Any:
+    """The function's value, its parameters supplied by name (copies), some of them replaced.  A returned function is called too."""
+    value: Any = function
+    for _ in range(DEPTH):
+        value = value(*(_copy((instead or {}).get(name, _MISSING), scope, name) for name in parameters(value)))
+        if not callable(value):
+            return value
+    return value
+
+
+_MISSING = object()
+
+
+def _copy(given: Any, scope: Scope, name: str) -> Any:
+    value = scope[name] if given is _MISSING else given
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def watched(function: Function, scope: Scope) -> Any:
+    """Call once with every guard: the value as an array of floats (or a tuple of them), or a Problem."""
+    names = parameters(function)
+    given = {name: _copy(_MISSING, scope, name) for name in names}
+    try:
+        with quietly(), deadline(SLOW):
+            value = function(*given.values())
+            if callable(value):
+                value = supply(value, scope)
+    except TooSlow:
+        return Problem("slow", f"it took more than {SLOW:g} seconds on a world of {scope.world.mdp.P * scope.world.mdp.N} responses")
+    except RecursionError:
+        return Problem("raises", "RecursionError: it calls itself without end")
+    except Exception as e:
+        return Problem("raises", told(e))
+    changed = [n for n in names if isinstance(given[n], np.ndarray) and not same(given[n], scope[n])]
+    if changed:
+        return Problem("mutates", f"it changes its argument {', '.join(changed)} (work on a copy: x = x.copy())")
+    return as_value(value)
+
+
+def told(e: Exception) -> str:
+    """An exception in one line: its kind, its message, and the line of the reader's own code that raised it."""
+    frames = [f for f in traceback.extract_tb(e.__traceback__) if "tabular_rlhf" not in f.filename]
+    where = f" (line {frames[-1].lineno}: {frames[-1].line})" if frames and frames[-1].line else ""
+    return f"{type(e).__name__}: {e}{where}"
+
+
+def as_value(value: Any) -> Any:
+    """What was returned as an array of floats, a tuple of them, or a Problem."""
+    if value is None or value is Ellipsis:
+        return Problem("unanswered", "it returns nothing yet")
+    if isinstance(value, tuple) and any(np.ndim(v) for v in value if not isinstance(v, str)):
+        parts = [as_value(v) for v in value]
+        return next((p for p in parts if isinstance(p, Problem)), tuple(parts))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            a = np.asarray(value)
+            if a.dtype.kind not in "fiub":
+                raise TypeError(a.dtype)
+            return np.array(a, dtype=np.float64)
+    except Exception:
+        return Problem("shape", f"it returns {_kind(value)}, where a number or an array of numbers is expected")
+
+
+def _kind(value: Any) -> str:
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal arrays, nan equal to nan."""
+    a, b = np.asarray(a), np.asarray(b)
+    return a.shape == b.shape and bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f" and b.dtype.kind == "f"))
+
+
+def wrong_names(function: Function) -> list[str]:
+    """The parameters that are names of no symbol."""
+    return [name for name in parameters(function) if name not in SYMBOLS and name != "world"]
+
+
+def repeats(function: Function, scope: Scope, times: int = 8) -> bool:
+    """Whether the function returns the same each time it is called with the same."""
+    first = watched(function, scope)
+    start = time.perf_counter()
+    for _ in range(times - 1):
+        again = watched(function, scope)
+        kinds = [type(v) for v in (first, again)]
+        if kinds[0] is not kinds[1] or (isinstance(first, np.ndarray) and not same(first, again)):
+            return False
+        if time.perf_counter() - start > SLOW:
+            break
+    return True

@@ -1,0 +1,186 @@
+"""What is asked: a row of the ledger (or one part of it), an exercise, or one line of a derivation, behind one face.
+
+A question knows its answer on any world, the worlds it applies to, what it leaves free, and the wrong answers that it is given.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.derivations import DERIVATIONS
+from tabular_rlhf.derivations.record import Derivation
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.exercises import EXERCISES, Exercise
+from tabular_rlhf.ledger import LEDGER, Row
+from tabular_rlhf.ledger.audit import REFUTED_AT
+from tabular_rlhf.ledger.record import EPS, Approximately, as_parts, distance, roundings
+from tabular_rlhf.ledger.symbols import Scope
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """One thing asked.
+
+    slug, part and statement, for people.  truths: functions that all give the answer, the reference first.  pick: which of the
+    parts that they return (None: the whole).  misses: (diagnosis, function).  free: what the answer leaves open.
+    apart: how far an answer is from the truth on a world, and how far is clearly wrong.
+    """
+
+    slug: str
+    part: str
+    statement: str
+    truths: tuple[Function, ...]
+    misses: tuple[tuple[str, Function], ...]
+    applies: Callable[[Scope], bool]
+    pick: int | None = None
+    free: str = ""
+    without: tuple[str, ...] = ()
+    most: int = 2**62
+    scale: Callable[[Scope], float] | None = None
+    line: tuple[Derivation, int] | None = None
+
+    def picked(self, value: Any) -> Any:
+        """The part in question of what a truth returned."""
+        return value if self.pick is None else as_parts(value)[self.pick]
+
+    def truth(self, scope: Scope) -> Any:
+        """The exact answer, computed once a scope."""
+        if self not in scope.memo:
+            scope.memo[self] = np.asarray(self.picked(scope.call(self.truths[0])), dtype=np.float64)
+        return scope.memo[self]
+
+    def wrong(self, value: Any, scope: Scope, function: Function) -> bool:
+        """Whether a value of the right shape is clearly not the answer."""
+        if self.line is not None:
+            return self._breaks(function, scope)
+        right = self.truth(scope)
+        gap = distance(opened(value, self.free), opened(right, self.free))
+        return not gap <= self.tolerance(scope)
+
+    def tolerance(self, scope: Scope) -> float:
+        """A difference that is clearly more than rounding."""
+        right = self.truth(scope)
+        scale = max(1.0, float(np.max(np.abs(right), initial=0.0, where=np.isfinite(right))))
+        term = max(scale, self.scale(scope)) if self.scale else scale
+        return max(REFUTED_AT * EPS * roundings(scope) * term, 1e-6 * scale)
+
+    def _breaks(self, function: Function, scope: Scope) -> bool:
+        """Whether a line in place of the derivation's breaks the relation to the line before or to the line after."""
+        assert self.line is not None
+        derivation, k = self.line
+        lines = list(derivation.lines)
+        lines[k - 1] = lines[k - 1].instead(function)
+        here = [k] if k > 1 else []
+        after = [k + 1] if k < len(lines) and lines[k].relation != "so" else []
+        return any(derivation.step(j, scope, tuple(lines)).clear for j in here + after)
+
+
+def opened(value: Any, free: str) -> Any:
+    """A value with what is free taken out of it.
+
+    >>> opened([[1.0, 3.0]], "constant per prompt").tolist()
+    [[-1.0, 1.0]]
+    """
+    a = np.asarray(value, dtype=np.float64)
+    if not free or not a.size:
+        return a
+    on = np.isfinite(a)
+    axis = -1 if free == "constant per prompt" and a.ndim else None
+    if free == "positive factor":
+        return a / max(float(np.max(np.abs(a), initial=0.0, where=on)), 1e-300)
+    count = np.maximum(np.sum(on, axis=axis, keepdims=True), 1)
+    return a - np.sum(np.where(on, a, 0.0), axis=axis, keepdims=True) / count
+
+
+# ---------------------------------------------------------------------------------------------------- where questions come from
+
+
+def of_exercise(exercise: Exercise) -> Question:
+    """An exercise as a question."""
+    return Question(
+        exercise.slug,
+        "",
+        exercise.statement,
+        (exercise.answer,),
+        tuple(exercise.misses.items()),
+        _applies(exercise),
+        free=exercise.free,
+        without=exercise.without,
+        scale=_scale(exercise),
+    )
+
+
+def of_row(row: Row, k: int) -> Question:
+    """Part k of a row as a question."""
+    sides = tuple(s for s in row.sides.values() if not isinstance(s, Approximately))
+    misses = tuple((m.diagnosis, m.wrong) for m in row.near_misses if m.part == k)
+    part = row.parts[k]
+    free = dict(row.free).get(part, "")
+    first = next(iter(row.sides.values()))
+    truths = sides if not isinstance(first, Approximately) else (first.side, *sides)
+    scale = None if row.scale is None else lambda scope: row.unit(scope, row.truth(scope)[0])[k] / (EPS * roundings(scope))
+    return Question(
+        row.slug, part, row.statement, truths, misses, row.applies, k if len(row.parts) > 1 else None, free, (), row.most, scale
+    )
+
+
+def of_line(derivation: Derivation, k: int) -> Question:
+    """Line k of a derivation as a question: any line that keeps the relations to its neighbors is right."""
+    line = derivation.lines[k - 1]
+    misses = tuple(line.wrong.items())
+    part = f"line {k}"
+    return Question(derivation.slug, part, line.tex, (line.value,), misses, derivation.applies, line=(derivation, k))
+
+
+def _applies(exercise: Exercise) -> Callable[[Scope], bool]:
+    def applies(scope: Scope) -> bool:
+        mdp = scope.world.mdp
+        return mdp.P * mdp.N <= exercise.largest and (exercise.where is None or bool(scope.call(exercise.where)))
+
+    return applies
+
+
+def _scale(exercise: Exercise) -> Callable[[Scope], float] | None:
+    scale = exercise.scale
+    return None if scale is None else lambda scope: float(np.max(np.abs(scope.call(scale))))
+
+
+def questions() -> Iterator[str]:
+    """Every name that `check` knows, exercises first."""
+    yield from EXERCISES
+    yield from (slug for slug in LEDGER if slug not in EXERCISES)
+    yield from (f"{d.slug}/{k}" for d in DERIVATIONS.values() for k in range(1, len(d.lines) + 1))
+
+
+def find(slug: str, part: int | str | None = None) -> list[Question]:
+    """The questions of a name: one, or all parts of a row where no part is named.
+
+    A slug is an exercise's, a row's, or "derivation/line".  Raises InputError with the nearest names.
+    """
+    if slug in EXERCISES and part is None:
+        return [of_exercise(EXERCISES[slug])]
+    if slug in LEDGER:
+        row = LEDGER[slug]
+        return [of_row(row, k) for k in (range(len(row.parts)) if part is None else [_part(row, part)])]
+    name, _, number = slug.partition("/")
+    if name in DERIVATIONS and number.isdigit() and 1 <= int(number) <= len(DERIVATIONS[name].lines):
+        return [of_line(DERIVATIONS[name], int(number))]
+    known = list(questions())
+    close = list(dict.fromkeys([s for s in known if slug in s][:4] + difflib.get_close_matches(slug, known)))
+    remedy = f"did you mean {' or '.join(close[:4])}?" if close else "`tabular-rlhf exercises` and `verify --list` show the names"
+    raise InputError("what is checked must be an exercise, a row, or derivation/line", got=repr(slug), remedy=remedy)
+
+
+def _part(row: Row, part: int | str) -> int:
+    if isinstance(part, int) and part in range(len(row.parts)):
+        return part
+    if part in row.parts:
+        return row.parts.index(str(part))
+    raise InputError(f"the part must be one of {', '.join(map(repr, row.parts))}", got=repr(part), where=row.slug, remedy="or leave it out")

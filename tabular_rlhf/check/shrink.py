@@ -1,0 +1,131 @@
+"""The smallest counterexample: Hypothesis draws the world and every number in it, and makes them as simple as they can be.
+
+A `DrawnScope` hands each symbol that is drawn a generator whose numbers come from Hypothesis, so that policies, counts and
+potentials shrink with the world: half-integers to 0, sizes to 1, beta to 1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.ledger.symbols import Scope
+from tabular_rlhf.mdp import TokenMDP
+from tabular_rlhf.world import World
+
+SHAPES = ((1, 1, 1, False), (2, 1, 1, False), (1, 1, 2, False), (3, 1, 1, False), (2, 2, 1, True), (2, 1, 2, False), (2, 2, 1, False))
+"""Vocabulary, horizon, prompts, EOS: fewest responses first."""
+BETAS = (1.0, 2.0, 0.5, 0.25)
+EXAMPLES = 60
+SECONDS = 0.5
+
+
+class _Enough(KeyboardInterrupt):
+    """Time is up: Hypothesis has no limit of its own, and lets nothing but this through."""
+
+
+class Stream:
+    """What symbols ask of a random generator, answered by Hypothesis."""
+
+    def __init__(self, draw: Callable[[Any], Any]) -> None:
+        self.draw = draw
+
+    def integers(self, low: int, high: int | None = None, size: Any = None) -> Any:
+        """Whole numbers from low to high - 1, as near 0 as the failure allows."""
+        from hypothesis import strategies as st
+
+        low, high = (0, low) if high is None else (low, high)
+        return self._shaped(st.integers(int(low), int(high) - 1), size)
+
+    def random(self, size: Any = None) -> Any:
+        """Sixteenths from 0 to 15/16."""
+        from hypothesis import strategies as st
+
+        return self._shaped(st.integers(0, 15).map(lambda k: k / 16.0), size)
+
+    def _shaped(self, one: Any, size: Any) -> Any:
+        if size is None:
+            return self.draw(one)
+        count = int(np.prod(size))
+        return np.array([self.draw(one) for _ in range(count)]).reshape(size)
+
+
+class DrawnScope(Scope):
+    """A scope whose drawn symbols come from Hypothesis while it searches, and are kept afterwards."""
+
+    def __init__(self, world: World, draw: Callable[[Any], Any] | None) -> None:
+        super().__init__(world, seed=0)
+        self.draw = draw
+
+    def stream(self, name: str) -> Any:
+        return super().stream(name) if self.draw is None else Stream(self.draw)
+
+    def _like(self, world: World) -> Scope:
+        other = DrawnScope(world, None)
+        other._known.update({n: v for n, v in self._known.items() if n in self._drawn_names})
+        return other
+
+    @property
+    def _drawn_names(self) -> set[str]:
+        from tabular_rlhf.ledger.symbols import SYMBOLS
+
+        return {n for n in self._known if n in SYMBOLS and SYMBOLS[n].drawn}
+
+
+def draw_world(draw: Callable[[Any], Any], most: int) -> World:
+    """A world of at most `most` responses, with small numbers."""
+    from hypothesis import strategies as st
+
+    fits = [s for s in SHAPES if s[2] * TokenMDP(s[0], s[1], eos=s[0] - 1 if s[3] else None).N <= most]
+    V, H, P, eos = draw(st.sampled_from(fits))
+    mdp = TokenMDP(V, H, eos=V - 1 if eos else None, prompts=[f"x{i}" for i in range(P)])
+    beta = draw(st.sampled_from(BETAS))
+    half = st.integers(-4, 4).map(lambda k: k / 2.0)
+    r = np.array([draw(half) for _ in range(P * mdp.N)]).reshape(P, mdp.N)
+    weights = np.array([draw(st.integers(1, 4)) for _ in range(P * mdp.S * V)], dtype=float).reshape(P, mdp.S, V)
+    return World(mdp, np.log(weights / np.sum(weights, axis=-1, keepdims=True)), r, beta, name="smallest")
+
+
+def smallest(fails: Callable[[Scope], bool], most: int) -> Scope | None:
+    """The simplest world of at most `most` responses on which the answer fails, or None where the search found none."""
+    if "HYPOTHESIS_STORAGE_DIRECTORY" not in os.environ:  # it writes a folder where it is imported, if it is not told where
+        os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = os.path.join(tempfile.gettempdir(), "hypothesis")
+    from hypothesis import HealthCheck, Phase, Verbosity, given, settings
+    from hypothesis import strategies as st
+
+    best: list[Scope] = []
+    end = time.perf_counter() + SECONDS
+
+    class Found(Exception):
+        pass
+
+    @settings(
+        max_examples=EXAMPLES,
+        database=None,
+        deadline=None,
+        derandomize=True,
+        phases=[Phase.generate, Phase.shrink],
+        verbosity=Verbosity.quiet,
+        report_multiple_bugs=False,
+        print_blob=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.data())
+    def search(data: Any) -> None:
+        if time.perf_counter() > end and best:
+            raise _Enough
+        scope = DrawnScope(draw_world(data.draw, most), data.draw)
+        if fails(scope):
+            scope.draw = None
+            best.append(scope)
+            raise Found
+
+    with contextlib.suppress(Found, _Enough):
+        search()
+    return min(reversed(best), key=lambda s: s.world.mdp.P * s.world.mdp.N) if best else None

@@ -1,0 +1,178 @@
+"""The slips that people make, as tables: of the whole answer, of a factor, of one symbol, of the world.
+
+Each is words and a function, and knows no question: `diagnose` compares an answer with all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
+
+Function = Callable[..., Any]
+
+# ---------------------------------------------------------------------------------------------------- slips of the whole answer
+
+
+def _normal(v: Any, axis: int | None) -> Any:
+    return v / np.sum(v, axis=axis, keepdims=True)
+
+
+OUTPUTS: tuple[tuple[str, Callable[[Any, Scope], Any]], ...] = (
+    ("sign flipped", lambda v, scope: -v),
+    ("transposed: winner and loser swapped", lambda v, scope: np.swapaxes(v, -1, -2)),
+    ("the complement: 1 minus the answer", lambda v, scope: 1.0 - v),
+    ("the logarithm of the answer", lambda v, scope: np.log(v)),
+    ("exponentiated: a probability where its logarithm was asked", lambda v, scope: np.exp(v)),
+    ("squared", lambda v, scope: v * v),
+    ("the square root of the answer", lambda v, scope: np.sqrt(v)),
+    ("inverted: one over the answer", lambda v, scope: 1.0 / v),
+    ("its absolute value", lambda v, scope: np.abs(v)),
+    ("normalized over all prompts together", lambda v, scope: _normal(v, None)),
+    ("normalized once more, over the last axis", lambda v, scope: _normal(v, -1)),
+    ("joint for conditional: multiplied by mu(x)", lambda v, scope: v * scope["mu"].reshape(-1, *[1] * (v.ndim - 1))),
+    ("centered", lambda v, scope: v - np.mean(v, axis=-1, keepdims=True)),
+    ("reversed order", lambda v, scope: v[..., ::-1]),
+    ("all zero", lambda v, scope: np.zeros_like(v)),
+)
+Factor = Callable[[Scope], float]
+NUMBERS: tuple[tuple[str, str, Factor], ...] = (
+    ("beta", "beta", lambda s: s["beta"]),
+    ("N", "the number of responses", lambda s: s["N"]),
+    ("P", "the number of prompts", lambda s: s["P"]),
+    ("H", "the horizon", lambda s: s["H"]),
+    ("V", "the vocabulary size", lambda s: s["V"]),
+    ("S", "the number of states", lambda s: s["S"]),
+    ("G", "the group size", lambda s: s["G"]),
+    ("n", "the number of draws", lambda s: s["draws"]),
+    ("N-1", "N - 1", lambda s: s["N"] - 1.0),
+    ("G-1", "G - 1", lambda s: s["G"] - 1.0),
+)
+
+
+GROUP = ("n for n-1: off by a factor (G-1)/G", "n-1 for n: off by a factor G/(G-1)")
+CONSTANTS = (
+    ("log base 2", 1.0 / np.log(2.0)),
+    ("log base 10", 1.0 / np.log(10.0)),
+    ("a factor log 2", np.log(2.0)),
+    ("a factor 2 too many", 2.0),
+    ("a factor 1/2 too many (a 2 is missing)", 0.5),
+    ("sum where the mean was due: a factor 3, the observations", 3.0),
+    ("mean where the sum was due: a factor 1/3, the observations", 1.0 / 3.0),
+)
+
+
+def _power(number: Factor, k: float, c: float) -> Factor:
+    return lambda scope: c * float(number(scope)) ** k
+
+
+def _shrinkage(scope: Scope) -> float:
+    return float((scope["G"] - 1) / scope["G"])
+
+
+def _factors() -> Iterator[tuple[str, Factor]]:
+    beta = NUMBERS[0][2]
+    yield "sign flipped", lambda scope: -1.0
+    for c, note in ((1.0, ""), (-1.0, ", and sign flipped")):
+        yield f"a factor beta is missing: beta dropped{note}", _power(beta, -1.0, c)
+        yield f"a factor beta too many{note}", _power(beta, 1.0, c)
+        yield f"1/beta for beta{note}", _power(beta, -2.0, c)
+        yield f"beta for 1/beta, or beta squared{note}", _power(beta, 2.0, c)
+        for short, long, number in NUMBERS[1:]:
+            yield f"mean where the sum was due: a factor 1/{short} ({long}) too many{note}", _power(number, -1.0, c)
+            yield f"sum where the mean was due: a factor {short} ({long}) too many{note}", _power(number, 1.0, c)
+        for words, k in zip(GROUP, (1.0, -1.0), strict=True):
+            yield words + note, _power(_shrinkage, k, c)
+            yield words.replace("a factor", "the root of") + note, _power(_shrinkage, k / 2.0, c)
+        for words, constant in CONSTANTS:
+            yield words + note, _power(lambda scope: 1.0, 1.0, c * constant)
+
+
+FACTORS = tuple(_factors())
+OTHER_WORLDS: tuple[tuple[str, Callable[[Scope], Scope]], ...] = (
+    ("beta dropped", lambda scope: scope.given(beta=1.0)),
+    ("1/beta for beta", lambda scope: scope.given(beta=1.0 / scope["beta"])),
+    ("beta squared", lambda scope: scope.given(beta=scope["beta"] ** 2)),
+    ("the sign of the reward flipped", lambda scope: scope.given(r=-scope["r"])),
+    ("log base 2: powers of 2 for powers of e", lambda scope: scope.given(r=scope["r"] * np.log(2.0))),
+    ("the proxy reward for the true one", lambda scope: scope.given(r=scope["proxy"])),
+)
+
+# ---------------------------------------------------------------------------------------------------- slips of one symbol
+
+Change = Callable[[Scope], dict[str, Any]]
+UNARY: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+    ("{} omitted", np.zeros_like),
+    ("{} omitted", np.ones_like),
+    ("the sign of {} flipped", np.negative),
+    ("1/{0} for {0}", lambda x: 1.0 / x),
+    ("{} squared", np.square),
+    ("exp({0}) for {0}", np.exp),
+    ("log({0}) for {0}", np.log),
+    ("{} in bits, powers of 2", lambda x: x * np.log(2.0)),
+    ("{} halved", lambda x: 0.5 * x),
+    ("{} doubled", lambda x: 2.0 * x),
+    ("{0} - 1 for {0}", lambda x: x - 1.0),
+    ("{0} + 1 for {0}", lambda x: x + 1.0),
+    ("{} averaged over prompts evenly", lambda x: np.ones_like(x) / np.size(x)),
+    ("{} transposed", lambda x: np.swapaxes(x, -1, -2)),
+)
+COSTLY = ("p_dpo", "p_dpo_linear", "score_rows")
+
+
+def changes(function: Function, scope: Scope, yours: bool = False) -> Iterator[tuple[str, Change]]:
+    """Every way to change one symbol of a formula: (words, what to supply instead).
+
+    `yours`: the formula is the reader's, and the change would mend it; otherwise it is the right one, and the change spoils it.
+    """
+    names = [n for n in parameters(function) if n in SYMBOLS and SYMBOLS[n].level != "tool"]
+    lead = "mend it: " if yours else ""
+    winners = [n for n in names if n.endswith("_w") and n[:-2] + "_l" in names]
+    if winners:
+        yield f"{lead}winner and loser swapped", exchanged({n: n[:-2] + "_l" for n in winners})
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            if SYMBOLS[a].shape == SYMBOLS[b].shape:
+                yield f"{lead}{a} and {b} change places{_about(a, b)}", exchanged({a: b})
+    for a in names:
+        for words, change in UNARY:
+            yield lead + words.format(a), _changed(a, change)
+        for b in alike(a):
+            if b not in names:
+                yield (f"{lead}write {b} where you write {a}" if yours else f"{b} for {a}"), _put(a, b)
+
+
+def exchanged(pairs: dict[str, str]) -> Change:
+    """Each symbol of the pairs in the place of its partner."""
+    both = pairs | {b: a for a, b in pairs.items()}
+    return lambda scope: {a: scope[b] for a, b in both.items()}
+
+
+def _changed(name: str, change: Callable[[Any], Any]) -> Change:
+    return lambda scope: {name: change(np.asarray(scope[name], dtype=np.float64))}
+
+
+def _put(name: str, other: str) -> Change:
+    return lambda scope: {name: scope[other]}
+
+
+def _about(a: str, b: str) -> str:
+    """What an exchange of two symbols is called."""
+    if all(x.startswith("log_p") for x in (a, b)):
+        return " (forward for reverse KL, or the ratio inverted)"
+    return " (winner and loser swapped)" if {a[-2:], b[-2:]} == {"_w", "_l"} else ""
+
+
+@lru_cache(maxsize=256)
+def alike(name: str) -> tuple[str, ...]:
+    """Symbols of the same shape that a reader might take for this one."""
+    one = SYMBOLS[name]
+    return tuple(
+        n
+        for n, s in SYMBOLS.items()
+        if n != name and n not in COSTLY and (s.shape == one.shape or {s.shape, one.shape} <= {"int", "scalar"}) and s.level != "tool"
+    )

@@ -1,0 +1,67 @@
+"""`tabular-rlhf check SLUG module:function`: a function of your own held against a claim, an exercise or a line of a derivation."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tabular_rlhf.check import check
+from tabular_rlhf.errors import InputError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("slug", metavar="SLUG", help="an exercise, a row of the ledger, or derivation/line")
+    parser.add_argument(
+        "function", metavar="MODULE:FUNCTION", help="where your function is: my_module:my_function or my_file.py:my_function"
+    )
+    parser.add_argument("--part", help="of a row with several parts: its name (default: the first)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    report = check(args.slug, load(args.function), part=args.part)
+    print(json.dumps(report.json(), indent=1, default=str) if args.json else report)
+    return 0 if report.ok else 1
+
+
+def load(where: str) -> Callable[..., Any]:
+    """The function at "module:function" or "file.py:function".  Raises InputError with what stands in the way."""
+    source, _, name = where.rpartition(":")
+    if not source or not name:
+        raise InputError(
+            "a function must be given as module:function", got=repr(where), remedy="for example answers:regret, or answers.py:regret"
+        )
+    module = _module(source)
+    function = getattr(module, name, None)
+    if not callable(function):
+        there = [n for n, f in vars(module).items() if callable(f) and getattr(f, "__module__", None) == module.__name__]
+        got = "nothing of that name" if function is None else f"a {type(function).__name__}"
+        raise InputError(f"{source} must hold a function {name}", got=got, remedy=f"it holds {', '.join(there) or 'no functions'}")
+    return function
+
+
+def _module(source: str) -> Any:
+    try:
+        if source.endswith(".py") or os.sep in source:
+            path = Path(source)
+            if not path.is_file():
+                raise InputError("the file must exist", got=repr(source), remedy="check the path")
+            spec = importlib.util.spec_from_file_location(path.stem, path)
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            return module
+        sys.path.insert(0, os.getcwd())  # as `python -m` does
+        return importlib.import_module(source)
+    except InputError:
+        raise
+    except Exception as e:
+        raise InputError(f"{source} must import", got=f"{type(e).__name__}: {e}", remedy="run it by itself first") from e

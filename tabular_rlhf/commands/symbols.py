@@ -1,0 +1,52 @@
+"""`tabular-rlhf symbols [NAME...]`: the names that a formula may use, with meaning, shape and unit, by level."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+from collections.abc import Sequence
+
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.ledger.symbols import LEVELS, SYMBOLS, Symbol
+
+SCHEMA = "tabular-rlhf/symbols/1"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    import tabular_rlhf.ledger  # noqa: F401  (enters every symbol)
+
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these")
+    parser.add_argument("--level", choices=list(LEVELS), help="only this level")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    for name in args.names:
+        if name not in SYMBOLS:
+            close = difflib.get_close_matches(name, SYMBOLS, 4)
+            remedy = f"did you mean {' or '.join(close)}?" if close else "`tabular-rlhf symbols` prints all"
+            raise InputError("a name must be a symbol's", got=repr(name), remedy=remedy)
+    chosen = [s for s in SYMBOLS.values() if (not args.names or s.name in args.names) and args.level in (None, s.level)]
+    if not chosen:
+        levels = ", ".join(f"{n} is of level {SYMBOLS[n].level}" for n in args.names)
+        raise InputError("some name must be of that level", got=levels, remedy="drop --level, or the names")
+    print(json.dumps({"schema": SCHEMA, "symbols": [as_dict(s) for s in chosen]}, indent=1) if args.json else as_text(chosen))
+    return 0
+
+
+def as_dict(s: Symbol) -> dict[str, object]:
+    """A symbol as plain values."""
+    return {"name": s.name, "level": s.level, "meaning": s.meaning, "shape": s.shape, "unit": s.unit, "drawn": s.drawn}
+
+
+def as_text(symbols: Sequence[Symbol]) -> str:
+    """One line a symbol, under the heading of its level."""
+    lines = [
+        "P prompts, N responses a prompt, S decision states, V tokens, n observations, G responses of a group.  * drawn, once a world."
+    ]
+    for level, meaning in LEVELS.items():
+        here = [s for s in symbols if s.level == level]
+        lines += ["", f"{level}: {meaning}"] if here else []
+        lines += [f"  {s.name + ('*' if s.drawn else ''):<18}{s.shape:<14}{s.unit:<24}{s.meaning}" for s in here]
+    return "\n".join(lines)

@@ -1,0 +1,19 @@
+"""The graded exercises: a table of records, one module a subject, in the order of the course.
+
+>>> print(EXERCISES["regret"].signature)
+def regret(beta, log_p, log_p_star):
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from tabular_rlhf.exercises.record import EXERCISES, Exercise, add
+
+CHAPTERS = ("optimum",)
+"""The modules that hold the exercises: importing one enters its exercises."""
+
+for _chapter in CHAPTERS:
+    import_module(f"{__name__}.{_chapter}")
+
+__all__ = ["CHAPTERS", "EXERCISES", "Exercise", "add"]

@@ -1,0 +1,96 @@
+"""What an exercise is: a statement, the names a reader may use, a reference answer, and the wrong answers that readers give."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.ledger.record import LEDGER, Function
+from tabular_rlhf.ledger.symbols import SYMBOLS, parameters
+
+FREE = ("", "constant per prompt", "constant", "positive factor")
+"""What an answer may leave open: nothing, an additive constant for each prompt, one constant, one positive factor."""
+
+
+@dataclass(frozen=True, eq=False)
+class Exercise:
+    """One exercise.
+
+    slug: its name; a submission's function is named alike, `-` turned into `_`.  chapter, title.  notebook: where it belongs,
+    as "04".  statement: Markdown with LaTeX, says what to return, its shape and unit.  hint.  rows: ledger rows behind it.
+    answer: the reference, a function of symbols by name; its parameters are the suggested signature (a reader may use others).
+    misses: diagnosis -> wrong answer, at least three.  free: what the answer leaves open, one of FREE.
+    without: symbols that would give the answer away.  where, largest, scale: as of a row of the ledger.
+    """
+
+    slug: str
+    chapter: int
+    notebook: str
+    title: str
+    statement: str
+    hint: str
+    rows: tuple[str, ...]
+    answer: Function
+    misses: Mapping[str, Function]
+    free: str = ""
+    without: tuple[str, ...] = ()
+    where: Function | None = None
+    largest: int = 4096
+    scale: Function | None = None
+    minutes: int = 10
+
+    def __post_init__(self) -> None:
+        def require(holds: bool, must: str, got: Any) -> None:
+            if not holds:
+                raise InputError(must, got=got, where=f"exercise {self.slug!r}", remedy="see exercises/record.py")
+
+        require(bool(re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.slug)), "a slug must be words joined by -", self.slug)
+        require(
+            all((self.title, self.statement, self.hint, self.rows)), "an exercise must have title, statement, hint and rows", self.title
+        )
+        require(len(self.misses) >= 3, "an exercise must ship with at least three wrong answers", len(self.misses))
+        require(self.free in FREE, f"what is free must be one of {FREE}", self.free)
+        require(all(row in LEDGER for row in self.rows), "rows must be in the ledger", self.rows)
+        for function in (self.answer, *self.misses.values(), *(f for f in (self.where, self.scale) if f)):
+            unknown = [name for name in parameters(function) if name not in SYMBOLS and name != "world"]
+            require(not unknown, "parameters must be names of symbols", unknown)
+
+    @property
+    def name(self) -> str:
+        """The name of a submission's function."""
+        return self.slug.replace("-", "_")
+
+    @cached_property
+    def signature(self) -> str:
+        """The suggested first line of an answer.
+
+        >>> from tabular_rlhf.exercises import EXERCISES
+        >>> EXERCISES["regret"].signature
+        'def regret(beta, log_p, log_p_star):'
+        """
+        return f"def {self.name}({', '.join(parameters(self.answer))}):"
+
+
+EXERCISES: dict[str, Exercise] = {}
+
+
+def add(exercise: Exercise) -> Exercise:
+    """Enter an exercise into the table, refusing a second one of the same name."""
+    if exercise.slug in EXERCISES:
+        raise InputError("an exercise must have a name of its own", got=repr(exercise.slug), remedy="choose another slug")
+    EXERCISES[exercise.slug] = exercise
+    return exercise
+
+
+def find(slug: str) -> Exercise:
+    """The exercise of a name.  Raises InputError with the nearest names."""
+    if slug not in EXERCISES:
+        close = list(dict.fromkeys([s for s in EXERCISES if slug in s] + difflib.get_close_matches(slug, EXERCISES)))
+        remedy = f"did you mean {' or '.join(close[:4])}?" if close else "`tabular-rlhf exercises` lists them"
+        raise InputError("an exercise must be in the table", got=repr(slug), remedy=remedy)
+    return EXERCISES[slug]
