@@ -18,6 +18,7 @@ from tabular_rlhf.ledger import LEDGER, SYMBOLS, Scope, audit
 from tabular_rlhf.ledger.audit import REFUTED_AT, refute, sampled_z, select, tiny_worlds
 from tabular_rlhf.ledger.record import EPS, Approximately, Miss, add, as_parts, distance, roundings
 from tabular_rlhf.ledger.symbols import parameters
+from tabular_rlhf.ledger.symbols_samples import OBSERVED
 from tabular_rlhf.world import coin, random_world, rational, rational_answers
 
 # the slugs of the mathematics' chapters, written out: a row that is lost must fail a test
@@ -206,7 +207,7 @@ def test_a_symbol_is_computed_without_nan_and_says_what_it_is(name: str) -> None
         shape = SYMBOLS[name].shape
         if isinstance(value, np.ndarray):
             assert not np.isnan(value).any()
-            sizes = {"P": world.mdp.P, "N": world.mdp.N, "S": world.mdp.S, "V": world.mdp.V}
+            sizes = {"P": world.mdp.P, "N": world.mdp.N, "S": world.mdp.S, "V": world.mdp.V, "n": OBSERVED, "G": Scope(world, 3)["G"]}
             letters = shape.strip("(),").replace(",", " ").split() if shape.startswith("(") else []
             assert len(value.shape) == len(letters), name
             for letter, size in zip(letters, value.shape, strict=True):
@@ -278,7 +279,7 @@ def test_verify_says_no_with_status_one(capsys: pytest.CaptureFixture[str], monk
     out = capsys.readouterr().out
     assert "FAILS" in out
     assert "wrong" in out
-    assert "VERDICT: 1 of 1 rows fail: optimal-value." in out
+    assert "VERDICT: 1 of 1 fail: optimal-value." in out
     assert main(["verify", "optimal-value", "--worlds", "2", "--json"]) == 1
     data = json.loads(capsys.readouterr().out)
     assert (data["holds"], [row["holds"] for row in data["rows"]]) == (False, [False])
@@ -287,7 +288,7 @@ def test_verify_says_no_with_status_one(capsys: pytest.CaptureFixture[str], monk
 
 def test_verify_lists_and_explains(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", "--list"]) == 0
-    assert set(LEDGER) <= {line.split()[1] for line in capsys.readouterr().out.splitlines()}
+    assert set(LEDGER) <= {line.split()[1] for line in capsys.readouterr().out.splitlines() if line}
     assert main(["verify", "gibbs-optimum", "--explain"]) == 0
     out = capsys.readouterr().out
     assert "0.631579" in out  # p*(a a) = 12/19 of the rational world

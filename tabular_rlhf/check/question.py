@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.check.calling import supply
 from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.derivations.record import Derivation
 from tabular_rlhf.errors import InputError
@@ -53,7 +54,7 @@ class Question:
     def truth(self, scope: Scope) -> Any:
         """The exact answer, computed once a scope."""
         if self not in scope.memo:
-            scope.memo[self] = np.asarray(self.picked(scope.call(self.truths[0])), dtype=np.float64)
+            scope.memo[self] = np.asarray(self.picked(supply(self.truths[0], scope)), dtype=np.float64)
         return scope.memo[self]
 
     def wrong(self, value: Any, scope: Scope, function: Function) -> bool:

@@ -142,7 +142,7 @@ def changes(function: Function, scope: Scope, yours: bool = False) -> Iterator[t
         for words, change in UNARY:
             yield lead + words.format(a), _changed(a, change)
         for b in alike(a):
-            if b not in names:
+            if b not in names or not yours:
                 yield (f"{lead}write {b} where you write {a}" if yours else f"{b} for {a}"), _put(a, b)
 
 

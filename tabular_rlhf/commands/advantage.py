@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf import tex
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, LOSSES, Recipe, analyse, success_objective, success_weight
 from tabular_rlhf.policy_gradient.record import Part
 from tabular_rlhf.reports.solution_text import number, plain, table
-from tabular_rlhf.tex import plain
 from tabular_rlhf.world import NAMED, World
 
 SCHEMA = "tabular-rlhf/advantage/1"
@@ -131,7 +131,7 @@ def render(found: dict[str, Any]) -> str:
     if about:
         head += [
             "",
-            f"{about['name']} ({about['kind']}): {plain(about['latex'])}",
+            f"{about['name']} ({about['kind']}): {tex.plain(about['latex'])}",
             f"Source: {about['source']}",
             f"It is {about['remark']}.",
         ]

@@ -11,7 +11,39 @@ from importlib import import_module
 from tabular_rlhf.derivations.execute import Derived, Step, audit_derivations, derive, find
 from tabular_rlhf.derivations.record import DERIVATIONS, RELATIONS, Derivation, Line
 
-CHAPTERS = ("optimum",)
+CHAPTERS = (
+    "language",
+    "preferences",
+    "preferences_noise",
+    "fitting",
+    "fitting_existence",
+    "optimum",
+    "projection",
+    "tokens",
+    "free_energy",
+    "pretraining",
+    "geometry",
+    "geometry_tied",
+    "geometry_roads",
+    "direct",
+    "direct_gradient",
+    "direct_optimum",
+    "direct_ipo",
+    "direct_data",
+    "direct_logits",
+    "direct_game",
+    "gradients",
+    "baselines",
+    "reward_to_go",
+    "natural",
+    "groups",
+    "grpo",
+    "estimators",
+    "estimators_gradients",
+    "estimators_theorem",
+    "estimators_tokens",
+    "selection",
+)
 """The modules that hold the derivations, in the order of the book: importing one enters its derivations."""
 
 for _chapter in CHAPTERS:

@@ -22,6 +22,11 @@ def full_support(log_p_ref: Any) -> bool:
     return not np.isneginf(log_p_ref).any()
 
 
+def mild(log_p_ref: Any, r: Any, beta: float) -> bool:
+    """Full support, and a tilt that floats hold without logarithms."""
+    return full_support(log_p_ref) and bool(np.max(np.abs(r)) / beta < 80 and np.min(log_p_ref) > -300)
+
+
 # ---------------------------------------------------------------------------------------------------- gibbs-optimum
 
 
@@ -47,9 +52,10 @@ add(
         scale=terms_of_J,
         lines=(
             Line(
-                r"\frac{\partial}{\partial p(\tau)} \sum_{\tau'} p(\tau') \left( r(\tau') - \beta \log\frac{p(\tau')}{p_{ref}(\tau')} \right)",
+                r"\frac{\partial}{\partial p(\tau)} \sum_{\tau'} p(\tau') \left( r(\tau') "
+                r"- \beta \log\frac{p(\tau')}{p_{ref}(\tau')} \right)",
                 slope_of_J,
-                "The slope of the objective in the probability of one response, by the gradient core.",
+                "The slope of the objective in the probability of one response, where none is 0, by the gradient core.",
             ),
             Line(
                 r"r(\tau) - \beta \log\frac{p(\tau)}{p_{ref}(\tau)} - \beta\, p(\tau) \cdot \frac{1}{p(\tau)}",
@@ -79,7 +85,7 @@ add(
                 lambda r: np.zeros_like(r),
                 "At the optimum the slope of the Lagrangian vanishes for every response: p > 0 is never in the way.",
             ),
-            Line(r"p^*(\tau)", lambda p_star: p_star, "Solve for p.", relation="so"),
+            Line(r"p^*(\tau)", lambda p_star: p_star, "Line 5, solved for p:", relation="so"),
             Line(
                 r"p_{ref}(\tau)\, e^{r(\tau)/\beta}\, e^{\lambda/\beta - 1}",
                 lambda p_ref, r, beta, log_p_star, log_p_ref: p_ref * np.exp((r + multiplier(r, beta, log_p_star, log_p_ref)) / beta - 1.0),
@@ -96,7 +102,7 @@ add(
             Line(
                 r"\lambda",
                 lambda r, beta, log_p_star, log_p_ref: multiplier(r, beta, log_p_star, log_p_ref)[:, 0],
-                "Normalize.",
+                "Which lambda? The one with which p* sums to 1.",
                 relation="so",
             ),
             Line(

@@ -194,7 +194,8 @@ def _limit(before: Line, after: Line, scope: Scope) -> tuple[float, float]:
     name, values = after.along
     limit = after(scope)
     gaps = [distance(before(scope.given(**{name: v})), limit) for v in values]
-    return (gaps[-1] if gaps[-1] <= max(gaps[0], EPS) else np.inf), size(limit)
+    near = max(EPS * roundings(scope), after.error) * size(limit)  # below this a gap may grow: it is rounding, or the route's own error
+    return (gaps[-1] if gaps[-1] <= max(gaps[0], near) else np.inf), size(limit)
 
 
 @relation("so", "so", "what follows from the lines above: a new chain begins")

@@ -23,7 +23,7 @@ def value(step: Step, most: int = SHOWN) -> str:
 
     >>> from tabular_rlhf.derivations import derive
     >>> value(derive("gibbs-optimum", "coin").steps[0])
-    '0.303265'
+    'tails: -1   heads: 0'
     """
     if len(step.entries) == 1:
         return number(step.entries[0][1])

@@ -92,7 +92,7 @@ def parameters(function: Callable[..., Any]) -> tuple[str, ...]:
     >>> parameters(lambda p, r, scale=1.0: scale * sum(p * r))
     ('p', 'r')
     """
-    if type(function) is FunctionType and not hasattr(function, "__wrapped__"):  # the quick way, for a million calls
+    if type(function) is FunctionType and not function.__dict__:  # the quick way, for a million calls: nothing says otherwise
         code = function.__code__
         return code.co_varnames[: code.co_argcount - len(function.__defaults__ or ())]
     named = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

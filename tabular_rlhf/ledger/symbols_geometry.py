@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf import roads
+from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.ledger.symbols import half_integers, symbol
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.policy import LogLinear, NGram
 from tabular_rlhf.preferences import matrix, population_pairs
-from tabular_rlhf.projection import counted, same_mean_law
+from tabular_rlhf.projection import counted, reverse_projection, same_mean_law
 
 # ---------------------------------------------------------------------------------------------------- a class too small
 
@@ -66,6 +67,11 @@ symbol("fit_tied", "the likeliest reward of R(Pi), Pi the tied class", "RewardFi
 )
 symbol("fit_linear", "the likeliest reward of R(Pi), Pi the log-linear class", "RewardFit")(
     lambda world, pairs_M, log_linear: _likeliest(world, pairs_M, log_linear)
+)
+symbol("p_rlhf", "RLHF's law: the reward fit_tied + c(x), then its reverse projection onto the tied class", "(P, N)", "probability")(
+    lambda log_p_ref, beta, tied, fit_tied, shift: np.exp(
+        reverse_projection(tied, log_gibbs(log_p_ref, fit_tied.r + shift, beta), rng=np.random.default_rng(3), starts=3).log_p
+    )
 )
 symbol("p_dpo", "DPO's law in the tied class", "(P, N)", "probability")(
     lambda world, pairs_M, tied: np.exp(roads.dpo(world, pairs_M, tied, rng=np.random.default_rng(0), starts=2).log_p)

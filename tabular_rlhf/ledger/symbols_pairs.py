@@ -59,3 +59,4 @@ symbol("wins_ring", "how often i beat j, with a ring of wins: each beat the next
     lambda wins_ij: wins_ij + np.roll(np.eye(wins_ij.shape[1]), 1, axis=1)
 )
 symbol("far", "how far to go along a direction", "scalar", "nats")(lambda rng: float(rng.integers(1, 7)) / 2)
+symbol("kappa", "how decided people are: P(i beats j) = sigma(kappa (r_i - r_j))", "scalar")(lambda rng: float(rng.integers(1, 5)) / 2)

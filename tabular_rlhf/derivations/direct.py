@@ -1,0 +1,291 @@
+r"""Chapter 6 as derivations: a policy is a reward, and the loss that follows.
+
+rhat = beta log(pi/pi_ref) is the implicit reward of the drawn policy pi.  Labels are Bradley-Terry's under the world's reward, both
+responses of a pair drawn from p_ref for the same prompt; E is the mean over prompts, pairs and labels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.derivations.geometry_roads import likelihood, swapped
+from tabular_rlhf.derivations.optimum import full_support
+from tabular_rlhf.derivations.record import Derivation, Line, add
+from tabular_rlhf.ledger.chapter4 import reward_units
+from tabular_rlhf.ledger.chapter6 import RAFAILOV, across_prompts, implicit_reward, on_support, size_of, token_ratios, without_eos
+from tabular_rlhf.logspace import log_sigmoid
+
+# ---------------------------------------------------------------------------------------------------- reward-inversion
+
+
+def between(table: Any) -> Any:
+    """table(y) - table(y') for every pair of responses of one prompt, (P, N, N)."""
+    return table[:, :, None] - table[:, None, :]
+
+
+def from_first(table: Any) -> Any:
+    """table(x, y) less that of the first response to the first prompt, (P, N)."""
+    return table - table[0, 0]
+
+
+add(
+    Derivation(
+        slug="reward-inversion",
+        title="A reward is the log-ratio of its best policy, up to log Z, which cancels within a prompt only",
+        chapter=6,
+        rows=("reward-inversion",),
+        source=RAFAILOV,
+        where=full_support,
+        largest=64,
+        scale=lambda r, beta, log_p_star, log_p_ref: (1.0 + 1.0 / beta) * reward_units(r, beta, log_p_star, log_p_ref),
+        lines=(
+            Line(
+                r"\log p^*(y), \quad p^* = \frac{p_{ref}\, e^{r/\beta}}{Z}",
+                lambda log_p_star: log_p_star,
+                "Begin with the best policy for r, the Gibbs law. Every response is possible under p_ref.",
+            ),
+            Line(
+                r"\log p_{ref}(y) + \frac{r(y)}{\beta} - \log Z(x)",
+                lambda log_p_ref, r, beta, log_Z: log_p_ref + r / beta - log_Z[:, None],
+                "Take the logarithm of each factor.",
+                wrong={
+                    "beta for 1/beta": lambda log_p_ref, r, beta, log_Z: log_p_ref + beta * r - log_Z[:, None],
+                    "Z omitted": lambda log_p_ref, r, beta: log_p_ref + r / beta,
+                    "sign of log Z": lambda log_p_ref, r, beta, log_Z: log_p_ref + r / beta + log_Z[:, None],
+                },
+            ),
+            Line(r"r(y)", lambda r: 1.0 * r, "Solve for the reward.", relation="so"),
+            Line(
+                r"\beta \log\frac{p^*(y)}{p_{ref}(y)} + \beta \log Z(x)",
+                lambda log_p_star, log_p_ref, beta, log_Z: beta * (log_p_star - log_p_ref) + beta * log_Z[:, None],
+                "Bring log p_ref and log Z to the other side and multiply everything by beta.",
+                wrong={
+                    "log Z not multiplied by beta": lambda log_p_star, log_p_ref, beta, log_Z: (
+                        beta * (log_p_star - log_p_ref) + log_Z[:, None]
+                    ),
+                    "beta dropped at the log-ratio": lambda log_p_star, log_p_ref, beta, log_Z: (
+                        log_p_star - log_p_ref + beta * log_Z[:, None]
+                    ),
+                    "the ratio upside down": lambda log_p_star, log_p_ref, beta, log_Z: (
+                        beta * (log_p_ref - log_p_star) + beta * log_Z[:, None]
+                    ),
+                },
+            ),
+            Line(
+                r"\beta \sum_h \log\frac{\pi^*(a_h \mid s_h)}{\pi_{ref}(a_h \mid s_h)} + \beta \log Z(x)",
+                lambda mdp, log_pi_star, log_pi_ref, beta, log_Z: beta * token_ratios(mdp, log_pi_star, log_pi_ref) + beta * log_Z[:, None],
+                "Both laws are products over tokens, EOS included; Z belongs to the prompt and is counted once.",
+                wrong={
+                    "the mean over tokens for their sum": lambda mdp, log_pi_star, log_pi_ref, beta, log_Z, lengths: (
+                        beta * token_ratios(mdp, log_pi_star, log_pi_ref) / lengths + beta * log_Z[:, None]
+                    ),
+                    "log Z counted at every token": lambda mdp, log_pi_star, log_pi_ref, beta, log_Z, lengths: (
+                        beta * token_ratios(mdp, log_pi_star, log_pi_ref) + beta * lengths * log_Z[:, None]
+                    ),
+                },
+            ),
+            Line(
+                r"r(y) - r(y')",
+                lambda r: between(r),
+                "A comparison sees the difference of two responses to the same prompt.",
+                relation="so",
+            ),
+            Line(
+                r"\beta \log\frac{p^*(y)}{p_{ref}(y)} + \beta \log Z(x) - \beta \log\frac{p^*(y')}{p_{ref}(y')} - \beta \log Z(x)",
+                lambda log_p_star, log_p_ref, beta, log_Z: between(beta * (log_p_star - log_p_ref) + beta * log_Z[:, None]),
+                "Line 4 twice, with the Z of one and the same x.",
+                wrong={
+                    "the second ratio added": lambda log_p_star, log_p_ref, beta: (
+                        beta * (log_p_star - log_p_ref)[:, :, None] + beta * (log_p_star - log_p_ref)[:, None, :]
+                    ),
+                },
+            ),
+            Line(
+                r"\beta \log\frac{p^*(y)}{p_{ref}(y)} - \beta \log\frac{p^*(y')}{p_{ref}(y')}",
+                lambda log_p_star, log_p_ref, beta: between(beta * (log_p_star - log_p_ref)),
+                "Z, a sum over all responses, cancels: nobody needs to compute it.",
+                wrong={
+                    "beta dropped": lambda log_p_star, log_p_ref: between(log_p_star - log_p_ref),
+                    "p_ref cancelled too": lambda log_p_star, beta: between(beta * log_p_star),
+                    "one Z left over": lambda log_p_star, log_p_ref, beta, log_Z: (
+                        between(beta * (log_p_star - log_p_ref)) + beta * log_Z[:, None, None]
+                    ),
+                },
+            ),
+            Line(
+                r"r(x, y) - r(x_0, y_0)",
+                lambda r: from_first(r),
+                "Now compare with a response to another prompt: here with the first response to the first prompt.",
+                relation="so",
+            ),
+            Line(
+                r"\beta \log\frac{p^*(y \mid x)}{p_{ref}(y \mid x)} - \beta \log\frac{p^*(y_0 \mid x_0)}{p_{ref}(y_0 \mid x_0)}"
+                r" + \beta \log\frac{Z(x)}{Z(x_0)}",
+                lambda log_p_star, log_p_ref, beta, log_Z: from_first(beta * (log_p_star - log_p_ref)) + beta * (log_Z - log_Z[0])[:, None],
+                "Each prompt has a Z of its own: across prompts it does not cancel, and the log-ratios alone are no reward.",
+                wrong={"Z cancelled across prompts": lambda log_p_star, log_p_ref, beta: from_first(beta * (log_p_star - log_p_ref))},
+            ),
+        ),
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- dpo-loss
+
+
+def minus_log_share(pairs: Any, r: Any) -> Any:
+    """-E[log(e^{r_w}/(e^{r_w} + e^{r_l}))], the fraction's logarithm taken term by term."""
+    r_w, r_l = r[pairs.x, pairs.w], r[pairs.x, pairs.l]
+    return -np.sum(pairs.weight * (r_w - np.logaddexp(r_w, r_l)))
+
+
+def minus_log_logistic(pairs: Any, margin: Any) -> Any:
+    """-E[log 1/(1 + e^{-margin})]."""
+    return np.sum(pairs.weight * np.logaddexp(0.0, -margin))
+
+
+def log_odds(pairs: Any, log_p: Any, log_p_ref: Any, beta: float) -> Any:
+    """beta log(pi(w)/pi(l)) - beta log(pi_ref(w)/pi_ref(l)), 0 where the reference forbids one of them."""
+    log_p, log_p_ref = on_support(log_p_ref, log_p), on_support(log_p_ref, log_p_ref)
+    return beta * pairs.margin(log_p) - beta * pairs.margin(log_p_ref)
+
+
+def both_orders(mu: Any, p_ref: Any, P_beats: Any, margin: Any) -> Any:
+    """E_mu sum over i, j of p_ref(i) p_ref(j) [P(i > j) (-log sigma(m_ij)) + P(j > i) (-log sigma(m_ji))]."""
+    asked = mu[:, None, None] * p_ref[:, :, None] * p_ref[:, None, :]
+    return -np.sum(asked * (P_beats * log_sigmoid(margin) + np.swapaxes(P_beats, 1, 2) * log_sigmoid(-margin)))
+
+
+def across_with_shift(world: Any, implicit: Any, shift: Any) -> Any:
+    """The mean of -log sigma between prompts where the implicit rewards differ and c(x) - c(x') is added."""
+    mass = world.mu[:, None] * np.exp(world.log_p_ref)
+    margin = implicit[:, :, None, None] - implicit + (shift[:, :, None, None] - shift)
+    return -np.sum(mass[:, :, None, None] * mass * log_sigmoid(margin))
+
+
+def rhat(log_p: Any, log_p_ref: Any, beta: float) -> Any:
+    return implicit_reward(log_p, log_p_ref, beta)
+
+
+add(
+    Derivation(
+        slug="dpo-loss",
+        title="DPO's loss is the Bradley-Terry likelihood of the reward that the policy stands for",
+        chapter=6,
+        rows=("dpo-loss",),
+        source=RAFAILOV,
+        largest=40,
+        scale=lambda r, beta, log_p, log_p_ref, shift: size_of(r, beta, log_p, log_p_ref) + float(np.max(np.abs(shift))),
+        lines=(
+            Line(
+                r"-\mathbb{E} \log \frac{e^{r(y_w)}}{e^{r(y_w)} + e^{r(y_l)}}, \quad r = \beta \log\frac{\pi}{\pi_{ref}} + c(x)",
+                lambda pairs, log_p, log_p_ref, beta, shift: minus_log_share(
+                    pairs, on_support(log_p_ref, rhat(log_p, log_p_ref, beta) + shift)
+                ),
+                "The likelihood of a reward under Bradley-Terry, the reward written with its best "
+                "policy (reward-inversion): c(x) stands for beta log Z(x).",
+            ),
+            Line(
+                r"-\mathbb{E} \log \frac{1}{1 + e^{-(r(y_w) - r(y_l))}}",
+                lambda pairs, log_p, log_p_ref, beta, shift: minus_log_logistic(
+                    pairs, pairs.margin(on_support(log_p_ref, rhat(log_p, log_p_ref, beta) + shift))
+                ),
+                "Divide numerator and denominator by exp(r(y_w)).",
+                wrong={
+                    "sign in the exponent": lambda pairs, log_p, log_p_ref, beta: minus_log_logistic(
+                        pairs, -pairs.margin(rhat(log_p, log_p_ref, beta))
+                    ),
+                },
+            ),
+            Line(
+                r"-\mathbb{E} \log \sigma\left( \beta \log\frac{\pi(y_w)}{\pi_{ref}(y_w)} + c(x)"
+                r" - \beta \log\frac{\pi(y_l)}{\pi_{ref}(y_l)} - c(x) \right)",
+                lambda pairs, log_p, log_p_ref, beta, shift: likelihood(pairs, on_support(log_p_ref, rhat(log_p, log_p_ref, beta) + shift)),
+                "That fraction is the logistic function sigma; put in r for both responses.",
+                wrong={
+                    "winner and loser swapped": lambda pairs, log_p, log_p_ref, beta: likelihood(
+                        swapped(pairs), rhat(log_p, log_p_ref, beta)
+                    ),
+                    "the loser's c(x) with a plus": lambda pairs, log_p, log_p_ref, beta, shift: (
+                        -np.sum(pairs.weight * log_sigmoid(pairs.margin(rhat(log_p, log_p_ref, beta)) + 2.0 * shift[:, :, None]))
+                    ),
+                },
+            ),
+            Line(
+                r"-\mathbb{E} \log \sigma\left( \beta \log\frac{\pi(y_w)}{\pi_{ref}(y_w)}"
+                r" - \beta \log\frac{\pi(y_l)}{\pi_{ref}(y_l)} \right)",
+                lambda pairs, log_p, log_p_ref, beta: likelihood(pairs, rhat(log_p, log_p_ref, beta)),
+                "Winner and loser answer the same prompt, so c(x), and with it Z, cancels. This is DPO's loss.",
+                wrong={
+                    "beta dropped": lambda pairs, log_p, log_p_ref: likelihood(pairs, rhat(log_p, log_p_ref, 1.0)),
+                    "1/beta for beta": lambda pairs, log_p, log_p_ref, beta: likelihood(pairs, rhat(log_p, log_p_ref, 1.0 / beta)),
+                    "p_ref omitted": lambda pairs, log_p, log_p_ref, beta: likelihood(pairs, on_support(log_p_ref, beta * log_p)),
+                },
+            ),
+            Line(
+                r"-\mathbb{E} \log \sigma\left( \beta \log\frac{\pi(y_w)}{\pi(y_l)} -"
+                r" \beta \log\frac{\pi_{ref}(y_w)}{\pi_{ref}(y_l)} \right)",
+                lambda pairs, log_p, log_p_ref, beta: -np.sum(pairs.weight * log_sigmoid(log_odds(pairs, log_p, log_p_ref, beta))),
+                "Regroup the four logarithms: the policy's odds of the two responses against the reference's.",
+                wrong={
+                    "the reference's odds upside down": lambda pairs, log_p, log_p_ref, beta: (
+                        -np.sum(
+                            pairs.weight
+                            * log_sigmoid(2.0 * beta * pairs.margin(on_support(log_p_ref, log_p)) - log_odds(pairs, log_p, log_p_ref, beta))
+                        )
+                    ),
+                },
+            ),
+            Line(
+                r"-\mathbb{E} \log \sigma\left( \beta \sum_{h} \log\frac{\pi(a^w_h \mid s^w_h)}{\pi_{ref}(a^w_h \mid s^w_h)}"
+                r" - \beta \sum_{h} \log\frac{\pi(a^l_h \mid s^l_h)}{\pi_{ref}(a^l_h \mid s^l_h)} \right)",
+                lambda pairs, mdp, log_pi, log_pi_ref, beta: likelihood(pairs, beta * token_ratios(mdp, log_pi, log_pi_ref)),
+                "A response's probability is the product over its tokens, EOS included: "
+                "what code adds up is a sum, whatever the two lengths.",
+                wrong={
+                    "the mean over tokens for their sum": lambda pairs, mdp, log_pi, log_pi_ref, beta, lengths: likelihood(
+                        pairs, beta * token_ratios(mdp, log_pi, log_pi_ref) / lengths
+                    ),
+                    "EOS not counted": lambda pairs, mdp, log_pi, log_pi_ref, beta: likelihood(
+                        pairs, beta * token_ratios(mdp, *without_eos(mdp, log_pi, log_pi_ref))
+                    ),
+                },
+            ),
+            Line(
+                r"-\mathbb{E}_\mu \sum_{i, j} p_{ref}(i)\, p_{ref}(j) \left[ P(i \succ j) \log \sigma(\hat"
+                r" r_i - \hat r_j) + P(j \succ i) \log \sigma(\hat r_j - \hat r_i) \right]",
+                lambda mu, p_ref, P_beats, log_p, log_p_ref, beta: both_orders(mu, p_ref, P_beats, between(rhat(log_p, log_p_ref, beta))),
+                "Write the mean out: prompts from mu, two responses from p_ref, and then the label, which falls either way.",
+                wrong={
+                    "labels the wrong way round": lambda mu, p_ref, P_beats, log_p, log_p_ref, beta: both_orders(
+                        mu, p_ref, np.swapaxes(P_beats, 1, 2), between(rhat(log_p, log_p_ref, beta))
+                    ),
+                    "only one of the two labels": lambda pairs, log_p, log_p_ref, beta: (
+                        0.5 * likelihood(pairs, rhat(log_p, log_p_ref, beta))
+                    ),
+                    "all responses asked for equally often": lambda mu, p_ref, P_beats, log_p, log_p_ref, beta: both_orders(
+                        mu, np.ones_like(p_ref) / p_ref.shape[1], P_beats, between(rhat(log_p, log_p_ref, beta))
+                    ),
+                },
+            ),
+            Line(
+                r"-\mathbb{E} \log \sigma\left( r(x, y) - r(x', y') \right)",
+                lambda world, log_p, log_p_ref, beta, shift: across_prompts(
+                    world, on_support(log_p_ref, rhat(log_p, log_p_ref, beta) + shift)
+                ),
+                "Suppose instead that y beat a response to another prompt: x and x' are each drawn from mu, y and y' from p_ref.",
+                relation="so",
+            ),
+            Line(
+                r"-\mathbb{E} \log \sigma\left( \beta \log\frac{\pi(y \mid x)}{\pi_{ref}(y \mid x)} - \beta"
+                r" \log\frac{\pi(y' \mid x')}{\pi_{ref}(y' \mid x')} + c(x) - c(x') \right)",
+                lambda world, log_p, log_p_ref, beta, shift: across_with_shift(world, rhat(log_p, log_p_ref, beta), shift),
+                "Now c(x) - c(x') stays: such data cannot be fitted without knowing Z.",
+                wrong={
+                    "c cancelled across prompts": lambda world, log_p, log_p_ref, beta: across_prompts(world, rhat(log_p, log_p_ref, beta)),
+                },
+            ),
+        ),
+    )
+)

@@ -1,0 +1,190 @@
+r"""Chapter 6 as a derivation: the gradient of DPO's loss, one use of the chain rule at a time, and what its weight means.
+
+m = rhat_w - rhat_l is the margin of a pair, rhat = beta log(pi/pi_ref); gradients are in the token logits of the policy.  A mean of
+`number times gradient` is computed as the gradient of a mean in which the numbers are held fixed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.autodiff import grad
+from tabular_rlhf.derivations.direct import between, rhat
+from tabular_rlhf.derivations.record import Derivation, Line, add
+from tabular_rlhf.ledger.chapter6 import RAFAILOV, along_scores, on_support, pull, size_of
+from tabular_rlhf.ledger.chapter6_data import own_score
+from tabular_rlhf.logspace import log_sigmoid, log_softmax
+
+# ---------------------------------------------------------------------------------------------------- dpo-gradient
+
+
+def sigma(m: Any) -> Any:
+    return np.exp(log_sigmoid(m))
+
+
+def margins(world: Any, pairs: Any, logits: Any) -> Any:
+    """m of every pair, traced in the logits."""
+    return pairs.margin(rhat(world.mdp.path_sum(log_softmax(logits)), world.log_p_ref, world.beta))
+
+
+def mean_slope(world: Any, pairs: Any, logits: Any, numbers: Any, f: Any) -> Any:
+    """E[number grad f(m)]: the gradient of the mean of numbers times f(m), the numbers held fixed."""
+    return grad(lambda t: np.sum(pairs.weight * numbers * f(margins(world, pairs, t))))(logits)
+
+
+def each_ratio(world: Any, pairs: Any, logits: Any, sign: float = -1.0) -> Any:
+    """-E[sigma(rhat_l - rhat_w) (grad rhat_w - grad rhat_l)], each implicit reward with a gradient of its own."""
+    weight = pairs.weight * sigma(-margins(world, pairs, logits))
+
+    def reward(t: Any, y: Any) -> Any:
+        return np.sum(weight * rhat(world.mdp.path_sum(log_softmax(t)), world.log_p_ref, world.beta)[pairs.x, y])
+
+    return -(grad(lambda t: reward(t, pairs.w))(logits) + sign * grad(lambda t: reward(t, pairs.l))(logits))
+
+
+def by_tokens(world: Any, log_p: Any, pi: Any, beta: float, centered: bool = True) -> Any:
+    """-beta E[sigma(rhat_l - rhat_w)(score_w - score_l)], scores written out: one-hot less pi in every state that a response visits."""
+    mdp, out = world.mdp, np.zeros_like(pi)
+    weights = pull(world, log_p, beta)
+    push = np.sum(weights, axis=2) - np.sum(weights, axis=1)  # what y receives as a winner, less what it loses as a loser
+    for y in range(mdp.N):
+        score = own_score(mdp, pi if centered else 0.0 * pi, np.arange(mdp.P), np.full(mdp.P, y))
+        out -= beta * on_support(world.log_p_ref, push)[:, y, None, None] * score
+    return out
+
+
+def wrong_order(rewards: Any) -> Any:
+    """e^{r_l}/(e^{r_w} + e^{r_l}) for every winner and loser, (P, N, N), with the larger one divided out."""
+    r_w, r_l = rewards[:, :, None], rewards[:, None, :]
+    top = np.maximum(r_w, r_l)
+    return np.exp(r_l - top) / (np.exp(r_w - top) + np.exp(r_l - top))
+
+
+def moderate(world: Any, pairs: Any, logits: Any) -> bool:
+    """Margins whose exponentials are floats."""
+    return bool(np.max(np.abs(margins(world, pairs, logits))) < 300)
+
+
+add(
+    Derivation(
+        slug="dpo-gradient",
+        title="The gradient of DPO's loss, and what each factor does",
+        chapter=6,
+        rows=("dpo-gradient",),
+        source=RAFAILOV,
+        largest=16,
+        where=moderate,
+        scale=lambda r, beta, log_p, log_p_ref: (1.0 + beta) * size_of(r, beta, log_p, log_p_ref),
+        lines=(
+            Line(
+                r"\nabla\, \mathbb{E}\left[ -\log \sigma(m) \right], \quad m = \hat r_w -"
+                r" \hat r_l, \quad \hat r = \beta \log\frac{\pi}{\pi_{ref}}",
+                lambda world, pairs, logits: mean_slope(world, pairs, logits, -1.0, log_sigmoid),
+                "The gradient of DPO's loss in the token logits, by the gradient core.",
+            ),
+            Line(
+                r"-\mathbb{E}\left[ \frac{1}{\sigma(m)}\, \nabla \sigma(m) \right]",
+                lambda world, pairs, logits: mean_slope(world, pairs, logits, -1.0 / sigma(margins(world, pairs, logits)), sigma),
+                "The mean and the gradient change places (pairs and labels do not depend on pi); d log u = du/u.",
+                wrong={
+                    "the inner derivative without 1/sigma": lambda world, pairs, logits: mean_slope(world, pairs, logits, -1.0, sigma),
+                    "1/m for 1/sigma(m)": lambda world, pairs, logits: mean_slope(
+                        world, pairs, logits, -1.0 / (1e-9 + np.abs(margins(world, pairs, logits))), sigma
+                    ),
+                },
+            ),
+            Line(
+                r"-\mathbb{E}\left[ \frac{1}{\sigma(m)}\, \sigma(m) (1 - \sigma(m))\, \nabla m \right]",
+                lambda world, pairs, logits: mean_slope(world, pairs, logits, -(1.0 - sigma(margins(world, pairs, logits))), lambda m: m),
+                "sigma = 1/(1 + e^-m) has slope e^-m/(1 + e^-m)^2 = sigma (1 - sigma).",
+                wrong={
+                    "sigma' = sigma": lambda world, pairs, logits: mean_slope(world, pairs, logits, -1.0, lambda m: m),
+                    "sigma' = 1 - sigma": lambda world, pairs, logits: mean_slope(
+                        world, pairs, logits, 1.0 - 1.0 / sigma(margins(world, pairs, logits)), lambda m: m
+                    ),
+                },
+            ),
+            Line(
+                r"-\mathbb{E}\left[ \sigma(-m)\, \nabla m \right]",
+                lambda world, pairs, logits: mean_slope(world, pairs, logits, -sigma(-margins(world, pairs, logits)), lambda m: m),
+                "sigma cancels, and 1 - sigma(m) = (1 + e^-m - 1)/(1 + e^-m) = 1/(e^m + 1) = sigma(-m).",
+                wrong={
+                    "sigma(m) for sigma(-m)": lambda world, pairs, logits: mean_slope(
+                        world, pairs, logits, -sigma(margins(world, pairs, logits)), lambda m: m
+                    ),
+                    "the minus sign lost: ascent for descent": lambda world, pairs, logits: mean_slope(
+                        world, pairs, logits, sigma(-margins(world, pairs, logits)), lambda m: m
+                    ),
+                },
+            ),
+            Line(
+                r"-\mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( \nabla \hat r_w - \nabla \hat r_l \right) \right]",
+                lambda world, pairs, logits: each_ratio(world, pairs, logits),
+                "Write out m: its sign turns in the weight, not in the gradient.",
+                wrong={
+                    "the loser pushed up too": lambda world, pairs, logits: each_ratio(world, pairs, logits, 1.0),
+                    "sigma(rhat_w - rhat_l) for sigma(rhat_l - rhat_w)": lambda world, logits, log_p, beta: along_scores(
+                        world, logits, pull(world, log_p, beta, -1.0), beta
+                    ),
+                },
+            ),
+            Line(
+                r"-\beta\, \mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( \nabla \log \pi(y_w) - \nabla \log \pi(y_l) \right) \right]",
+                lambda world, logits, log_p, beta: along_scores(world, logits, pull(world, log_p, beta), beta),
+                "rhat = beta log pi - beta log pi_ref: beta is a factor, and the reference does not depend on the parameters.",
+                wrong={
+                    "beta dropped in front": lambda world, logits, log_p, beta: along_scores(world, logits, pull(world, log_p, beta), 1.0),
+                    "beta dropped inside sigma": lambda world, logits, log_p, beta: along_scores(
+                        world, logits, pull(world, log_p, 1.0), beta
+                    ),
+                    "the weight dropped": lambda world, pairs, logits, beta: along_scores(world, logits, pairs.weight, beta),
+                    "winner and loser swapped": lambda world, logits, log_p, beta: along_scores(
+                        world, logits, pull(world, log_p, beta), -beta
+                    ),
+                },
+            ),
+            Line(
+                r"-\beta\, \mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( \sum_h (e_{a^w_h} - \pi(\cdot \mid s^w_h))"
+                r" - \sum_h (e_{a^l_h} - \pi(\cdot \mid s^l_h)) \right) \right]",
+                lambda world, log_p, pi, beta: by_tokens(world, log_p, pi, beta),
+                "The score of a token in the logits of its state is one-hot less pi; a "
+                "response adds up those of the states that it visits.",
+                wrong={
+                    "the normalizer forgotten: one-hot alone": lambda world, log_p, pi, beta: by_tokens(world, log_p, pi, beta, False),
+                    "the mean over tokens for their sum": lambda world, logits, log_p, beta, lengths: along_scores(
+                        world, logits, pull(world, log_p, beta), beta, lengths
+                    ),
+                },
+            ),
+            Line(
+                r"\sigma(\hat r_l - \hat r_w)",
+                lambda log_p, log_p_ref, beta: sigma(-between(rhat(log_p, log_p_ref, beta))),
+                "Its factors: beta is the step per nat, the bracket raises the winner and lowers "
+                "the loser; the weight, for winner y and loser y', is left.",
+                relation="so",
+            ),
+            Line(
+                r"\frac{e^{\hat r_l}}{e^{\hat r_w} + e^{\hat r_l}}",
+                lambda log_p, log_p_ref, beta: wrong_order(rhat(log_p, log_p_ref, beta)),
+                "It is the probability that the policy's own Bradley-Terry law gives to the wrong "
+                "order: 1/2 at pi_ref, near 1 where the pair is misordered.",
+                wrong={
+                    "the probability of the right order": lambda log_p, log_p_ref, beta: 1.0 - wrong_order(rhat(log_p, log_p_ref, beta)),
+                    "1/2 at every policy": lambda pairs: 0.0 * pairs.weight + 0.5,
+                },
+            ),
+            Line(
+                r"e^{-(\hat r_w - \hat r_l)}",
+                lambda log_p, log_p_ref, beta: np.exp(-between(rhat(log_p, log_p_ref, beta))),
+                "Leave e^rhat_l out of the denominator: once the pair is ordered well, the weight dies exponentially in the margin.",
+                relation="<=",
+                wrong={
+                    "it dies twice as fast": lambda log_p, log_p_ref, beta: np.exp(-2.0 * between(rhat(log_p, log_p_ref, beta))),
+                    "never more than 1/2": lambda pairs: 0.0 * pairs.weight + 0.5,
+                },
+            ),
+        ),
+    )
+)

@@ -1,0 +1,275 @@
+r"""Chapter 6 as derivations: where DPO leads when labels are noisy as Bradley-Terry says, and when they are certain.
+
+rhat = beta log(pi/pi_ref); both responses of a pair are drawn from p_ref, for the same prompt; prompts are averaged over mu.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.derivations.direct import between, rhat
+from tabular_rlhf.derivations.record import Derivation, Line, add
+from tabular_rlhf.gibbs import greedy_limit, log_gibbs
+from tabular_rlhf.ledger.chapter3 import kl_bernoulli, label_entropy
+from tabular_rlhf.ledger.chapter6 import RAFAILOV, even_greedy, on_support, people, size_of
+from tabular_rlhf.logspace import kl, log_sigmoid, log_softmax
+from tabular_rlhf.losses.evaluate import value
+from tabular_rlhf.losses.optimum import minimize
+from tabular_rlhf.preferences import bradley_terry, population_pairs
+from tabular_rlhf.world import World
+
+AZAR = "Azar et al. (2023), arXiv:2310.12036."
+
+# ---------------------------------------------------------------------------------------------------- dpo-population-optimum
+
+
+def over_pairs(mu: Any, p_ref: Any, f: Any) -> Any:
+    """E_mu sum over i, j of p_ref(i) p_ref(j) f(i, j)."""
+    return np.sum(mu[:, None, None] * p_ref[:, :, None] * p_ref[:, None, :] * f)
+
+
+def cross_entropy(gaps: Any, margin: Any) -> Any:
+    """-P log sigma(m) - (1 - P) log sigma(-m), P = sigma(gap)."""
+    return -np.exp(log_sigmoid(gaps)) * log_sigmoid(margin) - np.exp(log_sigmoid(-gaps)) * log_sigmoid(-margin)
+
+
+def log_label_ratios(gaps: Any, margin: Any) -> Any:
+    """P log(P/sigma(m)) + (1 - P) log((1 - P)/sigma(-m))."""
+    first = np.exp(log_sigmoid(gaps)) * (log_sigmoid(gaps) - log_sigmoid(margin))
+    return first + np.exp(log_sigmoid(-gaps)) * (log_sigmoid(-gaps) - log_sigmoid(-margin))
+
+
+def margin_of(log_p: Any, log_p_ref: Any, beta: float) -> Any:
+    return between(rhat(log_p, log_p_ref, beta))
+
+
+def best_for(world: World, name: str, law: Any) -> Any:
+    """The minimizer of a loss on all pairs with the labels of a law, by Newton's method."""
+    return np.exp(minimize(name, world, population_pairs(world, law)).log_p)
+
+
+add(
+    Derivation(
+        slug="dpo-population-optimum",
+        title="With Bradley-Terry labels on all pairs, DPO's minimizer is the Gibbs optimum",
+        chapter=6,
+        rows=("dpo-population-optimum", "mle-is-forward-kl"),
+        source=RAFAILOV,
+        largest=40,
+        where=lambda mu: bool(np.all(mu > 0)),
+        scale=lambda r, beta, log_p, log_p_ref: size_of(r, beta, log_p, log_p_ref),
+        lines=(
+            Line(
+                r"\mathcal{L}(\pi) = -\mathbb{E} \log \sigma(\hat r_w - \hat r_l)",
+                lambda world, log_p: value("dpo", world, log_p, people(world)),
+                "DPO's loss on all pairs that p_ref can make, for every prompt, labels by Bradley-Terry.",
+            ),
+            Line(
+                r"\mathbb{E}_{i, j} \left[ -P_{ij} \log \sigma(m_{ij}) - (1 - P_{ij}) \log(1 -"
+                r" \sigma(m_{ij})) \right], \quad m_{ij} = \hat r_i - \hat r_j",
+                lambda mu, p_ref, gaps, log_p, log_p_ref, beta: over_pairs(
+                    mu, p_ref, cross_entropy(gaps, margin_of(log_p, log_p_ref, beta))
+                ),
+                "i and j are drawn first, from p_ref, then the label: i wins with P_ij = "
+                "sigma(r_i - r_j), else j. A cross entropy of two coins.",
+                wrong={
+                    "the label's two outcomes exchanged": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: over_pairs(
+                        mu, p_ref, cross_entropy(-gaps, margin_of(log_p, log_p_ref, beta))
+                    ),
+                    "the second outcome forgotten": lambda mu, p_ref, P_beats, log_p, log_p_ref, beta: over_pairs(
+                        mu, p_ref, -P_beats * log_sigmoid(margin_of(log_p, log_p_ref, beta))
+                    ),
+                },
+            ),
+            Line(
+                r"\mathbb{E}_{i, j} \left[ P_{ij} \log\frac{P_{ij}}{\sigma(m_{ij})} + (1 -"
+                r" P_{ij}) \log\frac{1 - P_{ij}}{1 - \sigma(m_{ij})} \right]"
+                r" + \mathbb{E}_{i, j}\, \mathcal{H}(P_{ij})",
+                lambda mu, p_ref, gaps, log_p, log_p_ref, beta: (
+                    over_pairs(mu, p_ref, log_label_ratios(gaps, margin_of(log_p, log_p_ref, beta)))
+                    + over_pairs(mu, p_ref, label_entropy(gaps))
+                ),
+                "Add and subtract P log P + (1 - P) log(1 - P), which is minus the entropy of the label.",
+                wrong={
+                    "the entropy with the wrong sign": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: over_pairs(
+                        mu, p_ref, log_label_ratios(gaps, margin_of(log_p, log_p_ref, beta)) - label_entropy(gaps)
+                    ),
+                    "the fitted law's entropy for the labels'": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: over_pairs(
+                        mu,
+                        p_ref,
+                        log_label_ratios(gaps, margin_of(log_p, log_p_ref, beta)) + label_entropy(margin_of(log_p, log_p_ref, beta)),
+                    ),
+                },
+            ),
+            Line(
+                r"\mathbb{E}_{i, j}\, \mathrm{KL}(P_{ij}, \sigma(m_{ij}))",
+                lambda mu, p_ref, gaps, log_p, log_p_ref, beta: over_pairs(
+                    mu, p_ref, kl_bernoulli(gaps, margin_of(log_p, log_p_ref, beta))
+                ),
+                "The entropy of the labels does not mention pi; the rest is a KL of two "
+                "coins, labels first: maximum likelihood is forward KL.",
+                relation="up to a constant",
+                wrong={
+                    "reverse for forward KL": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: over_pairs(
+                        mu, p_ref, kl_bernoulli(margin_of(log_p, log_p_ref, beta), gaps)
+                    ),
+                    "the entropy of sigma(m) taken for a constant": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: over_pairs(
+                        mu,
+                        p_ref,
+                        kl_bernoulli(gaps, margin_of(log_p, log_p_ref, beta)) + label_entropy(margin_of(log_p, log_p_ref, beta)),
+                    ),
+                },
+            ),
+            Line(
+                r"\mathbb{E}_{i, j}\, \mathcal{H}(P_{ij})",
+                lambda mu, p_ref, gaps: over_pairs(mu, p_ref, label_entropy(gaps)),
+                "What is left when that KL is 0 for every pair.",
+                relation="so",
+            ),
+            Line(
+                r"\mathcal{L}(\pi)",
+                lambda world, log_p: value("dpo", world, log_p, people(world)),
+                "No policy has less, and as little exactly those with sigma(rhat_i - rhat_j) = "
+                "P_ij, that is rhat_i - rhat_j = r_i - r_j, on all pairs.",
+                relation="<=",
+                wrong={"log 2 less": lambda world, log_p: value("dpo", world, log_p, people(world)) - np.log(2.0)},
+            ),
+            Line(
+                r"r_i - r_j",
+                lambda log_p_ref, gaps: on_pairs(log_p_ref, gaps),
+                "Is there such a policy? It needs these margins, where p_ref allows both.",
+                relation="so",
+            ),
+            Line(
+                r"\beta \log\frac{p^*_i}{p_{ref, i}} - \beta \log\frac{p^*_j}{p_{ref, j}}",
+                lambda log_p_star, log_p_ref, beta: on_pairs(log_p_ref, margin_of(log_p_star, log_p_ref, beta)),
+                "The Gibbs optimum has them (reward-inversion): Z cancels.",
+                wrong={
+                    "beta dropped": lambda log_p_star, log_p_ref: on_pairs(log_p_ref, margin_of(log_p_star, log_p_ref, 1.0)),
+                    "p_ref omitted": lambda log_p_star, log_p_ref, beta: on_pairs(
+                        log_p_ref, between(beta * on_support(log_p_ref, log_p_star))
+                    ),
+                },
+            ),
+            Line(
+                r"\arg\min_\pi \mathcal{L}(\pi)",
+                lambda world, r: best_for(world, "dpo", bradley_terry(r)),
+                "Now the loss is minimized over all policies, by Newton's method.",
+                relation="so",
+            ),
+            Line(
+                r"p^*(y) = \frac{p_{ref}(y)\, e^{r(y)/\beta}}{Z}",
+                lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, r, beta)),
+                "It is p*, and nothing else: the margins leave one c(x) open, and that is fixed because probabilities sum to one.",
+                error=1e-8,
+                wrong={
+                    "beta dropped": lambda log_p_ref, r: np.exp(log_gibbs(log_p_ref, r, 1.0)),
+                    "p_ref omitted": lambda r, beta: np.exp(log_softmax(r / beta)),
+                    "not normalized": lambda log_p_ref, r, beta: np.exp(log_p_ref + r / beta),
+                },
+            ),
+        ),
+    )
+)
+
+
+def on_pairs(log_p_ref: Any, table: Any) -> Any:
+    """(P, N, N), 0 where the reference forbids one of the two."""
+    possible = ~np.isneginf(log_p_ref)
+    return np.where(possible[:, :, None] & possible[:, None, :], table, 0.0)
+
+
+# ---------------------------------------------------------------------------------------------------- dpo-deterministic-labels
+
+DECIDED = ("kappa", (1.0, 1e2, 1e4, 1e6))
+"""People ever more decided."""
+
+
+def told_apart(mu: Any, r: Any, log_p_ref: Any, beta: float) -> bool:
+    """Every prompt asked, rewards equal or clearly different, and no possible response too rare for Newton's method."""
+    gaps = np.abs(between(r))
+    clear = np.min(gaps, initial=np.inf, where=gaps > 0) > 1e-4 * (1.0 + beta)
+    return (
+        bool(clear)
+        and bool(np.all(mu > 0))
+        and float(np.min(log_p_ref, initial=0.0, where=~np.isneginf(log_p_ref))) > -12.0
+        and float(np.ptp(r)) < 8.0
+    )
+
+
+add(
+    Derivation(
+        slug="dpo-deterministic-labels",
+        title="Certain labels: DPO runs to the best response, whatever beta",
+        chapter=6,
+        rows=("dpo-deterministic-labels",),
+        source=AZAR,
+        largest=12,
+        where=told_apart,
+        lines=(
+            Line(
+                r"P_\kappa(i \succ j) = \sigma(\kappa (r_i - r_j))",
+                lambda kappa, gaps: np.exp(log_sigmoid(kappa * gaps)),
+                "People who follow the reward r with decision kappa: Bradley-Terry labels for kappa r.",
+            ),
+            Line(
+                r"1_{r_i > r_j} + \frac{1}{2}\, 1_{r_i = r_j}",
+                lambda gaps: 0.5 * (np.sign(gaps) + 1.0),
+                "As kappa grows the better response always wins; of two equal ones either does.",
+                relation="in the limit",
+                along=DECIDED,
+                wrong={
+                    "winner and loser swapped": lambda gaps: 0.5 * (np.sign(-gaps) + 1.0),
+                    "ties always won": lambda gaps: (gaps >= 0) * 1.0,
+                },
+            ),
+            Line(
+                r"\arg\min_\pi \mathcal{L}_{DPO}(\pi) \text{ with labels } P_\kappa",
+                lambda world, kappa, r: best_for(world, "dpo", bradley_terry(kappa * r)),
+                "Before the limit there is a minimizer; by Newton's method.",
+                relation="so",
+            ),
+            Line(
+                r"\frac{p_{ref}(y)\, e^{\kappa r(y)/\beta}}{Z_\kappa}",
+                lambda log_p_ref, kappa, r, beta: np.exp(log_gibbs(log_p_ref, kappa * r, beta)),
+                "It is the Gibbs optimum of kappa r (dpo-population-optimum): decision and beta enter only as kappa/beta.",
+                error=1e-8,
+                wrong={
+                    "decision taken for noise: 1/kappa": lambda log_p_ref, kappa, r, beta: np.exp(log_gibbs(log_p_ref, r / kappa, beta)),
+                    "kappa not seen: p*": lambda p_star: p_star,
+                },
+            ),
+            Line(
+                r"p_\infty(y) = \frac{p_{ref}(y)\, 1_{y \in B}}{p_{ref}(B)}, \quad B = \arg\max r",
+                lambda log_p_ref, r: np.exp(greedy_limit(log_p_ref, r)),
+                "The tilt beats every finite beta: the best possible responses are left, with p_ref's odds. Certain labels "
+                "themselves have no minimizer, unless all tie: the loss falls for ever towards this law.",
+                relation="in the limit",
+                along=DECIDED,
+                wrong={
+                    "p*, as if beta still counted": lambda p_star: p_star,
+                    "ties share equally": lambda log_p_ref, r: even_greedy(log_p_ref, r),
+                },
+            ),
+            Line(
+                r"\mathrm{KL}(p_\infty, p_{ref})",
+                lambda log_p_ref, r: kl(greedy_limit(log_p_ref, r), log_p_ref),
+                "How far the policy has gone from the reference, for each prompt.",
+                relation="so",
+            ),
+            Line(
+                r"-\log p_{ref}(B)",
+                lambda log_p_ref, r, p_ref: -np.log(np.sum(p_ref * (np.exp(greedy_limit(log_p_ref, r)) > 0), axis=1)),
+                "p_infinity/p_ref is 1/p_ref(B) on B. There is no beta in it: the KL term has lost its hold.",
+                wrong={
+                    "held back by beta": lambda log_p_ref, r, p_ref, beta: (
+                        -np.log(np.sum(p_ref * (np.exp(greedy_limit(log_p_ref, r)) > 0), axis=1)) / beta
+                    ),
+                    "sign": lambda log_p_ref, r, p_ref: np.log(np.sum(p_ref * (np.exp(greedy_limit(log_p_ref, r)) > 0), axis=1)),
+                },
+            ),
+        ),
+    )
+)

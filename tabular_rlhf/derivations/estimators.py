@@ -1,0 +1,349 @@
+r"""Chapter 8 as derivations: k1, k2 and k3 of one response, their means, their variances, and whether they can be negative.
+
+L = log(p_pi/p_ref) of a response drawn from p_pi; E averages over prompts x ~ mu too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.derivations.record import Derivation, Line, add
+from tabular_rlhf.estimators.evaluate import NEGATIVE
+from tabular_rlhf.ledger.chapter8 import K2, K3, SCHULMAN, along, covered, k2_mean, term_scale, variance
+from tabular_rlhf.logspace import expect, kl, log_ratio
+
+AFFORDABLE = 256
+"""Responses over all prompts."""
+
+
+def squares_of(log_p: Any, L: Any) -> float:
+    """The size of a square inside a variance."""
+    return term_scale(log_p, L)[1]
+
+
+def ratio_of(log_p: Any, log_p_ref: Any) -> Any:
+    """p_ref/p wherever p > 0, and 0 elsewhere."""
+    return np.where(np.isneginf(log_p), 0.0, np.exp(-log_ratio(log_p, log_p_ref)))
+
+
+def below(p: Any, p_ref: Any) -> Any:
+    """Where p < p_ref, by more than rounding."""
+    return p < p_ref * np.exp(NEGATIVE)
+
+
+# ---------------------------------------------------------------------------------------------------- k1
+
+add(
+    Derivation(
+        slug="k1",
+        title="k1 = log(p/p_ref): unbiased, and negative wherever p falls below p_ref",
+        chapter=8,
+        rows=("k1",),
+        source=SCHULMAN,
+        largest=AFFORDABLE,
+        scale=squares_of,
+        lines=(
+            Line(
+                r"\mathbb{E}\left[ k_1 \right], \quad k_1 = -\log\frac{p_{ref}}{p_\pi}",
+                lambda log_p, log_p_ref: -log_ratio(log_p_ref, log_p),
+                "k1 is minus the logarithm of the ratio p_ref/p_pi of a response that pi itself has drawn.",
+                law="log_p",
+            ),
+            Line(
+                r"\mathbb{E}\left[ L \right], \quad L = \log\frac{p_\pi}{p_{ref}}",
+                lambda L: L,
+                "Minus a logarithm is the logarithm of the inverse.",
+                relation="in expectation",
+                law="log_p",
+                wrong={
+                    "sign flipped": lambda L: -L,
+                    "log base 2: bits for nats": lambda L: L / np.log(2.0),
+                    "the ratio without its logarithm": lambda L: np.exp(-L),
+                },
+            ),
+            Line(
+                r"\sum_x \mu(x) \sum_\tau p_\pi(\tau \mid x) \log\frac{p_\pi(\tau \mid x)}{p_{ref}(\tau \mid x)}",
+                lambda mu, p, log_p, log_p_ref: np.sum(mu * np.sum(p * log_ratio(log_p, log_p_ref), axis=1)),
+                "A mean is a sum with weights: the draws come from p_pi.",
+                wrong={
+                    "drawn from p_ref": lambda mu, p_ref, log_p, log_p_ref: np.sum(
+                        mu * np.sum(p_ref * log_ratio(log_p, log_p_ref), axis=1)
+                    ),
+                    "all responses weighted alike": lambda mu, log_p, log_p_ref: np.sum(mu * np.mean(log_ratio(log_p, log_p_ref), axis=1)),
+                },
+            ),
+            Line(
+                r"\sum_x \mu(x)\, \mathrm{KL}(p_\pi, p_{ref})",
+                lambda mu, KL: np.sum(mu * KL),
+                "That is the definition: k1 is unbiased.",
+                wrong={
+                    "forward for reverse KL": lambda mu, log_p, log_p_ref: np.sum(mu * kl(log_p_ref, log_p)),
+                },
+            ),
+            Line(
+                r"\mathrm{Var}(k_1) = \mathbb{E}\left[ \left( L - \mathrm{KL} \right)^2 \mid x \right]",
+                lambda log_p, L, KL: expect(log_p, np.square(L - KL[:, None])),
+                "Its variance, for each prompt.",
+                relation="so",
+            ),
+            Line(
+                r"\mathbb{E}\left[ L^2 \mid x \right] - \mathrm{KL}^2",
+                lambda log_p, L, KL: expect(log_p, np.square(L)) - np.square(KL),
+                "Multiply out; E[L] = KL.  Near p_ref this is about 2 KL: the standard deviation is far larger than what is estimated.",
+                wrong={
+                    "second moment for variance": lambda log_p, L: expect(log_p, np.square(L)),
+                    "KL for its square": lambda log_p, L, KL: expect(log_p, np.square(L)) - KL,
+                },
+            ),
+            Line(
+                r"P(k_1 < 0 \mid x)",
+                lambda log_p, L: expect(log_p, np.where(L < NEGATIVE, 1.0, 0.0)),
+                "How often the estimate of a distance is negative.",
+                relation="so",
+            ),
+            Line(
+                r"\sum_{\tau:\, p_\pi < p_{ref}} p_\pi(\tau \mid x)",
+                lambda p, p_ref: np.sum(np.where(below(p, p_ref), p, 0.0), axis=1),
+                "The logarithm of p_pi/p_ref is negative where p_pi < p_ref.",
+                wrong={
+                    "never: a KL is never negative": lambda KL: 0.0 * KL,
+                    "where p_pi > p_ref": lambda p, p_ref: np.sum(np.where(below(p_ref, p), p, 0.0), axis=1),
+                    "drawn from p_ref": lambda p, p_ref: np.sum(np.where(below(p, p_ref), p_ref, 0.0), axis=1),
+                },
+            ),
+            Line(
+                r"\sum_{\tau:\, p_\pi < p_{ref}} p_{ref}(\tau \mid x)",
+                lambda p, p_ref: np.sum(np.where(below(p, p_ref), p_ref, 0.0), axis=1),
+                "On those responses p_pi < p_ref, term by term.  Unless pi = pi_ref there are some: both sum to one.",
+                relation="<=",
+                wrong={"0": lambda KL: 0.0 * KL},
+            ),
+        ),
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- k2
+
+
+def u_log_squared(L: Any, p: Any) -> Any:
+    """u (log u)^2 / 2 with u = p/p_ref, 0 where u is."""
+    return np.where(p > 0, np.exp(L) * np.square(L) / 2.0, 0.0)
+
+
+def curve_scale(log_p: Any, L: Any, f: Any) -> float:
+    """The size of a term, and of a squared test function."""
+    return max(term_scale(log_p, L)[1], 8.0 + float(np.max(np.square(f))))
+
+
+add(
+    Derivation(
+        slug="k2",
+        title="k2 = L^2/2: biased, but right to second order at the reference",
+        chapter=8,
+        rows=("k2",),
+        source=SCHULMAN,
+        largest=AFFORDABLE,
+        scale=curve_scale,
+        lines=(
+            Line(
+                r"\sum_x \mu(x)\, \mathbb{E}_{ref}\left[ \frac{u (\log u)^2}{2} \mid x \right], \quad u = \frac{p_\pi}{p_{ref}}",
+                lambda mu, p_ref, L, p: np.sum(mu * np.sum(p_ref * u_log_squared(L, p), axis=1)),
+                "The sum of p_ref f(p_pi/p_ref) with f(u) = u (log u)^2 / 2 and f(1) = 0.",
+            ),
+            Line(
+                r"\sum_x \mu(x) \sum_\tau p_\pi(\tau \mid x) \frac{(\log u)^2}{2}",
+                lambda mu, p, L: np.sum(mu * np.sum(p * np.square(L) / 2.0, axis=1)),
+                "p_ref u = p_pi: the law of the mean changes, and the factor u is used up.",
+                wrong={
+                    "u kept as well": lambda mu, p, L: np.sum(mu * np.sum(p * np.exp(L) * np.square(L) / 2.0, axis=1)),
+                    "the law not changed": lambda mu, p_ref, L: np.sum(mu * np.sum(p_ref * np.square(L) / 2.0, axis=1)),
+                },
+            ),
+            Line(
+                r"\mathbb{E}\left[ k_2 \right], \quad k_2 = \frac{L^2}{2}",
+                lambda L: K2(L),
+                "log u = L.  So k2 estimates a distance, though another one than KL.",
+                relation="in expectation",
+                law="log_p",
+                wrong={
+                    "the half dropped": lambda L: np.square(L),
+                    "k1: unbiased for KL": lambda L: L,
+                    "k3": lambda L: K3(L),
+                },
+            ),
+            Line(
+                r"\mathbb{E}\left[ k_2 \mid x \right] - \mathrm{KL}(p_\pi, p_{ref})",
+                lambda log_p, L, KL: expect(log_p, K2(L)) - KL,
+                "Its bias, for each prompt.",
+                relation="so",
+            ),
+            Line(
+                r"\sum_\tau p_\pi \left( \frac{L^2}{2} - L + 1 - e^{-L} \right) + p_{ref}(p_\pi > 0) - 1",
+                lambda p, p_ref, L: (
+                    np.sum(p * (np.square(L) / 2.0 - L + 1.0 - np.exp(-L)), axis=1) + np.sum(np.where(p > 0, p_ref, 0.0), axis=1) - 1.0
+                ),
+                "KL = E[L]; then add and subtract E[1 - exp(-L)], which is 1 - p_ref(p_pi > 0).",
+                wrong={
+                    "half of the square of KL: the square of the mean": lambda KL: np.square(KL) / 2.0 - KL,
+                    "no bias": lambda KL: 0.0 * KL,
+                },
+            ),
+            Line(
+                r"\sum_\tau p_\pi \left( \frac{L^2}{2} - L + 1 - e^{-L} \right)",
+                lambda p, L: np.sum(p * (np.square(L) / 2.0 - L + 1.0 - np.exp(-L)), axis=1),
+                "pi can make every response that pi_ref can.  The bracket is L^3/6 - L^4/24 + ...: no second order is left.",
+                wrong={
+                    "cut after the first term: L^3/6": lambda p, L: np.sum(p * L**3 / 6.0, axis=1),
+                    "sign flipped: k2 above KL for below": lambda p, L: -np.sum(p * (np.square(L) / 2.0 - L + 1.0 - np.exp(-L)), axis=1),
+                },
+            ),
+            Line(
+                r"\frac{d^2}{dt^2}\, \mathbb{E}_{p_t}\left[ k_2 \right] \text{ at } t = 0, \quad p_t \propto p_{ref}\, e^{t f}",
+                lambda log_p_ref, f: along(log_p_ref, f, k2_mean(log_p_ref)),
+                "At the reference: the curvature of E[k2] along an exponential arc through p_ref, any f, by the gradient core.",
+                relation="so",
+            ),
+            Line(
+                r"\mathrm{Var}_{ref}(f)",
+                lambda log_p_ref, f: variance(log_p_ref, f),
+                "L = t f - log E_ref[exp(t f)] = t (f - E_ref f) + ..., so E[L^2]/2 = t^2 Var_ref(f)/2 + ....",
+                wrong={
+                    "second moment for variance": lambda log_p_ref, f: expect(log_p_ref, np.square(f)),
+                    "half the variance": lambda log_p_ref, f: variance(log_p_ref, f) / 2.0,
+                },
+            ),
+            Line(
+                r"\frac{d^2}{dt^2}\, \mathrm{KL}(p_t, p_{ref}) \text{ at } t = 0",
+                lambda log_p_ref, f: along(log_p_ref, f, lambda log_q: kl(log_q, log_p_ref)),
+                "KL has that curvature too: there k2 and KL agree to second order.",
+                wrong={"twice it": lambda log_p_ref, f: 2.0 * along(log_p_ref, f, lambda log_q: kl(log_q, log_p_ref))},
+            ),
+        ),
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- k3
+
+
+def short_scale(log_p: Any, L: Any, log_p_short: Any, log_p_ref: Any) -> float:
+    """The size of a square, at pi and at the policy that falls short."""
+    return max(term_scale(log_p, L)[1], term_scale(log_p_short, log_ratio(log_p_short, log_p_ref))[0])
+
+
+def k3_of(log_p: Any, log_p_ref: Any) -> Any:
+    """ratio - 1 - log ratio, 0 where p = 0."""
+    return np.where(np.isneginf(log_p), 0.0, K3(log_ratio(log_p, log_p_ref)))
+
+
+add(
+    Derivation(
+        slug="k3",
+        title="k3 = ratio - 1 - log ratio: never negative, unbiased if the reference is covered",
+        chapter=8,
+        rows=("k3",),
+        source=SCHULMAN,
+        largest=AFFORDABLE,
+        scale=short_scale,
+        lines=(
+            Line(
+                r"\mathbb{E}_p\left[ k_3 \right], \quad k_3 = \frac{p_{ref}}{p} - 1 - \log\frac{p_{ref}}{p}",
+                lambda log_p_short, log_p_ref: k3_of(log_p_short, log_p_ref),
+                "Draws come from p, here a policy that may forbid some responses of p_ref.",
+                law="log_p_short",
+            ),
+            Line(
+                r"\mathbb{E}_p\left[ \log\frac{p}{p_{ref}} \right] + \mathbb{E}_p\left[ \frac{p_{ref}}{p} \right] - 1",
+                lambda mu, log_p_short, log_p_ref: (
+                    np.sum(mu * expect(log_p_short, log_ratio(log_p_short, log_p_ref)))
+                    + np.sum(mu * expect(log_p_short, ratio_of(log_p_short, log_p_ref)))
+                    - 1.0
+                ),
+                "A mean is linear.",
+                wrong={
+                    "the sign of the logarithm": lambda mu, log_p_short, log_p_ref: (
+                        -np.sum(mu * expect(log_p_short, log_ratio(log_p_short, log_p_ref)))
+                        + np.sum(mu * expect(log_p_short, ratio_of(log_p_short, log_p_ref)))
+                        - 1.0
+                    ),
+                    "the ratio inverted": lambda mu, log_p_short, log_p_ref: (
+                        np.sum(mu * expect(log_p_short, log_ratio(log_p_short, log_p_ref)))
+                        + np.sum(mu * expect(log_p_short, np.exp(log_ratio(log_p_short, log_p_ref))))
+                        - 1.0
+                    ),
+                },
+            ),
+            Line(
+                r"\mathrm{KL}(p, p_{ref}) + p_{ref}(p > 0) - 1",
+                lambda mu, log_p_short, log_p_ref, p_ref: np.sum(mu * (kl(log_p_short, log_p_ref) + covered(log_p_short, p_ref) - 1.0)),
+                "E_p[p_ref/p] = sum of p_ref over the responses that p can make; the first mean is KL.  (E_mu understood.)",
+                wrong={
+                    "E_p[p_ref/p] = 1 always: unbiased": lambda mu, log_p_short, log_p_ref: np.sum(mu * kl(log_p_short, log_p_ref)),
+                    "the mass that is not covered added": lambda mu, log_p_short, log_p_ref, p_ref: np.sum(
+                        mu * (kl(log_p_short, log_p_ref) - covered(log_p_short, p_ref) + 1.0)
+                    ),
+                },
+            ),
+            Line(
+                r"\mathrm{KL}(p, p_{ref})",
+                lambda mu, log_p_short, log_p_ref: np.sum(mu * kl(log_p_short, log_p_ref)),
+                "p_ref(p > 0) is at most 1, and 1 exactly where p covers what p_ref can do: only then is k3 unbiased.",
+                relation="<=",
+                wrong={"half of it": lambda mu, log_p_short, log_p_ref: 0.5 * np.sum(mu * kl(log_p_short, log_p_ref))},
+            ),
+            Line("0", lambda L: 0.0 * L, "Can k3 be negative?  For each response that pi can draw:", relation="so"),
+            Line(
+                r"\frac{p_{ref}}{p_\pi} - 1 - \log\frac{p_{ref}}{p_\pi}",
+                lambda log_p, log_p_ref: k3_of(log_p, log_p_ref),
+                "log x <= x - 1: a line that touches a concave curve lies above it.  Never negative, response by response.",
+                relation="<=",
+                wrong={
+                    "k1 in its place": lambda L: L,
+                    "without the logarithm": lambda p, L: np.where(p > 0, np.exp(-L) - 1.0, 0.0),
+                },
+            ),
+            Line(
+                r"\mathrm{Var}(k_3)",
+                lambda log_p, log_p_ref: variance(log_p, k3_of(log_p, log_p_ref)),
+                "And its variance, for each prompt, where pi covers pi_ref?",
+                relation="so",
+            ),
+            Line(
+                r"\mathrm{Var}(L) + \mathrm{Var}\left( \frac{p_{ref}}{p_\pi} \right) "
+                r"+ 2\, \mathrm{Cov}\left( L, \frac{p_{ref}}{p_\pi} \right)",
+                lambda log_p, L: (
+                    variance(log_p, L)
+                    + variance(log_p, np.exp(-L))
+                    + 2.0 * (expect(log_p, L * np.exp(-L)) - expect(log_p, L) * expect(log_p, np.exp(-L)))
+                ),
+                "The variance of a sum; the -1 does not vary.",
+                wrong={
+                    "the covariance forgotten": lambda log_p, L: variance(log_p, L) + variance(log_p, np.exp(-L)),
+                    "the 2 forgotten": lambda log_p, L: (
+                        variance(log_p, L)
+                        + variance(log_p, np.exp(-L))
+                        + (expect(log_p, L * np.exp(-L)) - expect(log_p, L) * expect(log_p, np.exp(-L)))
+                    ),
+                },
+            ),
+            Line(
+                r"\mathrm{Var}(k_1) + \chi^2(p_{ref}, p_\pi) - 2 \left( \mathrm{KL}(p_\pi, p_{ref}) + \mathrm{KL}(p_{ref}, p_\pi) \right), "
+                r"\quad \chi^2 = \sum_\tau \frac{p_{ref}^2}{p_\pi} - 1",
+                lambda log_p, log_p_ref, p_ref, L, KL: (
+                    variance(log_p, L) + np.sum(p_ref * np.exp(-L), axis=1) - 1.0 - 2.0 * (KL + kl(log_p_ref, log_p))
+                ),
+                "The ratio has mean 1, and E[L p_ref/p_pi] = E_ref[L] = -KL(p_ref, p_pi).  Near p_ref less than k1's; in heavy tails more.",
+                wrong={
+                    "reverse KL twice": lambda log_p, p_ref, L, KL: (
+                        variance(log_p, L) + np.sum(p_ref * np.exp(-L), axis=1) - 1.0 - 4.0 * KL
+                    ),
+                    "the variance of k1": lambda log_p, L: variance(log_p, L),
+                    "second moment of the ratio for its variance": lambda log_p, log_p_ref, p_ref, L, KL: (
+                        variance(log_p, L) + np.sum(p_ref * np.exp(-L), axis=1) - 2.0 * (KL + kl(log_p_ref, log_p))
+                    ),
+                },
+            ),
+        ),
+    )
+)

@@ -1,0 +1,287 @@
+r"""Chapter 8 as derivations, continued: what a KL estimator pushes the policy to do, in the loss, in the reward, times a live ratio.
+
+L = log(p_pi/p_ref) and u = p_pi/p_ref of a response; score = grad log p_pi = grad L; E averages over x ~ mu and tau ~ p_pi.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.autodiff import jacobian
+from tabular_rlhf.derivations.record import Derivation, Line, add
+from tabular_rlhf.derivations.scores import each, of_mean, times, weigh
+from tabular_rlhf.ledger.chapter8 import K2, K3
+from tabular_rlhf.ledger.chapter8_gradients import TANG, forward, mean_k2, slope_scale
+from tabular_rlhf.logspace import kl, log_softmax
+
+AFFORDABLE = 40
+"""Responses over all prompts: tables of gradients hold P N P S V numbers."""
+
+
+def kept(log_p: Any) -> Any:
+    """log p, and 0 for impossible responses."""
+    return np.where(np.isneginf(log_p), 0.0, log_p)
+
+
+def each_of(world: Any, logits: Any, h: Any) -> Any:
+    """The gradient of h(L) for every response by itself, by the gradient core: (P, N, P, S, V)."""
+    return each(world, logits, lambda log_p: h(log_p - kept(world.log_p_ref)))
+
+
+def of_distance(world: Any, logits: Any, distance: Any) -> Any:
+    """The gradient of E_mu[distance(p_pi, p_ref)], by the gradient core."""
+    return of_mean(world, logits, lambda log_p: distance(log_p, world.log_p_ref))
+
+
+def of_reference(world: Any, mu: Any, logits: Any) -> Any:
+    """sum over x of mu sum over tau of p_ref grad log p_pi."""
+    return weigh(mu, np.exp(world.log_p_ref), each(world, logits, lambda log_p: log_p))
+
+
+# ---------------------------------------------------------------------------------------------------- kl-gradients
+
+add(
+    Derivation(
+        slug="kl-gradients",
+        title="Differentiating a sampled KL: k1 does nothing, k2 descends KL(pi, ref), k3 descends KL(ref, pi)",
+        chapter=8,
+        rows=("kl-gradients",),
+        source=TANG,
+        largest=AFFORDABLE,
+        scale=slope_scale,
+        lines=(
+            Line(
+                r"\nabla\, \mathrm{KL}(p_\pi, p_{ref})",
+                lambda world, logits: of_distance(world, logits, kl),
+                "What a KL term ought to push with (averaged over x ~ mu), by the gradient core.",
+            ),
+            Line(
+                r"\sum_x \mu(x) \sum_\tau L\, \nabla p_\pi + \sum_x \mu(x) \sum_\tau p_\pi\, \nabla L",
+                lambda world, mu, logits, L, p: (
+                    weigh(mu, L, each(world, logits, np.exp)) + weigh(mu, p, each_of(world, logits, lambda L: L))
+                ),
+                "The product rule for the sum of p L: the law of the draws moves, and so does the estimate.",
+                wrong={
+                    "the sampling term forgotten: grad of the average of k1": lambda world, mu, logits, p: weigh(
+                        mu, p, each_of(world, logits, lambda L: L)
+                    ),
+                    "p dropped in the second sum": lambda world, mu, logits, L, p: (
+                        weigh(mu, L, each(world, logits, np.exp))
+                        + weigh(mu, np.where(p > 0, 1.0, 0.0), each_of(world, logits, lambda L: L))
+                    ),
+                },
+            ),
+            Line(
+                r"\mathbb{E}\left[ L \cdot \mathrm{score} \right] + \mathbb{E}\left[ \nabla k_1 \right], \quad k_1 = L",
+                lambda world, mu, logits, p, L, score: weigh(mu, p * L, score) + weigh(mu, p, each_of(world, logits, lambda L: L)),
+                "grad p = p score; and the second sum is what one gets by differentiating the sampled k1.",
+                wrong={
+                    "sign of the sampling term": lambda world, mu, logits, p, L, score: (
+                        weigh(mu, p, each_of(world, logits, lambda L: L)) - weigh(mu, p * L, score)
+                    ),
+                    "p twice": lambda world, mu, logits, p, L, score: (
+                        weigh(mu, p * p * L, score) + weigh(mu, p, each_of(world, logits, lambda L: L))
+                    ),
+                },
+            ),
+            Line(
+                r"\mathbb{E}\left[ L \cdot \mathrm{score} \right]",
+                lambda L, score: times(L, score),
+                "p_ref stands still, so grad k1 = score, of mean 0: k1 in the loss pushes nowhere, k1 in the reward is right.",
+                relation="in expectation",
+                law="log_p",
+                wrong={
+                    "grad k1 instead: the score, of mean 0": lambda L, score: times(np.ones_like(L), score),
+                    "L of the inverse ratio": lambda L, score: times(-L, score),
+                },
+            ),
+            Line(
+                r"\mathbb{E}\left[ \nabla k_2 \right], \quad k_2 = \frac{L^2}{2}",
+                lambda world, logits: each_of(world, logits, K2),
+                "The chain rule: grad (L^2/2) = L grad L = L score.  k2 in the loss descends KL(pi, ref), though its own mean is not KL.",
+                relation="in expectation",
+                law="log_p",
+                wrong={
+                    "the half dropped": lambda world, logits: each_of(world, logits, np.square),
+                    "k3 for k2": lambda world, logits: each_of(world, logits, K3),
+                    "k1 for k2": lambda world, logits: each_of(world, logits, lambda L: L),
+                },
+            ),
+            Line(
+                r"\mathbb{E}\left[ \nabla k_3 \right], \quad k_3 = e^{-L} - 1 + L",
+                lambda world, logits: each_of(world, logits, K3),
+                "And k3 in the loss?",
+                relation="so",
+                law="log_p",
+            ),
+            Line(
+                r"\mathbb{E}\left[ (1 - e^{-L})\, \mathrm{score} \right]",
+                lambda L, score: times(-np.expm1(-L), score),
+                "The chain rule: the slope of exp(-L) - 1 + L in L is 1 - exp(-L).",
+                relation="in expectation",
+                law="log_p",
+                wrong={
+                    "the sign of the exponent lost": lambda L, score: times(1.0 + np.exp(-L), score),
+                    "k3 itself for its slope": lambda L, score: times(K3(L), score),
+                    "L, as for k2": lambda L, score: times(L, score),
+                },
+            ),
+            Line(
+                r"-\mathbb{E}\left[ \frac{p_{ref}}{p_\pi}\, \mathrm{score} \right]",
+                lambda p, p_ref, score: times(-np.where(p > 0, p_ref / np.where(p > 0, p, 1.0), 0.0), score),
+                "exp(-L) = p_ref/p_pi, and the mean of the score is 0.",
+                law="log_p",
+                wrong={
+                    "the ratio upside down": lambda p, p_ref, score: times(-np.where(p > 0, p / np.where(p > 0, p_ref, 1.0), 0.0), score),
+                    "sign flipped": lambda L, score: times(np.exp(-L), score),
+                },
+            ),
+            Line(
+                r"-\sum_x \mu(x) \sum_\tau p_{ref}(\tau \mid x)\, \nabla \log p_\pi(\tau \mid x)",
+                lambda world, mu, logits: -of_reference(world, mu, logits),
+                "p_pi cancels: the mean under pi of p_ref/p_pi times something is its mean under pi_ref.",
+                wrong={
+                    "p_pi not canceled": lambda mu, p, p_ref, score: -weigh(mu, p * p_ref, score),
+                    "the law left at pi: 0": lambda mu, p, score: -weigh(mu, p, score),
+                },
+            ),
+            Line(
+                r"\nabla\, \mathrm{KL}(p_{ref}, p_\pi)",
+                lambda world, logits: of_distance(world, logits, forward),
+                "KL(p_ref, p_pi) = sum of p_ref (log p_ref - log p_pi), where only log p_pi moves: k3 in the loss descends the forward KL.",
+                wrong={
+                    "reverse for forward KL": lambda world, logits: of_distance(world, logits, kl),
+                    "sign flipped": lambda world, logits: -of_distance(world, logits, forward),
+                },
+            ),
+        ),
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- kl-placement
+
+
+def live(world: Any, logits: Any, log_p: Any, h: Any) -> Any:
+    """grad of (p_pi/p_old) h(L) for every response, p_old = p_pi held: (P, N, P, S, V), by the gradient core."""
+    old, ref, possible = kept(log_p), kept(world.log_p_ref), ~np.isneginf(world.log_p_ref)
+
+    def surrogate(t: Any) -> Any:
+        now = np.where(possible, world.mdp.path_sum(log_softmax(t)), 0.0)
+        return np.where(possible, np.exp(now - old) * h(now - ref), 0.0)
+
+    return jacobian(surrogate)(logits)
+
+
+add(
+    Derivation(
+        slug="kl-placement",
+        title="k3 as a reward penalty is wrong; times a live ratio it is right",
+        chapter=8,
+        rows=("kl-placement",),
+        source=TANG,
+        largest=AFFORDABLE,
+        scale=slope_scale,
+        lines=(
+            Line(
+                r"\mathbb{E}\left[ k_3 \cdot \mathrm{score} \right]",
+                lambda L, score: times(K3(L), score),
+                "k3 subtracted from the reward is a frozen number: its push is that of a policy gradient.",
+                law="log_p",
+            ),
+            Line(
+                r"\mathbb{E}\left[ \left( \frac{p_{ref}}{p_\pi} - 1 + L \right) \mathrm{score} \right]",
+                lambda p, p_ref, L, score: times(np.where(p > 0, p_ref / np.where(p > 0, p, 1.0) - 1.0, 0.0) + L, score),
+                "k3 = ratio - 1 - log ratio, with the ratio p_ref/p_pi = exp(-L).",
+                law="log_p",
+                wrong={
+                    "its slope, as in the loss": lambda L, score: times(-np.expm1(-L), score),
+                    "the ratio inverted": lambda L, score: times(np.expm1(L) + L, score),
+                },
+            ),
+            Line(
+                r"\mathbb{E}\left[ \frac{p_{ref}}{p_\pi}\, \mathrm{score} \right] + \mathbb{E}\left[ L \cdot \mathrm{score} \right]",
+                lambda mu, p, L, score: weigh(mu, p * np.exp(-L), score) + weigh(mu, p * L, score),
+                "A mean is linear, and E[score] = 0.",
+                wrong={
+                    "the ratio's mean taken as 1: its term dropped": lambda mu, p, L, score: weigh(mu, p * L, score),
+                    "sign of the ratio's term": lambda mu, p, L, score: weigh(mu, p * L, score) - weigh(mu, p * np.exp(-L), score),
+                },
+            ),
+            Line(
+                r"\sum_x \mu(x) \sum_\tau p_{ref}\, \nabla \log p_\pi + \nabla\, \mathrm{KL}(p_\pi, p_{ref})",
+                lambda world, mu, logits: of_reference(world, mu, logits) + of_distance(world, logits, kl),
+                "In the first mean p_pi cancels; the second is grad KL(pi, ref), by kl-gradients.",
+                wrong={
+                    "forward for reverse KL": lambda world, mu, logits: (
+                        of_reference(world, mu, logits) + of_distance(world, logits, forward)
+                    ),
+                },
+            ),
+            Line(
+                r"\nabla\, \mathrm{KL}(p_\pi, p_{ref}) - \nabla\, \mathrm{KL}(p_{ref}, p_\pi)",
+                lambda world, logits: of_distance(world, logits, kl) - of_distance(world, logits, forward),
+                "The sum is -grad KL(ref, pi).  The value of k3 is unbiased, its push is wrong, and may lead away from pi_ref.",
+                wrong={
+                    "unbiased, so its gradient is right": lambda world, logits: of_distance(world, logits, kl),
+                    "as in the loss: the forward KL": lambda world, logits: of_distance(world, logits, forward),
+                    "added, not subtracted": lambda world, logits: of_distance(world, logits, kl) + of_distance(world, logits, forward),
+                },
+            ),
+            Line(
+                r"\mathbb{E}_{old}\left[ \nabla \left( \frac{p_\pi}{p_{old}}\, k_3 \right) \right] \text{ at } p_{old} = p_\pi",
+                lambda world, logits, log_p: live(world, logits, log_p, K3),
+                "Now k3 times a ratio that is differentiated too, with draws from p_old.",
+                relation="so",
+                law="log_p",
+            ),
+            Line(
+                r"\mathbb{E}\left[ k_3 \cdot \mathrm{score} \right] + \mathbb{E}\left[ \nabla k_3 \right]",
+                lambda world, mu, logits, p, L, score: weigh(mu, p * K3(L), score) + weigh(mu, p, each_of(world, logits, K3)),
+                "The product rule; the ratio is 1 there, and its gradient is the score.",
+                wrong={
+                    "the ratio held: only grad k3": lambda world, mu, logits, p: weigh(mu, p, each_of(world, logits, K3)),
+                    "k3 held: only the ratio moves": lambda mu, p, L, score: weigh(mu, p * K3(L), score),
+                },
+            ),
+            Line(
+                r"\nabla\, \mathrm{KL}(p_\pi, p_{ref}) - \nabla\, \mathrm{KL}(p_{ref}, p_\pi) + \nabla\, \mathrm{KL}(p_{ref}, p_\pi)",
+                lambda world, logits: (
+                    of_distance(world, logits, kl) - of_distance(world, logits, forward) + of_distance(world, logits, forward)
+                ),
+                "The first mean is that of the reward placement, just computed; the second that of the loss, by kl-gradients.",
+                wrong={
+                    "grad k3 taken for grad KL(pi, ref)": lambda world, logits: (
+                        2.0 * of_distance(world, logits, kl) - of_distance(world, logits, forward)
+                    ),
+                },
+            ),
+            Line(
+                r"\nabla\, \mathrm{KL}(p_\pi, p_{ref})",
+                lambda world, logits: of_distance(world, logits, kl),
+                "Both faults cancel: with a live ratio k3 is right.",
+                wrong={
+                    "reverse for forward KL left over": lambda world, logits: of_distance(world, logits, forward),
+                    "the mean of k2": lambda world, logits: of_distance(world, logits, mean_k2),
+                },
+            ),
+            Line(
+                r"\mathbb{E}_{old}\left[ \nabla \left( \frac{p_\pi}{p_{old}}\, k_2 \right) \right] \text{ at } p_{old} = p_\pi",
+                lambda world, logits, log_p: live(world, logits, log_p, K2),
+                "The same with k2.",
+                relation="so",
+                law="log_p",
+            ),
+            Line(
+                r"\nabla\, \mathbb{E}\left[ k_2 \right]",
+                lambda world, logits: of_distance(world, logits, mean_k2),
+                "The draws move too, so the mean itself is descended: right in the loss, k2 is wrong with a live ratio.",
+                wrong={
+                    "right in the loss, so right here": lambda world, logits: of_distance(world, logits, kl),
+                    "half of it": lambda world, logits: 0.5 * of_distance(world, logits, mean_k2),
+                },
+            ),
+        ),
+    )
+)

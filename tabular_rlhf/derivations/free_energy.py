@@ -1,0 +1,297 @@
+r"""Chapter 4 as derivations, continued: what the reward and beta do to the soft value V = beta log Z, and its limits.
+
+V is a cumulant-generating function: its slope in the rewards is the optimum p*, its second derivatives are covariances under p*.
+So every sensitivity of the optimum is a covariance, with a power of beta before it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.autodiff import grad, hessian, jacobian
+from tabular_rlhf.derivations.record import Derivation, Line, add
+from tabular_rlhf.gibbs import log_gibbs
+from tabular_rlhf.ledger.chapter4 import KORBAK
+from tabular_rlhf.logspace import expect, soft_value
+
+# ---------------------------------------------------------------------------------------------------- free-energy
+
+
+def Z_slope(p_ref: Any, r: Any, beta: float) -> Any:
+    """dZ/dr(tau), by the gradient core."""
+    return grad(lambda q: np.sum(p_ref * np.exp(q / beta)))(r)
+
+
+def second_derivatives(log_p_ref: Any, r: Any, beta: float) -> Any:
+    """d^2 V/dr dr' within each prompt, by the gradient core: (P, N, N)."""
+    return np.stack([hessian(lambda q, x=x: soft_value(log_p_ref[x], q, beta))(r[x]) for x in range(len(r))])
+
+
+def beta_slope(log_p_ref: Any, r: Any, beta: float) -> Any:
+    """dE_{p*}[r]/dbeta for each prompt, by the gradient core."""
+    return jacobian(lambda b: expect(log_gibbs(log_p_ref, r, b), r))(beta)
+
+
+def log_p_slope(log_p_ref: Any, r: Any, beta: float) -> Any:
+    """d log p*(tau)/dbeta, by the gradient core."""
+    return jacobian(lambda b: log_gibbs(log_p_ref, r, b))(beta)
+
+
+def same(p: Any) -> Any:
+    """The matrix 1[tau = tau'] p(tau), (P, N, N)."""
+    return p[:, :, None] * np.eye(p.shape[1])
+
+
+def deviations(p: Any) -> Any:
+    """1[k = tau] - p(tau) for every response k (axis 1) and tau (axis 2)."""
+    return np.eye(p.shape[1])[None] - p[:, None, :]
+
+
+add(
+    Derivation(
+        slug="free-energy",
+        title="The derivatives of the soft value: the optimum, covariances, and the price of beta",
+        chapter=4,
+        rows=("free-energy-derivatives", "reward-hacking"),
+        source="Exponential families; Wainwright and Jordan (2008), sec. 3.",
+        where=lambda log_p_ref, r, beta: bool(np.max(np.abs(r)) / beta < 60 and not np.isneginf(log_p_ref).any()),
+        largest=40,
+        scale=lambda r, beta: 4 * (1 + np.max(np.abs(r))) ** 2 * (1 + 1 / beta) ** 2 * (1 + np.ptp(r) / beta) ** 2,
+        lines=(
+            Line(
+                r"\frac{\partial V(x)}{\partial r(\tau)}, \quad V = \beta \log Z, \quad Z = \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}",
+                lambda log_p_ref, r, beta: grad(lambda q: np.sum(soft_value(log_p_ref, q, beta)))(r),
+                "How the value answers to the reward of one response: by the gradient core.",
+            ),
+            Line(
+                r"\beta \cdot \frac{1}{Z} \cdot \frac{\partial Z}{\partial r(\tau)}",
+                lambda beta, log_Z, p_ref, r: beta * np.exp(-log_Z)[:, None] * Z_slope(p_ref, r, beta),
+                "The chain rule: the slope of log Z is 1/Z times that of Z.",
+                wrong={
+                    "beta dropped": lambda beta, log_Z, p_ref, r: np.exp(-log_Z)[:, None] * Z_slope(p_ref, r, beta),
+                    "the log not differentiated": lambda beta, p_ref, r: beta * Z_slope(p_ref, r, beta),
+                },
+            ),
+            Line(
+                r"\beta \cdot \frac{1}{Z} \cdot p_{ref}(\tau)\, e^{r(\tau)/\beta} \cdot \frac{1}{\beta}",
+                lambda beta, log_Z, p_ref, r: beta * np.exp(-log_Z)[:, None] * p_ref * np.exp(r / beta) / beta,
+                "Only the term of tau in Z has r(tau) in it; the inner derivative of r/beta is 1/beta.",
+                wrong={
+                    "the inner 1/beta forgotten": lambda beta, log_Z, p_ref, r: beta * np.exp(-log_Z)[:, None] * p_ref * np.exp(r / beta),
+                    "all terms kept": lambda p_ref: np.ones_like(p_ref),
+                },
+            ),
+            Line(
+                r"p^*(\tau)",
+                lambda p_star: p_star,
+                "beta cancels, and what is left is the optimum: the value rises as fast as the response is likely.",
+                wrong={"p_ref": lambda p_ref: p_ref, "p*/beta": lambda p_star, beta: p_star / beta},
+            ),
+            Line(
+                r"\frac{\partial^2 V(x)}{\partial r(\tau)\, \partial r(\tau')}",
+                second_derivatives,
+                "And how the optimum answers to it: the second derivatives by the gradient core, a matrix for each prompt.",
+                relation="so",
+            ),
+            Line(
+                r"\frac{1}{\beta}\, 1[\tau = \tau']\, p^*(\tau) - p^*(\tau) \cdot \frac{1}{Z} \frac{\partial Z}{\partial r(\tau')}",
+                lambda beta, p_star, log_Z, p_ref, r: (
+                    same(p_star) / beta - p_star[:, :, None] * (np.exp(-log_Z)[:, None] * Z_slope(p_ref, r, beta))[:, None, :]
+                ),
+                "Differentiate p_ref e^{r/beta}/Z: its numerator moves only with r(tau) itself, its denominator with every reward.",
+                wrong={
+                    "the denominator held fixed": lambda beta, p_star: same(p_star) / beta,
+                    "the sign of the quotient rule lost": lambda beta, p_star, log_Z, p_ref, r: (
+                        same(p_star) / beta + p_star[:, :, None] * (np.exp(-log_Z)[:, None] * Z_slope(p_ref, r, beta))[:, None, :]
+                    ),
+                },
+            ),
+            Line(
+                r"\frac{1}{\beta} \left( 1[\tau = \tau']\, p^*(\tau) - p^*(\tau)\, p^*(\tau') \right)",
+                lambda beta, p_star: (same(p_star) - p_star[:, :, None] * p_star[:, None, :]) / beta,
+                "Lines 2 to 4: the slope of Z over Z is p*(tau')/beta.",
+                wrong={
+                    "1/beta on the first term alone": lambda beta, p_star: same(p_star) / beta - p_star[:, :, None] * p_star[:, None, :],
+                    "p_ref for p*": lambda beta, p_ref: (same(p_ref) - p_ref[:, :, None] * p_ref[:, None, :]) / beta,
+                },
+            ),
+            Line(
+                r"\frac{1}{\beta}\, \mathrm{Cov}_{p^*}(1_\tau, 1_{\tau'})",
+                lambda beta, p_star: np.einsum("xk,xki,xkj->xij", p_star, deviations(p_star), deviations(p_star)) / beta,
+                "E[1_tau 1_tau'] is p*(tau) if they are one, else 0. So a reward given to one response takes from all others.",
+                wrong={
+                    "second moments for covariances": lambda beta, p_star: same(p_star) / beta,
+                    "beta dropped": lambda p_star: np.einsum("xk,xki,xkj->xij", p_star, deviations(p_star), deviations(p_star)),
+                },
+            ),
+            Line(
+                r"\frac{d}{d\beta}\, \mathbb{E}_{p^*}[r]",
+                beta_slope,
+                "Now beta, by the gradient core: p* moves, r does not.",
+                relation="so",
+            ),
+            Line(
+                r"\sum_\tau r(\tau)\, p^*(\tau)\, \frac{d \log p^*(\tau)}{d\beta}",
+                lambda r, p_star, log_p_ref, beta: np.sum(r * p_star * log_p_slope(log_p_ref, r, beta), axis=1),
+                "The log-derivative trick: dp = p d(log p).",
+                wrong={
+                    "p* forgotten": lambda r, log_p_ref, beta: np.sum(r * log_p_slope(log_p_ref, r, beta), axis=1),
+                    "Z held fixed": lambda r, p_star, beta: np.sum(r * p_star * (-r / beta**2), axis=1),
+                },
+            ),
+            Line(
+                r"\sum_\tau r(\tau)\, p^*(\tau) \left( -\frac{r(\tau)}{\beta^2} + \frac{\mathbb{E}_{p^*}[r]}{\beta^2} \right)",
+                lambda r, p_star, log_p_star, beta: np.sum(r * p_star * (-r / beta**2 + expect(log_p_star, r)[:, None] / beta**2), axis=1),
+                "log p* = log p_ref + r/beta - log Z: r/beta has the slope -r/beta^2, and "
+                "log Z the mean of that under p*, as in lines 2 to 4.",
+                wrong={
+                    "beta for beta^2": lambda r, p_star, log_p_star, beta: np.sum(
+                        r * p_star * (-r / beta + expect(log_p_star, r)[:, None] / beta), axis=1
+                    ),
+                    "the mean under p_ref": lambda r, p_star, log_p_ref, beta: np.sum(
+                        r * p_star * (-r / beta**2 + expect(log_p_ref, r)[:, None] / beta**2), axis=1
+                    ),
+                },
+            ),
+            Line(
+                r"-\frac{\mathrm{Var}_{p^*}(r)}{\beta^2}",
+                lambda r, log_p_star, beta: -expect(log_p_star, (r - expect(log_p_star, r)[:, None]) ** 2) / beta**2,
+                "E[r^2] - E[r]^2 is the variance: a smaller beta always earns more, and most where the optimum is undecided.",
+                wrong={
+                    "sign flipped": lambda r, log_p_star, beta: expect(log_p_star, (r - expect(log_p_star, r)[:, None]) ** 2) / beta**2,
+                    "second moment for variance": lambda r, log_p_star, beta: -expect(log_p_star, r**2) / beta**2,
+                    "beta^3: the slope of the KL": lambda r, log_p_star, beta: (
+                        -expect(log_p_star, (r - expect(log_p_star, r)[:, None]) ** 2) / beta**3
+                    ),
+                },
+            ),
+        ),
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- beta-limits
+
+
+def best(log_p_ref: Any, r: Any) -> Any:
+    """The best reward of a possible response to each prompt, (P, 1)."""
+    return np.max(np.where(np.isneginf(log_p_ref), -np.inf, r), axis=1, keepdims=True)
+
+
+def shortfall(log_p_ref: Any, r: Any) -> Any:
+    """max r - r, at least 0 where a response is possible; 0 elsewhere, where p_ref is 0 anyhow."""
+    return np.maximum(best(log_p_ref, r) - r, 0.0)
+
+
+def among_best(log_p_ref: Any, r: Any) -> Any:
+    """p_ref on the best possible responses, 0 elsewhere."""
+    return np.where(r == best(log_p_ref, r), np.exp(log_p_ref), 0.0)
+
+
+SMALL = ("beta", (1.0, 1e-3, 1e-100))
+LARGE = ("beta", (1.0, 1e6, 1e18))
+
+add(
+    Derivation(
+        slug="beta-limits",
+        title="The limits of beta: the reference, and the best of what the reference can say",
+        chapter=4,
+        rows=("beta-limits",),
+        source=KORBAK,
+        lines=(
+            Line(
+                r"p^*(\tau) = \frac{p_{ref}(\tau)\, e^{r(\tau)/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{r(\tau')/\beta}}",
+                lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, r, beta)),
+                "The optimum at the world's own beta.",
+            ),
+            Line(
+                r"p_{ref}(\tau) \quad (\beta \to \infty)",
+                lambda p_ref: p_ref,
+                "r/beta goes to 0 for every response, so every factor goes to 1, above and below: only the KL counts.",
+                relation="in the limit",
+                along=LARGE,
+                wrong={
+                    "uniform": lambda p_ref: np.full_like(p_ref, 1.0 / p_ref.shape[1]),
+                    "the best response: the other limit": lambda log_p_ref, r: (
+                        among_best(log_p_ref, r) / np.sum(among_best(log_p_ref, r), axis=1, keepdims=True)
+                    ),
+                },
+            ),
+            Line(
+                r"\frac{p_{ref}(\tau)\, e^{r(\tau)/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{r(\tau')/\beta}}",
+                lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, r, beta)),
+                "The other way r/beta grows without bound, above and below.",
+                relation="so",
+            ),
+            Line(
+                r"\frac{p_{ref}(\tau)\, e^{-(\max r - r(\tau))/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{-(\max r - r(\tau'))/\beta}}",
+                lambda log_p_ref, p_ref, r, beta: (
+                    p_ref
+                    * np.exp(-shortfall(log_p_ref, r) / beta)
+                    / np.sum(p_ref * np.exp(-shortfall(log_p_ref, r) / beta), axis=1, keepdims=True)
+                ),
+                "So divide above and below by e^{max r/beta}, the maximum over possible responses: no exponent is positive now.",
+                wrong={
+                    "divided above only": lambda log_p_ref, p_ref, r, beta, value: (
+                        p_ref * np.exp(-shortfall(log_p_ref, r) / beta) * np.exp(-value[:, None] / beta)
+                    ),
+                    "each response compared with the mean": lambda log_p_ref, p_ref, r, beta: (
+                        p_ref
+                        * np.exp(-np.abs(r - expect(log_p_ref, r)[:, None]) / beta)
+                        / np.sum(p_ref * np.exp(-np.abs(r - expect(log_p_ref, r)[:, None]) / beta), axis=1, keepdims=True)
+                    ),
+                },
+            ),
+            Line(
+                r"\frac{p_{ref}(\tau)\, 1[r(\tau) = \max r]}{\sum_{\tau'} p_{ref}(\tau')\, 1[r(\tau') = \max r]} \quad (\beta \to 0)",
+                lambda log_p_ref, r: among_best(log_p_ref, r) / np.sum(among_best(log_p_ref, r), axis=1, keepdims=True),
+                "A factor e^{-gap/beta} goes to 0 if there is a gap and is 1 if there is none: ties keep the reference's odds.",
+                relation="in the limit",
+                along=SMALL,
+                wrong={
+                    "ties share equally": lambda log_p_ref, r: (
+                        (among_best(log_p_ref, r) > 0) / np.sum(among_best(log_p_ref, r) > 0, axis=1, keepdims=True)
+                    ),
+                    "p_ref not renormalized": lambda log_p_ref, r: among_best(log_p_ref, r),
+                },
+            ),
+            Line(
+                r"V(x) = \beta \log \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}",
+                lambda log_p_ref, r, beta: soft_value(log_p_ref, r, beta),
+                "And the value:",
+                relation="so",
+            ),
+            Line(
+                r"\mathbb{E}_{p_{ref}}[r] \quad (\beta \to \infty)",
+                lambda log_p_ref, r: expect(log_p_ref, r),
+                "For large beta e^{r/beta} is nearly 1 + r/beta, and log(1 + E[r]/beta) nearly E[r]/beta: beta cancels, the mean is left.",
+                relation="in the limit",
+                along=LARGE,
+                wrong={
+                    "0, since log Z goes to 0": lambda P: np.zeros(P),
+                    "the plain average of the rewards": lambda r: np.mean(r, axis=1),
+                },
+            ),
+            Line(
+                r"V(x) = \beta \log \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}",
+                lambda log_p_ref, r, beta: soft_value(log_p_ref, r, beta),
+                "Once more, the other way:",
+                relation="so",
+            ),
+            Line(
+                r"\max r \quad (\beta \to 0)",
+                lambda log_p_ref, r: best(log_p_ref, r)[:, 0],
+                "Take e^{max r/beta} out of the log: max r + beta log of a number between p_ref(best) and 1. A soft maximum hardens.",
+                relation="in the limit",
+                along=SMALL,
+                wrong={
+                    "max r plus log p_ref of the best": lambda log_p_ref, r: (
+                        best(log_p_ref, r)[:, 0] + np.log(np.sum(among_best(log_p_ref, r), axis=1))
+                    ),
+                    "the mean": lambda log_p_ref, r: expect(log_p_ref, r),
+                },
+            ),
+        ),
+    )
+)

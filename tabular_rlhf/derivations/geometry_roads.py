@@ -1,0 +1,174 @@
+r"""Chapter 5 as a derivation: a reward first and then its best policy, or the policy at once: the same place, if the rewards are R(Pi)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf import roads
+from tabular_rlhf.derivations.optimum import full_support
+from tabular_rlhf.derivations.record import Derivation, Line, add
+from tabular_rlhf.gibbs import log_gibbs
+from tabular_rlhf.ledger.chapter4 import reward_units
+from tabular_rlhf.ledger.chapter5_roads import second_stage, two_stages
+from tabular_rlhf.logspace import expect, kl, log_ratio, log_sigmoid, log_softmax
+from tabular_rlhf.preferences import Pairs
+
+# ---------------------------------------------------------------------------------------------------- all-roads
+
+
+def likelihood(pairs: Pairs, r: Any) -> Any:
+    """-E[log sigma(r(y_w) - r(y_l))] over weighted pairs."""
+    return -np.sum(pairs.weight * log_sigmoid(pairs.margin(r)))
+
+
+def log_odds(pairs: Pairs, log_p: Any, log_p_ref: Any, beta: float) -> Any:
+    """beta log(pi(y_w)/pi_ref(y_w)) - beta log(pi(y_l)/pi_ref(y_l)) of every pair."""
+    x, w, l = pairs.x, pairs.w, pairs.l
+    return beta * (log_p[x, w] - log_p_ref[x, w]) - beta * (log_p[x, l] - log_p_ref[x, l])
+
+
+def tilted(log_p_ref: Any, r: Any, beta: float) -> Any:
+    """p_ref exp(r/beta) over its sum."""
+    weight = np.exp(log_p_ref + r / beta - np.max(log_p_ref + r / beta, axis=1, keepdims=True))
+    return weight / np.sum(weight, axis=1, keepdims=True)
+
+
+def swapped(pairs: Pairs) -> Pairs:
+    return Pairs(pairs.x, pairs.l, pairs.w, pairs.weight, None)
+
+
+add(
+    Derivation(
+        slug="all-roads",
+        title="All roads lead to DPO, if the rewards are R(Pi)",
+        chapter=5,
+        rows=("all-roads",),
+        source="Swamy et al. (2025), arXiv:2503.01067; Rafailov et al. (2023), arXiv:2305.18290.",
+        where=lambda log_p_ref, N: N > 1 and full_support(log_p_ref),
+        largest=4,
+        scale=lambda log_p_tied, log_p_2, log_p_ref, beta: max(
+            reward_units(0.0 * log_p_ref, beta, q, log_p_ref) for q in (log_p_tied, log_p_2)
+        ),
+        lines=(
+            Line(
+                r"-\mathbb{E} \log \sigma\left( r(y_w) - r(y_l) \right), \quad r = \beta \log\frac{\pi}{\pi_{ref}} + c(x)",
+                lambda pairs_M, log_p_tied, log_p_ref, beta, shift: likelihood(pairs_M, beta * (log_p_tied - log_p_ref) + shift),
+                "First stage of RLHF: the likelihood of a reward of the class R(Pi), at a "
+                "drawn pi of Pi. Every response is possible under pi_ref.",
+            ),
+            Line(
+                r"-\mathbb{E} \log \sigma\left( \beta \log\frac{\pi(y_w)}{\pi_{ref}(y_w)}"
+                r" - \beta \log\frac{\pi(y_l)}{\pi_{ref}(y_l)} \right)",
+                lambda pairs_M, log_p_tied, log_p_ref, beta: (
+                    -np.sum(pairs_M.weight * log_sigmoid(log_odds(pairs_M, log_p_tied, log_p_ref, beta)))
+                ),
+                "Change of variables from r to pi; c(x) cancels. This is DPO's loss, number for number, "
+                "so r is a minimizer over R(Pi) exactly if its pi is one over Pi.",
+                wrong={
+                    "p_ref omitted": lambda pairs_M, log_p_tied, beta: likelihood(pairs_M, beta * log_p_tied),
+                    "beta dropped": lambda pairs_M, log_p_tied, log_p_ref: likelihood(pairs_M, log_p_tied - log_p_ref),
+                    "winner and loser swapped": lambda pairs_M, log_p_tied, log_p_ref, beta: likelihood(
+                        swapped(pairs_M), beta * (log_p_tied - log_p_ref)
+                    ),
+                    "c(x) added to the winner alone": lambda pairs_M, log_p_tied, log_p_ref, beta, shift: (
+                        -np.sum(pairs_M.weight * log_sigmoid(log_odds(pairs_M, log_p_tied, log_p_ref, beta) + shift[:, :, None]))
+                    ),
+                },
+            ),
+            Line(
+                r"J_r(\pi') = \mathbb{E}_{\pi'}[r] - \beta\, \mathrm{KL}(\pi', \pi_{ref})",
+                lambda log_p_2, log_p_tied, log_p_ref, beta, shift: (
+                    expect(log_p_2, beta * (log_p_tied - log_p_ref) + shift) - beta * kl(log_p_2, log_p_ref)
+                ),
+                "Second stage: how good another policy pi' is for that reward, for each prompt.",
+                relation="so",
+            ),
+            Line(
+                r"\mathbb{E}_{\pi'}\left[ \beta \log\frac{\pi}{\pi_{ref}} + c(x) - \beta \log\frac{\pi'}{\pi_{ref}} \right]",
+                lambda log_p_2, log_p_tied, log_p_ref, beta, shift: expect(
+                    log_p_2, beta * (log_p_tied - log_p_ref) + shift - beta * (log_p_2 - log_p_ref)
+                ),
+                "Put in the reward, and write the KL as the mean that it is.",
+                wrong={
+                    "the second log-ratio averaged under pi": lambda log_p_2, log_p_tied, log_p_ref, beta, shift: (
+                        expect(log_p_2, beta * (log_p_tied - log_p_ref) + shift) - beta * kl(log_p_tied, log_p_ref)
+                    ),
+                },
+            ),
+            Line(
+                r"c(x) - \beta\, \mathbb{E}_{\pi'} \log\frac{\pi'}{\pi}",
+                lambda log_p_2, log_p_tied, beta, shift: shift[:, 0] - beta * expect(log_p_2, log_ratio(log_p_2, log_p_tied)),
+                "pi_ref cancels.",
+                wrong={
+                    "the ratio upside down": lambda log_p_2, log_p_tied, beta, shift: (
+                        shift[:, 0] + beta * expect(log_p_2, log_ratio(log_p_2, log_p_tied))
+                    ),
+                    "beta dropped": lambda log_p_2, log_p_tied, shift: shift[:, 0] - expect(log_p_2, log_ratio(log_p_2, log_p_tied)),
+                },
+            ),
+            Line(
+                r"c(x) - \beta\, \mathrm{KL}(\pi', \pi)",
+                lambda log_p_2, log_p_tied, beta, shift: shift[:, 0] - beta * kl(log_p_2, log_p_tied),
+                "That mean is the reverse KL to the policy that the reward was written with.",
+                wrong={
+                    "forward for reverse KL": lambda log_p_2, log_p_tied, beta, shift: shift[:, 0] - beta * kl(log_p_tied, log_p_2),
+                },
+            ),
+            Line(
+                r"c(x)",
+                lambda shift: shift[:, 0],
+                "Never more, and as much only for pi' = pi, which is in Pi: the second stage "
+                "returns the policy that the first stage wrote r with.",
+                relation="<=",
+                wrong={
+                    "the value of pi_ref": lambda log_p_ref, log_p_tied, beta, shift: shift[:, 0] - beta * kl(log_p_ref, log_p_tied),
+                },
+            ),
+            Line(
+                r"\frac{\pi_{ref}\, e^{r/\beta}}{\sum_{y'} \pi_{ref}(y')\, e^{r(y')/\beta}}",
+                lambda log_p_ref, log_p_tied, beta, shift: tilted(log_p_ref, beta * (log_p_tied - log_p_ref) + shift, beta),
+                "The same, seen from the Gibbs law of r, which the second stage projects onto Pi.",
+                relation="so",
+            ),
+            Line(
+                r"\pi",
+                lambda log_p_tied: np.exp(log_p_tied),
+                "exp(r/beta) is exp(c(x)/beta) pi/pi_ref: pi_ref cancels, and so does exp(c(x)/beta), "
+                "because pi sums to one. It is in Pi: nothing is left to project.",
+                wrong={
+                    "pi_ref kept: pi_ref times pi": lambda log_p_ref, log_p_tied: np.exp(log_softmax(log_p_ref + log_p_tied)),
+                    "1/beta for beta in the tilt": lambda log_p_ref, log_p_tied, beta: np.exp(
+                        log_gibbs(log_p_ref, beta**2 * (log_p_tied - log_p_ref), beta)
+                    ),
+                },
+            ),
+            Line(
+                r"\arg\max_{\pi \in \Pi} J_{\hat r}(\pi), \quad \hat r = \arg\max_{r \in R(\Pi)} \mathbb{E} \log \sigma(r(y_w) - r(y_l))",
+                lambda p_rlhf: p_rlhf,
+                "Now both stages are run: the likeliest reward by Newton's method, then the "
+                "projection of its Gibbs law onto Pi (where J is largest).",
+                relation="so",
+            ),
+            Line(
+                r"\arg\min_{\pi \in \Pi} -\mathbb{E} \log \sigma\left( \beta"
+                r" \log\frac{\pi(y_w)}{\pi_{ref}(y_w)} - \beta \log\frac{\pi(y_l)}{\pi_{ref}(y_l)} \right)",
+                lambda p_dpo: p_dpo,
+                "DPO in one stage, run by itself. With a reward class richer than R(Pi) the roads part.",
+                error=1e-9,
+                wrong={
+                    "a richer reward class: all tables": lambda world, tied, pairs_M: two_stages(
+                        world, tied, pairs_M, roads.Table(world.mdp)
+                    ),
+                    "another beta in the second stage": lambda world, tied, fit_tied: second_stage(
+                        tied, log_gibbs(world.log_p_ref, fit_tied.r, 2.0 * world.beta)
+                    ),
+                    "p_ref omitted: softmax of r alone": lambda world, tied, fit_tied: second_stage(
+                        tied, log_softmax(fit_tied.r / world.beta)
+                    ),
+                },
+            ),
+        ),
+    )
+)

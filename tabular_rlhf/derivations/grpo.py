@@ -1,0 +1,242 @@
+r"""Chapter 7 as derivations, continued: the weight that GRPO gives to every prompt, and what it ascends when groups are large."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.derivations.groups import everyone, group_mean, seen, updated
+from tabular_rlhf.derivations.record import Derivation, Line, add
+from tabular_rlhf.derivations.scores import of_mean
+from tabular_rlhf.ledger.chapter7_groups import few, size, success_probability
+from tabular_rlhf.logspace import expect
+
+# ---------------------------------------------------------------------------------------------------- c_G(q)
+
+
+def standardized(rewards: Any, ddof: int = 0, power: float = 0.5) -> Any:
+    """(r_i - mean)/s, 0 where all rewards are equal."""
+    away = rewards - group_mean(rewards)
+    equal = np.ptp(rewards, axis=1, keepdims=True) == 0
+    variance = np.sum(np.square(away), axis=1, keepdims=True) / (rewards.shape[1] - ddof)
+    return np.where(equal, 0.0, away) / np.where(equal, 1.0, variance) ** power
+
+
+def conditional(world: Any, log_p: Any, success: Any, G: int, ddof: int = 0) -> Any:
+    """E[A_1 given r_1 = 1] and E[A_1 given r_1 = 0] for each prompt, over all groups: (2, P)."""
+    groups, rewards = everyone(world, log_p, G), seen(world, log_p, success, G)
+    A = standardized(rewards, ddof)[:, 0]
+    chance = np.exp(np.sum(log_p[groups.x[:, None], groups.tau], axis=1))  # given the prompt, which mu may exclude
+    out = []
+    for mine in (1.0, 0.0):
+        w = chance * (rewards[:, 0] == mine)
+        out.append(np.bincount(groups.x, w * A, world.mdp.P) / np.bincount(groups.x, w, world.mdp.P))
+    return np.stack(out)
+
+
+def chances(q: Any, G: int) -> Any:
+    """P(m successes among the G - 1 others), m = 0 to G - 1: (P, G).  In logarithms, so that G may be large."""
+    m = np.arange(G)
+    ways = np.array([math.lgamma(G) - math.lgamma(k + 1) - math.lgamma(G - k) for k in m])
+    logs = ways + m * np.log(q)[:, None] + (G - 1 - m) * np.log1p(-q)[:, None]
+    return np.where(logs > -600.0, np.exp(np.maximum(logs, -600.0)), 0.0)
+
+
+def advantage(mine: float, k: Any, G: int, ddof: int = 0) -> Any:
+    """(mine - k/G)/s in a group with k successes, s^2 = G/(G - ddof) k/G (1 - k/G); 0 where all are equal."""
+    spread = np.sqrt(k / G * (1.0 - k / G) * G / (G - ddof))
+    return np.where(spread > 0, mine - k / G, 0.0) / np.where(spread > 0, spread, 1.0)
+
+
+def by_binomial(q: Any, G: int, ddof: int = 0) -> Any:
+    """sum over m of P(m) (A of a success with m others - A of a failure with m others): (P,)."""
+    m = np.arange(G)
+    return np.sum(chances(q, G) * (advantage(1.0, m + 1, G, ddof) - advantage(0.0, m, G, ddof)), axis=1)
+
+
+def by_roots(q: Any, G: int) -> Any:
+    """The same with A written out: sqrt((G - k)/k) for a success, -sqrt(k/(G - k)) for a failure."""
+    m = np.arange(G)
+    return np.sum(chances(q, G) * (np.sqrt((G - 1 - m) / (m + 1)) + np.sqrt(m / (G - m))), axis=1)
+
+
+def slope_of_arcsine(q: Any, factor: float = 2.0) -> Any:
+    """The derivative of 2 arcsin sqrt q by a complex step, which subtracts nothing."""
+    h = 1e-30
+    return np.imag(factor * np.arcsin(np.sqrt(q + 1j * h))) / h
+
+
+def some_of_both(p: Any, success: Any) -> bool:
+    """Every prompt has successes and failures."""
+    q = success_probability(p, success)
+    return bool(np.all((q > 0.02) & (q < 0.98)))
+
+
+add(
+    Derivation(
+        slug="grpo-weight",
+        title="The weight that GRPO gives to a prompt (0/1 rewards, success neither sure nor hopeless)",
+        chapter=7,
+        rows=("grpo",),
+        source="Shao et al. (2024), arXiv:2402.03300.",
+        where=lambda P, N, G, p, success: few(P, N, G) and some_of_both(p, success),
+        scale=size,
+        largest=40,
+        lines=(
+            Line(
+                r"\mathbb{E}\left[ \frac{1}{G} \sum_i A_i s_i \right], \quad A_i = \frac{r_i - \bar{r}}{\mathrm{std}(r_1, \ldots, r_G)}",
+                lambda world, log_p, success, score, G: updated(world, log_p, score, standardized(seen(world, log_p, success, G)), G),
+                "Rewards 0 or 1; std divides by G (ddof 0); a group whose rewards are all equal gets 0.  s_i is the score of response i.",
+            ),
+            Line(
+                r"\sum_x \mu(x) \left( a_1(x)\, \mathbb{E}\left[ r s \mid x \right] "
+                r"+ a_0(x)\, \mathbb{E}\left[ (1-r) s \mid x \right] \right), "
+                r"\quad a_k = \mathbb{E}\left[ A_1 \mid r_1 = k \right]",
+                lambda world, mu, log_p, p, success, score, G: (
+                    np.einsum("x,x,xn,xnysv->ysv", mu, conditional(world, log_p, success, G)[0], p * success, score)
+                    + np.einsum("x,x,xn,xnysv->ysv", mu, conditional(world, log_p, success, G)[1], p * (1.0 - success), score)
+                ),
+                "The members are alike.  Given its own reward, A_1 depends on the others only, which are independent of s_1.",
+                wrong={
+                    "failures forgotten: only successes push": lambda world, mu, log_p, p, success, score, G: np.einsum(
+                        "x,x,xn,xnysv->ysv", mu, conditional(world, log_p, success, G)[0], p * success, score
+                    ),
+                    "n - 1 for n in the standard deviation": lambda world, mu, log_p, p, success, score, G: (
+                        np.einsum("x,x,xn,xnysv->ysv", mu, conditional(world, log_p, success, G, 1)[0], p * success, score)
+                        + np.einsum("x,x,xn,xnysv->ysv", mu, conditional(world, log_p, success, G, 1)[1], p * (1.0 - success), score)
+                    ),
+                },
+            ),
+            Line(
+                r"\sum_x \mu(x) \left( a_1(x) - a_0(x) \right) \nabla q(x), \quad q = \mathbb{E}[r \mid x]",
+                lambda world, logits, log_p, success, G: of_mean(
+                    world,
+                    logits,
+                    lambda log_q: (
+                        (conditional(world, log_p, success, G)[0] - conditional(world, log_p, success, G)[1]) * expect(log_q, success)
+                    ),
+                ),
+                "E[r s] is the gradient of q, and E[(1 - r) s] that of 1 - q.  So GRPO follows grad q with a weight c_G = a_1 - a_0.",
+                wrong={
+                    "sign of a_0: the push of failures added": lambda world, logits, log_p, success, G: of_mean(
+                        world,
+                        logits,
+                        lambda log_q: (
+                            (conditional(world, log_p, success, G)[0] + conditional(world, log_p, success, G)[1]) * expect(log_q, success)
+                        ),
+                    ),
+                    "the weight squared": lambda world, logits, log_p, success, G: of_mean(
+                        world,
+                        logits,
+                        lambda log_q: (
+                            2.0
+                            * (conditional(world, log_p, success, G)[0] - conditional(world, log_p, success, G)[1]) ** 2
+                            * expect(log_q, success)
+                        ),
+                    ),
+                },
+            ),
+            Line(
+                r"c_G = a_1 - a_0",
+                lambda world, log_p, success, G: conditional(world, log_p, success, G)[0] - conditional(world, log_p, success, G)[1],
+                "The weight of each prompt, over all groups.",
+                relation="so",
+            ),
+            Line(
+                r"\sum_{m=0}^{G-1} B(m) \left( \frac{1 - (m+1)/G}{\sigma_{m+1}} - \frac{0 - m/G}{\sigma_m} \right), \quad "
+                r"B(m) = \frac{(G-1)!}{m!\, (G-1-m)!}\, q^m (1-q)^{G-1-m}, \quad \sigma_k^2 = \frac{k}{G} \left( 1 - \frac{k}{G} \right)",
+                lambda p, success, G: by_binomial(success_probability(p, success), G),
+                "m of the G - 1 others succeed; with one's own the group has m + 1 or m successes (a term with sigma = 0 counts 0).",
+                wrong={
+                    "n - 1 for n: the sample's standard deviation": lambda p, success, G: by_binomial(
+                        success_probability(p, success), G, ddof=1
+                    ),
+                    "one's own success not counted in the mean": lambda p, success, G: np.sum(
+                        chances(success_probability(p, success), G) * (advantage(1.0, np.arange(G), G) - advantage(0.0, np.arange(G), G)),
+                        axis=1,
+                    ),
+                    "all-equal groups drawn again: conditional for unconditional": lambda p, success, G: (
+                        by_binomial(success_probability(p, success), G)
+                        / (1.0 - success_probability(p, success) ** G - (1.0 - success_probability(p, success)) ** G)
+                    ),
+                },
+            ),
+            Line(
+                r"\sum_{m=0}^{G-1} B(m) \left( \sqrt{\frac{G-1-m}{m+1}} + \sqrt{\frac{m}{G-m}} \right)",
+                lambda p, success, G: by_roots(success_probability(p, success), G),
+                "With k successes a success gets (1 - k/G)/sigma_k = sqrt((G-k)/k), and a failure -sqrt(k/(G-k)).",
+                wrong={
+                    "the odds for their square roots": lambda p, success, G: np.sum(
+                        chances(success_probability(p, success), G)
+                        * ((G - 1 - np.arange(G)) / (np.arange(G) + 1) + np.arange(G) / (G - np.arange(G))),
+                        axis=1,
+                    ),
+                    "upside down where it can be": lambda p, success, G: np.sum(
+                        chances(success_probability(p, success), G)
+                        * (np.sqrt((np.arange(G) + 1) / (G - np.arange(G))) + np.sqrt(np.arange(G) / (G - np.arange(G)))),
+                        axis=1,
+                    ),
+                },
+            ),
+            Line(
+                r"\sqrt{\frac{1-q}{q}} + \sqrt{\frac{q}{1-q}}",
+                lambda p, success: (
+                    np.sqrt((1.0 - success_probability(p, success)) / success_probability(p, success))
+                    + np.sqrt(success_probability(p, success) / (1.0 - success_probability(p, success)))
+                ),
+                "As G grows, the share m/G of successes settles at q: the law of large numbers.",
+                relation="in the limit",
+                along=("G", (16.0, 256.0, 4096.0)),
+                error=0.02,
+                wrong={
+                    "the limit of the gradient itself: 1": lambda p, success: np.ones_like(success_probability(p, success)),
+                    "only the successes' part": lambda p, success: np.sqrt(
+                        (1.0 - success_probability(p, success)) / success_probability(p, success)
+                    ),
+                },
+            ),
+            Line(
+                r"\frac{1}{\sqrt{q(1-q)}}",
+                lambda p, success: 1.0 / np.sqrt(success_probability(p, success) * (1.0 - success_probability(p, success))),
+                "Over a common denominator: ((1 - q) + q)/sqrt(q (1 - q)).",
+                wrong={
+                    "variance for standard deviation": lambda p, success: (
+                        1.0 / (success_probability(p, success) * (1.0 - success_probability(p, success)))
+                    ),
+                    "upside down": lambda p, success: np.sqrt(success_probability(p, success) * (1.0 - success_probability(p, success))),
+                },
+            ),
+            Line(
+                r"\frac{d}{dq}\, 2 \arcsin\sqrt{q}",
+                lambda p, success: slope_of_arcsine(success_probability(p, success)),
+                "So with large groups GRPO ascends the mean of 2 arcsin sqrt q over prompts, not that of q.",
+                wrong={
+                    "the 2 forgotten": lambda p, success: slope_of_arcsine(success_probability(p, success), 1.0),
+                },
+            ),
+            Line(
+                r"c_2 = \sum_{m=0}^{1} q^m (1-q)^{1-m} \left( \sqrt{\frac{1-m}{m+1}} + \sqrt{\frac{m}{2-m}} \right)",
+                lambda p, success: by_roots(success_probability(p, success), 2),
+                "The smallest group, G = 2.",
+                relation="so",
+            ),
+            Line(
+                r"(1 - q) \cdot 1 + q \cdot 1",
+                lambda p, success: 1.0 - success_probability(p, success) + success_probability(p, success),
+                "Two that differ get +1 and -1; two that agree get 0.",
+                wrong={
+                    "both terms in both cases": lambda p, success: 2.0 * (1.0 + 0.0 * success_probability(p, success)),
+                    "ddof 1: divided by sqrt 2 more": lambda p, success: (1.0 + 0.0 * success_probability(p, success)) / np.sqrt(2.0),
+                },
+            ),
+            Line(
+                "1",
+                lambda p, success: np.ones_like(success_probability(p, success)),
+                "So with G = 2 GRPO is the policy gradient itself: standardizing changes nothing on average.",
+                wrong={"1/2, the group mean's (G - 1)/G": lambda p, success: np.full_like(success_probability(p, success), 0.5)},
+            ),
+        ),
+    )
+)

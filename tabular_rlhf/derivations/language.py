@@ -1,0 +1,314 @@
+r"""Chapters 1 and 2 as derivations: policies as distributions, the performance difference, and how errors compound.
+
+Every argument here is one of two moves on the tree of prefixes.  A sum along a response *telescopes*: what is added at one state
+is taken away at the next.  And a sum over responses of sums over their steps may be *exchanged* for a sum over states of the mass
+that passes through them: that is how a mean over responses becomes a mean over visits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.derivations.record import Derivation, Line, add
+from tabular_rlhf.ledger.chapter1 import plain_values
+from tabular_rlhf.ledger.chapter2 import learner_world
+from tabular_rlhf.logspace import expect
+
+
+def onward(mdp: Any, values: Any, leaf: Any) -> Any:
+    """The value of s + a for every state and token, (P, S, V): `values` of the next state, or `leaf` where the response ends."""
+    return mdp.backup(leaf, lambda h, _: values[:, mdp.offsets[h] : mdp.offsets[h + 1]])[1]
+
+
+# ---------------------------------------------------------------------------------------------------- policies-are-distributions
+
+
+def mass_through(mdp: Any, p: Any) -> tuple[Any, Any]:
+    """p(s + a) and p(s): the mass of the responses through a token, (P, S, V), and through a state, (P, S, 1)."""
+    mass = mdp.subtree_sum(p)
+    return mass, np.sum(mass, axis=-1, keepdims=True)
+
+
+def products(mdp: Any, p: Any) -> Any:
+    """The product of p(s_h + a_h) divided by the product of p(s_h), along every response."""
+    mass, state = mass_through(mdp, p)
+    log_state = mdp.path_sum(np.broadcast_to(np.log(state), mass.shape))
+    return np.exp(mdp.path_sum(np.log(mass))) / np.exp(log_state)
+
+
+add(
+    Derivation(
+        slug="policies-are-distributions",
+        title="Any distribution over responses is a policy",
+        chapter=1,
+        rows=("policies-are-distributions", "chain-rule"),
+        source="Chain rule of probability.",
+        where=lambda log_p_star: bool(np.min(log_p_star) > -300),
+        lines=(
+            Line(
+                r"\prod_h \pi(a_h \mid s_h), \quad \pi(a \mid s) = \frac{p(s + a)}{p(s)}",
+                lambda mdp, p_star: np.exp(mdp.path_sum(np.log(mass_through(mdp, p_star)[0] / mass_through(mdp, p_star)[1]))),
+                "Take any distribution p that is nowhere 0 (here p*), write p(s) for its mass through s, and read off the policy pi.",
+            ),
+            Line(
+                r"\frac{\prod_h p(s_h + a_h)}{\prod_h p(s_h)}",
+                lambda mdp, p_star: products(mdp, p_star),
+                "A product of quotients is the quotient of the products.",
+                wrong={
+                    "unconditional for conditional probabilities: the denominators left out": lambda mdp, p_star: np.exp(
+                        mdp.path_sum(np.log(mass_through(mdp, p_star)[0]))
+                    ),
+                    "the quotient upside down": lambda mdp, p_star: 1.0 / products(mdp, p_star),
+                },
+            ),
+            Line(
+                r"\frac{p(\tau)}{p(s_0)}",
+                lambda mdp, p_star: p_star / mass_through(mdp, p_star)[1][:, 0],
+                "s_h + a_h is s_{h+1}: all masses but the last above and the first below cancel, and only tau passes through its own end.",
+                wrong={
+                    "the last factor cancelled too: 1 over the root": lambda mdp, p_star: (
+                        np.ones_like(p_star) / mass_through(mdp, p_star)[1][:, 0]
+                    ),
+                    "divided by the number of responses": lambda p_star, N: p_star / N,
+                },
+            ),
+            Line(
+                r"p(\tau)",
+                lambda p_star: p_star,
+                "All responses pass through the root, so p(s_0) = 1: saying tau token by token with pi has the probability that p gave it.",
+                wrong={"the prompt's probability left in: mu(x) p(tau)": lambda mu, p_star: mu[:, None] * p_star},
+            ),
+        ),
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- performance-difference
+
+
+def gains(mdp: Any, log_pi: Any, r: Any) -> Any:
+    """V(s + a) - V(s) of a policy, at every state and token: what the last line of the telescope adds up."""
+    V = plain_values(mdp, log_pi, r)[0]
+    return onward(mdp, V, r) - V[..., None]
+
+
+def advantages(mdp: Any, log_pi: Any, r: Any) -> Any:
+    """A(s, a) = Q(s, a) - V(s) of a policy."""
+    V, Q = plain_values(mdp, log_pi, r)
+    return Q - V[..., None]
+
+
+def weighed(mu: Any, table: Any) -> Any:
+    """The mean over prompts of a table's total."""
+    return np.sum(mu * np.sum(np.reshape(table, (len(mu), -1)), axis=1))
+
+
+add(
+    Derivation(
+        slug="performance-difference",
+        title="The performance difference: advantages of the one policy under the visits of the other",
+        chapter=1,
+        rows=("performance-difference", "occupancy"),
+        source="Kakade and Langford (2002), Approximately optimal approximate reinforcement learning, lemma 6.1.",
+        scale=lambda H, r: (H + 1.0) * np.max(np.abs(r)),
+        lines=(
+            Line(
+                r"J(\pi) - J(\pi') = \mathbb{E}_\mu\!\left[ \mathbb{E}_{p_\pi}[r] - \mathbb{E}_{p_{\pi'}}[r] \right]",
+                lambda mu, log_p, log_p_2, r: np.sum(mu * (expect(log_p, r) - expect(log_p_2, r))),
+                "Two policies, one reward, no KL term; prompts come from mu.",
+            ),
+            Line(
+                r"\mathbb{E}_\mu \mathbb{E}_{p_\pi}\!\left[ r(\tau) - V'(s_0) \right]",
+                lambda mdp, r, log_pi_2: r - plain_values(mdp, log_pi_2, r)[0][:, :1],
+                "V'(s_0) is the mean reward of pi' from the root: a number for each prompt, so it may go inside the mean over tau.",
+                relation="in expectation",
+                law="log_p",
+                wrong={
+                    "V of pi itself for V of pi'": lambda mdp, r, log_pi: r - plain_values(mdp, log_pi, r)[0][:, :1],
+                    "the second term forgotten": lambda r: r,
+                },
+            ),
+            Line(
+                r"\mathbb{E}_\mu \mathbb{E}_{p_\pi}\!\left[ \sum_h V'(s_{h+1}) - V'(s_h) \right]",
+                lambda mdp, r, log_pi_2: mdp.path_sum(gains(mdp, log_pi_2, r)),
+                "Telescope: at the end V'(tau) = r(tau), at the start V'(s_0), and every "
+                "value in between is added once and taken away once.",
+                relation="in expectation",
+                law="log_p",
+                wrong={
+                    "telescoped the wrong way": lambda mdp, r, log_pi_2: -mdp.path_sum(gains(mdp, log_pi_2, r)),
+                    "the value of the end taken as 0": lambda mdp, r, log_pi_2: mdp.path_sum(gains(mdp, log_pi_2, r)) - r,
+                    "the mean over steps for their sum": lambda mdp, r, log_pi_2, lengths: mdp.path_sum(gains(mdp, log_pi_2, r)) / lengths,
+                },
+            ),
+            Line(
+                r"\mathbb{E}_\mu \mathbb{E}_{p_\pi}\!\left[ \sum_h A'(s_h, a_h) \right], \quad A' = Q' - V'",
+                lambda mdp, r, log_pi_2: mdp.path_sum(advantages(mdp, log_pi_2, r)),
+                "The next state is s + a for certain, and no reward comes before the end: Q'(s, a) = V'(s + a).",
+                relation="in expectation",
+                law="log_p",
+                wrong={
+                    "Q' without V'": lambda mdp, r, log_pi_2: mdp.path_sum(plain_values(mdp, log_pi_2, r)[1]),
+                    "advantages of pi under itself, whose mean is 0": lambda mdp, r, log_pi: mdp.path_sum(advantages(mdp, log_pi, r)),
+                },
+            ),
+            Line(
+                r"\mathbb{E}_\mu \sum_s \sum_a \Big( \sum_{\tau \ni s + a} p_\pi(\tau) \Big) A'(s, a)",
+                lambda mdp, mu, p, r, log_pi_2: weighed(mu, mdp.subtree_sum(p) * advantages(mdp, log_pi_2, r)),
+                "Exchange the two sums: instead of the steps of each response, count the responses through each step.",
+                wrong={
+                    "responses of pi' for those of pi": lambda mdp, mu, log_p_2, r, log_pi_2: weighed(
+                        mu, mdp.subtree_sum(np.exp(log_p_2)) * advantages(mdp, log_pi_2, r)
+                    ),
+                    "mass through the state, whatever the token": lambda mdp, mu, d_pi, r, log_pi_2: weighed(
+                        mu, d_pi[..., None] * advantages(mdp, log_pi_2, r)
+                    ),
+                },
+            ),
+            Line(
+                r"\mathbb{E}_\mu \sum_s d_\pi(s) \sum_a \pi(a \mid s)\, A'(s, a)",
+                lambda mdp, mu, d_pi, pi, r, log_pi_2: weighed(mu, d_pi[..., None] * pi * advantages(mdp, log_pi_2, r)),
+                "To go through s + a is to come to s and then to choose a: the visits and the "
+                "tokens are those of pi, the advantage that of pi'.",
+                wrong={
+                    "d_ref for d_pi": lambda mdp, mu, d_ref, pi, r, log_pi_2: weighed(
+                        mu, d_ref[..., None] * pi * advantages(mdp, log_pi_2, r)
+                    ),
+                    "visits of pi' for those of pi": lambda mdp, mu, pi, r, log_pi_2: weighed(
+                        mu, np.exp(mdp.prefix_sum(log_pi_2))[..., None] * pi * advantages(mdp, log_pi_2, r)
+                    ),
+                    "tokens of pi' for those of pi: 0 in every state": lambda mdp, mu, d_pi, r, log_pi_2: weighed(
+                        mu, d_pi[..., None] * np.exp(log_pi_2) * advantages(mdp, log_pi_2, r)
+                    ),
+                    "visits normalized over states": lambda mdp, mu, d_pi, pi, r, log_pi_2: weighed(
+                        mu, (d_pi / np.sum(d_pi, axis=1, keepdims=True))[..., None] * pi * advantages(mdp, log_pi_2, r)
+                    ),
+                },
+            ),
+        ),
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- compounding-error
+
+
+def learner(V: int, H: int, eps: float) -> tuple[Any, Any, Any, Any]:
+    """The learner's visits, the expert's visits, the cost and the depth of every state."""
+    mdp, log_pi, on_path = learner_world(V, H, eps)
+    depth = np.repeat(np.arange(H), np.diff(mdp.offsets))
+    return np.exp(mdp.prefix_sum(log_pi))[0], on_path.astype(float), np.where(on_path, eps, 1.0), depth
+
+
+def own_cost(V: int, H: int, eps: float) -> float:
+    visits, _, cost, _ = learner(V, H, eps)
+    return float(np.sum(visits * cost))
+
+
+def level_costs(V: int, H: int, eps: float) -> list[float]:
+    """The expected cost at each depth."""
+    visits, _, cost, depth = learner(V, H, eps)
+    return [float(np.sum((visits * cost)[depth == h])) for h in range(H)]
+
+
+def expert_cost(V: int, H: int, eps: float) -> float:
+    _, visits, cost, _ = learner(V, H, eps)
+    return float(np.sum(visits * cost))
+
+
+add(
+    Derivation(
+        slug="compounding-error",
+        title="How imitation errors compound: order H squared under one's own visits, order H under the expert's",
+        chapter=2,
+        rows=("compounding-error",),
+        source="Ross and Bagnell (2010), Efficient reductions for imitation learning, theorem 2.1.",
+        where=lambda V, H: V >= 2 and V**H <= 2**14,
+        scale=lambda H: float(H * (H + 1)),
+        lines=(
+            Line(
+                r"C(\pi) = \sum_s d_\pi(s)\, c(s)",
+                own_cost,
+                "An expert's one path through the tree of V tokens and depth H (no EOS). The learner slips off it with probability "
+                "epsilon at each step, and errs always once off: c(s) is its probability of an error, epsilon on the path and 1 off it.",
+            ),
+            Line(
+                r"\sum_{h=0}^{H-1} \sum_{s \text{ at depth } h} d_\pi(s)\, c(s)",
+                lambda V, H, eps: sum(level_costs(V, H, eps)),
+                "Sort the states by depth.",
+                wrong={
+                    "the mean over depths for their sum": lambda V, H, eps: sum(level_costs(V, H, eps)) / H,
+                    "the expert's visits for one's own": expert_cost,
+                },
+            ),
+            Line(
+                r"\sum_{h=0}^{H-1} (1 - \varepsilon)^h\, \varepsilon + \left( 1 - (1 - \varepsilon)^h \right) \cdot 1",
+                lambda H, eps: sum((1 - eps) ** h * eps + (1 - (1 - eps) ** h) for h in range(H)),
+                "At depth h it is still on the path with probability (1 - epsilon)^h, that is, if it has not slipped in h steps.",
+                wrong={
+                    "never off the path": lambda H, eps: sum((1 - eps) ** h * eps for h in range(H)),
+                    "the slip counted a step early: (1 - epsilon)^(h+1)": lambda H, eps: sum(
+                        (1 - eps) ** (h + 1) * eps + (1 - (1 - eps) ** (h + 1)) for h in range(H)
+                    ),
+                },
+            ),
+            Line(
+                r"\sum_{h=1}^{H} 1 - (1 - \varepsilon)^h",
+                lambda H, eps: sum(1 - (1 - eps) ** h for h in range(1, H + 1)),
+                "Of 1 - (1 - epsilon)^h + epsilon (1 - epsilon)^h the last two make -(1 - epsilon)^{h+1}; then count h from 1.",
+                wrong={
+                    "still counted from 0": lambda H, eps: sum(1 - (1 - eps) ** h for h in range(H)),
+                    "the 1 forgotten": lambda H, eps: -sum((1 - eps) ** h for h in range(1, H + 1)),
+                },
+            ),
+            Line(
+                r"\sum_{h=1}^{H} h\, \varepsilon",
+                lambda H, eps: sum(h * eps for h in range(1, H + 1)),
+                "Bernoulli's inequality, (1 - epsilon)^h >= 1 - h epsilon: of h chances to slip, at most h are used.",
+                relation="<=",
+                wrong={
+                    "one chance to slip, whatever h: the linear bound": lambda H, eps: H * eps,
+                    "epsilon to the power h": lambda H, eps: sum(eps**h for h in range(1, H + 1)),
+                },
+            ),
+            Line(
+                r"\varepsilon\, \frac{H (H + 1)}{2}",
+                lambda H, eps: eps * H * (H + 1) / 2,
+                "The sum of 1 to H.",
+                wrong={
+                    "H^2 for the sum": lambda H, eps: eps * H**2,
+                    "the sum of 0 to H - 1": lambda H, eps: eps * H * (H - 1) / 2,
+                },
+            ),
+            Line(
+                r"\sum_s d_{expert}(s)\, c(s)",
+                expert_cost,
+                "What a test on the expert's states would have shown.",
+                relation="so",
+            ),
+            Line(
+                r"\varepsilon H",
+                lambda H, eps: eps * H,
+                "The expert visits one state of each depth, always on the path.",
+                wrong={"the expert is never wrong: 0": lambda: 0.0, "H (H + 1)/2 here too": lambda H, eps: eps * H * (H + 1) / 2},
+            ),
+            Line(
+                r"C(\pi) - \varepsilon H",
+                lambda V, H, eps: own_cost(V, H, eps) - eps * H,
+                "What that test did not show.",
+                relation="so",
+            ),
+            Line(
+                r"\sum_s \left( d_\pi(s) - d_{expert}(s) \right) c(s)",
+                lambda V, H, eps: float(np.sum((learner(V, H, eps)[0] - learner(V, H, eps)[1]) * learner(V, H, eps)[2])),
+                "The cost of a state is the same in both sums: the whole gap is a mismatch of visits.",
+                wrong={
+                    "the mismatch taken as a distance": lambda V, H, eps: float(
+                        np.sum(np.abs(learner(V, H, eps)[0] - learner(V, H, eps)[1]) * learner(V, H, eps)[2])
+                    ),
+                    "no mismatch": lambda: 0.0,
+                },
+            ),
+        ),
+    )
+)

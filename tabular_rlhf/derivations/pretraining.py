@@ -1,0 +1,336 @@
+r"""Chapter 4 as derivations, continued: PPO with a pretraining (ptx) term, term by term.
+
+    F(p) = E_p[r] - beta KL(p, p_ref) + gamma E_D[log p],        p = p^o its maximizer, for each prompt;
+
+D is a data distribution, which need not reach every response; gamma its weight.  Each term pulls in its own way, which one sees best
+by taking the others away.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy import exp
+
+from tabular_rlhf.autodiff import grad
+from tabular_rlhf.derivations.optimum import full_support
+from tabular_rlhf.derivations.record import Derivation, Line, add
+from tabular_rlhf.ledger.chapter4 import reward_units
+from tabular_rlhf.logspace import kl, log_ratio
+from tabular_rlhf.optimize import monotone_root
+from tabular_rlhf.penalties import ptx_optimum
+
+OUYANG = "Ouyang et al. (2022), arXiv:2203.02155 (the objective); Corless et al. (1996) (Wright's omega)."
+
+
+def gentle(r: Any, beta: float, log_p_ref: Any) -> bool:
+    """Full support, and rewards and references that are not extreme beside beta."""
+    return full_support(log_p_ref) and bool(np.ptp(r) / beta < 60 and np.max(np.abs(r)) / beta < 100 and np.min(log_p_ref) > -60)
+
+
+def slope_of_F(p: Any, log_p_ref: Any, r: Any, beta: float, gamma: float, log_D: Any) -> Any:
+    """The derivative of F in every p(tau), the others held fixed, by the gradient core."""
+
+    def F(q: Any) -> Any:
+        return np.sum(q * r) - beta * np.sum(q * (np.log(q) - log_p_ref)) + gamma * np.sum(exp(log_D) * np.log(q))
+
+    return grad(F)(p)
+
+
+def law(log_p_ref: Any, r: Any, beta: float, gamma: float, log_D: Any) -> Any:
+    """p^o."""
+    return exp(ptx_optimum(log_p_ref, r, beta, gamma, log_D).log_p)
+
+
+def omega(z: Any) -> Any:
+    """Wright's omega: the w with w + log w = z; 0 at z = -inf."""
+    from scipy.special import wrightomega
+
+    return np.where(np.isneginf(z), 0.0, wrightomega(np.where(np.isneginf(z), 0.0, z)))
+
+
+def stationary(log_p_ref: Any, r: Any, beta: float, gamma: float, log_D: Any, lam_sign: float = 1.0) -> Any:
+    """r - beta log(p/p_ref) - beta + gamma D/p + lambda at p^o."""
+    found = ptx_optimum(log_p_ref, r, beta, gamma, log_D)
+    pull = gamma * exp(log_D - found.log_p)
+    return r - beta * log_ratio(found.log_p, log_p_ref) - beta + pull + lam_sign * found.lam[:, None]
+
+
+def share(log_p_ref: Any, r: Any, beta: float, gamma: float, log_D: Any) -> Any:
+    """u = gamma D/(beta p) at p^o."""
+    return gamma * exp(log_D) / (beta * law(log_p_ref, r, beta, gamma, log_D))
+
+
+def without_data(log_p_ref: Any, r: Any, beta: float, gamma: float, log_D: Any) -> Any:
+    """(r + lambda)/beta - 1: the exponent that p/p_ref would have without the data's pull."""
+    return (r + ptx_optimum(log_p_ref, r, beta, gamma, log_D).lam[:, None]) / beta - 1.0
+
+
+def size_of_ptx(r: Any, beta: float, log_p_ref: Any, gamma: float, log_D: Any) -> Any:
+    """The size of a term of the stationarity equation, and of u e^u."""
+    u = share(log_p_ref, r, beta, gamma, log_D)
+    return 8 * reward_units(r, beta, log_p_ref, log_p_ref) * (1 + np.max(u)) * (1 + np.max(u * exp(u))) / min(1.0, beta)
+
+
+add(
+    Derivation(
+        slug="ppo-ptx",
+        title="The optimum of PPO with a pretraining term: three slopes that balance",
+        chapter=4,
+        rows=("ppo-ptx-optimum",),
+        source=OUYANG,
+        where=lambda r, beta, log_p_ref, gamma, log_D: (
+            gentle(r, beta, log_p_ref) and bool(np.max(share(log_p_ref, r, beta, gamma, log_D)) < 20)
+        ),
+        largest=500,
+        scale=size_of_ptx,
+        lines=(
+            Line(
+                r"\frac{\partial}{\partial p(\tau)} \sum_{\tau'} \left( p(\tau') r(\tau') - "
+                r"\beta\, p(\tau') \log\frac{p(\tau')}{p_{ref}(\tau')} "
+                r"+ \gamma D(\tau') \log p(\tau') \right)",
+                slope_of_F,
+                "The slope of the objective in one probability, at a policy p that is nowhere 0: by the gradient core.",
+            ),
+            Line(
+                r"r(\tau) - \beta \left( \log\frac{p(\tau)}{p_{ref}(\tau)} + p(\tau) \cdot \frac{1}{p(\tau)} "
+                r"\right) + \gamma D(\tau) \cdot \frac{1}{p(\tau)}",
+                lambda r, beta, p, log_p, log_p_ref, gamma, log_D: (
+                    r - beta * (log_p - log_p_ref + p * (1.0 / p)) + gamma * exp(log_D) * (1.0 / p)
+                ),
+                "Term by term: the reward is linear in p; the KL term needs the product rule; in the data's term only the log moves.",
+                wrong={
+                    "the product rule forgotten": lambda r, beta, p, log_p, log_p_ref, gamma, log_D: (
+                        r - beta * (log_p - log_p_ref) + gamma * exp(log_D) / p
+                    ),
+                    "the data's term averaged under p: gamma log D": lambda r, beta, p, log_p, log_p_ref, gamma, log_D: (
+                        r - beta * (log_p - log_p_ref + 1.0) + gamma * exp(log_D) * (log_p + 1.0)
+                    ),
+                    "the data pushed away": lambda r, beta, p, log_p, log_p_ref, gamma, log_D: (
+                        r - beta * (log_p - log_p_ref + 1.0) - gamma * exp(log_D) / p
+                    ),
+                    "beta for gamma": lambda r, beta, p, log_p, log_p_ref, log_D: (
+                        r - beta * (log_p - log_p_ref + 1.0) + beta * exp(log_D) / p
+                    ),
+                },
+            ),
+            Line(
+                r"r(\tau) - \beta \log\frac{p(\tau)}{p_{ref}(\tau)} - \beta + \frac{\gamma D(\tau)}{p(\tau)}",
+                lambda r, beta, p, log_p, log_p_ref, gamma, log_D: r - beta * (log_p - log_p_ref) - beta + gamma * exp(log_D) / p,
+                "The pull of a reward is what it is; that of the reference is a logarithm; that of data grows as 1/p: none is forgotten.",
+                wrong={
+                    "1 for beta": lambda r, beta, p, log_p, log_p_ref, gamma, log_D: (
+                        r - beta * (log_p - log_p_ref) - 1.0 + gamma * exp(log_D) / p
+                    ),
+                    "1/p forgotten: data as a bonus gamma D": lambda r, beta, log_p, log_p_ref, gamma, log_D: (
+                        r - beta * (log_p - log_p_ref) - beta + gamma * exp(log_D)
+                    ),
+                },
+            ),
+            Line(
+                r"r(\tau) - \beta \log\frac{p^o(\tau)}{p_{ref}(\tau)} - \beta + \frac{\gamma D(\tau)}{p^o(\tau)} + \lambda(x)",
+                lambda log_p_ref, r, beta, gamma, log_D: stationary(log_p_ref, r, beta, gamma, log_D),
+                "At the maximizer p^o, with a multiplier lambda(x) for the sum of p being 1.",
+                relation="so",
+            ),
+            Line(
+                "0",
+                lambda r: np.zeros_like(r),
+                "The slope of the Lagrangian vanishes for every response; p > 0 is never in the way.",
+                error=1e-11,  # the root lambda is found to the last bits of a sum of probabilities
+                wrong={
+                    "lambda itself: the constraint forgotten": lambda log_p_ref, r, beta, gamma, log_D: stationary(
+                        log_p_ref, r, beta, gamma, log_D, 0.0
+                    ),
+                    "the pull of the data": lambda log_p_ref, r, beta, gamma, log_D: beta * share(log_p_ref, r, beta, gamma, log_D),
+                },
+            ),
+            Line(
+                r"u\, e^u, \quad u = \frac{\gamma D(\tau)}{\beta\, p^o(\tau)}",
+                lambda log_p_ref, r, beta, gamma, log_D: (
+                    share(log_p_ref, r, beta, gamma, log_D) * exp(share(log_p_ref, r, beta, gamma, log_D))
+                ),
+                "p stands outside and inside a logarithm. To solve for it take the pull of the data, in units of beta, as the unknown u.",
+                relation="so",
+            ),
+            Line(
+                r"\frac{\gamma D(\tau)}{\beta\, p^o(\tau)} \cdot \frac{p^o(\tau)}{p_{ref}(\tau)}\, e^{1 - (r(\tau) + \lambda)/\beta}",
+                lambda log_p_ref, p_ref, r, beta, gamma, log_D: (
+                    share(log_p_ref, r, beta, gamma, log_D)
+                    * (law(log_p_ref, r, beta, gamma, log_D) / p_ref)
+                    * exp(-without_data(log_p_ref, r, beta, gamma, log_D))
+                ),
+                "Line 5 divided by beta says u = log(p/p_ref) + 1 - (r + lambda)/beta: exponentiate.",
+                error=1e-11,
+                wrong={
+                    "sign of the exponent": lambda log_p_ref, p_ref, r, beta, gamma, log_D: (
+                        share(log_p_ref, r, beta, gamma, log_D)
+                        * (law(log_p_ref, r, beta, gamma, log_D) / p_ref)
+                        * exp(without_data(log_p_ref, r, beta, gamma, log_D))
+                    ),
+                    "the 1 forgotten": lambda log_p_ref, p_ref, r, beta, gamma, log_D: (
+                        share(log_p_ref, r, beta, gamma, log_D)
+                        * (law(log_p_ref, r, beta, gamma, log_D) / p_ref)
+                        * exp(-without_data(log_p_ref, r, beta, gamma, log_D) - 1.0)
+                    ),
+                },
+            ),
+            Line(
+                r"\frac{\gamma D(\tau)}{\beta\, p_{ref}(\tau)}\, e^{1 - (r(\tau) + \lambda)/\beta}",
+                lambda log_p_ref, p_ref, r, beta, gamma, log_D: (
+                    gamma * exp(log_D) / (beta * p_ref) * exp(-without_data(log_p_ref, r, beta, gamma, log_D))
+                ),
+                "The unknown p cancels: the right side is known but for lambda.",
+                wrong={
+                    "p_ref cancelled instead": lambda log_p_ref, r, beta, gamma, log_D: (
+                        share(log_p_ref, r, beta, gamma, log_D) * exp(-without_data(log_p_ref, r, beta, gamma, log_D))
+                    ),
+                    "beta lost below": lambda log_p_ref, p_ref, r, beta, gamma, log_D: (
+                        gamma * exp(log_D) / p_ref * exp(-without_data(log_p_ref, r, beta, gamma, log_D))
+                    ),
+                },
+            ),
+            Line(
+                r"u = \frac{\gamma D(\tau)}{\beta\, p^o(\tau)}",
+                share,
+                "So u is known too:",
+                relation="so",
+            ),
+            Line(
+                r"\omega\!\left( \log\frac{\gamma D(\tau)}{\beta\, p_{ref}(\tau)} + 1 - \frac{r(\tau) + \lambda}{\beta} \right)",
+                lambda log_p_ref, r, beta, gamma, log_D: omega(
+                    np.log(gamma / beta) + log_D - log_p_ref - without_data(log_p_ref, r, beta, gamma, log_D)
+                ),
+                "Wright's omega is the solution of w e^w = e^z, here with u = 0 where D = 0; and lambda(x) is the one root of sum p = 1.",
+                error=1e-11,
+                wrong={
+                    "the exponential: w forgotten beside e^w": lambda log_p_ref, r, beta, gamma, log_D: exp(
+                        np.log(gamma / beta) + log_D - log_p_ref - without_data(log_p_ref, r, beta, gamma, log_D)
+                    ),
+                    "lambda of the Gibbs optimum": lambda log_p_ref, r, beta, gamma, log_D, log_Z: omega(
+                        np.log(gamma / beta) + log_D - log_p_ref - r / beta + log_Z[:, None]
+                    ),
+                },
+            ),
+        ),
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- ppo-ptx-removed
+
+
+def without_kl(log_p_ref: Any, r: Any, gamma: float, log_D: Any) -> Any:
+    """gamma D/(lambda' - r) with lambda' > max r over the data, or, where that falls short of 1, what is missing on the best."""
+    D = exp(log_D)
+    top = np.max(r, axis=1, keepdims=True)
+
+    def excess(log_gap: Any) -> tuple[Any, Any]:
+        gap = exp(log_gap)[:, None] + (top - r)
+        return 1.0 - np.sum(gamma * D / gap, axis=1), np.sum(gamma * D / gap**2, axis=1) * exp(log_gap)
+
+    log_gap = monotone_root(excess, np.full(len(r), -80.0), np.full(len(r), np.log(gamma) + 1e-9), noise=1e-15)
+    p = gamma * D / (exp(log_gap)[:, None] + (top - r))
+    best = np.where(r == top, exp(log_p_ref), 0.0)
+    missing = np.maximum(1.0 - np.sum(p, axis=1, keepdims=True), 0.0)
+    return p + missing * best / np.sum(best, axis=1, keepdims=True)
+
+
+def no_reward(log_p_ref: Any, beta: float, gamma: float, log_D: Any) -> Any:
+    """log p^o for a reward of 0."""
+    return ptx_optimum(log_p_ref, np.zeros_like(log_D), beta, gamma, log_D).log_p
+
+
+add(
+    Derivation(
+        slug="ppo-ptx-removed",
+        title="What each term of PPO with a pretraining term does: take it away",
+        chapter=4,
+        rows=("ppo-ptx-optimum",),
+        source=OUYANG,
+        where=lambda r, beta, log_p_ref: gentle(r, beta, log_p_ref) and beta > 0.01,
+        largest=100,
+        scale=lambda log_p_ref: 1.0 + np.max(np.abs(log_p_ref)),
+        lines=(
+            Line(
+                r"p^o = \arg\max_p\; \mathbb{E}_p[r] - \beta\, \mathrm{KL}(p, p_{ref}) + \gamma\, \mathbb{E}_D[\log p]",
+                law,
+                "With all three terms.",
+            ),
+            Line(
+                r"p^* \quad (\gamma \to 0)",
+                lambda p_star: p_star,
+                "Without the data's term: the Gibbs optimum.",
+                relation="in the limit",
+                along=("gamma", (1.0, 1e-6, 1e-250)),
+                wrong={"p_ref": lambda p_ref: p_ref, "D": lambda log_D: exp(log_D)},
+            ),
+            Line(r"p^o", law, "The other way: nothing but data.", relation="so"),
+            Line(
+                r"D \quad (\gamma \to \infty)",
+                lambda log_D: exp(log_D),
+                "E_D[log p] is largest at p = D, the forward-KL projection; what is not in the data is forgotten.",
+                relation="in the limit",
+                along=("gamma", (1.0, 1e6, 1e18)),
+                error=1e-12,
+                wrong={
+                    "half of D, half of p*": lambda log_D, p_star: 0.5 * (exp(log_D) + p_star),
+                    "p*": lambda p_star: p_star,
+                },
+            ),
+            Line(
+                r"p^o \text{ at the KL weight } \beta / k",
+                lambda log_p_ref, r, beta, gamma, log_D, far: law(log_p_ref, r, beta / (1.0 + far), gamma, log_D),
+                "Less and less of the KL term, by a factor k = 1 + t.",
+                relation="so",
+            ),
+            Line(
+                r"\frac{\gamma D(\tau)}{\lambda' - r(\tau)}, \text{ and what that lacks of } "
+                r"1 \text{ on the best response} \quad (k \to \infty)",
+                without_kl,
+                "Without the KL term the slopes are r + gamma D/p + lambda = 0. Responses outside the data are gone but for the best.",
+                relation="in the limit",
+                along=("far", (1.0, 1e4, 1e11)),
+                error=1e-7,
+                wrong={
+                    "the best response alone": lambda log_p_ref, r: (
+                        np.where(r == np.max(r, axis=1, keepdims=True), exp(log_p_ref), 0.0)
+                        / np.sum(np.where(r == np.max(r, axis=1, keepdims=True), exp(log_p_ref), 0.0), axis=1, keepdims=True)
+                    ),
+                    "the data tilted by e^{r/gamma}": lambda r, gamma, log_D: (
+                        exp(log_D + (r - np.max(r)) / gamma) / np.sum(exp(log_D + (r - np.max(r)) / gamma), axis=1, keepdims=True)
+                    ),
+                },
+            ),
+            Line(
+                r"\mathrm{KL}(p^o, p_{ref}) \text{ at } r = 0",
+                lambda log_p_ref, beta, gamma, log_D: kl(no_reward(log_p_ref, beta, gamma, log_D), log_p_ref),
+                "Without the reward: how far from the reference?",
+                relation="so",
+            ),
+            Line(
+                r"\mathrm{KL}(D, p_{ref})",
+                lambda log_D, log_p_ref: kl(log_D, log_p_ref),
+                "No farther than D: D has the larger data term, so p^o, which beats it, has the smaller penalty.",
+                relation="<=",
+                wrong={
+                    "0: it stays at the reference": lambda P: np.zeros(P),
+                    "half of it": lambda log_D, log_p_ref: 0.5 * kl(log_D, log_p_ref),
+                },
+            ),
+            Line(
+                r"\mathrm{KL}(D, p^o) \text{ at } r = 0",
+                lambda log_p_ref, beta, gamma, log_D: kl(log_D, no_reward(log_p_ref, beta, gamma, log_D)),
+                "And how far from the data?",
+                relation="so",
+            ),
+            Line(
+                r"\mathrm{KL}(D, p_{ref})",
+                lambda log_D, log_p_ref: kl(log_D, log_p_ref),
+                "No farther than the reference: it pays no penalty, so p^o, which beats it, fits the data better. A compromise of the two.",
+                relation="<=",
+                wrong={"0: it is D": lambda P: np.zeros(P), "half of it": lambda log_D, log_p_ref: 0.5 * kl(log_D, log_p_ref)},
+            ),
+        ),
+    )
+)

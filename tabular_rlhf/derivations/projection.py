@@ -1,0 +1,154 @@
+r"""Chapter 4 as a derivation: the KL-regularized objective is a reverse-KL projection, in whatever policy class one has.
+
+p_theta is the law of a policy whose parameters theta several states share (an n-gram), so that it can seldom be p*.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.derivations.optimum import mild
+from tabular_rlhf.derivations.record import Derivation, Line, add
+from tabular_rlhf.ledger.chapter4 import KORBAK, reward_units
+from tabular_rlhf.logspace import expect, kl
+
+# ---------------------------------------------------------------------------------------------------- reverse-kl-projection
+
+
+def minus_J(mu: Any, log_p: Any, log_p_ref: Any, r: Any, beta: float) -> Any:
+    return beta * np.sum(mu * kl(log_p, log_p_ref)) - np.sum(mu * expect(log_p, r))
+
+
+def terms(r: Any, beta: float, log_p_tied: Any, log_p_ref: Any, log_p_star: Any) -> float:
+    """The size of a term of the KL or of J, with what a gradient adds up along a response."""
+    return 4 * max(reward_units(r, beta, log_q, log_p_ref) for log_q in (log_p_tied, log_p_star))
+
+
+add(
+    Derivation(
+        slug="reverse-kl-projection",
+        title="KL-regularized RL is a reverse-KL projection onto the policies one has",
+        chapter=4,
+        rows=("reverse-kl-projection", "regret-is-kl"),
+        source=KORBAK,
+        where=lambda log_p_ref, r, beta: mild(log_p_ref, r, beta) and np.ptp(r) / beta < 12,
+        largest=24,
+        scale=terms,
+        lines=(
+            Line(
+                r"\beta\, \mathbb{E}_\mu\left[ \mathrm{KL}(p_\theta, p^*) \right]",
+                lambda mu, beta, log_p_tied, log_p_star: beta * np.sum(mu * kl(log_p_tied, log_p_star)),
+                "The policy has parameters theta that several states share, a class that "
+                "need not hold p*. The policy comes first: reverse.",
+                of="theta_tied",
+            ),
+            Line(
+                r"\beta\, \mathbb{E}_\mu \mathbb{E}_{p_\theta}\left[ \log p_\theta - \log p^* \right]",
+                lambda mu, beta, log_p_tied, log_p_star: beta * np.sum(mu * expect(log_p_tied, log_p_tied - log_p_star)),
+                "A KL is a mean under its first argument.",
+                of="theta_tied",
+                wrong={
+                    "the mean under p*: forward KL": lambda mu, beta, log_p_tied, log_p_star: (
+                        beta * np.sum(mu * expect(log_p_star, log_p_star - log_p_tied))
+                    ),
+                    "the entropy left out": lambda mu, beta, log_p_tied, log_p_star: -beta * np.sum(mu * expect(log_p_tied, log_p_star)),
+                },
+            ),
+            Line(
+                r"\beta\, \mathbb{E}_\mu \mathbb{E}_{p_\theta}\left[ \log p_\theta - \log p_{ref} - \frac{r}{\beta} + \log Z \right]",
+                lambda mu, beta, log_p_tied, log_p_ref, r, log_Z: (
+                    beta * np.sum(mu * expect(log_p_tied, log_p_tied - log_p_ref - r / beta + log_Z[:, None]))
+                ),
+                "Put p* = p_ref exp(r/beta)/Z in; the minus sign turns all three of its logarithms.",
+                of="theta_tied",
+                wrong={
+                    "the sign of log Z kept": lambda mu, beta, log_p_tied, log_p_ref, r, log_Z: (
+                        beta * np.sum(mu * expect(log_p_tied, log_p_tied - log_p_ref - r / beta - log_Z[:, None]))
+                    ),
+                    "r for r/beta": lambda mu, beta, log_p_tied, log_p_ref, r, log_Z: (
+                        beta * np.sum(mu * expect(log_p_tied, log_p_tied - log_p_ref - r + log_Z[:, None]))
+                    ),
+                    "the reference lost": lambda mu, beta, log_p_tied, r, log_Z: (
+                        beta * np.sum(mu * expect(log_p_tied, log_p_tied - r / beta + log_Z[:, None]))
+                    ),
+                },
+            ),
+            Line(
+                r"\beta\, \mathbb{E}_\mu\left[ \mathrm{KL}(p_\theta, p_{ref}) \right] - \mathbb{E}_\mu "
+                r"\mathbb{E}_{p_\theta}[r] + \beta\, \mathbb{E}_\mu[\log Z(x)]",
+                lambda mu, beta, log_p_tied, log_p_ref, r, log_Z: (
+                    beta * np.sum(mu * kl(log_p_tied, log_p_ref)) - np.sum(mu * expect(log_p_tied, r)) + beta * np.sum(mu * log_Z)
+                ),
+                "Split the mean in three; log Z(x) is the same for every response to x.",
+                of="theta_tied",
+                wrong={
+                    "beta left on the reward": lambda mu, beta, log_p_tied, log_p_ref, r, log_Z: (
+                        beta * np.sum(mu * (kl(log_p_tied, log_p_ref) - expect(log_p_tied, r) + log_Z))
+                    ),
+                    "one Z for all prompts: log of the mean": lambda mu, beta, log_p_tied, log_p_ref, r, log_Z: (
+                        beta * np.sum(mu * kl(log_p_tied, log_p_ref))
+                        - np.sum(mu * expect(log_p_tied, r))
+                        + beta * np.log(np.sum(mu * np.exp(log_Z)))
+                    ),
+                },
+            ),
+            Line(
+                r"\beta\, \mathbb{E}_\mu\left[ \mathrm{KL}(p_\theta, p_{ref}) \right] - "
+                r"\mathbb{E}_\mu \mathbb{E}_{p_\theta}[r] = -J(\theta)",
+                lambda mu, beta, log_p_tied, log_p_ref, r: minus_J(mu, log_p_tied, log_p_ref, r, beta),
+                "Z is made of p_ref, r and beta alone: a constant in theta.",
+                relation="up to a constant",
+                of="theta_tied",
+                wrong={
+                    "+J for -J": lambda mu, beta, log_p_tied, log_p_ref, r: -minus_J(mu, log_p_tied, log_p_ref, r, beta),
+                    "the KL term taken for a constant too": lambda mu, log_p_tied, r: -np.sum(mu * expect(log_p_tied, r)),
+                },
+            ),
+            Line(
+                r"\beta\, \mathbb{E}_\mu\left[ \mathrm{KL}(p_\theta, p^*) \right]",
+                lambda mu, beta, log_p_tied, log_p_star: beta * np.sum(mu * kl(log_p_tied, log_p_star)),
+                "So for a gradient method: where we began,",
+                relation="so",
+                of="theta_tied",
+            ),
+            Line(
+                r"-J(\theta)",
+                lambda mu, beta, log_p_tied, log_p_ref, r: minus_J(mu, log_p_tied, log_p_ref, r, beta),
+                "has at every theta the gradient of -J, because a constant has none: the same steps, though p* is never computed.",
+                relation="same gradient",
+                of="theta_tied",
+                wrong={
+                    "forward for reverse KL": lambda mu, beta, log_p_tied, log_p_star: (
+                        beta * np.sum(mu * expect(log_p_star, log_p_star - log_p_tied))
+                    ),
+                    "beta dropped": lambda mu, log_p_tied, log_p_star: np.sum(mu * kl(log_p_tied, log_p_star)),
+                    "each state's KL at the reference's visits": lambda mdp, mu, beta, d_ref, log_pi_tied, log_pi_star: (
+                        beta * np.sum(mu[:, None] * d_ref * kl(log_pi_tied, log_pi_star))
+                    ),
+                },
+            ),
+            Line(
+                r"-\mathbb{E}_\mu\left[ \mathrm{KL}(p_\theta, p^*) \right]",
+                lambda mu, log_p_tied, log_p_star: -np.sum(mu * kl(log_p_tied, log_p_star)),
+                "And for the best of the class: the nearest to p* (beta > 0 is a scale and may go)",
+                relation="so",
+                of="theta_tied",
+            ),
+            Line(
+                r"J(\theta)",
+                lambda mu, beta, log_p_tied, log_p_ref, r: -minus_J(mu, log_p_tied, log_p_ref, r, beta),
+                "is the best by the objective, whether or not the class holds p* itself.",
+                relation="same maximizer",
+                of="theta_tied",
+                wrong={
+                    "the class made likeliest under p*: forward KL": lambda mu, log_p_tied, log_p_star: np.sum(
+                        mu * expect(log_p_star, log_p_tied)
+                    ),
+                    "twice the KL weight": lambda mu, beta, log_p_tied, log_p_ref, r: -minus_J(mu, log_p_tied, log_p_ref, r, 2.0 * beta),
+                },
+            ),
+        ),
+    )
+)

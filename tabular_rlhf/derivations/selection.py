@@ -1,0 +1,333 @@
+r"""Chapter 9 as derivations: the law of best-of-n and how far it goes, rejection sampling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.derivations.record import Derivation, Line, add
+from tabular_rlhf.ledger.chapter9 import accepted_law, all_draws, best_possible
+from tabular_rlhf.logspace import expect, kl
+
+# ---------------------------------------------------------------------------------------------------- best-of-n
+
+
+def few_draws(N: int, draws: int) -> bool:
+    """Whether all sequences of n draws are few enough to be written out."""
+    return N**draws <= 3000
+
+
+def at_most(p: Any, r: Any) -> Any:
+    """F: the probability that a draw earns at most r(tau), (P, N)."""
+    return np.sum(p[:, None, :] * (r[:, None, :] <= r[:, :, None]), axis=2)
+
+
+def less(p: Any, r: Any) -> Any:
+    """F-: the probability that a draw earns less than r(tau), (P, N)."""
+    return np.sum(p[:, None, :] * (r[:, None, :] < r[:, :, None]), axis=2)
+
+
+def level_mass(p: Any, r: Any) -> Any:
+    """The probability of a draw that earns exactly r(tau), (P, N)."""
+    return np.sum(p[:, None, :] * (r[:, None, :] == r[:, :, None]), axis=2)
+
+
+def share(p: Any, whole: Any) -> Any:
+    """p divided by a whole that it is a part of; 0 of nothing."""
+    return np.where(whole > 0, p, 0.0) / np.where(whole > 0, whole, 1.0)
+
+
+def drawn_best(p: Any, r: Any, n: int) -> Any:
+    """Every sequence of n draws, its best members sharing its probability alike: (P, N)."""
+    tau = all_draws(r.shape[1], n)
+    laws = []
+    for q, row in zip(p, r, strict=True):
+        best = row[tau] == np.max(row[tau], axis=1, keepdims=True)
+        parts = np.prod(q[tau], axis=1)[:, None] * best / np.sum(best, axis=1, keepdims=True)
+        laws.append(np.bincount(np.ravel(tau), np.ravel(parts), r.shape[1]))
+    return np.stack(laws)
+
+
+def best_is(p: Any, r: Any, n: int) -> Any:
+    """The probability that the best of n draws earns exactly r(tau), by counting sequences: (P, N)."""
+    tau = all_draws(r.shape[1], n)
+    return np.stack(
+        [np.sum(np.prod(q[tau], axis=1) * (np.max(row[tau], axis=1) == row[:, None]), axis=1) for q, row in zip(p, r, strict=True)]
+    )
+
+
+def gain(p: Any, r: Any, n: int) -> Any:
+    """(F^n - F-^n)/(F - F-), 1 where p_ref has nothing at that level."""
+    q = at_most(p, r) - less(p, r)
+    some = level_mass(p, r) > 0
+    return np.where(some, at_most(p, r) ** n - less(p, r) ** n, 1.0) / np.where(some, q, 1.0)
+
+
+def logarithm(p: Any) -> Any:
+    """log p, -inf where p = 0."""
+    return np.log(p, out=np.full_like(p, -np.inf), where=p > 0)
+
+
+def safe_log(y: Any) -> Any:
+    """log y, and 0 where y = 0: it is about to be multiplied by y."""
+    return np.log(np.where(y > 0, y, 1.0))
+
+
+def phi(y: Any) -> Any:
+    """y log y."""
+    return y * safe_log(y)
+
+
+def per_level(r: Any) -> Any:
+    """1 for the first response of every reward level, 0 for the others, so that a sum over responses is one over levels."""
+    first = np.argmax(r[:, None, :] == r[:, :, None], axis=2)
+    return np.where(first == np.arange(r.shape[1]), 1.0, 0.0)
+
+
+def density_entropy(u: Any, n: int) -> Any:
+    """The integral of n t^(n-1) log(n t^(n-1)) from 0 to u: with v = u^n it is v log n + (n - 1)/n (v log v - v)."""
+    v = u**n
+    return v * np.log(n) + (n - 1) / n * (v * safe_log(v) - v)
+
+
+def laguerre(n: int) -> float:
+    """log n + (n - 1) times the integral of n t^(n-1) log t from 0 to 1, by t = exp(-y/n) and Gauss-Laguerre's two points."""
+    y, w = np.polynomial.laguerre.laggauss(2)
+    return float(np.log(n) + (n - 1) * np.sum(w * (-y / n)))
+
+
+add(
+    Derivation(
+        slug="best-of-n",
+        title="Best-of-n: its law with ties, and how far from the reference it can go",
+        chapter=9,
+        rows=("best-of-n",),
+        source="Stiennon et al. (2020), arXiv:2009.01325; Beirami et al. (2024), arXiv:2401.01879.",
+        largest=60,
+        where=few_draws,
+        # the sequences are added up one after another; the ledger counts at least 16 roundings already
+        scale=lambda N, draws: max(float(draws), N**draws / 16.0),
+        lines=(
+            Line(
+                r"p_n(\tau) = \sum_{\tau_1, \ldots, \tau_n} p_{ref}(\tau_1) \cdots p_{ref}(\tau_n)\, "
+                r"P(\tau \text{ is chosen} \mid \tau_1, \ldots, \tau_n)",
+                lambda p_ref, r, draws: drawn_best(p_ref, r, draws),
+                "Draw n responses, keep one of the best; a tie is broken at random among the draws that share the best reward.",
+            ),
+            Line(
+                r"P\left( \max_k r(\tau_k) = r(\tau) \right) \frac{p_{ref}(\tau)}{q(\tau)}, \quad q(\tau) = p_{ref}(r = r(\tau))",
+                lambda p_ref, r, draws: best_is(p_ref, r, draws) * share(p_ref, level_mass(p_ref, r)),
+                "Given the best reward, the chosen draw is any draw of that level: it is tau with probability p_ref(tau)/q.",
+                wrong={
+                    "ties not split: every response gets its whole level": lambda p_ref, r, draws: (
+                        best_is(p_ref, r, draws) * np.where(p_ref > 0, 1.0, 0.0)
+                    ),
+                    "split alike among the responses of a level": lambda p_ref, r, draws: (
+                        best_is(p_ref, r, draws) / np.sum(r[:, None, :] == r[:, :, None], axis=2)
+                    ),
+                    "p_ref for its share of the level": lambda p_ref, r, draws: best_is(p_ref, r, draws) * p_ref,
+                },
+            ),
+            Line(
+                r"\left( F(\tau)^n - F_-(\tau)^n \right) \frac{p_{ref}(\tau)}{q(\tau)}, \quad "
+                r"F = p_{ref}(r \le r(\tau)),\ F_- = p_{ref}(r < r(\tau))",
+                lambda p_ref, r, draws: (at_most(p_ref, r) ** draws - less(p_ref, r) ** draws) * share(p_ref, level_mass(p_ref, r)),
+                "The best of n is at most r if all n are, probability F^n; less than r if all n are less, F_-^n.",
+                wrong={
+                    "at most for exactly: F^n": lambda p_ref, r, draws: at_most(p_ref, r) ** draws * share(p_ref, level_mass(p_ref, r)),
+                    "the power of the difference": lambda p_ref, r, draws: (
+                        (at_most(p_ref, r) - less(p_ref, r)) ** draws * share(p_ref, level_mass(p_ref, r))
+                    ),
+                    "n - 1 for n": lambda p_ref, r, draws: (
+                        (at_most(p_ref, r) ** (draws - 1) - less(p_ref, r) ** (draws - 1)) * share(p_ref, level_mass(p_ref, r))
+                    ),
+                },
+            ),
+            Line(
+                r"p_{ref}(\tau)\, \frac{F^n - F_-^n}{F - F_-}",
+                lambda p_ref, r, draws: p_ref * gain(p_ref, r, draws),
+                "q = F - F_-.",
+                wrong={
+                    "the density of a maximum, n F^(n-1): no atoms": lambda p_ref, r, draws: (
+                        draws * p_ref * at_most(p_ref, r) ** (draws - 1)
+                    ),
+                    "the worst of n": lambda p_ref, r, draws: p_ref * gain(p_ref, -r, draws),
+                },
+            ),
+            Line(
+                r"\mathrm{KL}(p_n, p_{ref})",
+                lambda p_ref, log_p_ref, r, draws: kl(logarithm(p_ref * gain(p_ref, r, draws)), log_p_ref),
+                "How far it has gone, for each prompt.",
+                relation="so",
+            ),
+            Line(
+                r"\sum_\tau p_n(\tau) \log\frac{F^n - F_-^n}{F - F_-}",
+                lambda p_ref, r, draws: np.sum(p_ref * gain(p_ref, r, draws) * safe_log(gain(p_ref, r, draws)), axis=1),
+                "The ratio p_n/p_ref is the fraction.",
+                wrong={
+                    "averaged under p_ref": lambda p_ref, r, draws: np.sum(p_ref * safe_log(gain(p_ref, r, draws)), axis=1),
+                    "log base 2": lambda p_ref, r, draws: (
+                        np.sum(p_ref * gain(p_ref, r, draws) * safe_log(gain(p_ref, r, draws)), axis=1) / np.log(2.0)
+                    ),
+                    "log n for the logarithm": lambda r, draws: np.full(len(r), np.log(draws)),
+                },
+            ),
+            Line(
+                r"\sum_{\text{levels}} (F - F_-)\, \phi\left( \frac{F^n - F_-^n}{F - F_-} \right), \quad \phi(y) = y \log y",
+                lambda p_ref, r, draws: np.sum(
+                    per_level(r) * level_mass(p_ref, r) * gain(p_ref, r, draws) * safe_log(gain(p_ref, r, draws)), axis=1
+                ),
+                "The fraction is the same for all responses of a reward level, and p_ref adds up to F - F_- there.",
+                wrong={
+                    "a level counted once for each of its responses": lambda p_ref, r, draws: np.sum(
+                        level_mass(p_ref, r) * gain(p_ref, r, draws) * safe_log(gain(p_ref, r, draws)), axis=1
+                    ),
+                    "log y for y log y": lambda p_ref, r, draws: np.sum(
+                        per_level(r) * level_mass(p_ref, r) * safe_log(gain(p_ref, r, draws)), axis=1
+                    ),
+                },
+            ),
+            Line(
+                r"\sum_{\text{levels}} \int_{F_-}^{F} \phi\left( n u^{n-1} \right) du",
+                lambda p_ref, r, draws: np.sum(
+                    per_level(r) * (density_entropy(at_most(p_ref, r), draws) - density_entropy(less(p_ref, r), draws)), axis=1
+                ),
+                "The fraction is the mean of n u^(n-1) over [F_-, F]; phi is convex, so phi of it is at most the mean of phi (Jensen).",
+                relation="<=",
+                wrong={
+                    "the fraction at the lower end": lambda p_ref, r, draws: np.sum(
+                        per_level(r) * level_mass(p_ref, r) * phi(draws * less(p_ref, r) ** (draws - 1)), axis=1
+                    ),
+                },
+            ),
+            Line(
+                r"\int_0^1 \phi\left( n u^{n-1} \right) du = \log n + (n-1) \int_0^1 n u^{n-1} \log u\, du",
+                lambda r, draws: np.full(len(r), laguerre(draws)),
+                "The levels fill [0, 1] without gaps; and the integral of n u^(n-1) is 1.  With many fine levels nothing was lost.",
+                wrong={
+                    "the second term forgotten": lambda r, draws: np.full(len(r), np.log(draws)),
+                    "n for n - 1": lambda r, draws: np.full(len(r), np.log(draws) - 1.0),
+                },
+            ),
+            Line(
+                r"\log n - \frac{n-1}{n}",
+                lambda r, draws: np.full(len(r), np.log(draws) - (draws - 1) / draws),
+                "By parts the integral of n u^(n-1) log u is -1/n.",
+                wrong={
+                    "sign of the integral": lambda r, draws: np.full(len(r), np.log(draws) + (draws - 1) / draws),
+                    "n - 1 for n": lambda r, draws: np.full(len(r), np.log(draws - 1) - (draws - 2) / (draws - 1)),
+                },
+            ),
+        ),
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- rejection-sampling
+
+
+def tame(r: Any, beta: float) -> bool:
+    """exp(r/beta) stays in range."""
+    return bool(np.max(np.abs(r)) < 300.0 * beta)
+
+
+def accepts(log_p_ref: Any, r: Any, beta: float) -> Any:
+    """The probability that a drawn response is accepted."""
+    return np.exp(np.where(np.isneginf(log_p_ref), 0.0, r - best_possible(log_p_ref, r)) / beta)
+
+
+def tilted(p_ref: Any, r: Any, beta: float) -> Any:
+    return p_ref * np.exp(r / beta)
+
+
+def normalized(w: Any) -> Any:
+    return w / np.sum(w, axis=1, keepdims=True)
+
+
+def reward_spread(p_ref: Any, r: Any, beta: float) -> float:
+    """The size of a term, and what dividing by a small Z may do to it."""
+    return 1.0 + float(np.max(np.abs(r))) / beta + float(np.max(tilted(p_ref, r, beta)))
+
+
+add(
+    Derivation(
+        slug="rejection-sampling",
+        title="Rejection sampling from the reference makes exact samples of the Gibbs optimum",
+        chapter=9,
+        rows=("rejection-sampling",),
+        source="von Neumann (1951); Liu et al. (2024), arXiv:2309.06657 (statistical rejection sampling).",
+        largest=256,
+        where=tame,
+        scale=reward_spread,
+        lines=(
+            Line(
+                r"P(\tau \mid \text{accepted}), \quad \text{where } \tau \sim p_{ref} \text{ is accepted with probability } "
+                r"\min\left( 1, e^{(r(\tau) - \max r)/\beta} \right)",
+                lambda log_p_ref, r, beta: accepted_law(log_p_ref, r, beta, best_possible(log_p_ref, r))[0],
+                "max r is the best reward that p_ref can get for this prompt.",
+            ),
+            Line(
+                r"\frac{p_{ref}(\tau)\, e^{(r(\tau) - \max r)/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{(r(\tau') - \max r)/\beta}}",
+                lambda p_ref, log_p_ref, r, beta: normalized(p_ref * accepts(log_p_ref, r, beta)),
+                "Bayes' rule; r is at most max r, so the minimum is never needed.",
+                wrong={
+                    "max r forgotten: min(1, exp(r/beta))": lambda log_p_ref, r, beta: accepted_law(log_p_ref, r, beta, 0.0)[0],
+                    "mean reward for max r": lambda log_p_ref, r, beta: accepted_law(log_p_ref, r, beta, expect(log_p_ref, r)[:, None])[0],
+                    "not divided by the share accepted": lambda p_ref, log_p_ref, r, beta: p_ref * accepts(log_p_ref, r, beta),
+                },
+            ),
+            Line(
+                r"\frac{p_{ref}(\tau)\, e^{r(\tau)/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{r(\tau')/\beta}}",
+                lambda p_ref, r, beta: normalized(tilted(p_ref, r, beta)),
+                "exp(-max r/beta) is a constant of the prompt and cancels.",
+                wrong={
+                    "beta dropped": lambda p_ref, r: normalized(tilted(p_ref, r, 1.0)),
+                    "p_ref dropped": lambda p_ref, r, beta: normalized(np.where(p_ref > 0, np.exp(r / beta), 0.0)),
+                    "sign of the reward": lambda p_ref, r, beta: normalized(tilted(p_ref, -r, beta)),
+                },
+            ),
+            Line(
+                r"p^*(\tau)",
+                lambda p_star: p_star,
+                "The Gibbs optimum: every accepted draw is an exact sample of it.",
+                wrong={
+                    "beta doubled": lambda p_ref, r, beta: normalized(tilted(p_ref, r, 2.0 * beta)),
+                    "not normalized": lambda p_ref, r, beta: tilted(p_ref, r, beta),
+                },
+            ),
+            Line(
+                r"\mathbb{E}_{ref}\left[ e^{(r - \max r)/\beta} \right]",
+                lambda log_p_ref, r, beta: accepts(log_p_ref, r, beta),
+                "The share of draws that are accepted, averaged over prompts x ~ mu.",
+                relation="so",
+                law="log_p_ref",
+            ),
+            Line(
+                r"\sum_x \mu(x)\, e^{-\max r/\beta} \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}",
+                lambda mu, p_ref, log_p_ref, r, beta: np.sum(
+                    mu * np.exp(-best_possible(log_p_ref, r)[:, 0] / beta) * np.sum(tilted(p_ref, r, beta), axis=1)
+                ),
+                "The mean written out; the constant of the prompt leaves the sum.",
+                wrong={
+                    "the constant lost": lambda mu, p_ref, r, beta: np.sum(mu * np.sum(tilted(p_ref, r, beta), axis=1)),
+                    "sign of the constant": lambda mu, p_ref, log_p_ref, r, beta: np.sum(
+                        mu * np.exp(best_possible(log_p_ref, r)[:, 0] / beta) * np.sum(tilted(p_ref, r, beta), axis=1)
+                    ),
+                },
+            ),
+            Line(
+                r"\sum_x \mu(x)\, Z(x)\, e^{-\max r/\beta}",
+                lambda mu, log_Z, log_p_ref, r, beta: np.sum(mu * np.exp(log_Z - best_possible(log_p_ref, r)[:, 0] / beta)),
+                "The inner sum is Z.  One sample costs 1/(Z exp(-max r/beta)) draws on average: dear when beta is small.",
+                wrong={
+                    "1/Z for Z": lambda mu, log_Z, log_p_ref, r, beta: np.sum(
+                        mu * np.exp(-log_Z - best_possible(log_p_ref, r)[:, 0] / beta)
+                    ),
+                    "beta for its inverse": lambda mu, log_Z, log_p_ref, r, beta: np.sum(
+                        mu * np.exp(log_Z - best_possible(log_p_ref, r)[:, 0] * beta)
+                    ),
+                },
+            ),
+        ),
+    )
+)
