@@ -16,13 +16,19 @@ from tabular_rlhf.errors import InputError, SolveError
 
 COMMANDS = {
     "verify": "run the ledger: every claim on generated worlds, every near miss refuted",
+    "derive": "a derivation executed line by line",
+    "check": "a function of your own held against a claim, an exercise or a line of a derivation",
+    "exercises": "the exercises of the course",
+    "symbols": "the names that a formula may use: meaning, shape, unit",
     "solve": "solve a world of your own from a TOML file (the zen world by default)",
     "losses": "the family of direct alignment losses: optima, traits, one loss's report",
     "fit": "rewards and policies from a preference file of your own (JSON lines)",
     "advantage": "what an advantage, aggregation or policy loss really optimizes, beside the true gradient",
     "kl": "what a KL flag optimizes: estimator by placement, exactly and sampled",
     "run": "RLHF end to end on samples, every stage scored exactly, beside where it is predicted to lead",
+    "grade": "mark a file of answers, each run in a process of its own",
     "figures": "draw the figures",
+    "page": "write one self-contained HTML page with sliders, or check a committed one",
     "bench": "time the work, against peers where they are installed",
 }
 """Each is a module of the same name in `tabular_rlhf.commands`, imported only when it is asked for."""

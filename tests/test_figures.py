@@ -304,3 +304,15 @@ def test_awkward_worlds_are_drawn(tmp_path: Path) -> None:
     for i, world in enumerate([coin().with_reward(np.ones((1, 2))), parse_world(text), coin(beta=1e300)]):
         solved.draw_world(world, tmp_path / f"{i}.png")
         assert (tmp_path / f"{i}.png").stat().st_size > 10_000
+
+
+def test_a_figure_is_shown_by_one_call() -> None:
+    from tabular_rlhf.figures import all_figures, show
+
+    shown = show("tilt")
+    assert shown.png == shown._repr_png_()
+    assert shown.png.startswith(b"\x89PNG")
+    assert shown.svg.lstrip().startswith("<?xml")
+    assert shown.data == all_figures()["tilt"].compute()
+    with pytest.raises(InputError, match="in the gallery"):
+        show("tlit")

@@ -217,7 +217,7 @@ def test_a_symbol_is_computed_without_nan_and_says_what_it_is(name: str) -> None
 
 def _needs_full_support(name: str) -> bool:
     """Whether a symbol is made from a fit that has no answer where the reference forbids a response."""
-    return name in {"fit_tied", "fit_linear", "p_dpo", "p_dpo_linear"}
+    return name in {"fit_tied", "fit_linear", "p_dpo", "p_dpo_linear", "p_rlhf"}
 
 
 def test_draws_do_not_depend_on_the_order_of_asking() -> None:

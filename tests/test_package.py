@@ -18,13 +18,13 @@ PACKAGE = Path(tr.__file__).parent
 TESTS = Path(__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
-    ["errors", "autodiff", "logspace", "optimize"],
+    ["errors", "autodiff", "logspace", "optimize", "tex"],
     ["mdp", "policy", "world", "preference_worlds", "sweeps", "sampling"],
     ["divergences", "gibbs", "penalties", "projection"],
     ["preferences", "roads", "games", "losses", "policy_gradient"],
     ["estimators", "selection"],
-    ["ledger", "derivations", "exercises", "check"],
-    ["figures", "commands", "cli", "__init__", "__main__"],
+    ["ledger", "derivations", "exercises", "check", "grading"],
+    ["figures", "explore", "page", "commands", "cli", "__init__", "__main__"],
 ]
 """The rooms by floor, ground first: what knows nothing of RLHF; what is given; the exact answer; what people say; noise; the audit;
 the roof.  A room imports from its own floor or from those below."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 WIDTH = 118
 SHOWN = 4
 """Entries of an array that are printed beside a line (the record has them all)."""
+RESIDUE = 1e-13
+"""What is left of a difference that is 0 but for rounding, as a share of the line, is printed as 0."""
 MARKS = {True: "✓", False: "✗", None: " "}
 
 
@@ -25,9 +27,11 @@ def value(step: Step, most: int = SHOWN) -> str:
     >>> value(derive("gibbs-optimum", "coin").steps[0])
     'tails: -1   heads: 0'
     """
-    if len(step.entries) == 1:
-        return number(step.entries[0][1])
-    shown = [f"{label}: {number(v)}" if label else number(v) for label, v in step.entries[:most]]
+    rest = RESIDUE * max([1.0, *(abs(v) for _, v in step.entries if abs(v) < float("inf"))])
+    entries = [(label, 0.0 if abs(v) < rest else v) for label, v in step.entries]
+    if len(entries) == 1:
+        return number(entries[0][1])
+    shown = [f"{label}: {number(v)}" if label else number(v) for label, v in entries[:most]]
     return "   ".join(shown) + (f"   … {len(step.entries)} numbers" if len(step.entries) > most else "")
 
 
@@ -40,25 +44,33 @@ def verdict(step: Step) -> str:
     return "holds" if step.ok else f"does not hold: off by {step.error:.3g} times what rounding allows"
 
 
-def closing(found: Derived) -> str:
-    """One sentence: whether every line follows."""
+def closing(found: Derived, measured: bool = True) -> str:
+    """One sentence: whether every line follows, and by how much (which the last bits of a machine decide)."""
     if found.broken is not None:
         return f"Line {found.broken} does not follow from line {found.broken - 1}: the reading stops here."
     worst = max((s.error for s in found.steps), default=0.0)
-    return f"Every line follows (largest gap: {worst:.2g} of what rounding allows)."
+    return "Every line follows" + (f" (largest gap: {worst:.2g} of what rounding allows)." if measured else ".")
+
+
+def legend(found: Derived) -> str:
+    """What the marks between the lines mean, those that are not plain equality."""
+    marks = {s.mark: s.relation for s in found.steps if s.mark not in ("", "=")}
+    return "; ".join(f"{mark} {meaning}" for mark, meaning in marks.items())
 
 
 def text(found: Derived) -> str:
     """The page for a terminal."""
-    head = f"{found.title}  ({found.slug}, chapter {found.chapter})"
-    lines = [head, "=" * len(head), f"world {found.world}; source: {found.source}", ""]
+    head = textwrap.wrap(f"{found.title}  ({found.slug}, chapter {found.chapter})", WIDTH)
+    about = textwrap.wrap(f"world {found.world}; source: {found.source}", WIDTH)
+    lines = [*head, "=" * max(map(len, head)), *about, ""]
     for s in found.steps:
         mark = f"{s.number:>3}  {s.mark:<2}" if s.mark else f"{s.number:>3}    "
         lines += textwrap.wrap(tex.plain(s.tex), WIDTH, initial_indent=mark + " ", subsequent_indent=" " * 10) or [mark]
         lines += textwrap.wrap(s.reason, WIDTH, initial_indent=" " * 10, subsequent_indent=" " * 10)
         shown = f"{MARKS[s.ok]} {value(s)}" if s.ok is not False else f"{MARKS[s.ok]} {value(s)}   {verdict(s)}"
         lines += textwrap.wrap(shown, WIDTH, initial_indent=" " * 10, subsequent_indent=" " * 12) + [""]
-    return "\n".join(line.rstrip() for line in [*lines, closing(found)])
+    marks = textwrap.wrap(f"Marks: {legend(found)}.", WIDTH) if legend(found) else []
+    return "\n".join(line.rstrip() for line in [*lines, closing(found), *marks])
 
 
 def markdown(found: Derived) -> str:
@@ -70,7 +82,8 @@ def markdown(found: Derived) -> str:
         shown = value(s, 2).replace("|", "/")
         why = s.reason if s.ok is not False else f"**{verdict(s)}**"
         lines.append(f"| {s.number} | {s.mark} {MARKS[s.ok]} | {formula} | {shown} | {why} |")
-    return "\n".join([*lines, "", closing(found)])
+    marks = f" ({legend(found)})" if legend(found) else ""
+    return "\n".join([*lines, "", closing(found, measured=False) + marks])
 
 
 def html(found: Derived) -> str:

@@ -1,7 +1,7 @@
 """Figures as a table of records, each `draw(axes, data)` of `data = compute()`.
 
 A room of this package defines its figures in a tuple `FIGURES`; to add a room, name it in `ROOMS`.  `record` says what a
-figure is, `page` puts it on paper.
+figure is, `page` puts it on paper, `show` into a notebook cell.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from importlib import import_module
 
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.figures.record import Figure
+from tabular_rlhf.figures.show import Shown, show
 
 ROOMS = ("tilt", "frontier", "tree", "geometry", "zoo", "groups", "kl", "selection")
 
@@ -27,3 +28,6 @@ def all_figures() -> dict[str, Figure]:
                 raise InputError("figures must have names of their own", got=repr(figure.name), where=room, remedy="rename one")
             found[figure.name] = figure
     return found
+
+
+__all__ = ["ROOMS", "Figure", "Shown", "all_figures", "show"]

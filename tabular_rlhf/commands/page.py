@@ -1,0 +1,35 @@
+"""`tabular-rlhf page`: write the page, one HTML file that needs nothing, or check that a file is today's."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tabular_rlhf.commands.paths import check_output
+
+SHOWN = 5
+"""Differences that are printed."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--out", type=Path, metavar="FILE.html", help="write the page here")
+    what.add_argument("--check", type=Path, metavar="FILE.html", help="compare a page with today's; exit status 1 if they differ")
+
+
+def run(args: argparse.Namespace) -> int:
+    from tabular_rlhf.page import build, check
+
+    if args.check is not None:
+        faults = check(args.check.read_text(encoding="utf-8"))
+        print(f"{args.check}: {'DIFFERS' if faults else 'holds'}")
+        for fault in faults[:SHOWN]:
+            print(f"  {fault}")
+        if len(faults) > SHOWN:
+            print(f"  and {len(faults) - SHOWN} more")
+        return int(bool(faults))
+    check_output(args.out)
+    text = build()
+    args.out.write_text(text, encoding="utf-8", newline="\n")
+    print(f"{args.out}: {len(text.encode()):,} bytes")
+    return 0

@@ -1,0 +1,169 @@
+"""Columns of bars, one row a response: what `tilt` and `kl` draw.  Numbers stand in a column of their own, so nothing overlaps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.explore.panel import Control
+from tabular_rlhf.explore.svg import INK, WIDE, bar, clipped, path, text
+from tabular_rlhf.logspace import Array, log_tilt
+from tabular_rlhf.mdp import TokenMDP
+from tabular_rlhf.world import World, named_world
+
+ROW, TOP, NUMBER = 28.0, 34.0, 66.0
+"""Height of a row, of the headings, and width of a column of numbers, in pixels."""
+SHOWN = 12
+"""Responses in a picture, at most."""
+
+
+# ---------------------------------------------------------------------------------------------------- what is shown
+
+
+def a_world(world: World | str) -> World:
+    """The world itself, or the named one."""
+    if isinstance(world, World):
+        return world
+    return named_world(world)
+
+
+def prompt_number(mdp: TokenMDP, prompt: int | str) -> int:
+    """The number of a prompt given by number or text."""
+    x = mdp.prompts.index(prompt) if isinstance(prompt, str) and prompt in mdp.prompts else prompt
+    if isinstance(x, bool) or not isinstance(x, int | np.integer) or not 0 <= x < mdp.P:
+        raise InputError("prompt must be one of the world's", got=repr(prompt), remedy=f"use 0..{mdp.P - 1}, or its text")
+    return int(x)
+
+
+def heaviest(world: World, x: int, most: int) -> list[int]:
+    """The likeliest responses under p_ref, under p*, and under p* at a tenth of beta, taken in turn until there are `most`.
+
+    Chosen once, at the world's own beta, so that rows stay where they are while a slider moves; ties by number.
+    """
+    log_ref, r = world.log_p_ref[x], world.r[x]
+    laws = (log_ref, log_tilt(log_ref, r, world.beta), log_tilt(log_ref, r, 0.1 * world.beta))
+    ranked = [np.argsort(-law, kind="stable")[:most] for law in laws]
+    return [int(i) for i in dict.fromkeys(np.stack(ranked, axis=1).ravel().tolist())][:most]
+
+
+def response(mdp: TokenMDP, i: int) -> str:
+    """A response in words, or what is said instead of silence."""
+    return mdp.text(i) or "(nothing)"
+
+
+ROUND = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+
+
+def beta_control(world: World) -> Control:
+    """A slider over round values of beta, in four decades and in the world's own, whose beta is among them exactly."""
+    hint = "the KL weight, in reward units per nat: small trusts the reward, large stays at p_ref"
+    decades = {-2, -1, 0, 1, int(np.floor(np.log10(world.beta)))}
+    betas = {100.0, *(float(f"{digit:g}e{k}") for k in decades for digit in ROUND)} - {np.inf, 0.0}
+    return Control("beta", "β (KL weight)", hint, world.beta, "scale", options=_named(betas, world.beta))
+
+
+def reward_control(name: str, label: str, own: float, low: float, high: float) -> Control:
+    """A slider over round rewards that reach beyond [low, high] by as much again, and the response's own exactly."""
+    span = max(high - low, 1.0)
+    step = 10.0 ** np.floor(np.log10(span)) / 10.0
+    grid = step * np.arange(np.floor((low - span) / step), np.ceil((high + span) / step) + 1)
+    return Control(name, label, "its reward, in reward units", own, "scale", options=_named({float(f"{v:.12g}") + 0.0 for v in grid}, own))
+
+
+def _named(grid: set[float], own: float) -> tuple[tuple[str, float], ...]:
+    """Values in order, the own one in place of what reads like it, each with its text: long enough to tell all apart."""
+    values = sorted({v for v in grid if f"{v:.9g}" != f"{own:.9g}"} | {own})
+    digits = next((d for d in range(4, 17) if len({f"{v:.{d}g}" for v in values}) == len(values)), 17)
+    return tuple((f"{v:.{digits}g}", v) for v in values)
+
+
+# ---------------------------------------------------------------------------------------------------- how it is shown
+
+
+def percent(p: float | None) -> str:
+    """A probability with four decimals.
+
+    >>> percent(0.5), percent(0.0), percent(3e-7), percent(None)
+    ('0.5000', '0', '<0.0001', '-')
+    """
+    return "-" if p is None else "0" if p == 0 else "<0.0001" if p < 5e-5 else f"{p:.4f}"
+
+
+def ceiling(largest: float) -> float:
+    """The next of 1, 0.5, 0.2, 0.1, 0.05, ... above a probability: where an axis ends."""
+    steps = (digit * 10.0**-k for k in range(1, 20) for digit in (1, 2, 5))
+    return min((step for step in (1.0, *steps) if step >= 0.999 * largest), default=1.0)
+
+
+def room_for(names: Sequence[str]) -> float:
+    """Width of the column of responses: what the longest needs, within bounds."""
+    return min(270.0, max(160.0, WIDE * max(map(len, names)) + 16.0))
+
+
+def labels(names: Sequence[str], width: float) -> list[str]:
+    """The first column: what each row is about."""
+    rows = (text(0.0, TOP + ROW * (i + 0.65), clipped(n, width - 12.0), title=n) for i, n in enumerate(names))
+    return [text(0.0, 16.0, "response", bold=True), *rows]
+
+
+def column(
+    x: float,
+    width: float,
+    heading: str,
+    values: Sequence[float | None],
+    shown: Sequence[str],
+    look: tuple[str, bool],
+    *,
+    names: Sequence[str],
+    span: tuple[float, float],
+    ticks: Sequence[float | None] = (),
+) -> list[str]:
+    """Bars from zero, their numbers to the right; `look` is (color, hollow), `span` the ends of the axis, `ticks` a mark in each row."""
+    low, high = min(0.0, span[0]), max(0.0, span[1])
+    scale = (width - NUMBER) / (high - low) if high > low else 0.0
+
+    def at(value: float) -> float:
+        return x + scale * (min(max(value, low), high) - low)
+
+    bottom = TOP + ROW * len(values)
+    out = [text(x, 16.0, heading, bold=True), path([(at(0.0), TOP - 4), (at(0.0), bottom)], INK, width=1.0)]
+    for i, (value, words, name) in enumerate(zip(values, shown, names, strict=True)):
+        y = TOP + ROW * i
+        out.append(text(x + width, y + 0.65 * ROW, words, anchor="end"))
+        if value is not None:
+            left, right = sorted((at(0.0), at(value)))
+            out.append(bar(left, y + 4, right - left, ROW - 10, look[0], hollow=look[1], title=f"{name}: {heading} = {words}"))
+    out += [
+        path([(at(t), TOP + ROW * i), (at(t), TOP + ROW * i + ROW - 2)], INK, dash="3 2", width=2.0)
+        for i, t in enumerate(ticks)
+        if t is not None
+    ]
+    return out
+
+
+def scale_below(x: float, width: float, y: float, high: float) -> list[str]:
+    """The ends of an axis of probabilities: 0 and `high`."""
+    right = x + width - NUMBER
+    return [
+        path([(x, y), (right, y)], INK, width=1.0),
+        text(x, y + 16, "0", anchor="middle"),
+        text(right, y + 16, f"{high:g}", anchor="middle"),
+    ]
+
+
+def in_words(names: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """The columns read out, row by row."""
+    return "; ".join(f"{name}: " + ", ".join(f"{heading} {shown[i]}" for heading, shown in rows) for i, name in enumerate(names))
+
+
+def plain_row(values: Any) -> list[float]:
+    """A row of numbers as floats."""
+    return [float(v) for v in values]
+
+
+def law(log_p: Array, kept: list[int]) -> list[float]:
+    """Probabilities of the responses that are kept."""
+    return plain_row(np.exp(log_p[kept]))

@@ -1,0 +1,166 @@
+r"""`explore.kl`: choose a KL estimator and where it stands, and see what it really optimizes, beside the Gibbs law it was meant to.
+
+A flag either descends a divergence, whose optimum of E[r] - beta times it has a closed form or not, or descends nothing.  Where
+there is no closed form the flow of its exact expected update is followed from p_ref, on worlds small enough.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.errors import SolveError, positive
+from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS, FlagReport, analyse, flags, flow, measure
+from tabular_rlhf.explore import bars
+from tabular_rlhf.explore.panel import Control, Data, View, on_screen, panel
+from tabular_rlhf.explore.svg import BLUE, INK, ORANGE, Picture, text
+from tabular_rlhf.gibbs import solve
+from tabular_rlhf.logspace import Array
+from tabular_rlhf.reports.solution_text import number
+from tabular_rlhf.world import World
+
+FLOWS_UP_TO = 32
+"""Responses (over all prompts) up to which a flag without closed-form optimum is followed instead."""
+VERTEX = 1e-6
+
+
+def data(
+    world: World,
+    *,
+    estimator: str = "k1",
+    placement: str = "loss",
+    beta: float | None = None,
+    prompt: int | str = 0,
+    kept: list[int] | None = None,
+) -> Data:
+    """What a flag estimates at p*, what it descends, and the law it leads to.
+
+    Returns: by response that is shown: response, p_ref, p_star, p (where the flag leads; None where that is not known); ends,
+    in words; others, how many are not shown; reward, kl, regret there, averaged over prompts;
+    mean, bias, std of the estimate at p*, in nats; cosine of its
+    update with the true gradient of the KL.
+
+    >>> from tabular_rlhf.world import rational
+    >>> shown = data(rational(), estimator="k3", placement="loss")
+    >>> shown["descends"], shown["ends"], [round(p, 4) for p in shown["p"]], round(shown["regret"], 6)
+    ('KL(ref, pi)', 'beta p_ref/(lam - r)', [0.1835, 0.6188, 0.1978], 0.002493)
+    """
+    x = bars.prompt_number(world.mdp, prompt)
+    (flag,) = flags(estimator, placement)
+    here = world.at(positive(world.beta if beta is None else beta, "beta", "reward units per nat"))
+    best = solve(here)
+    report = analyse(flag, here, best.log_pi)
+    ends, log_p = destination(report, here)
+    kept = sorted(bars.heaviest(world, x, bars.SHOWN) if kept is None else kept)
+    reward, distance, regret = (None, None, None) if log_p is None else measure(here, log_p)
+    gibbs = measure(here, best.log_p)
+    return {
+        "estimator": estimator,
+        "placement": placement,
+        "meaning": PLACEMENTS[placement].meaning,
+        "beta": here.beta,
+        "response": [bars.response(world.mdp, i) for i in kept],
+        "others": world.mdp.N - len(kept),
+        "p_ref": bars.law(world.log_p_ref[x], kept),
+        "p_star": bars.law(best.log_p[x], kept),
+        "p": None if log_p is None else bars.law(log_p[x], kept),
+        "descends": report.descends,
+        "ends": ends,
+        "reward": reward,
+        "kl": distance,
+        "regret": regret,
+        "reward_star": gibbs[0],
+        "kl_star": gibbs[1],
+        "mean": report.exact.mean,
+        "bias": report.bias,
+        "std": report.exact.std,
+        "cosine": report.cosine,
+    }
+
+
+def destination(report: FlagReport, world: World) -> tuple[str, Array | None]:
+    """Where a flag leads, in words and as log p (P, N): its closed form, or where its flow has gone by time 1000/beta."""
+    if report.optimum is not None:
+        return report.optimum.name, report.optimum.log_p
+    if world.mdp.P * world.mdp.N > FLOWS_UP_TO:
+        return f"no closed form, and more than {FLOWS_UP_TO} responses to follow", None
+    try:
+        end = flow(report.flag, world, horizon=1e3 / max(1e-6, min(1.0, world.beta)), rtol=1e-5).end
+    except SolveError:
+        return "no closed form, and a flow that cannot be followed", None
+    vertex = bool(np.all(np.max(np.exp(end), axis=1) > 1.0 - VERTEX))
+    return ("its flow ends at a vertex" if vertex else "its flow is here after a long time"), end
+
+
+# ---------------------------------------------------------------------------------------------------- drawing
+
+
+LOOKS = ((INK, True), (BLUE, False), (ORANGE, False))
+
+
+def draw(shown: Data) -> Picture:
+    """Three columns: p_ref, the Gibbs law, the law the flag leads to; a dashed tick in the last shows the Gibbs law."""
+    names = list(shown["response"])
+    p = shown["p"] if shown["p"] is not None else [None] * len(names)
+    high = bars.ceiling(max([*shown["p_ref"], *shown["p_star"], *(v for v in p if v is not None)]))
+    rows = (("p_ref", shown["p_ref"]), ("p* (Gibbs)", shown["p_star"]), ("where it leads", p))
+    said = [(heading, [bars.percent(v) for v in values]) for heading, values in rows]
+    first, bottom = bars.room_for(names), bars.TOP + bars.ROW * len(names)
+    width = (750.0 - first) / 3
+    parts = [*bars.labels(names, first), text(0, bottom + 16, "dashed tick: p*")]
+    for k, ((heading, values), (_, words_), look) in enumerate(zip(rows, said, LOOKS, strict=True)):
+        x, ticks = first + k * width, shown["p_star"] if k == 2 else ()
+        parts += bars.column(x, width - 20.0, heading, values, words_, look, names=names, span=(0.0, high), ticks=ticks)
+        parts += bars.scale_below(x, width - 20.0, bottom, high)
+    title = f"Where {shown['estimator']} ({shown['placement']}) leads at beta = {number(shown['beta'], '.3g')}"
+    return Picture(750, bottom + 26, title, bars.in_words(names, said), tuple(parts))
+
+
+def words(shown: Data) -> list[str]:
+    """What it is, what it descends, where it leads, and what that costs."""
+    n = {key: number(shown[key], ".5f") for key in ("reward", "kl", "regret", "mean", "bias", "std", "reward_star", "kl_star")}
+    there = (
+        "Its cost is not known here."
+        if shown["p"] is None
+        else f"There E[r] = {n['reward']}, KL(p, p_ref) = {n['kl']} nats, and the regret β KL(p, p*) = {n['regret']}."
+    )
+    others = [f"{shown['others']:,} more responses are not drawn."] if shown["others"] else []
+    return [
+        f"{shown['estimator']} ({shown['placement']}) at β = {number(shown['beta'], '.4g')}: {shown['meaning']}.",
+        f"It descends: {shown['descends']}.  It leads to: {shown['ends']}.  {there}",
+        f"The law p* that was meant: E[r] = {n['reward_star']}, KL(p*, p_ref) = {n['kl_star']} nats, regret 0.",
+        f"As an estimate of that KL, on samples of p*: mean {n['mean']}, bias {n['bias']}, standard deviation {n['std']} nats; "
+        f"cosine of its update with the true gradient: {number(shown['cosine'], '.4f')}.",
+        *others,
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------- the panel
+
+
+def view(world: World, *, prompt: int | str = 0) -> View:
+    """Choices of estimator and placement, and a slider for beta; positions that were seen are remembered."""
+    x = bars.prompt_number(world.mdp, prompt)
+    controls = (
+        Control("estimator", "estimator", "h(L) of L = log pi/pi_ref", "k3", "choice", options=tuple((e, e) for e in ESTIMATORS)),
+        Control("placement", "placement", "what is differentiated", "loss", "choice", options=tuple((p, p) for p in PLACEMENTS)),
+        bars.beta_control(world),
+    )
+
+    kept = bars.heaviest(world, x, bars.SHOWN)
+
+    @lru_cache(maxsize=512)
+    def at(estimator: str, placement: str, beta: float) -> Data:
+        return data(world, estimator=estimator, placement=placement, beta=beta, prompt=x, kept=kept)
+
+    return View(controls, at, on_screen(draw), words)
+
+
+def kl(world: World | str = "rational", *, prompt: int | str = 0) -> Any:
+    """A panel: what a KL flag optimizes.
+
+    Args: world, or the name of one; prompt, its number or text.  Raises: InputError where ipywidgets is not installed.
+    """
+    return panel(view(bars.a_world(world), prompt=prompt))

@@ -1,0 +1,62 @@
+"""A figure of the gallery in a notebook cell, by one call."""
+
+from __future__ import annotations
+
+import difflib
+import io
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.figures.page import METADATA, STYLE, on_paper
+from tabular_rlhf.figures.record import Data, Figure
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A drawn figure: `png` and `svg` are its bytes, `data` what it shows, `caption` what to see in it."""
+
+    figure: Figure = field(repr=False)
+    name: str
+    caption: str
+
+    @cached_property
+    def data(self) -> Data:
+        """The numbers that are drawn."""
+        return self.figure.compute()
+
+    @cached_property
+    def png(self) -> bytes:
+        """The picture in pixels."""
+        return self._bytes("png")
+
+    @cached_property
+    def svg(self) -> str:
+        """The picture in lines."""
+        return self._bytes("svg").decode()
+
+    def _bytes(self, kind: str) -> bytes:
+        import matplotlib.style
+
+        file = io.BytesIO()
+        with matplotlib.style.context(STYLE):
+            on_paper(self.figure.draw, self.data, self.figure.widths, self.figure.size).savefig(file, format=kind, metadata=METADATA[kind])
+        return file.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        return self.png
+
+
+def show(name: str) -> Shown:
+    """A figure of the gallery, computed and drawn now.  Raises InputError for an unknown name.
+
+    >>> show("tilt").png[1:4]
+    b'PNG'
+    """
+    from tabular_rlhf.figures import all_figures
+
+    figures = all_figures()
+    if name not in figures:
+        close = difflib.get_close_matches(name, figures, 3) or list(figures)
+        raise InputError("a figure must be in the gallery", got=repr(name), remedy=f"use one of {', '.join(close)}")
+    return Shown(figures[name], name, figures[name].caption)

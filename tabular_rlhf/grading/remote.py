@@ -1,0 +1,234 @@
+"""A function that lives in another process: called like any other, it sends its arguments away and waits, not for ever, for an answer.
+
+The child never judges.  The grader holds the question and its truth; what it calls here runs in a process of its own (`child`), contained
+(`limits`) and watched (`warden`), and whatever comes back over the pipe is an *answer*: an array, a number, a string, a tuple of them, a
+further function, or nonsense.  A submission that finds the pipe and writes on it can give a wrong answer, or a right one, or end its own
+run; there is nothing it could write that is a mark.
+
+    with Child(source) as child:
+        f = child.function("regret")            # a RemoteFunction: has the parameter names of the real one
+        f(beta, log_p, log_p_star)              # an array, or RemoteError(kind, message, line)
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import keyword
+import queue
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.grading.process import OUT_OF_TURN, Limits, Process
+from tabular_rlhf.grading.wire import Reader, Unsendable, WireError, Writer
+
+KINDS = {
+    "does not import": "the first lines of the file fail",
+    "raises": "the function raised an error",
+    "timed out": "no answer within the limit",
+    "memory": "more memory than the limit",
+    "crashed": "the process ended",
+    "too large": "an answer larger than an answer can be",
+    "not an answer": "neither numbers nor a function",
+    "protocol": "something else than one answer to one question",
+    "refused": "a parameter that cannot be sent",
+}
+"""Why there is no answer."""
+FATAL = ("timed out", "crashed", "protocol", "does not import")
+"""After these the child is ended."""
+START = 60.0
+"""Seconds that an interpreter may take to start on a busy machine: not the answer's."""
+
+
+class RemoteError(Exception):
+    """There is no answer: `kind` is one of KINDS; `message` in the submission's words, or ours; `line` of the submission, if known."""
+
+    def __init__(self, kind: str, message: str, line: int | None = None) -> None:
+        self.kind, self.message, self.line = kind, message, line
+        super().__init__(f"{message}{f' (line {line})' if line else ''}")
+
+
+def one_line(text: str, most: int = 300) -> str:
+    """A stranger's text, fit to stand in a line of ours: no line breaks, no control or direction characters.
+
+    >>> one_line("ok\\n\\x1b[1Aregret: 1/1")
+    'ok [1Aregret: 1/1'
+    """
+    flat = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * most]).split())
+    return flat if len(flat) <= most else flat[: most - 3] + "..."
+
+
+class RemoteFunction:
+    """A function of a child, by number.  `__signature__` has the real one's parameter names; which have defaults is kept, not what."""
+
+    def __init__(self, child: Child, number: int, signature: inspect.Signature, name: str) -> None:
+        self.child, self.number, self.__signature__, self.__name__ = child, number, signature, name
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        """The real function's value: sent, awaited, read.  Raises RemoteError, or TypeError where the arguments do not fit."""
+        bound = self.__signature__.bind(*args, **keywords)
+        writer = Writer()
+        sent = [self._node(writer, i, x) for i, x in enumerate(bound.args)]
+        named = {name: self._node(writer, name, x) for name, x in bound.kwargs.items()}
+        request = {"do": "call", "function": self.number, "args": sent, "keywords": named}
+        return self.child.ask(request, writer, self.__name__, bound.args)
+
+    def _node(self, writer: Writer, which: int | str, x: Any) -> Any:
+        try:
+            return writer.node(x)
+        except (Unsendable, WireError) as e:
+            names = list(self.__signature__.parameters)
+            name = names[min(which, len(names) - 1)] if isinstance(which, int) else which
+            why = f"`{name}` cannot be used in a graded answer: only numbers and arrays are sent ({e})"
+            self.child.last_error = RemoteError("refused", why)
+            raise self.child.last_error from None
+
+
+class Child:
+    """A process that holds one submission.  Starts at once; the first question waits until it is ready.
+
+    layers: what contains it, told by the process before the submission's first line.  fault: the error that ended it; last_error: the
+    last one, whether it did or not.  seconds: spent waiting for answers.
+    """
+
+    def __init__(self, source: bytes, limits: Limits | None = None, *, without: Iterable[str] = ()) -> None:
+        self.limits = limits or Limits()
+        self.process = Process(source, self.limits, without)
+        self.layers: list[dict[str, str]] = []
+        self.fault: RemoteError | None = None
+        self.last_error: RemoteError | None = None
+        self.seconds = 0.0
+        self._numbers = itertools.count()
+
+    def function(self, name: str) -> RemoteFunction:
+        """The submission is imported, and its function `name` made ready; RemoteError if it cannot be."""
+        found = self.ask({"do": "open", "name": name}, Writer(), name)
+        if not isinstance(found, RemoteFunction):
+            raise self._end(RemoteError("protocol", "something else than a function came for its name"))
+        return found
+
+    def ask(self, request: dict[str, Any], writer: Writer, name: str, args: tuple[Any, ...] = ()) -> Any:
+        """One question and the value of its answer.  What the function did to its arguments is done to `args`."""
+        if self.fault is not None:
+            raise self.fault
+        if not self.layers:
+            self._await_start()
+        if self.process.has_spoken:
+            raise self._end(self._not_a_frame(self.process.receive(0.0)))
+        number, begun = next(self._numbers), time.monotonic()
+        self.process.send(writer.frame({**request, "n": number}))
+        try:
+            return self._read(self._next(min(self.limits.call, self.limits.answer - self.seconds)), number, name, args)
+        except RemoteError as e:
+            self.last_error = e
+            if e.kind in FATAL:
+                self._end(e)
+            raise
+        except BaseException:  # whoever waits for us has lost patience: an answer may come yet, to a question that is over
+            self._end(RemoteError("timed out", "stopped before it answered"))
+            raise
+        finally:
+            self.seconds += time.monotonic() - begun
+
+    def _await_start(self) -> None:
+        """The first frame is the trusted child's own: the submission has not run yet."""
+        try:
+            hello = Reader(self._next(START)).message
+            self.layers = hello["layers"]
+            self.process.is_held_by(hello["layers"], hello["pid"])
+        except (RemoteError, WireError) as e:
+            raise self._end(RemoteError("crashed", f"the process did not start: {e}; {one_line(self.process.output)}")) from None
+
+    def _next(self, seconds: float) -> bytes:
+        try:
+            frame = self.process.receive(max(seconds, 0.0))
+        except queue.Empty:
+            short = self.limits.answer - self.seconds < self.limits.call
+            limit = f"{self.limits.answer:g} s for all calls" if short else f"{self.limits.call:g} s for a call"
+            raise RemoteError("timed out", f"no answer within {limit}") from None
+        if isinstance(frame, bytes):
+            return frame
+        raise self._not_a_frame(frame)
+
+    def _not_a_frame(self, frame: bytes | WireError | None) -> RemoteError:
+        """What it means that something else came, or that nothing more will."""
+        if frame is None:
+            return RemoteError(*self.process.how_it_ended())
+        if isinstance(frame, WireError):
+            return RemoteError("protocol", f"it announced an answer of {frame}" if frame.kind == "too large" else str(frame))
+        return RemoteError("protocol", OUT_OF_TURN)
+
+    def _read(self, frame: bytes, number: int, name: str, args: tuple[Any, ...]) -> Any:
+        """The value in a frame, or the RemoteError it tells of.  Everything in it may be a stranger's."""
+        try:
+            reader = Reader(frame, lambda body: self._function(body, name))
+            message = reader.message
+            if message.get("n") != number or type(message["n"]) is not int:
+                raise WireError("an answer to another question")
+            if "bad" not in message:
+                value = reader.value(message["ok"])
+                change(args, [(i, reader.value(node)) for i, node in message["changed"]])
+                return value
+            kind, text, line = message["bad"], message["text"], message["line"]
+        except WireError as e:
+            raise RemoteError(e.kind, str(e)) from None
+        except (KeyError, TypeError, ValueError):
+            raise RemoteError("protocol", "an answer without its parts") from None
+        if kind not in tuple(KINDS) or not isinstance(text, str) or not (line is None or type(line) is int):
+            raise RemoteError("protocol", "an error of no known kind")
+        raise RemoteError(kind, one_line(text), line)
+
+    def _function(self, body: Any, name: str) -> RemoteFunction:
+        if not isinstance(body, list) or len(body) != 2 or type(body[0]) is not int:
+            raise WireError("a function without a number")
+        return RemoteFunction(self, body[0], signature_of(body[1]), name)
+
+    def _end(self, fault: RemoteError) -> RemoteError:
+        self.fault = fault
+        self.close()
+        return fault
+
+    def close(self) -> None:
+        """End the process and all that it started, and remove its folder.  May be called twice."""
+        self.process.close()
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def change(args: tuple[Any, ...], changed: list[tuple[Any, Any]]) -> None:
+    """Let arguments that the function wrote on, in its process, look so here: whoever minds can see it."""
+    for i, new in changed:
+        old = args[i] if type(i) is int and 0 <= i < len(args) else None
+        if (
+            isinstance(old, np.ndarray)
+            and isinstance(new, np.ndarray)
+            and old.flags.writeable
+            and (old.shape, old.dtype) == (new.shape, new.dtype)
+        ):
+            old[...] = new
+
+
+def signature_of(body: Any) -> inspect.Signature:
+    """A signature from [name, kind, has a default] rows that a stranger may have written; any arguments where there are none."""
+    kinds = list(inspect._ParameterKind)
+    if body is None:
+        return inspect.Signature([inspect.Parameter("args", kinds[2]), inspect.Parameter("keywords", kinds[4])])
+    if not isinstance(body, list) or len(body) > 100:
+        raise WireError("a function without parameters")
+    try:
+        made = []
+        for name, kind, optional in body:
+            if not (isinstance(name, str) and len(name) < 100 and name.isidentifier() and not keyword.iskeyword(name)):
+                raise WireError("a parameter without a name")
+            default = ... if optional is True else inspect.Parameter.empty
+            made.append(inspect.Parameter(name, kinds[int(kind)], default=default))
+        return inspect.Signature(made)
+    except (TypeError, ValueError, IndexError):
+        raise WireError("a function with impossible parameters") from None

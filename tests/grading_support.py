@@ -1,0 +1,38 @@
+"""What the tests of the grader share: a judge who asks for twice x, an honest answer, and short limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.grading import Limits
+from tabular_rlhf.grading.report import Grades, grade
+
+QUICK = Limits(call=0.7, answer=2.0, memory=700)
+HONEST = "import numpy as np\ndef honest(x):\n    return 2.0 * x\n"
+
+
+@dataclass
+class Verdict:
+    ok: bool
+    status: str
+    told: dict[str, Any]
+
+    def json(self) -> dict[str, Any]:
+        return self.told
+
+
+def judge(slug: str, function: Callable[..., Any]) -> Verdict:
+    """Every exercise of these tests asks for 2x."""
+    for x in (np.arange(3.0), np.array([[1.5, -2.0]]), np.array(-0.25)):
+        answer = np.asarray(function(x))
+        if answer.dtype.kind not in "fiu" or answer.shape != x.shape or not np.array_equal(answer, 2.0 * x):
+            return Verdict(False, "wrong", {"reason": f"it is not twice x at {x.tolist()}", "diagnosis": None})
+    return Verdict(True, "right", {})
+
+
+def marks(source: str, *slugs: str, without: tuple[str, ...] = ()) -> Grades:
+    return grade(source.encode(), "answers.py", dict.fromkeys(slugs, 1.0), judge, limits=QUICK, without=without)

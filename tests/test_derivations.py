@@ -1,0 +1,240 @@
+"""Laws of every derivation: each line follows from the one before on every world, each wrong line is refuted where it stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+
+from tabular_rlhf.cli import main
+from tabular_rlhf.derivations import DERIVATIONS, RELATIONS, Derivation, Line, audit_derivations, derive
+from tabular_rlhf.derivations.execute import refute_line
+from tabular_rlhf.derivations.record import add
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.ledger import LEDGER
+from tabular_rlhf.ledger.audit import tiny_scopes
+from tabular_rlhf.ledger.symbols import Scope
+from tabular_rlhf.world import coin, random_world, rational
+
+ASKED = {
+    "gibbs-optimum",
+    "regret-is-kl",
+    "reverse-kl-projection",
+    "soft-bellman",
+    "reward-inversion",
+    "dpo-loss",
+    "dpo-gradient",
+    "mle-is-forward-kl",
+    "bt-saturation",
+    "policy-gradient",
+    "reward-to-go",
+    "kl-estimator-theorem",
+    "ppo-ptx",
+    "all-roads",
+    "i-projection",
+    "m-projection-gap",
+    "bt-existence",
+    "grpo-weight",
+    "best-of-n",
+}
+"""What the course needs, line by line."""
+
+
+def test_the_course_has_its_derivations() -> None:
+    assert set(DERIVATIONS) >= ASKED
+    assert len(DERIVATIONS) >= 30
+    assert all(row in LEDGER for d in DERIVATIONS.values() for row in d.rows)
+
+
+@pytest.mark.parametrize("slug", list(DERIVATIONS))
+def test_every_line_follows_and_every_wrong_line_is_refuted_where_it_stands(slug: str) -> None:
+    (verdict,) = audit_derivations([DERIVATIONS[slug]], worlds=12, seed=1)
+    assert verdict.holds, verdict
+    assert all(responses is not None and responses <= 3 for responses in verdict.refuted.values()), verdict.refuted
+
+
+@pytest.mark.parametrize("slug", list(DERIVATIONS))
+def test_every_derivation_is_shown_whole(slug: str) -> None:
+    found = derive(slug)
+    assert found.holds
+    text, page = str(found), found._repr_markdown_()
+    assert max(map(len, text.splitlines())) <= 120
+    for shown in (text, page, found.html()):
+        assert "float64" not in shown
+        assert "nan" not in shown.replace("nant", "")
+    assert "\\" not in text
+    assert page.count("\n| ") >= len(found.steps)
+    ET.fromstring(f"<div>{found.html()}</div>")
+    data = json.loads(json.dumps(found.json()))
+    assert [s["number"] for s in data["steps"]] == list(range(1, len(found.steps) + 1))
+
+
+@pytest.mark.parametrize("slug", list(DERIVATIONS))
+def test_the_reading_stops_at_a_wrong_line(slug: str) -> None:
+    """On some world of three responses or fewer a wrong line in the place of a right one breaks, there and not before."""
+    derivation = DERIVATIONS[slug]
+    k, wrong = next((k, f) for k, line in enumerate(derivation.lines, 1) for f in line.wrong.values())
+    scope = refute_line(derivation, k, wrong, tiny_scopes(0))
+    assert scope is not None
+    found = derive(slug, scope.world, lines={k: wrong}, seed=scope.seed)
+    assert found.broken == k
+    assert len(found.steps) == k
+    assert f"Line {k} does not follow" in str(found)
+    assert "reading stops here" in found._repr_markdown_()
+
+
+# ---------------------------------------------------------------------------------------------------- relations
+
+
+def _two(relation: str, first: Callable[..., Any], second: Callable[..., Any], **more: Any) -> Derivation:
+    """A derivation whose second line is in question; padding makes it legal."""
+    pad = Line("0", lambda r: 0.0 * np.sum(r), "padding", "so")
+    wrong = {"one": lambda r: 1.0 + np.sum(r) * 0, "two": lambda r: 2.0 + np.sum(r) * 0}
+    lines = (
+        Line("a", first),
+        Line("b", second, "because", relation, **more),
+        pad,
+        Line("0", lambda r: np.sum(r) * 0.0, "0 is 0", "=", wrong),
+    )
+    return Derivation("two", "two lines", 4, ("gibbs-optimum",), "a test", lines)
+
+
+HOLD: list[tuple[str, Callable[..., Any], Callable[..., Any], Callable[..., Any], dict[str, Any]]] = [
+    ("=", lambda beta, KL: beta * KL, lambda KL, beta: KL * beta, lambda KL: KL, {}),
+    ("<=", lambda J_x: J_x, lambda value: value, lambda J_x: J_x - 1e-3, {}),
+    ("up to a constant", lambda J: J, lambda J, value: J - np.sum(value), lambda J: 2.0 * J, {}),
+    ("same gradient", lambda J: J, lambda J: J + 7.0, lambda J: -J, {}),
+    ("same maximizer", lambda J: J, lambda J: 3.0 * J + 1.0, lambda E_r, beta, KL, mu: np.sum(mu * (E_r - 2.0 * beta * KL)), {}),
+    ("same minimizer", lambda J: -J, lambda J: 1.0 - 2.0 * J, lambda E_r, beta, KL, mu: np.sum(mu * (2.0 * beta * KL - E_r)), {}),
+    ("in expectation", lambda mu, E_r: np.sum(mu * E_r), lambda r: r, lambda r: r + 0.5, {"law": "log_p"}),
+    (
+        "in the limit",
+        lambda p_star: p_star,
+        lambda p_ref: p_ref,
+        lambda p_ref: p_ref**2,
+        {"along": ("beta", (1e3, 1e6, 1e9)), "error": 1e-6},
+    ),
+]
+
+
+@pytest.mark.parametrize(("relation", "first", "second", "wrong", "more"), HOLD, ids=[h[0] for h in HOLD])
+def test_every_relation_holds_where_it_should_and_breaks_where_it_should(
+    relation: str, first: Any, second: Any, wrong: Any, more: dict[str, Any]
+) -> None:
+    for seed in range(3):
+        world = random_world(rng=np.random.default_rng(seed), V=3, H=1, P=2, eos=False, beta=0.7)
+        scope = Scope(world, seed)
+        good, bad = _two(relation, first, second, **more), _two(relation, first, wrong, **more)
+        found = good.step(2, scope)
+        assert found.gap <= found.allowed
+        assert bad.step(2, scope).clear
+
+
+def test_every_relation_is_tried_above() -> None:
+    assert {h[0] for h in HOLD} | {"so"} == set(RELATIONS)
+
+
+def test_samples_can_break_an_expectation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exact means agree; a sampler that is off is noticed."""
+    from tabular_rlhf.derivations import record
+
+    derivation = _two("in expectation", lambda mu, E_r: np.sum(mu * E_r), lambda r: r, law="log_p")
+    scope = Scope(rational(), 0)
+    assert derivation.step(2, scope).gap < 1e-9
+    honest = record.sample
+    monkeypatch.setattr(record, "sample", lambda world, log_p, n, rng: honest(world, world.log_p_ref, n, rng=rng))
+    assert derivation.step(2, scope).gap == np.inf
+
+
+def test_a_limit_that_is_only_passed_by_is_no_limit() -> None:
+    passing = _two("in the limit", lambda beta: beta, lambda beta: beta * 0.0 + 1.0, along=("beta", (1.0, 2.0)), error=0.5)
+    assert passing.step(2, Scope(coin(), 0)).gap == np.inf
+
+
+# ---------------------------------------------------------------------------------------------------- refusals
+
+
+def test_records_that_make_no_sense_are_refused() -> None:
+    good = DERIVATIONS["regret-is-kl"]
+    with pytest.raises(InputError, match="name of its own"):
+        add(good)
+    with pytest.raises(InputError, match="4 to 12 lines"):
+        Derivation("x", "x", 4, ("gibbs-optimum",), "x", good.lines[:3])
+    with pytest.raises(InputError, match="must have a reason"):
+        Derivation("x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", lambda value: value)))
+    with pytest.raises(InputError, match="must be one of ="):
+        Derivation("x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", lambda value: value, "r", "about")))
+    with pytest.raises(InputError, match="names of symbols"):
+        Derivation("x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", lambda valeu: valeu, "r")))
+    with pytest.raises(InputError, match="opens a chain"):
+        Derivation(
+            "x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", lambda value: value, "r", "so", {"w": lambda value: value}))
+        )
+    with pytest.raises(InputError, match="its law"):
+        Derivation("x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", lambda value: value, "r", "in expectation")))
+    with pytest.raises(InputError, match="along what"):
+        Derivation("x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", lambda value: value, "r", "in the limit")))
+
+
+def test_unknown_names_worlds_and_lines_are_refused() -> None:
+    with pytest.raises(InputError, match="did you mean regret-is-kl"):
+        derive("regret-is-k")
+    with pytest.raises(InputError, match="must be one of 1 to"):
+        derive("regret-is-kl", lines={99: lambda value: value})
+    with pytest.raises(InputError, match="use one of coin"):
+        derive("gibbs-optimum", "zen")
+
+
+# ---------------------------------------------------------------------------------------------------- the command
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["derive"]) == 0
+    listed = capsys.readouterr().out
+    assert all(slug in listed for slug in DERIVATIONS)
+    assert main(["derive", "regret-is-kl", "--world", "coin", "--beta", "0.5"]) == 0
+    out = capsys.readouterr().out
+    assert "world coin" in out
+    assert "Every line follows" in out
+    assert main(["derive", "regret-is-kl", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["holds"] is True
+    assert main(["derive", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["derivations"]) == len(DERIVATIONS)
+    assert main(["derive", "no-such"]) == 2
+    assert "must be in the table" in capsys.readouterr().err
+
+
+def test_verify_runs_derivations_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["verify", "regret-is-kl", "--worlds", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "1 rows" in out
+    assert "1 derivations of 6 lines" in out
+    good = DERIVATIONS["regret-is-kl"]
+    broken = (*good.lines[:4], good.lines[4].instead(lambda value, log_p, log_p_star: value), good.lines[5])
+    monkeypatch.setitem(DERIVATIONS, "regret-is-kl", Derivation("regret-is-kl", "t", 4, ("regret-is-kl",), "s", broken))
+    assert main(["verify", "regret-is-kl", "--worlds", "2"]) == 1
+    out = capsys.readouterr().out
+    assert "a line does not follow" in out
+    assert "line 5" in out
+    assert main(["verify", "regret-is-kl", "--worlds", "2", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["derivations"][0]["holds"] is False
+
+
+def test_symbols_are_listed_by_level(capsys: pytest.CaptureFixture[str]) -> None:
+    from tabular_rlhf.ledger.symbols import LEVELS, SYMBOLS
+
+    assert main(["symbols"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"{level}: " in out for level in LEVELS)
+    assert all(name in out for name in SYMBOLS)
+    assert main(["symbols", "log_p", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["symbols"]
+    assert (found["name"], found["level"], found["drawn"]) == ("log_p", "trajectory", False)
+    assert main(["symbols", "logp"]) == 2
+    assert "did you mean" in capsys.readouterr().err
+    assert main(["symbols", "log_p", "--level", "pair"]) == 2
+    assert "is of level trajectory" in capsys.readouterr().err
