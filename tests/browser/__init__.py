@@ -1,0 +1,1 @@
+"""Tests in a real browser, run by name: `pytest tests/browser`."""
