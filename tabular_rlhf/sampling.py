@@ -14,7 +14,7 @@ of the cell j = floor(u M), then search within the cell: one index on average.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,6 +22,17 @@ from tabular_rlhf.errors import InputError, a_generator, as_floats, whole
 from tabular_rlhf.logspace import Array, blocks
 from tabular_rlhf.mdp import Indices
 from tabular_rlhf.world import World
+
+
+class Weighted(Protocol):
+    """What can be averaged over: things with weights that sum to one; n draws, or None for the whole population."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def weight(self) -> Array: ...
+    @property
+    def n(self) -> int | None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,10 +183,11 @@ class Estimate:
         return float(difference / error) if error > 0 else float(np.copysign(np.inf, difference))
 
 
-def estimate(data: Trajectories, values: Any) -> Estimate:
+def estimate(data: Weighted, values: Any) -> Estimate:
     """sum w f and the variance of one draw; on the population both are exact.
 
-    Args: values, f on each trajectory of the data; values on trajectories of weight zero are ignored, even if infinite.
+    Args: data, trajectories (or pairs of `preferences`); values, f on each of them; where the weight is zero they are ignored, even if
+    infinite.
     A sample's variance is unbiased (n - 1), and inf for a single draw, which says nothing of it.
     """
     f = np.asarray(values)

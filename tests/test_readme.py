@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tabular_rlhf.cli import COMMANDS, main
+from tabular_rlhf.exercises import EXERCISES
 
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -23,7 +24,10 @@ def test_the_python_of_the_readme_runs_and_prints_what_it_shows() -> None:
     assert len(examples.examples) > 15
     told: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    known = dict(EXERCISES)
     runner.run(examples, out=told.append)
+    for added in set(EXERCISES) - set(known):  # the README's own exercise is no part of the course
+        del EXERCISES[added]
     assert runner.failures == 0, "".join(told)
 
 
@@ -53,3 +57,22 @@ def test_the_two_commands_are_marked_for_the_machine() -> None:
 
 def test_the_hand_computation_is_right() -> None:
     assert np.isclose(3 / 9 * 1 + 2 / 9 * 2 + 4 / 9 * 3, 19 / 9, rtol=1e-15)
+
+
+def test_the_syllabus_is_the_course() -> None:
+    """Every notebook and every exercise of the course stands in the syllabus, in the notebook's own row."""
+    rows = {m[1].zfill(2): m[0] for m in re.finditer(r"^\| (\d+) \| \[.*$", TEXT, re.MULTILINE)}
+    twins = {path.name[:2]: path.name for path in (README.parent / "notebooks").glob("[0-9]*.ipynb")}
+    assert set(rows) == set(twins) == {e.notebook for e in EXERCISES.values()}
+    for number, row in rows.items():
+        assert twins[number] in row
+        listed = re.findall(r"`([a-z0-9-]+)`", row)
+        own = [e for e in EXERCISES.values() if e.notebook == number]
+        assert listed == [e.slug for e in own]
+        assert f"+ {sum(e.minutes for e in own)} min" in row
+
+
+def test_every_picture_of_the_readme_is_there() -> None:
+    pictures = re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", TEXT)
+    assert len(pictures) == 3
+    assert all((README.parent / path).is_file() and len(words) > 30 for words, path in pictures)

@@ -10,7 +10,7 @@ from importlib import import_module
 
 from tabular_rlhf.exercises.record import EXERCISES, Exercise, add
 
-CHAPTERS = ("optimum",)
+CHAPTERS = ("language", "challenges", "preferences", "optimum", "geometry", "direct", "gradients", "estimators", "selection", "capstone")
 """The modules that hold the exercises: importing one enters its exercises."""
 
 for _chapter in CHAPTERS:

@@ -23,7 +23,8 @@ class Exercise:
 
     slug: its name; a submission's function is named alike, `-` turned into `_`.  chapter, title.  notebook: where it belongs,
     as "04".  statement: Markdown with LaTeX, says what to return, its shape and unit.  hint.  rows: ledger rows behind it.
-    answer: the reference, a function of symbols by name; its parameters are the suggested signature (a reader may use others).
+    answer: the reference, a function of symbols by name (it may return another one, if a function is asked for); its parameters are the
+    suggested signature (a reader may use others).
     misses: diagnosis -> wrong answer, at least three.  free: what the answer leaves open, one of FREE.
     without: symbols that would give the answer away.  where, largest, scale: as of a row of the ledger.
     """

@@ -200,6 +200,8 @@ add(
 
 def hand_designed(mdp: Any, r: Any, log_p_ref: Any) -> Any:
     """The best reward that uses only the length and the count of the first token: least squares under p_ref."""
+    if not (np.isfinite(r).all() and np.max(log_p_ref) < 1.0):  # a slip that is tried, such as log r: LAPACK would complain aloud
+        return np.full_like(r, np.nan)
     features = np.stack([np.ones(mdp.N), mdp.lengths, np.asarray(mdp.tokens() == 0).sum(axis=1)], axis=1).astype(float)
     out = np.empty_like(r)
     for x in range(mdp.P):

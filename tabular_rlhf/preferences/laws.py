@@ -163,6 +163,17 @@ class Pairs:
         """
         return table[self.x, self.w] - table[self.x, self.l]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of values on these pairs, which `estimate` averages as it does those on trajectories.
+
+        >>> from tabular_rlhf.sampling import estimate
+        >>> from tabular_rlhf.world import coin
+        >>> pairs = population_pairs(coin(), sure(coin().r)); estimate(pairs, pairs.margin(coin().r)).mean
+        0.5
+        """
+        return np.broadcast_shapes(np.shape(self.x), np.shape(self.w), np.shape(self.l))
+
     def distinct(self) -> Pairs:
         """The pairs of two different responses, their weights normalized again.  Raises InputError if there are none."""
         weight = np.where(np.equal(self.w, self.l), 0.0, self.weight)

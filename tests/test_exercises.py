@@ -1,0 +1,108 @@
+"""Laws of every exercise: its reference passes, its wrong answers are refuted small and named, and it can be read."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from tabular_rlhf import tex
+from tabular_rlhf.check import check, find, judge, worlds
+from tabular_rlhf.cli import main
+from tabular_rlhf.commands.exercises import plain_text
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.exercises import EXERCISES, Exercise, add
+from tabular_rlhf.ledger.symbols import SYMBOLS, parameters
+
+NOTEBOOKS = [f"{n:02d}" for n in range(1, 11)]
+
+
+def test_the_course_has_three_to_six_exercises_a_notebook() -> None:
+    per = Counter(e.notebook for e in EXERCISES.values())
+    assert len(EXERCISES) >= 36
+    assert sorted(per) == NOTEBOOKS
+    assert all(3 <= n <= 6 for n in per.values()), per
+    assert {e.chapter for e in EXERCISES.values()} == set(range(1, 10))
+
+
+@pytest.mark.parametrize("slug", list(EXERCISES))
+def test_the_reference_passes_and_every_wrong_answer_is_refuted_and_named(slug: str) -> None:
+    exercise = EXERCISES[slug]
+    report = check(slug, exercise.answer)
+    assert report.ok, report
+    assert report.worlds >= 20
+    for words, wrong in exercise.misses.items():
+        found = judge(find(slug)[0], wrong)  # a wrong answer may use what an answer may not
+        assert found.status == "wrong", (words, found)
+        assert found.diagnosis == words, (words, found.diagnosis)
+        assert found.counterexample is not None
+        assert found.counterexample.responses <= 3, (words, found)
+
+
+@pytest.mark.parametrize("slug", list(EXERCISES))
+def test_an_exercise_reads_well(slug: str) -> None:
+    e = EXERCISES[slug]
+    for text in (e.statement, e.hint):
+        shown = plain_text(text)
+        assert "$" not in shown
+        assert "\\" not in shown
+        assert text.rstrip().endswith((".", "?", ")", ":"))
+    assert tex.plain(r"\beta") == "β"
+    assert e.signature.startswith(f"def {e.name}(")
+    assert all(name in SYMBOLS for name in (*parameters(e.answer), *e.without))
+    assert not set(parameters(e.answer)) & set(e.without)
+    assert 1 <= e.minutes <= 60
+
+
+@pytest.mark.parametrize("slug", list(EXERCISES))
+def test_no_symbol_alone_is_the_answer(slug: str) -> None:
+    """What would give an answer away is refused: no name that is supplied is itself right on every world."""
+    question, e = find(slug)[0], EXERCISES[slug]
+    scopes = [s for s in (*worlds.generic()[:6], *worlds.tiny()[200:]) if question.applies(s)][:6]
+    cheap = [n for n, s in SYMBOLS.items() if s.level != "tool" and not n.startswith(("p_dpo", "p_rlhf")) and n not in e.without]
+    left = [n for n in cheap if all(np.shape(s[n]) == np.shape(question.truth(s)) for s in scopes[:1])]
+    for name in left:
+        assert any(np.shape(s[name]) != np.shape(question.truth(s)) or question.wrong(s[name], s, lambda: None) for s in scopes), name
+
+
+def test_an_answer_that_asks_for_what_is_asked_is_refused() -> None:
+    report = check("gibbs-probabilities", lambda p_star: p_star)
+    assert report.status == "names"
+    assert "give the answer away" in report.told
+
+
+def test_records_that_make_no_sense_are_refused() -> None:
+    e = EXERCISES["regret"]
+    fields = {k: getattr(e, k) for k in e.__dataclass_fields__}
+    for change, must in (
+        ({"misses": dict(list(e.misses.items())[:2])}, "at least three"),
+        ({"slug": "No Good"}, "words joined by -"),
+        ({"rows": ("no-such",)}, "in the ledger"),
+        ({"free": "everything"}, "must be one of"),
+        ({"hint": ""}, "title, statement, hint"),
+        ({"answer": lambda valeu: valeu}, "names of symbols"),
+    ):
+        with pytest.raises(InputError, match=must):
+            Exercise(**(fields | change))
+    with pytest.raises(InputError, match="name of its own"):
+        add(e)
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["exercises"]) == 0
+    out = capsys.readouterr().out
+    assert all(slug in out for slug in EXERCISES)
+    assert main(["exercises", "regret", "--hint"]) == 0
+    out = capsys.readouterr().out
+    assert "def regret(beta, log_p, log_p_star):" in out
+    assert "Hint:" in out
+    assert main(["exercises", "--chapter", "4", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["exercises"]
+    assert {e["chapter"] for e in found} == {4}
+    assert all("answer" not in e for e in found)
+    assert main(["exercises", "regrett"]) == 2
+    assert "did you mean regret" in capsys.readouterr().err
+    assert main(["exercises", "--chapter", "99"]) == 2
+    assert "some exercise must fit" in capsys.readouterr().err
