@@ -88,13 +88,7 @@ RIGHT |= {
         lambda beta, compared, p, p_ref: (
             -np.mean([np.log(sigma(beta * np.log(p[x, i] * p_ref[x, j] / p_ref[x, i] / p[x, j]))) for x, i, j in compared])
         ),
-        lambda rhat_w, rhat_l: (
-            sum(
-                scipy.special.softplus(b - a) if hasattr(scipy.special, "softplus") else math.log1p(math.exp(b - a))
-                for a, b in zip(rhat_w, rhat_l, strict=True)
-            )
-            / len(rhat_w)
-        ),
+        lambda rhat_w, rhat_l: sum(math.log1p(math.exp(b - a)) for a, b in zip(rhat_w, rhat_l, strict=True)) / len(rhat_w),
     ],
     "dpo-slopes": [
         dpo_slopes_by_differences,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -68,6 +69,7 @@ def test_every_derivation_is_shown_whole(slug: str) -> None:
         assert "nan" not in shown.replace("nant", "")
     assert "\\" not in text
     assert page.count("\n| ") >= len(found.steps)
+    assert "*" not in re.sub(r"\$[^$]*\$|\*\*|\\\*", "", page), "p* would open italics"
     ET.fromstring(f"<div>{found.html()}</div>")
     data = json.loads(json.dumps(found.json()))
     assert [s["number"] for s in data["steps"]] == list(range(1, len(found.steps) + 1))

@@ -5,8 +5,10 @@ Pixels are not compared: text is set differently by every version of matplotlib.
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -310,7 +312,8 @@ def test_a_figure_is_shown_by_one_call() -> None:
     from tabular_rlhf.figures import all_figures, show
 
     shown = show("tilt")
-    assert shown.png == shown._repr_png_()
+    assert f"<figcaption>{escape(shown.caption)}</figcaption>" in shown._repr_html_()
+    assert base64.b64encode(shown.png).decode() in shown._repr_html_()
     assert shown.png.startswith(b"\x89PNG")
     assert shown.svg.lstrip().startswith("<?xml")
     assert shown.data == all_figures()["tilt"].compute()

@@ -20,6 +20,7 @@ import numpy as np
 from tabular_rlhf.check import worlds
 from tabular_rlhf.check.calling import Problem, constant, quietly, repeats, supply, watched, wrong_names
 from tabular_rlhf.check.diagnose import Diagnosis, Probe, diagnose
+from tabular_rlhf.check.facts import condition, shape_hint, spelled
 from tabular_rlhf.check.question import Question, find
 from tabular_rlhf.check.report import Report, counterexample, told_of
 from tabular_rlhf.check.shrink import smallest
@@ -27,6 +28,8 @@ from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
 
 PROBES = 14
 """Worlds on which an answer is compared with known mistakes, besides the one on which it failed."""
+SAMPLE = 60
+"""Worlds on which it is looked for a condition under which the answer is right."""
 PATIENCE = 20.0
 """Seconds that all calls together may take."""
 
@@ -52,9 +55,15 @@ def check(slug: str, answer: Any, *, part: int | str | None = None) -> Report:
     first = watched(function, _first(asked[0]))
     if isinstance(first, Problem) and first.kind in ("unanswered", "slow"):
         return Report(asked[0].slug, asked[0].part, first.kind, told_of(first))
-    if isinstance(first, tuple) and len(asked) > 1:
+    if len(asked) > 1 and _in_parts(first, asked):
         return _all_parts(asked, function)
     return judge(asked[0], _Whole(function) if isinstance(first, tuple) else function)
+
+
+def _in_parts(first: Any, asked: list[Question]) -> bool:
+    """Whether what came back is one entry a part: a tuple of arrays, or as many numbers as there are parts."""
+    numbers = isinstance(first, np.ndarray) and first.shape == (len(asked),)
+    return isinstance(first, tuple) or (numbers and np.shape(asked[0].truth(_first(asked[0]))) != (len(asked),))
 
 
 def _all_parts(asked: list[Question], function: Callable[..., Any]) -> Report:
@@ -80,8 +89,9 @@ class _Part:
 
     def __call__(self, *args: Any) -> Any:
         value = self.function(*args)
-        if not isinstance(value, tuple) or len(value) != self.parts:
-            raise ValueError(f"{self.parts} parts are asked for, {len(value) if isinstance(value, tuple) else 1} came back")
+        count = len(value) if isinstance(value, tuple | list) or np.ndim(value) else 1
+        if count != self.parts:
+            raise ValueError(f"{self.parts} parts are asked for, {count} came back")
         return value[self.k]
 
 
@@ -199,7 +209,7 @@ def _explained(question: Question, function: Callable[..., Any], scope: Scope, k
         scope = _shrunk(question, function, scope, kind)
         value = watched(function, scope)
     told = _told(question, value, scope, kind, count)
-    found = diagnosis(question, function, scope) if kind in ("wrong", "nan") else None
+    found = diagnosis(question, function, scope) if kind in ("wrong", "nan", "shape") else None
     shown = counterexample(function, scope, value, question.truth(scope)) if kind in ("wrong", "nan", "shape", "raises") else None
     words, compared = (found.words, found.worlds) if found else (None, 0)
     return Report(question.slug, question.part, kind, told, count, diagnosis=words, compared=compared, counterexample=shown)
@@ -211,7 +221,9 @@ def _told(question: Question, value: Any, scope: Scope, kind: str, count: int) -
         return told_of(value)
     if kind == "shape":
         sizes = " ".join(f"{n}={scope[n]}" for n in "PNSV")
-        return f"It returns shape {np.shape(value)} where {np.shape(right)} is expected, in a world of {sizes}."
+        letters = spelled([(s, np.shape(question.truth(s))) for s in worlds.generic() if question.applies(s)][:PROBES])
+        expected = f"{np.shape(right)}{f', which is {letters},' if letters and letters != str(np.shape(right)) else ''}"
+        return f"It returns shape {np.shape(value)} where {expected} is expected, in a world of {sizes}."
     if kind == "nan":
         return "It returns nan (not a number) where the exact answer is a number."
     after = f" (after {count} worlds on which it was right)" if count else ""
@@ -242,10 +254,31 @@ def _shrunk(question: Question, function: Callable[..., Any], scope: Scope, kind
 def diagnosis(question: Question, function: Callable[..., Any], failed: Scope) -> Diagnosis | None:
     """Compare the answer with known mistakes on generic worlds, and on the one where it failed."""
     probes: list[Probe] = []
+    if np.shape(watched(function, failed)) != np.shape(question.truth(failed)):
+        return _of_shape(question, function)
     for scope in (*worlds.generic(), *worlds.tiny()[::17]):
         if question.applies(scope) and len(probes) < PROBES:
             probes += _probe(question, function, scope)
-    return diagnose(question, function, probes + _probe(question, function, failed))
+    found = diagnose(question, function, probes + _probe(question, function, failed))
+    return found or _of_condition(question, function)
+
+
+def _of_shape(question: Question, function: Callable[..., Any]) -> Diagnosis | None:
+    """What was done too much or too little to the right answer, where the shape is wrong."""
+    scopes = [s for s in worlds.generic() if question.applies(s)][:PROBES]
+    pairs = [(s, watched(function, s), question.truth(s)) for s in scopes]
+    plain = [pair for pair in pairs if isinstance(pair[1], np.ndarray)]
+    words = shape_hint(plain) if len(plain) == len(pairs) else None
+    return Diagnosis(words, len(plain), False) if words else None
+
+
+def _of_condition(question: Question, function: Callable[..., Any]) -> Diagnosis | None:
+    """On which worlds alone it is right, if they have something in common."""
+    scopes = tried(question)
+    some = scopes[:: max(1, len(scopes) // SAMPLE)]
+    results = [(s, fault(question, function, watched(function, s), s) is None) for s in some]
+    words = condition(results)
+    return Diagnosis(words, len(results), False) if words else None
 
 
 def _probe(question: Question, function: Callable[..., Any], scope: Scope) -> list[Probe]:

@@ -18,7 +18,7 @@ import numpy as np
 from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
 
 Function = Callable[..., Any]
-SLOW = 2.0
+SLOW = 4.0
 """Seconds that one call on a small world may take."""
 DEPTH = 3
 """How often an answer may be a function that returns a function."""

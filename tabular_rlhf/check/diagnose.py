@@ -7,15 +7,18 @@ Candidates, in this order:
 3. the right formula with one of its symbols changed: omitted, inverted, exchanged with another (`changes`);
 4. the reader's own formula with one of its symbols changed, which would then be right: what to mend;
 5. another quantity of the notation, returned in place of the one asked for, or left over as a term or a factor;
-6. two of these at once.
+6. the right formula spoiled on the inside: another tool, or a symbol changed in one place only (`spoil`);
+7. two of these at once;
+8. where none fits, a fact: where alone it is right or wrong, what normalization it lacks (`facts`).
 
 A diagnosis is given only where the answer and the candidate agree on every probe.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from operator import itemgetter
 from typing import Any
@@ -23,8 +26,11 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.check.calling import quietly, supply
+from tabular_rlhf.check.facts import entry, places, shared
+from tabular_rlhf.check.quantities import QUANTITIES
 from tabular_rlhf.check.question import Function, Question, opened
 from tabular_rlhf.check.slips import COSTLY, FACTORS, OTHER_WORLDS, OUTPUTS, Change, changes
+from tabular_rlhf.check.spoil import retooled, single_uses
 from tabular_rlhf.ledger.record import as_parts
 from tabular_rlhf.ledger.symbols import SYMBOLS, Scope
 
@@ -59,7 +65,38 @@ def diagnose(question: Question, function: Function, probes: Sequence[Probe]) ->
         for known, words, value in candidates(question, function, probes):
             if agrees(value, question, probes):
                 return Diagnosis(words, len(probes), known)
-        return _several(question, function, probes)
+        return _of_entry(question, function, probes) or _several(question, function, probes) or _fact(question, probes)
+
+
+class _Entry:
+    """One entry of what a function of symbols returns."""
+
+    def __init__(self, function: Function, k: int, question: Question | None) -> None:
+        self.function, self.k, self.question = function, k, question
+        self.__signature__ = inspect.signature(function)
+
+    def __call__(self, *args: Any) -> Any:
+        value = self.function(*args)
+        return (self.question.picked(value) if self.question else as_parts(value)[0])[self.k]
+
+
+def _of_entry(question: Question, function: Function, probes: Sequence[Probe]) -> Diagnosis | None:
+    """Where one entry of a list alone is wrong: what mistake was made in that one."""
+    k = entry([(p.scope, p.yours, p.right) for p in probes])
+    if k is None:
+        return None
+    truths = tuple(_Entry(t, k, question) for t in question.truths)
+    misses = tuple((words, _Entry(f, k, None)) for words, f in question.misses)
+    alone = replace(question, truths=truths, misses=misses, pick=None)
+    found = diagnose(alone, _Entry(function, k, None), [Probe(p.scope, p.yours[k], p.right[k]) for p in probes])
+    return None if found is None else replace(found, words=f"{found.words} (in entry {k + 1}; all others are right)")
+
+
+def _fact(question: Question, probes: Sequence[Probe]) -> Diagnosis | None:
+    """Something true of the answer on every probe."""
+    pairs = [(p.scope, opened(p.yours, question.free), opened(p.right, question.free)) for p in probes]
+    words = places(pairs) or shared(pairs)
+    return Diagnosis(words, len(probes), False) if words else None
 
 
 def agrees(value: Value, question: Question, probes: Sequence[Probe], target: str = "yours") -> bool:
@@ -92,6 +129,7 @@ def candidates(question: Question, function: Function, probes: Sequence[Probe]) 
         yield False, words, _after(question, output)
     for words, factor in FACTORS:
         yield False, words, _times(question.truth, factor)
+    yield from _whole_number(question, first)
     for truth in question.truths:
         for words, change in changes(truth, first.scope):
             yield False, words, _call(truth, question, change)
@@ -102,6 +140,19 @@ def candidates(question: Question, function: Function, probes: Sequence[Probe]) 
         if not gives_away and agrees(_call(function, None, change), question, probes, "right"):
             yield False, words, _call(function, None)
     yield from _leftovers(question, first)
+    for truth in question.truths:
+        for words, spoiled in retooled(truth):
+            yield False, words, _call(spoiled, question)
+        for words, change in single_uses(truth, first.scope):
+            yield False, words, _call(truth, question, change)
+
+
+def _whole_number(question: Question, first: Probe) -> Iterator[tuple[bool, str, Value]]:
+    """1 too many, 1/2 too few: a small number added to the answer."""
+    gap = np.ravel(first.yours - first.right)
+    c = round(2.0 * float(gap[0])) / 2.0 if gap.size and np.isfinite(gap[0]) else 0.0
+    if c and abs(c) <= 2.0 and np.allclose(gap, c):
+        yield False, f"off by a constant: {c:g} is {'left over' if c > 0 else 'missing, or subtracted'}", lambda s: question.truth(s) + c
 
 
 def _call(function: Function, question: Question | None, change: Change | None = None) -> Value:
@@ -142,20 +193,25 @@ def _leftovers(question: Question, first: Probe) -> Iterator[tuple[bool, str, Va
     for name, symbol in SYMBOLS.items():
         if symbol.level == "tool" or name in COSTLY:
             continue
-        here = _evaluate(itemgetter(name), first.scope)
-        spread = None if here is None else _fitted(here, first.yours)
-        if spread is None:
-            continue
-        for (also, output), (words, mix) in product(SCALES, MIXES):
-            value = _mixed(question, name, output, mix)
-            if _close(_evaluate(value, first.scope), first.yours, question.free):
-                yield False, also + words.format(name=name, meaning=symbol.meaning), value
+        yield from _mixtures(question, first, f"{name} ({symbol.meaning})", itemgetter(name))
+    for words, quantity in QUANTITIES:
+        yield from _mixtures(question, first, words, quantity)
 
 
-def _mixed(question: Question, name: str, output: Callable[[Any], Any], mix: Callable[[Any, Any, float], Any]) -> Value:
+def _mixtures(question: Question, first: Probe, name: str, quantity: Value) -> Iterator[tuple[bool, str, Value]]:
+    here = _evaluate(quantity, first.scope)
+    if here is None or _fitted(here, first.yours) is None:
+        return
+    for (also, output), (words, mix) in product(SCALES, MIXES):
+        value = _mixed(question, quantity, output, mix)
+        if _close(_evaluate(value, first.scope), first.yours, question.free):
+            yield False, also + words.format(name), value
+
+
+def _mixed(question: Question, quantity: Value, output: Callable[[Any], Any], mix: Callable[[Any, Any, float], Any]) -> Value:
     def value(scope: Scope) -> Any:
         right = output(question.truth(scope))
-        return mix(right, _fitted(scope[name], right), scope["beta"])
+        return mix(right, _fitted(quantity(scope), right), scope["beta"])
 
     return value
 
@@ -166,16 +222,16 @@ SCALES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ("the answer with its sign flipped, and ", np.negative),
 )
 MIXES: tuple[tuple[str, Callable[[Any, Any, float], Any]], ...] = (
-    ("that is {name} ({meaning})", lambda v, s, beta: s + 0.0 * v),
-    ("that is minus {name} ({meaning})", lambda v, s, beta: 0.0 * v - s),
-    ("the term {name} ({meaning}) is missing", lambda v, s, beta: v - s),
-    ("the term {name} ({meaning}) is left over, or has the wrong sign", lambda v, s, beta: v + s),
-    ("the term beta {name} ({meaning}) is missing", lambda v, s, beta: v - beta * s),
-    ("the term beta {name} ({meaning}) is left over, or has the wrong sign", lambda v, s, beta: v + beta * s),
-    ("the factor {name} ({meaning}) is missing", lambda v, s, beta: v / s),
-    ("the factor {name} ({meaning}) is left over", lambda v, s, beta: v * s),
-    ("the term {name} ({meaning}) has the wrong sign", lambda v, s, beta: v - 2.0 * s),
-    ("the term beta {name} ({meaning}) has the wrong sign", lambda v, s, beta: v - 2.0 * beta * s),
+    ("that is {}", lambda v, s, beta: s + 0.0 * v),
+    ("that is minus {}", lambda v, s, beta: 0.0 * v - s),
+    ("the term {} is missing", lambda v, s, beta: v - s),
+    ("{} too much: left over, or minus it is missing", lambda v, s, beta: v + s),
+    ("the term beta {} is missing", lambda v, s, beta: v - beta * s),
+    ("beta times {} too much: left over, or minus it is missing", lambda v, s, beta: v + beta * s),
+    ("the factor {} is missing", lambda v, s, beta: v / s),
+    ("the factor {} is left over", lambda v, s, beta: v * s),
+    ("the term {} has the wrong sign", lambda v, s, beta: v - 2.0 * s),
+    ("the term beta {} has the wrong sign", lambda v, s, beta: v - 2.0 * beta * s),
 )
 
 # ---------------------------------------------------------------------------------------------------- two at once, or a plain ratio
@@ -222,7 +278,8 @@ def _constant(probes: Sequence[Probe]) -> Diagnosis | None:
         on = np.isfinite(p.yours) & np.isfinite(p.right)
         ratios += list(np.ravel((p.yours / p.right)[on & (np.abs(p.right) > 1e-9)]))
         gaps += list(np.ravel((p.yours - p.right)[on]))
-    for words, values in (("everywhere {:.6g} times the answer", ratios), ("everywhere the answer plus {:.6g}", gaps)):
-        if len(values) >= ENOUGH and np.ptp(values) <= 1e-8 * max(1.0, abs(values[0])) and np.isfinite(values[0]):
+    for words, values, right in (("everywhere {:.6g} times the answer", ratios, 1.0), ("everywhere the answer plus {:.6g}", gaps, 0.0)):
+        even = len(values) >= ENOUGH and np.ptp(values) <= 1e-8 * max(1.0, abs(values[0])) and np.isfinite(values[0])
+        if even and abs(values[0] - right) > 1e-8:  # else it is right wherever it is a number
             return Diagnosis(words.format(float(values[0])), len(probes), False)
     return None

@@ -19,6 +19,8 @@ SCHEMA = "tabular-rlhf/check/1"
 WIDTH = 118
 MOST = 12
 """Entries of an array that are shown."""
+FACTS = ("right ", "the right answer ", "not a distribution", "not normalized: right", "everywhere ")
+"""How a diagnosis begins that is no known mistake but something true of the answer."""
 STATUS = {
     "right": "right",
     "wrong": "not right",
@@ -101,7 +103,9 @@ class Report:
     def _sentences(self) -> list[str]:
         lines = [self.told]
         if self.diagnosis:
-            lines.append(f"It looks like this mistake: {self.diagnosis} (agrees with your answer on all {self.compared} worlds compared).")
+            found = self.diagnosis.removeprefix("mend it: ")
+            what = "It looks like this mistake" + (", which one change mends" if found != self.diagnosis else "")
+            lines.append(f"{what}: {found} (agrees with your answer on all {self.compared} worlds compared).")
         if self.ok and self.ruled_out:
             lines.append(f"That rules out: {'; '.join(self.ruled_out)}.")
         return lines + [f"Note: {note}" for note in self.notes]
@@ -118,7 +122,8 @@ class Report:
 
 def _counterexample(c: Counterexample) -> list[str]:
     lines = ["  The smallest world found on which it fails:", *("  " + line for line in world_lines(c.world))]
-    shown = {name: entries for name, entries in c.symbols.items() if name not in ("r", "p_ref", "beta", "p", "p_star")}
+    told = ("r", "p_ref", "beta", "p", "p_star", *c.world["drawn"])  # in the lines above, as tables
+    shown = {name: entries for name, entries in c.symbols.items() if name not in told}
     for name, entries in shown.items():
         cells = "   ".join(f"{label + ': ' if label else ''}{number(v)}" for label, v in entries[:MOST])
         lines.append(f"    {name} = {cells}" + (f"   … {len(entries)} numbers" if len(entries) > MOST else ""))

@@ -105,7 +105,7 @@ def smallest(fails: Callable[[Scope], bool], most: int) -> Scope | None:
     from hypothesis.errors import HypothesisException
 
     best: list[Scope] = []
-    calls, end = 0, time.perf_counter() + SECONDS
+    calls, end = 0, time.process_time() + SECONDS
 
     class Found(Exception):
         pass
@@ -125,7 +125,7 @@ def smallest(fails: Callable[[Scope], bool], most: int) -> Scope | None:
     def search(data: Any) -> None:
         nonlocal calls
         calls += 1
-        if calls > CALLS or time.perf_counter() > end:
+        if calls > CALLS or time.process_time() > end:
             raise _Enough
         scope = DrawnScope(draw_world(data.draw, most), data.draw)
         if fails(scope):

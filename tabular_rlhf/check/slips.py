@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
 
@@ -22,6 +23,10 @@ def _normal(v: Any, axis: int | None) -> Any:
     return v / np.sum(v, axis=axis, keepdims=True)
 
 
+def _reference(v: Any, scope: Scope) -> Any:
+    return next(scope[name] for name in ("pi_ref", "p_ref") if np.shape(scope[name]) == np.shape(v))
+
+
 OUTPUTS: tuple[tuple[str, Callable[[Any, Scope], Any]], ...] = (
     ("sign flipped", lambda v, scope: -v),
     ("transposed: winner and loser swapped", lambda v, scope: np.swapaxes(v, -1, -2)),
@@ -31,11 +36,14 @@ OUTPUTS: tuple[tuple[str, Callable[[Any, Scope], Any]], ...] = (
     ("squared", lambda v, scope: v * v),
     ("the square root of the answer", lambda v, scope: np.sqrt(v)),
     ("inverted: one over the answer", lambda v, scope: 1.0 / v),
-    ("its absolute value", lambda v, scope: np.abs(v)),
+    ("signs lost: the absolute value of the answer", lambda v, scope: np.abs(v)),
+    ("the normal distribution function (probit) for sigma", lambda v, scope: special.ndtr(special.logit(v))),
+    ("the reference left out at the last step, before normalizing", lambda v, scope: _normal(v / _reference(v, scope), -1)),
+    ("the reference taken twice", lambda v, scope: _normal(v * _reference(v, scope), -1)),
     ("normalized over all prompts together", lambda v, scope: _normal(v, None)),
     ("normalized once more, over the last axis", lambda v, scope: _normal(v, -1)),
     ("joint for conditional: multiplied by mu(x)", lambda v, scope: v * scope["mu"].reshape(-1, *[1] * (v.ndim - 1))),
-    ("centered", lambda v, scope: v - np.mean(v, axis=-1, keepdims=True)),
+    ("centered: its plain mean over the last axis taken away", lambda v, scope: v - np.mean(v, axis=-1, keepdims=True)),
     ("reversed order", lambda v, scope: v[..., ::-1]),
     ("all zero", lambda v, scope: np.zeros_like(v)),
 )
@@ -54,7 +62,12 @@ NUMBERS: tuple[tuple[str, str, Factor], ...] = (
 )
 
 
-GROUP = ("n for n-1: off by a factor (G-1)/G", "n-1 for n: off by a factor G/(G-1)")
+GROUP = (
+    ("n for n-1: off by a factor (G-1)/G", 1.0),
+    ("n-1 for n: off by a factor G/(G-1)", -1.0),
+    ("a factor (G-1)/G for G/(G-1), upside down, or squared", 2.0),
+    ("a factor G/(G-1) for (G-1)/G, upside down, or squared", -2.0),
+)
 CONSTANTS = (
     ("log base 2", 1.0 / np.log(2.0)),
     ("log base 10", 1.0 / np.log(10.0)),
@@ -85,7 +98,7 @@ def _factors() -> Iterator[tuple[str, Factor]]:
         for short, long, number in NUMBERS[1:]:
             yield f"mean where the sum was due: a factor 1/{short} ({long}) too many{note}", _power(number, -1.0, c)
             yield f"sum where the mean was due: a factor {short} ({long}) too many{note}", _power(number, 1.0, c)
-        for words, k in zip(GROUP, (1.0, -1.0), strict=True):
+        for words, k in GROUP:
             yield words + note, _power(_shrinkage, k, c)
             yield words.replace("a factor", "the root of") + note, _power(_shrinkage, k / 2.0, c)
         for words, constant in CONSTANTS:
@@ -99,6 +112,8 @@ OTHER_WORLDS: tuple[tuple[str, Callable[[Scope], Scope]], ...] = (
     ("beta squared", lambda scope: scope.given(beta=scope["beta"] ** 2)),
     ("the sign of the reward flipped", lambda scope: scope.given(r=-scope["r"])),
     ("log base 2: powers of 2 for powers of e", lambda scope: scope.given(r=scope["r"] * np.log(2.0))),
+    ("the limit beta -> 0", lambda scope: scope.given(beta=1e-12)),
+    ("the limit of rewards far apart: a certain winner", lambda scope: scope.given(r=scope["r"] * 1e12)),
     ("the proxy reward for the true one", lambda scope: scope.given(r=scope["proxy"])),
 )
 
@@ -106,8 +121,8 @@ OTHER_WORLDS: tuple[tuple[str, Callable[[Scope], Scope]], ...] = (
 
 Change = Callable[[Scope], dict[str, Any]]
 UNARY: tuple[tuple[str, Callable[[Any], Any]], ...] = (
-    ("{} omitted", np.zeros_like),
-    ("{} omitted", np.ones_like),
+    ("{0} omitted (as if {0} = 0)", np.zeros_like),
+    ("{0} omitted (as if {0} = 1)", np.ones_like),
     ("the sign of {} flipped", np.negative),
     ("1/{0} for {0}", lambda x: 1.0 / x),
     ("{} squared", np.square),
@@ -116,9 +131,11 @@ UNARY: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ("{} in bits, powers of 2", lambda x: x * np.log(2.0)),
     ("{} halved", lambda x: 0.5 * x),
     ("{} doubled", lambda x: 2.0 * x),
-    ("{0} - 1 for {0}", lambda x: x - 1.0),
-    ("{0} + 1 for {0}", lambda x: x + 1.0),
-    ("{} averaged over prompts evenly", lambda x: np.ones_like(x) / np.size(x)),
+    ("{0} - 1 for {0}", lambda x: x - 1.0 if not np.ndim(x) else x * np.nan),
+    ("{0} + 1 for {0}", lambda x: x + 1.0 if not np.ndim(x) else x * np.nan),
+    ("{} averaged over prompts evenly", lambda x: np.ones_like(x) / np.size(x) if np.ndim(x) == 1 else x * np.nan),
+    ("a uniform distribution for {}", lambda x: np.ones_like(x) / np.shape(x)[-1]),
+    ("the log of a uniform distribution for {}", lambda x: -np.log(np.shape(x)[-1]) * np.ones_like(x)),
     ("{} transposed", lambda x: np.swapaxes(x, -1, -2)),
 )
 COSTLY = ("p_dpo", "p_dpo_linear", "score_rows")
@@ -134,16 +151,54 @@ def changes(function: Function, scope: Scope, yours: bool = False) -> Iterator[t
     winners = [n for n in names if n.endswith("_w") and n[:-2] + "_l" in names]
     if winners:
         yield f"{lead}winner and loser swapped", exchanged({n: n[:-2] + "_l" for n in winners})
+    for a in winners:
+        for b in alike(a):
+            if b.endswith("_w"):
+                yield (f"{lead}write {b[:-2]} where you write {a[:-2]}" if yours else f"{b[:-2]} for {a[:-2]}"), _put_pair(a[:-2], b[:-2])
     for i, a in enumerate(names):
         for b in names[i + 1 :]:
             if SYMBOLS[a].shape == SYMBOLS[b].shape:
                 yield f"{lead}{a} and {b} change places{_about(a, b)}", exchanged({a: b})
+    for a in names if not yours else ():
+        yield from _of_meaning(a, names)
     for a in names:
         for words, change in UNARY:
-            yield lead + words.format(a), _changed(a, change)
+            gone = f"{a.removeprefix('log_')} omitted (as if {a} = 0)" if change is np.zeros_like else words.format(a)
+            yield lead + gone, _changed(a, change)
         for b in alike(a):
             if b not in names or not yours:
                 yield (f"{lead}write {b} where you write {a}" if yours else f"{b} for {a}"), _put(a, b)
+
+
+def _of_meaning(name: str, names: list[str]) -> Iterator[tuple[str, Change]]:
+    """Slips of a symbol that mean something: another estimator for the log-ratio, visits of the first state alone."""
+    for words, h in ESTIMATORS:
+        if name in ("L", "L_s"):
+            yield words, _changed(name, h)
+        if name == "log_p_ref" and "log_p" in names:
+            yield words, _other_ratio(h)
+    if name.startswith("d_"):
+        yield f"only the first state counted: {name} omitted further on", _changed(name, _first_state)
+        yield f"{name} divided by its sum: shares of visits", _changed(name, lambda d: d / np.sum(d, axis=-1, keepdims=True))
+
+
+def _first_state(d: Any) -> Any:
+    return np.where(np.arange(d.shape[-1]) < 1, d, 0.0)
+
+
+def _other_ratio(h: Callable[[Any], Any]) -> Change:
+    """Whatever is made of log p - log p_ref is made of h of it."""
+    return lambda scope: {"log_p_ref": scope["log_p"] - h(scope["log_p"] - scope["log_p_ref"])}
+
+
+ESTIMATORS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+    ("k2 for the log-ratio", lambda L: 0.5 * np.square(L)),
+    ("k3 for the log-ratio", lambda L: np.expm1(-L) + L),
+    ("inverted k3 for the log-ratio", lambda L: np.expm1(L) - L),
+    ("|L| for the log-ratio L", np.abs),
+    ("the ratio for its logarithm", np.exp),
+    ("the ratio less 1 for its logarithm", np.expm1),
+)
 
 
 def exchanged(pairs: dict[str, str]) -> Change:
@@ -158,6 +213,10 @@ def _changed(name: str, change: Callable[[Any], Any]) -> Change:
 
 def _put(name: str, other: str) -> Change:
     return lambda scope: {name: scope[other]}
+
+
+def _put_pair(stem: str, other: str) -> Change:
+    return lambda scope: {stem + who: scope[other + who] for who in ("_w", "_l")}
 
 
 def _about(a: str, b: str) -> str:

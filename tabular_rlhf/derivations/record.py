@@ -134,7 +134,7 @@ def _at_most(before: Line, after: Line, scope: Scope) -> tuple[float, float]:
     return float(np.max(np.where(np.isnan(over), np.inf, over), initial=0.0)), size(a, b)
 
 
-@relation("up to a constant", "≃", "equal up to a constant in pi: differences between policies agree")
+@relation("up to a constant", "≃", "equal up to a constant: differences agree")
 def _constant(before: Line, after: Line, scope: Scope) -> tuple[float, float]:
     others = [scope.given(**{after.of: scope.redrawn(after.of, k)}) for k in (1, 2)]
     a, b = (np.array([line(scope) - line(other) for other in others]) for line in (before, after))

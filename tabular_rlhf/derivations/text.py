@@ -75,15 +75,24 @@ def text(found: Derived) -> str:
 
 def markdown(found: Derived) -> str:
     """A table for a notebook; formulas stay LaTeX."""
-    lines = [f"**{found.title}** (`{found.slug}`, chapter {found.chapter}), executed on the world `{found.world}`.", ""]
+    lines = [f"**{literal(found.title)}** (`{found.slug}`, chapter {found.chapter}), executed on the world `{found.world}`.", ""]
     lines += ["| | | line | value | why |", "|---:|:---:|:---|:---|:---|"]
     for s in found.steps:
-        formula = "$" + s.tex.replace("|", r"\vert ") + "$"
+        formula = r"$\displaystyle " + s.tex.replace("|", r"\vert ") + "$"  # fractions in a table would be tiny
         shown = value(s, 2).replace("|", "/")
-        why = s.reason if s.ok is not False else f"**{verdict(s)}**"
-        lines.append(f"| {s.number} | {s.mark} {MARKS[s.ok]} | {formula} | {shown} | {why} |")
+        why = literal(s.reason) if s.ok is not False else f"**{verdict(s)}**"
+        lines.append(f"| {s.number} | {s.mark}\N{NO-BREAK SPACE}{MARKS[s.ok]} | {formula} | {shown} | {why} |")
     marks = f" ({legend(found)})" if legend(found) else ""
     return "\n".join([*lines, "", closing(found, measured=False) + marks])
+
+
+def literal(words: str) -> str:
+    r"""Words in Markdown, in which an asterisk is an asterisk.
+
+    >>> literal("p* is the nearest")
+    'p\\* is the nearest'
+    """
+    return words.replace("*", r"\*")
 
 
 def html(found: Derived) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import difflib
 import io
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.figures.page import METADATA, STYLE, on_paper
@@ -43,8 +45,11 @@ class Shown:
             on_paper(self.figure.draw, self.data, self.figure.widths, self.figure.size).savefig(file, format=kind, metadata=METADATA[kind])
         return file.getvalue()
 
-    def _repr_png_(self) -> bytes:
-        return self.png
+    def _repr_html_(self) -> str:
+        """The picture with its caption under it; on white, whatever the theme."""
+        source = f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+        picture = f'<img src="{source}" alt="{escape(self.caption)}" style="max-width:100%;background:#fff">'
+        return f'<figure style="margin:0">{picture}<figcaption>{escape(self.caption)}</figcaption></figure>'
 
 
 def show(name: str) -> Shown:

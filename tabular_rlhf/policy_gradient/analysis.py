@@ -149,7 +149,7 @@ def analyse(world: World, logits: Array, recipe: Recipe, *, log_old: Array | Non
     flat, still = np.sqrt(size) <= noise, np.sqrt(length) <= noise
     variance = _affordable(lambda: np.trace(covariance(world, logits, recipe, log_old=log_old, reward=reward)))
     twist = _affordable(lambda: max(curl(world, old, recipe, x, reward) for x in range(world.mdp.P)))
-    cosine = None if flat or still else min(1.0, max(-1.0, along / np.sqrt(size * length)))
+    cosine = None if flat or still else min(1.0, max(-1.0, float(along / np.sqrt(size * length))))
     return Analysis(
         recipe=recipe,
         update=update,

@@ -75,7 +75,9 @@ def reward_model(world: World, pairs: Pairs, prior: float) -> Array:
     r = np.zeros(world.r.shape)
     asked = np.unique(np.broadcast_to(pairs.x, np.shape(pairs.w)))
     for x in asked:
-        r[x] = fit(wins_of(pairs, int(x), world.mdp.N), prior=prior**2).r
+        wins = wins_of(pairs, int(x), world.mdp.N)
+        met = np.flatnonzero(np.ravel(wins.compared.sum(axis=1)))  # the prior keeps at 0, the mean, what was never compared
+        r[x, met] = fit(wins.only(met), prior=prior**2).r
     return r
 
 
