@@ -20,7 +20,7 @@ RESIDUE = 1e-13
 MARKS = {True: "✓", False: "✗", None: " "}
 
 
-def value(step: Step, most: int = SHOWN) -> str:
+def value(step: Step, most: int = SHOWN, between: str = "   ") -> str:
     """The entries of a line's value, the first few of a long one.
 
     >>> from tabular_rlhf.derivations import derive
@@ -32,7 +32,7 @@ def value(step: Step, most: int = SHOWN) -> str:
     if len(entries) == 1:
         return number(entries[0][1])
     shown = [f"{label}: {number(v)}" if label else number(v) for label, v in entries[:most]]
-    return "   ".join(shown) + (f"   … {len(step.entries)} numbers" if len(step.entries) > most else "")
+    return between.join([*shown, *([f"… {len(step.entries)} numbers"] if len(step.entries) > most else [])])
 
 
 def verdict(step: Step) -> str:
@@ -79,7 +79,7 @@ def markdown(found: Derived) -> str:
     lines += ["| | | line | value | why |", "|---:|:---:|:---|:---|:---|"]
     for s in found.steps:
         formula = r"$\displaystyle " + s.tex.replace("|", r"\vert ") + "$"  # fractions in a table would be tiny
-        shown = value(s, 2).replace("|", "/")
+        shown = value(s, 3, "<br>").replace("|", "/")
         why = literal(s.reason) if s.ok is not False else f"**{verdict(s)}**"
         lines.append(f"| {s.number} | {s.mark}\N{NO-BREAK SPACE}{MARKS[s.ok]} | {formula} | {shown} | {why} |")
     marks = f" ({legend(found)})" if legend(found) else ""
