@@ -160,6 +160,7 @@ add(
         statement=r"\pi(a \mid s) = \frac{p(s + a)}{p(s)} \ \text{wherever } p(s) > 0: \text{ tabular policies are all distributions}",
         source="Chain rule of probability.",
         note="Compared after weighting by d_pi(s), because pi is not determined in states that p never reaches.",
+        parts=("d_pi(s) pi(a given s)",),
         sides={
             "the policy that made p": lambda d_pi, pi: d_pi[..., None] * pi,
             "recovered from p in log space": policy_times_visit,

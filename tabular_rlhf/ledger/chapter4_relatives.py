@@ -335,6 +335,7 @@ add(
             r"\log\frac{p}{p^*} \to (1 - \eta\beta) \log\frac{p}{p^*} \ \text{ up to a constant}"
         ),
         source="Nemirovski and Yudin (1983); Munos et al. (2023), arXiv:2312.00886, use it for Nash equilibria.",
+        free={"": "constant per prompt"},
         sides={
             "(1 - eta beta) log(p/p*)": lambda eta, beta, log_p, log_p_star: slow(1.0 - eta * beta, log_p, log_p_star),
             "one step taken": lambda log_p, log_p_ref, r, beta, eta, log_p_star: to_optimum(

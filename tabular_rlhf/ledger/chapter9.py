@@ -149,7 +149,7 @@ add(
         ),
         source="von Neumann (1951); Liu et al. (2024), arXiv:2309.06657 (statistical rejection sampling).",
         note="max r is over the responses that p_ref can make.",
-        parts=("law", "share"),
+        parts=("law", "share, for each prompt"),
         sides={
             "Gibbs": lambda log_p_star, world: (np.exp(log_p_star), selection.acceptance(world)),
             "by definition": lambda log_p_ref, r, beta: accepted_law(log_p_ref, r, beta, best_possible(log_p_ref, r)),
