@@ -153,10 +153,10 @@ log_p = mdp.path_sum(log_pi)
 max(abs(np.exp(log_p[0, tau]).item() - float(table[mdp.text(tau)])) for tau in range(mdp.N)) < 1e-15
 
 # %% [markdown]
-# **A near miss.** "EOS is not a word, so it costs nothing." Plausible, and often found in code that masks the last token. The next
-# cell says it: set $\log \pi$ of EOS to zero and add up. The checker tries it on some three hundred small trees, and shows the
-# smallest one on which it fails. (It describes the whole of it, also what comes in later lessons; look at `log_pi`, at yours, and at
-# the exact numbers.)
+# **A near miss.** "EOS is not a word, so it costs nothing." Plausible, and often found in code that masks the last token. The
+# next cell says it: set $\log \pi$ of EOS to zero and add up. The checker tries it on some three hundred small trees, each with
+# a policy and a reward (it calls them *worlds*), and shows the smallest one on which it fails. (It describes the whole of it,
+# also what comes in later lessons; look at `log_pi`, at yours, and at the exact numbers.)
 
 
 # %%
@@ -204,8 +204,9 @@ def backward(s):
 #
 # Is the distribution of this policy the $p$ we began with? Telescope: everything but the ends cancels.
 #
-# **The derivation.** Each line is computed, and compared with the line before it. For $p$ the machine takes a distribution
-# called $p^*$, which is the hero of lesson 4; here it is just some distribution, and $p$ in each line is this one.
+# **The derivation.** Each line is computed on a small tree, the world `rational`, and compared with the line before it. For $p$
+# the machine takes a distribution called $p^*$, which is the hero of lesson 4; here it is just some distribution, and $p$ in
+# each line is this one.
 
 # %%
 derive("policies-are-distributions")
@@ -234,21 +235,23 @@ str(J)
 # %% [markdown]
 # Now take a second policy $\pi'$. Three more symbols, all about $\pi'$:
 #
-# - $V'(s)$, the **value**, is the mean reward when $\pi'$ goes on from state $s$; of a finished response it is the reward itself.
+# - $V'(s)$, the **value**, is the mean reward when $\pi'$ goes on from state $s$; of a finished response it is the reward
+#   itself. (The letter is the custom; it has nothing to do with the number of tokens.)
 # - $Q'(s, a)$ is the mean reward when $a$ is chosen in $s$ and $\pi'$ goes on from there: here $Q'(s, a) = V'(s + a)$.
 # - $A'(s, a) = Q'(s, a) - V'(s)$, the **advantage**, is by how much choosing $a$ is better than what $\pi'$ does in $s$ on average.
 #
-# How much better is $\pi$ than $\pi'$? Sum the advantages of $\pi'$ over the states where $\pi$ goes and the choices that $\pi$ makes.
-# In the lines below $\mu$ is the distribution of prompts, $\mathbb{E}_\mu$ the mean over it; the mark "=E" says that two lines are
-# equal on average, which is tried on samples too.
+# How much better is $\pi$ than $\pi'$? Sum the advantages of $\pi'$ over the states where $\pi$ goes and the choices that $\pi$
+# makes. In the lines below $\mu$ is the distribution of prompts, $\mathbb{E}_\mu$ the mean over it; $\tau \ni s + a$ says that
+# $\tau$ passes through $s + a$; "no KL term" means nothing before lesson 2, where there is one; the mark "=E" says that two lines
+# are equal on average, which is tried on samples too.
 
 # %%
 derive("performance-difference")
 
 # %% [markdown]
 # The third line is where readers stumble, and the last is where they err: the visits are those of $\pi$, the advantages those of
-# $\pi'$. Put another line in its place and it is found out. Here the visits are those of a third policy, the reference
-# $\pi_{ref}$ (any other policy, for now):
+# $\pi'$. Put another line in its place and it is found out. Here the visits, `d_ref`, are those of a third policy, the reference
+# $\pi_{ref}$ (any other policy, for now); `log_pi_2` is $\log \pi'$:
 
 
 # %%
@@ -307,7 +310,7 @@ explore.tilt(world)
 
 # %% [markdown]
 # (Equal where $e^{3/\beta} = 2$, so at $\beta = 3/\log 2 \approx 4.33$.) The picture also names a divergence, KL, and two
-# identities: leave them for lesson 4.
+# identities: leave them for lessons 2 and 4.
 #
 # ## 1.9 Exercises
 #
@@ -350,8 +353,8 @@ def state_visits(mdp, p):
 check("state-visits", state_visits)
 
 # %% [markdown]
-# **4. Any law is a policy.** Return the policy $\pi(a \mid s)$, of shape `(P, S, V)`, that says each response with just the probability
-# `p[x, tau]`, which is never 0.
+# **4. Any law is a policy.** (A *law* is a distribution.) Return the policy $\pi(a \mid s)$, of shape `(P, S, V)`, that says
+# each response with just the probability `p[x, tau]`, which is never 0.
 
 
 # %%
@@ -382,8 +385,8 @@ check("advantages", advantages)
 #   those before it, and longer memory makes it look more like English.
 # - Bengio, Ducharme, Vincent and Jauvin (2003), *A neural probabilistic language model*: the product of conditional probabilities of
 #   section 1.2 can be learned by one network that shares what it knows between states.
-# - Puterman (1994), *Markov decision processes*, chapter 6.9: visits are to policies what points are to a polytope; maximizing reward
-#   over policies is a linear program over occupancies.
+# - Puterman (1994), *Markov decision processes*, section 6.9: the occupancies of all policies form a polytope, and maximizing
+#   reward over policies is a linear program over them.
 # - Kakade and Langford (2002), *Approximately optimal approximate reinforcement learning*, lemma 6.1: the performance difference of
 #   section 1.6, and what it says of how far a policy may safely move.
 # - Ziegler et al. (2019), *Fine-tuning language models from human preferences*: a language model *is* a policy, and can be improved as

@@ -233,7 +233,7 @@ def KL(p, q):
 #
 # $$J'(p) = \mathbb{E}_p[r'] - \beta\, \mathrm{KL}(p, p_{ref}) .$$
 #
-# Lesson 4 derives the best law; lesson 1 already let you play with it. It tilts the reference towards the reward,
+# Lesson 4 derives the best law; lesson 1 already let you play with it. It tilts the reference toward the reward,
 #
 # $$p(\tau) = \frac{p_{ref}(\tau)\, e^{r'(\tau)/\beta}}{Z}, \qquad Z = \sum_\tau p_{ref}(\tau)\, e^{r'(\tau)/\beta} ,$$
 #
@@ -286,7 +286,8 @@ variance = mean(tilted(3), {tau: proxy[tau] ** 2 for tau in p_ref}) - mean(tilte
 round(-float(variance) * math.log(3) ** 2, 6)
 
 # %% [markdown]
-# and by differentiating the program that computes the mean:
+# and by differentiating the program that computes the mean (`tr.log_softmax(x)` is $x$ less the logarithm of the sum of $e^x$,
+# which here is $\log Z$; `tr.grad` of a function returns its slope):
 
 # %%
 log_ref, counts = np.log([float(p) for p in p_ref.values()]), np.array(list(proxy.values()), dtype=float)
@@ -425,9 +426,9 @@ check("reward-by-hand-vs-learned", twice_as_large, part="slope of the NLL at r")
 explore.tilt(by_hand)
 
 # %% [markdown]
-# (Its weight is $k^4/81$, that of "." is $54/81$: it is ahead of all others where $k^4 > 54$, so below $\beta = 4/\log 54 \approx 1.003$.
-# At 0.5 it is two thirds of what he says. With the right number for this one answer it vanishes, and "great great great ." takes its
-# place, which the proxy overrates too.)
+# (Its weight is $k^4/81$, that of "." is $54/81$: it is ahead of all others where $k^4 > 54$, so below
+# $\beta = 4/\log 54 \approx 1.003$. At 0.5 it is 69 percent of what he says. With the right number for this one answer it vanishes,
+# and "great great great ." takes its place, which the proxy overrates too.)
 #
 # ## 2.6 Exercises
 #

@@ -78,10 +78,11 @@ world = tr.World(mdp, np.log([[[1 / 2, 1 / 4, 1 / 4]]]), r, beta=1.0, name="bird
 
 # %% [markdown]
 # A comparison is made in three steps: draw a prompt (from $\mu$, the distribution of prompts of lesson 1), draw two answers from
-# $p_{ref}$, and ask. The winner is called $w$, the loser $l$.
+# $p_{ref}$, and ask. The winner is called $w$, the loser $l$; which of the two is which is the **label** of the comparison.
 #
-# Someone proposes other rewards $\hat r$ ("r hat"). The **margin** of a comparison is $D = \hat r_w - \hat r_l$; the proposal gave the
-# outcome probability $\sigma(D)$. The proposals under which the outcomes seen are likeliest are those with the smallest **loss**
+# Someone proposes other rewards $\hat r$ ("r hat"; also called *scores*, to tell them from the true ones). The **margin** of a
+# comparison is $D = \hat r_w - \hat r_l$; the proposal gave the outcome probability $\sigma(D)$. The proposals under which the
+# outcomes seen are likeliest are those with the smallest **loss**
 #
 # $$\mathrm{NLL}(\hat r) = \text{mean of } -\log \sigma(\hat r_w - \hat r_l) ,$$
 #
@@ -155,9 +156,10 @@ check("mle-is-forward-kl", reverse, part="nats")
 wins = Wins(np.array([[0.0, 40, 60], [20, 0, 45], [10, 15, 0]]), birds)
 
 # %% [markdown]
-# Where is the loss flat? Differentiate it, here as a sum, $\mathrm{NLL} = -\sum_{i,j} w_{ij} \log \sigma(\hat r_i - \hat r_j)$, once for
-# the slope (in statistics: the *score*) and once more for the curvature. ($\sigma'$ is the derivative of $\sigma$, $1[\ldots]$ is 1 if the
-# bracket is true and 0 otherwise, $v$ is any direction. The machine runs it on counts of its own.)
+# Where is the loss flat? Differentiate it, here as a sum, $\mathrm{NLL} = -\sum_{i,j} w_{ij} \log \sigma(\hat r_i - \hat r_j)$,
+# once for the slope (statisticians call that, too, a *score*: hence the title) and once more for the curvature. ($\sigma'$ is
+# the derivative of $\sigma$, $1[\ldots]$ is 1 if the bracket is true and 0 otherwise, $v$ is any direction. The machine runs it
+# on counts of its own. Its *gradient core* is `tr.grad` of lesson 2, which differentiates programs.)
 
 # %%
 derive("bt-score", world)
@@ -296,8 +298,8 @@ fiction = fit(Wins(M - np.diag(np.diag(M)), rps))
 round(fiction.deviance / 2, 4)
 
 # %% [markdown]
-# **A near miss.** "With as many comparisons as one likes, the fit reproduces how often each answer beats each other one, so nothing
-# remains."
+# **A near miss.** "With as many comparisons as one likes, the fit reproduces how often each answer beats each other one, so
+# nothing remains." (`people` holds $M$ for every prompt.)
 
 # %%
 check("borda", lambda people: np.zeros(len(people)), part="residual KL")
@@ -341,8 +343,9 @@ inverse = {i: Fraction(1, s) for i, s in strength.items()}
 # %% [markdown]
 # ## 3.9 Labels that lie
 #
-# People slip. Let every answer be flipped with probability $e < 1/2$. What one hears is then "the heron beats the bat" with
-# probability $q = (1 - e) P + e (1 - P)$, and a plain fit of the two gives the ratio of their strengths as $q / (1 - q)$. For $e = 1/10$:
+# People slip. Let every label be flipped with probability $e < 1/2$. What one hears is then "the heron beats the bat" with
+# probability $q = (1 - e) P + e (1 - P)$, and a plain fit of the two gives the ratio of their strengths as $q / (1 - q)$. For
+# $e = 1/10$:
 
 
 # %%

@@ -70,9 +70,9 @@ share = dict.fromkeys(p_ref, Fraction(1, 3))
 # %% [markdown]
 # ## 4.2 The best law
 #
-# How does $J$ answer to the probability of *one* response? Let the program differentiate itself (`tr.grad` returns the slopes; the
-# derivations call it the *gradient core*). The library's world `rational` is the same world; its responses come in the order ".", "a
-# a", "a .".
+# How does $J$ answer to the probability of *one* response? Let the program differentiate itself (`tr.grad` returns the slopes;
+# it is the *gradient core* of the derivations). The library's world `rational` is the same world; its responses come in the
+# order ".", "a a", "a .".
 
 # %%
 world = tr.rational()
@@ -96,7 +96,8 @@ dict(zip(texts, slopes(np.exp(world.log_p_ref[0])).round(4).tolist(), strict=Tru
 # They differ. So move a little probability from "." to "a a": $J$ rises, since "a a" has the larger slope. One can go on until *all
 # slopes are equal*. (Nothing gets stuck at probability 0: there the slope is $+\infty$.) Call the common slope $-\lambda$ (lambda).
 # This is Lagrange's rule: to maximize $J$ where probabilities must sum to one, solve $\partial J / \partial p(\tau) + \lambda = 0$
-# for all $\tau$, and choose the **multiplier** $\lambda$ so that the sum is one.
+# for all $\tau$, and choose the **multiplier** $\lambda$ so that the sum is one. ($J$ plus $\lambda$ times the sum is called the
+# **Lagrangian**.)
 #
 # **The derivation.** In the lines below $Z$ is the sum of the weights $p_{ref}\, e^{r/\beta}$.
 
@@ -269,7 +270,7 @@ show("frontier")
 # $p^*$ is a law over responses. By lesson 1 it is a policy as well, $\pi^*(a \mid s)$: of the mass of $p^*$ that comes to $s$, the
 # share that goes on with $a$. Can it be computed without adding up all responses? Let $V(s)$, the **soft value** of a state, be
 # $\beta \log$ of the mean of $e^{r/\beta}$, when the reference goes on from $s$, written $\mathbb{E}_{ref}[e^{r/\beta} \mid s]$.
-# ($\tau \ni s$ below: the response passes through $s$.)
+# ($\tau \ni s$ below: the response passes through $s$; $d_{ref}$ are the visits of the reference.)
 
 # %%
 derive("soft-bellman")
@@ -397,9 +398,10 @@ derive("potential-shaping")
 #
 # ## 4.9 If the best law is out of reach
 #
-# A real model has fewer parameters $\theta$ (theta) than there are states, and its laws $p_\theta$ need not include $p^*$. What does
-# it mean, then, to make $J$ large? By section 4.3, to come near $p^*$, with the model's law first: a **reverse** KL. (In lesson 3 the
-# people came first, which was forward.) The mark "∇=" says: the same gradient, at every $\theta$; "≃": the same up to a constant.
+# A real model has fewer parameters $\theta$ (theta) than there are states, and its laws $p_\theta$, a *class* of laws, need not
+# include $p^*$. What does it mean, then, to make $J$ large? By section 4.3, to come near $p^*$, with the model's law first: a
+# **reverse** KL. (In lesson 3 the people came first, which was forward.) The mark "∇=" says: the same gradient, at every
+# $\theta$; "≃": the same up to a constant; "argmax=": largest at the same $\theta$.
 
 # %%
 derive("reverse-kl-projection")
@@ -430,7 +432,8 @@ def with_price(f):
 # %% [markdown]
 # "Reverse" KL is the one of this lesson, $\mathrm{KL}(p, p_{ref})$; the forward one, $\mathrm{KL}(p_{ref}, p)$, with
 # $f(u) = -\log u$, will not let go of anything that the reference says; chi-squared, with $f(u) = \frac12 (u - 1)^2$, sets a poor
-# response to exactly 0; with $\alpha = \frac12$ it is Hellinger's, $f(u) = 2 (\sqrt u - 1)^2$.
+# response to exactly 0; Jensen and Shannon's is $\mathrm{KL}(p, m) + \mathrm{KL}(p_{ref}, m)$ with $m = (p + p_{ref})/2$; and
+# "alpha=0.5" is Hellinger's, $f(u) = 2 (\sqrt u - 1)^2$.
 #
 # InstructGPT added a third term to $J$: $\gamma\, \mathbb{E}_D[\log p]$, with a law $D$ of texts from pretraining and a weight
 # $\gamma$ (gamma), so that the model goes on making those likely. (`derive("ppo-ptx")` has its three slopes.) Say that $D$ is always

@@ -58,8 +58,8 @@ def KL(p, q):
 # - $\mathrm{KL}(p, q)$, the model first, is the **reverse** divergence. It is infinite if the model says what the target never says.
 # - $\mathrm{KL}(q, p)$, the target first, is the **forward** divergence. It is infinite if the model never says what the target says.
 #
-# Close laws nearly agree on the two; far ones do not. Neither is a
-# distance. But each behaves like a *squared* distance, as we now see.
+# Close laws nearly agree on the two; far ones do not. Neither is a distance. But each behaves like a *squared* distance, as we
+# now see.
 #
 # ## 5.2 Pythagoras
 #
@@ -178,9 +178,10 @@ tied = tr.NGram(world.mdp, k=0)
 # $p^*$ are likeliest. As in lesson 3, that is the forward KL: $p^*$ stands first. Its minimum over a class is called the
 # **M-projection**.
 #
-# Some names for the lines below. $d_{p^*}(s)$ are the visits of $p^*$, as in lesson 1. $n(c, a)$ is how often $a$ is said in context
-# $c$, on average over a response of $p^*$; $n(c)$ is the sum over $a$, how often one is in $c$. A row is written as
-# $\mathrm{softmax}\, \theta$: the numbers $e^{\theta(c, a)}$, divided by their sum over $a$; the $\theta(c, a)$ are called *logits*.
+# Some names for the lines below. $d_{p^*}(s)$ are the visits of $p^*$, as in lesson 1. $n(c, a)$ is how often $a$ is said in
+# context $c$, on average over a response of $p^*$; $n(c)$ is the sum over $a$, how often one is in $c$. A row is written as
+# $\mathrm{softmax}\, \theta$: the numbers $e^{\theta(c, a)}$, divided by their sum over $a$; the $\theta(c, a)$ are called
+# *logits*. (The machine's class has one context, too: in lines 6 to 12 the first number is that of "a", the second that of ".".)
 
 # %%
 derive("m-projection")
@@ -231,8 +232,9 @@ exact = [tr.estimate(everything, everything[f]) for f in (count_a, tokens)]
 }
 
 # %% [markdown]
-# **A near miss.** "States that share a row should get the average of their rows of $\pi^*$." In our world the rows are $16/19$ and
-# $3/4$ (lesson 4), and their average is not $4/5$. The checker's class remembers one token, and forgets how many there were:
+# **A near miss.** "States that share a row should get the average of their rows of $\pi^*$." In our world the rows are $16/19$
+# and $3/4$ (lesson 4), and their average is not $4/5$. The checker's class remembers one token, and forgets how many there were
+# (`tied.context[s]` is the number of the context of state $s$):
 
 
 # %%

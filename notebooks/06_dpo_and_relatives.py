@@ -72,7 +72,8 @@ derive("reward-inversion")
 # and for that reward plus any number $c(x)$ of the prompt.
 #
 # **The sampled check.** What has been saved? $Z$ is a sum over everything that can be said. It is also a mean,
-# $Z = \mathbb{E}_{ref}[e^{r/\beta}]$, so one could draw responses from the reference and average. In the world above:
+# $Z = \mathbb{E}_{ref}[e^{r/\beta}]$, so one could draw responses from the reference and average, and go on until the standard
+# error is one percent of $Z$. In the world above:
 
 # %%
 world = tr.rational()
@@ -113,7 +114,7 @@ derive("dpo-loss")
 #
 # **A near miss.** "The log-ratio *is* the reward. So a good answer to an easy question can be compared with a bad answer to a hard one."
 #
-# As the reward, take $\beta \log (p^*/p_{ref})$ and nothing else:
+# As the reward, take $\beta \log (p^*/p_{ref})$ and nothing else (the *support* is all that the reference can say):
 
 # %%
 check("reward-inversion", lambda beta, log_p_star, log_p_ref: beta * (log_p_star - log_p_ref), part="r on the support")
@@ -167,9 +168,9 @@ exact, sampled = [tr.estimate(data, -tr.log_sigmoid(data.margin(log_p_star - wor
 # %% [markdown]
 # ## 6.3 The gradient, factor by factor
 #
-# Write $m = \hat r_w - \hat r_l$ for the **margin**, and $\nabla$ for the gradient in the policy's logits: the policy is a softmax in
-# every state, $\pi(a \mid s) \propto e^{\theta(s, a)}$. The gradient $\nabla \log \pi(y)$ of a response has a name, the **score** of $y$.
-# ($e_a$ is the list that is 1 at token $a$ and 0 at all others.)
+# Write $m = \hat r_w - \hat r_l$ for the **margin**, and $\nabla$ for the gradient in the policy's logits: the policy is a softmax
+# in every state, $\pi(a \mid s) \propto e^{\theta(s, a)}$. The gradient $\nabla \log \pi(y)$ of a response has a name, the
+# **score** of $y$. ($e_a$ is the list that is 1 at token $a$ and 0 at all others, also called *one-hot*.)
 
 # %%
 derive("dpo-gradient")
@@ -203,8 +204,9 @@ check("dpo-gradient", the_sure_pairs_pull)
 # %% [markdown]
 # ## 6.4 With all comparisons, it is the optimum
 #
-# In the next derivation the cross entropy of two coins is taken apart as in lesson 3: $\mathcal{H}(P)$ is the entropy of a label, which no
-# policy can change, and the rest is a KL, which a policy can bring to zero. ("≃": equal up to something that does not depend on $\pi$.)
+# In the next derivation the *cross entropy* of two coins (the mean surprise at the one for who predicts the other) is taken apart
+# as in lesson 3: $\mathcal{H}(P)$ is the entropy of a label, which no policy can change, and the rest is a KL, which a policy can
+# bring to zero. ("≃": equal up to something that does not depend on $\pi$.)
 
 # %%
 derive("dpo-population-optimum")
@@ -296,9 +298,9 @@ derive("dpo-deterministic-labels")
 # Bradley and Terry can explain certainty only by an infinite reward, and against an infinite reward no $\beta$ holds. *In a finite data set
 # every pair that was asked once has a certain label.*
 #
-# **IPO** asks for less: not for a likelihood, but that each pair's gain in log-ratio, $h_w - h_l$ with $h = \log(\pi/\pi_{ref})$, be
-# **equal to** $1/(2\tau)$. (Its papers write $\tau$ for $\beta$; $M_{ij}$ is the probability that $i$ beats $j$, and $P(i \succ \pi_{ref})$
-# that $i$ beats a response drawn from the reference.)
+# **IPO** asks for less: not for a likelihood, but that each pair's gain in log-ratio, $h_w - h_l$ with $h = \log(\pi/\pi_{ref})$,
+# be **equal to** $1/(2\tau)$. (Its papers write $\tau$ for $\beta$; $M_{ij}$ is the probability that $i$ beats $j$, and
+# $P(i \succ \pi_{ref})$ that $i$ beats a response drawn from the reference; "two arms" are two responses.)
 
 # %%
 derive("ipo-two-arms")
@@ -329,10 +331,10 @@ of_each(world, np.exp(minimize("ipo", world, pairs).log_p)), of_each(world, tr.s
 # %% [markdown]
 # ## 6.7 The winner may lose
 #
-# DPO's gradient pulls the winner up. Does $\pi(y_w)$ rise? If every response has a logit of its own, yes. A network has not: responses
-# share parameters. The simplest case of sharing is a **log-linear** policy,
-# $\pi(y) \propto \pi_{ref}(y)\, e^{\langle \theta, \phi_y \rangle}$, in which $\phi_y$ (phi) is a list of numbers that describe $y$, its
-# *features*, and $\langle \cdot, \cdot \rangle$ is the inner product. ($\dot\theta$ is the speed of descent.)
+# DPO's gradient pulls the winner up. Does $\pi(y_w)$ rise? If every token in every state has a logit of its own (a *tabular*
+# policy), yes. A network has not: responses share parameters. The simplest case of sharing is a **log-linear** policy,
+# $\pi(y) \propto \pi_{ref}(y)\, e^{\langle \theta, \phi_y \rangle}$, in which $\phi_y$ (phi) is a list of numbers that describe
+# $y$, its *features*, and $\langle \cdot, \cdot \rangle$ is the inner product. ($\dot\theta$ is the speed of descent.)
 
 # %%
 derive("likelihood-displacement")
@@ -436,10 +438,10 @@ def facts(name):
 {name: facts(name) for name in ("dpo", "cdpo", "ipo", "slic-reference", "dpo-positive", "simpo", "cpo")}
 
 # %% [markdown]
-# Of these seven only DPO has $p^*$ as its optimum, here and in every world. That is not a verdict: $p^*$ is the right answer to *one*
-# question, and with few and certain labels the question changes. (`tabular-rlhf losses` prints the table for 32 losses, with ten traits
-# of each; `tabular-rlhf losses simpo` says all that is known of one.) The loss of a pair, its slope, and the margin at which it comes to
-# rest:
+# Of these seven only DPO has $p^*$ as its optimum, here and in every world. That is not a verdict: $p^*$ is the right answer to
+# *one* question, and with few and certain labels the question changes. (`tabular-rlhf losses` prints the table for 32 losses, with
+# ten traits of each; `tabular-rlhf losses simpo` says all that is known of one.) The loss of a pair, its slope, and the margin at
+# which it comes to rest (EXO and DiscoPOP are two more of the 32):
 
 # %%
 show("loss-zoo")
@@ -462,9 +464,9 @@ M = cycle_preferences()
 # whose mean win rate is highest; and rock beats scissors six times in ten.
 #
 # The alternative is a **game**. I choose a law $p$ over answers, you choose $q$, and I win with probability
-# $P(p \succ q) = \sum_{i,j} p_i\, q_j\, M_{ij}$. Which $p$ cannot be beaten? (In the derivation $p^\tau$ is the answer when both of us
-# also pay $\tau$ times the KL to the reference, and $p_q$ is the best reply to $q$ then. The machine plays with people of its own, drawn
-# at random.)
+# $P(p \succ q) = \sum_{i,j} p_i\, q_j\, M_{ij}$. Which $p$ cannot be beaten? (In the derivation $p^\tau$ is the answer, the
+# *equilibrium*, when both of us also pay $\tau$ times the KL to the reference, and $p_q$ is the best reply to $q$ then. The machine
+# plays with people of its own, drawn at random.)
 
 # %%
 derive("preference-game", tr.cycle())

@@ -27,10 +27,11 @@ from tabular_rlhf.policy_gradient.updates import expected_update, true_gradient
 # %% [markdown]
 # ## 7.1 The gradient of a mean
 #
-# A policy with a **logit** $\theta(s, a)$ for every state and token, $\pi(a \mid s) = e^{\theta(s, a)} / \sum_b e^{\theta(s, b)}$. We
-# know how to make responses likelier, one by one: move along the **score** $\nabla \log p_\pi(\tau)$, the gradient in all logits. (From
-# lesson 1, $\log p_\pi(\tau)$ is the sum of $\log \pi(a \mid s)$ along the response. So its slope in $\theta(s, b)$ is 1 for the token
-# that is chosen, less $\pi(b \mid s)$ for each $b$, in every state that the response visits, and 0 in all other states.)
+# A policy with a **logit** $\theta(s, a)$ for every state and token (a *tabular* policy),
+# $\pi(a \mid s) = e^{\theta(s, a)} / \sum_b e^{\theta(s, b)}$. We know how to make responses likelier, one by one: move along the
+# **score** $\nabla \log p_\pi(\tau)$, the gradient in all logits. (From lesson 1, $\log p_\pi(\tau)$ is the sum of
+# $\log \pi(a \mid s)$ along the response. So its slope in $\theta(s, b)$ is 1 for the token that is chosen, less $\pi(b \mid s)$
+# for each $b$, in every state that the response visits, and 0 in all other states.)
 #
 # A small world. One word, "a"; two tokens at most; success is to say "a a".
 
@@ -114,7 +115,8 @@ derive("baselines")
 # %% [markdown]
 # It costs nothing because probabilities sum to one whatever $\theta$. It may *not* look at the response.
 #
-# **A near miss.** "The better the baseline predicts the reward, the better." Let it be any function $f(\tau)$ of the response:
+# **A near miss.** "The better the baseline predicts the reward, the better." Let it be any function $f(\tau)$ of the response
+# (`score_rows[x, i]` is the score of response $i$ to prompt $x$):
 
 
 # %%
@@ -365,7 +367,7 @@ check("aggregation", as_if_length_did_not_matter, part="mean over tokens")
 #
 # $$\min\big(\rho A,\ \mathrm{clip}(\rho, 1 - c, 1 + c)\, A\big), \qquad \text{usually } c = 0.2 ,$$
 #
-# where clip moves $\rho$ into the interval. By cases:
+# where clip moves $\rho$ into the interval. The mean worth is called the *clipped surrogate*. By cases:
 
 
 # %%
@@ -394,8 +396,9 @@ def clip_and_be_done(mdp, mu, log_pi, log_pi_behavior, f, clip):
 check("ppo-clip", clip_and_be_done, part="surrogate")
 
 # %% [markdown]
-# **At $\pi = \pi_{old}$** nothing is clipped, and since $\nabla \rho = \rho\, \nabla \log \pi$, the gradient is the policy gradient. So
-# with one step for each sample, PPO is RLOO (if that is where $A$ comes from), clip or no clip:
+# **At $\pi = \pi_{old}$** nothing is clipped, and since $\nabla \rho = \rho\, \nabla \log \pi$, the gradient is the policy
+# gradient. So with one step for each sample, PPO is RLOO (if that is where $A$ comes from), clip or no clip ("reinforce" is the
+# plain policy gradient):
 
 # %%
 steps = [expected_update(world, world.log_ref, Recipe("rloo", loss, G=4)) for loss in ("reinforce", "ppo-clip")]
@@ -456,9 +459,10 @@ def optimum(gamma):
 derive("natural-gradient")
 
 # %% [markdown]
-# Visits and $\pi$ cancel: every state moves at the same speed, whether one comes there often or not. With the step $\eta = 1/\beta$ the
-# old policy is forgotten, and each state makes the best of what *follows*. So after $H$ steps everything is settled, from the leaves to
-# the root. In `rational`, from the reference, the policy's "a" at the start and after "a":
+# Visits and $\pi$ cancel: every state moves at the same speed, whether one comes there often or not. With the step $\eta = 1/\beta$
+# the old policy is forgotten, and each state makes the best of what *follows* (*soft policy iteration*). So after $H$ steps
+# everything is settled, from the leaves to the root. In `rational`, from the reference, the policy's "a" at the start and after
+# "a":
 
 
 # %%

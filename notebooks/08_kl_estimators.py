@@ -1,9 +1,10 @@
 # %% [markdown]
 # # 8. KL estimators: what does my flag optimize?
 #
-# **The question.** Programs that train language models have a switch for the KL penalty. It offers estimators called k1, k2 and k3, and
-# somewhere it is decided whether the penalty stands in the loss or in the reward. The manual says that all of them estimate the same
-# divergence, some with less noise. *Is that true, and does it matter for what is trained which one I choose?*
+# **The question.** Programs that train language models have a switch, or *flag*, for the KL penalty. It offers estimators called
+# k1, k2 and k3, and somewhere it is decided whether the penalty stands in the loss or in the reward. The manual says that all of
+# them estimate the same divergence, some with less noise. *Is that true, and does it matter for what is trained which one I
+# choose?*
 #
 # Two of the three do estimate the same number. What they train are different things, and one choice trains away from what was asked.
 
@@ -23,7 +24,7 @@ from tabular_rlhf.figures import show
 # %% [markdown]
 # ## 8.1 A sum that nobody can do
 #
-# "Will it rain?" Three answers. The reference $p_{ref}$ is fond of "no"; the policy being trained, $p$, has moved towards "yes".
+# "Will it rain?" Three answers. The reference $p_{ref}$ is fond of "no"; the policy being trained, $p$, has moved toward "yes".
 
 # %%
 answers = ("no", "maybe", "yes")
@@ -193,8 +194,8 @@ derive("k3", world)
 
 # %% [markdown]
 # **A near miss.** "k3 is unbiased." It is if $p$ can say all that $p_{ref}$ can. But suppose that it is sampled with top-$k$ or
-# top-$p$, which cut off unlikely tokens; then it cannot. `log_p_short` is the law of such a policy, on fewer responses than `log_p_ref`
-# has.
+# top-$p$, which cut off unlikely tokens; then it cannot. `log_p_short` is the law of such a policy, on fewer responses (a
+# smaller *support*) than `log_p_ref` has.
 
 
 # %%
@@ -249,8 +250,8 @@ tr.grad(lambda theta: np.sum(tr.kl(tr.log_softmax(theta), world.log_p_ref)))(log
 derive("kl-gradients", world)
 
 # %% [markdown]
-# So $k_3$ in the loss descends the *forward* KL, $\mathrm{KL}(p_{ref}, p)$, with the reference first: the one that lesson 3 met in
-# maximum likelihood. Its push is that of imitating the reference.
+# So $k_3$ in the loss descends the *forward* KL, $\mathrm{KL}(p_{ref}, p)$, with the reference first: the one that lesson 3 met
+# in maximum likelihood. (To *descend* a function is to be pushed by its gradient.) Its push is that of imitating the reference.
 #
 # **A near miss.** "k3 is unbiased at every $p$, so its gradient is unbiased too." The slope of the mean is; the mean of the slopes is
 # not. (`score_rows[x, i]` is the score of response $i$ to prompt $x$.)
@@ -270,7 +271,7 @@ check("kl-gradients", gradient_of_the_kl, part="E[grad k3]")
 #
 # $$D_f(p, p_{ref}) = \sum_\tau p_{ref}(\tau)\, f(u(\tau)), \qquad u = p/p_{ref}, \qquad f(1) = 0 ,$$
 #
-# with a convex $f$ are called **f-divergences**. With $f(u) = u \log u$ this is the KL.
+# with a convex $f$ are the **f-divergences** of lesson 4. With $f(u) = u \log u$ this is the KL.
 #
 # **Theorem.** *In the loss, $h$ descends the f-divergence with $f'(u) = h'(\log u)$.*
 #
@@ -351,8 +352,8 @@ check("kl-placement", gradient_of_the_kl, part="k3 reward")
 # The push multiplies the number by the score *of the same draw*, and sees how they vary together, not the mean. That an estimate is
 # good says nothing of it.
 #
-# **Nine flags.** The library analyses any of them at any policy. How does the push compare with the true gradient of the KL, at our
-# $p$? The *cosine* is 1 for the right direction, negative for a push the wrong way, and None where there is no push at all.
+# **Nine flags.** The library analyzes any of them at any policy. How does the push compare with the true gradient of the KL, at
+# our $p$? The *cosine* is 1 for the right direction, negative for a push the wrong way, and None where there is no push at all.
 
 
 # %%
@@ -385,7 +386,8 @@ def destination(estimator, place):
 show("kl-flags")
 
 # %% [markdown]
-# and how the runaway goes. At first it looks like the others.
+# and how the runaway goes. At first it looks like the others. (*Detached* is what programmers call a number that is not
+# differentiated.)
 
 # %%
 show("kl-runaway")
@@ -401,8 +403,8 @@ show("kl-runaway")
 explore.kl(world)
 
 # %% [markdown]
-# ((1) From 2 on: then the penalty itself drives the policy away, to "maybe", which is never worth most. No $\beta$ brings it back. (2)
-# From 1/2 on, where $2 \beta$ is the largest difference of rewards there is.)
+# ((1) On the slider from 2 on (it happens at about 1.95): then the penalty itself drives the policy away, to "maybe", which is
+# never worth most. No $\beta$ brings it back. (2) From 1/2 on, where $2 \beta$ is the largest difference of rewards there is.)
 #
 # And why is $k_2$, which is biased, still a good estimate nearby? The next derivation shows it. Step through it with Next.
 
@@ -488,7 +490,7 @@ ratios = {"none": "loss", "token": "ratio", "decision": "ratio", "sequence": "ra
 # ## 8.11 What to choose
 #
 # - To *report* a KL: $k_3$ as long as it is well below a nat, or "full" where it can be had; $k_1$ if responses were cut off in sampling.
-# - To *train* towards $p^*$: $k_1$ in the reward; or, of whole responses, $k_2$ in the loss; or $k_3$ with a live ratio.
+# - To *train* toward $p^*$: $k_1$ in the reward; or, of whole responses, $k_2$ in the loss; or $k_3$ with a live ratio.
 # - $k_3$ in the loss, the usual choice with GRPO (lesson 7), holds the policy to the reference by the forward KL. That may be what you
 #   want: it punishes forgetting, and its optimum is $\beta p_{ref}/(\lambda' - r)$. It is not $p^*$.
 # - Never $k_1$ in the loss on one's own samples, and never $k_2$ or $k_3$ in the reward.

@@ -51,10 +51,10 @@ def kept(n):
 {y: str(p) for y, p in kept(3).items()}
 
 # %% [markdown]
-# There is a formula. Let $F(y)$ be the probability that a draw earns at most $r(y)$, and $F_-(y)$ that it earns less. The best of $n$
-# draws earns at most $r(y)$ if all of them do, with probability $F^n$; and less if all earn less, with probability $F_-^n$. So the best
-# reward is just $r(y)$ with probability $F^n - F_-^n$. Responses with this reward have the mass $F - F_-$ in $p_{ref}$, and share it in
-# proportion:
+# There is a formula. Let $y$ be a response, $F(y)$ the probability that a draw earns at most $r(y)$, and $F_-(y)$ that it earns
+# less. The best of $n$ draws earns at most $r(y)$ if all of them do, with probability $F^n$; and less if all earn less, with
+# probability $F_-^n$. So the best reward is just $r(y)$ with probability $F^n - F_-^n$. Responses with this reward have the mass
+# $F - F_-$ in $p_{ref}$, and share it in proportion:
 #
 # $$p_n(y) = p_{ref}(y)\, \frac{F(y)^n - F_-(y)^n}{F(y) - F_-(y)} .$$
 
@@ -390,7 +390,7 @@ def selected_by(error, ns=(1, 2, 4, 8, 16, 32, 64)):
 
 
 # %% [markdown]
-# Normal errors; proxy, and what is wanted:
+# Normal errors; proxy, and what is wanted (the library calls it *gold*):
 
 # %%
 selected_by(normal)
@@ -414,8 +414,8 @@ selected_by(student)
 show("over-optimization")
 
 # %% [markdown]
-# Both peak, and Gibbs, which at equal KL is the better one by the proxy, is the worse one by what is wanted: it believes every unit of
-# an enormous error, where best-of-$n$ only looks who is ahead.
+# Both peak, and Gibbs, which at equal KL is the better one by the proxy, is the worse one by what is wanted, all the way to where
+# little can be chosen any more: it believes every unit of an enormous error, where best-of-$n$ only looks who is ahead.
 #
 # What can be done? Stop early ($n = 3$ above); keep some data on what is wanted, to see where the peak is; or make errors less extreme,
 # for example by taking the smallest of several proxies whose mistakes differ (Coste et al. 2023).

@@ -118,8 +118,11 @@ def shared(log_p):
     return forward_projection(tr.NGram(zen.mdp, 1), log_p).log_p
 
 
+# %% [markdown]
+# The table from 64 demonstrations; then bigrams from 64, 1,000 and 16,000.
+
 # %%
-{"table, 64": told(counted(64))} | {f"bigram, {n:,}": told(shared(counted(n))) for n in (64, 1000, 16000)}
+{"table": told(counted(64))} | {n: told(shared(counted(n))) for n in (64, 1000, 16000)}
 
 # %% [markdown]
 # With 64 demonstrations both get most of the reward of $p^*$, and both are *worse than the reference*: they have learned these
@@ -269,7 +272,7 @@ made = selection.rejection_sample(zen.with_reward(r_words), 5, rng=np.random.def
 run = simulate(zen.with_reward(r_words), Options(algorithm="rloo", steps=8, batch=512, lr=4.0, seed=5))[0]
 
 # %%
-{"reference": told(zen.log_p_ref), "8 steps": told(run.log_p), "where it leads": told(p_hat), "best": told(best.log_p)}
+{"reference": told(zen.log_p_ref), "8 steps": told(run.log_p), "its limit": told(p_hat), "best": told(best.log_p)}
 
 # %% [markdown]
 # Now we can say who lost what. Of the 0.4473 that were to be gained, the comparisons have cost 0.0120. All else that is missing after
@@ -287,31 +290,32 @@ exact, sampled = [tr.estimate(data, data[g]) for data in (everyone, drawn)]
 {"J": round(exact.mean, 4), "sampled": round(sampled.mean, 4), "z": round(sampled.z(exact), 2)}
 
 # %% [markdown]
-# **All stages, predicted beside measured.** On the world of the derivation (three responses, $\beta = 1$) also the noise of batches can
-# be predicted. The simulator runs everything eight times, from 2,000 comparisons of its own each time, and scores every stage
-# exactly.
+# **All stages, predicted beside measured.** On the world of the derivation (three responses, $\beta = 1$) a table is enough, and training
+# gets to its end. The simulator runs everything eight times, with demonstrations and 2,000 comparisons of its own each time, and scores
+# every stage exactly. Means over the eight:
 
 
 # %%
 def stages(algorithm, **options):
     found = report(simulate(tr.rational(), Options(algorithm=algorithm, seeds=8, **options)))
-    return {row["name"]: {name: round(row[name], 5) for name in ("reward", "kl", "J", "regret")} for row in found["rows"]}
+    return {row["name"]: {name: round(row[name], 5) for name in ("kl", "J", "regret")} for row in found["rows"]}
 
 
 stages("sft+rm+rloo", steps=150)
 
 # %% [markdown]
-# Read it from above. Imitation of 64 demonstrations; the best policy for the fitted reward; where RLOO arrived, from the imitation, with
-# sampled batches; where the same steps arrive without noise; where they are predicted to lead, which is the second line again; the best.
-# The predicted regret of 2,000 comparisons is
+# Read it from above. The reference; imitation of 64 demonstrations; the best policy for the fitted reward; where RLOO arrived, from the
+# imitation, by sampled batches; where the same steps arrive without the noise of batches; where they are predicted to lead, which is the
+# best policy for the fitted reward again; and the best for people. The predicted regret of 2,000 comparisons is
 
 # %%
 round(price_of_comparisons(tr.rational(), 2000).mean, 5)
 
 # %% [markdown]
-# on average; 0.00094 was measured. RLOO arrives, in spite of its small batches: with the KL in the reward, all advantages vanish at the
-# optimum, and their noise with them (lesson 7). **Without a reward model**, DPO goes from comparisons straight to the policy. In a table
-# its implicit reward *is* the fitted one (lesson 6), so its price must be the same.
+# on average; 0.00094 was measured. Nothing was lost after that: the batches are small, but with the KL in the reward all of RLOO's
+# advantages vanish at the optimum, and their noise with them. **Without a reward model**, DPO goes from comparisons straight to the
+# policy. In a table its implicit reward *is* the fitted one (lesson 6), so its price must be the same. (Its comparisons are drawn anew;
+# "exact ascent" has endless ones.)
 
 # %%
 stages("dpo", steps=150)
@@ -408,7 +412,7 @@ advise, brief = fits["prompts"]
 
 # %%
 {
-    row["response"]: {"reward": round(row["reward"], 3), "95 percent": [round(end, 3) for end in row["interval"]]}
+    row["response"]: {"reward": round(row["reward"], 3), "interval": [round(end, 3) for end in row["interval"]]}
     for row in advise["responses"]
 }
 
@@ -425,7 +429,7 @@ advise, brief = fits["prompts"]
 # No objection. (4) In the other prompt more is missing:
 
 # %%
-{row["response"]: {"reward": row["reward"] and round(row["reward"], 3), "standing": row["standing"]} for row in brief["responses"]}
+{row["response"]: {"won": row["wins"], "lost": row["losses"], "standing": row["standing"]} for row in brief["responses"]}
 
 # %% [markdown]
 # "Yes" never lost. So there is no likeliest reward for it (lesson 3's theorem), and DPO would push it to infinity (lesson 6). The
@@ -470,6 +474,10 @@ ends = [gaps[0] + z * errors[0] for z in (-1.96, 0, 1.96)]
 # %% [markdown]
 # "Simple" comes 1.74 times as often, or half as often, or six times as often: 120 comparisons do not tell. With a larger $\beta$ the same
 # $\hat r$ makes a policy that is less bold, and less wrong.
+#
+# **What to remember**, at the end of the course. (1) Everything that a stage loses is one number, $\beta\, \mathrm{KL}(p, p^*)$. (2) What
+# the comparisons will cost can be known before they are made, and falls like $1/n$, if the reward shares what it learns. (3) If it does
+# not share, the policy goes to where the fit was lucky, and the program's own curve will not tell. (4) Data leave things open. Say which.
 #
 # ## 10.7 Explore
 #

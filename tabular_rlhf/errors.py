@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,18 @@ class InputError(ValueError):
 
 class SolveError(RuntimeError):
     """An iteration that did not reach its goal.  Raised instead of returning the last iterate."""
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
+    """The remedy for a name that nobody knows: the nearest known ones, at most four, or `otherwise`.
+
+    >>> did_you_mean("regert", ["regret", "value"], "see the list")
+    'did you mean regret?'
+    """
+    known = list(known)
+    inside = [k for k in known if len(name) > 2 and name in k]
+    close = list(dict.fromkeys(inside + difflib.get_close_matches(name, known)))[:4]
+    return f"did you mean {' or '.join(close)}?" if close else otherwise
 
 
 def as_floats(x: Any, name: str, shape: tuple[int, ...] | None = None, *, minus_inf: bool = False) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -89,3 +90,18 @@ def test_a_full_disk_is_told_without_a_traceback(words: str) -> None:
 @pytest.mark.parametrize(("worst", "status"), [(None, True), (5.0, True), (5.1, False), (math.inf, False), (math.nan, False)])
 def test_solve_says_no_beyond_five_standard_errors(worst: float | None, status: bool) -> None:
     assert passed({"checks": {"count": 1, "largest_z": worst}}) is status
+
+
+def test_a_checked_file_may_define_dataclasses_and_its_nan_is_a_word_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass Half:\n    of: float\n"
+        "def mine(value, J_x):\n    return (value - J_x) * float('nan')\n"
+    )
+    assert main(["check", "regret-is-kl", f"{file}:mine", "--json"]) == 1
+
+    def refused(word: str) -> float:
+        raise ValueError(f"{word} is no JSON")
+
+    told = json.loads(capsys.readouterr().out, parse_constant=refused)
+    assert (told["status"], set(told["counterexample"]["yours"])) == ("nan", {"nan"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -321,6 +322,30 @@ f(1.0)
         time.sleep(0.05)
     assert not LINUX or alive(scratch) == []
     remove(scratch)
+
+
+def test_a_link_in_the_place_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "closed").write_text("x")
+    (kept / "closed").chmod(0)
+    link = tmp_path / "answer"
+    link.symlink_to(kept, target_is_directory=True)
+    remove(str(link))
+    assert not link.is_symlink()
+    assert stat.S_IMODE((kept / "closed").stat().st_mode) == 0
+
+
+def test_a_folder_goes_even_where_the_system_has_another_rm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tools").mkdir()
+    for name in ("rm", "chmod"):
+        (tmp_path / "tools" / name).write_text("#!/bin/sh\nexit 64\n")
+        (tmp_path / "tools" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "tools"))
+    (tmp_path / "answer" / "inner").mkdir(parents=True)
+    (tmp_path / "answer" / "inner" / "link").symlink_to(tmp_path / "tools", target_is_directory=True)
+    remove(str(tmp_path / "answer"))
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["chmod", "rm", "tools"]
 
 
 def test_a_child_holds_numpy_and_little_else() -> None:

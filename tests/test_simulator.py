@@ -23,12 +23,14 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.logspace import kl
 from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.policy_gradient import Recipe
+from tabular_rlhf.preferences import bradley_terry, sample_pairs
 from tabular_rlhf.selection import best_of_n
 from tabular_rlhf.simulator import CORES, Options, Run, advance, begin, destination, exact_curve, simulate
-from tabular_rlhf.simulator.algorithms import compared, register
+from tabular_rlhf.simulator.algorithms import compared, register, tallied
 from tabular_rlhf.simulator.chance import noise_of_steps
 from tabular_rlhf.simulator.record import KL_FLAGS, Core
 from tabular_rlhf.simulator.scoring import price_of_comparisons, price_of_draws, total_variation
+from tabular_rlhf.simulator.stages import reward_model
 from tabular_rlhf.simulator.state import load, save
 from tabular_rlhf.world import World, named_world, random_world
 
@@ -232,6 +234,21 @@ def test_steps_shrink_as_told() -> None:
     task = begin(named_world("coin"), Options(algorithm="rloo", lr=0.5, decay=20.0)).task
     assert [task.step_size(t) for t in (0, 20, 60)] == [0.5, 0.25, 0.125]
     assert begin(named_world("coin"), Options(algorithm="rloo", lr=0.5)).task.step_size(1000) == 0.5
+
+
+def test_the_reward_model_solves_its_score_equations_and_says_nothing_of_the_rest(rng: np.random.Generator) -> None:
+    """At the maximum: wins - expected wins = r/s^2 for every response to every prompt, hence 0 for those never compared."""
+    world = random_world(rng=rng, V=4, H=3, P=2)
+    pairs = tallied(sample_pairs(world, bradley_terry(world.r), 25, rng=rng), world)
+    r, s = reward_model(world, pairs, 3.0), np.zeros(world.r.shape)
+    met = np.zeros(world.r.shape, dtype=bool)
+    for x, w, l, n in zip(pairs.x, pairs.w, pairs.l, pairs.weight * 25, strict=True):
+        missed = n / (1.0 + np.exp(r[x, w] - r[x, l]))
+        s[x, w], s[x, l] = s[x, w] + missed, s[x, l] - missed
+        met[x, [w, l]] = True
+    np.testing.assert_allclose(s, r / 9.0, atol=1e-7)
+    assert not met.all()
+    assert not r[~met].any()
 
 
 def test_online_comparisons_are_of_the_policy_itself(rng: np.random.Generator) -> None:

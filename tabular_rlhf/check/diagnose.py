@@ -17,6 +17,7 @@ A diagnosis is given only where the answer and the candidate agree on every prob
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
@@ -125,6 +126,7 @@ def candidates(question: Question, function: Function, probes: Sequence[Probe]) 
     first = probes[0]
     for words, wrong in question.misses:
         yield True, words, _call(wrong, None)
+    yield from _same_everywhere(probes)
     for words, output in OUTPUTS:
         yield False, words, _after(question, output)
     for words, factor in FACTORS:
@@ -153,6 +155,18 @@ def _whole_number(question: Question, first: Probe) -> Iterator[tuple[bool, str,
     c = round(2.0 * float(gap[0])) / 2.0 if gap.size and np.isfinite(gap[0]) else 0.0
     if c and abs(c) <= 2.0 and np.allclose(gap, c):
         yield False, f"off by a constant: {c:g} is {'left over' if c > 0 else 'missing, or subtracted'}", lambda s: question.truth(s) + c
+
+
+def _same_everywhere(probes: Sequence[Probe]) -> Iterator[tuple[bool, str, Value]]:
+    """One number in every entry on every world: no formula at all."""
+    number = float(np.ravel(probes[0].yours)[0]) if np.size(probes[0].yours) else np.nan
+    if number:
+        yield False, f"the same number everywhere: {number:.6g}", lambda scope: np.full(np.shape(_right_on(probes, scope)), number)
+
+
+def _right_on(probes: Sequence[Probe], scope: Scope) -> Any:
+    """The right answer on a world of the probes."""
+    return next(p.right for p in probes if p.scope is scope)
 
 
 def _call(function: Function, question: Question | None, change: Change | None = None) -> Value:
@@ -237,13 +251,19 @@ MIXES: tuple[tuple[str, Callable[[Any, Any, float], Any]], ...] = (
 # ---------------------------------------------------------------------------------------------------- two at once, or a plain ratio
 
 
+PATIENCE = 3.0
+"""Seconds of the processor for two mistakes at once; only rows that are dear to compute (a sum over all groups) come near it."""
+
+
 def _several(question: Question, function: Function, probes: Sequence[Probe]) -> Diagnosis | None:
     """A known wrong answer or a changed symbol, off by a factor as well; or a constant ratio or difference."""
-    first = probes[0]
+    first, end = probes[0], time.process_time() + PATIENCE
     wrong = [(words, _call(f, None)) for words, f in question.misses]
     wrong += [(words, _call(t, question, change)) for t in question.truths for words, change in changes(t, first.scope)]
     wrong += [(words, _call_in(question, world)) for words, world in OTHER_WORLDS]
     for words, value in wrong:
+        if time.process_time() > end:
+            return _constant(probes)
         here = _evaluate(value, first.scope)  # once: the factors are many
         for also, factor in FACTORS if here is not None else ():
             near = _close(here * factor(first.scope), first.yours, question.free)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tabular_rlhf.check import check
+from tabular_rlhf.commands.numbers import in_words
 from tabular_rlhf.errors import InputError
 
 
@@ -27,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     report = check(args.slug, load(args.function), part=args.part)
-    print(json.dumps(report.json(), indent=1, default=str) if args.json else report)
+    print(json.dumps(in_words(report.json()), indent=1, allow_nan=False) if args.json else report)
     return 0 if report.ok else 1
 
 
@@ -53,10 +54,10 @@ def _module(source: str) -> Any:
             path = Path(source)
             if not path.is_file():
                 raise InputError("the file must exist", got=repr(source), remedy="check the path")
-            spec = importlib.util.spec_from_file_location(path.stem, path)
+            spec = importlib.util.spec_from_file_location("submission", path)  # the name that it has where it is graded
             assert spec is not None
             assert spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
+            module = sys.modules["submission"] = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
             return module
         sys.path.insert(0, os.getcwd())  # as `python -m` does

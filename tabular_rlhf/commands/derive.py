@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from tabular_rlhf.commands.numbers import in_words
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.derivations import DERIVATIONS, derive
 
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     if args.beta is not None:
         world = (find_world("rational") if world is None else world).at(args.beta)
     found = derive(args.slug, world, seed=args.seed)
-    print(json.dumps({"schema": SCHEMA, **found.json()}, indent=1) if args.json else found)
+    print(json.dumps(in_words({"schema": SCHEMA, **found.json()}), indent=1, allow_nan=False) if args.json else found)
     return 0 if found.holds else 1
 
 

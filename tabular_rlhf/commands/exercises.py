@@ -1,4 +1,4 @@
-"""`tabular-rlhf exercises [SLUG] [--chapter N]`: the exercises of the course, or one with its statement and hint."""
+"""`tabular-rlhf exercises [SLUG] [--chapter N] [--notebook NN]`: the exercises of the course, or one with its statement and hint."""
 
 from __future__ import annotations
 
@@ -31,8 +31,11 @@ def run(args: argparse.Namespace) -> int:
     chosen = [e for e in chosen if args.chapter in (None, e.chapter) and args.notebook in (None, e.notebook)]
     if not chosen:
         chapters = ", ".join(map(str, sorted({e.chapter for e in EXERCISES.values()})))
-        got = f"chapter {args.chapter}, notebook {args.notebook}"
-        raise InputError("some exercise must fit", got=got, remedy=f"there are exercises of chapters {chapters}")
+        asked = {"chapter": args.chapter, "notebook": args.notebook}
+        got = ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None)
+        notebooks = ", ".join(sorted({e.notebook for e in EXERCISES.values()}))
+        remedy = f"there are exercises of chapters {chapters} and of notebooks {notebooks}"
+        raise InputError("some exercise must fit", got=got, remedy=remedy)
     if args.json:
         print(json.dumps({"schema": SCHEMA, "exercises": [as_dict(e) for e in chosen]}, indent=1))
     else:

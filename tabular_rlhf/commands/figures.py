@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from pathlib import Path
 
 from tabular_rlhf.commands.paths import make_folder
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, did_you_mean
 from tabular_rlhf.figures import all_figures
 from tabular_rlhf.figures.page import check, write
 from tabular_rlhf.figures.record import Figure
@@ -40,8 +39,7 @@ def chosen(names: list[str]) -> list[Figure]:
     known = all_figures()
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            remedy = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
+            remedy = did_you_mean(name, known, f"use one of {', '.join(known)}")
             raise InputError("a figure must be one of the registry's", got=repr(name), remedy=remedy)
     return [known[name] for name in dict.fromkeys(names or known)]
 

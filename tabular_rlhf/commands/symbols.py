@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 from collections.abc import Sequence
 
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, did_you_mean
 from tabular_rlhf.ledger.symbols import LEVELS, SYMBOLS, Symbol
 
 SCHEMA = "tabular-rlhf/symbols/1"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    import tabular_rlhf.ledger  # noqa: F401  (enters every symbol)
-
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these")
     parser.add_argument("--level", choices=list(LEVELS), help="only this level")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -24,8 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     for name in args.names:
         if name not in SYMBOLS:
-            close = difflib.get_close_matches(name, SYMBOLS, 4)
-            remedy = f"did you mean {' or '.join(close)}?" if close else "`tabular-rlhf symbols` prints all"
+            remedy = did_you_mean(name, SYMBOLS, "`tabular-rlhf symbols` prints all")
             raise InputError("a name must be a symbol's", got=repr(name), remedy=remedy)
     chosen = [s for s in SYMBOLS.values() if (not args.names or s.name in args.names) and args.level in (None, s.level)]
     if not chosen:

@@ -7,8 +7,8 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
+from tabular_rlhf.commands.numbers import in_words
 from tabular_rlhf.derivations import DERIVATIONS, Derivation
 from tabular_rlhf.derivations.execute import DerivationVerdict, audit_slugs
 from tabular_rlhf.errors import InputError
@@ -17,7 +17,7 @@ from tabular_rlhf.ledger.audit import DRAWS, select, standard_worlds
 from tabular_rlhf.ledger.explain import SCHEMA as EXPLAINED
 from tabular_rlhf.ledger.explain import worked
 from tabular_rlhf.ledger.explain_text import render
-from tabular_rlhf.ledger.parallel import audit_on_all_cores, on_all_cores
+from tabular_rlhf.ledger.parallel import audit_in_parallel, in_parallel
 
 SCHEMA = "tabular-rlhf/verify/1"
 
@@ -48,7 +48,11 @@ def run(args: argparse.Namespace) -> int:
         if not rows:
             raise InputError("only rows are explained", got=", ".join(args.slugs), remedy="`tabular-rlhf derive SLUG` shows a derivation")
         found = [worked(row, seed=args.seed) for row in rows]
-        print(json.dumps({"schema": EXPLAINED, "rows": _plain(found)}, indent=1) if args.json else "\n\n\n".join(map(render, found)))
+        print(
+            json.dumps(in_words({"schema": EXPLAINED, "rows": found}), indent=1, allow_nan=False)
+            if args.json
+            else "\n\n\n".join(map(render, found))
+        )
         return 0
     start = time.perf_counter()
     verdicts, derived = _audit_with_bar(rows, derivations, args)
@@ -87,8 +91,8 @@ def _audit_with_bar(
 
     total = (len(rows) + len(derivations)) * (len(standard_worlds(0, 0)) + args.worlds)
     with tqdm(total=total, desc="verify", unit="check", file=sys.stderr, leave=False, disable=None) as bar:
-        verdicts = audit_on_all_cores(rows, worlds=args.worlds, seed=args.seed, on_progress=bar.update)
-        derived = on_all_cores(audit_slugs, [d.slug for d in derivations], args.worlds, args.seed, bar.update)
+        verdicts = audit_in_parallel(rows, worlds=args.worlds, seed=args.seed, on_progress=bar.update)
+        derived = in_parallel(audit_slugs, [d.slug for d in derivations], args.worlds, args.seed, bar.update)
         return verdicts, derived
 
 
@@ -184,8 +188,8 @@ def as_json(verdicts: list[Verdict], derived: list[DerivationVerdict], args: arg
             "holds": v.holds,
             "worlds": v.worlds,
             "largest_world": v.largest_world,
-            "error": _finite(v.error),
-            "z": _finite(v.z),
+            "error": v.error,
+            "z": v.z,
             "near_misses": {d: None if found is None else found.responses for d, found in v.refuted.items()},
             "seconds": round(v.seconds, 4),
             "reasons": reasons(v),
@@ -206,7 +210,7 @@ def as_json(verdicts: list[Verdict], derived: list[DerivationVerdict], args: arg
                 "holds": v.holds,
                 "worlds": v.worlds,
                 "lines": v.lines,
-                "error": _finite(v.error),
+                "error": v.error,
                 "wrong_lines": v.refuted,
                 "seconds": round(v.seconds, 4),
                 "reasons": derivation_reasons(v),
@@ -214,16 +218,4 @@ def as_json(verdicts: list[Verdict], derived: list[DerivationVerdict], args: arg
             for v in derived
         ],
     }
-    return json.dumps(whole, indent=1)
-
-
-def _finite(x: float | None) -> float | str | None:
-    """JSON has no infinity and no nan: they become strings."""
-    return x if x is None or abs(x) < float("inf") else str(x)
-
-
-def _plain(found: Any) -> Any:
-    """A record for JSON."""
-    if isinstance(found, dict):
-        return {k: _plain(v) for k, v in found.items()}
-    return [_plain(v) for v in found] if isinstance(found, list) else _finite(found) if isinstance(found, float) else found
+    return json.dumps(in_words(whole), indent=1, allow_nan=False)

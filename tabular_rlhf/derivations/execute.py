@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.derivations.record import DERIVATIONS, RELATIONS, Derivation, Gap, Line
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, did_you_mean
 from tabular_rlhf.ledger.audit import standard_worlds, tiny_scopes
 from tabular_rlhf.ledger.explain import labels, meaning, ordered
 from tabular_rlhf.ledger.record import in_units
@@ -85,8 +84,7 @@ class Derived:
 def find(slug: str) -> Derivation:
     """The derivation of a name.  Raises InputError with the nearest names."""
     if slug not in DERIVATIONS:
-        close = list(dict.fromkeys([s for s in DERIVATIONS if slug in s] + difflib.get_close_matches(slug, DERIVATIONS)))
-        remedy = f"did you mean {' or '.join(close[:4])}?" if close else f"use one of {', '.join(DERIVATIONS)}"
+        remedy = did_you_mean(slug, DERIVATIONS, f"use one of {', '.join(DERIVATIONS)}")
         raise InputError("a derivation must be in the table", got=repr(slug), remedy=remedy)
     return DERIVATIONS[slug]
 

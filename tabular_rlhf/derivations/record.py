@@ -21,8 +21,8 @@ import numpy as np
 
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.ledger.record import EPS, Function, distance, roundings
-from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
+from tabular_rlhf.ledger.record import EPS, Function, distance, largest, roundings
+from tabular_rlhf.ledger.symbols import Scope, unknown_names
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.optimize import minimize
 from tabular_rlhf.sampling import population, sample
@@ -110,8 +110,7 @@ def relation(name: str, mark: str, meaning: str, error: float = 0.0) -> Callable
 
 def size(*values: Any) -> float:
     """The largest finite entry, at least 1."""
-    entries = [np.abs(np.asarray(v, dtype=np.float64)) for v in values]
-    return max(1.0, *(float(np.max(a, initial=0.0, where=np.isfinite(a))) for a in entries))
+    return max(1.0, largest(*values))
 
 
 def both(view: Callable[[Line, Scope], Any]) -> Callable[[Line, Line, Scope], tuple[float, float]]:
@@ -242,7 +241,7 @@ class Derivation:
             require(line.relation != "in expectation" or line.law is not None, f"line {k} must name its law", line.law)
             require(line.relation != "in the limit" or line.along is not None, f"line {k} must say along what", line.along)
         for function in self.functions:
-            unknown = [name for name in parameters(function) if name not in SYMBOLS and name != "world"]
+            unknown = unknown_names(function)
             require(not unknown, "parameters must be names of symbols", unknown)
 
     @property

@@ -8,6 +8,7 @@ import numpy as np
 
 from tabular_rlhf.exercises.record import Exercise, add
 from tabular_rlhf.ledger.chapter3 import sigma
+from tabular_rlhf.ledger.record import largest
 from tabular_rlhf.logspace import log_sigmoid
 
 # ---------------------------------------------------------------------------------------------------- policy-reward
@@ -184,8 +185,7 @@ add(
 
 def _square(log_p: Any, log_p_ref: Any, beta: float) -> float:
     """What a square of log ratios and a target may be made of."""
-    deepest = max(float(np.max(np.abs(x), initial=0.0, where=np.isfinite(x))) for x in (log_p, log_p_ref))
-    return (1.0 + 4.0 * deepest + 1.0 / beta) ** 2
+    return (1.0 + 4.0 * largest(log_p, log_p_ref) + 1.0 / beta) ** 2
 
 
 # ---------------------------------------------------------------------------------------------------- undetermined

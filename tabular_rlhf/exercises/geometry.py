@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.exercises.record import Exercise, add
-from tabular_rlhf.ledger.chapter5 import averaged_policy, weighted_gap
+from tabular_rlhf.ledger.chapter5 import averaged_policy, deepest, weighted_gap
 from tabular_rlhf.logspace import expect, kl, log_softmax
 from tabular_rlhf.projection import expected_counts
 
@@ -38,14 +38,9 @@ add(
             ),
             "log base 2": lambda log_p, log_p_star: np.stack([kl(log_p, log_p_star), kl(log_p_star, log_p)]) / np.log(2.0),
         },
-        scale=lambda log_p, log_p_star: _depth(log_p, log_p_star),
+        scale=lambda log_p, log_p_star: deepest(log_p, log_p_star),
     )
 )
-
-
-def _depth(*logs: Any) -> float:
-    """What a mean of log-probabilities may be made of."""
-    return 1.0 + max(float(np.max(np.abs(x), initial=0.0, where=np.isfinite(x))) for x in logs)
 
 
 # ---------------------------------------------------------------------------------------------------- arc
@@ -117,7 +112,7 @@ add(
             ),
             "p_ref for p*: the gain over the reference": lambda E_r, log_p_ref, r, beta: (E_r - expect(log_p_ref, r)) / beta,
         },
-        scale=lambda log_p, log_p_star, log_p_ref, r, beta: _depth(log_p, log_p_star, log_p_ref) + np.max(np.abs(r)) / beta,
+        scale=lambda log_p, log_p_star, log_p_ref, r, beta: deepest(log_p, log_p_star, log_p_ref) + np.max(np.abs(r)) / beta,
     )
 )
 
@@ -202,6 +197,6 @@ add(
             ),
             "Pythagoras taken to hold: zero": lambda mu: 0.0,
         },
-        scale=lambda H, log_p_star, log_p_hat, log_p_tied: H * _depth(log_p_star, log_p_hat, log_p_tied),
+        scale=lambda H, log_p_star, log_p_hat, log_p_tied: H * deepest(log_p_star, log_p_hat, log_p_tied),
     )
 )

@@ -10,6 +10,7 @@ import numpy as np
 from tabular_rlhf.exercises.record import Exercise, add
 from tabular_rlhf.ledger.chapter4 import all_together
 from tabular_rlhf.ledger.chapter4_tokens import visited_kl
+from tabular_rlhf.ledger.record import largest
 from tabular_rlhf.logspace import kl, log_softmax, logsumexp
 
 add(
@@ -162,6 +163,6 @@ add(
             "sign flipped": lambda KL: -KL,
             "log base 2": lambda KL: KL / np.log(2.0),
         },
-        scale=lambda log_p, log_p_ref: 1.0 + max(float(np.max(np.abs(x), initial=0.0, where=np.isfinite(x))) for x in (log_p, log_p_ref)),
+        scale=lambda log_p, log_p_ref: 1.0 + largest(log_p, log_p_ref),
     )
 )

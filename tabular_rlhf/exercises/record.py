@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, did_you_mean
 from tabular_rlhf.ledger.record import LEDGER, Function
-from tabular_rlhf.ledger.symbols import SYMBOLS, parameters
+from tabular_rlhf.ledger.symbols import parameters, unknown_names
 
 FREE = ("", "constant per prompt", "constant", "positive factor")
 """What an answer may leave open: nothing, an additive constant for each prompt, one constant, one positive factor."""
@@ -58,7 +57,7 @@ class Exercise:
         require(self.free in FREE, f"what is free must be one of {FREE}", self.free)
         require(all(row in LEDGER for row in self.rows), "rows must be in the ledger", self.rows)
         for function in (self.answer, *self.misses.values(), *(f for f in (self.where, self.scale) if f)):
-            unknown = [name for name in parameters(function) if name not in SYMBOLS and name != "world"]
+            unknown = unknown_names(function)
             require(not unknown, "parameters must be names of symbols", unknown)
 
     @property
@@ -91,7 +90,6 @@ def add(exercise: Exercise) -> Exercise:
 def find(slug: str) -> Exercise:
     """The exercise of a name.  Raises InputError with the nearest names."""
     if slug not in EXERCISES:
-        close = list(dict.fromkeys([s for s in EXERCISES if slug in s] + difflib.get_close_matches(slug, EXERCISES)))
-        remedy = f"did you mean {' or '.join(close[:4])}?" if close else "`tabular-rlhf exercises` lists them"
+        remedy = did_you_mean(slug, EXERCISES, "`tabular-rlhf exercises` lists them")
         raise InputError("an exercise must be in the table", got=repr(slug), remedy=remedy)
     return EXERCISES[slug]

@@ -22,6 +22,8 @@ SIZE = 14.0
 """Of letters, in pixels."""
 WIDE = 8.0
 """Room for one letter of that size, in pixels: most are narrower."""
+RADIUS = 6.0
+"""Of a mark, in pixels."""
 Point = tuple[float, float]
 
 
@@ -84,7 +86,6 @@ def path(points: Iterable[Point], color: str = INK, *, dash: str | None = None, 
 SHAPES: dict[str, Sequence[Point]] = {
     "square": ((-1, -1), (1, -1), (1, 1), (-1, 1)),
     "diamond": ((0, -1.35), (1.35, 0), (0, 1.35), (-1.35, 0)),
-    "triangle": ((0, -1.3), (1.2, 1), (-1.2, 1)),
     "star": (
         (0, -1.9),
         (0.45, -0.6),
@@ -100,14 +101,13 @@ SHAPES: dict[str, Sequence[Point]] = {
 }
 
 
-def mark(x: float, y: float, shape: str, color: str, *, radius: float = 6.0, hollow: bool = False, title: str = "") -> str:
+def mark(x: float, y: float, shape: str, color: str, *, title: str = "") -> str:
     """A point as a shape: a circle, or one of SHAPES."""
     name = element("title", spoken(title)) if title else ""
-    fill, width = ("none", 2.0) if hollow else (color, 1.0)
     if shape == "circle":
-        return element("circle", name, cx=x, cy=y, r=radius, fill=fill, stroke=color, stroke_width=width)
-    corners = " ".join(f"{place(x + radius * dx)},{place(y + radius * dy)}" for dx, dy in SHAPES[shape])
-    return element("polygon", name, points=corners, fill=fill, stroke=color, stroke_width=width)
+        return element("circle", name, cx=x, cy=y, r=RADIUS, fill=color, stroke=color, stroke_width=1.0)
+    corners = " ".join(f"{place(x + RADIUS * dx)},{place(y + RADIUS * dy)}" for dx, dy in SHAPES[shape])
+    return element("polygon", name, points=corners, fill=color, stroke=color, stroke_width=1.0)
 
 
 # ---------------------------------------------------------------------------------------------------- words beside points

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import difflib
 import io
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, did_you_mean
 from tabular_rlhf.figures.page import METADATA, STYLE, on_paper
 from tabular_rlhf.figures.record import Data, Figure
 
@@ -62,6 +61,6 @@ def show(name: str) -> Shown:
 
     figures = all_figures()
     if name not in figures:
-        close = difflib.get_close_matches(name, figures, 3) or list(figures)
-        raise InputError("a figure must be in the gallery", got=repr(name), remedy=f"use one of {', '.join(close)}")
+        remedy = did_you_mean(name, figures, f"use one of {', '.join(figures)}")
+        raise InputError("a figure must be in the gallery", got=repr(name), remedy=remedy)
     return Shown(figures[name], name, figures[name].caption)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError
-from tabular_rlhf.ledger.record import LEDGER, Miss, Row, as_parts, distance
+from tabular_rlhf.errors import InputError, did_you_mean
+from tabular_rlhf.ledger.record import LEDGER, Miss, Row, as_parts, distance, largest
 from tabular_rlhf.ledger.symbols import Scope, half_integers
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import dirichlet
@@ -60,8 +59,7 @@ def select(slugs: Sequence[str] = (), chapter: int | None = None) -> list[Row]:
     """Rows by slug (all by default) and chapter, each once.  Raises InputError naming what is unknown."""
     for slug in slugs:
         if slug not in LEDGER:
-            close = list(dict.fromkeys([s for s in LEDGER if slug in s] + difflib.get_close_matches(slug, LEDGER)))
-            remedy = f"did you mean {' or '.join(close[:4])}? (verify --list shows all)" if close else "verify --list shows all"
+            remedy = did_you_mean(slug, LEDGER, "verify --list shows all")
             raise InputError("a slug must be in the ledger", got=repr(slug), remedy=remedy)
     chapters = sorted({row.chapter for row in LEDGER.values()})
     if chapter is not None and chapter not in chapters:
@@ -117,7 +115,7 @@ def refute(row: Row, miss: Miss, scopes: Iterable[Scope]) -> Refutation | None:
                 "a near miss must have the shape of the truth", got=shapes, where=f"{row.slug}: {miss.diagnosis}", remedy="mend it"
             )
         gap = distance(wrong, right[miss.part])
-        size = max(1.0, float(np.max(np.abs(right[miss.part]), initial=0.0, where=np.isfinite(right[miss.part]))))
+        size = max(1.0, largest(right[miss.part]))
         if gap > max(REFUTED_AT * unit[miss.part], 1e-6 * size):
             return Refutation(scope, right[miss.part], wrong)
     return None

@@ -9,7 +9,7 @@ import numpy as np
 from tabular_rlhf import gibbs
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.gibbs import log_gibbs
-from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
+from tabular_rlhf.ledger.record import Miss, Row, Sampled, add, largest
 from tabular_rlhf.logspace import expect, kl, log_ratio, log_softmax, logsumexp
 from tabular_rlhf.policy import NGram
 
@@ -18,8 +18,7 @@ KORBAK = "Korbak et al. (2022), arXiv:2205.11275; Ziebart (2010)."
 
 def reward_units(r: Any, beta: float, log_p: Any, log_p_ref: Any) -> float:
     """The largest term of J: what cancellation between terms can leave of rounding is relative to this."""
-    logs = max(float(np.max(np.abs(x), initial=0.0, where=np.isfinite(x))) for x in (log_p, log_p_ref))
-    return float(np.max(np.abs(r))) + beta * (1.0 + logs)
+    return float(np.max(np.abs(r))) + beta * (1.0 + largest(log_p, log_p_ref))
 
 
 # ---------------------------------------------------------------------------------------------------- gibbs-optimum

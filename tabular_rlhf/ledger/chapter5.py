@@ -9,7 +9,7 @@ import numpy as np
 from tabular_rlhf.autodiff import grad, jacobian
 from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.ledger import symbols_geometry  # the names that these rows use
-from tabular_rlhf.ledger.record import Approximately, Miss, Row, Sampled, add
+from tabular_rlhf.ledger.record import Approximately, Miss, Row, Sampled, add, largest
 from tabular_rlhf.logspace import Array, expect, kl, log_ratio, log_softmax, log_tilt
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import NGram
@@ -21,7 +21,7 @@ CSISZAR = "Csiszar (1975), I-divergence geometry; Amari (2016), Information Geom
 
 def deepest(*logs: Any) -> float:
     """The largest finite log-probability, in size: a KL is a mean of these."""
-    return 1.0 + max(float(np.max(np.abs(x), initial=0.0, where=np.isfinite(x))) for x in logs)
+    return 1.0 + largest(*logs)
 
 
 # ---------------------------------------------------------------------------------------------------- i-projection

@@ -12,7 +12,7 @@ import numpy as np
 from tabular_rlhf import gibbs
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.ledger import symbols_gradients
-from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
+from tabular_rlhf.ledger.record import Miss, Row, Sampled, add, largest
 from tabular_rlhf.logspace import expect, log_ratio, log_softmax
 from tabular_rlhf.policy_gradient.groups import baselines
 from tabular_rlhf.policy_gradient.updates import true_gradient
@@ -291,8 +291,7 @@ def paid(r: Any, beta: float, log_p: Any, log_p_ref: Any) -> Any:
 
 def loudness(r: Any, beta: float, log_p: Any, log_p_ref: Any, H: int) -> float:
     """The largest term of a KL-regularized gradient."""
-    logs = max(float(np.max(np.abs(x), initial=0.0, where=np.isfinite(x))) for x in (log_p, log_p_ref))
-    return (float(np.max(np.abs(r))) + beta * (1.0 + logs)) * (1.0 + H)
+    return (float(np.max(np.abs(r))) + beta * (1.0 + largest(log_p, log_p_ref))) * (1.0 + H)
 
 
 add(

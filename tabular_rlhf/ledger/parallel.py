@@ -20,18 +20,18 @@ Work = Callable[[Sequence[str], int, int, Progress], list[Any]]
 _done: Any = None  # in a worker: the shared count of checks done
 
 
-def audit_on_all_cores(rows: Sequence[Row], *, worlds: int, seed: int, on_progress: Progress) -> list[Verdict]:
+def audit_in_parallel(rows: Sequence[Row], *, worlds: int, seed: int, on_progress: Progress) -> list[Verdict]:
     """`audit` with the same answers, on at most two processes."""
     if any(LEDGER.get(row.slug) is not row for row in rows):  # a row that only this process knows
         return audit(rows, worlds=worlds, seed=seed, on_progress=on_progress)
-    return on_all_cores(_audit_slugs, [row.slug for row in rows], worlds, seed, on_progress)
+    return in_parallel(_audit_slugs, [row.slug for row in rows], worlds, seed, on_progress)
 
 
 def _audit_slugs(slugs: Sequence[str], worlds: int, seed: int, on_progress: Progress) -> list[Verdict]:
     return audit(select(slugs) if slugs else [], worlds=worlds, seed=seed, on_progress=on_progress)
 
 
-def on_all_cores(work: Work, slugs: Sequence[str], worlds: int, seed: int, on_progress: Progress) -> list[Any]:
+def in_parallel(work: Work, slugs: Sequence[str], worlds: int, seed: int, on_progress: Progress) -> list[Any]:
     """The verdicts of `work` on every slug, in order, from at most two processes."""
     jobs = min(2, os.cpu_count() or 1)
     if jobs == 1 or len(slugs) < WORTHWHILE:

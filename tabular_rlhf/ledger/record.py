@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
+from tabular_rlhf.ledger.symbols import Scope, unknown_names
 
 Function = Callable[..., Any]
 EPS = float(np.finfo(np.float64).eps)
@@ -102,7 +102,7 @@ class Row:
         for function in self.functions:
             plain = isfunction(function) and not function.__code__.co_kwonlyargcount and not function.__code__.co_flags & _STARRED
             require(plain, "a function of a row must be a plain one of named symbols, as lambda r: np.sum(r)", repr(function))
-            unknown = [name for name in parameters(function) if name not in SYMBOLS and name != "world"]
+            unknown = unknown_names(function)
             require(not unknown, "parameters must be names of symbols", unknown)
 
     @property
@@ -135,7 +135,7 @@ class Row:
 
     def unit(self, scope: Scope, parts: Iterable[Any]) -> list[float]:
         """For each part, the error that rounding alone explains."""
-        scales = as_parts(scope.call(self.scale)) if self.scale else tuple(max(1.0, _largest(x)) for x in parts)
+        scales = as_parts(scope.call(self.scale)) if self.scale else tuple(max(1.0, largest(x)) for x in parts)
         scales = self._all_parts(scales * len(self.parts) if len(scales) == 1 else scales, "the scale")
         return [float(np.max(np.abs(s), initial=0.0)) * EPS * roundings(scope) for s in scales]
 
@@ -162,9 +162,14 @@ def as_parts(x: Any) -> tuple[Any, ...]:
     return x if isinstance(x, tuple) else (x,)
 
 
-def _largest(x: Any) -> float:
-    a = np.abs(np.asarray(x, dtype=np.float64))
-    return float(np.max(a, initial=0.0, where=np.isfinite(a)))
+def largest(*values: Any) -> float:
+    """The largest finite entry of some arrays, in size; 0 where there is none.
+
+    >>> largest([1.0, -np.inf], [[-2.0]]), largest([])
+    (2.0, 0.0)
+    """
+    entries = [np.abs(np.asarray(v, dtype=np.float64)) for v in values]
+    return max((float(np.max(a, initial=0.0, where=np.isfinite(a))) for a in entries), default=0.0)
 
 
 def distance(a: Any, b: Any) -> float:
@@ -190,8 +195,7 @@ def roundings(scope: Scope) -> float:
     """How many relative roundings a number may have suffered in this world; see the module's text."""
     if "roundings" not in scope.memo:
         w = scope.world
-        logs = np.concatenate([np.ravel(scope["log_p_ref"]), np.ravel(scope["log_p"])])
-        deepest = float(np.max(np.abs(logs), initial=0.0, where=np.isfinite(logs)))
+        deepest = largest(scope["log_p_ref"], scope["log_p"])
         spread = float(w.r.max() - w.r.min()) / w.beta
         scope.memo["roundings"] = 16 + 4 * math.log2(w.mdp.P * w.mdp.N) + 2 * w.mdp.H + deepest + spread
     return scope.memo["roundings"]

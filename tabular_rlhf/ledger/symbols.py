@@ -100,6 +100,15 @@ def parameters(function: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(p.name for p in found if p.kind in named and p.default is inspect.Parameter.empty)
 
 
+def unknown_names(function: Callable[..., Any]) -> list[str]:
+    """The names that a function asks for and nobody can supply.
+
+    >>> unknown_names(lambda world, beta, gama: None)
+    ['gama']
+    """
+    return [name for name in parameters(function) if name not in SYMBOLS and name != "world"]
+
+
 class Scope:
     """The symbols of one world.  `scope["p"]` computes p; `scope.call(f)` supplies f's parameters by name.
 

@@ -5,7 +5,7 @@ Numbers that only measure rounding are not printed: they differ between machines
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from html import escape
 from typing import Any
 
@@ -36,13 +36,9 @@ def broken(slug: str, w: World) -> Iterator[tuple[str, int, Derived]]:
     """(label, line number, what happens) of every wrong line refuted here: some need two prompts, or another beta."""
     for k, line in enumerate(find_derivation(slug).lines, 1):
         for diagnosis, wrong in line.wrong.items():
-            found = _with(slug, w, k, wrong)
+            found = derive(slug, w, lines={k: wrong})
             if found.broken == k:
                 yield f"line {k}: {greek(diagnosis)}", k, found
-
-
-def _with(slug: str, w: World, k: int, wrong: Callable[..., Any]) -> Derived:
-    return derive(slug, w, lines={k: wrong})
 
 
 def cell(found: Derived) -> dict[str, Any]:

@@ -5,7 +5,6 @@ A schema is a dictionary of tables, {table: {key: kind}}; the top of the file is
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,7 @@ from pathlib import Path
 from sys import float_info
 from typing import Any
 
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -102,8 +101,7 @@ class Source:
         known = schema[table]
         for key, value in content.items():
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                remedy = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
+                remedy = did_you_mean(key, known, f"use one of {', '.join(known)}")
                 raise InputError("a world file must use known keys", got=repr(key), where=self.place(table, key), remedy=remedy)
             if not known[key].holds(value):
                 raise InputError(
