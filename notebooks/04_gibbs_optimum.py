@@ -237,7 +237,7 @@ value_slopes = tr.grad(lambda rewards: np.sum(tr.soft_value(world.log_p_ref, rew
 {"dV/dr": value_slopes(world.r)[0].round(6).tolist(), "p*": solution.p[0].round(6).tolist()}
 
 # %% [markdown]
-# Why, and three more slopes, are in the next derivation. Here it comes with a slider, to be read at your own speed. ($\mathrm{Cov}$
+# Why, and two more slopes, are in the next derivation. Here it comes with a slider, to be read at your own speed. ($\mathrm{Cov}$
 # is the covariance, $\mathrm{Var}$ the variance, $\mathbb{1}$ is 1 where its index is the case and 0 elsewhere.)
 
 # %%

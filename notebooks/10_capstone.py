@@ -490,10 +490,10 @@ explore.tilt(maxim_world)
 # %% [markdown]
 # ((1) At 0.12. Nothing but boldness says so: the interval of the difference still contains 0. (2) "Beautiful", at 0.7.)
 #
-# And the equation that did the accounting, line by line:
+# And why DPO's policy for the file had to be the same, line by line (from lesson 6):
 
 # %%
-explore.derivation("regret-is-kl")
+explore.derivation("dpo-loss")
 
 # %% [markdown]
 # ## 10.8 Exercises

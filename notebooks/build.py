@@ -207,7 +207,7 @@ def differences(old: Notebook, new: Notebook) -> list[str]:
         for a, b in itertools.zip_longest(*shown, fillvalue={}):
             if a.keys() != b.keys():
                 found.append(f"cell {now.id} shows {sorted(b) or 'nothing'} where it showed {sorted(a) or 'nothing'}")
-            found += [f"cell {now.id} shows\n{b[k]}\nwhere it showed\n{a[k]}" for k in a.keys() & b.keys() if not same_text(a[k], b[k])]
+            found += [f"cell {now.id} shows\n{b[k]}\nwhere it showed\n{a[k]}" for k in a if k in b and not same_text(a[k], b[k])]
     return found
 
 

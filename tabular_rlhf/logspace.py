@@ -24,13 +24,22 @@ from tabular_rlhf.errors import InputError, as_floats, positive
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
+def log_of(p: Any) -> Array:
+    """log p of plain weights; -inf where p = 0, without an accident.
+
+    >>> log_of(np.array([1.0, 0.0])).tolist()
+    [0.0, -inf]
+    """
+    return np.log(p, out=np.full_like(p, -np.inf), where=p > 0)
+
+
 def _logsumexp(x: Any, axis: int = -1, keepdims: bool = False) -> Any:
     top = np.max(x, axis=axis, keepdims=True)
     if not np.isfinite(top).all():
         top = np.where(np.isfinite(top), top, 0.0)
     with np.errstate(over="ignore"):  # beside an infinite one, all others may be as large as they like
         total = np.sum(np.exp(x - top), axis=axis, keepdims=True)
-    y = np.log(total, out=np.full_like(total, -np.inf), where=total > 0) + top
+    y = log_of(total) + top
     return y if keepdims else np.squeeze(y, axis)
 
 

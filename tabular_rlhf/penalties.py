@@ -18,7 +18,7 @@ from scipy import special
 from tabular_rlhf.divergences import Divergence
 from tabular_rlhf.errors import InputError, as_floats, positive
 from tabular_rlhf.gibbs import multiplier
-from tabular_rlhf.logspace import Array, log_tilt, logsumexp, soft_value
+from tabular_rlhf.logspace import Array, log_of, log_tilt, logsumexp, soft_value
 from tabular_rlhf.optimize import monotone_root
 
 NOISE = 4 * float(np.finfo(float).eps)
@@ -59,7 +59,7 @@ def f_divergence_optimum(divergence: Divergence, log_p_ref: Array, r: Array, bet
     low = np.minimum(high, divergence.depth(1.0 / np.minimum(best_mass, 1.0)))
     depth = monotone_root(shortfall, low, high, noise=NOISE)
     u = divergence.weight(depth[:, None] - x)[0]
-    log_p = log_p_ref + np.log(u, out=np.full_like(u, -np.inf), where=u > 0)
+    log_p = log_p_ref + log_of(u)
     # the last bits of the root's rounding are shared out by normalizing
     return PenalizedOptimum(log_p - logsumexp(log_p, axis=-1, keepdims=True), best[:, 0] - beta * (divergence.sup - depth))
 

@@ -30,7 +30,7 @@ import numpy as np
 
 from tabular_rlhf.errors import InputError, SolveError, as_floats
 from tabular_rlhf.gibbs import log_policy_of
-from tabular_rlhf.logspace import Array, expect, kl, log_softmax
+from tabular_rlhf.logspace import Array, expect, kl, log_of, log_softmax
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.optimize import Minimum, minimize
 from tabular_rlhf.policy import LogLinear, NGram, PolicyClass, Tabular
@@ -136,7 +136,7 @@ def counted(tied: NGram, log_q: Any) -> Array:
     per_context = expected_counts(tied, log_q)
     total = np.sum(per_context, axis=1, keepdims=True)
     pi = np.where(total > 0, per_context / np.where(total > 0, total, 1.0), 1.0 / tied.mdp.V)
-    return np.log(pi, out=np.full_like(pi, -np.inf), where=pi > 0)
+    return log_of(pi)
 
 
 def expected_counts(tied: NGram, log_q: Any) -> Array:

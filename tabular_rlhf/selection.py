@@ -25,7 +25,7 @@ import numpy as np
 
 from tabular_rlhf.errors import InputError, as_floats, positive
 from tabular_rlhf.gibbs import greedy_limit, log_gibbs, reward_variance, solve
-from tabular_rlhf.logspace import Array, expect, kl, logsumexp
+from tabular_rlhf.logspace import Array, expect, kl, log_of, logsumexp
 from tabular_rlhf.mdp import Indices
 from tabular_rlhf.optimize import monotone_root
 from tabular_rlhf.sampling import Trajectories, draw
@@ -234,7 +234,7 @@ def expert_iteration(log_p: Array, r: Array, rounds: float = 1) -> Array:
     if barren.any():
         x = int(np.argmax(barren))
         raise InputError("some possible response must be rewarded", got="E_p[r] = 0", where=f"prompt {x}", remedy="there is no expert")
-    log_r = np.log(r, out=np.full_like(r, -np.inf), where=r > 0)
+    log_r = log_of(r)
     if rounds == 0:
         return log_p
     best = np.max(np.where(possible, log_r, -np.inf), axis=1, keepdims=True)

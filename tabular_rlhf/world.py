@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.errors import InputError, a_generator, as_floats, positive
-from tabular_rlhf.logspace import Array, read_only
+from tabular_rlhf.logspace import Array, log_of, read_only
 from tabular_rlhf.mdp import TokenMDP, tree_counts
 from tabular_rlhf.policy import check_log_pi, dirichlet, from_text, owned, uniform, zen
 
@@ -140,7 +140,7 @@ def worlds(largest: int = 16) -> Any:
         weights = np.reshape(np.array(odds, dtype=float), (P, mdp.S, V))
         weights[np.sum(weights, axis=-1) == 0] = 1.0
         pi = weights / np.sum(weights, axis=-1, keepdims=True)
-        log_ref = np.log(pi, out=np.full_like(pi, -np.inf), where=pi > 0)
+        log_ref = log_of(pi)
         halves = draw(st.lists(st.integers(-6, 6), min_size=P * mdp.N, max_size=P * mdp.N))
         beta = draw(st.sampled_from([1.0, 0.5, 2.0, 0.1, 10.0]))
         return World(mdp, log_ref, np.reshape(np.array(halves, dtype=float) / 2, (P, mdp.N)), beta, name="drawn")

@@ -185,7 +185,7 @@ def test_records_that_make_no_sense_are_refused() -> None:
 def test_unknown_names_worlds_and_lines_are_refused() -> None:
     with pytest.raises(InputError, match="did you mean regret-is-kl"):
         derive("regret-is-k")
-    with pytest.raises(InputError, match="must be one of 1 to"):
+    with pytest.raises(InputError, match="one of the numbers 1 to"):
         derive("regret-is-kl", lines={99: lambda value: value})
     with pytest.raises(InputError, match="use one of coin"):
         derive("gibbs-optimum", "zen")
@@ -240,3 +240,20 @@ def test_symbols_are_listed_by_level(capsys: pytest.CaptureFixture[str]) -> None
     assert "did you mean" in capsys.readouterr().err
     assert main(["symbols", "log_p", "--level", "pair"]) == 2
     assert "is of level trajectory" in capsys.readouterr().err
+
+
+def test_a_line_that_holds_by_accident_is_shown_where_it_fails() -> None:
+    """On `rational` beta is 1, so a dropped beta shows nothing there."""
+    dropped = {4: lambda beta, log_Z, log_p, log_p_star: beta * log_Z - np.sum(np.exp(log_p) * (log_p - log_p_star), axis=1)}
+    assert derive("regret-is-kl", "rational", lines=dropped).broken is None
+    assert derive("regret-is-kl", lines=dropped).broken == 4
+    assert derive("regret-is-kl", lines={2: lambda E_r, beta, KL: E_r - beta * KL}).holds
+
+
+def test_a_line_that_is_no_line_is_refused() -> None:
+    for line in (3.0, lambda value: "a", lambda value: 1 / 0, lambda value: value[99]):
+        with pytest.raises(InputError, match=r"line 4|a line must be"):
+            derive("regret-is-kl", lines={4: line})  # type: ignore[dict-item]
+    with pytest.raises(InputError, match="one of the numbers"):
+        derive("regret-is-kl", lines={"4": lambda value: value})  # type: ignore[dict-item]
+    assert "another shape" in str(derive("regret-is-kl", lines={4: lambda value: np.zeros(7)}))

@@ -147,8 +147,10 @@ def test_kl_says_what_the_command_says(label: str) -> None:
     pairs = {"descends": "descends", "mean": "mean", "bias": "bias", "std": "std", "cosine": "cosine"}
     if "flow" not in shown["ends"]:
         pairs["ends"] = "optimum"
-    pairs |= {"reward": "reward_there", "kl": "kl_there", "regret": "regret_there"}
     assert {key: shown[key] for key in pairs} == {key: row[name] for key, name in pairs.items()}
+    there = [row[name] for name in ("reward_there", "kl_there", "regret_there")]
+    followed = 1e-6 if "flow" in shown["ends"] else 0.0  # a panel follows a flow in longer steps: see `rtol` of `flow`
+    assert [shown[key] for key in ("reward", "kl", "regret")] == pytest.approx(there, rel=0.0, abs=followed)
     assert sum(shown["p"]) == pytest.approx(1.0)
     assert shown["p_star"] == pytest.approx(solve(world).p[0].tolist(), abs=1e-14)
     assert shown["regret"] == pytest.approx(0.5 * kl(shown["p"], shown["p_star"]), abs=1e-12)

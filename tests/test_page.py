@@ -371,10 +371,10 @@ def test_the_file_is_well_formed_and_asks_for_nothing() -> None:
     assert len(ids) == len(set(ids))
     links = [a["href"] or "" for tag, a in found.tags if tag in ("a", "link")]
     assert all(link == "data:," or (link[0] == "#" and link[1:] in ids) for link in links)
-    labelled = {a["for"] for tag, a in found.tags if tag == "label"}
+    labeled = {a["for"] for tag, a in found.tags if tag == "label"}
     controls = [a["id"] for tag, a in found.tags if tag in ("input", "select")]
     assert len(controls) == 10
-    assert set(controls) == labelled
+    assert set(controls) == labeled
 
 
 def test_every_section_says_what_it_shows() -> None:

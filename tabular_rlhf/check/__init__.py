@@ -186,12 +186,18 @@ def _right(question: Question, function: Callable[..., Any], scopes: list[Scope]
                 what = value.told if isinstance(value, Problem) else "it returns nan" if kind == "nan" else "it is wrong"
                 notes.append(f"right wherever p_ref > 0; where the reference forbids a token (log p = -inf), {what}: mind 0 log 0 = 0")
                 break
-    defaults = [n for n in _defaults(function) if n in SYMBOLS]
-    notes += [f"{', '.join(defaults)} has a default, so it is not supplied"] if defaults else []
+    notes += _of_defaults(function)
     largest = max(s.world.mdp.P * s.world.mdp.N for s in scopes)
-    told = f"It agrees with the exact answer on {len(scopes)} worlds of up to {largest} responses."
+    does = "agrees with the exact answer" if question.line is None else "stands as it should to the lines before and after"
+    told = f"It {does} on {len(scopes)} worlds of up to {largest} responses."
     ruled = tuple(words for words, _ in question.misses)
     return Report(question.slug, question.part, "right", told, len(scopes), ruled, tuple(notes))
+
+
+def _of_defaults(function: Callable[..., Any]) -> list[str]:
+    """A note on symbols that have defaults."""
+    defaults = [n for n in _defaults(function) if n in SYMBOLS]
+    return [f"{', '.join(defaults)} has a default, so it is not supplied"] if defaults else []
 
 
 def _defaults(function: Callable[..., Any]) -> list[str]:
@@ -201,18 +207,21 @@ def _defaults(function: Callable[..., Any]) -> list[str]:
 
 
 def _explained(question: Question, function: Callable[..., Any], scope: Scope, kind: str, count: int) -> Report:
-    """A failure, shrunk and diagnosed."""
+    """A failure, shrunk and diagnosed; an answer too slow for that is told that it is wrong, and no more."""
+    start = time.perf_counter()
     value = watched(function, scope)
+    slow = time.perf_counter() - start > PATIENCE / 1000
     if kind in ("unanswered", "slow"):
         return Report(question.slug, question.part, kind, told_of(value), count)
-    if kind in ("wrong", "nan", "shape"):
+    if kind in ("wrong", "nan", "shape") and not slow:
         scope = _shrunk(question, function, scope, kind)
         value = watched(function, scope)
     told = _told(question, value, scope, kind, count)
-    found = diagnosis(question, function, scope) if kind in ("wrong", "nan", "shape") else None
+    found = diagnosis(question, function, scope) if kind in ("wrong", "nan", "shape") and not slow else None
     shown = counterexample(function, scope, value, question.truth(scope)) if kind in ("wrong", "nan", "shape", "raises") else None
     words, compared = (found.words, found.worlds) if found else (None, 0)
-    return Report(question.slug, question.part, kind, told, count, diagnosis=words, compared=compared, counterexample=shown)
+    notes = (*_of_defaults(function), *(["too slow to look for the simplest world and the mistake"] if slow else []))
+    return Report(question.slug, question.part, kind, told, count, (), notes, words, compared, shown)
 
 
 def _told(question: Question, value: Any, scope: Scope, kind: str, count: int) -> str:
@@ -268,7 +277,8 @@ def _of_shape(question: Question, function: Callable[..., Any]) -> Diagnosis | N
     scopes = [s for s in worlds.generic() if question.applies(s)][:PROBES]
     pairs = [(s, watched(function, s), question.truth(s)) for s in scopes]
     plain = [pair for pair in pairs if isinstance(pair[1], np.ndarray)]
-    words = shape_hint(plain) if len(plain) == len(pairs) else None
+    with quietly():
+        words = shape_hint(plain) if len(plain) == len(pairs) else None
     return Diagnosis(words, len(plain), False) if words else None
 
 
@@ -284,7 +294,10 @@ def _of_condition(question: Question, function: Callable[..., Any]) -> Diagnosis
 def _probe(question: Question, function: Callable[..., Any], scope: Scope) -> list[Probe]:
     value = watched(function, scope)
     right = question.truth(scope)
-    return [] if isinstance(value, Problem | tuple) or np.shape(value) != np.shape(right) else [Probe(scope, value, right)]
+    if isinstance(value, Problem | tuple) or np.shape(value) != np.shape(right):
+        return []
+    silent = np.isnan(value).all() and not np.isnan(right).all()  # an answer of nan agrees with anything that is nan
+    return [] if silent else [Probe(scope, value, right)]
 
 
 __all__ = ["Report", "check", "find", "judge", "supply"]

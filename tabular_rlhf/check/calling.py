@@ -99,7 +99,7 @@ def watched(function: Function, scope: Scope) -> Any:
         return Problem("slow", f"it took more than {SLOW:g} seconds on a world of {scope.world.mdp.P * scope.world.mdp.N} responses")
     except RecursionError:
         return Problem("raises", "RecursionError: it calls itself without end")
-    except Exception as e:
+    except (Exception, SystemExit) as e:  # an answer that calls exit() must not end the checker with a happy face
         return Problem("raises", told(e))
     changed = [n for n in names if isinstance(given[n], np.ndarray) and not same(given[n], scope[n])]
     if changed:
@@ -107,7 +107,7 @@ def watched(function: Function, scope: Scope) -> Any:
     return as_value(value)
 
 
-def told(e: Exception) -> str:
+def told(e: BaseException) -> str:
     """An exception in one line: its kind, its message, and the line of the reader's own code that raised it."""
     frames = [f for f in traceback.extract_tb(e.__traceback__) if "tabular_rlhf" not in f.filename]
     where = f" (line {frames[-1].lineno}: {frames[-1].line})" if frames and frames[-1].line else ""

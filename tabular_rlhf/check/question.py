@@ -165,6 +165,8 @@ def find(slug: str, part: int | str | None = None) -> list[Question]:
 
     A slug is an exercise's, a row's, or "derivation/line".  Raises InputError with the nearest names.
     """
+    if part is not None and slug not in LEDGER and (slug in EXERCISES or "/" in slug):
+        raise InputError("only a row of the ledger has parts", got=repr(part), where=slug, remedy="leave the part out")
     if slug in EXERCISES and part is None:
         return [of_exercise(EXERCISES[slug])]
     if slug in LEDGER:

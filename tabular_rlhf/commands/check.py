@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "function", metavar="MODULE:FUNCTION", help="where your function is: my_module:my_function or my_file.py:my_function"
     )
-    parser.add_argument("--part", help="of a row with several parts: its name (default: the first)")
+    parser.add_argument("--part", help="of a row with several parts: its name (default: the first, or all of them if a tuple is returned)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -64,5 +64,5 @@ def _module(source: str) -> Any:
         return importlib.import_module(source)
     except InputError:
         raise
-    except Exception as e:
+    except (Exception, SystemExit) as e:
         raise InputError(f"{source} must import", got=f"{type(e).__name__}: {e}", remedy="run it by itself first") from e

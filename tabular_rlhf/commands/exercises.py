@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     chosen = [find(args.slug)] if args.slug else list(EXERCISES.values())
-    chosen = [e for e in chosen if args.chapter in (None, e.chapter) and args.notebook in (None, e.notebook)]
+    chosen = [e for e in chosen if args.chapter in (None, e.chapter) and (args.notebook is None or args.notebook.zfill(2) == e.notebook)]
     if not chosen:
         chapters = ", ".join(map(str, sorted({e.chapter for e in EXERCISES.values()})))
         asked = {"chapter": args.chapter, "notebook": args.notebook}
@@ -72,7 +72,7 @@ def as_text(e: Exercise, hint: bool) -> str:
     lines += ["", f"    {e.signature}", "        return ...", ""]
     for name in parameters(e.answer):
         s = SYMBOLS[name]
-        lines.append(f"  {name:<14}{s.meaning}{', ' + s.shape if s.shape else ''}{', ' + s.unit if s.unit else ''}")
+        lines.append(f"  {name:<18} {s.meaning}{', ' + s.shape if s.shape else ''}{', ' + s.unit if s.unit else ''}")
     lines += [f"  any answer that is right up to a {e.free} is right"] if e.free else []
     lines += ["", *textwrap.wrap(f"Hint: {plain_text(e.hint)}", 110, initial_indent="  ", subsequent_indent="  ")] if hint else []
     lines += ["", f"  Rows of the ledger: {', '.join(e.rows)}.  Check it: tabular-rlhf check {e.slug} my_file.py:{e.name}"]

@@ -10,14 +10,13 @@ import numpy as np
 
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.errors import InputError, SolveError
-from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS, FlagReport, analyse, flags, flow, measure
+from tabular_rlhf.estimators import ESTIMATORS, FOLLOWED, PLACEMENTS, FlagReport, analyse, flags, follow, measure
 from tabular_rlhf.estimators.record import AGGREGATES, CLAMPS, LEVELS
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.reports.solution_text import number, plain, table
 from tabular_rlhf.world import NAMED, World
 
 SCHEMA = "tabular-rlhf/kl/1"
-FLOWS_UP_TO = 32
 """Responses (over all prompts) up to which a flag without closed-form optimum is followed instead."""
 
 
@@ -71,7 +70,7 @@ def row(report: FlagReport, world: World) -> dict[str, Any]:
     """One flag as plain numbers."""
     best, where = report.optimum, report.at_optimum
     words = best.name if best is not None else "none in closed form"
-    if best is None and world.mdp.P * world.mdp.N <= FLOWS_UP_TO:
+    if best is None and world.mdp.P * world.mdp.N <= FOLLOWED:
         words, where = _followed(report, world)
     reward, distance, regret = (None, None, None) if where is None else where
     sampled = report.sampled
@@ -99,11 +98,10 @@ def row(report: FlagReport, world: World) -> dict[str, Any]:
 def _followed(report: FlagReport, world: World) -> tuple[str, tuple[float, float, float] | None]:
     """Where the flow from the reference goes, for a flag without a closed form."""
     try:
-        path = flow(report.flag, world, horizon=1e3 / max(1e-6, min(1.0, world.beta)))
+        path = follow(report.flag, world)
     except SolveError:
         return "its flow cannot be followed", None
-    vertex = bool(np.all(np.max(np.exp(path.end), axis=1) > 1.0 - 1e-6))
-    return "its flow ends at a vertex" if vertex else "its flow ends here", measure(world, path.end)
+    return "its flow ends at a vertex" if path.ends_at_vertex else "its flow ends here", measure(world, path.end)
 
 
 def as_text(world: World, kl: float, rows: list[dict[str, Any]], args: argparse.Namespace) -> str:

@@ -44,5 +44,5 @@ def as_text(symbols: Sequence[Symbol]) -> str:
     for level, meaning in LEVELS.items():
         here = [s for s in symbols if s.level == level]
         lines += ["", f"{level}: {meaning}"] if here else []
-        lines += [f"  {s.name + ('*' if s.drawn else ''):<18}{s.shape:<14}{s.unit:<24}{s.meaning}" for s in here]
+        lines += [f"  {s.name + ('*' if s.drawn else ''):<18} {s.shape:<14} {s.unit:<24}{s.meaning}" for s in here]
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from tabular_rlhf.derivations.record import Derivation, Line, add
 from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.ledger.chapter5 import deepest
 from tabular_rlhf.ledger.chapter6_games import borda_winner, both_players
-from tabular_rlhf.logspace import expect, kl, soft_value
+from tabular_rlhf.logspace import expect, kl, log_of, soft_value
 
 # ---------------------------------------------------------------------------------------------------- preference-game
 
@@ -41,10 +41,6 @@ def reply(M: Any, log_p_ref: Any, tau: float, log_q: Any) -> Any:
 def equilibrium(M: Any, log_p_ref: Any, tau: float) -> Any:
     """The regularized equilibrium, (P, N)."""
     return games.regularized_equilibrium(M, log_p_ref, tau).p
-
-
-def log_of(p: Any) -> Any:
-    return np.log(p, out=np.full_like(p, -np.inf), where=p > 0)
 
 
 add(

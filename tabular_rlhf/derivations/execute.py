@@ -15,7 +15,7 @@ from tabular_rlhf.ledger.audit import standard_worlds, tiny_scopes
 from tabular_rlhf.ledger.explain import labels, meaning, ordered
 from tabular_rlhf.ledger.record import in_units
 from tabular_rlhf.ledger.symbols import Scope
-from tabular_rlhf.world import NAMED, World, coin, fork, named_world, rational
+from tabular_rlhf.world import NAMED, World, coin, fork, named_world, random_world, rational
 
 Record = dict[str, Any]
 
@@ -93,7 +93,8 @@ def derive(slug: str, world: World | str | None = None, *, lines: Mapping[int, C
     """Execute a derivation line by line on a world.
 
     Args: slug, its name; world, a World or the name of one (default: the first of rational, fork, coin that fits);
-    lines, functions to stand in place of lines, by number from 1: a reader's own; seed, of what is drawn.
+    lines, functions to stand in place of lines, by number from 1: a reader's own, which are tried on tiny worlds too where no world
+    is asked for, and shown on the first that refutes them; seed, of what is drawn.
     Returns: a `Derived`, which prints itself.  Raises InputError for an unknown name, line, or a world outside the hypotheses.
 
     >>> derive("gibbs-optimum").holds
@@ -103,27 +104,51 @@ def derive(slug: str, world: World | str | None = None, *, lines: Mapping[int, C
     """
     derivation = find(slug)
     scope = _scope(derivation, world, seed)
-    replaced = dict(lines or {})
-    beyond = [k for k in replaced if k not in range(1, len(derivation.lines) + 1)]
-    if beyond:
-        raise InputError(f"a line must be one of 1 to {len(derivation.lines)}", got=beyond[0], where=slug, remedy="count from 1")
-    read = tuple(line.instead(replaced[k]) if k in replaced else line for k, line in enumerate(derivation.lines, 1))
+    if not lines:
+        return _read(derivation, derivation.lines, scope, {"divide": "raise", "over": "raise", "invalid": "raise", "under": "ignore"})
+    for k, line in lines.items():
+        if k not in range(1, len(derivation.lines) + 1):
+            raise InputError(
+                f"a line must be one of the numbers 1 to {len(derivation.lines)}", got=repr(k), where=slug, remedy="count from 1"
+            )
+        if not callable(line):
+            raise InputError("a line must be a function of symbols", got=repr(line), where=f"{slug}, line {k}", remedy="lambda: ...")
+    read = tuple(line.instead(lines[k]) if k in lines else line for k, line in enumerate(derivation.lines, 1))
+    found = _read(derivation, read, scope, {"all": "ignore"})  # a reader's line may divide by zero: its value then shows it
+    # on one world a wrong line may hold by accident: beta = 1 hides every beta
+    elsewhere = tiny_scopes(seed) if found.holds and world is None else []
+    with np.errstate(all="ignore"):
+        fails = next((s for s in elsewhere if derivation.applies(s) and _breaks(derivation, read, lines, s)), None)
+    return found if fails is None else _read(derivation, read, fails, {"all": "ignore"})
+
+
+def _breaks(derivation: Derivation, read: tuple[Line, ...], lines: Iterable[int], scope: Scope) -> bool:
+    """Whether a replaced line clearly breaks its relation to the line before, or the next one's to it."""
+    steps = {k for line in lines for k in (line, line + 1) if 2 <= k <= len(read)}
+    return any(derivation.step(k, scope, read).clear for k in steps)
+
+
+def _read(derivation: Derivation, read: tuple[Line, ...], scope: Scope, accidents: dict[str, str]) -> Derived:
+    """Line after line, up to the first that does not follow."""
     steps: list[Step] = []
-    # a reader's line may divide by zero: its value then shows it; what is too small for a float is 0, as it should be
-    accidents = {"all": "ignore"} if replaced else {"divide": "raise", "over": "raise", "invalid": "raise", "under": "ignore"}
     with np.errstate(**accidents):  # type: ignore[arg-type]
         for k, line in enumerate(read, 1):
             if any(s.ok is False for s in steps):
                 break
-            steps.append(_step(derivation, k, read, line, scope))
-    return Derived(
-        derivation.slug, derivation.title, derivation.chapter, derivation.source, derivation.rows, scope.world.name, tuple(steps)
-    )
+            try:
+                steps.append(_step(derivation, k, read, line, scope))
+            except (TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as e:
+                if line is derivation.lines[k - 1]:
+                    raise
+                must = f"line {k} must return numbers of the shape of the line that it replaces"
+                raise InputError(must, got=f"{type(e).__name__}: {e}", where=derivation.slug, remedy="try it by itself first") from e
+    d = derivation
+    return Derived(d.slug, d.title, d.chapter, d.source, d.rows, scope.world.name, tuple(steps))
 
 
 def _step(derivation: Derivation, k: int, read: tuple[Line, ...], line: Line, scope: Scope) -> Step:
     value = line(scope)
-    axes = meaning([(scope, value)])
+    axes = meaning([(scope, value), *_elsewhere(derivation, line, scope.seed)])
     names = labels(scope.world.mdp, np.shape(value), axes)
     entries = tuple(zip(names, ordered(value, scope.world.mdp, axes), strict=True))
     if k == 1:
@@ -131,6 +156,18 @@ def _step(derivation: Derivation, k: int, read: tuple[Line, ...], line: Line, sc
     how = RELATIONS[line.relation]
     error = units(derivation.step(k, scope, read))
     return Step(k, line.tex, how.mark, how.meaning, line.reason, entries, error, bool(error <= 1.0))
+
+
+def _elsewhere(derivation: Derivation, line: Line, seed: int) -> list[tuple[Scope, Any]]:
+    """The line on a world of other sizes, where there is one: by one shape alone states might be taken for tokens."""
+    for world in (_OTHER, coin(), fork()):
+        scope = Scope(world, seed)
+        if derivation.applies(scope):
+            return [(scope, line(scope))]
+    return []
+
+
+_OTHER = random_world(rng=np.random.default_rng(8), V=3, H=1, P=2, eos=False)
 
 
 def units(found: Gap) -> float:

@@ -127,7 +127,7 @@ add(
                             (conditional(world, log_p, success, G)[0] + conditional(world, log_p, success, G)[1]) * expect(log_q, success)
                         ),
                     ),
-                    "the weight squared": lambda world, logits, log_p, success, G: of_mean(
+                    "twice the weight squared": lambda world, logits, log_p, success, G: of_mean(
                         world,
                         logits,
                         lambda log_q: (

@@ -97,7 +97,7 @@ add(
             Line(
                 r"\mathbb{E}_{\text{flipped labels}}\left[ \tilde\ell(\hat r_w - \hat r_l) \right]",
                 lambda world, law, scores, flip: mean_of(unbiased_loss, noisy_pairs(world, law, flip), scores, flip),
-                "So over all pairs of the population, labelled by the law of r and then flipped:",
+                "So over all pairs of the population, labeled by the law of r and then flipped:",
                 relation="so",
             ),
             Line(

@@ -21,7 +21,7 @@ import numpy as np
 
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.ledger.record import EPS, Function, distance, largest, roundings
+from tabular_rlhf.ledger.record import EPS, LEDGER, Function, distance, largest, roundings
 from tabular_rlhf.ledger.symbols import Scope, unknown_names
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.optimize import minimize
@@ -233,6 +233,7 @@ class Derivation:
         wrong = sum(len(line.wrong) for line in self.lines)
         require(wrong >= 2, "a derivation must have at least two wrong lines", wrong)
         require(bool(self.title and self.source and self.rows), "a derivation must have title, source and rows", self.rows)
+        require(all(row in LEDGER for row in self.rows), "rows must be in the ledger", self.rows)
         require(not self.lines[0].wrong, "the first line must have no wrong lines: nothing stands before it", self.lines[0].wrong)
         for k, line in enumerate(self.lines[1:], 2):
             require(line.relation in RELATIONS, f"the relation of line {k} must be one of {', '.join(RELATIONS)}", line.relation)

@@ -8,7 +8,7 @@ import numpy as np
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
 from tabular_rlhf.ledger.chapter9 import accepted_law, all_draws, best_possible
-from tabular_rlhf.logspace import expect, kl
+from tabular_rlhf.logspace import expect, kl, log_of
 
 # ---------------------------------------------------------------------------------------------------- best-of-n
 
@@ -62,11 +62,6 @@ def gain(p: Any, r: Any, n: int) -> Any:
     q = at_most(p, r) - less(p, r)
     some = level_mass(p, r) > 0
     return np.where(some, at_most(p, r) ** n - less(p, r) ** n, 1.0) / np.where(some, q, 1.0)
-
-
-def logarithm(p: Any) -> Any:
-    """log p, -inf where p = 0."""
-    return np.log(p, out=np.full_like(p, -np.inf), where=p > 0)
 
 
 def safe_log(y: Any) -> Any:
@@ -157,7 +152,7 @@ add(
             ),
             Line(
                 r"\mathrm{KL}(p_n, p_{ref})",
-                lambda p_ref, log_p_ref, r, draws: kl(logarithm(p_ref * gain(p_ref, r, draws)), log_p_ref),
+                lambda p_ref, log_p_ref, r, draws: kl(log_of(p_ref * gain(p_ref, r, draws)), log_p_ref),
                 "How far it has gone, for each prompt.",
                 relation="so",
             ),

@@ -41,7 +41,10 @@ def verdict(step: Step) -> str:
         return ""
     if step.mark == "so":
         return ""
-    return "holds" if step.ok else f"does not hold: off by {step.error:.3g} times what rounding allows"
+    if step.ok:
+        return "holds"
+    far = step.error < float("inf")
+    return f"does not hold: off by {step.error:.3g} times what rounding allows" if far else "does not hold: no number, or of another shape"
 
 
 def closing(found: Derived, measured: bool = True) -> str:

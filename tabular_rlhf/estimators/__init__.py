@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from tabular_rlhf.estimators.analyse import FlagReport, analyse, measure
 from tabular_rlhf.estimators.evaluate import Moments, all_moments, exact_gradient, gradient_noise, moments, score_gradient, table, tally
-from tabular_rlhf.estimators.flows import Flow, field, flow
+from tabular_rlhf.estimators.flows import FOLLOWED, Flow, field, flow, follow
 from tabular_rlhf.estimators.normal import normal_table
 from tabular_rlhf.estimators.record import ESTIMATORS, PLACEMENTS, Estimator, Flag, flags
 from tabular_rlhf.estimators.theorem import Descent, descent, optimum
 
-__all__ = ["ESTIMATORS", "PLACEMENTS", "Descent", "Estimator", "Flag", "FlagReport", "Flow", "Moments", "all_moments", "analyse", "descent"]
-__all__ += ["exact_gradient", "field", "flags", "flow", "gradient_noise", "measure", "moments", "normal_table", "optimum"]
-__all__ += ["score_gradient", "table", "tally"]
+__all__ = ["ESTIMATORS", "FOLLOWED", "PLACEMENTS", "Descent", "Estimator", "Flag", "FlagReport", "Flow", "Moments", "all_moments"]
+__all__ += ["analyse", "descent", "exact_gradient", "field", "flags", "flow", "follow", "gradient_noise", "measure", "moments"]
+__all__ += ["normal_table", "optimum", "score_gradient", "table", "tally"]

@@ -41,10 +41,17 @@ class Flow:
         """log p where it stopped, (P, N)."""
         return np.asarray(self.log_p[-1])
 
+    @property
+    def ends_at_vertex(self) -> bool:
+        """Whether it stopped where one response of every prompt has all but a millionth of the mass."""
+        return bool(np.all(np.max(np.exp(self.end), axis=1) > 1.0 - 1e-6))
+
 
 CORNER = 1e-3
 """Nats over which the jump of |L|'s slope is rounded: a flow that slides along it cannot be followed otherwise."""
 EVALUATIONS = 100_000
+FOLLOWED = 32
+"""Responses (over all prompts) up to which a report follows a flag without a closed form."""
 Velocity = Callable[[float, Array], Array]
 
 
@@ -96,6 +103,16 @@ def flow(
 
     path = _integrate(velocity, log_start[free], time, at_vertex, flag.label if flag is not None else "E[r]", rtol)
     return _measured(world, time[: len(path)], np.stack([world.mdp.path_sum(policy(z)) for z in path]))
+
+
+def follow(flag: Flag, world: World, *, rtol: float = 1e-8) -> Flow:
+    """The flow from the reference for a long time: 1000 units of 1/beta, or 1000 where beta is above 1.
+
+    >>> from tabular_rlhf.world import coin
+    >>> np.exp(follow(Flag("k2", "loss"), coin()).end).round(6).tolist()  # p*(heads) = sigma(1/beta)
+    [[0.268941, 0.731059]]
+    """
+    return flow(flag, world, horizon=1e3 / max(1e-6, min(1.0, world.beta)), rtol=rtol)
 
 
 def _integrate(velocity: Velocity, z: Array, time: Array, done: Callable[[Array], bool], name: str, rtol: float) -> list[Array]:

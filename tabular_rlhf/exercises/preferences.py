@@ -168,7 +168,7 @@ add(
         notebook="03",
         title="Labels that lie",
         statement=(
-            "Every label was flipped with probability $e$ = `flip`, below one half, so that some of the `r_w` (rewards of those labelled "
+            "Every label was flipped with probability $e$ = `flip`, below one half, so that some of the `r_w` (rewards of those labeled "
             "winners) and `r_l` (losers), both of shape `(n,)`, change places. With $\\ell(D) = -\\log \\sigma(D)$, find the loss "
             "$a\\,\\ell(D) + b\\,\\ell(-D)$ of a comparison with margin $D = r_w - r_l$ whose mean over the flips is $\\ell$ of the "
             "true margin. Return its mean over the $n$ comparisons: a scalar, nats."

@@ -9,10 +9,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from tabular_rlhf.errors import SolveError, positive
-from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS, FlagReport, analyse, flags, flow, measure
+from tabular_rlhf.estimators import ESTIMATORS, FOLLOWED, PLACEMENTS, FlagReport, analyse, flags, follow, measure
 from tabular_rlhf.explore import bars
 from tabular_rlhf.explore.panel import Control, Data, View, on_screen, panel
 from tabular_rlhf.explore.svg import BLUE, INK, ORANGE, Picture, text
@@ -20,10 +18,6 @@ from tabular_rlhf.gibbs import solve
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.reports.solution_text import number
 from tabular_rlhf.world import World
-
-FLOWS_UP_TO = 32
-"""Responses (over all prompts) up to which a flag without closed-form optimum is followed instead."""
-VERTEX = 1e-6
 
 
 def data(
@@ -84,14 +78,13 @@ def destination(report: FlagReport, world: World) -> tuple[str, Array | None]:
     """Where a flag leads, in words and as log p (P, N): its closed form, or where its flow has gone by time 1000/beta."""
     if report.optimum is not None:
         return report.optimum.name, report.optimum.log_p
-    if world.mdp.P * world.mdp.N > FLOWS_UP_TO:
-        return f"no closed form, and more than {FLOWS_UP_TO} responses to follow", None
+    if world.mdp.P * world.mdp.N > FOLLOWED:
+        return f"no closed form, and more than {FOLLOWED} responses to follow", None
     try:
-        end = flow(report.flag, world, horizon=1e3 / max(1e-6, min(1.0, world.beta)), rtol=1e-5).end
+        path = follow(report.flag, world, rtol=1e-5)
     except SolveError:
         return "no closed form, and a flow that cannot be followed", None
-    vertex = bool(np.all(np.max(np.exp(end), axis=1) > 1.0 - VERTEX))
-    return ("its flow ends at a vertex" if vertex else "its flow is here after a long time"), end
+    return ("its flow ends at a vertex" if path.ends_at_vertex else "its flow is here after a long time"), path.end
 
 
 # ---------------------------------------------------------------------------------------------------- drawing

@@ -22,7 +22,7 @@ from tabular_rlhf.errors import InputError, positive
 from tabular_rlhf.explore import bars
 from tabular_rlhf.explore.panel import Control, Data, View, on_screen, panel
 from tabular_rlhf.explore.svg import BLUE, GRAY, GREEN, INK, ORANGE, Picture, Point, clipped, mark, names, path, text
-from tabular_rlhf.logspace import Array, expect, kl, log_softmax, log_tilt, logsumexp, soft_value
+from tabular_rlhf.logspace import Array, expect, kl, log_of, log_softmax, log_tilt, logsumexp, soft_value
 from tabular_rlhf.reports.solution_text import number
 from tabular_rlhf.world import World
 
@@ -59,7 +59,7 @@ def data(
     log_ref, left_out = log_ref - logsumexp(log_ref), world.mdp.N - 3
     log_star, V = log_tilt(log_ref, r, beta), float(soft_value(log_ref, r, beta))
     p = np.array([first, (1.0 - first) * second, (1.0 - first) * (1.0 - second)])
-    log_p = _log(p)
+    log_p = log_of(p)
     c = float(expect(log_p, r))
     s, log_q = on_the_arc(log_ref, r, c)
     full = log_tilt(world.log_p_ref[x], world.r[x], beta)
@@ -89,10 +89,6 @@ def data(
         "level": level_line(r, c),
         "arc": trace(log_ref, r) if arc else [],
     }
-
-
-def _log(p: Array) -> Array:
-    return np.log(p, out=np.full_like(p, -np.inf), where=p > 0)
 
 
 def _mass(log_p: Array, kept: list[int]) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tabular_rlhf.figures.record import BLACK, BLUE, GRAY, GREEN, ORANGE, Data, Figure
 from tabular_rlhf.gibbs import frontier, greedy_limit
-from tabular_rlhf.logspace import Array, expect, kl
+from tabular_rlhf.logspace import Array, expect, kl, log_of
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.world import World, zen_world
 
@@ -27,7 +27,7 @@ def by_reward(world: World) -> World:
     place = np.reshape(place, world.r.shape)
     mass: Array = np.stack([np.bincount(place[x], np.exp(world.log_p_ref[x]), len(levels)) for x in range(world.mdp.P)])
     mass = mass / np.sum(mass, axis=1, keepdims=True)
-    log_ref: Array = np.log(mass, out=np.full_like(mass, -np.inf), where=mass > 0)
+    log_ref = log_of(mass)
     mdp = TokenMDP(len(levels), 1, prompts=world.mdp.prompts, mu=world.mu)
     return World(mdp, log_ref[:, None], np.broadcast_to(levels, mass.shape), world.beta, name=world.name)
 

@@ -7,7 +7,7 @@ because exp and log differ between machines in their last bits.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,27 +109,28 @@ def check(figure: Figure, folder: Path) -> list[str]:
     return [*missing, *differences(committed, json.loads(as_json(figure, figure.compute())), figure.name)]
 
 
-def differences(old: Any, new: Any, place: str) -> Iterator[str]:
-    """Where two data files differ by more than the rounding of the last digits.
+def same(old: Any, new: Any) -> bool:
+    """Whether two values of a data file are one, but for the rounding of the last digits."""
+    if isinstance(old, float) or isinstance(new, float):
+        both = all(isinstance(x, int | float) for x in (old, new))
+        return both and abs(old - new) <= SLACK * max(abs(old), abs(new)) + 1e-12
+    return bool(type(old) is type(new) and old == new)
+
+
+def differences(old: Any, new: Any, place: str, same: Callable[[Any, Any], bool] = same) -> Iterator[str]:
+    """Where two sets of data differ, by what is taken to be the same.
 
     >>> list(differences({"a": [1.0, 2.0]}, {"a": [1.0000001, 3.0]}, "tilt"))
     ['tilt.a[1]: 2.0 in the file, 3.0 now']
     """
     if isinstance(old, dict) and isinstance(new, dict) and list(old) == list(new):
         for key in old:
-            yield from differences(old[key], new[key], f"{place}.{key}")
+            yield from differences(old[key], new[key], f"{place}.{key}", same)
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for i, pair in enumerate(zip(old, new, strict=True)):
-            yield from differences(*pair, f"{place}[{i}]")
-    elif not _same(old, new):
+            yield from differences(*pair, f"{place}[{i}]", same)
+    elif not same(old, new):
         yield f"{place}: {_short(old)} in the file, {_short(new)} now"
-
-
-def _same(old: Any, new: Any) -> bool:
-    if isinstance(old, float) or isinstance(new, float):
-        both = all(isinstance(x, int | float) for x in (old, new))
-        return both and abs(old - new) <= SLACK * max(abs(old), abs(new)) + 1e-12
-    return bool(type(old) is type(new) and old == new)
 
 
 def _short(value: Any) -> str:

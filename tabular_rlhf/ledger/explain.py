@@ -1,7 +1,7 @@
 """One row, explained: the statement, a worked small instance with numbers to check by hand, and the near misses refuted.
 
 `worked` makes a record of plain values, which the command prints as text (`explain`) or as JSON.  Everything that a number is
-computed from stands next to it: the responses with p_ref, r and p*, and what was drawn.  Entries of arrays are labelled, and
+computed from stands next to it: the responses with p_ref, r and p*, and what was drawn.  Entries of arrays are labeled, and
 responses are in dictionary order everywhere, whatever their order in memory.
 """
 
@@ -21,7 +21,7 @@ from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.world import coin, fork, rational
 
 SCHEMA = "tabular-rlhf/explain/1"
-AXES = (("P", "S", "V"), ("P", "N", "N"), ("P", "N"), ("P", "S"), ("N", "N"), ("S", "V"), ("P",))
+AXES = (("P", "S", "V"), ("P", "N", "N"), ("P", "N"), ("P", "S"), ("N", "N"), ("S", "V"), ("P",), ("V",))
 """What the last axes of a side's value may stand for; see `meaning`."""
 SHOWN = {"logits": "pi"}
 """Drawn symbols that read better as another."""

@@ -11,7 +11,7 @@ from tabular_rlhf.ledger.symbols import half_integers, symbol
 from tabular_rlhf.logspace import log_sigmoid
 
 symbol("law", "Bradley-Terry preferences under r", "Law")(lambda r: preferences.bradley_terry(r))
-symbol("pairs", "all pairs of responses drawn from p_ref, labelled by the law", "Pairs")(
+symbol("pairs", "all pairs of responses drawn from p_ref, labeled by the law", "Pairs")(
     lambda world, law: preferences.population_pairs(world, law)
 )
 symbol("scores", "rewards r^ that someone else proposes", "(P, N)", "nats")(lambda r, rng: half_integers(rng, r.shape))

@@ -16,7 +16,7 @@ from typing import Any
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.page.data import as_json, compute
 from tabular_rlhf.page.fragments import pieces
-from tabular_rlhf.page.numbers import differences
+from tabular_rlhf.page.numbers import changes
 
 HERE = Path(__file__).parent
 MARKER = re.compile(r"\{\{([a-z]+(?::[a-z]+)?)\}\}")
@@ -56,7 +56,7 @@ def check(page: str, data: Mapping[str, Any] | None = None) -> list[str]:
     changed = [i for i, pair in enumerate(zip(old, new, strict=False), 1) if pair[0] != pair[1]]
     around = [f"line {changed[0]}: {old[changed[0] - 1].strip()[:60]!r} is not today's"] if changed else []
     around += [f"{len(old)} lines beside the data, {len(new)} today"] if len(old) != len(new) else []
-    return [*around, *differences(embedded(page), embedded(today), "data")]
+    return [*around, *changes(embedded(page), embedded(today), "data")]
 
 
 def _read(name: str) -> str:

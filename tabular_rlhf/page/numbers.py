@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from tabular_rlhf.figures.page import differences
+
 NUMBER = re.compile(r"-?\d+(\.(\d+))?(e[+-]\d+)?")
 """A number as `say` prints it: group 2 its digits after the point, group 3 its exponent."""
 
@@ -70,28 +72,16 @@ def unit(text: str) -> float:
     return float(f"1{found[3] or 'e+00'}") * 10.0 ** -len(found[2] or "")
 
 
-def differences(old: Any, new: Any, place: str) -> Iterator[str]:
+def changes(old: Any, new: Any, place: str) -> Iterator[str]:
     """Where two sets of data say different things: numbers by more than one unit of the last digit, all else at all.
 
-    >>> list(differences({"p": ["0.3333", "0.1"]}, {"p": ["0.3334", "0.3"]}, "page"))
+    >>> list(changes({"p": ["0.3333", "0.1"]}, {"p": ["0.3334", "0.3"]}, "page"))
     ["page.p[1]: '0.1' in the file, '0.3' now"]
     """
-    if isinstance(old, dict) and isinstance(new, dict) and list(old) == list(new):
-        for key in old:
-            yield from differences(old[key], new[key], f"{place}.{key}")
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for i, pair in enumerate(zip(old, new, strict=True)):
-            yield from differences(*pair, f"{place}[{i}]")
-    elif old != new and not _near(old, new):
-        yield f"{place}: {_clip(old)} in the file, {_clip(new)} now"
+    return differences(old, new, place, lambda a, b: a == b or _near(a, b))
 
 
 def _near(old: Any, new: Any) -> bool:
     if not (isinstance(old, str) and isinstance(new, str) and NUMBER.fullmatch(old) and NUMBER.fullmatch(new)):
         return False
     return abs(float(old) - float(new)) <= 1.001 * max(unit(old), unit(new))
-
-
-def _clip(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:59] + "…"

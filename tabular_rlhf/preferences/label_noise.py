@@ -1,6 +1,6 @@
 r"""Flipped labels: what they do to a naive fit, and which losses undo it.
 
-**Symbols.** D the margin of a pair as labelled; e < 1/2 the probability that a label was flipped; l(D) = -log sigma(D).
+**Symbols.** D the margin of a pair as labeled; e < 1/2 the probability that a label was flipped; l(D) = -log sigma(D).
 
     mixture     -log((1 - e) sigma(D) + e sigma(-D)):          the likelihood of the labels as they came;
     unbiased    [(1 - e) l(D) - e l(-D)] / (1 - 2 e):           its mean over flips is l of the true label, whatever D;
@@ -58,7 +58,7 @@ def unbiased_loss(D: Any, e: float) -> Any:
 
 
 def smoothed_loss(D: Any, e: float) -> Any:
-    """(1 - e) l(D) + e l(-D): smallest at D = logit(1 - e) for a pair that is always labelled the same way."""
+    """(1 - e) l(D) + e l(-D): smallest at D = logit(1 - e) for a pair that is always labeled the same way."""
     e = _check(e)
     return -(1.0 - e) * log_sigmoid(D) - e * log_sigmoid(-D)
 

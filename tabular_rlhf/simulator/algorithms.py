@@ -26,7 +26,7 @@ from tabular_rlhf.divergences import DIVERGENCES
 from tabular_rlhf.errors import InputError, SolveError
 from tabular_rlhf.estimators.theorem import optimum as flag_optimum
 from tabular_rlhf.gibbs import greedy_limit, log_gibbs, log_policy_of
-from tabular_rlhf.logspace import Array, log_ratio, log_softmax
+from tabular_rlhf.logspace import Array, log_of, log_ratio, log_softmax
 from tabular_rlhf.losses.evaluate import token_gradient
 from tabular_rlhf.losses.optimum import minimize
 from tabular_rlhf.losses.record import find
@@ -147,7 +147,7 @@ def tallied(pairs: Pairs, world: World) -> Pairs:
 def imitate(world: World, law: Array, n: Array, before: Array) -> Array:
     """log_pi that is likeliest for n responses a prompt with empirical law `law`, and KEEP more of log p `before`."""
     mixed = (n[:, None] * law + KEEP * np.exp(before)) / (n[:, None] + KEEP)
-    return log_policy_of(world.mdp, np.log(mixed, out=np.full_like(mixed, -np.inf), where=mixed > 0))
+    return log_policy_of(world.mdp, log_of(mixed))
 
 
 def expert_iteration(task: Task, s: Learner, rng: Random) -> Learner:
