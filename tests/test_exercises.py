@@ -14,6 +14,7 @@ from tabular_rlhf.cli import main
 from tabular_rlhf.commands.exercises import plain_text
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises import EXERCISES, Exercise, add
+from tabular_rlhf.gibbs import solve
 from tabular_rlhf.ledger.symbols import SYMBOLS, parameters
 
 NOTEBOOKS = [f"{n:02d}" for n in range(1, 11)]
@@ -51,7 +52,7 @@ def test_an_exercise_reads_well(slug: str) -> None:
         assert text.rstrip().endswith((".", "?", ")", ":"))
     assert tex.plain(r"\beta") == "β"
     assert e.signature.startswith(f"def {e.name}(")
-    assert all(name in SYMBOLS for name in (*parameters(e.answer), *e.without))
+    assert all(name in SYMBOLS or name == "world" for name in (*parameters(e.answer), *e.without))
     assert not set(parameters(e.answer)) & set(e.without)
     assert 1 <= e.minutes <= 60
 
@@ -71,6 +72,7 @@ def test_an_answer_that_asks_for_what_is_asked_is_refused() -> None:
     report = check("gibbs-probabilities", lambda p_star: p_star)
     assert report.status == "names"
     assert "give the answer away" in report.told
+    assert check("gibbs-probabilities", lambda world: solve(world).p).status == "names"  # a world can be solved
 
 
 def test_records_that_make_no_sense_are_refused() -> None:

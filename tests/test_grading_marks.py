@@ -166,6 +166,7 @@ def payload(message: Any, data: bytes = b"") -> bytes:
         {"a": None},
         {"t": 3},
         {"h": [0, None]},
+        {"o": ["TokenMDP", {"t": [2, 1]}]},
         {"t": [], "l": []},
         {},
         [],
@@ -375,6 +376,8 @@ def test_every_way_to_fail_has_its_status(body: str, status: str, mine: Path, tm
     ("exercises", "message"),
     [
         ("1 / 0", "the exercises must import: .*ZeroDivisionError"),
+        ("raise SystemExit", "the exercises must import: .*SystemExit"),
+        ("import sys; sys.exit(0)", "the exercises must import: .*SystemExit: 0"),
         ("x = 1", "there must be exercises to grade"),
         ("POINTS = {'no-such': 1}", "POINTS must name exercises: .*'no-such'"),
         ("POINTS = {'regret': -1}", "points must be positive: .*regret: got -1"),

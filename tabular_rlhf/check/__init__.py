@@ -128,7 +128,8 @@ def _refused(question: Question, function: Callable[..., Any]) -> Report | None:
         hints = "; ".join(f"{n} (did you mean {', '.join(c)}?)" if c else n for n, c in near.items())
         told = f"Parameters must be names of symbols, which are then supplied. Unknown: {hints}. All: {', '.join(sorted(SYMBOLS))}."
         return Report(question.slug, question.part, "names", told)
-    given = [n for n in parameters(function) if n in question.without]
+    away = {*question.without, *(["world"] if "solution" in question.without else [])}  # a world can be solved
+    given = [n for n in parameters(function) if n in away]
     if given:
         told = f"{', '.join(given)} would give the answer away: compute it from the world ({', '.join(parameters(question.truths[0]))})."
         return Report(question.slug, question.part, "names", told)

@@ -11,6 +11,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
 
 Function = Callable[..., Any]
+PACKAGE = Path(__file__).parent.parent
 SLOW = 4.0
 """Seconds that one call on a small world may take."""
 DEPTH = 3
@@ -109,7 +111,7 @@ def watched(function: Function, scope: Scope) -> Any:
 
 def told(e: BaseException) -> str:
     """An exception in one line: its kind, its message, and the line of the reader's own code that raised it."""
-    frames = [f for f in traceback.extract_tb(e.__traceback__) if "tabular_rlhf" not in f.filename]
+    frames = [f for f in traceback.extract_tb(e.__traceback__) if not Path(f.filename).is_relative_to(PACKAGE)]
     where = f" (line {frames[-1].lineno}: {frames[-1].line})" if frames and frames[-1].line else ""
     return f"{type(e).__name__}: {e}{where}"
 

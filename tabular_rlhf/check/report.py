@@ -19,8 +19,6 @@ SCHEMA = "tabular-rlhf/check/1"
 WIDTH = 118
 MOST = 12
 """Entries of an array that are shown."""
-FACTS = ("right ", "the right answer ", "not a distribution", "not normalized: right", "everywhere ")
-"""How a diagnosis begins that is no known mistake but something true of the answer."""
 STATUS = {
     "right": "right",
     "wrong": "not right",

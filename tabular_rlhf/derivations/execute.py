@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -160,14 +161,16 @@ def _step(derivation: Derivation, k: int, read: tuple[Line, ...], line: Line, sc
 
 def _elsewhere(derivation: Derivation, line: Line, seed: int) -> list[tuple[Scope, Any]]:
     """The line on a world of other sizes, where there is one: by one shape alone states might be taken for tokens."""
-    for world in (_OTHER, coin(), fork()):
+    for world in (_other(), coin(), fork()):
         scope = Scope(world, seed)
         if derivation.applies(scope):
             return [(scope, line(scope))]
     return []
 
 
-_OTHER = random_world(rng=np.random.default_rng(8), V=3, H=1, P=2, eos=False)
+@cache
+def _other() -> World:
+    return random_world(rng=np.random.default_rng(8), V=3, H=1, P=2, eos=False)
 
 
 def units(found: Gap) -> float:

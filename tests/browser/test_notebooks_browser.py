@@ -300,12 +300,12 @@ def by_keyboard(page: Any, handle: Any) -> None:
 
 
 def by_mouse(page: Any, handle: Any) -> None:
-    """Drag the handle towards the middle of its track."""
+    """Drag the handle by a third of its track, toward the middle."""
     handle.scroll_into_view_if_needed()
     box = handle.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     track = handle.locator("xpath=ancestor::*[contains(@class, 'noUi-target')]").bounding_box()
-    way = 40 if x < track["x"] + track["width"] / 2 else -40
+    way = track["width"] / 3 * (1 if x < track["x"] + track["width"] / 2 else -1)
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x + way, y, steps=8)
