@@ -184,9 +184,11 @@ def bad(x):
     for _ in range(50):
         try:
             if os.fork() == 0:
-                os.setsid()
-                if os.fork() == 0: time.sleep(1000)
-                time.sleep(1000)
+                try:
+                    os.setsid()
+                    os.fork()
+                finally:  # where the limit is met here, this process must not answer in the place of the first
+                    time.sleep(1000)
             made += 1
         except OSError:
             break

@@ -9,8 +9,12 @@ back is read as an answer.  The machine is kept from harm as far as the platform
 - macOS: limits on CPU time, files and processes, clocks, and an audit hook; that hook stops accidents, not an enemy.
 - Windows: clocks and the audit hook.
 
-What it does not contain.  An answer may read and import what is installed, this package with its exact answers among it: the report
-lists what a submission imports.  Memory is limited for each process, not for their sum; where the scratch folder cannot be in memory
+The package's own answers.  An answer may import what is installed, the tools of this package among it, but not the packages that hold the
+solutions (exercises, ledger, derivations, check, grading): importing them fails, and where Landlock is in force their files cannot be read.
+Elsewhere (layer "files" weak) this stops the honest only: a determined answer can still find them by reading the source, or a copy of it
+in a folder of the system.  So read the report's `imports` line: importlib, runpy, ctypes, inspect and sys have little to do in an answer.
+
+What it does not contain.  Memory is limited for each process, not for their sum; where the scratch folder cannot be in memory
 (layer "room"), its size is limited for each file and by time only.  It is no defense against faults of the kernel, nor of this code: for
 a class of strangers do not run it as root on a machine that matters, but in a virtual machine or a container that can be thrown away.
 
@@ -34,7 +38,12 @@ from tabular_rlhf.grading.report import as_json, as_text, grade
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "A submission is a Python file whose functions are named after the exercises, - turned into _.  It is never imported here: each "
-        "answer runs in a process of its own."
+        "answer runs in a process of its own.  Contained: judge and truth never enter that process, so no answer can forge a mark; and as "
+        "far as the platform goes (the report's `contained` line says how far) the network, writing outside a scratch folder, time, "
+        "memory and processes.  Importing this package's own answers (exercises, ledger, derivations, check, grading) fails; its tools "
+        "may be used.  Not contained: what else is installed may be read, and where the layer `files` is not in force a determined answer "
+        "may still find the solutions by reading the source.  So read the `imports` line.  It is no defense against faults of the kernel: "
+        "for a class of strangers use a container or a virtual machine."
     )
     parser.add_argument("submission", type=Path, metavar="SUBMISSION.py", help="a file of answers")
     parser.add_argument(
@@ -72,7 +81,7 @@ def exercises(path: Path | None) -> dict[str, float]:
     path.read_bytes()  # a missing file is a missing file, whatever runpy makes of it
     try:
         told = runpy.run_path(str(path))
-    except Exception as e:
+    except (Exception, SystemExit) as e:  # a file that exits must not pass for one that was graded
         raise InputError(
             "the exercises must import", got=f"{type(e).__name__}: {e}", where=str(path), remedy="run the file by itself"
         ) from e

@@ -1,11 +1,12 @@
 """The child: imports a submission and evaluates its functions on what the grader sends.  It judges nothing and knows no answer.
 
 Run by its path, `python -P -s -B child.py CONFIG`, so that neither the package nor anything beyond numpy is imported unless the
-submission does.  Requests come on what was stdin and answers leave on what was stdout; both are moved away before the submission runs,
-so that `print` and `input` meet stderr and an empty file.  A submission may still find the pipe and write on it: the grader reads that as
-this submission's answer, right or wrong, or as nonsense.
+submission does, or is sent an `mdp`.  Requests come on what was stdin and answers leave on what was stdout; both are moved away before
+the submission runs, so that `print` and `input` meet stderr and an empty file.  A submission may still find the pipe and write on it: the
+grader reads that as this submission's answer, right or wrong, or as nonsense.
 
-What contains it is in force, and told to the grader, before its first line runs (`limits`).
+What contains it is in force, and told to the grader, before its first line runs (`limits`); by then the package's own answers are closed
+(`answers`).
 """
 
 from __future__ import annotations
@@ -37,12 +38,14 @@ def sibling(name: str) -> ModuleType:
 
 def main() -> None:
     config = json.loads(sys.argv[1])
-    landlock, limits, warden = sibling("landlock"), sibling("limits"), sibling("warden")
+    landlock, limits, warden, answers = (sibling(name) for name in ("landlock", "limits", "warden", "answers"))
     orphans = warden.supervise(landlock.prctl)
     requests, replies = private_pipes()
     sys.path += [path for path in config["paths"] if path not in sys.path]
-    servant = Servant(requests, replies, sibling("wire"), config["submission"])
+    servant = Servant(requests, replies, sibling("wire"), sibling("objects").build, config["submission"])
     config["listed"] = [path for path in sys.path if os.path.isdir(path)]
+    config["closed"] = answers.folders(Path(__file__).resolve().parents[1])
+    answers.close()
     servant.tell({"layers": [orphans, *limits.contain(config, landlock)], "pid": os.getpid()})
     servant.serve()
 
@@ -60,8 +63,8 @@ def private_pipes() -> tuple[BinaryIO, BinaryIO]:
 class Servant:
     """Answers requests until there are no more.  `functions` are those the grader may call, by number."""
 
-    def __init__(self, requests: BinaryIO, replies: BinaryIO, wire: ModuleType, path: str) -> None:
-        self.requests, self.replies, self.wire, self.path = requests, replies, wire, path
+    def __init__(self, requests: BinaryIO, replies: BinaryIO, wire: ModuleType, build: Callable[..., Any], path: str) -> None:
+        self.requests, self.replies, self.wire, self.build, self.path = requests, replies, wire, build, path
         self.functions: dict[int, Callable[..., Any]] = {}
 
     def tell(self, message: dict[str, Any], writer: Any = None) -> None:
@@ -71,7 +74,7 @@ class Servant:
     def serve(self) -> None:
         """One reply for each request, whatever the submission does; the end is abrupt, so that nothing it left for the exit runs."""
         while (payload := self.wire.read_frame(self.requests)) is not None:
-            request = self.wire.Reader(payload)
+            request = self.wire.Reader(payload, build=self.build)
             number, writer = request.message["n"], self.wire.Writer(self.keep)
             try:
                 value, changed = self.act(request)

@@ -9,6 +9,7 @@ Source: Salaün, "Landlock: unprivileged access control", Linux kernel documenta
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -73,6 +74,34 @@ def restrict(scratch: str, readable: Iterable[str], listable: Iterable[str] = ()
     finally:
         os.close(ruleset)
     return abi
+
+
+def around(readable: Iterable[str], closed: Iterable[str]) -> tuple[list[str], list[str]]:
+    """`readable` less what lies under `closed`, and the folders that were split for it.
+
+    A right to a folder is one to all in it, and cannot be taken back: a folder above a closed one is replaced by its entries, less that.
+
+    >>> here = os.path.dirname(os.path.realpath(__file__))
+    >>> whole, split = around([here], [os.path.join(here, "landlock.py")])
+    >>> os.path.join(here, "limits.py") in whole, os.path.join(here, "landlock.py") in whole, split == [here]
+    (True, False, True)
+    """
+    ends = [os.path.realpath(path) + os.sep for path in closed]
+    whole, split, look = list[str](), list[str](), [os.path.realpath(path) for path in readable]
+    seen = set[str]()
+    while look:
+        path = look.pop()
+        inside = path.rstrip(os.sep) + os.sep
+        if path in seen or inside.startswith(tuple(ends)):
+            continue
+        seen.add(path)
+        if any(end.startswith(inside) for end in ends):
+            split.append(path)
+            with contextlib.suppress(OSError):  # what cannot be listed is not readable either
+                look += [os.path.realpath(entry.path) for entry in os.scandir(path)]
+        else:
+            whole.append(path)
+    return whole, split
 
 
 class _Beneath(ctypes.Structure):

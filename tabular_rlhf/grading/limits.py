@@ -10,7 +10,8 @@ needs none of them: the process never judges.  They keep the *machine* from harm
     resources    CPU seconds, memory, size of a file, open files, no core dump
     user         another user than the grader, where the grader is root: no signal, no memory, no file of the grader's is its own
     processes    a count that a fork bomb meets
-    files        no write, and little reading, outside the scratch folder (Landlock; else an audit hook, which stops accidents only)
+    files        no write, and little reading, outside the scratch folder (Landlock; else an audit hook, which stops accidents only);
+                 with Landlock none of the package's own answers can be read
     signals      none to processes outside
 
 The module is loaded by its path in the child, before numpy: it imports nothing of the package.
@@ -189,7 +190,8 @@ def files(config: dict[str, Any], held: dict[str, str]) -> tuple[str, str]:
     try:
         if "landlock" in config["without"]:
             raise OSError("left out on request")
-        abi = config["landlock"].restrict(config["scratch"], (*SYSTEM, *config["needed"]), config["listed"])
+        readable, opened = config["landlock"].around((*SYSTEM, *config["needed"]), config["closed"])
+        abi = config["landlock"].restrict(config["scratch"], readable, (*config["listed"], *opened))
     except (OSError, AttributeError) as e:
         forbid(config["scratch"])
         held["audit"] = WEAK

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.grading.objects import apart
 from tabular_rlhf.grading.process import OUT_OF_TURN, Limits, Process
 from tabular_rlhf.grading.wire import Reader, Unsendable, WireError, Writer
 
@@ -70,7 +71,7 @@ class RemoteFunction:
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         """The real function's value: sent, awaited, read.  Raises RemoteError, or TypeError where the arguments do not fit."""
         bound = self.__signature__.bind(*args, **keywords)
-        writer = Writer()
+        writer = Writer(apart=apart)
         sent = [self._node(writer, i, x) for i, x in enumerate(bound.args)]
         named = {name: self._node(writer, name, x) for name, x in bound.kwargs.items()}
         request = {"do": "call", "function": self.number, "args": sent, "keywords": named}
@@ -82,7 +83,7 @@ class RemoteFunction:
         except (Unsendable, WireError) as e:
             names = list(self.__signature__.parameters)
             name = names[min(which, len(names) - 1)] if isinstance(which, int) else which
-            why = f"`{name}` cannot be used in a graded answer: only numbers and arrays are sent ({e})"
+            why = f"`{name}` cannot be used in a graded answer: only numbers, arrays, `mdp` and `tied` are sent ({e})"
             self.child.last_error = RemoteError("refused", why)
             raise self.child.last_error from None
 

@@ -2,7 +2,8 @@
 
 A frame is a length (8 bytes) and a payload; a payload is the length of its header (4 bytes), the header (JSON) and the bytes of the
 arrays, in order.  An array stands in the header as its type and shape only, and its type is one of a closed list, so that reading a
-frame can neither run code nor make an array larger than the bytes that came: no pickles, no objects, no promises.
+frame can neither run code nor make an array larger than the bytes that came: no pickles, no promises.  To the child, and only to it,
+two kinds of objects may go as the plain values that build them (`objects`).
 
 The side that judges reads what an enemy may have written.  Every size is checked before anything is allocated, and every fault is
 a `WireError`.  The module needs only numpy: the child loads it by its path.
@@ -39,10 +40,13 @@ class Unsendable(TypeError):
 
 
 class Writer:
-    """Turns values into header nodes, and collects the bytes of their arrays.  `keep` makes a node of a function, where one may be sent."""
+    """Turns values into header nodes, and collects the bytes of their arrays.
 
-    def __init__(self, keep: Callable[[Any], Any] | None = None) -> None:
-        self.keep, self.parts, self.size, self.nodes = keep, list[bytes](), 0, 0
+    keep: makes a node of a function, where one may be sent.  apart: (name, parts) of an object that may, None of any other.
+    """
+
+    def __init__(self, keep: Callable[[Any], Any] | None = None, apart: Callable[[Any], Any] | None = None) -> None:
+        self.keep, self.apart, self.parts, self.size, self.nodes = keep, apart, list[bytes](), 0, 0
 
     def node(self, x: Any, depth: int = 0) -> Any:
         self.nodes += 1
@@ -58,6 +62,9 @@ class Writer:
             return {"t" if type(x) is tuple else "l": [self.node(item, depth + 1) for item in x]}
         if self.keep is not None and callable(x):
             return {"h": self.keep(x)}
+        if self.apart is not None and (found := self.apart(x)) is not None:
+            name, parts = found
+            return {"o": [name, self.node(parts, depth + 1)]}
         raise Unsendable(type(x).__name__)
 
     def _short(self, x: Any) -> Any:
@@ -85,10 +92,15 @@ class Writer:
 
 
 class Reader:
-    """Turns header nodes back into values.  `function` makes something to call of a function's node, where one may come."""
+    """Turns header nodes back into values.
 
-    def __init__(self, payload: bytes, function: Callable[[Any], Any] | None = None) -> None:
-        self.function, self.payload, self.nodes = function, payload, 0
+    function: makes something to call of a function's node, where one may come.  build: an object of its name and parts, likewise.
+    """
+
+    def __init__(
+        self, payload: bytes, function: Callable[[Any], Any] | None = None, build: Callable[[str, Any], Any] | None = None
+    ) -> None:
+        self.function, self.build, self.payload, self.nodes = function, build, payload, 0
         self.at = 4 + int.from_bytes(payload[:4], "little")
         if not 4 <= self.at <= min(len(payload), 4 + LARGEST_HEADER):
             raise WireError("a header longer than its frame")
@@ -115,6 +127,9 @@ class Reader:
             return tuple(items) if kind == "t" else items
         if kind == "h" and self.function is not None:
             return self.function(body)
+        if kind == "o" and self.build is not None:
+            name, parts = body
+            return self.build(name, self.value(parts, depth + 1))
         raise WireError("a value of no known kind")
 
     def _array(self, body: Any) -> Any:
