@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from tabular_rlhf.check import Report, check, judge, tried, worlds
+from tabular_rlhf.check import Report, check, fault, judge, tried, worlds
 from tabular_rlhf.check.calling import Problem, as_value, watched
 from tabular_rlhf.check.question import find, of_row, opened, questions
 from tabular_rlhf.cli import main
@@ -77,16 +77,12 @@ def test_right_answers_pass_however_they_are_written(slug: str) -> None:
 @pytest.mark.parametrize("slug", list(LEDGER))
 def test_every_side_of_every_row_is_a_right_answer(slug: str) -> None:
     row = LEDGER[slug]
-    for k, side in product(range(len(row.parts)), row.sides.values()):
-        if not isinstance(side, Approximately):
-            report = judge(of_row(row, k), _part(side, k, len(row.parts)))
-            assert report.ok, report
-
-
-def _part(side: Callable[..., Any], k: int, parts: int) -> Callable[..., Any]:
-    from tabular_rlhf.check import _Part
-
-    return side if parts == 1 else _Part(side, k, parts)
+    questions = [of_row(row, k) for k in range(len(row.parts))]
+    for side in (s for s in row.sides.values() if not isinstance(s, Approximately)):
+        for scope in tried(questions[0]):
+            value = watched(side, scope)
+            parts = (value,) if len(questions) == 1 else tuple(value)
+            assert [fault(q, side, v, scope) for q, v in zip(questions, parts, strict=True)] == [None] * len(parts), (side, scope.world)
 
 
 def test_no_right_answer_is_rejected_over_many_cases() -> None:

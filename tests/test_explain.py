@@ -93,7 +93,7 @@ def test_what_axes_mean_is_what_fits_every_example() -> None:
     """(1, 2) may be a number for each state, or parameters of two tokens: a second world tells."""
     here, there = Scope(rational(), 0), Scope(random_world(rng=np.random.default_rng(0), V=3, H=1), 0)
     assert meaning([(here, np.zeros((1, 2)))]) == ("P", "S")
-    assert meaning([(here, np.zeros((1, 2))), (there, np.zeros((1, 3)))]) == ("", "")
+    assert meaning([(here, np.zeros((1, 2))), (there, np.zeros((1, 3)))]) == ("", "V")
     assert meaning([(here, np.zeros((5, 1, 3)))]) == ("", "P", "N")
     assert meaning([(here, 0.0)]) == ()
 

@@ -269,8 +269,10 @@ def diagnosis(question: Question, function: Callable[..., Any], failed: Scope) -
     for scope in (*worlds.generic(), *worlds.tiny()[::17]):
         if question.applies(scope) and len(probes) < PROBES:
             probes += _probe(question, function, scope)
-    found = diagnose(question, function, probes + _probe(question, function, failed))
-    return found or _of_condition(question, function)
+    probes += _probe(question, function, failed)
+    if not any(question.wrong(p.yours, p.scope, function) for p in probes):  # right wherever it is a number
+        return None
+    return diagnose(question, function, probes) or _of_condition(question, function)
 
 
 def _of_shape(question: Question, function: Callable[..., Any]) -> Diagnosis | None:
@@ -297,7 +299,7 @@ def _probe(question: Question, function: Callable[..., Any], scope: Scope) -> li
     right = question.truth(scope)
     if isinstance(value, Problem | tuple) or np.shape(value) != np.shape(right):
         return []
-    silent = np.isnan(value).all() and not np.isnan(right).all()  # an answer of nan agrees with anything that is nan
+    silent = np.isnan(value).any() and not np.isnan(right).any()  # an answer of nan agrees with anything that is nan
     return [] if silent else [Probe(scope, value, right)]
 
 
