@@ -11,6 +11,8 @@ The same answer gets the same report every time.
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.check import worlds
-from tabular_rlhf.check.calling import Problem, constant, quietly, repeats, supply, watched, wrong_names
+from tabular_rlhf.check.calling import Problem, Through, constant, quietly, repeats, supply, watched
 from tabular_rlhf.check.diagnose import Diagnosis, Probe, diagnose
 from tabular_rlhf.check.facts import condition, shape_hint, spelled
 from tabular_rlhf.check.question import Question, find
 from tabular_rlhf.check.report import Report, counterexample, told_of
 from tabular_rlhf.check.shrink import smallest
-from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
+from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters, unknown_names
 
 PROBES = 14
 """Worlds on which an answer is compared with known mistakes, besides the one on which it failed."""
@@ -57,7 +59,7 @@ def check(slug: str, answer: Any, *, part: int | str | None = None) -> Report:
         return Report(asked[0].slug, asked[0].part, first.kind, told_of(first))
     if len(asked) > 1 and _in_parts(first, asked):
         return _all_parts(asked, function)
-    return judge(asked[0], _Whole(function) if isinstance(first, tuple) else function)
+    return judge(asked[0], Through(function, _as_rows) if isinstance(first, tuple) else function)
 
 
 def _in_parts(first: Any, asked: list[Question]) -> bool:
@@ -70,7 +72,7 @@ def _all_parts(asked: list[Question], function: Callable[..., Any]) -> Report:
     """A tuple with one entry a part: the first part that is wrong, or all right."""
     reports = []
     for k, question in enumerate(asked):
-        reports.append(judge(question, _Part(function, k, len(asked))))
+        reports.append(judge(question, Through(function, one_part(k, len(asked)))))
         if not reports[-1].ok:
             return reports[-1]
     ruled = tuple(dict.fromkeys(r for report in reports for r in report.ruled_out))
@@ -78,35 +80,21 @@ def _all_parts(asked: list[Question], function: Callable[..., Any]) -> Report:
     return Report(asked[0].slug, "all parts", "right", told, reports[0].worlds, ruled, reports[0].notes)
 
 
-class _Part:
-    """One entry of what a function returns."""
+def one_part(k: int, parts: int) -> Callable[[Any], Any]:
+    """Takes one entry of what a function returns, if there are as many as parts."""
 
-    def __init__(self, function: Callable[..., Any], k: int, parts: int) -> None:
-        import inspect
-
-        self.function, self.k, self.parts = function, k, parts
-        self.__signature__ = inspect.signature(function)
-
-    def __call__(self, *args: Any) -> Any:
-        value = self.function(*args)
+    def entry(value: Any) -> Any:
         count = len(value) if isinstance(value, tuple | list) or np.ndim(value) else 1
-        if count != self.parts:
-            raise ValueError(f"{self.parts} parts are asked for, {count} came back")
-        return value[self.k]
+        if count != parts:
+            raise ValueError(f"{parts} parts are asked for, {count} came back")
+        return value[k]
+
+    return entry
 
 
-class _Whole:
-    """A function that returns a tuple where one array is asked for: its entries as rows."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        import inspect
-
-        self.function = function
-        self.__signature__ = inspect.signature(function)
-
-    def __call__(self, *args: Any) -> Any:
-        value = self.function(*args)
-        return list(value) if isinstance(value, tuple) else value
+def _as_rows(value: Any) -> Any:
+    """A tuple where one array is asked for: its entries as rows."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _first(question: Question) -> Scope:
@@ -117,10 +105,8 @@ def _first(question: Question) -> Scope:
 
 def _refused(question: Question, function: Callable[..., Any]) -> Report | None:
     """Names that are no symbols, or that would give the answer away."""
-    import difflib
-
     try:
-        unknown = wrong_names(function)
+        unknown = unknown_names(function)
     except (TypeError, ValueError) as e:
         return Report(question.slug, question.part, "names", f"Its parameters cannot be read: {e}.")
     if unknown:
@@ -202,8 +188,6 @@ def _of_defaults(function: Callable[..., Any]) -> list[str]:
 
 
 def _defaults(function: Callable[..., Any]) -> list[str]:
-    import inspect
-
     return [p.name for p in inspect.signature(function).parameters.values() if p.default is not inspect.Parameter.empty]
 
 
@@ -282,7 +266,7 @@ def _of_shape(question: Question, function: Callable[..., Any]) -> Diagnosis | N
     plain = [pair for pair in pairs if isinstance(pair[1], np.ndarray)]
     with quietly():
         words = shape_hint(plain) if len(plain) == len(pairs) else None
-    return Diagnosis(words, len(plain), False) if words else None
+    return Diagnosis(words, len(plain)) if words else None
 
 
 def _of_condition(question: Question, function: Callable[..., Any]) -> Diagnosis | None:
@@ -291,7 +275,7 @@ def _of_condition(question: Question, function: Callable[..., Any]) -> Diagnosis
     some = scopes[:: max(1, len(scopes) // SAMPLE)]
     results = [(s, fault(question, function, watched(function, s), s) is None) for s in some]
     words = condition(results)
-    return Diagnosis(words, len(results), False) if words else None
+    return Diagnosis(words, len(results)) if words else None
 
 
 def _probe(question: Question, function: Callable[..., Any], scope: Scope) -> list[Probe]:

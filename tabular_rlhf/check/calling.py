@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import signal
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
+from tabular_rlhf.ledger.symbols import Scope, parameters
 
 Function = Callable[..., Any]
 PACKAGE = Path(__file__).parent.parent
@@ -68,6 +69,17 @@ def quietly() -> Iterator[None]:
 def constant(value: Any) -> Function:
     """A scalar or an array as a function of nothing."""
     return lambda: value
+
+
+class Through:
+    """A function of symbols whose value goes through another: the same parameters."""
+
+    def __init__(self, function: Function, output: Callable[[Any], Any]) -> None:
+        self.function, self.output = function, output
+        self.__signature__ = inspect.signature(function)
+
+    def __call__(self, *args: Any) -> Any:
+        return self.output(self.function(*args))
 
 
 def supply(function: Function, scope: Scope, instead: dict[str, Any] | None = None) -> Any:
@@ -143,11 +155,6 @@ def same(a: Any, b: Any) -> bool:
     """Equal arrays, nan equal to nan."""
     a, b = np.asarray(a), np.asarray(b)
     return a.shape == b.shape and bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f" and b.dtype.kind == "f"))
-
-
-def wrong_names(function: Function) -> list[str]:
-    """The parameters that are names of no symbol."""
-    return [name for name in parameters(function) if name not in SYMBOLS and name != "world"]
 
 
 def repeats(function: Function, scope: Scope, times: int = 8) -> bool:

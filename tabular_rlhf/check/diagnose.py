@@ -16,7 +16,6 @@ A diagnosis is given only where the answer and the candidate agree on every prob
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.check.calling import quietly, supply
+from tabular_rlhf.check.calling import Through, quietly, supply
 from tabular_rlhf.check.facts import entry, places, shared
 from tabular_rlhf.check.quantities import QUANTITIES
 from tabular_rlhf.check.question import Function, Question, opened
@@ -51,11 +50,10 @@ class Probe:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the answer looks like, the number of worlds on which it agrees, and whether the words come with the question."""
+    """What the answer looks like, and the number of worlds on which it agrees."""
 
     words: str
     worlds: int
-    known: bool
 
 
 def diagnose(question: Question, function: Function, probes: Sequence[Probe]) -> Diagnosis | None:
@@ -63,22 +61,10 @@ def diagnose(question: Question, function: Function, probes: Sequence[Probe]) ->
     if len(probes) < ENOUGH:
         return None
     with quietly():
-        for known, words, value in candidates(question, function, probes):
+        for words, value in candidates(question, function, probes):
             if agrees(value, question, probes):
-                return Diagnosis(words, len(probes), known)
+                return Diagnosis(words, len(probes))
         return _of_entry(question, function, probes) or _several(question, function, probes) or _fact(question, probes)
-
-
-class _Entry:
-    """One entry of what a function of symbols returns."""
-
-    def __init__(self, function: Function, k: int, question: Question | None) -> None:
-        self.function, self.k, self.question = function, k, question
-        self.__signature__ = inspect.signature(function)
-
-    def __call__(self, *args: Any) -> Any:
-        value = self.function(*args)
-        return (self.question.picked(value) if self.question else as_parts(value)[0])[self.k]
 
 
 def _of_entry(question: Question, function: Function, probes: Sequence[Probe]) -> Diagnosis | None:
@@ -86,10 +72,11 @@ def _of_entry(question: Question, function: Function, probes: Sequence[Probe]) -
     k = entry([(p.scope, p.yours, p.right) for p in probes])
     if k is None:
         return None
-    truths = tuple(_Entry(t, k, question) for t in question.truths)
-    misses = tuple((words, _Entry(f, k, None)) for words, f in question.misses)
+    truths = tuple(Through(t, lambda value: question.picked(value)[k]) for t in question.truths)
+    misses = tuple((words, Through(f, lambda value: as_parts(value)[0][k])) for words, f in question.misses)
+    yours = Through(function, lambda value: as_parts(value)[0][k])
     alone = replace(question, truths=truths, misses=misses, pick=None)
-    found = diagnose(alone, _Entry(function, k, None), [Probe(p.scope, p.yours[k], p.right[k]) for p in probes])
+    found = diagnose(alone, yours, [Probe(p.scope, p.yours[k], p.right[k]) for p in probes])
     return None if found is None else replace(found, words=f"{found.words} (in entry {k + 1}; all others are right)")
 
 
@@ -97,7 +84,7 @@ def _fact(question: Question, probes: Sequence[Probe]) -> Diagnosis | None:
     """Something true of the answer on every probe."""
     pairs = [(p.scope, opened(p.yours, question.free), opened(p.right, question.free)) for p in probes]
     words = places(pairs) or shared(pairs)
-    return Diagnosis(words, len(probes), False) if words else None
+    return Diagnosis(words, len(probes)) if words else None
 
 
 def agrees(value: Value, question: Question, probes: Sequence[Probe], target: str = "yours") -> bool:
@@ -121,47 +108,47 @@ def _close(a: Any, b: Any, free: str) -> bool:
     return bool(np.all(same | (np.abs(np.where(same, 0.0, a) - np.where(same, 0.0, b)) <= 1e-8 * size)))
 
 
-def candidates(question: Question, function: Function, probes: Sequence[Probe]) -> Iterator[tuple[bool, str, Value]]:
-    """(comes with the question, words, value) in the order of the module's text."""
+def candidates(question: Question, function: Function, probes: Sequence[Probe]) -> Iterator[tuple[str, Value]]:
+    """(words, value) in the order of the module's text."""
     first = probes[0]
     for words, wrong in question.misses:
-        yield True, words, _call(wrong, None)
+        yield words, _call(wrong, None)
     yield from _same_everywhere(probes)
     for words, output in OUTPUTS:
-        yield False, words, _after(question, output)
+        yield words, _after(question, output)
     for words, factor in FACTORS:
-        yield False, words, _times(question.truth, factor)
+        yield words, _times(question.truth, factor)
     yield from _whole_number(question, first)
     for truth in question.truths:
         for words, change in changes(truth, first.scope):
-            yield False, words, _call(truth, question, change)
+            yield words, _call(truth, question, change)
     for words, world in OTHER_WORLDS:
-        yield False, words, _call_in(question, world)
+        yield words, _call_in(question, world)
     for words, change in changes(function, first.scope, yours=True):
         gives_away = any(f"write {name} " in words for name in question.without)
         if not gives_away and agrees(_call(function, None, change), question, probes, "right"):
-            yield False, words, _call(function, None)
+            yield words, _call(function, None)
     yield from _leftovers(question, first)
     for truth in question.truths:
         for words, spoiled in retooled(truth):
-            yield False, words, _call(spoiled, question)
+            yield words, _call(spoiled, question)
         for words, change in single_uses(truth, first.scope):
-            yield False, words, _call(truth, question, change)
+            yield words, _call(truth, question, change)
 
 
-def _whole_number(question: Question, first: Probe) -> Iterator[tuple[bool, str, Value]]:
+def _whole_number(question: Question, first: Probe) -> Iterator[tuple[str, Value]]:
     """1 too many, 1/2 too few: a small number added to the answer."""
     gap = np.ravel(first.yours - first.right)
     c = round(2.0 * float(gap[0])) / 2.0 if gap.size and np.isfinite(gap[0]) else 0.0
     if c and abs(c) <= 2.0 and np.allclose(gap, c):
-        yield False, f"off by a constant: {c:g} is {'left over' if c > 0 else 'missing, or subtracted'}", lambda s: question.truth(s) + c
+        yield f"off by a constant: {c:g} is {'left over' if c > 0 else 'missing, or subtracted'}", lambda s: question.truth(s) + c
 
 
-def _same_everywhere(probes: Sequence[Probe]) -> Iterator[tuple[bool, str, Value]]:
+def _same_everywhere(probes: Sequence[Probe]) -> Iterator[tuple[str, Value]]:
     """One number in every entry on every world: no formula at all."""
     number = float(np.ravel(probes[0].yours)[0]) if np.size(probes[0].yours) else np.nan
     if number:
-        yield False, f"the same number everywhere: {number:.6g}", lambda scope: np.full(np.shape(_right_on(probes, scope)), number)
+        yield f"the same number everywhere: {number:.6g}", lambda scope: np.full(np.shape(_right_on(probes, scope)), number)
 
 
 def _right_on(probes: Sequence[Probe], scope: Scope) -> Any:
@@ -202,7 +189,7 @@ def _fitted(symbol: Any, like: Any) -> Any:
     return s if s.shape == np.shape(like)[np.ndim(like) - s.ndim :] else None
 
 
-def _leftovers(question: Question, first: Probe) -> Iterator[tuple[bool, str, Value]]:
+def _leftovers(question: Question, first: Probe) -> Iterator[tuple[str, Value]]:
     """A symbol returned in place of the answer; added to it, taken from it, or multiplied with it."""
     for name, symbol in SYMBOLS.items():
         if symbol.level == "tool" or name in COSTLY:
@@ -212,14 +199,14 @@ def _leftovers(question: Question, first: Probe) -> Iterator[tuple[bool, str, Va
         yield from _mixtures(question, first, words, quantity)
 
 
-def _mixtures(question: Question, first: Probe, name: str, quantity: Value) -> Iterator[tuple[bool, str, Value]]:
+def _mixtures(question: Question, first: Probe, name: str, quantity: Value) -> Iterator[tuple[str, Value]]:
     here = _evaluate(quantity, first.scope)
     if here is None or _fitted(here, first.yours) is None:
         return
     for (also, output), (words, mix) in product(SCALES, MIXES):
         value = _mixed(question, quantity, output, mix)
         if _close(_evaluate(value, first.scope), first.yours, question.free):
-            yield False, also + words.format(name), value
+            yield also + words.format(name), value
 
 
 def _mixed(question: Question, quantity: Value, output: Callable[[Any], Any], mix: Callable[[Any, Any, float], Any]) -> Value:
@@ -268,7 +255,7 @@ def _several(question: Question, function: Function, probes: Sequence[Probe]) ->
         for also, factor in FACTORS if here is not None else ():
             near = _close(here * factor(first.scope), first.yours, question.free)
             if near and agrees(_times(value, factor), question, probes):
-                return Diagnosis(f"two mistakes: {words}; and {also}", len(probes), False)
+                return Diagnosis(f"two mistakes: {words}; and {also}", len(probes))
     return mended_twice(question, function, probes) or _constant(probes)
 
 
@@ -281,7 +268,7 @@ def mended_twice(question: Question, function: Function, probes: Sequence[Probe]
     single = [c for c in changes(function, probes[0].scope, yours=True) if not any(w in c[0] for w in VAGUE)]
     for (words, change), (other_words, other) in combinations(single, 2):
         if agrees(_call(function, None, _both(change, other)), question, probes, "right"):
-            return Diagnosis(f"two mistakes: {words}; {other_words.removeprefix('mend it: ')}", len(probes), False)
+            return Diagnosis(f"two mistakes: {words}; {other_words.removeprefix('mend it: ')}", len(probes))
     return None
 
 
@@ -301,5 +288,5 @@ def _constant(probes: Sequence[Probe]) -> Diagnosis | None:
     for words, values, right in (("everywhere {:.6g} times the answer", ratios, 1.0), ("everywhere the answer plus {:.6g}", gaps, 0.0)):
         even = len(values) >= ENOUGH and np.ptp(values) <= 1e-8 * max(1.0, abs(values[0])) and np.isfinite(values[0])
         if even and abs(values[0] - right) > 1e-8:  # else it is right wherever it is a number
-            return Diagnosis(words.format(float(values[0])), len(probes), False)
+            return Diagnosis(words.format(float(values[0])), len(probes))
     return None

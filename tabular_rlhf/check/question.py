@@ -5,9 +5,9 @@ A question knows its answer on any world, the worlds it applies to, what it leav
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,11 @@ import numpy as np
 from tabular_rlhf.check.calling import supply
 from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.derivations.record import Derivation
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, did_you_mean
 from tabular_rlhf.exercises import EXERCISES, Exercise
 from tabular_rlhf.ledger import LEDGER, Row
 from tabular_rlhf.ledger.audit import REFUTED_AT
-from tabular_rlhf.ledger.record import EPS, Approximately, as_parts, distance, roundings
+from tabular_rlhf.ledger.record import EPS, Approximately, as_parts, distance, largest, roundings
 from tabular_rlhf.ledger.symbols import Scope
 
 Function = Callable[..., Any]
@@ -29,14 +29,13 @@ Function = Callable[..., Any]
 class Question:
     """One thing asked.
 
-    slug, part and statement, for people.  truths: functions that all give the answer, the reference first.  pick: which of the
+    slug and part, for people.  truths: functions that all give the answer, the reference first.  pick: which of the
     parts that they return (None: the whole).  misses: (diagnosis, function).  free: what the answer leaves open.
-    apart: how far an answer is from the truth on a world, and how far is clearly wrong.
+    without: symbols that would give it away.  most: worlds on which it is affordable.  line: of a derivation, judged by its neighbors.
     """
 
     slug: str
     part: str
-    statement: str
     truths: tuple[Function, ...]
     misses: tuple[tuple[str, Function], ...]
     applies: Callable[[Scope], bool]
@@ -68,7 +67,7 @@ class Question:
     def tolerance(self, scope: Scope) -> float:
         """A difference that is clearly more than rounding."""
         right = self.truth(scope)
-        scale = max(1.0, float(np.max(np.abs(right), initial=0.0, where=np.isfinite(right))))
+        scale = max(1.0, largest(right))
         term = max(scale, self.scale(scope)) if self.scale else scale
         return max(REFUTED_AT * EPS * roundings(scope) * term, 1e-6 * scale)
 
@@ -95,7 +94,7 @@ def opened(value: Any, free: str) -> Any:
     on = np.isfinite(a)
     axis = -1 if free == "constant per prompt" and a.ndim else None
     if free == "positive factor":
-        return a / max(float(np.max(np.abs(a), initial=0.0, where=on)), 1e-300)
+        return a / max(largest(a), 1e-300)
     count = np.maximum(np.sum(on, axis=axis, keepdims=True), 1)
     return a - np.sum(np.where(on, a, 0.0), axis=axis, keepdims=True) / count
 
@@ -103,21 +102,22 @@ def opened(value: Any, free: str) -> Any:
 # ---------------------------------------------------------------------------------------------------- where questions come from
 
 
+@cache  # the same question each time: its answers on the worlds that are kept are then computed once
 def of_exercise(exercise: Exercise) -> Question:
     """An exercise as a question."""
     return Question(
         exercise.slug,
         "",
-        exercise.statement,
         (exercise.answer,),
         tuple(exercise.misses.items()),
-        _applies(exercise),
+        exercise.applies,
         free=exercise.free,
         without=exercise.without,
         scale=_scale(exercise),
     )
 
 
+@cache
 def of_row(row: Row, k: int) -> Question:
     """Part k of a row as a question."""
     sides = tuple(s for s in row.sides.values() if not isinstance(s, Approximately))
@@ -127,25 +127,16 @@ def of_row(row: Row, k: int) -> Question:
     first = next(iter(row.sides.values()))
     truths = sides if not isinstance(first, Approximately) else (first.side, *sides)
     scale = None if row.scale is None else lambda scope: row.unit(scope, row.truth(scope)[0])[k] / (EPS * roundings(scope))
-    return Question(
-        row.slug, part, row.statement, truths, misses, row.applies, k if len(row.parts) > 1 else None, free, (), row.most, scale
-    )
+    pick = k if len(row.parts) > 1 else None
+    return Question(row.slug, part, truths, misses, row.applies, pick, free, (), row.most, scale)
 
 
+@cache
 def of_line(derivation: Derivation, k: int) -> Question:
     """Line k of a derivation as a question: any line that keeps the relations to its neighbors is right."""
     line = derivation.lines[k - 1]
     misses = tuple(line.wrong.items())
-    part = f"line {k}"
-    return Question(derivation.slug, part, line.tex, (line.value,), misses, derivation.applies, line=(derivation, k))
-
-
-def _applies(exercise: Exercise) -> Callable[[Scope], bool]:
-    def applies(scope: Scope) -> bool:
-        mdp = scope.world.mdp
-        return mdp.P * mdp.N <= exercise.largest and (exercise.where is None or bool(scope.call(exercise.where)))
-
-    return applies
+    return Question(derivation.slug, f"line {k}", (line.value,), misses, derivation.applies, line=(derivation, k))
 
 
 def _scale(exercise: Exercise) -> Callable[[Scope], float] | None:
@@ -175,9 +166,7 @@ def find(slug: str, part: int | str | None = None) -> list[Question]:
     name, _, number = slug.partition("/")
     if name in DERIVATIONS and number.isdigit() and 1 <= int(number) <= len(DERIVATIONS[name].lines):
         return [of_line(DERIVATIONS[name], int(number))]
-    known = list(questions())
-    close = list(dict.fromkeys([s for s in known if slug in s][:4] + difflib.get_close_matches(slug, known)))
-    remedy = f"did you mean {' or '.join(close[:4])}?" if close else "`tabular-rlhf exercises` and `verify --list` show the names"
+    remedy = did_you_mean(slug, questions(), "`tabular-rlhf exercises` and `verify --list` show the names")
     raise InputError("what is checked must be an exercise, a row, or derivation/line", got=repr(slug), remedy=remedy)
 
 

@@ -106,7 +106,7 @@ def derive(slug: str, world: World | str | None = None, *, lines: Mapping[int, C
     derivation = find(slug)
     scope = _scope(derivation, world, seed)
     if not lines:
-        return _read(derivation, derivation.lines, scope, {"divide": "raise", "over": "raise", "invalid": "raise", "under": "ignore"})
+        return _read(derivation, derivation.lines, scope, np.errstate(divide="raise", over="raise", invalid="raise", under="ignore"))
     for k, line in lines.items():
         if k not in range(1, len(derivation.lines) + 1):
             raise InputError(
@@ -115,12 +115,12 @@ def derive(slug: str, world: World | str | None = None, *, lines: Mapping[int, C
         if not callable(line):
             raise InputError("a line must be a function of symbols", got=repr(line), where=f"{slug}, line {k}", remedy="lambda: ...")
     read = tuple(line.instead(lines[k]) if k in lines else line for k, line in enumerate(derivation.lines, 1))
-    found = _read(derivation, read, scope, {"all": "ignore"})  # a reader's line may divide by zero: its value then shows it
+    found = _read(derivation, read, scope, np.errstate(all="ignore"))  # a reader's line may divide by zero: its value then shows it
     # on one world a wrong line may hold by accident: beta = 1 hides every beta
     elsewhere = tiny_scopes(seed) if found.holds and world is None else []
     with np.errstate(all="ignore"):
         fails = next((s for s in elsewhere if derivation.applies(s) and _breaks(derivation, read, lines, s)), None)
-    return found if fails is None else _read(derivation, read, fails, {"all": "ignore"})
+    return found if fails is None else _read(derivation, read, fails, np.errstate(all="ignore"))
 
 
 def _breaks(derivation: Derivation, read: tuple[Line, ...], lines: Iterable[int], scope: Scope) -> bool:
@@ -129,10 +129,10 @@ def _breaks(derivation: Derivation, read: tuple[Line, ...], lines: Iterable[int]
     return any(derivation.step(k, scope, read).clear for k in steps)
 
 
-def _read(derivation: Derivation, read: tuple[Line, ...], scope: Scope, accidents: dict[str, str]) -> Derived:
+def _read(derivation: Derivation, read: tuple[Line, ...], scope: Scope, accidents: np.errstate) -> Derived:
     """Line after line, up to the first that does not follow."""
     steps: list[Step] = []
-    with np.errstate(**accidents):  # type: ignore[arg-type]
+    with accidents:
         for k, line in enumerate(read, 1):
             if any(s.ok is False for s in steps):
                 break

@@ -21,7 +21,7 @@ import numpy as np
 
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.ledger.record import EPS, LEDGER, Function, distance, largest, roundings
+from tabular_rlhf.ledger.record import EPS, LEDGER, Function, distance, fits, largest, roundings
 from tabular_rlhf.ledger.symbols import Scope, unknown_names
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.optimize import minimize
@@ -253,8 +253,7 @@ class Derivation:
 
     def applies(self, scope: Scope) -> bool:
         """Whether it can be executed in this world: affordable, and within its hypotheses."""
-        mdp = scope.world.mdp
-        return mdp.P * mdp.N <= self.largest and (self.where is None or bool(scope.call(self.where)))
+        return fits(scope, self.largest, self.where)
 
     def step(self, k: int, scope: Scope, lines: tuple[Line, ...] | None = None) -> Gap:
         """The gap between line k and the one before (k counts from 1)."""

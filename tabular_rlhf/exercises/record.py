@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import Any
 
 from tabular_rlhf.errors import InputError, did_you_mean
-from tabular_rlhf.ledger.record import LEDGER, Function
-from tabular_rlhf.ledger.symbols import parameters, unknown_names
+from tabular_rlhf.ledger.record import LEDGER, Function, fits
+from tabular_rlhf.ledger.symbols import Scope, parameters, unknown_names
 
 FREE = ("", "constant per prompt", "constant", "positive factor")
 """What an answer may leave open: nothing, an additive constant for each prompt, one constant, one positive factor."""
@@ -59,6 +59,10 @@ class Exercise:
         for function in (self.answer, *self.misses.values(), *(f for f in (self.where, self.scale) if f)):
             unknown = unknown_names(function)
             require(not unknown, "parameters must be names of symbols", unknown)
+
+    def applies(self, scope: Scope) -> bool:
+        """Whether it can be asked in this world: affordable, and within its hypotheses."""
+        return fits(scope, self.largest, self.where)
 
     @property
     def name(self) -> str:

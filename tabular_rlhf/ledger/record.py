@@ -118,8 +118,7 @@ class Row:
 
     def applies(self, scope: Scope) -> bool:
         """Whether the claim can be checked in this world: affordable, and within its hypotheses."""
-        mdp = scope.world.mdp
-        return mdp.P * mdp.N <= self.largest and (self.where is None or bool(scope.call(self.where)))
+        return fits(scope, self.largest, self.where)
 
     def evaluate(self, scope: Scope, side: str) -> tuple[Any, ...]:
         """The parts of one side."""
@@ -199,6 +198,12 @@ def roundings(scope: Scope) -> float:
         spread = float(w.r.max() - w.r.min()) / w.beta
         scope.memo["roundings"] = 16 + 4 * math.log2(w.mdp.P * w.mdp.N) + 2 * w.mdp.H + deepest + spread
     return scope.memo["roundings"]
+
+
+def fits(scope: Scope, most: int, where: Function | None) -> bool:
+    """Whether a world has at most so many responses, over all prompts, and lies within a hypothesis."""
+    mdp = scope.world.mdp
+    return mdp.P * mdp.N <= most and (where is None or bool(scope.call(where)))
 
 
 LEDGER: dict[str, Row] = {}
