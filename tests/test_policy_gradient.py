@@ -198,7 +198,7 @@ def test_samples_agree_within_five_exact_standard_errors(name: str, loss: str, r
 
 
 def test_sampled_credit_makes_the_sampled_mean(rng: np.random.Generator) -> None:
-    world, recipe = small_world(4), Recipe("grpo", "dapo", "sequence-mean", G=5)
+    world, recipe = small_world(4), Recipe("grpo", "clip-higher", "sequence-mean", G=5)
     drawn, logits = g.sample(world, world.log_p_ref, 5, 500, rng=rng), policy_near(world)
     credited = update_of(world, g.credit_of(world, drawn, recipe, world.log_ref), logits, recipe, log_old=world.log_ref)
     assert_close(credited.ravel(), updates(world, drawn, logits, recipe, log_old=world.log_ref).mean, 1e-12)

@@ -10,14 +10,22 @@ import numpy as np
 
 from tabular_rlhf import tex
 from tabular_rlhf.commands.solve import find_world
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, did_you_mean
+from tabular_rlhf.fields.verdict import spelled
+from tabular_rlhf.gibbs import solve
+from tabular_rlhf.logspace import Array, kl, log_ratio, log_softmax
+from tabular_rlhf.policy import uniform
 from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, LOSSES, Recipe, analyse, success_objective, success_weight
+from tabular_rlhf.policy_gradient.analysis import silent
 from tabular_rlhf.policy_gradient.record import Part
 from tabular_rlhf.reports.solution_text import number, plain, table
 from tabular_rlhf.world import NAMED, World
 
 SCHEMA = "tabular-rlhf/advantage/1"
-HEADER = ["", "cosine", "ratio", "variance", "responses", "silent", "curl", "ascends"]
+HEADER = ["", "cosine", "ratio", "variance", "responses", "curl"]
+SAMPLERS = ("reference", "optimum", "uniform")
+PLAIN = ("reinforce", "sequence-ratio")
+"""Losses shown beside a named one: no ratio at all, and the ratio that is exact."""
 SUCCESS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
 
@@ -31,14 +39,38 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting: ddof=1, epsilon=1e-4, baseline=0.5, ..."
     )
+    parser.add_argument(
+        "--old", default="reference", metavar="POLICY", help=f"who draws the groups: {', '.join(SAMPLERS)} (default: reference)"
+    )
+    parser.add_argument(
+        "--moved",
+        type=float,
+        metavar="M",
+        help="how far the updated policy has moved: pi = pi_old (pi*/pi_ref)^M in each state (default: 1 for a policy loss, else 0)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     world = find_world(args.world)
-    found = report(world, args.name, args.group, settings(args.set))
+    moved = (1.0 if args.name in LOSSES else 0.0) if args.moved is None else args.moved
+    found = report(world, args.name, args.group, settings(args.set), args.old, moved)
     print(json.dumps(plain(found), indent=1, allow_nan=False) if args.json else render(found))
     return 0
+
+
+def sampler(world: World, old: str, moved: float) -> tuple[Array, Array | None]:
+    """(log pi, log pi_old): the live policy, and the one that draws the groups, None where that is the live one."""
+    if not np.isfinite(moved):
+        raise InputError("--moved must be finite", got=moved, remedy="0 is on-policy; 1 moves pi_ref to pi*")
+    best = solve(world).log_pi
+    policies = {"reference": world.log_ref, "optimum": best, "uniform": uniform(world.mdp)}
+    if old not in policies:
+        raise InputError(
+            "--old must be a policy known by name", got=repr(old), remedy=did_you_mean(old, SAMPLERS, f"one of {', '.join(SAMPLERS)}")
+        )
+    log_old = policies[old]
+    return (log_softmax(log_old + moved * log_ratio(best, world.log_ref)), log_old) if moved else (log_old, None)
 
 
 def settings(words: list[str]) -> dict[str, float]:
@@ -53,8 +85,10 @@ def settings(words: list[str]) -> dict[str, float]:
     return out
 
 
-def report(world: World, name: str | None, G: int, changes: dict[str, float]) -> dict[str, Any]:
-    """Every recipe asked for, analyzed at the reference policy with groups drawn from it."""
+def report(world: World, name: str | None, G: int, changes: dict[str, float], old: str = "reference", moved: float = 0.0) -> dict[str, Any]:
+    """Every recipe asked for, analyzed at a policy with groups drawn from it, or from the one that it was before it moved."""
+    log_pi, log_old = sampler(world, old, moved)
+    log_p = world.mdp.path_sum(log_pi if log_old is None else log_old)
     recipes, about = choose(name, G, changes)
     unused = [key for key in changes if not any(key in recipe.settings for _, recipe in recipes)]
     if unused:
@@ -66,8 +100,12 @@ def report(world: World, name: str | None, G: int, changes: dict[str, float]) ->
         "reward_levels": len(np.unique(world.r)),
         "lengths": sorted({int(n) for n in world.mdp.lengths}),
         "group": G,
+        "old": old,
+        "moved": moved,
+        "kl_moved": float(np.sum(world.mu * kl(world.mdp.path_sum(log_pi), log_p))),
+        "silent": silent(world, log_p, G),
         "about": about,
-        "rows": [row(world, label, recipe) for label, recipe in recipes],
+        "rows": [row(world, label, recipe, log_pi, log_old) for label, recipe in recipes],
     }
     if name in ADVANTAGES:
         recipe = _with(changes, str(name), "reinforce", "sequence-sum", G=G)
@@ -89,7 +127,8 @@ def choose(name: str | None, G: int, changes: dict[str, float]) -> tuple[list[tu
     if name in AGGREGATIONS:
         return [(f"{a}, {name}", _with(changes, a, "reinforce", name, G=G)) for a in fits_names], _about(AGGREGATIONS[name])
     if name in LOSSES:
-        return [(f"{a}, {name}", _with(changes, a, name, "sequence-sum", G=G)) for a in fits_names], _about(LOSSES[name])
+        losses = [*((a, name) for a in fits_names), *(("rloo" if G > 1 else "none", other) for other in PLAIN if other != name)]
+        return [(f"{a}, {loss}", _with(changes, a, loss, "sequence-sum", G=G)) for a, loss in losses], _about(LOSSES[name])
     known = ", ".join([*ADVANTAGES, *AGGREGATIONS, *LOSSES])
     raise InputError("the name must be an advantage, an aggregation or a policy loss", got=repr(name), remedy=f"use one of {known}")
 
@@ -107,14 +146,16 @@ def _about(part: Part) -> dict[str, str]:
     return {"name": part.name, "kind": part.kind, "latex": part.latex, "source": part.source, "remark": part.remark}
 
 
-def row(world: World, label: str, recipe: Recipe) -> dict[str, Any]:
+def row(world: World, label: str, recipe: Recipe, log_pi: Array, log_old: Array | None) -> dict[str, Any]:
     """One recipe's analysis as plain numbers; the reason where it cannot be had."""
     try:
-        a = analyse(world, world.log_ref, recipe)
+        a = analyse(world, log_pi, recipe, log_old=log_old)
     except InputError as refusal:
         return {"recipe": label, "refused": str(refusal)}
-    keys = ("cosine", "ratio", "variance", "responses", "silent", "curl", "objective")
-    return {"recipe": label, "refused": None, **{key: getattr(a, key) for key in keys}}
+    keys = ("cosine", "ratio", "variance", "responses", "curl")
+    v = a.verdict
+    told = {"ascends": v.words, "exact": v.exact, "terms": dict(v.terms), "share": v.share, "residual": v.residual}
+    return {"recipe": label, "refused": None, **{key: getattr(a, key) for key in keys}, **told}
 
 
 # ---------------------------------------------------------------------------------------------------- text
@@ -123,37 +164,42 @@ def row(world: World, label: str, recipe: Recipe) -> dict[str, Any]:
 def render(found: dict[str, Any]) -> str:
     """The report for a terminal of 100 columns."""
     lengths = ", ".join(map(str, found["lengths"][:8])) + (", ..." if len(found["lengths"]) > 8 else "")
+    drawn = f"Groups of {found['group']} drawn from the {found['old']} policy"
+    moved = f"; the updated one has moved from it by {number(found['moved'])}, KL(pi, pi_old) = {number(found['kl_moved'], '.4g')} nats."
     head = [
         f"World {found['world']}: {found['responses']:,} responses, {found['reward_levels']:,} reward levels, lengths {lengths}.",
-        f"Groups of {found['group']} drawn from the reference policy, which is also the policy that is updated.",
+        drawn + (moved if found["moved"] else ", which is also the policy that is updated."),
+        f"All rewards of a group are equal with probability {number(found['silent'], '.3g')}.",
     ]
     about = found["about"]
     if about:
-        head += [
-            "",
-            f"{about['name']} ({about['kind']}): {tex.plain(about['latex'])}",
-            f"Source: {about['source']}",
-            f"It is {about['remark']}.",
-        ]
-    body = [cells(r) for r in found["rows"] if r["refused"] is None]
-    parts = ["\n".join(head), table("EXPECTED UPDATE beside the gradient of E[r]", HEADER, body, left=(0, 7))]
+        head += ["", f"{about['name']} ({about['kind']}): {tex.plain(about['latex'])}", f"Source: {about['source']}", f"{about['remark']}."]
+    rows = [r for r in found["rows"] if r["refused"] is None]
+    verdicts = [
+        [r["recipe"], r["ascends"], "" if r["exact"] else spelled(r["terms"]), "" if r["exact"] else number(r["residual"], ".3g")]
+        for r in rows
+    ]
+    parts = [
+        "\n".join(head),
+        table("EXPECTED UPDATE beside the gradient of E[r]", HEADER, map(cells, rows), left=(0,)),
+        table(
+            "WHAT IT ASCENDS, measured on this world and others like it", ["", "ascends", "nearest", "residual"], verdicts, left=(0, 1, 2)
+        ),
+    ]
     parts += [f"{r['recipe']}: {r['refused']}" for r in found["rows"] if r["refused"] is not None]
     if "success" in found:
-        rows = [[number(r["q"]), number(r["weight"]), number(r["objective"])] for r in found["success"]]
-        title = "0/1 REWARDS: the update is c(q) grad q = grad F(q), q the success probability"
-        parts.append(table(title, ["q", "c(q)", "F(q)"], rows))
-    parts.append(CLOSING)
-    return "\n\n".join(parts)
+        success = [[number(r["q"]), number(r["weight"]), number(r["objective"])] for r in found["success"]]
+        parts.append(table("0/1 REWARDS: the update is c(q) grad q = grad F(q), q the success probability", ["q", "c(q)", "F(q)"], success))
+    return "\n\n".join([*parts, CLOSING])
 
 
 def cells(r: dict[str, Any]) -> list[str]:
-    keys = (("cosine", ".6g"), ("ratio", ".5g"), ("variance", ".4g"), ("responses", ".4g"), ("silent", ".3g"))
-    # what rounding leaves of a curl that vanishes is shown as 0
-    twist = None if r["curl"] is None else 0.0 if r["curl"] < 1e-12 else r["curl"]
-    return [r["recipe"], *(number(r[key], spec) for key, spec in keys), number(twist, ".3g"), r["objective"]]
+    keys = (("cosine", ".6g"), ("ratio", ".5g"), ("variance", ".4g"), ("responses", ".4g"), ("curl", ".3g"))
+    return [r["recipe"], *(number(r[key], spec) for key, spec in keys)]
 
 
 CLOSING = """\
-cosine, ratio: of the expected update with the true gradient.  variance: of one group's update, summed over parameters.
-responses: how many make the noise as large as the mean.  silent: probability that all rewards of a group are equal.
-curl: 0 where the update is the gradient of some function of the policy.  All numbers are exact."""
+cosine, ratio: of the expected update with grad E[r].  variance: of one group's update, summed over parameters.
+responses: how many make the noise as large as the mean.  curl: max |J - J^T| of the update's Jacobian in the logits,
+0 where it is the gradient of some function of the policy.  residual: |u - c g|/|u|, empty where the words are all of it.
+b: the group's baseline.  H: the entropy.  All numbers are exact."""

@@ -95,8 +95,7 @@ for _record in (
         "Williams (1992).",
         lambda r: r,
         lambda i, r: r[i],
-        expected=lambda r, mean, G: r,
-        remark="unbiased; variance pays for the mean reward",
+        remark="No baseline: the mean reward is paid for in variance",
     ),
     Advantage(
         "constant",
@@ -105,7 +104,7 @@ for _record in (
         lambda r, baseline: r - baseline,
         lambda i, r, baseline: r[i] - baseline,
         defaults={"baseline": 0.5},
-        remark="unbiased for any b that does not look at the response, if every response counts alike",
+        remark="A baseline that does not look at the response",
     ),
     Advantage(
         "group-mean",
@@ -114,9 +113,7 @@ for _record in (
         lambda r, n, G: r - _mean(r, n, G),
         lambda i, r: r[i] - math.fsum(r) / len(r),
         smallest=2,
-        expected=lambda r, mean, G: (G - 1) / G * (r - mean),
-        baseline="shared",
-        remark="exactly (G - 1)/G of the gradient: its own reward is in its baseline",
+        remark="Its own reward is in its baseline",
     ),
     Advantage(
         "rloo",
@@ -125,8 +122,7 @@ for _record in (
         _leave_one_out,
         lambda i, r: r[i] - (math.fsum(r) - r[i]) / (len(r) - 1),
         smallest=2,
-        expected=lambda r, mean, G: r - mean,
-        remark="unbiased",
+        remark="The baseline is made of the others' rewards",
     ),
     Advantage(
         "grpo",
@@ -136,8 +132,7 @@ for _record in (
         _plain_grpo,
         defaults={"ddof": 0, "epsilon": 0.0},
         smallest=2,
-        baseline="scaled",
-        remark="0/1 rewards: ascends a function of the success probability, for large G 2 arcsin sqrt q; more levels: no objective",
+        remark="The difference from the group's mean, in units of the group's standard deviation",
     ),
     Advantage(
         "loo-std",
@@ -147,8 +142,7 @@ for _record in (
         _plain_loo_std,
         defaults={"ddof": 0, "epsilon": 0.0},
         smallest=3,
-        baseline="free, scaled",
-        remark="for each prompt a positive multiple of the gradient",
+        remark="The difference from the mean of the others, in units of their standard deviation",
     ),
     Advantage(
         "remax",
@@ -156,7 +150,7 @@ for _record in (
         "Li et al. (2023), arXiv:2310.10505.",
         lambda r, greedy: r - greedy,
         lambda i, r, greedy: r[i] - greedy,
-        remark="unbiased: the greedy response does not depend on the sample",
+        remark="The baseline is the reward of the likeliest tokens' response, which does not depend on the sample",
     ),
     Advantage(
         "opo",
@@ -165,8 +159,7 @@ for _record in (
         _length_weighted,
         lambda i, r, lengths: _plain_opo(i, r, lengths, False),
         smallest=2,
-        baseline="shared",
-        remark="its own reward is in its baseline, weighted by its length: biased in direction where lengths differ",
+        remark="Its own reward is in its baseline, weighted by its length",
     ),
     Advantage(
         "opo-others",
@@ -175,7 +168,7 @@ for _record in (
         _length_weighted_others,
         lambda i, r, lengths: _plain_opo(i, r, lengths, True),
         smallest=2,
-        remark="unbiased",
+        remark="The baseline is made of the others' rewards",
     ),
     Advantage(
         "optimal",
@@ -183,7 +176,7 @@ for _record in (
         "Weaver and Tao (2001); Greensmith, Bartlett and Baxter (2004).",
         lambda r, best: r - best,
         lambda i, r, best: r[i] - best,
-        remark="unbiased, with the least summed variance of any constant baseline of the prompt",
+        remark="The constant baseline of least summed variance, for every prompt",
     ),
 ):
     register(ADVANTAGES, _record)

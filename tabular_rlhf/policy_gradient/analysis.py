@@ -8,13 +8,8 @@ with n successes.  The expected update is c_G(q) grad q, the gradient of
 because the derivative of P(n >= m) in q is G times the probability of m - 1 successes among the G - 1 others.
 For the group's standard deviation F tends to 2 arcsin sqrt q; with G = 2 (ddof 0) it is q itself.
 
-**Theorem** (more kinds).  With kind k's mass q_k and E[sum of its omega A]/q_k = w_k(q), the update is sum_k w_k grad q_k: the
-gradient of a function of the policy iff the form sum_k w_k dq_k is closed on the simplex, that is
-
-    C_kl = dw_l/dq_k - dw_k/dq_l   satisfies   C_kl + C_lm + C_mk = 0   for all kinds k, l, m.
-
-The largest of these is the *curl*.  Dividing by the group's standard deviation has curl from three reward levels on: then it is the
-gradient of nothing, and where it leads depends on the way.
+**Curl.**  From three reward levels on, dividing by the group's standard deviation is the gradient of nothing (`fields.curl`), and where
+it leads depends on the way.
 
 **Theorem** (shared baselines).  If b is one symmetric function of the group, sum_i (r_i - b) score_i has mean grad (G E[r] - E[b]),
 because E[b sum_i score_i] = grad E[b].  So the group mean ascends (G - 1)/G E[r], and OPO E[r] - E[b]/G.
@@ -22,24 +17,23 @@ because E[b sum_i score_i] = grad E[b].  So the group mean ascends (G - 1)/G E[r
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import special
 
-from tabular_rlhf.autodiff import jacobian
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.logspace import Array
+from tabular_rlhf.fields import Case, Objective, Verdict, cases, measure, objectives
+from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.policy_gradient import groups as g
+from tabular_rlhf.policy_gradient.groups import group_sums
 from tabular_rlhf.policy_gradient.record import Recipe
 from tabular_rlhf.policy_gradient.updates import covariance, expected_update, policies, true_gradient
 from tabular_rlhf.world import World
 
 MOST = 2**22
-"""Largest product of counts and squared kinds for which the curl is computed."""
+"""Numbers in the sums over counts of groups that a verdict may take."""
 
 TWO = g.Kinds(np.array([0.0, 1.0]), np.ones(2), np.array([0.5, 0.5]), np.arange(2))
 """A failure and a success, of equal length."""
@@ -86,39 +80,14 @@ def success_objective(q: Any, recipe: Recipe) -> Any:
     return np.sum(tail * (success[1:] - failure[:-1]), axis=-1)
 
 
-def curl(world: World, log_old: Array, recipe: Recipe, x: int, reward: Array | None = None) -> float:
-    """How far the update at prompt x is from being the gradient of a function of the policy: 0 where it is one.
-
-    Raises: InputError where the kinds are too many for a sum over counts to be differentiated.
-    """
-    reward = world.r if reward is None else reward
-    by_length = len(set(np.ravel(recipe.aggregation(lengths=np.array([1.0, 2.0]), n=np.ones(2), G=recipe.G, H=2, **recipe.settings)))) > 1
-    kind = g.kinds(world, world.mdp.path_sum(log_old), recipe, reward, x, by_length)
-    given = {k: v[x] for k, v in g.baselines(world, log_old, reward).items()}
-    own = 1.0 if recipe.aggregation.pooled else recipe.aggregation(lengths=kind.lengths, G=recipe.G, H=world.mdp.H, **recipe.settings)
-    if len(kind.q) < 3 or (recipe.advantage.alone and not recipe.aggregation.pooled):
-        return 0.0
-    if math.comb(recipe.G + len(kind.q) - 1, recipe.G) * len(kind.q) ** 2 > MOST:
-        got = f"{len(kind.q)} kinds in groups of {recipe.G}"
-        raise InputError("counts of kinds must be few for the curl", got=got, remedy="use rewards of fewer values, or a smaller G")
-
-    def weights(q: Any) -> Any:
-        up, down = g.pushes(replace(kind, q=q), recipe, given, world.mdp.H)
-        return own * (up - down)
-
-    slope = np.asarray(jacobian(weights)(kind.q))
-    C = slope.T - slope
-    return float(np.max(np.abs(C[:, :, None] + C[None, :, :] + C.T[:, None, :])))
-
-
 @dataclass(frozen=True, eq=False)
 class Analysis:
     """One recipe at one policy.
 
     cosine, of the expected update with the true gradient (None where one of them is 0); ratio, <update, gradient>/|gradient|^2;
     variance, summed over parameters, of one group's update; responses, how many make its noise as large as its mean:
-    G variance/|update|^2; silent, the probability that a group teaches nothing because its rewards are all equal; curl, as above,
-    the largest over prompts; objective, in words.  variance and curl are None where the world is too large for them.
+    G variance/|update|^2; silent, the probability that a group teaches nothing because its rewards are all equal; verdict, what it
+    ascends, measured (`fields`).  variance is None where the world is too large for it.
     """
 
     recipe: Recipe
@@ -129,8 +98,17 @@ class Analysis:
     variance: float | None
     responses: float | None
     silent: float
-    curl: float | None
-    objective: str
+    verdict: Verdict
+
+    @property
+    def curl(self) -> float | None:
+        """max |J - J^T| of the update in logits: 0 where it is the gradient of some function of the policy."""
+        return self.verdict.curl
+
+    @property
+    def objective(self) -> str:
+        """What it ascends, in words, and the residual where these are not all of it."""
+        return str(self.verdict)
 
 
 def analyse(world: World, logits: Array, recipe: Recipe, *, log_old: Array | None = None, reward: Array | None = None) -> Analysis:
@@ -141,64 +119,83 @@ def analyse(world: World, logits: Array, recipe: Recipe, *, log_old: Array | Non
     (1.8557, 'F(success probability)')
     """
     log_pi, old = policies(world, logits, log_old)
-    reward = world.r if reward is None else reward
-    update = expected_update(world, logits, recipe, log_old=log_old, reward=reward)
-    gradient = true_gradient(world, log_pi, reward)
+    world = world if reward is None else world.with_reward(reward)
+    update = expected_update(world, logits, recipe, log_old=log_old)
+    if not np.all(np.isfinite(update)):
+        raise InputError("an update must be finite", got="nan or inf", where=recipe.name, remedy="mend the record: it divides by zero")
+    gradient = true_gradient(world, log_pi)
     along, size, length = float(np.sum(update * gradient)), float(np.sum(gradient**2)), float(np.sum(update**2))
-    noise = 1e-13 * (1.0 + float(np.max(np.abs(reward))))  # what rounding leaves of a gradient that vanishes
+    noise = 1e-13 * (1.0 + float(np.max(np.abs(world.r))))  # what rounding leaves of a gradient that vanishes
     flat, still = np.sqrt(size) <= noise, np.sqrt(length) <= noise
-    variance = _affordable(lambda: np.trace(covariance(world, logits, recipe, log_old=log_old, reward=reward)))
-    twist = _affordable(lambda: max(curl(world, old, recipe, x, reward) for x in range(world.mdp.P)))
-    cosine = None if flat or still else min(1.0, max(-1.0, float(along / np.sqrt(size * length))))
+    variance = _variance(world, logits, recipe, log_old)
     return Analysis(
         recipe=recipe,
         update=update,
         gradient=gradient,
-        cosine=cosine,
+        cosine=None if flat or still else min(1.0, max(-1.0, float(along / np.sqrt(size * length)))),
         ratio=None if flat else along / size,
         variance=variance,
         responses=None if still or variance is None else recipe.G * variance / length,
-        silent=_all_equal_share(world, world.mdp.path_sum(old), reward, recipe.G),
-        curl=twist,
-        objective=_objective(world, recipe, reward, twist),
+        silent=silent(world, world.mdp.path_sum(old), recipe.G),
+        verdict=verdict(world, logits, recipe, log_old),
     )
 
 
-def _affordable(compute: Callable[[], float]) -> float | None:
-    """A number that is never negative, or None where the world is too large for it."""
+def verdict(world: World, logits: Array, recipe: Recipe, log_old: Array | None = None) -> Verdict:
+    """What the recipe ascends near a policy, measured; without its curl, and in fewer cases, where its groups are many."""
+    affordable = MOST // max(1, group_sums(world, world.mdp.path_sum(policies(world, logits, log_old)[1]), recipe))
+    at = cases(world, logits, log_old)[: max(1, affordable)]
+    curled = affordable >= 4 * int(np.count_nonzero(np.isfinite(logits)))
+
+    def update(case: Case) -> Array:
+        return expected_update(case.world, case.logits, recipe, log_old=case.log_old)
+
+    return measure(update, at, lambda case: _named(case, recipe), curl=curled)
+
+
+def _variance(world: World, logits: Array, recipe: Recipe, log_old: Array | None) -> float | None:
+    """Summed over parameters; None where the world is too large for it."""
     try:
-        return max(0.0, float(compute()))
+        found = covariance(world, logits, recipe, log_old=log_old)
     except InputError:
         return None
+    return float(np.sum(np.maximum(np.diag(found), 0.0)))
 
 
-def _all_equal_share(world: World, log_p: Array, reward: Array, G: int) -> float:
+def silent(world: World, log_p: Array, G: int) -> float:
     """The probability that all rewards of a group are equal."""
-    levels, place = np.unique(reward, return_inverse=True)
-    place = np.reshape(place, reward.shape)
-    mass = np.stack([np.bincount(place[x], np.exp(log_p[x]), len(levels)) for x in range(len(reward))])
+    levels, place = np.unique(world.r, return_inverse=True)
+    place = np.reshape(place, world.r.shape)
+    mass = np.stack([np.bincount(place[x], np.exp(log_p[x]), len(levels)) for x in range(world.mdp.P)])
     return float(np.sum(world.mu[:, None] * mass**G))
 
 
-def _objective(world: World, recipe: Recipe, reward: Array, twist: float | None) -> str:
-    """The function whose gradient the expected on-policy update is, in words."""
-    omega = np.ravel(recipe.aggregation(lengths=world.mdp.lengths.astype(float), n=np.ones(world.mdp.N), G=1, H=1, **recipe.settings))
-    one_length = np.ptp(world.mdp.lengths) == 0
-    by_length = (not one_length) and (np.ptp(omega) > 0 or recipe.aggregation.pooled or recipe.loss.level == "geometric")
-    if not by_length and recipe.advantage.baseline == "free":
-        return "E[r]"
-    if not by_length and recipe.advantage.baseline == "shared":
-        return "E[r] - E[b]/G"
-    if not by_length and recipe.advantage.baseline == "free, scaled":
-        return "E[r] at varying speed"
-    if recipe.loss.level == "geometric" and not one_length:
-        return "as ppo-clip, sequence-mean"
-    if twist is None:
-        return "not known: too many kinds"
-    if twist > 1e-9 * (1.0 + float(np.max(np.abs(reward)))):
-        return "nothing: it has curl"
-    if not by_length and all(len(np.unique(row)) <= 2 for row in reward):
-        return "F(success probability)"
-    if recipe.advantage.alone and not recipe.aggregation.pooled:
-        return "E[(r - b)/L] at this b"
-    return "some function of masses"
+def _named(case: Case, recipe: Recipe) -> dict[str, Objective]:
+    """The named objectives, and the mean of the group's baseline where the recipe has one that all members share."""
+    shared = None if case.log_old is not None else _shared_baseline(case, recipe)
+    return objectives(case, recipe.G) | ({} if shared is None else {"E[b]": shared})
+
+
+def _shared_baseline(case: Case, recipe: Recipe) -> Objective | None:
+    """log_pi -> E[b], if what is taken from the rewards of a group is one number b for all its members; None if it is not."""
+    world, log_p = case.world, case.world.mdp.path_sum(log_softmax(case.logits))
+    if not 0 < group_sums(world, log_p, recipe) <= MOST:  # 0: it does not look at others, or its mean is that of the reward
+        return None
+    given = g.baselines(world, log_softmax(case.logits), world.r)
+    parts: list[tuple[Array, Array, Array]] = []
+    for x in range(world.mdp.P):
+        kind = g.kinds(world, log_p, recipe, world.r, x)
+        n = g.counts(recipe.G, len(kind.r))
+        supply = {"r": kind.r, "n": n, "G": recipe.G, "lengths": kind.lengths, **{k: v[x] for k, v in given.items()}}
+        taken = np.broadcast_to(kind.r - recipe.advantage(**supply, **recipe.settings), n.shape)
+        low, high = (f(np.where(n > 0, taken, end), axis=1) for f, end in ((np.min, np.inf), (np.max, -np.inf)))
+        if np.max(high - low) > 1e-9 * (1.0 + np.max(np.abs(high))):
+            return None
+        parts.append((n, high, (kind.label == np.arange(len(kind.r))[:, None]).astype(float)))
+
+    def mean(log_pi: Any) -> Any:
+        p = np.exp(world.mdp.path_sum(log_pi))
+        rows = [np.sum(g.count_probabilities(n, np.matmul(member, p[x])) * b) for x, (n, b, member) in enumerate(parts)]
+        return sum(m * row for m, row in zip(world.mu.tolist(), rows, strict=True))
+
+    return mean

@@ -187,21 +187,39 @@ def expected_credit(world: World, log_old: Array, recipe: Recipe, reward: Array 
     """The exact credit of every response, by the cheapest exact route.
 
     Args: log_old (P, S, V), the behavior policy; reward (P, N), the world's by default.
-    Raises: InputError where neither the rewards' levels are few nor the mean advantage is a closed form.
+    Raises: InputError where neither the rewards' levels are few nor the advantage is linear in the rewards.
     """
     reward = world.r if reward is None else reward
     log_p = _log_p(world, log_old)
     mass = world.mu[:, None] * np.exp(log_p) * own_weight(world, recipe)
     given = baselines(world, log_old, reward)
     advantage, G = recipe.advantage, recipe.G
-    if not recipe.aggregation.pooled and advantage.alone:
+    if _alone(recipe):
         A = advantage(r=reward, G=G, **given, **recipe.settings)
-    elif not recipe.aggregation.pooled and recipe.loss.linear and advantage.expected is not None:
-        A = advantage.expected(reward, np.sum(np.exp(log_p) * reward, axis=1, keepdims=True), G)
+    elif (shares := _linear(recipe)) is not None:
+        A = shares[0] * reward + (G - 1) * shares[1] * np.sum(np.exp(log_p) * reward, axis=1, keepdims=True)
     else:
         rows = [_by_counts(world, log_p, recipe, reward, given, x) for x in range(world.mdp.P)]
         return Credit(*(mass * np.stack(part) for part in zip(*rows, strict=True)))
     return Credit(*(G * mass * part for part in signs(recipe, A)))
+
+
+def _alone(recipe: Recipe) -> bool:
+    """Whether members of a group do not look at each other."""
+    return recipe.advantage.alone and not recipe.aggregation.pooled
+
+
+def _linear(recipe: Recipe) -> tuple[float, float] | None:
+    """The shares of a linear advantage, where the mean advantage of a response is all that matters."""
+    return recipe.advantage.shares(recipe.G, recipe.settings) if recipe.loss.linear and not recipe.aggregation.pooled else None
+
+
+def group_sums(world: World, log_p: Array, recipe: Recipe) -> int:
+    """Numbers in the sums over counts that one expected credit takes: 0 where it takes none."""
+    if _alone(recipe) or _linear(recipe) is not None:
+        return 0
+    K = [len(kinds(world, log_p, recipe, world.r, x).r) for x in range(world.mdp.P)]
+    return sum(k * math.comb(recipe.G + k - 1, k - 1) for k in K)
 
 
 def _by_counts(world: World, log_p: Array, recipe: Recipe, reward: Array, given: dict[str, Array], x: int) -> tuple[Array, Array]:

@@ -1,7 +1,8 @@
 r"""Policy losses and aggregations.
 
 A policy loss is f(rho, A) with rho = pi/pi_old, of a token or of a whole response, to be *ascended*.  At pi = pi_old and A frozen
-they all have the slope A in log pi (gspo: A/L): there nothing is clipped, and all are one policy gradient.
+they all have the slope A in log pi (gspo: A/L): there nothing is clipped, and all are one policy gradient.  Where pi has moved they
+differ: `tabular-rlhf advantage ppo-clip --moved 1`.
 """
 
 from __future__ import annotations
@@ -57,8 +58,7 @@ for _loss in (
         "Williams (1992).",
         lambda log_pi, A: A * log_pi,
         lambda log_pi, A: A * log_pi,
-        linear=True,
-        remark="right at pi = pi_old only",
+        remark="No ratio: samples of pi_old count as if they were samples of pi",
     ),
     PolicyLoss(
         "ratio",
@@ -66,8 +66,7 @@ for _loss in (
         "Kakade and Langford (2002); Schulman et al. (2015), arXiv:1502.05477.",
         lambda log_pi, log_old, A: np.exp(log_pi - log_old) * A,
         lambda log_pi, log_old, A: math.exp(log_pi) / math.exp(log_old) * A,
-        linear=True,
-        remark="per-token ratios: the visits stay those of pi_old",
+        remark="Each token weighed by its own ratio; the visits stay those of pi_old",
     ),
     PolicyLoss(
         "sequence-ratio",
@@ -76,8 +75,7 @@ for _loss in (
         lambda log_pi, log_old, A: np.exp(log_pi - log_old) * A,
         lambda log_pi, log_old, A: math.exp(log_pi) / math.exp(log_old) * A,
         level="sequence",
-        linear=True,
-        remark="unbiased at any pi that pi_old covers",
+        remark="The whole response weighed by its ratio",
     ),
     PolicyLoss(
         "ppo-clip",
@@ -86,7 +84,7 @@ for _loss in (
         _symmetric,
         lambda log_pi, log_old, A, clip: _plain_clip(log_pi, log_old, A, clip, clip),
         defaults={"clip": 0.2},
-        remark="no slope where the ratio has already gone the advantage's way beyond the clip",
+        remark="No slope where the ratio has already gone the advantage's way beyond the clip",
     ),
     PolicyLoss(
         "sequence-clip",
@@ -96,7 +94,7 @@ for _loss in (
         lambda log_pi, log_old, A, clip: _plain_clip(log_pi, log_old, A, clip, clip),
         level="sequence",
         defaults={"clip": 0.2},
-        remark="one ratio for the whole response",
+        remark="One ratio for the whole response",
     ),
     PolicyLoss(
         "dual-clip",
@@ -105,16 +103,16 @@ for _loss in (
         _dual,
         _plain_dual,
         defaults={"clip": 0.2, "dual": 3.0},
-        remark="bad responses whose ratio exceeds d have no slope either",
+        remark="Bad responses whose ratio exceeds d have no slope either",
     ),
     PolicyLoss(
-        "dapo",
+        "clip-higher",
         r"\min(\rho A, \mathrm{clip}(\rho, 1 - c_{low}, 1 + c_{high}) A)",
         "Yu et al. (2025), arXiv:2503.14476.",
         lambda log_pi, log_old, A, low, high: _clipped(log_pi, log_old, A, low, high),
         _plain_clip,
         defaults={"low": 0.2, "high": 0.28},
-        remark="more room upwards than downwards",
+        remark="Clipped later above than below; DAPO's other three parts are not in it",
     ),
     PolicyLoss(
         "cispo",
@@ -123,8 +121,7 @@ for _loss in (
         _cispo,
         _plain_cispo,
         defaults={"low": 1.0, "high": 0.28},
-        linear=True,
-        remark="clips the weight and keeps every token's slope",
+        remark="Clips the weight, and keeps every token's slope",
     ),
     PolicyLoss(
         "gspo",
@@ -134,7 +131,7 @@ for _loss in (
         _plain_clip,
         level="geometric",
         defaults={"low": 3e-4, "high": 4e-4},
-        remark="at pi_old the slope is A/L: the sequence mean of token means",
+        remark="The ratio is the geometric mean of the tokens' ratios, so a response's slope is divided by its length",
     ),
 ):
     register(LOSSES, _loss)
@@ -148,7 +145,7 @@ for _rule in (
         "Ahmadian et al. (2024), arXiv:2402.14740.",
         lambda lengths, G: np.ones_like(lengths, dtype=float) / G,
         lambda i, lengths, G, H: 1.0 / G,
-        remark="the gradient of E[r]",
+        remark="Every token counts alike",
     ),
     Aggregation(
         "sequence-mean",
@@ -156,7 +153,7 @@ for _rule in (
         "Shao et al. (2024), arXiv:2402.03300.",
         lambda lengths, G: 1.0 / (G * lengths),
         lambda i, lengths, G, H: 1.0 / (G * lengths[i]),
-        remark="the gradient of E[(r - b)/L]: short good responses gain, long bad ones are spared",
+        remark="Every response counts alike: a token of a long one counts less",
     ),
     Aggregation(
         "token-mean",
@@ -164,7 +161,7 @@ for _rule in (
         "Yu et al. (2025), arXiv:2503.14476.",
         lambda lengths, n: np.ones_like(lengths, dtype=float) / np.sum(n * lengths, axis=-1, keepdims=True),
         lambda i, lengths, G, H: 1.0 / sum(lengths),
-        remark="a ratio estimator: a long response dilutes its own group; biased at finite G",
+        remark="Every token of the group counts alike: a long response dilutes its own group",
     ),
     Aggregation(
         "constant",
@@ -173,7 +170,7 @@ for _rule in (
         lambda lengths, G, H, scale: np.ones_like(lengths, dtype=float) / (G * scale * H),
         lambda i, lengths, G, H, scale: 1.0 / (G * scale * H),
         defaults={"scale": 1.0},
-        remark="the direction of the sequence sum at another step size",
+        remark="The sequence sum at another step size",
     ),
 ):
     register(AGGREGATIONS, _rule)

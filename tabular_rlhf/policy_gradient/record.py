@@ -12,18 +12,23 @@ group, counts of reward levels where groups are summed by counts.  One line of c
 the group.  An advantage that does not ask for n looks at its own response alone.
 
 **Signs.**  Every f here is positively homogeneous in A: f(rho, A) = max(A, 0) f(rho, 1) + max(-A, 0) f(rho, -1).  So all that a
-loss needs to know of advantages is how much each response is pushed up, and how much down.
+loss needs to know of advantages is how much each response is pushed up, and how much down.  One that is not so is refused.
+
+**Nothing is declared** that can be measured: whether a loss is linear in A, whether an advantage is linear in the rewards, what a recipe
+ascends (`analysis`).  What is left of claims, `oracle` and `smallest`, is what `faults` tests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
 
 from tabular_rlhf.errors import InputError
+from tabular_rlhf.logspace import Array
 
 Function = Callable[..., Any]
 GIVEN: Mapping[str, tuple[str, ...]] = {
@@ -88,16 +93,9 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Advantage(Part):
-    """A_i from a group.
+    """A_i from a group.  smallest: the least G for which it exists."""
 
-    baseline: "free", one that does not look at response i; "shared", one symmetric function of the whole group; "scaled" and
-    "free, scaled", when the difference is also divided by a spread of the group or of the others.  smallest: the least G for
-    which it exists.  expected: E[A_i given tau_i] from (r, E[r], G), where it is a closed form for any number of reward levels.
-    """
-
-    baseline: str = field(default="free", kw_only=True)
     smallest: int = field(default=1, kw_only=True)
-    expected: Function | None = field(default=None, kw_only=True)
     kind = "advantage"
 
     @property
@@ -109,6 +107,31 @@ class Advantage(Part):
     def by_length(self) -> bool:
         """Whether it looks at lengths."""
         return "lengths" in parameters(self.fn)
+
+    def shares(self, G: int, settings: Mapping[str, float]) -> tuple[float, float] | None:
+        """(c, d) with A_i = c r_i + d sum of the others' rewards, measured on groups; None where it is not linear like that.
+
+        Then E[A_i given tau_i] = c r_i + (G - 1) d E[r], for any number of reward levels.
+
+        >>> ADVANTAGES["group-mean"].shares(4, {}), ADVANTAGES["grpo"].shares(4, ADVANTAGES["grpo"].defaults)
+        ((0.75, -0.25), None)
+        """
+        return _shares(self, G, tuple((name, settings[name]) for name in self.defaults))
+
+
+@lru_cache(maxsize=256)
+def _shares(advantage: Advantage, G: int, settings: tuple[tuple[str, float], ...]) -> tuple[float, float] | None:
+    if not set(parameters(advantage.fn)) <= {"r", "n", "G", *advantage.defaults}:
+        return None
+
+    def of(r: Array) -> Array:
+        return np.broadcast_to(advantage(r=r, n=np.ones(r.shape), G=G, **dict(settings)), r.shape)
+
+    noise = np.random.default_rng(0).standard_normal((8, G))
+    one = of(np.eye(G)[0])
+    c, d = float(one[0]), float(one[-1]) if G > 1 else 0.0
+    linear = c * noise + d * (np.sum(noise, axis=1, keepdims=True) - noise)
+    return (c, d) if np.allclose(of(noise), linear, rtol=1e-12, atol=1e-12) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,12 +151,30 @@ class PolicyLoss(Part):
     """f, to be ascended, in log_pi; frozen quantities are separate parameters.
 
     level: "token"; "sequence", the log-probabilities of whole responses; "geometric", those divided by the length.  A term of the
-    last two is one number a response, and a sum over tokens counts it once.  linear: whether f is linear in A.
+    last two is one number a response, and a sum over tokens counts it once.
     """
 
     level: str = field(default="token", kw_only=True)
-    linear: bool = field(default=False, kw_only=True)
     kind = "loss"
+
+    @cached_property
+    def _values(self) -> tuple[Array, Array, Array]:
+        """f at A = 1, 2 and -1 for some ratios: what its dependence on A is read from."""
+        log_pi, log_old, log_now = -np.random.default_rng(0).exponential(1.0, (3, 64))
+        at = {"log_pi": log_pi, "log_old": log_old, "log_now": log_now, **self.defaults}
+        return tuple(np.asarray(self(A=np.full(64, a), **at)) for a in (1.0, 2.0, -1.0))  # type: ignore[return-value]
+
+    @property
+    def homogeneous(self) -> bool:
+        """Whether f(rho, 2A) = 2 f(rho, A), measured: what makes it enough to know how much each response is pushed up and down."""
+        one, two, _ = self._values
+        return bool(np.allclose(two, 2.0 * one, rtol=1e-9))
+
+    @property
+    def linear(self) -> bool:
+        """Whether also f(rho, -A) = -f(rho, A), measured."""
+        one, _, minus = self._values
+        return bool(np.allclose(minus, -one, rtol=1e-12, atol=0.0))
 
 
 Kind = TypeVar("Kind", bound=Part)
@@ -189,6 +230,9 @@ class Recipe:
         **changes: float,
     ) -> None:
         parts: tuple[Part, ...] = (find(ADVANTAGES, advantage), find(LOSSES, loss), find(AGGREGATIONS, aggregation))
+        if not parts[1].homogeneous:  # type: ignore[attr-defined]
+            must = "a policy loss must be positively homogeneous in A"
+            raise InputError(must, got="f(2A) is not 2 f(A)", where=parts[1].name, remedy="leave constants and squares of A out")
         known = {name: value for part in parts for name, value in part.defaults.items()}
         for name, value in zip(("advantage", "loss", "aggregation"), parts, strict=True):
             object.__setattr__(self, name, value)
