@@ -2,14 +2,14 @@ r"""f-divergences as a table of records: the penalties that keep a policy near i
 
     D_f(p, q) = E_q[ f(p/q) ],   f convex, f(1) = 0.
 
-Each record gives f, its slope f', and what an optimum needs (`penalties.f_divergence_optimum`): the inverse of the slope.  Where
-f' has a finite supremum the weight u blows up as the slope approaches it, so the inverse is taken of the *depth*
+Each record gives f, its slope f', the inverse of that, and what an optimum needs (`penalties.f_divergence_optimum`), in logarithms
+throughout, because weights u = p/q may be larger than any float: the weight of an event whose slope is lower by `gap` than that of
+another, of weight e^v,
 
-    depth(u) = sup - f'(u),     u = weight(depth),
+    f'(u) = f'(e^v) - gap:        tilt(v, gap) = log u, and log of d log u/dv.
 
-a small number kept exactly, not of the slope, whose last digits would carry everything.  (Where f' is unbounded, sup = 0.)
-Weights u = p/q >= 0, clipped at 0 where f'(0) is finite.  Where u may leave the range of floating point, q f(u) is
-p u^growth tail(log u).
+For reverse KL log u = v - gap, the Gibbs tilt; in the alpha family u^-c = e^(-c v) + c gap, c = 1 - alpha, and u = 0 where that is
+negative.  Where u may leave the range of floating point, q f(u) is p u^growth tail(log u).
 
 Sources: Csiszar (1967); Go et al. (2023), arXiv:2302.08215; Wang et al. (2023), arXiv:2309.16240.
 """
@@ -24,33 +24,28 @@ import numpy as np
 from scipy import special
 
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.logspace import Array
+from tabular_rlhf.logspace import Array, log_of
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """One f-divergence.  f, slope and depth take u >= 0; weight takes depths and returns (u, -du/d depth).
+    """One f-divergence.  f takes u >= 0, slope takes log u, inverse a slope: (f')^{-1}, clipped at 0.
 
-    growth and tail say how f grows: f(u) = u^(1 + growth) tail(log u), with a tail that stays within range (None: p/q must).
+    growth and tail say how f grows: f(u) = u^(1 + growth) tail(log u), with a tail that stays within range (None: p/q must).  tilt
+    takes v and gap, where growth is 0 only gap >= 0: towards a bounded slope it would cancel.
+
+    >>> float(DIVERGENCES["forward-kl"].inverse(np.array(-0.5)))
+    2.0
     """
 
     name: str
     latex: str
-    sup: float
     f: Callable[[Any], Any]
     slope: Callable[[Any], Any]
-    depth: Callable[[Any], Any]
-    weight: Callable[[Any], tuple[Array, Array]]
+    inverse: Callable[[Any], Any]
+    tilt: Callable[[Any, Any], tuple[Array, Array]]
     tail: Callable[[Any], Any] | None = None
     growth: float = 0.0
-
-    def inverse_slope(self, y: Any) -> Array:
-        """(f')^{-1}(y), clipped at 0: the optimal weight at slope y.
-
-        >>> float(DIVERGENCES["forward-kl"].inverse_slope(np.array(-0.5)))
-        2.0
-        """
-        return self.weight(self.sup - y)[0]
 
     def __call__(self, log_p: Any, log_q: Any) -> Any:
         """D_f(p, q) along the last axis, for p that puts no mass where q has none; inf where it is too large to write down.
@@ -77,24 +72,30 @@ LARGE = 30.0
 """log(p/q) above which a power of p/q might leave the range of floating point."""
 
 
-def _reverse_kl_weight(d: Any) -> tuple[Array, Array]:
-    u = np.exp(-d - 1.0)
-    return u, u
+Tilt = Callable[[Any, Any], tuple[Array, Array]]
 
 
-def _forward_kl_weight(d: Any) -> tuple[Array, Array]:
-    u = 1.0 / d
-    return u, np.square(u)
+def _alpha_tilt(c: float) -> Tilt:
+    def tilt(v: Any, gap: Any) -> tuple[Array, Array]:
+        power, log_gap = -c * v, log_of(np.abs(c * gap))
+        if c > 0:
+            log_total = np.logaddexp(power, log_gap)
+        else:
+            rises, ratio = gap <= 0, np.minimum(log_gap - power, 0.0)
+            left = log_of(-np.expm1(np.where(rises, -1.0, ratio)))  # of u^-c, where the gap takes some of it away
+            log_total = np.where(rises, np.logaddexp(power, log_gap), power + left)
+        return -log_total / c, np.where(np.isneginf(log_total), 0.0, power - log_total)
+
+    return tilt
 
 
-def _chi_squared_weight(d: Any) -> tuple[Array, Array]:
-    return np.maximum(0.0, 1.0 - d), np.where(d < 1.0, 1.0, 0.0)
+def _reverse_kl_tilt(v: Any, gap: Any) -> tuple[Array, Array]:
+    return v - gap, np.zeros_like(v - gap)
 
 
-def _jensen_shannon_weight(d: Any) -> tuple[Array, Array]:
-    with np.errstate(over="ignore"):  # far below, the weight is rightly 0
-        u = 1.0 / np.expm1(d)
-    return u, u * (1.0 + u)
+def _jensen_shannon_tilt(v: Any, gap: Any) -> tuple[Array, Array]:
+    log_slope = -np.logaddexp(0.0, log_of(-np.expm1(-gap)) + v)
+    return v - gap + log_slope, log_slope
 
 
 def alpha(a: float) -> Divergence:
@@ -110,22 +111,19 @@ def alpha(a: float) -> Divergence:
             remedy="use the forward or reverse KL record",
         )
 
-    growth = max(0.0, float(a) - 1.0)
+    growth, c = max(0.0, float(a) - 1.0), 1.0 - float(a)
 
-    def weight(d: Any) -> tuple[Array, Array]:
-        base = (1.0 - a) * d if a < 1 else np.maximum(0.0, 1.0 - (a - 1.0) * d)
-        power = 1.0 / (a - 1.0)
-        held = np.where(base > 0, base, 1.0)
-        return np.where(base > 0, held**power, 0.0), np.where(base > 0, held ** (power - 1.0), 0.0)
+    def inverse(y: Any) -> Array:
+        base = 1.0 - c * y
+        return np.where(base > 0, np.where(base > 0, base, 1.0) ** (-1.0 / c), 0.0)
 
     return Divergence(
         name=f"alpha={a:g}",
         latex=r"\frac{u^\alpha - 1 - \alpha (u - 1)}{\alpha (\alpha - 1)}",
-        sup=1.0 / (1.0 - a) if a < 1 else 0.0,
         f=lambda u: (u**a - 1.0 - a * (u - 1.0)) / (a * (a - 1.0)),
-        slope=lambda u: (u ** (a - 1.0) - 1.0) / (a - 1.0),
-        depth=lambda u: u ** (a - 1.0) / (1.0 - a) if a < 1 else -(u ** (a - 1.0) - 1.0) / (a - 1.0),
-        weight=weight,
+        slope=lambda v: np.expm1(-c * v) / -c,
+        inverse=inverse,
+        tilt=_alpha_tilt(c),
         tail=lambda v: (np.exp((a - 1.0 - growth) * v) - np.exp(-growth * v) * (np.exp(-v) - a * np.expm1(-v))) / (a * (a - 1.0)),
         growth=growth,
     )
@@ -135,46 +133,47 @@ def _jensen_shannon(u: Any) -> Any:
     return special.xlogy(u, u) - (u + 1.0) * np.log((u + 1.0) / 2.0)
 
 
+def _jensen_shannon_inverse(y: Any) -> Any:
+    with np.errstate(over="ignore"):  # far below, the weight is rightly 0
+        return 1.0 / np.expm1(np.log(2.0) - y)
+
+
 _RECORDS = (
     Divergence(
         "reverse-kl",
         r"u \log u",
-        sup=0.0,
         f=lambda u: special.xlogy(u, u),
-        slope=lambda u: 1.0 + np.log(u),
-        depth=lambda u: -1.0 - np.log(u),
-        weight=_reverse_kl_weight,
+        slope=lambda v: 1.0 + v,
+        inverse=lambda y: np.exp(y - 1.0),
+        tilt=_reverse_kl_tilt,
         tail=lambda v: v,
     ),
     Divergence(
         "forward-kl",
         r"-\log u",
-        sup=0.0,
         f=lambda u: -np.log(u),
-        slope=lambda u: -1.0 / u,
-        depth=lambda u: 1.0 / u,
-        weight=_forward_kl_weight,
+        slope=lambda v: -np.exp(-v),
+        inverse=lambda y: -1.0 / y,
+        tilt=_alpha_tilt(1.0),
         tail=lambda v: -v * np.exp(-v),
     ),
     Divergence(
         "chi-squared",
         r"(u - 1)^2 / 2",
-        sup=0.0,
         f=lambda u: np.square(u - 1.0) / 2.0,
-        slope=lambda u: u - 1.0,
-        depth=lambda u: 1.0 - u,
-        weight=_chi_squared_weight,
+        slope=np.expm1,
+        inverse=lambda y: np.maximum(0.0, 1.0 + y),
+        tilt=_alpha_tilt(-1.0),
         tail=lambda v: np.square(np.expm1(-v)) / 2.0,
         growth=1.0,
     ),
     Divergence(
         "jensen-shannon",
         r"u \log u - (u + 1) \log\frac{u + 1}{2}",
-        sup=float(np.log(2.0)),
         f=_jensen_shannon,
-        slope=lambda u: np.log(2.0 * u / (1.0 + u)),
-        depth=lambda u: np.log1p(1.0 / u),
-        weight=_jensen_shannon_weight,
+        slope=lambda v: -np.log1p(np.expm1(-v) / 2.0),
+        inverse=_jensen_shannon_inverse,
+        tilt=_jensen_shannon_tilt,
         tail=lambda v: v - (1.0 + np.exp(-v)) * (v + np.log1p(np.exp(-v)) - np.log(2.0)),
     ),
     alpha(0.5),

@@ -14,8 +14,15 @@ unique, and mirror descent with a pull to p_ref converges to it in its *last* it
 
     p <- (p p_ref^(eta tau) exp(eta M p))^(1/(1 + eta tau)) / norm,     KL(p_eq, p) falls by 1/(1 + eta tau) a step for eta <= 4 tau,
 
-because M - 1/2 is antisymmetric with entries of at most 1/2.  (Plain self-play, tau = 0, goes around the winner for ever.)  Newton's
-method on the fixed point is the independent route.
+because A = M - 1/2 is antisymmetric with entries of at most 1/2.  (Plain self-play, tau = 0, goes around the winner for ever.)
+
+**Newton's method** on the fixed point is the independent route.  With y = log p and the gap g = log p_ref + A p/tau - y, which at the
+equilibrium is a constant, its step d solves
+
+    d - A (p d)/tau = g - c,     sum p d = 0.
+
+This has one solution at *every* p: with g = c it says sum p d^2 = (p d) A (p d)/tau = 0.  Along d the range of g falls at once, in
+proportion, so a step that is halved until it does falls always gets on.
 
 **Bradley-Terry** with a Gibbs policy ranks by one number a response, so on a cycle it is exploitable: compare both.
 
@@ -31,7 +38,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from tabular_rlhf.errors import SolveError, positive
+from tabular_rlhf.errors import InputError, SolveError, positive
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.preferences import matrix, population_pairs
@@ -180,60 +187,86 @@ def mirror_descent(M: Any, log_p_ref: Any, tau: float, *, tol: float = 1e-12, st
     raise SolveError(f"mirror descent still moves by {moved:.2e} after {steps} steps: raise tau ({tau:g}) or use regularized_equilibrium")
 
 
-def regularized_equilibrium(M: Any, log_p_ref: Any, tau: float, *, steps: int = 200) -> Equilibrium:
-    """The regularized equilibrium by Newton's method on y = log p_ref + M softmax(y)/tau, with tau lowered by stages.
+def regularized_equilibrium(M: Any, log_p_ref: Any, tau: float, *, steps: int = 20_000) -> Equilibrium:
+    """The regularized equilibrium by Newton's method, with tau lowered by stages: by as much as Newton can follow in a few steps.
 
-    Args: M (N, N) or (P, N, N); log_p_ref (P, N), -inf allowed; tau.  Raises SolveError.
+    Args: M (N, N) or (P, N, N); log_p_ref (P, N), -inf allowed; tau; steps, of Newton, for each prompt.
+    Raises: InputError for a tau so small that rounding of win rates hides it; SolveError where steps run out.
 
     >>> from tabular_rlhf.preference_worlds import cycle, cycle_preferences
     >>> regularized_equilibrium(cycle_preferences(), cycle().log_p_ref, 0.01).p.round(3).tolist()
     [[0.487, 0.161, 0.352]]
     """
     tables, tau = check_preferences(M), positive(tau, "tau", "probability per nat")
-    log_p_ref = np.asarray(log_p_ref)
-    log_p, nit = log_p_ref, 0
-    stages = np.geomspace(1.0, tau, 2 + int(2 * np.log2(1.0 / tau))) if tau < 1.0 else np.array([tau])
-    for stage in stages:
-        log_p, used = _newton(tables, log_p_ref, float(stage), log_p, steps)
-        nit += used
+    log_p = np.array(log_p_ref, dtype=np.float64)
+    nit = stages = 0
+    for x, table in enumerate(tables):
+        on = np.flatnonzero(~np.isneginf(log_p[x]))
+        log_p[x, on], used, passed = _followed(table[np.ix_(on, on)] - 0.5, log_p[x, on], tau, steps)
+        nit, stages = nit + used, stages + passed
     residual = _residual(tables, log_p_ref, tau, log_p)
-    return Equilibrium(log_p, residual, nit, f"fixed point to {residual:.1e} after {nit} Newton steps over {len(stages)} values of tau")
+    return Equilibrium(log_p, residual, nit, f"fixed point to {residual:.1e} nats after {nit} Newton steps over {stages} values of tau")
 
 
 def _residual(M: Array, log_p_ref: Any, tau: float, log_p: Any) -> float:
-    """How far p is from its own best reply, in probability."""
-    return float(np.max(np.abs(np.exp(reply(M, log_p_ref, tau, log_p)) - np.exp(log_p))))
+    """How far p is from its own best reply, in nats."""
+    possible = ~np.isneginf(log_p)
+    return float(np.max(np.abs(np.where(possible, reply(M, log_p_ref, tau, log_p), 0.0) - np.where(possible, log_p, 0.0))))
 
 
-def _newton(M: Array, log_p_ref: Any, tau: float, log_p: Any, steps: int) -> tuple[Any, int]:
-    """Newton on F(y) = y - reply(y), y = log p on the support; the step is halved while the residual does not fall."""
-    possible = ~np.isneginf(log_p_ref)
-    eye = np.eye(M.shape[-1])
+FEW = 15
+"""Newton steps at one value of tau: where they do not suffice, the way from the last value is made shorter."""
+
+
+def _followed(A: Array, log_ref: Array, tau: float, steps: int) -> tuple[Array, int, int]:
+    """The equilibrium on the support of the reference; Newton steps and values of tau used."""
+    if _rounding(A, log_ref, tau) > 1e-3:
+        got, remedy = f"tau = {tau:g}", "use minimax_winner, the limit of tau -> 0"
+        raise InputError("win rates must be known to better than 0.001 tau", got=got, remedy=remedy)
+    at = max(tau, 1.0)
+    log_p, nit, settled = _newton(A, log_ref, at, log_softmax(log_ref), min(steps, 100))
+    ratio, stages = 2.0, 1
+    while settled and at > tau and nit < steps and ratio > 1.0 + 1e-9:
+        lower = max(tau, at / ratio)
+        new, used, near = _newton(A, log_ref, lower, log_p, min(steps - nit, FEW))
+        nit, stages = nit + used, stages + 1
+        if near:
+            log_p, at = new, lower
+        ratio = ratio**0.25 if not near else ratio**1.5 if 2 * used < FEW else ratio
+    if not settled or at > tau:
+        raise SolveError(f"the equilibrium at tau = {tau:g} was not found in {nit} Newton steps: it was followed down to tau = {at:g}")
+    return log_p, nit, stages
+
+
+def _newton(A: Array, log_ref: Array, tau: float, log_p: Array, steps: int) -> tuple[Array, int, bool]:
+    """Newton from log p; how many steps it took, and whether the gap became constant up to rounding."""
+    enough, gap = _rounding(A, log_ref, tau), log_ref + A @ np.exp(log_p) / tau - log_p
     for nit in range(steps):
-        p = np.exp(log_p)
-        to = reply(M, log_p_ref, tau, log_p)
-        gap = np.where(possible, np.where(possible, to, 0.0) - np.where(possible, log_p, 0.0), 0.0)
-        size = float(np.max(np.abs(gap)))
-        if size <= 64 * np.finfo(float).eps * (1.0 + float(np.max(np.abs(M))) / tau):
-            return log_p, nit
-        slope = (M - np.sum(np.exp(to)[..., :, None] * M, axis=-2, keepdims=True)) * p[..., None, :] / tau
-        step = np.linalg.solve(eye - slope, gap[..., None])[..., 0]
-        log_p = _halved(M, log_p_ref, tau, log_p, step, size)
-    raise SolveError(
-        f"the equilibrium at tau = {tau:g} was not found in {steps} Newton steps: the fixed point is missed by {size:.2e} nats"
-    )
+        if np.ptp(gap) <= enough:
+            return log_p, nit, True
+        step, t = _newton_step(A, tau, np.exp(log_p), gap), 1.0
+        while True:
+            new = log_softmax(log_p + t * step)
+            after = log_ref + A @ np.exp(new) / tau - new
+            if np.ptp(after) < (1.0 - 0.1 * t) * np.ptp(gap) or t < 1e-9:
+                break
+            t *= 0.5
+        log_p, gap = new, after
+    return log_p, steps, bool(np.ptp(gap) <= enough)
 
 
-def _halved(M: Array, log_p_ref: Any, tau: float, log_p: Any, step: Any, size: float) -> Any:
-    possible = ~np.isneginf(log_p_ref)
-    t = 1.0
-    for _ in range(40):
-        new = log_softmax(np.where(possible, np.where(possible, log_p, 0.0) + t * step, -np.inf))
-        gap = np.where(possible, np.where(possible, reply(M, log_p_ref, tau, new), 0.0) - np.where(possible, new, 0.0), 0.0)
-        if float(np.max(np.abs(gap))) < size * (1.0 - 0.1 * t):
-            return new
-        t *= 0.5
-    return new
+def _newton_step(A: Array, tau: float, p: Array, gap: Array) -> Array:
+    """d of the module's equation, from w = p d: so improbable responses, whose d may be huge, do not spoil the others' digits."""
+    N = len(p)
+    g = gap - p @ gap
+    K = np.block([[np.eye(N) - p[:, None] * A / tau, -p[:, None]], [np.ones((1, N)), np.zeros((1, 1))]])
+    w = np.linalg.solve(K, np.append(p * g, 0.0))
+    return np.asarray(g + A @ w[:N] / tau + w[N])
+
+
+def _rounding(A: Array, log_ref: Array, tau: float) -> float:
+    """The rounding of a gap, nats."""
+    return float(4 * np.finfo(float).eps * (len(A) + 8) * (1.0 + np.max(np.abs(log_ref)) + 1.0 / tau))
 
 
 # ---------------------------------------------------------------------------------------------------- against Bradley-Terry

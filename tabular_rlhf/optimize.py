@@ -15,27 +15,31 @@ from tabular_rlhf.logspace import Array
 Function = Callable[[Any], tuple[Any, Any]]
 
 
-def monotone_root(f: Function, low: Any, high: Any, *, noise: float = 0.0, steps: int = 200) -> Array:
+def monotone_root(f: Function, low: Any, high: Any, *, start: Any = None, noise: Any = 0.0, steps: int = 200) -> Array:
     """The roots of increasing functions, many at once: Newton's method kept inside a bracket by bisection.
 
     Args: f, maps points (P,) to values and slopes (P,), nan or inf allowed in the slopes; low and high, (P,), with
-    f(low) <= 0 <= f(high) up to rounding; noise, the rounding of the values.  Returns: (P,), to the last bits or to where the
-    value is noise (near a root of 0 there may be no last bits).  Raises SolveError if steps run out.
+    f(low) <= 0 <= f(high) up to rounding; start, between them (the middle); noise, the rounding of the values.
+    Returns: (P,), to the last bits or to where the value is noise (near a root of 0 there may be no last bits).
+    Raises: SolveError if steps run out.
 
     >>> monotone_root(lambda x: (x**3 - 2.0, 3 * x**2), np.zeros(1), np.ones(1) * 2).round(6).tolist()
     [1.259921]
     """
     low, high = np.array(low, dtype=np.float64), np.array(high, dtype=np.float64)
-    x = 0.5 * low + 0.5 * high
+    x = 0.5 * low + 0.5 * high if start is None else np.array(start, dtype=np.float64)
     for _ in range(steps):
         value, slope = f(x)
         low, high = np.where(value <= 0, x, low), np.where(value >= 0, x, high)
         with np.errstate(all="ignore"):
             newton = x - value / slope
+            still = np.isfinite(slope) & (
+                np.abs(newton - x) <= 2 * np.spacing(np.abs(x))
+            )  # also where rounding puts the step on an end of the bracket
         inside = (newton > low) & (newton < high)
         new = np.where(inside, newton, 0.5 * low + 0.5 * high)
-        done = (np.abs(new - x) <= 2 * np.spacing(np.abs(x))) | (high - low <= 2 * np.spacing(np.maximum(np.abs(low), np.abs(high))))
-        found = np.abs(value) <= noise
+        done = still | (high - low <= 2 * np.spacing(np.maximum(np.abs(low), np.abs(high))))
+        found = still | (np.abs(value) <= noise)
         x = np.where(found, x, new)
         if np.all(done | found):
             return np.asarray(x)

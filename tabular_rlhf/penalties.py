@@ -10,7 +10,9 @@ Sources: Go et al. (2023), arXiv:2302.08215; Ouyang et al. (2022), arXiv:2203.02
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -18,7 +20,8 @@ from scipy import special
 from tabular_rlhf.divergences import Divergence
 from tabular_rlhf.errors import InputError, as_floats, positive
 from tabular_rlhf.gibbs import multiplier
-from tabular_rlhf.logspace import Array, log_of, log_tilt, logsumexp, soft_value
+from tabular_rlhf.logspace import Array, log_tilt, logsumexp, soft_value
+from tabular_rlhf.mdp import Indices
 from tabular_rlhf.optimize import monotone_root
 
 NOISE = 4 * float(np.finfo(float).eps)
@@ -38,30 +41,59 @@ def f_divergence_optimum(divergence: Divergence, log_p_ref: Array, r: Array, bet
 
         p = p_ref max(0, (f')^{-1}((r - lam)/beta)),    lam(x) such that p sums to one.
 
-    The root is sought in the depth of the best response's slope below sup f' (see `divergences`): between depth(1), where all
-    weights are at most 1, and depth(1/mass of the best), whatever the scale of r and beta.
+    The root is sought in w = log of one response's weight, the pivot's.  The other weights follow from the gaps (r_pivot - r)/beta
+    between their slopes (see `divergences`), in logarithms, so that neither an improbable best response nor a small beta leaves the
+    range of floats; and without cancellation, where the pivot is well chosen: the best response if slopes are bounded or logarithmic,
+    else the worst one whose weight is above e^LOWEST.
 
     Args: log_p_ref, r (P, N).  Source: Go et al. (2023), arXiv:2302.08215.
+
+    >>> from tabular_rlhf.divergences import DIVERGENCES
+    >>> best = f_divergence_optimum(DIVERGENCES["chi-squared"], np.array([[0.0, -183.0]]), np.array([[0.0, 1.0]]), 0.1)
+    >>> best.log_p.round(6).tolist()  # the best has weight 1 + 1/0.1, the other stays
+    [[0.0, -180.602105]]
     """
     beta = positive(beta, "beta", "reward units")
-    possible = ~np.isneginf(log_p_ref)
-    best = np.max(np.where(possible, r, -np.inf), axis=-1, keepdims=True)
-    with np.errstate(over="ignore"):
-        x = np.where(possible, r - best, 0.0) / beta
-    p_ref = np.exp(log_p_ref)
-    best_mass = np.maximum(np.sum(np.where(possible & (x == 0), p_ref, 0.0), axis=-1), np.finfo(float).tiny)
+    r = np.where(np.isneginf(log_p_ref), -np.inf, r)
+    order = np.argsort(-r, axis=-1, kind="stable")
 
-    def shortfall(depth: Array) -> tuple[Array, Array]:
-        u, slope = divergence.weight(depth[:, None] - x)
-        return 1.0 - np.sum(p_ref * u, axis=-1), np.sum(p_ref * slope, axis=-1)
+    def gaps(rank: Indices) -> tuple[Array, Array]:
+        """The reward of the pivot of that rank, (P, 1), and (r_pivot - r)/beta, 0 for what is impossible."""
+        pivot = np.take_along_axis(r, np.take_along_axis(order, rank[:, None], axis=-1), axis=-1)
+        with np.errstate(over="ignore"):
+            return pivot, np.where(np.isneginf(r), 0.0, pivot - np.where(np.isneginf(r), 0.0, r)) / beta
 
-    high = np.broadcast_to(divergence.depth(np.ones(1)), best_mass.shape)
-    low = np.minimum(high, divergence.depth(1.0 / np.minimum(best_mass, 1.0)))
-    depth = monotone_root(shortfall, low, high, noise=NOISE)
-    u = divergence.weight(depth[:, None] - x)[0]
-    log_p = log_p_ref + log_of(u)
+    def log_total(w: Array, gap: Array) -> tuple[Array, Array]:
+        log_u, steep = divergence.tilt(w[:, None], gap)
+        total = soft_value(log_p_ref, log_u, 1.0)
+        with np.errstate(over="ignore"):  # a weight may leave 0 at an infinite slope
+            return total, np.sum(np.exp(log_p_ref + log_u - total[:, None] + steep), axis=-1)
+
+    low, rank = np.zeros(len(r)), np.zeros(len(r), dtype=np.intp)
+    if divergence.growth > 0:
+        low = low + LOWEST
+        rank = _last(lambda rank: log_total(low, gaps(rank)[1])[0] < 0, np.sum(~np.isneginf(r), axis=-1))
+    pivot, gap = gaps(rank)
+    mass = logsumexp(np.where(gap == 0, log_p_ref, -np.inf), axis=-1) - logsumexp(log_p_ref, axis=-1)
+    noise = NOISE * np.minimum(1.0, np.max(np.abs(gap), axis=-1))
+    w = monotone_root(lambda w: log_total(w, gap), low, -np.minimum(mass, 0.0), start=np.zeros_like(low), noise=noise)
+    log_p = log_p_ref + divergence.tilt(w[:, None], gap)[0]
     # the last bits of the root's rounding are shared out by normalizing
-    return PenalizedOptimum(log_p - logsumexp(log_p, axis=-1, keepdims=True), best[:, 0] - beta * (divergence.sup - depth))
+    return PenalizedOptimum(log_p - logsumexp(log_p, axis=-1, keepdims=True), pivot[:, 0] - beta * divergence.slope(w))
+
+
+LOWEST = -745.0
+"""Nats: e^LOWEST is the smallest float."""
+
+
+def _last(holds: Callable[[Indices], Any], count: Indices) -> Indices:
+    """The last index below `count` (P,) at which a condition holds that holds at 0 and, once it fails, fails ever after: by halving."""
+    first, beyond = np.zeros_like(count), count
+    while np.any(beyond - first > 1):
+        middle = (first + beyond) // 2
+        held = holds(middle)
+        first, beyond = np.where(held, middle, first), np.where(held, beyond, middle)
+    return first
 
 
 def ptx_optimum(log_p_ref: Array, r: Array, beta: float, gamma: float, log_d: Array) -> PenalizedOptimum:

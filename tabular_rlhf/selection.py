@@ -23,9 +23,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, as_floats, positive
+from tabular_rlhf.errors import InputError, SolveError, as_floats, positive
 from tabular_rlhf.gibbs import greedy_limit, log_gibbs, reward_variance, solve
-from tabular_rlhf.logspace import Array, expect, kl, log_of, logsumexp
+from tabular_rlhf.logspace import Array, expect, kl, log_of, logsumexp, soft_parts
 from tabular_rlhf.mdp import Indices
 from tabular_rlhf.optimize import monotone_root
 from tabular_rlhf.sampling import Trajectories, draw
@@ -170,6 +170,10 @@ def _soft_ratio(log_w: Array, log_q: Array, n: float) -> Array:
 # ---------------------------------------------------------------------------------------------------- rejection sampling
 
 
+BATCH = 2**22
+"""Draws made at a time."""
+
+
 def acceptance(world: World) -> Array:
     """The probability that rejection sampling accepts a draw of p_ref, Z exp(-max r/beta), for each prompt: (P,).
 
@@ -179,35 +183,58 @@ def acceptance(world: World) -> Array:
     >>> acceptance(coin()).round(6).tolist()  # (1/e + 1)/2
     [0.68394]
     """
-    return np.exp(np.minimum(0.0, (solve(world).V - _best(world)) / world.beta))
+    return np.exp(log_acceptance(world))
 
 
-def _best(world: World) -> Array:
-    return np.asarray(np.max(np.where(np.isneginf(world.log_p_ref), -np.inf, world.r), axis=1))
+def log_acceptance(world: World) -> Array:
+    """The same in nats, log E_ref[exp((r - max r)/beta)]: it does not underflow.  Neither V nor max r enters, whose difference cancels.
+
+    >>> from tabular_rlhf.world import coin
+    >>> log_acceptance(coin(1e-300)).round(6).tolist()  # heads are half of the draws
+    [-0.693147]
+    """
+    return np.asarray(np.minimum(0.0, soft_parts(world.log_p_ref, world.r, world.beta)[1]))
 
 
 def rejection_sample(world: World, n: int, *, rng: np.random.Generator, most: int = 10**7) -> Trajectories:
     """n draws of p* made of draws of p_ref: each is accepted with probability exp((r - max r)/beta).
 
-    Raises: InputError where more than `most` draws would be needed on average.
+    Raises: InputError where more than `most` draws would be needed on average; SolveError where chance needs more than `most`.
     """
-    rate = acceptance(world)
-    needed = n * float(np.sum(world.mu / np.maximum(rate, 1e-300)))
+    log_rate = log_acceptance(world)
+    with np.errstate(over="ignore"):  # more draws than a float can count are too many
+        needed = n * float(np.exp(logsumexp(world.mdp.log_mu - log_rate)))
     if n < 1 or needed > most:
-        remedy = f"ask for 1 <= n, raise `most`, or draw from p* itself: acceptance is {rate.min():.3g}"
-        raise InputError(f"rejection sampling must need at most {most:.0g} draws", got=f"n = {n}, {needed:.3g} draws", remedy=remedy)
+        remedy = f"ask for 1 <= n, raise `most`, or draw from p* itself: acceptance is {_shown(np.min(log_rate))}"
+        raise InputError(f"rejection sampling must need at most {most:g} draws", got=f"n = {n}, {needed:.3g} draws", remedy=remedy)
     x = np.sort(draw(world.mu, n, rng=rng))
-    tau = np.concatenate([_accepted(world, i, int(np.sum(x == i)), float(rate[i]), rng) for i in range(world.mdp.P)])
+    taus, left = [], most
+    for i in range(world.mdp.P):
+        tau, left = _accepted(world, i, int(np.sum(x == i)), float(log_rate[i]), left, rng)
+        taus.append(tau)
+    tau = np.concatenate(taus)
     return Trajectories(x, tau, solve(world).log_p[x, tau], np.full(1, 1.0 / n), n)
 
 
-def _accepted(world: World, x: int, n: int, rate: float, rng: np.random.Generator) -> Array:
-    kept: list[Array] = [np.zeros(0, dtype=np.intp)]
-    log_accept = np.minimum(0.0, (world.r[x] - _best(world)[x]) / world.beta)
-    while (missing := n - sum(map(len, kept))) > 0:
-        tau = draw(np.exp(world.log_p_ref[x]), int(missing / rate * 1.1) + 16, rng=rng)
-        kept.append(tau[np.log1p(-rng.random(len(tau))) < log_accept[tau]])
-    return np.concatenate(kept)[:n]
+def _accepted(world: World, x: int, n: int, log_rate: float, left: int, rng: np.random.Generator) -> tuple[Indices, int]:
+    """n accepted responses to prompt x, made of at most `left` draws, and how many draws that leaves."""
+    missing, kept = n, [np.zeros(0, dtype=np.intp)]
+    best, _ = soft_parts(world.log_p_ref[x], world.r[x], world.beta)
+    with np.errstate(over="ignore"):  # far below the best, nothing is accepted
+        log_accept, trials = np.minimum(0.0, world.r[x] - best) / world.beta, np.exp(-log_rate)
+    while missing > 0:
+        if left == 0:
+            raise SolveError(f"rejection sampling ran out of draws: prompt {x} accepts {_shown(log_rate)} of them; raise `most`")
+        count = int(min(left, BATCH, 1.1 * missing * trials + 16))
+        tau = draw(np.exp(world.log_p_ref[x]), count, rng=rng)
+        kept.append(tau[np.log1p(-rng.random(count)) < log_accept[tau]][:missing])
+        missing, left = missing - len(kept[-1]), left - count
+    return np.concatenate(kept), left
+
+
+def _shown(log_rate: float) -> str:
+    """A probability, as a power of e where a float cannot hold it."""
+    return f"{np.exp(log_rate):.3g}" if log_rate > -700 else f"exp({log_rate:.6g})"
 
 
 # ---------------------------------------------------------------------------------------------------- expert iteration

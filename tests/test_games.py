@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from fractions import Fraction
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -161,6 +162,64 @@ def test_the_regularized_equilibrium_is_gibbs_of_its_own_win_rates() -> None:
     world = cycle(beta=0.2)
     at = regularized_equilibrium(cycle_preferences(), world.log_p_ref, world.beta)
     assert_close(solve(world.with_reward(win_rates(cycle_preferences(), at.p))).log_p, at.log_p, 1e-12)
+
+
+KINDS = ("uniform", "certain", "ties")
+
+
+def drawn_game(seed: int, kind: str) -> tuple[Array, Array]:
+    """People of one to eight responses in general position, certain of everything, or often undecided; references as steep as e^-200,
+    some of them with forbidden responses."""
+    rng = np.random.default_rng(seed)
+    N = int(rng.integers(1, 9))
+    choices = {
+        "uniform": rng.uniform(size=(N, N)),
+        "certain": rng.integers(0, 2, (N, N)),
+        "ties": rng.choice([0.0, 0.25, 0.5, 1.0], (N, N)),
+    }
+    above = np.triu(choices[kind].astype(float), 1)
+    logits = rng.choice([0.0, 1.0, 5.0, 50.0]) * rng.standard_normal((1, N))
+    logits[0, (rng.random(N) < 0.15) & (np.arange(N) > 0)] = -np.inf
+    return (above + np.tril(1.0 - above.T, -1) + 0.5 * np.eye(N))[None], log_softmax(logits)
+
+
+def gap_in_digits(M: Array, log_ref: Array, tau: float, log_p: Array) -> float:
+    """The range of log p_ref + M p/tau - log p over what is possible, in 40 digits: 0 at the equilibrium alone."""
+    on = np.flatnonzero(~np.isneginf(log_ref))
+    with mpmath.workdps(40):
+        p = [mpmath.exp(mpmath.mpf(float(log_p[i]))) for i in on]
+        total = mpmath.fsum(p)
+        wins = [mpmath.fsum(mpmath.mpf(float(M[i, j])) * q / total for j, q in zip(on, p, strict=True)) for i in on]
+        gap = [mpmath.mpf(float(log_ref[i])) + w / mpmath.mpf(tau) - mpmath.mpf(float(log_p[i])) for i, w in zip(on, wins, strict=True)]
+        return float(max(gap) - min(gap))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("tau", [1e-6, 1e-4, 1e-3, 0.01, 0.034, 0.1, 1.0, 1e3, 1e6])
+def test_no_game_is_given_up(kind: str, tau: float) -> None:
+    """The fixed point in 40 digits, to what rounding of p lets M p/tau tell; and no reply gains more than the equilibrium's own play."""
+    for seed in range(25 if tau < 1e-3 else 60):
+        M, log_ref = drawn_game(seed, kind)
+        at = regularized_equilibrium(M, log_ref, tau)
+        far = float(np.max(np.abs(log_ref[np.isfinite(log_ref)])))
+        nats = 64 * EPS * (1 + far + 1 / tau)
+        assert gap_in_digits(M[0], log_ref[0], tau, at.log_p[0]) <= nats
+        assert np.array_equal(np.isneginf(at.log_p), np.isneginf(log_ref))
+        assert_close(np.exp(at.log_p).sum(axis=1), 1.0, 64 * EPS)
+        assert at.residual <= nats
+        # the best reply's gain over p itself, tau KL(p, reply): the game's duality gap
+        assert tau * float(kl(at.log_p, reply(M, log_ref, tau, at.log_p))[0]) <= 1e-13 * (1 + tau)
+
+
+def test_a_game_of_record_is_solved() -> None:
+    """Four responses, certain people, an improbable best: Newton on the normalized reply met a singular point here."""
+    M = np.array([[0.5, 0.0, 0.0, 0.0], [1.0, 0.5, 1.0, 0.0], [1.0, 0.0, 0.5, 1.0], [1.0, 1.0, 0.0, 0.5]])
+    log_ref = log_softmax(np.log([[0.1123, 0.8444, 0.0379, 0.0053]]))
+    assert regularized_equilibrium(M, log_ref, 0.034).p.round(4).tolist() == [[0.0, 0.3911, 0.2184, 0.3905]]
+    even = regularized_equilibrium(np.full((4, 4), 0.5), log_ref, 1e-6)
+    assert_close(even.log_p, log_ref, 8 * EPS, "where nobody prefers anything, the reference stays")
+    with pytest.raises(InputError, match="win rates must be known to better than"):
+        _ = regularized_equilibrium(M, log_ref, 1e-14)
 
 
 def test_what_the_reference_forbids_stays_forbidden() -> None:

@@ -7,17 +7,18 @@ import math
 from fractions import Fraction
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 from matplotlib.figure import Figure as Sheet
 from matplotlib.lines import Line2D
 
 from tabular_rlhf import selection
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, SolveError
 from tabular_rlhf.figures import page
 from tabular_rlhf.figures import selection as figure
 from tabular_rlhf.gibbs import frontier, greedy_limit, log_gibbs, solve
-from tabular_rlhf.logspace import expect, kl
+from tabular_rlhf.logspace import expect, kl, log_softmax
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import uniform
 from tabular_rlhf.sampling import estimate, population
@@ -118,6 +119,47 @@ def test_rejection_samples_are_gibbs(rng: np.random.Generator) -> None:
     log_accept = (world.r - np.max(np.where(np.isneginf(world.log_p_ref), -np.inf, world.r), axis=1, keepdims=True)) / world.beta
     by_hand = np.sum(np.exp(world.log_p_ref + np.minimum(0.0, log_accept)), axis=1)
     assert_close(selection.acceptance(world), by_hand, 1e-14)
+
+
+@pytest.mark.parametrize("scale", [1e-10, 1.0, 1e6])
+@pytest.mark.parametrize("beta", [1e-300, 1e-20, 1e-17, 1e-15, 1e-3, 0.3, 1e3, 1e20, 1e300])
+def test_acceptance_at_every_beta(beta: float, scale: float) -> None:
+    """Against 50 digits of mpmath, in nats: no V - max r to cancel at small beta, no share to underflow below improbable best ones."""
+    for seed, low in enumerate((0.0, -50.0, -1000.0)):
+        world = random_world(rng=np.random.default_rng(seed), V=3, H=2, P=2, beta=beta, forbidden=0.2)
+        world = world.with_reward(scale * np.round(world.r, 1))
+        steep = np.where(np.arange(3) == 0, low, 0.0)  # the first token is as improbable as you like
+        world = World(world.mdp, log_softmax(world.log_ref + steep), world.r, beta)
+        for x in range(2):
+            pairs = zip(world.log_p_ref[x].tolist(), world.r[x].tolist(), strict=True)
+            here = [(mpmath.mpf(lp), mpmath.mpf(v)) for lp, v in pairs if lp > -math.inf]
+            best = max(v for _, v in here)
+            with mpmath.workdps(50):
+                want = mpmath.log(mpmath.fsum(mpmath.exp(lp + (v - best) / mpmath.mpf(beta)) for lp, v in here))
+            spare = 8 * EPS * (8 + abs(low))  # mpmath sees that p_ref sums to one only up to the rounding of its logarithms
+            assert_close(selection.log_acceptance(world)[x], float(want), spare, f"beta = {beta}")
+            assert_close(selection.acceptance(world)[x], float(mpmath.exp(want)), spare)
+
+
+@pytest.mark.parametrize(("log_p", "beta"), [(-1000.0, 1e-20), (-1000.0, 1.0), (-40.0, 1e-300), (-2.0, 1e-3)])
+def test_rejection_keeps_to_its_budget(log_p: float, beta: float) -> None:
+    """Refused before a draw where the mean exceeds `most`, with the acceptance said; given up where chance does."""
+    world = World(TokenMDP(2, 1), np.array([[[np.log1p(-np.exp(log_p)), log_p]]]), np.array([[0.0, 1e3]]), beta)
+    most = int(min(9 / np.exp(max(log_p, -30.0)), 10**5))
+    before = (rng := np.random.default_rng(0)).bit_generator.state
+    with pytest.raises(InputError, match=r"must need at most .* acceptance is (exp\(-1000\)|[\d.e-]+)"):
+        _ = selection.rejection_sample(world, 10, rng=rng, most=most)
+    assert rng.bit_generator.state == before
+    if log_p == -2.0:
+        ends = [tried(world, most=80, seed=seed) for seed in range(40)]
+        assert set(ends) == {"enough", "rejection sampling ran out of draws: prompt 0 accepts 0.135 of them; raise `most`"}, "even odds"
+
+
+def tried(world: World, most: int, seed: int) -> str:
+    try:
+        return "enough" if selection.rejection_sample(world, 10, rng=np.random.default_rng(seed), most=most).tau.min() == 1 else "wrong"
+    except SolveError as e:
+        return str(e)
 
 
 def test_expert_iteration_by_hand() -> None:

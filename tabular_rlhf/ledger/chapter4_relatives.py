@@ -194,8 +194,8 @@ def dual_value(world: Any) -> Any:
     value = []
     p_ref = np.exp(world.log_p_ref)
     for d, best in penalized(world):
-        y = np.where(p_ref > 0, (world.r - best.lam[:, None]) / world.beta, d.slope(np.ones(1)))
-        u = d.inverse_slope(y)
+        y = np.where(p_ref > 0, (world.r - best.lam[:, None]) / world.beta, d.slope(np.zeros(1)))
+        u = d.inverse(y)
         value.append(
             best.lam + world.beta * np.sum(p_ref * (y * u - d.f(np.where(u > 0, u, 1.0)) - np.where(u > 0, 0.0, d.f(1e-300))), axis=1)
         )
@@ -211,8 +211,8 @@ def normalized_slope(world: Any) -> Any:
     """p_ref (f')^{-1}(r/beta) divided by its sum: the multiplier replaced by a normalizer, right only for reverse KL."""
     rows = []
     for d in DIVERGENCES.values():
-        y = np.minimum((world.r - world.r.max()) / world.beta + d.slope(np.ones(1)), d.slope(np.ones(1)))
-        w = np.exp(world.log_p_ref) * d.inverse_slope(y)
+        y = np.minimum((world.r - world.r.max()) / world.beta + d.slope(np.zeros(1)), d.slope(np.zeros(1)))
+        w = np.exp(world.log_p_ref) * d.inverse(y)
         log_p = np.log(np.maximum(w / np.sum(w, axis=1, keepdims=True), 1e-300))
         rows.append(
             np.sum(np.exp(log_p) * world.r, axis=1)

@@ -133,18 +133,28 @@ def exo_margin(win: Array, s: Settings) -> Array:
     return np.asarray((2.0 * win - 1.0) * special.logit(1.0 - s["eps"]))
 
 
-def _chi_kl_weight(depth: Any) -> tuple[Array, Array]:
-    u = np.asarray(special.wrightomega(-depth))  # u + log u = -depth
-    return u, u / (1.0 + u)
+def _chi_kl_tilt(v: Any, gap: Any) -> tuple[Array, Array]:
+    """u + log u = e^v + v - gap: u is a Wright omega function, whose last digits carry a small gap: there three of Newton's steps on
+    e^v (e^d - 1) + d + gap = 0,  d = log u - v,  find it."""
+    top, small = np.exp(np.minimum(v, 709.0)), np.abs(gap) < 0.01
+    near = np.where(small, gap, 0.0)
+    d = -near / (1.0 + top)
+    for _ in range(3):
+        d = d - (top * np.expm1(d) + d + near) / (top * np.exp(d) + 1.0)
+    y = top + v - gap
+    u = special.wrightomega(y)
+    log_u = np.where(small, v + d, np.where(u > 1.0, np.log(np.maximum(u, 1.0)), y - u))
+    return log_u, np.logaddexp(0.0, v) - np.logaddexp(0.0, log_u)
 
 
 CHI_KL = Divergence(
     "chi-kl",
     r"u \log u - u + \tfrac{1}{2} u^2 + \tfrac{1}{2}",
-    sup=0.0,
     f=lambda u: special.xlogy(u, u) - u + np.square(u) / 2.0 + 0.5,
-    slope=lambda u: u + np.log(u),
-    depth=lambda u: -(u + np.log(u)),
-    weight=_chi_kl_weight,
+    slope=lambda v: np.exp(v) + v,
+    inverse=special.wrightomega,
+    tilt=_chi_kl_tilt,
+    tail=lambda v: 0.5 + np.exp(-v) * (v - 1.0 + 0.5 * np.exp(-v)),
+    growth=1.0,
 )
 """The penalty of chi-PO: f' = u + log u, chi-squared and reverse KL together."""
