@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf import tex
+from tabular_rlhf.commands.printing import say
 from tabular_rlhf.commands.solve import find_world
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, LOSSES, Recipe, analyse, success_objective, success_weight
 from tabular_rlhf.policy_gradient.record import Part
 from tabular_rlhf.reports.solution_text import number, plain, table
@@ -37,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     world = find_world(args.world)
     found = report(world, args.name, args.group, settings(args.set))
-    print(json.dumps(plain(found), indent=1, allow_nan=False) if args.json else render(found))
+    say(json.dumps(plain(found), indent=1, allow_nan=False) if args.json else render(found))
     return 0
 
 
@@ -49,7 +50,7 @@ def settings(words: list[str]) -> dict[str, float]:
         try:
             out[key] = float(value)
         except ValueError:
-            raise InputError("a setting must be KEY=VALUE with a number", got=repr(word), remedy="say, --set ddof=1") from None
+            raise InputError("a setting must be KEY=VALUE with a number", got=quoted(word), remedy="say, --set ddof=1") from None
     return out
 
 
@@ -91,7 +92,7 @@ def choose(name: str | None, G: int, changes: dict[str, float]) -> tuple[list[tu
     if name in LOSSES:
         return [(f"{a}, {name}", _with(changes, a, name, "sequence-sum", G=G)) for a in fits_names], _about(LOSSES[name])
     known = ", ".join([*ADVANTAGES, *AGGREGATIONS, *LOSSES])
-    raise InputError("the name must be an advantage, an aggregation or a policy loss", got=repr(name), remedy=f"use one of {known}")
+    raise InputError("the name must be an advantage, an aggregation or a policy loss", got=quoted(name), remedy=f"use one of {known}")
 
 
 def _with(changes: dict[str, float], advantage: str, loss: str, aggregation: str, *, G: int) -> Recipe:

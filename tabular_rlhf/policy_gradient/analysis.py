@@ -11,10 +11,11 @@ For the group's standard deviation F tends to 2 arcsin sqrt q; with G = 2 (ddof 
 **Theorem** (more kinds).  With kind k's mass q_k and E[sum of its omega A]/q_k = w_k(q), the update is sum_k w_k grad q_k: the
 gradient of a function of the policy iff the form sum_k w_k dq_k is closed on the simplex, that is
 
-    C_kl = dw_l/dq_k - dw_k/dq_l   satisfies   C_kl + C_lm + C_mk = 0   for all kinds k, l, m.
+    C_kl = dw_l/dq_k - dw_k/dq_l = E[n_k n_l (omega_l A_l - omega_k A_k)]/(q_k q_l)
 
-The largest of these is the *curl*.  Dividing by the group's standard deviation has curl from three reward levels on: then it is the
-gradient of nothing, and where it leads depends on the way.
+satisfies  C_kl + C_lm + C_mk = 0  for all kinds k, l, m.  (w_k is G times the mean of omega_k A_k over the G - 1 others; its slope in
+q_l makes one of them a member of kind l.)  The largest of these is the *curl*.  Dividing by the group's standard deviation has curl from
+three reward levels on: then it is the gradient of nothing, and where it leads depends on the way.
 
 **Theorem** (shared baselines).  If b is one symmetric function of the group, sum_i (r_i - b) score_i has mean grad (G E[r] - E[b]),
 because E[b sum_i score_i] = grad E[b].  So the group mean ascends (G - 1)/G E[r], and OPO E[r] - E[b]/G.
@@ -24,13 +25,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import special
 
-from tabular_rlhf.autodiff import jacobian
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.policy_gradient import groups as g
@@ -102,12 +102,9 @@ def curl(world: World, log_old: Array, recipe: Recipe, x: int, reward: Array | N
         got = f"{len(kind.q)} kinds in groups of {recipe.G}"
         raise InputError("counts of kinds must be few for the curl", got=got, remedy="use rewards of fewer values, or a smaller G")
 
-    def weights(q: Any) -> Any:
-        up, down = g.pushes(replace(kind, q=q), recipe, given, world.mdp.H)
-        return own * (up - down)
-
-    slope = np.asarray(jacobian(weights)(kind.q))
-    C = slope.T - slope
+    n = g.counts(recipe.G, len(kind.q))
+    a = own * g.kind_advantages(n, kind, recipe, given, world.mdp.H)
+    C = np.sum(g.pair_masses(n, kind.q) * (a[:, None, :] - a[:, :, None]), axis=0)
     return float(np.max(np.abs(C[:, :, None] + C[None, :, :] + C.T[:, None, :])))
 
 
@@ -148,13 +145,12 @@ def analyse(world: World, logits: Array, recipe: Recipe, *, log_old: Array | Non
     noise = 1e-13 * (1.0 + float(np.max(np.abs(reward))))  # what rounding leaves of a gradient that vanishes
     flat, still = np.sqrt(size) <= noise, np.sqrt(length) <= noise
     variance = _affordable(lambda: np.trace(covariance(world, logits, recipe, log_old=log_old, reward=reward)))
-    twist = _affordable(lambda: max(curl(world, old, recipe, x, reward) for x in range(world.mdp.P)))
-    cosine = None if flat or still else min(1.0, max(-1.0, float(along / np.sqrt(size * length))))
+    twist = _affordable(lambda: np.max([curl(world, old, recipe, x, reward) for x in range(world.mdp.P)]))
     return Analysis(
         recipe=recipe,
         update=update,
         gradient=gradient,
-        cosine=cosine,
+        cosine=None if flat or still else _cosine(update, gradient),
         ratio=None if flat else along / size,
         variance=variance,
         responses=None if still or variance is None else recipe.G * variance / length,
@@ -164,10 +160,15 @@ def analyse(world: World, logits: Array, recipe: Recipe, *, log_old: Array | Non
     )
 
 
+def _cosine(a: Array, b: Array) -> float:
+    a, b = a / np.max(np.abs(a)), b / np.max(np.abs(b))
+    return float(np.clip(np.sum(a * b) / np.sqrt(np.sum(a**2) * np.sum(b**2)), -1.0, 1.0))
+
+
 def _affordable(compute: Callable[[], float]) -> float | None:
     """A number that is never negative, or None where the world is too large for it."""
     try:
-        return max(0.0, float(compute()))
+        return float(np.maximum(0.0, compute()))
     except InputError:
         return None
 
