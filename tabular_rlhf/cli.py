@@ -10,9 +10,11 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from tabular_rlhf import __version__
-from tabular_rlhf.errors import InputError, SolveError
+from tabular_rlhf.commands.printing import say
+from tabular_rlhf.errors import InputError, SolveError, shown
 
 COMMANDS = {
     "verify": "run the ledger: every claim on generated worlds, every near miss refuted",
@@ -34,8 +36,15 @@ COMMANDS = {
 """Each is a module of the same name in `tabular_rlhf.commands`, imported only when it is asked for."""
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that prints where everything is printed."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        say(message.rstrip("\n"), file or sys.stderr)
+
+
 def build_parser(chosen: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tabular-rlhf",
         description="The exact laboratory for reinforcement learning from human feedback: every equals sign of RLHF, executed.",
     )
@@ -58,26 +67,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except (InputError, SolveError) as e:
-        print(f"tabular-rlhf {args.command}: {e}", file=sys.stderr)
+        say(f"tabular-rlhf {args.command}: {e}", sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of our output has gone away, as `| head` does
         _drop_output()
         return 0
     except MemoryError as e:
-        fault = InputError("the work must fit in memory", got=str(e) or "no memory left", remedy="ask for less, or a smaller world")
-        print(f"tabular-rlhf {args.command}: {fault}", file=sys.stderr)
+        fault = InputError("the work must fit in memory", got=shown(e) or "no memory left", remedy="ask for less, or a smaller world")
+        say(f"tabular-rlhf {args.command}: {fault}", sys.stderr)
         return 2
     except OSError as e:
         if e.filename is None:  # our own output: a full disk
             _drop_output()
         name = "the output" if e.filename is None else repr(str(e.filename))
         fault = InputError(
-            "files must be readable and writable", where=name, got=e.strerror or str(e), remedy="check the path, and its disk"
+            "files must be readable and writable", where=name, got=e.strerror or shown(e), remedy="check the path, and its disk"
         )
-        print(f"tabular-rlhf {args.command}: {fault}", file=sys.stderr)
+        say(f"tabular-rlhf {args.command}: {fault}", sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted", sys.stderr)
         return 130
 
 

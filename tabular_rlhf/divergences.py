@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, as_number, quoted
 from tabular_rlhf.logspace import Array, log_of
 
 
@@ -104,10 +104,10 @@ def alpha(a: float) -> Divergence:
     >>> float(alpha(0.5).f(4.0))
     2.0
     """
-    if not isinstance(a, (int, float, np.number)) or a in (0.0, 1.0) or not np.isfinite(a):
+    if not isinstance(a, (int, float, np.number)) or a in (0.0, 1.0) or not np.isfinite(as_number(a)):
         raise InputError(
             "alpha must be finite and neither 0 nor 1",
-            got=a if isinstance(a, (int, float)) else repr(a),
+            got=quoted(a),
             remedy="use the forward or reverse KL record",
         )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,47 @@ class InputError(ValueError):
     """
 
     def __init__(self, must: str, *, got: object, remedy: str, where: str = "") -> None:
-        self.must, self.got, self.where, self.remedy = must, str(got), where, remedy
-        super().__init__(f"{must}: {where + ': ' if where else ''}got {got}; {remedy}")
+        self.must, self.got, self.where, self.remedy = must, shown(got), where, remedy
+        super().__init__(f"{must}: {where + ': ' if where else ''}got {self.got}; {remedy}")
 
 
 class SolveError(RuntimeError):
     """An iteration that did not reach its goal.  Raised instead of returning the last iterate."""
+
+
+LONGEST = 1000
+"""Characters of what was got that a message shows."""
+
+
+def shown(x: object, way: Callable[[Any], str] = str) -> str:
+    """`x` as `way` writes it, but never at great length, and never an exception: x may be anything, from anywhere.
+
+    >>> shown(10**5000), shown([1, 2])
+    ('a whole number of about 5000 digits', '[1, 2]')
+    """
+    try:
+        text = way(x)
+        return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text):,} characters)"
+    except Exception:  # a __str__ that raises, or an integer of more digits than Python writes
+        big = isinstance(x, int) and f"a whole number of about {int(x.bit_length() * LOG10_2)} digits"
+        return big or f"{type(x).__name__}, which cannot be written"
+
+
+LOG10_2 = 0.30102999566398120
+
+
+def quoted(x: object) -> str:
+    """`shown`, as the source of a program would have it: text in quotation marks."""
+    return shown(x, repr)
+
+
+def raised(e: BaseException) -> str:
+    """An exception in one line.
+
+    >>> raised(KeyError("x"))
+    "KeyError: 'x'"
+    """
+    return f"{type(e).__name__}: {shown(e)}"
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
@@ -43,8 +79,8 @@ def as_floats(x: Any, name: str, shape: tuple[int, ...] | None = None, *, minus_
         if np.iscomplexobj(x):
             raise TypeError("complex numbers")
         a = np.asarray(x, dtype=np.float64)
-    except (TypeError, ValueError) as e:
-        raise InputError(f"{name} must be an array of real numbers", got=f"{type(x).__name__} ({e})", remedy="pass floats") from None
+    except (TypeError, ValueError, OverflowError, RecursionError) as e:
+        raise InputError(f"{name} must be an array of real numbers", got=f"{type(x).__name__} ({shown(e)})", remedy="pass floats") from None
     if shape is not None and a.shape != shape:
         raise InputError(
             f"{name} must have shape {shape}", got=f"shape {a.shape}", remedy="see the notation table: P prompts, S states, N trajectories"
@@ -59,14 +95,25 @@ def as_floats(x: Any, name: str, shape: tuple[int, ...] | None = None, *, minus_
     return a
 
 
+def as_number(x: object) -> float:
+    """`x` as a float: inf beyond the largest, nan if it is no real number.
+
+    >>> as_number("0.5"), as_number(10**400), as_number(None)
+    (0.5, inf, nan)
+    """
+    try:
+        return float(x)  # type: ignore[arg-type]
+    except OverflowError:
+        return math.inf if x > 0 else -math.inf  # type: ignore[operator]
+    except Exception:
+        return math.nan
+
+
 def positive(x: float, name: str, unit: str) -> float:
     """`x` as a positive finite float."""
-    try:
-        value = float(x)
-    except (TypeError, ValueError):
-        value = np.nan
+    value = as_number(x)
     if not (0 < value < np.inf):
-        got = float(x) if isinstance(x, (int, float, np.number)) else repr(x)
+        got = value if isinstance(x, (int, float, np.number)) else quoted(x)
         raise InputError(f"{name} must be positive and finite", got=got, remedy=f"pass {name} > 0, in {unit}")
     return value
 
@@ -75,12 +122,12 @@ def whole(x: object, name: str, least: int, remedy: str, most: float = np.inf) -
     """`x` as an int, if it is a whole number (an int, no bool) from `least` to `most`."""
     if isinstance(x, bool | np.bool_) or not isinstance(x, (int, np.integer)) or not least <= x <= most:
         range_ = f"in {least}..{most}" if np.isfinite(most) else f"of at least {least}"
-        raise InputError(f"{name} must be a whole number {range_}", got=x if isinstance(x, (int, np.integer)) else repr(x), remedy=remedy)
+        raise InputError(f"{name} must be a whole number {range_}", got=x if isinstance(x, (int, np.integer)) else quoted(x), remedy=remedy)
     return int(x)
 
 
 def a_generator(rng: object) -> np.random.Generator:
     """`rng`, if draws can be had from it."""
     if not callable(getattr(rng, "random", None)) or isinstance(rng, type):
-        raise InputError("rng must be a random generator", got=repr(rng), remedy="pass np.random.default_rng(0)")
+        raise InputError("rng must be a random generator", got=quoted(rng), remedy="pass np.random.default_rng(0)")
     return rng  # type: ignore[return-value]

@@ -279,8 +279,7 @@ def soft_bellman(mdp: TokenMDP, log_ref: Any, r: Any, beta: float) -> SoftBellma
 def log_policy_of(mdp: TokenMDP, log_p: Any) -> Array:
     """The policy of any distribution over responses: pi(a given s) = p(s + a)/p(s); uniform where p(s) = 0."""
     total, mass = mdp.backup(log_p, lambda h, Q: logsumexp(Q, axis=1))
-    reached = ~np.isneginf(total)[..., None]
-    log_pi: Array = np.where(reached, mass - np.where(reached, total[..., None], 0.0), -np.log(mdp.V))
+    log_pi: Array = log_softmax(np.where(np.isneginf(total)[..., None], 0.0, mass))  # mass less total would keep the rounding of both
     return log_pi
 
 
@@ -327,7 +326,7 @@ def greedy_limit(log_p_ref: Array, r: Array) -> Array:
     if np.isneginf(best).any():
         refuse_logits(best[..., 0])
     kept = np.where(possible & (r == best), log_p_ref, -np.inf)
-    return np.asarray(kept - logsumexp(kept, axis=-1, keepdims=True))
+    return np.asarray(log_softmax(kept))
 
 
 # ---------------------------------------------------------------------------------------------------- identities as tools

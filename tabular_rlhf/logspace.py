@@ -286,7 +286,10 @@ def _mean_log_ratio(p: Any, x: Any, axis: int | None = -1) -> Any:
 
 
 def _cancelling_mean(p: Any, x: Any, axis: int | None, mean: Any) -> Any:
-    """sum p x where it is inf (though p may underflow to 0), or where its terms cancel."""
+    """sum p x where it is inf (though p may underflow to 0), or where its terms cancel; x = -inf says that p is 0."""
+    if has_zeros(x):
+        p, x = np.where(np.isneginf(x), 0.0, p), np.where(np.isneginf(x), 0.0, x)
+        mean = np.add.reduce(p * x, axis=axis)
     mean = np.where(np.any(np.equal(x, np.inf), axis=axis), np.inf, mean)
     surplus = np.expm1(-np.maximum(x, -700.0))  # q/p - 1
     near = np.abs(x) < 0.5
@@ -330,7 +333,7 @@ mean_log_ratio.__doc__ = r"""sum p x for x = log(p/q), as KL(p, q) = sum p (x + 
 The two are one, because p and q sum to one; but every term of the second is positive.  Where KL is of order x^2, sum p x errs
 by the rounding of x.  Where p and q do not sum to the same, sum p x is meant and returned.
 
-Args: p (not its logarithm); x, 0 where p is 0, inf where p > 0 = q; axis.  Gradient: that of sum p x.
+Args: p (not its logarithm); x, 0 or -inf where p is 0, inf where p > 0 = q; axis.  Gradient: that of sum p x.
 
 >>> x = np.log1p([-1e-9, 1e-9])
 >>> p = np.exp(x) / 2

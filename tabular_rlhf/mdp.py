@@ -24,7 +24,7 @@ Policy arrays have shape (P, S, V) for people and are stored token-major (P, V, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -32,12 +32,14 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.autodiff import Traced, primitive
-from tabular_rlhf.errors import InputError, as_floats, whole
+from tabular_rlhf.errors import InputError, as_floats, quoted, shown, whole
 from tabular_rlhf.logspace import Array, read_only
 
 Indices = np.ndarray[Any, np.dtype[np.intp]]
 MAX_BYTES = 2 * 2**30
 """Worlds whose working arrays would exceed this are refused."""
+NAME = 64
+"""Bytes that the name of a token or a prompt takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,12 +80,14 @@ class TokenMDP:
         sep: str = " ",
     ) -> None:
         if not isinstance(sep, str):
-            raise InputError("sep must be a string", got=repr(sep), remedy='pass " " for words, "" for characters')
-        if isinstance(prompts, str) or not isinstance(prompts, Iterable):
-            raise InputError("prompts must be a list of texts", got=repr(prompts), remedy='pass ("Hi:",), or nothing for one empty prompt')
+            raise InputError("sep must be a string", got=quoted(sep), remedy='pass " " for words, "" for characters')
+        if isinstance(prompts, str) or not isinstance(prompts, Collection):
+            raise InputError(
+                "prompts must be a list of texts", got=quoted(prompts), remedy='pass ("Hi:",), or nothing for one empty prompt'
+            )
+        check_size(_how_many(vocabulary), horizon, eos is not None, len(prompts))  # before anything of that size is made
         prompts = tuple(str(x) for x in prompts)
         names = _names(vocabulary, sep, None if eos is None else str(eos))
-        _check_size(len(names), horizon, eos is not None, len(prompts))
         if not prompts or len(set(prompts)) != len(prompts):
             raise InputError("prompts must be distinct and at least one", got=list(prompts), remedy="remove the repetition")
         set_ = object.__setattr__
@@ -247,12 +251,12 @@ class TokenMDP:
             words = list(text)
         else:
             raise InputError(
-                "a text must be a string or a list of tokens", got=repr(text), remedy="write the tokens, with sep between them"
+                "a text must be a string or a list of tokens", got=quoted(text), remedy="write the tokens, with sep between them"
             )
         for i, w in enumerate(words):
             if not isinstance(w, str) or w not in self._number:
                 known = ", ".join(map(repr, self.vocabulary[:8])) + (", ..." if self.V > 8 else "")
-                raise InputError("every token must be in the vocabulary", got=repr(w), where=f"token {i}", remedy=f"use one of {known}")
+                raise InputError("every token must be in the vocabulary", got=quoted(w), where=f"token {i}", remedy=f"use one of {known}")
         return tuple(self._number[w] for w in words)
 
     @cached_property
@@ -265,7 +269,7 @@ class TokenMDP:
         shown = self.sep.join(self.vocabulary[i] for i in a)
         stops = [i for i, t in enumerate(a) if self.eos is not None and t == self.V - 1]
         if len(a) > self.H or (stops and stops[0] != len(a) - 1):
-            raise InputError(f"a response has at most {self.H} tokens and nothing after EOS", got=repr(shown), remedy="shorten it")
+            raise InputError(f"a response has at most {self.H} tokens and nothing after EOS", got=quoted(shown), remedy="shorten it")
         if not stops and len(a) < self.H:
             ending = f"end with {self.eos!r} or " if self.eos is not None else ""
             remedy = "append the EOS token" if self.eos is not None else "write the whole response"
@@ -277,7 +281,7 @@ class TokenMDP:
         """Number of the decision state that reads `text` (the empty text is the root)."""
         a = self.parse(text)
         if len(a) >= self.H or any(t >= self.K for t in a):
-            raise InputError(f"a decision state has fewer than {self.H} tokens and no EOS", got=repr(text), remedy="shorten it")
+            raise InputError(f"a decision state has fewer than {self.H} tokens and no EOS", got=quoted(text), remedy="shorten it")
         return int(self.offsets[len(a)] + sum(t * self.K**i for i, t in enumerate(a)))
 
     def text(self, tau: int, prompt: int | None = None) -> str:
@@ -360,15 +364,16 @@ _subtree_sum: Callable[[TokenMDP, Any], Any] = primitive(_subtree_sum_plain, Non
 # ---------------------------------------------------------------------------------------------------- refusals
 
 
-def _names(vocabulary: int | Sequence[str], sep: str, eos: str | None) -> tuple[str, ...]:
+def _how_many(vocabulary: int | Sequence[str]) -> int:
     if isinstance(vocabulary, int | np.integer) and not isinstance(vocabulary, bool):
-        names = tuple(str(i) for i in range(int(vocabulary)))
-    elif isinstance(vocabulary, str):
-        names = tuple(vocabulary)
-    elif isinstance(vocabulary, Iterable):
-        names = tuple(str(w) for w in vocabulary)
-    else:
-        raise InputError("the vocabulary must be tokens, or how many", got=repr(vocabulary), remedy='pass ("yes", "no", "."), or 3')
+        return int(vocabulary)
+    if not isinstance(vocabulary, Collection):
+        raise InputError("the vocabulary must be tokens, or how many", got=quoted(vocabulary), remedy='pass ("yes", "no", "."), or 3')
+    return len(vocabulary)
+
+
+def _names(vocabulary: int | Sequence[str], sep: str, eos: str | None) -> tuple[str, ...]:
+    names = tuple(str(w) for w in (range(int(vocabulary)) if isinstance(vocabulary, int | np.integer) else vocabulary))
     if not names or len(set(names)) != len(names) or "" in names:
         raise InputError(
             "the vocabulary must be distinct non-empty tokens, at least one", got=list(names)[:20], remedy="name each token once"
@@ -380,7 +385,7 @@ def _names(vocabulary: int | Sequence[str], sep: str, eos: str | None) -> tuple[
     for w in names[: len(names) - (eos is not None)]:
         if (sep and sep in w) or (not sep and len(w) != 1):
             what = f"contain no {sep!r}" if sep else "be single characters where sep is empty"
-            raise InputError(f"tokens must {what}", got=repr(w), where=f"token {names.index(w)}", remedy="choose another sep")
+            raise InputError(f"tokens must {what}", got=quoted(w), where=f"token {names.index(w)}", remedy="choose another sep")
     return names
 
 
@@ -395,14 +400,15 @@ def tree_counts(V: int, H: int, eos: bool) -> tuple[int, int]:
     return sum(states), (sum(states[:-1]) if eos else 0) + states[-1] * V
 
 
-def _check_size(V: int, horizon: Any, eos: bool, P: int) -> None:
+def check_size(V: int, horizon: Any, eos: bool, P: int) -> None:
+    """Refuse a tree that would not fit in memory, with its count and bytes, before anything is made of it."""
     whole(horizon, "the horizon", 1, "count the tokens of the longest response")
     if horizon > 10_000:
         raise InputError("the horizon must be at most 10000", got=horizon, remedy="shorten it")
     if V > 1 and horizon * math.log2(V - eos) > 4096:
-        raise InputError("the tree must fit in memory", got=f"about {V - eos}^{horizon} trajectories", remedy="shorten the horizon")
-    S, N = tree_counts(V, int(horizon), eos)
-    size = 8 * P * (4 * N + 3 * S * V)
+        raise InputError("the tree must fit in memory", got=f"about {shown(V - eos)}^{horizon} trajectories", remedy="shorten the horizon")
+    S, N = tree_counts(max(V, int(eos)), int(horizon), eos)
+    size = 8 * P * (4 * N + 3 * S * V) + NAME * (V + P)
     if size > MAX_BYTES:
         count = f"{P * N:,}" if P * N < 10**15 else f"{float(P * N):.3g}" if P * N < 10**300 else "more than 10^300"
         raise InputError(
@@ -434,6 +440,6 @@ def numbers(x: Any, name: str, count: int, find: str) -> Indices:
     """`x` as an array of whole numbers from 0 to count - 1."""
     a = np.asarray(x)
     if a.size and (a.dtype.kind not in "iu" or a.min() < 0 or a.max() >= count):
-        got = [a.min().item(), a.max().item()] if a.dtype.kind in "iuf" else repr(x)
+        got = [a.min().item(), a.max().item()] if a.dtype.kind in "iuf" else quoted(x)
         raise InputError(f"{name} must be whole numbers in 0..{count - 1}", got=got, remedy=f"use {find}(text)")
     return a.astype(np.intp)

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, a_generator, as_floats, positive, whole
+from tabular_rlhf.errors import InputError, a_generator, as_floats, as_number, positive, quoted, whole
 from tabular_rlhf.logspace import Array, log_softmax, read_only
 from tabular_rlhf.mdp import Indices, TokenMDP, numbers, table
 
@@ -217,10 +217,10 @@ def from_text(mdp: TokenMDP, corpus: str | Sequence[str], order: int = 1, smooth
     >>> np.exp(from_text(m, ["ab", "aa"], order=1, smoothing=0.0))[0].round(3).tolist()
     [[1.0, 0.0, 0.0], [0.333, 0.333, 0.333], [0.0, 0.0, 1.0]]
     """
-    if not (isinstance(smoothing, (int, float, np.number)) and smoothing >= 0 and np.isfinite(smoothing)):
+    if not 0 <= as_number(smoothing) < np.inf:
         raise InputError("smoothing must be at least 0", got=smoothing, remedy="0.1 is usual; 0 leaves unseen contexts uniform")
     if not isinstance(corpus, str) and not (isinstance(corpus, Iterable) and all(isinstance(s, str) for s in corpus)):
-        raise InputError("the corpus must be a text or a list of sentences", got=repr(corpus)[:80], remedy="pass strings")
+        raise InputError("the corpus must be a text or a list of sentences", got=quoted(corpus)[:80], remedy="pass strings")
     tied = NGram(mdp, order)
     counts = np.zeros(tied.shape)
     sentences = [s for s in (corpus.splitlines() if isinstance(corpus, str) else corpus) if s.strip()]

@@ -22,6 +22,7 @@ Sources: Rafailov et al. (2023), arXiv:2305.18290; Swamy et al. (2025), arXiv:25
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -250,8 +251,8 @@ class Arrival:
 
         g = np.ravel(grad(at)(self.theta))
         HC = np.reshape(hessian(at)(self.theta), (g.size, g.size)) @ self.covariance
-        first = float(np.sqrt(max(0.0, float(g @ self.covariance @ g))))
-        spread = float(np.sqrt(max(0.0, 0.5 * float(np.sum(HC * HC.T)))))  # tr((H C)^2)/2
+        first = float(np.sqrt(np.maximum(0.0, g @ self.covariance @ g)))
+        spread = float(np.sqrt(np.maximum(0.0, 0.5 * np.sum(HC * HC.T))))  # tr((H C)^2)/2
         return Asymptotics(float(at(self.theta)), first, 0.5 * float(np.trace(HC)), spread, self.n)
 
     @property
@@ -259,7 +260,7 @@ class Arrival:
         """beta E_mu KL(p, p*) under the world's own reward, in reward units, with its error."""
         log_p_star = solve(self.world).log_p
         found = self.estimate(lambda log_p: self.world.beta * reverse_kl(self.world.mdp, log_p_star, log_p))
-        return replace(found, value=max(0.0, found.value))  # rounding may leave it at -1e-17
+        return replace(found, value=float(np.maximum(0.0, found.value)))  # rounding may leave it at -1e-17
 
 
 @dataclass(frozen=True)
@@ -280,7 +281,7 @@ class Asymptotics:
 
     def at(self, n: int) -> float:
         """The standard error with n pairs."""
-        return float(np.sqrt(self.deviation**2 / n + self.spread**2 / n**2))
+        return math.hypot(self.deviation / math.sqrt(n), self.spread / n)
 
 
 def dpo(world: World, pairs: Pairs, policy: PolicyClass, *, rng: np.random.Generator, starts: int = 6) -> Arrival:

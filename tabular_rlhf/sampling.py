@@ -149,6 +149,8 @@ def _invert(c: Array, guide: Any, rate: float, x: Array) -> Indices:
     return index
 
 
+TINY = 1e-290
+"""Below this squares lose their digits."""
 ROUNDING = 1e-12
 """Means that differ by less than this share of the values averaged are the same: thousands of roundings."""
 
@@ -158,7 +160,8 @@ class Estimate:
     """A mean with what is known of its error.
 
     mean; variance, of one draw (inf where one draw is all there is); n, draws (None: exact); size, the mean magnitude of the
-    values, which their rounding is relative to.  standard_error = sqrt(variance / n), 0 when exact.
+    values, which their rounding is relative to; spread, sqrt(variance) where the variance itself is too small or too large a number.
+    standard_error = sqrt(variance / n), 0 when exact.
 
     >>> Estimate(mean=0.4, variance=0.25, n=100).standard_error
     0.05
@@ -168,19 +171,25 @@ class Estimate:
     variance: float
     n: int | None
     size: float = 0.0
+    spread: float | None = None
+
+    def error_of(self, n: int | None) -> float:
+        """The standard error of the mean of n such draws; 0 for the population (n None)."""
+        spread = np.sqrt(self.variance) if self.spread is None else self.spread
+        return 0.0 if n is None else float(spread / np.sqrt(n))
 
     @property
     def standard_error(self) -> float:
-        return 0.0 if self.n is None else float(np.sqrt(self.variance / self.n))
+        return self.error_of(self.n)
 
     def z(self, exact: Estimate) -> float:
         """Distance from the exact mean in *exact* standard errors; 0 where both agree and nothing varies."""
         difference = self.mean - exact.mean
-        error = np.sqrt(exact.variance / (self.n or np.inf))
+        error = exact.error_of(self.n)
         # a constant is estimated without error, up to the rounding of its values and of their mean
         if abs(difference) <= ROUNDING * max(abs(exact.mean), exact.size, self.size):
             return 0.0
-        return float(difference / error) if error > 0 else float(np.copysign(np.inf, difference))
+        return difference / error if error > 0 else float(np.copysign(np.inf, difference))
 
 
 def estimate(data: Weighted, values: Any) -> Estimate:
@@ -197,7 +206,13 @@ def estimate(data: Weighted, values: Any) -> Estimate:
     w = np.broadcast_to(data.weight, f.shape)
     f = np.where(w > 0, as_floats(np.where(w > 0, f, 0.0), "values", f.shape), 0.0)
     mean = np.sum(w * f)
-    variance = np.sum(w * np.square(f - mean))
-    if data.n is not None:
-        variance = variance * data.n / (data.n - 1) if data.n > 1 else np.inf
-    return Estimate(float(mean), float(variance), data.n, float(np.sum(w * np.abs(f))))
+    variance, spread = (np.inf, None) if data.n == 1 else _variance(w, f, mean, 1.0 if data.n is None else data.n / (data.n - 1))
+    return Estimate(float(mean), float(variance), data.n, float(np.sum(w * np.abs(f))), spread)
+
+
+def _variance(w: Array, f: Array, mean: Any, unbiased: float) -> tuple[Any, float | None]:
+    """The variance; and its root, in units of the largest value, where squares of the values are no floats, or too few digits."""
+    with np.errstate(over="ignore"):
+        variance = unbiased * np.sum(w * np.square(f - mean))
+    unit = 0.0 if TINY < variance < np.inf else float(np.max(np.abs(f), initial=0.0))
+    return variance, unit * float(np.sqrt(unbiased * np.sum(w * np.square(f / unit - mean / unit)))) if unit > 0 else None

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, SolveError, as_floats, positive
+from tabular_rlhf.errors import InputError, SolveError, as_floats, as_number, positive, quoted
 from tabular_rlhf.gibbs import greedy_limit, log_gibbs, reward_variance, solve
 from tabular_rlhf.logspace import Array, expect, kl, log_of, logsumexp, soft_parts
 from tabular_rlhf.mdp import Indices
@@ -33,8 +33,8 @@ from tabular_rlhf.world import World
 
 
 def _draws(n: float) -> float:
-    if isinstance(n, bool) or not (np.isfinite(n) and n >= 1):
-        raise InputError("n must be at least 1", got=repr(n), remedy="n counts the draws to choose from")
+    if isinstance(n, bool) or not (np.isfinite(as_number(n)) and n >= 1):
+        raise InputError("n must be at least 1", got=quoted(n), remedy="n counts the draws to choose from")
     return float(n)
 
 
@@ -253,7 +253,7 @@ def expert_iteration(log_p: Array, r: Array, rounds: float = 1) -> Array:
     """
     possible = ~np.isneginf(log_p)
     r = as_floats(r, "r", np.shape(log_p))
-    if (r < 0).any() or not (rounds >= 0 and np.isfinite(rounds)):
+    if (r < 0).any() or not 0 <= as_number(rounds) < np.inf:
         raise InputError(
             "expert iteration needs rewards and rounds of at least 0", got=f"min r = {r.min():g}, rounds = {rounds}", remedy="shift r"
         )

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, a_generator, as_floats, positive
+from tabular_rlhf.errors import InputError, a_generator, as_floats, positive, quoted, whole
 from tabular_rlhf.logspace import Array, log_of, read_only
-from tabular_rlhf.mdp import TokenMDP, tree_counts
+from tabular_rlhf.mdp import TokenMDP, check_size, tree_counts
 from tabular_rlhf.policy import check_log_pi, dirichlet, from_text, owned, uniform, zen
 
 
@@ -88,6 +88,7 @@ def random_world(
     3
     """
     a_generator(rng)
+    check_size(V, H, bool(eos), whole(P, "the number of prompts", 1, "1 is usual"))
     mdp = TokenMDP(V, H, eos=V - 1 if eos else None, prompts=[f"x{i}" for i in range(P)], mu=rng.dirichlet(np.ones(P)))
     log_ref = dirichlet(mdp, concentration, rng=rng)
     if forbidden > 0:
@@ -232,5 +233,5 @@ NAMED: dict[str, Callable[..., World]] = {"coin": coin, "fork": fork, "rational"
 def named_world(name: str) -> World:
     """One of the named worlds, by name."""
     if not isinstance(name, str) or name not in NAMED:
-        raise InputError("the world must be a named one", got=repr(name), remedy=f"use one of {', '.join(NAMED)}")
+        raise InputError("the world must be a named one", got=quoted(name), remedy=f"use one of {', '.join(NAMED)}")
     return NAMED[name]()

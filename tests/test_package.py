@@ -19,7 +19,7 @@ TESTS = Path(__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     ["errors", "autodiff", "logspace", "optimize", "tex"],
-    ["mdp", "policy", "world", "preference_worlds", "sweeps", "sampling"],
+    ["mdp", "policy", "world", "preference_worlds", "sweeps", "sampling", "fields"],
     ["divergences", "gibbs", "penalties", "projection"],
     ["preferences", "roads", "games", "losses", "policy_gradient"],
     ["estimators", "selection"],

@@ -12,7 +12,7 @@ from tabular_rlhf.autodiff.backward import backward
 from tabular_rlhf.autodiff.rules import dense
 from tabular_rlhf.autodiff.table import keep, shape_of
 from tabular_rlhf.autodiff.trace import Departure, Tape, Traced
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, quoted
 
 
 def vjp(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0, **kwargs: Any) -> tuple[Any, Callable[[Any], Any]]:
@@ -179,7 +179,7 @@ def check_grad(
     True
     """
     if method not in ("finite", "complex"):
-        raise InputError("method must be 'finite' or 'complex'", got=repr(method), remedy="complex steps need an analytic f")
+        raise InputError("method must be 'finite' or 'complex'", got=quoted(method), remedy="complex steps need an analytic f")
     n = _position(argnums, args)
     x = np.asarray(args[n], dtype=np.float64)
     v = rng.standard_normal(x.shape)

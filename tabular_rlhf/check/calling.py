@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.errors import raised
 from tabular_rlhf.ledger.symbols import Scope, parameters
 
 Function = Callable[..., Any]
@@ -125,7 +126,7 @@ def told(e: BaseException) -> str:
     """An exception in one line: its kind, its message, and the line of the reader's own code that raised it."""
     frames = [f for f in traceback.extract_tb(e.__traceback__) if not Path(f.filename).is_relative_to(PACKAGE)]
     where = f" (line {frames[-1].lineno}: {frames[-1].line})" if frames and frames[-1].line else ""
-    return f"{type(e).__name__}: {e}{where}"
+    return f"{raised(e)}{where}"
 
 
 def as_value(value: Any) -> Any:

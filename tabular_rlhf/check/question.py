@@ -15,7 +15,7 @@ import numpy as np
 from tabular_rlhf.check.calling import supply
 from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.derivations.record import Derivation
-from tabular_rlhf.errors import InputError, did_you_mean
+from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.exercises import EXERCISES, Exercise
 from tabular_rlhf.ledger import LEDGER, Row
 from tabular_rlhf.ledger.audit import REFUTED_AT
@@ -157,7 +157,7 @@ def find(slug: str, part: int | str | None = None) -> list[Question]:
     A slug is an exercise's, a row's, or "derivation/line".  Raises InputError with the nearest names.
     """
     if part is not None and slug not in LEDGER and (slug in EXERCISES or "/" in slug):
-        raise InputError("only a row of the ledger has parts", got=repr(part), where=slug, remedy="leave the part out")
+        raise InputError("only a row of the ledger has parts", got=quoted(part), where=slug, remedy="leave the part out")
     if slug in EXERCISES and part is None:
         return [of_exercise(EXERCISES[slug])]
     if slug in LEDGER:
@@ -167,7 +167,7 @@ def find(slug: str, part: int | str | None = None) -> list[Question]:
     if name in DERIVATIONS and number.isdigit() and 1 <= int(number) <= len(DERIVATIONS[name].lines):
         return [of_line(DERIVATIONS[name], int(number))]
     remedy = did_you_mean(slug, questions(), "`tabular-rlhf exercises` and `verify --list` show the names")
-    raise InputError("what is checked must be an exercise, a row, or derivation/line", got=repr(slug), remedy=remedy)
+    raise InputError("what is checked must be an exercise, a row, or derivation/line", got=quoted(slug), remedy=remedy)
 
 
 def _part(row: Row, part: int | str) -> int:
@@ -175,4 +175,6 @@ def _part(row: Row, part: int | str) -> int:
         return part
     if part in row.parts:
         return row.parts.index(str(part))
-    raise InputError(f"the part must be one of {', '.join(map(repr, row.parts))}", got=repr(part), where=row.slug, remedy="or leave it out")
+    raise InputError(
+        f"the part must be one of {', '.join(map(repr, row.parts))}", got=quoted(part), where=row.slug, remedy="or leave it out"
+    )

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf import tex
+from tabular_rlhf.commands.printing import say
 from tabular_rlhf.commands.solve import find_world
-from tabular_rlhf.errors import InputError, did_you_mean
+from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.fields.verdict import spelled
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.logspace import Array, kl, log_ratio, log_softmax
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     world = find_world(args.world)
     moved = (1.0 if args.name in LOSSES else 0.0) if args.moved is None else args.moved
     found = report(world, args.name, args.group, settings(args.set), args.old, moved)
-    print(json.dumps(plain(found), indent=1, allow_nan=False) if args.json else render(found))
+    say(json.dumps(plain(found), indent=1, allow_nan=False) if args.json else render(found))
     return 0
 
 
@@ -81,7 +82,7 @@ def settings(words: list[str]) -> dict[str, float]:
         try:
             out[key] = float(value)
         except ValueError:
-            raise InputError("a setting must be KEY=VALUE with a number", got=repr(word), remedy="say, --set ddof=1") from None
+            raise InputError("a setting must be KEY=VALUE with a number", got=quoted(word), remedy="say, --set ddof=1") from None
     return out
 
 
@@ -130,7 +131,7 @@ def choose(name: str | None, G: int, changes: dict[str, float]) -> tuple[list[tu
         losses = [*((a, name) for a in fits_names), *(("rloo" if G > 1 else "none", other) for other in PLAIN if other != name)]
         return [(f"{a}, {loss}", _with(changes, a, loss, "sequence-sum", G=G)) for a, loss in losses], _about(LOSSES[name])
     known = ", ".join([*ADVANTAGES, *AGGREGATIONS, *LOSSES])
-    raise InputError("the name must be an advantage, an aggregation or a policy loss", got=repr(name), remedy=f"use one of {known}")
+    raise InputError("the name must be an advantage, an aggregation or a policy loss", got=quoted(name), remedy=f"use one of {known}")
 
 
 def _with(changes: dict[str, float], advantage: str, loss: str, aggregation: str, *, G: int) -> Recipe:

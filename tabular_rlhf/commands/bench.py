@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tabular_rlhf.commands.paths import check_output
+from tabular_rlhf.commands.printing import say
 from tabular_rlhf.errors import InputError, SolveError
+from tabular_rlhf.files import check_output
 
 PATIENCE = 4.0  # seconds of repeats that a slow formulation may use up
 SCHEMA = "tabular-rlhf/bench/1"
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     text = json.dumps(result, indent=2)
     if args.out is not None:
         args.out.write_text(text + "\n", encoding="utf-8")
-    print(text if args.json else report(result))
+    say(text if args.json else report(result))
     return 0 if args.quick or all(bar["cleared"] for bar in bars(result)) else 1
 
 

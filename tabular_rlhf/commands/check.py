@@ -14,7 +14,8 @@ from typing import Any
 
 from tabular_rlhf.check import check
 from tabular_rlhf.commands.numbers import in_words
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.commands.printing import say
+from tabular_rlhf.errors import InputError, quoted, raised
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     report = check(args.slug, load(args.function), part=args.part)
-    print(json.dumps(in_words(report.json()), indent=1, allow_nan=False) if args.json else report)
+    say(json.dumps(in_words(report.json()), indent=1, allow_nan=False) if args.json else report)
     return 0 if report.ok else 1
 
 
@@ -37,7 +38,7 @@ def load(where: str) -> Callable[..., Any]:
     source, _, name = where.rpartition(":")
     if not source or not name:
         raise InputError(
-            "a function must be given as module:function", got=repr(where), remedy="for example answers:regret, or answers.py:regret"
+            "a function must be given as module:function", got=quoted(where), remedy="for example answers:regret, or answers.py:regret"
         )
     module = _module(source)
     function = getattr(module, name, None)
@@ -53,7 +54,7 @@ def _module(source: str) -> Any:
         if source.endswith(".py") or os.sep in source:
             path = Path(source)
             if not path.is_file():
-                raise InputError("the file must exist", got=repr(source), remedy="check the path")
+                raise InputError("the file must exist", got=quoted(source), remedy="check the path")
             spec = importlib.util.spec_from_file_location("submission", path)  # the name that it has where it is graded
             assert spec is not None
             assert spec.loader is not None
@@ -65,4 +66,4 @@ def _module(source: str) -> Any:
     except InputError:
         raise
     except (Exception, SystemExit) as e:
-        raise InputError(f"{source} must import", got=f"{type(e).__name__}: {e}", remedy="run it by itself first") from e
+        raise InputError(f"{source} must import", got=raised(e), remedy="run it by itself first") from e

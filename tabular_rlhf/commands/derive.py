@@ -6,6 +6,7 @@ import argparse
 import json
 
 from tabular_rlhf.commands.numbers import in_words
+from tabular_rlhf.commands.printing import say
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.derivations import DERIVATIONS, derive
 
@@ -23,13 +24,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.slug is None:
         listed = [{"slug": d.slug, "chapter": d.chapter, "title": d.title, "lines": len(d.lines)} for d in DERIVATIONS.values()]
-        print(json.dumps({"schema": SCHEMA, "derivations": listed}, indent=1) if args.json else as_list())
+        say(json.dumps({"schema": SCHEMA, "derivations": listed}, indent=1) if args.json else as_list())
         return 0
     world = None if args.world is None else find_world(args.world)
     if args.beta is not None:
         world = (find_world("rational") if world is None else world).at(args.beta)
     found = derive(args.slug, world, seed=args.seed)
-    print(json.dumps(in_words({"schema": SCHEMA, **found.json()}), indent=1, allow_nan=False) if args.json else found)
+    say(json.dumps(in_words({"schema": SCHEMA, **found.json()}), indent=1, allow_nan=False) if args.json else found)
     return 0 if found.holds else 1
 
 

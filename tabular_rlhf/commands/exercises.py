@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from tabular_rlhf.commands.printing import say
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises import EXERCISES, Exercise
 from tabular_rlhf.exercises.record import find
@@ -37,9 +38,9 @@ def run(args: argparse.Namespace) -> int:
         remedy = f"there are exercises of chapters {chapters} and of notebooks {notebooks}"
         raise InputError("some exercise must fit", got=got, remedy=remedy)
     if args.json:
-        print(json.dumps({"schema": SCHEMA, "exercises": [as_dict(e) for e in chosen]}, indent=1))
+        say(json.dumps({"schema": SCHEMA, "exercises": [as_dict(e) for e in chosen]}, indent=1))
     else:
-        print(as_text(chosen[0], args.hint) if args.slug else as_list(chosen))
+        say(as_text(chosen[0], args.hint) if args.slug else as_list(chosen))
     return 0
 
 

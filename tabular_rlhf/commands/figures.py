@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tabular_rlhf.commands.paths import make_folder
-from tabular_rlhf.errors import InputError, did_you_mean
+from tabular_rlhf.commands.printing import say
+from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.figures import all_figures
 from tabular_rlhf.figures.page import check, write
 from tabular_rlhf.figures.record import Figure
+from tabular_rlhf.files import make_folder
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,14 +24,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     figures = chosen(args.names)
     if args.list:
-        print("\n".join(f"{f.name:<24}{f.caption}\n{'':<24}shows {', '.join(f.rows)}" for f in figures))
+        say("\n".join(f"{f.name:<24}{f.caption}\n{'':<24}shows {', '.join(f.rows)}" for f in figures))
         return 0
     folder = args.out or (Path("figures") if Path("figures").is_dir() else Path())
     if args.check:
         return compare(figures, folder)
     make_folder(folder)
     for figure in figures:
-        print(f"{figure.name:<24}{', '.join(str(path) for path in write(figure, folder))}")
+        say(f"{figure.name:<24}{', '.join(str(path) for path in write(figure, folder))}")
     return 0
 
 
@@ -40,7 +41,7 @@ def chosen(names: list[str]) -> list[Figure]:
     for name in names:
         if name not in known:
             remedy = did_you_mean(name, known, f"use one of {', '.join(known)}")
-            raise InputError("a figure must be one of the registry's", got=repr(name), remedy=remedy)
+            raise InputError("a figure must be one of the registry's", got=quoted(name), remedy=remedy)
     return [known[name] for name in dict.fromkeys(names or known)]
 
 
@@ -49,8 +50,8 @@ def compare(figures: list[Figure], folder: Path) -> int:
     status = 0
     for figure in figures:
         faults = check(figure, folder)
-        print(f"{figure.name:<24}{'holds' if not faults else 'DIFFERS'}")
+        say(f"{figure.name:<24}{'holds' if not faults else 'DIFFERS'}")
         for fault in faults[:5]:
-            print(f"{'':<24}{fault}")
+            say(f"{'':<24}{fault}")
         status = status or int(bool(faults))
     return status

@@ -11,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+from tabular_rlhf.commands.printing import say
 from tabular_rlhf.reports.preference_file import Preferences, read_preferences, read_reference
 from tabular_rlhf.reports.preferences import analyse
 from tabular_rlhf.reports.preferences_text import render
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     complain(found)
     log_ref = None if args.reference is None else read_reference(args.reference, found)
     report = analyse(found, betas=args.beta or (0.1, 0.5, 1.0), log_ref=log_ref, prior=args.prior, level=args.level)
-    print(json.dumps(report, ensure_ascii=False, allow_nan=False) if args.json else render(report, str(args.file), top=max(0, args.top)))
+    say(json.dumps(report, ensure_ascii=False, allow_nan=False) if args.json else render(report, str(args.file), top=max(0, args.top)))
     if args.figure is not None:
         from tabular_rlhf.figures.fitted import draw_report
 
@@ -58,4 +59,4 @@ def run(args: argparse.Namespace) -> int:
 def complain(found: Preferences) -> None:
     """Every malformed line, with its number, on stderr."""
     for fault in found.faults:
-        print(f"line {fault.line}: {fault.reason}", file=sys.stderr)
+        say(f"line {fault.line}: {fault.reason}", sys.stderr)

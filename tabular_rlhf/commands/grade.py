@@ -30,7 +30,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tabular_rlhf import __version__
-from tabular_rlhf.errors import InputError, positive, whole
+from tabular_rlhf.commands.printing import say
+from tabular_rlhf.errors import InputError, positive, quoted, raised, whole
+from tabular_rlhf.files import read_bytes
 from tabular_rlhf.grading.process import Limits
 from tabular_rlhf.grading.report import as_json, as_text, grade
 
@@ -64,10 +66,10 @@ def run(args: argparse.Namespace) -> int:
 
     seconds = positive(args.seconds, "--seconds", "seconds")
     memory = whole(args.memory, "--memory", 256, "an interpreter with numpy needs 256 MiB", most=2**20)
-    source = args.submission.read_bytes()
+    source = read_bytes(args.submission, "the submission")
     points = exercises(args.exercises)
     found = grade(source, args.submission.name, points, check, limits=Limits(answer=seconds, call=min(seconds, Limits.call), memory=memory))
-    print(json.dumps(as_json(found, __version__), indent=1, allow_nan=False) if args.json else as_text(found))
+    say(json.dumps(as_json(found, __version__), indent=1, allow_nan=False) if args.json else as_text(found))
     return 0 if found.full else 1
 
 
@@ -78,13 +80,11 @@ def exercises(path: Path | None) -> dict[str, float]:
     if path is None:
         return dict.fromkeys(EXERCISES, 1.0)
     before = dict(EXERCISES)
-    path.read_bytes()  # a missing file is a missing file, whatever runpy makes of it
+    _ = read_bytes(path, "the file of exercises")  # a missing file is a missing file, whatever runpy makes of it
     try:
         told = runpy.run_path(str(path))
     except (Exception, SystemExit) as e:  # a file that exits must not pass for one that was graded
-        raise InputError(
-            "the exercises must import", got=f"{type(e).__name__}: {e}", where=str(path), remedy="run the file by itself"
-        ) from e
+        raise InputError("the exercises must import", got=raised(e), where=str(path), remedy="run the file by itself") from e
     points = told.get("POINTS", dict.fromkeys((slug for slug, e in EXERCISES.items() if before.get(slug) is not e), 1.0))
     return _checked(points, path)
 
@@ -94,10 +94,10 @@ def _checked(points: object, path: Path) -> dict[str, float]:
 
     remedy = "see exercises/record.py: add(Exercise(...)), or POINTS = {slug: points}"
     if not isinstance(points, Mapping) or not points:
-        raise InputError("there must be exercises to grade", got=repr(points), where=str(path), remedy=remedy)
+        raise InputError("there must be exercises to grade", got=quoted(points), where=str(path), remedy=remedy)
     for slug, worth in points.items():
         if slug not in EXERCISES:
-            raise InputError("POINTS must name exercises", got=repr(slug), where=str(path), remedy=remedy)
+            raise InputError("POINTS must name exercises", got=quoted(slug), where=str(path), remedy=remedy)
         if not isinstance(worth, int | float) or not 0 < worth < 1e9:
-            raise InputError("points must be positive", got=repr(worth), where=f"{path}, {slug}", remedy=remedy)
+            raise InputError("points must be positive", got=quoted(worth), where=f"{path}, {slug}", remedy=remedy)
     return {slug: float(worth) for slug, worth in points.items()}

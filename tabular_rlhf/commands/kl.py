@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.commands.printing import say
 from tabular_rlhf.commands.solve import find_world
-from tabular_rlhf.errors import InputError, SolveError
+from tabular_rlhf.errors import InputError, SolveError, quoted
 from tabular_rlhf.estimators import ESTIMATORS, FOLLOWED, PLACEMENTS, FlagReport, analyse, flags, follow, measure
 from tabular_rlhf.estimators.record import AGGREGATES, CLAMPS, LEVELS
 from tabular_rlhf.gibbs import solve
@@ -48,9 +49,9 @@ def run(args: argparse.Namespace) -> int:
     rows = [row(report, world) for report in found]
     if args.json:
         head = {"schema": SCHEMA, "world": world.name, "beta": world.beta, "samples": args.samples, "seed": args.seed}
-        print(json.dumps(plain({**head, "kl": found[0].kl, "rows": rows}), indent=1, allow_nan=False))
+        say(json.dumps(plain({**head, "kl": found[0].kl, "rows": rows}), indent=1, allow_nan=False))
     else:
-        print(as_text(world, found[0].kl, rows, args))
+        say(as_text(world, found[0].kl, rows, args))
     return 0
 
 
@@ -62,7 +63,7 @@ def _clamps(words: list[str]) -> dict[str, float]:
         try:
             out[name] = float(value)
         except ValueError:
-            raise InputError("a clamp must be END=C", got=repr(word), remedy=f"for example {next(iter(CLAMPS))}=20") from None
+            raise InputError("a clamp must be END=C", got=quoted(word), remedy=f"for example {next(iter(CLAMPS))}=20") from None
     return out
 
 

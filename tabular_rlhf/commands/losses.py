@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.commands.printing import say
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.losses import LOSSES
@@ -37,10 +38,10 @@ def run(args: argparse.Namespace) -> int:
     chosen = [args.name] if args.name else list(LOSSES)
     if args.json:
         reports = [as_dict(analyse(name, world)) for name in chosen]
-        print(json.dumps({"schema": SCHEMA, "world": world.name, "beta": world.beta, "losses": reports}, indent=1))
+        say(json.dumps({"schema": SCHEMA, "world": world.name, "beta": world.beta, "losses": reports}, indent=1))
     else:
-        print(f"world {world.name}, beta = {world.beta:g}\n")
-        print(str(analyse(args.name, world)) + "\n\n" + policies(world, args.name) if args.name else family_table(world))
+        say(f"world {world.name}, beta = {world.beta:g}\n")
+        say(str(analyse(args.name, world)) + "\n\n" + policies(world, args.name) if args.name else family_table(world))
     return 0
 
 

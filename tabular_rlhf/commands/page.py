@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tabular_rlhf.commands.paths import check_output
+from tabular_rlhf.commands.printing import say
+from tabular_rlhf.files import check_output, read_text
 
 SHOWN = 5
 """Differences that are printed."""
@@ -21,15 +22,15 @@ def run(args: argparse.Namespace) -> int:
     from tabular_rlhf.page import build, check
 
     if args.check is not None:
-        faults = check(args.check.read_text(encoding="utf-8"))
-        print(f"{args.check}: {'DIFFERS' if faults else 'holds'}")
+        faults = check(read_text(args.check, "the page"))
+        say(f"{args.check}: {'DIFFERS' if faults else 'holds'}")
         for fault in faults[:SHOWN]:
-            print(f"  {fault}")
+            say(f"  {fault}")
         if len(faults) > SHOWN:
-            print(f"  and {len(faults) - SHOWN} more")
+            say(f"  and {len(faults) - SHOWN} more")
         return int(bool(faults))
     check_output(args.out)
     text = build()
     args.out.write_text(text, encoding="utf-8", newline="\n")
-    print(f"{args.out}: {len(text.encode()):,} bytes")
+    say(f"{args.out}: {len(text.encode()):,} bytes")
     return 0

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tabular_rlhf.commands.printing import say
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.reports.solution_text import plain
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         from tabular_rlhf.simulator.figure import draw_curves
 
         draw_curves(found, args.figure)
-    print(json.dumps(plain(found), indent=1, ensure_ascii=False, allow_nan=False) if args.json else render(found))
+    say(json.dumps(plain(found), indent=1, ensure_ascii=False, allow_nan=False) if args.json else render(found))
     return 0
 
 

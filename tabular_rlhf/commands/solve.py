@@ -9,8 +9,8 @@ import argparse
 import json
 from pathlib import Path
 
-from tabular_rlhf.commands.paths import check_output
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.commands.printing import say
+from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.mdp import MAX_BYTES
 from tabular_rlhf.reports.solution import report
 from tabular_rlhf.reports.solution_text import passed, plain, render
@@ -38,7 +38,6 @@ def run(args: argparse.Namespace) -> int:
         from tabular_rlhf.figures.page import check_path
 
         check_path(args.figure)  # before the work, not after it
-        check_output(args.figure)
     check_draws(args.samples, args.seed)
     world = find_world(args.world)
     if args.beta is not None:
@@ -48,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         from tabular_rlhf.figures.solved import draw_world
 
         draw_world(world, args.figure)
-    print(json.dumps(plain(found), indent=2, ensure_ascii=False, allow_nan=False) if args.json else render(found))
+    say(json.dumps(plain(found), indent=2, ensure_ascii=False, allow_nan=False) if args.json else render(found))
     return 0 if passed(found) else 1
 
 
@@ -69,5 +68,5 @@ def find_world(name: str) -> World:
         return named_world(name)
     if not path.exists():
         remedy = f"check its path, or name one of {', '.join(NAMED)}"
-        raise InputError("the world file must exist", got=repr(name), remedy=remedy)
+        raise InputError("the world file must exist", got=quoted(name), remedy=remedy)
     return load_world(path)

@@ -6,7 +6,8 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from tabular_rlhf.errors import InputError, did_you_mean
+from tabular_rlhf.commands.printing import say
+from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.ledger.symbols import LEVELS, SYMBOLS, Symbol
 
 SCHEMA = "tabular-rlhf/symbols/1"
@@ -22,12 +23,12 @@ def run(args: argparse.Namespace) -> int:
     for name in args.names:
         if name not in SYMBOLS:
             remedy = did_you_mean(name, SYMBOLS, "`tabular-rlhf symbols` prints all")
-            raise InputError("a name must be a symbol's", got=repr(name), remedy=remedy)
+            raise InputError("a name must be a symbol's", got=quoted(name), remedy=remedy)
     chosen = [s for s in SYMBOLS.values() if (not args.names or s.name in args.names) and args.level in (None, s.level)]
     if not chosen:
         levels = ", ".join(f"{n} is of level {SYMBOLS[n].level}" for n in args.names)
         raise InputError("some name must be of that level", got=levels, remedy="drop --level, or the names")
-    print(json.dumps({"schema": SCHEMA, "symbols": [as_dict(s) for s in chosen]}, indent=1) if args.json else as_text(chosen))
+    say(json.dumps({"schema": SCHEMA, "symbols": [as_dict(s) for s in chosen]}, indent=1) if args.json else as_text(chosen))
     return 0
 
 

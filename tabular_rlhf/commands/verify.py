@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 
 from tabular_rlhf.commands.numbers import in_words
+from tabular_rlhf.commands.printing import say
 from tabular_rlhf.derivations import DERIVATIONS, Derivation
 from tabular_rlhf.derivations.execute import DerivationVerdict, audit_slugs
 from tabular_rlhf.errors import InputError
@@ -42,13 +43,13 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"{option} must be at least 0", got=value, remedy="leave it out for the usual one")
     rows, derivations = chosen(args.slugs, args.chapter)
     if args.list:
-        print(_json_list(rows, derivations) if args.json else as_list(rows, derivations))
+        say(_json_list(rows, derivations) if args.json else as_list(rows, derivations))
         return 0
     if args.explain:
         if not rows:
             raise InputError("only rows are explained", got=", ".join(args.slugs), remedy="`tabular-rlhf derive SLUG` shows a derivation")
         found = [worked(row, seed=args.seed) for row in rows]
-        print(
+        say(
             json.dumps(in_words({"schema": EXPLAINED, "rows": found}), indent=1, allow_nan=False)
             if args.json
             else "\n\n\n".join(map(render, found))
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     verdicts, derived = _audit_with_bar(rows, derivations, args)
     seconds = time.perf_counter() - start
-    print(as_json(verdicts, derived, args, seconds) if args.json else as_text(verdicts, derived, seconds))
+    say(as_json(verdicts, derived, args, seconds) if args.json else as_text(verdicts, derived, seconds))
     return 1 if failures(verdicts, derived) else 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.derivations.record import DERIVATIONS, RELATIONS, Derivation, Gap, Line
-from tabular_rlhf.errors import InputError, did_you_mean
+from tabular_rlhf.errors import InputError, did_you_mean, quoted, raised
 from tabular_rlhf.ledger.audit import standard_worlds, tiny_scopes
 from tabular_rlhf.ledger.explain import labels, meaning, ordered
 from tabular_rlhf.ledger.record import in_units
@@ -86,7 +86,7 @@ def find(slug: str) -> Derivation:
     """The derivation of a name.  Raises InputError with the nearest names."""
     if slug not in DERIVATIONS:
         remedy = did_you_mean(slug, DERIVATIONS, f"use one of {', '.join(DERIVATIONS)}")
-        raise InputError("a derivation must be in the table", got=repr(slug), remedy=remedy)
+        raise InputError("a derivation must be in the table", got=quoted(slug), remedy=remedy)
     return DERIVATIONS[slug]
 
 
@@ -110,10 +110,10 @@ def derive(slug: str, world: World | str | None = None, *, lines: Mapping[int, C
     for k, line in lines.items():
         if k not in range(1, len(derivation.lines) + 1):
             raise InputError(
-                f"a line must be one of the numbers 1 to {len(derivation.lines)}", got=repr(k), where=slug, remedy="count from 1"
+                f"a line must be one of the numbers 1 to {len(derivation.lines)}", got=quoted(k), where=slug, remedy="count from 1"
             )
         if not callable(line):
-            raise InputError("a line must be a function of symbols", got=repr(line), where=f"{slug}, line {k}", remedy="lambda: ...")
+            raise InputError("a line must be a function of symbols", got=quoted(line), where=f"{slug}, line {k}", remedy="lambda: ...")
     read = tuple(line.instead(lines[k]) if k in lines else line for k, line in enumerate(derivation.lines, 1))
     found = _read(derivation, read, scope, np.errstate(all="ignore"))  # a reader's line may divide by zero: its value then shows it
     # on one world a wrong line may hold by accident: beta = 1 hides every beta
@@ -142,7 +142,7 @@ def _read(derivation: Derivation, read: tuple[Line, ...], scope: Scope, accident
                 if line is derivation.lines[k - 1]:
                     raise
                 must = f"line {k} must return numbers of the shape of the line that it replaces"
-                raise InputError(must, got=f"{type(e).__name__}: {e}", where=derivation.slug, remedy="try it by itself first") from e
+                raise InputError(must, got=raised(e), where=derivation.slug, remedy="try it by itself first") from e
     d = derivation
     return Derived(d.slug, d.title, d.chapter, d.source, d.rows, scope.world.name, tuple(steps))
 
@@ -185,7 +185,7 @@ def _scope(derivation: Derivation, world: World | str | None, seed: int) -> Scop
     if not derivation.applies(scope):
         fits = [name for name in NAMED if name != "zen" and derivation.applies(Scope(named_world(name), seed))]
         must = f"the world must be one in which {derivation.slug} applies (its hypotheses, and at most {derivation.largest} responses)"
-        raise InputError(must, got=repr(scope.world.name), remedy=f"use one of {', '.join(fits)}")
+        raise InputError(must, got=quoted(scope.world.name), remedy=f"use one of {', '.join(fits)}")
     return scope
 
 

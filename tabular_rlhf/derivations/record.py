@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tabular_rlhf.autodiff import grad
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.ledger.record import EPS, LEDGER, Function, distance, fits, largest, roundings
 from tabular_rlhf.ledger.symbols import Scope, unknown_names
 from tabular_rlhf.logspace import log_softmax
@@ -271,6 +271,6 @@ DERIVATIONS: dict[str, Derivation] = {}
 def add(derivation: Derivation) -> Derivation:
     """Enter a derivation into the table, refusing a second one of the same name."""
     if derivation.slug in DERIVATIONS:
-        raise InputError("a derivation must have a name of its own", got=repr(derivation.slug), remedy="choose another slug")
+        raise InputError("a derivation must have a name of its own", got=quoted(derivation.slug), remedy="choose another slug")
     DERIVATIONS[derivation.slug] = derivation
     return derivation

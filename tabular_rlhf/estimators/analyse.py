@@ -109,4 +109,4 @@ def measure(world: World, log_p: Array) -> tuple[float, float, float]:
     """(E[r], KL to the reference, regret beta KL(p, p*)) of a law, averaged over prompts."""
     rows = expect(log_p, world.r), kl(log_p, world.log_p_ref), world.beta * kl(log_p, solve(world).log_p)
     reward, distance, regret = (float(np.sum(world.mu * row)) for row in rows)
-    return reward, distance, max(0.0, regret)
+    return reward, distance, float(np.maximum(0.0, regret))

@@ -52,7 +52,17 @@ def _clipped(flag: Flag, x: Any, end: str) -> Any:
 
 def _h(flag: Flag, L: Any, L_0: Any) -> Any:
     """The estimator with its clamps."""
-    return _clipped(flag, flag.record.value(_clipped(flag, L, "input"), _clipped(flag, L_0, "input")), "output")
+    with np.errstate(over="ignore"):
+        h = flag.record.value(_clipped(flag, L, "input"), _clipped(flag, L_0, "input"))
+    return _held(flag, _clipped(flag, h, "output"))
+
+
+def _held(flag: Flag, h: Any) -> Any:
+    """`h`, an estimator's values or slopes, if floats hold them: e^-L does not fit beyond 709 nats."""
+    if not np.all(np.isfinite(plain(h))):
+        remedy = "clamp its input, or take a policy nearer to the reference"
+        raise InputError("an estimator must stay within the range of floats", got="e^|L| beyond 1.8e308", where=flag.label, remedy=remedy)
+    return h
 
 
 def state_kl(log_pi: Any, log_ref: Any) -> Any:
@@ -159,12 +169,13 @@ def _gather(data: Trajectories, pieces: Iterable[tuple[Array, Array]]) -> Moment
             about = float(np.sum(w * g)) / mass if mass > 0 else 0.0
         apart = g - about
         weighted = apart * w
-        total, first, second = total + mass, first + float(np.sum(weighted)), second + float(np.vdot(weighted, apart))
+        with np.errstate(over="ignore"):
+            total, first, second = total + mass, first + float(np.sum(weighted)), second + float(np.vdot(weighted, apart))
         if g.min(initial=0.0) < NEGATIVE:
             negative += float(np.sum(np.where(g < NEGATIVE, w, 0.0)))
     shift = first / total
-    variance = max(0.0, second / total - shift**2) * (1.0 if data.n is None else data.n / max(1, data.n - 1))
-    return Moments((about or 0.0) + shift, variance, negative / total, data.n)
+    variance = np.inf if second == np.inf else float(np.maximum(0.0, second / total - shift * shift))  # inf: its square is no float
+    return Moments((about or 0.0) + shift, variance * (1.0 if data.n is None else data.n / max(1, data.n - 1)), negative / total, data.n)
 
 
 def all_moments(flags: Sequence[Flag], world: World, log_pi: Any, data: Trajectories) -> list[Moments]:
@@ -245,8 +256,10 @@ def _inside(flag: Flag, x: Any, end: str) -> Any:
 def slope(flag: Flag, L: Any, width: float = 0.0) -> Array:
     """h'(L) with the flag's clamps: 0 outside them; a jump is rounded over `width`."""
     e = flag.record
-    held = _inside(flag, L, "input") & _inside(flag, e.h(_clipped(flag, L, "input")), "output")
-    return np.where(held, e.rounded(L, width) if e.rounded is not None and width > 0 else e.slope(L), 0.0)
+    with np.errstate(over="ignore"):
+        held = _inside(flag, L, "input") & _inside(flag, e.h(_clipped(flag, L, "input")), "output")
+        slopes = e.rounded(L, width) if e.rounded is not None and width > 0 else e.slope(L)
+    return np.asarray(_held(flag, np.where(held, slopes, 0.0)))
 
 
 def score_gradient(flag: Flag, world: World, log_pi: Any, width: float = 0.0) -> Array:
@@ -292,4 +305,4 @@ def gradient_noise(flag: Flag, world: World, log_pi: Any) -> float:
             inner, square = step * n, np.square(step) * n
         squares = np.square(total) * mdp.path_sum(n) + 2.0 * total * mdp.path_sum(inner) + mdp.path_sum(square)
     squares = squares / np.square(mdp.lengths) if flag.aggregate == "mean" else squares
-    return max(0.0, float(np.sum(p * squares)) - float(np.sum(np.square(score_gradient(flag, world, log_pi)))))
+    return float(np.maximum(0.0, np.sum(p * squares) - np.sum(np.square(score_gradient(flag, world, log_pi)))))

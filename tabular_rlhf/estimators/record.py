@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, positive
+from tabular_rlhf.errors import InputError, positive, quoted
 
 Terms = Mapping[str, float]
 
@@ -182,7 +182,7 @@ CLAMPS: Mapping[str, str] = {"input": "L is clipped to [-c, c] before h", "outpu
 
 def _one_of(value: str, known: Mapping[str, Any], what: str) -> None:
     if value not in known:
-        raise InputError(f"the {what} must be a known one", got=repr(value), remedy=f"use one of {', '.join(known)}")
+        raise InputError(f"the {what} must be a known one", got=quoted(value), remedy=f"use one of {', '.join(known)}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tabular_rlhf.errors import InputError, did_you_mean
+from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.ledger.record import LEDGER, Function, fits
 from tabular_rlhf.ledger.symbols import Scope, parameters, unknown_names
 
@@ -86,7 +86,7 @@ EXERCISES: dict[str, Exercise] = {}
 def add(exercise: Exercise) -> Exercise:
     """Enter an exercise into the table, refusing a second one of the same name."""
     if exercise.slug in EXERCISES:
-        raise InputError("an exercise must have a name of its own", got=repr(exercise.slug), remedy="choose another slug")
+        raise InputError("an exercise must have a name of its own", got=quoted(exercise.slug), remedy="choose another slug")
     EXERCISES[exercise.slug] = exercise
     return exercise
 
@@ -95,5 +95,5 @@ def find(slug: str) -> Exercise:
     """The exercise of a name.  Raises InputError with the nearest names."""
     if slug not in EXERCISES:
         remedy = did_you_mean(slug, EXERCISES, "`tabular-rlhf exercises` lists them")
-        raise InputError("an exercise must be in the table", got=repr(slug), remedy=remedy)
+        raise InputError("an exercise must be in the table", got=quoted(slug), remedy=remedy)
     return EXERCISES[slug]

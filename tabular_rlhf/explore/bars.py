@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.explore.panel import Control
 from tabular_rlhf.explore.svg import INK, WIDE, bar, clipped, path, text
 from tabular_rlhf.logspace import Array, log_tilt
@@ -34,7 +34,7 @@ def prompt_number(mdp: TokenMDP, prompt: int | str) -> int:
     """The number of a prompt given by number or text."""
     x = mdp.prompts.index(prompt) if isinstance(prompt, str) and prompt in mdp.prompts else prompt
     if isinstance(x, bool) or not isinstance(x, int | np.integer) or not 0 <= x < mdp.P:
-        raise InputError("prompt must be one of the world's", got=repr(prompt), remedy=f"use 0..{mdp.P - 1}, or its text")
+        raise InputError("prompt must be one of the world's", got=quoted(prompt), remedy=f"use 0..{mdp.P - 1}, or its text")
     return int(x)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.figures.record import Figure
 from tabular_rlhf.figures.show import Shown, show
 
@@ -25,7 +25,7 @@ def all_figures() -> dict[str, Figure]:
     for room in ROOMS:
         for figure in import_module(f"tabular_rlhf.figures.{room}").FIGURES:
             if figure.name in found:
-                raise InputError("figures must have names of their own", got=repr(figure.name), where=room, remedy="rename one")
+                raise InputError("figures must have names of their own", got=quoted(figure.name), where=room, remedy="rename one")
             found[figure.name] = figure
     return found
 

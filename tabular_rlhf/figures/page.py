@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.figures.record import Data, Draw, Figure
+from tabular_rlhf.files import check_output, read_json, read_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Sheet
@@ -81,9 +82,10 @@ def check_path(path: Path) -> str:
     kind = path.suffix.removeprefix(".").lower()
     if kind not in METADATA:
         remedy = f"end it in .{', .'.join(METADATA)}"
-        raise InputError("a figure's file must name a known format", got=repr(str(path)), remedy=remedy)
+        raise InputError("a figure's file must name a known format", got=quoted(str(path)), remedy=remedy)
     if not path.parent.is_dir():
-        raise InputError("a figure's folder must exist", got=repr(str(path.parent)), remedy="make it, or choose another")
+        raise InputError("a figure's folder must exist", got=quoted(str(path.parent)), remedy="make it, or choose another")
+    check_output(path)
     return kind
 
 
@@ -103,7 +105,7 @@ def check(figure: Figure, folder: Path) -> list[str]:
     if f"{figure.name}.json is missing" in missing:
         return missing
     try:
-        committed = json.loads((folder / f"{figure.name}.json").read_text(encoding="utf-8"))
+        committed = read_json(read_text(folder / f"{figure.name}.json", "a figure's data"))
     except (ValueError, OSError) as e:
         return [*missing, f"{figure.name}.json cannot be read: {e}"]
     return [*missing, *differences(committed, json.loads(as_json(figure, figure.compute())), figure.name)]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, quoted
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -54,7 +54,7 @@ class Figure:
         for what, word in [("name", self.name), *(("slug", row) for row in self.rows)]:
             if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", word):
                 raise InputError(
-                    f"a figure's {what} must be lower-case words joined by -", got=repr(word), where=self.name, remedy="rename it"
+                    f"a figure's {what} must be lower-case words joined by -", got=quoted(word), where=self.name, remedy="rename it"
                 )
         if not self.caption or not self.rows:
             raise InputError("a figure must have a caption and the claims it shows", got="none", where=self.name, remedy="write them")

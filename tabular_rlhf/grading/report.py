@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tabular_rlhf.errors import raised
 from tabular_rlhf.grading.inventory import Inventory, take
 from tabular_rlhf.grading.process import Limits
 from tabular_rlhf.grading.remote import Child, RemoteError, one_line
@@ -117,7 +118,7 @@ def _mark(slug: str, out_of: float, child: Child, judge: Judge) -> Mark:
     except RemoteError as e:
         found, right = {"status": e.kind, "reason": str(e), "line": e.line}, False
     except Exception as e:  # an answer that the judge cannot even look at is no reason to lose the others
-        found, right = {"status": "cannot be judged", "reason": f"{type(e).__name__}: {e}"}, False
+        found, right = {"status": "cannot be judged", "reason": raised(e)}, False
     failed = child.last_error if found["status"] == "raises" else None if found["status"] in JUDGED else child.fault
     if failed is not None:
         found, right = {"status": failed.kind, "reason": str(failed), "line": failed.line}, False

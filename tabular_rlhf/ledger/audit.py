@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, did_you_mean
+from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.ledger.record import LEDGER, Miss, Row, as_parts, distance, largest
 from tabular_rlhf.ledger.symbols import Scope, half_integers
 from tabular_rlhf.mdp import TokenMDP
@@ -60,7 +60,7 @@ def select(slugs: Sequence[str] = (), chapter: int | None = None) -> list[Row]:
     for slug in slugs:
         if slug not in LEDGER:
             remedy = did_you_mean(slug, LEDGER, "verify --list shows all")
-            raise InputError("a slug must be in the ledger", got=repr(slug), remedy=remedy)
+            raise InputError("a slug must be in the ledger", got=quoted(slug), remedy=remedy)
     chapters = sorted({row.chapter for row in LEDGER.values()})
     if chapter is not None and chapter not in chapters:
         raise InputError("the chapter must be in the ledger", got=chapter, remedy=f"use one of {', '.join(map(str, chapters))}")

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.ledger.symbols import Scope, unknown_names
 
 Function = Callable[..., Any]
@@ -212,6 +212,6 @@ LEDGER: dict[str, Row] = {}
 def add(row: Row) -> Row:
     """Enter a row into the ledger, refusing a second one of the same name."""
     if row.slug in LEDGER:
-        raise InputError("a row must have a name of its own", got=repr(row.slug), remedy="choose another slug")
+        raise InputError("a row must have a name of its own", got=quoted(row.slug), remedy="choose another slug")
     LEDGER[row.slug] = row
     return row

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf import gibbs
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.logspace import expect, kl, log_softmax
 from tabular_rlhf.world import World
 
@@ -63,9 +63,9 @@ def symbol(
 
     def register(compute: Callable[..., Any]) -> Callable[..., Any]:
         if name in SYMBOLS:
-            raise InputError("a symbol must be defined once", got=repr(name), remedy="rename it")
+            raise InputError("a symbol must be defined once", got=quoted(name), remedy="rename it")
         if level is not None and level not in LEVELS:
-            raise InputError("a symbol's level must be known", got=repr(level), where=name, remedy=f"use one of {', '.join(LEVELS)}")
+            raise InputError("a symbol's level must be known", got=quoted(level), where=name, remedy=f"use one of {', '.join(LEVELS)}")
         SYMBOLS[name] = Symbol(name, meaning, shape, unit, compute, level or _level(shape))
         return compute
 
@@ -130,7 +130,7 @@ class Scope:
         if name not in self._known:
             if name not in SYMBOLS:
                 raise InputError(
-                    "a parameter must be the name of a symbol", got=repr(name), remedy=f"use one of {', '.join(sorted(SYMBOLS))}"
+                    "a parameter must be the name of a symbol", got=quoted(name), remedy=f"use one of {', '.join(sorted(SYMBOLS))}"
                 )
             self._known[name] = self._compute(name)
         return self._known[name]

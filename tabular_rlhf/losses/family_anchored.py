@@ -43,7 +43,7 @@ def mismatched_ratio(world: World, log_p: Array, pairs: Pairs, s: Settings) -> f
     wins, losses = shares_of(world, pairs)
     prompts, responses = np.sum(wins, axis=1), np.sum(wins + losses, axis=0) / 2.0
     weight = prompts[:, None] * responses
-    return float(s["beta"] * max(0.0, float(np.sum(np.where(weight > 0, weight * log_ratios(world, log_p), 0.0)))))
+    return float(s["beta"] * np.maximum(0.0, np.sum(np.where(weight > 0, weight * log_ratios(world, log_p), 0.0))))
 
 
 def on_policy_kl(world: World, log_p: Array, pairs: Pairs, s: Settings) -> float:

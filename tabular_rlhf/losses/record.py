@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.world import World
 
@@ -121,7 +121,7 @@ class DirectLoss:
         known = {"beta": beta, "tau": beta, "width": 0.0, **self.defaults}
         for name in changes:
             if name not in known and name not in self.frozen:
-                raise InputError("a change must be of a parameter", got=repr(name), where=self.name, remedy=f"use {', '.join(known)}")
+                raise InputError("a change must be of a parameter", got=quoted(name), where=self.name, remedy=f"use {', '.join(known)}")
         return {**known, **changes}
 
 
@@ -137,9 +137,11 @@ def register(loss: DirectLoss) -> DirectLoss:
     tabular_rlhf.errors.InputError: a loss must have a name of its own: got 'dpo'; choose another name
     """
     if loss.name in LOSSES:
-        raise InputError("a loss must have a name of its own", got=repr(loss.name), remedy="choose another name")
+        raise InputError("a loss must have a name of its own", got=quoted(loss.name), remedy="choose another name")
     if loss.variant_of and loss.variant_of not in LOSSES:
-        raise InputError("a variant must name a registered loss", got=repr(loss.variant_of), where=loss.name, remedy="register that first")
+        raise InputError(
+            "a variant must name a registered loss", got=quoted(loss.variant_of), where=loss.name, remedy="register that first"
+        )
     LOSSES[loss.name] = loss
     return loss
 
@@ -149,7 +151,7 @@ def find(loss: str | DirectLoss) -> DirectLoss:
     if isinstance(loss, DirectLoss):
         return loss
     if loss not in LOSSES:
-        raise InputError("the loss must be in the registry", got=repr(loss), remedy=f"use one of {', '.join(LOSSES)}")
+        raise InputError("the loss must be in the registry", got=quoted(loss), remedy=f"use one of {', '.join(LOSSES)}")
     return LOSSES[loss]
 
 

@@ -7,13 +7,13 @@ up and draws.  Bytes depend on nothing but the data.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tabular_rlhf.errors import InputError
+from tabular_rlhf.files import read_json
 from tabular_rlhf.page.data import as_json, compute
 from tabular_rlhf.page.fragments import pieces
 from tabular_rlhf.page.numbers import changes
@@ -43,7 +43,7 @@ def embedded(page: str) -> dict[str, Any]:
     """The data inside a page.  Raises InputError where there are none."""
     inside = DATA.search(page)
     try:
-        data: dict[str, Any] = json.loads(inside[0] if inside else "")
+        data: dict[str, Any] = read_json(inside[0] if inside else "")
     except ValueError:
         raise InputError("a page must hold its data as JSON", got="none that can be read", remedy="write it anew") from None
     return data

@@ -31,6 +31,8 @@ from tabular_rlhf.mdp import Indices
 from tabular_rlhf.policy_gradient.record import Recipe
 from tabular_rlhf.world import World
 
+TINY = float(np.finfo(np.float64).tiny)
+"""The smallest mass of a response that counts: smaller numbers have few digits."""
 LARGEST = 2**23
 """Numbers in the largest array that a sum over groups or counts may make."""
 
@@ -102,7 +104,7 @@ def _log_p(world: World, log_pi: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Kinds:
-    """The kinds of response of one prompt: r, lengths, q (K,), their reward, length and mass; label (N,), -1 where p_old is 0."""
+    """The kinds of response of one prompt: r, lengths, q (K,), their reward, length and mass; label (N,), -1 where p_old is 0 or tiny."""
 
     r: Array
     lengths: Array
@@ -114,7 +116,7 @@ def kinds(world: World, log_p: Array, recipe: Recipe, reward: Array, x: int, by_
     """Responses of prompt x that the recipe cannot tell apart: by reward, and by length where it looks at lengths of others."""
     by_length |= recipe.aggregation.pooled or recipe.advantage.by_length
     span = world.mdp.H + 1
-    there = np.exp(log_p[x]) > 0
+    there = np.exp(log_p[x]) >= TINY
     levels, place = np.unique(reward[x][there], return_inverse=True)
     code = np.ravel(place) * span + (world.mdp.lengths[there] if by_length else 1)
     found = np.bincount(code, minlength=len(levels) * span) > 0
@@ -144,10 +146,15 @@ def counts(G: int, K: int) -> Array:
     return np.diff(edges, axis=1) - 1.0
 
 
-def count_probabilities(n: Array, q: Any) -> Any:
-    """The multinomial law of counts (M, K) for masses q (K,): traceable in q."""
+def count_probabilities(n: Array, q: Array) -> Array:
+    """The multinomial law of counts (M, K) for masses q (K,)."""
+    return np.exp(log_count_probabilities(n, q))
+
+
+def log_count_probabilities(n: Array, q: Array) -> Array:
+    """Its logarithm."""
     log_ways = special.gammaln(np.sum(n[0]) + 1.0) - np.sum(special.gammaln(n + 1.0), axis=1)
-    return np.exp(log_ways + np.matmul(n, np.log(q)))
+    return np.asarray(log_ways + n @ np.log(q))
 
 
 def kind_advantages(n: Array, kind: Kinds, recipe: Recipe, given: dict[str, Any], H: int) -> Array:
@@ -230,12 +237,23 @@ def _by_counts(world: World, log_p: Array, recipe: Recipe, reward: Array, given:
 
 
 def pushes(kind: Kinds, recipe: Recipe, given: dict[str, Any], H: int = 1) -> tuple[Any, Any]:
-    """E[n_k A_k^plus]/q_k and E[n_k A_k^minus]/q_k, (K,): traceable in kind.q."""
+    """E[n_k A_k^plus]/q_k and E[n_k A_k^minus]/q_k, (K,)."""
     n = counts(recipe.G, len(kind.r))
-    prob = count_probabilities(n, kind.q)
     a = kind_advantages(n, kind, recipe, given, H)
-    up, down = (np.matmul(prob, n * part) / kind.q for part in signs(recipe, a))
+    per_mass = _times(n, log_count_probabilities(n, kind.q)[:, None] - np.log(kind.q))  # n_k P(n)/q_k, however small q_k is
+    up, down = (np.sum(per_mass * part, axis=0) for part in signs(recipe, a))
     return up, down
+
+
+def _times(n: Array, log_p: Array) -> Array:
+    """n e^{log_p}, 0 where n is 0, though e^{log_p} may be no float there."""
+    return n * np.exp(np.where(n > 0, log_p, 0.0))
+
+
+def pair_masses(n: Array, q: Array) -> Array:
+    """n_k n_l P(n)/(q_k q_l), (M, K, K), for kinds k and l that differ: two members of a group chosen, the others as they come."""
+    log_q = np.log(q)
+    return _times(n[:, :, None] * n[:, None, :], log_count_probabilities(n, q)[:, None, None] - log_q[:, None] - log_q)
 
 
 def group_advantages(world: World, groups: Groups, recipe: Recipe, log_old: Array, reward: Array | None = None) -> Array:

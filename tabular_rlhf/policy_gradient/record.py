@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, as_number, quoted
 from tabular_rlhf.logspace import Array
 
 Function = Callable[..., Any]
@@ -186,7 +186,7 @@ LOSSES: dict[str, PolicyLoss] = {}
 def register(table: dict[str, Kind], part: Kind) -> Kind:
     """Enter a record, refusing a second one of the same name."""
     if part.name in table:
-        raise InputError(f"the {part.kind} must have a name of its own", got=repr(part.name), remedy="choose another name")
+        raise InputError(f"the {part.kind} must have a name of its own", got=quoted(part.name), remedy="choose another name")
     table[part.name] = part
     return part
 
@@ -197,7 +197,7 @@ def find(table: dict[str, Kind], part: str | Kind) -> Kind:
         return part
     if part not in table:
         kind = next(iter(table.values())).kind
-        raise InputError(f"the {kind} must be in the registry", got=repr(part), remedy=f"use one of {', '.join(table)}")
+        raise InputError(f"the {kind} must be in the registry", got=quoted(part), remedy=f"use one of {', '.join(table)}")
     return table[part]
 
 
@@ -246,7 +246,7 @@ class Recipe:
 
 def _group_size(G: Any, advantage: Advantage) -> int:
     if isinstance(G, bool) or not isinstance(G, int | np.integer) or G < 1:
-        raise InputError("G must be a whole number of at least 1", got=repr(G), remedy="G counts the responses of one group")
+        raise InputError("G must be a whole number of at least 1", got=quoted(G), remedy="G counts the responses of one group")
     if advantage.smallest > G:
         must = f"the group must have at least {advantage.smallest} responses"
         raise InputError(must, got=f"G = {G}", where=advantage.name, remedy="a baseline from others needs others")
@@ -257,9 +257,13 @@ def _checked(changes: Mapping[str, float], known: Mapping[str, float]) -> Mappin
     for name, value in changes.items():
         if name not in known:
             raise InputError(
-                "a change must be of a setting", got=repr(name), remedy=f"use {', '.join(known) or 'none: there are no settings'}"
+                "a change must be of a setting", got=quoted(name), remedy=f"use {', '.join(known) or 'none: there are no settings'}"
             )
         holds, must, remedy = RANGES[name]
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not (np.isfinite(value) and holds(float(value))):
-            raise InputError(f"{name} must be {must}", got=repr(value), remedy=remedy)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float | np.number)
+            or not (np.isfinite(as_number(value)) and holds(float(value)))
+        ):
+            raise InputError(f"{name} must be {must}", got=quoted(value), remedy=remedy)
     return changes

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, shown
+from tabular_rlhf.files import read_bytes, read_json
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.mdp import Indices
 
@@ -55,10 +56,7 @@ class Malformed(Exception):
 
 def read_preferences(path: Path) -> Preferences:
     """Read a file.  Raises: InputError if it cannot be read, or holds no usable comparison."""
-    try:
-        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
-    except OSError as e:
-        raise InputError("the preference file must be readable", got=f"{path}: {e.strerror}", remedy="check its path") from None
+    lines = read_bytes(path, "the preference file").removeprefix(b"\xef\xbb\xbf").splitlines()
     found = collect(lines)
     if not len(found.w):
         first = f"line {found.faults[0].line}: {found.faults[0].reason}" if found.faults else f"{found.lines} lines"
@@ -136,13 +134,13 @@ def parse(line: bytes) -> tuple[str, str, str, float]:
 
 def as_object(line: bytes) -> dict[str, Any]:
     try:
-        row = json.loads(line.decode("utf-8"))
+        row = read_json(line.decode("utf-8"))
     except UnicodeDecodeError as e:
         raise Malformed(f"not UTF-8 at byte {e.start + 1}") from None
     except json.JSONDecodeError as e:
         raise Malformed(f"not JSON: {e.msg} at column {e.colno}") from None
-    except (RecursionError, ValueError) as e:  # nested too deeply, or an integer of too many digits
-        raise Malformed(f"not JSON that can be read: {str(e).split(';')[0][:60]}") from None
+    except ValueError as e:  # a key told twice, nested too deeply, or an integer of too many digits
+        raise Malformed(f"not JSON that can be read: {shown(e).split(';')[0][:60]}") from None
     if not isinstance(row, dict):
         raise Malformed(f"not an object but {kind(row)}")
     return row
@@ -207,10 +205,7 @@ def read_reference(path: Path, found: Preferences) -> Array:
     """
     number = {(found.prompts[x], text): k for k, (x, text) in enumerate(zip(found.of.tolist(), found.responses, strict=True))}
     log_p = np.full(len(number), np.nan)
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as e:
-        raise InputError("the reference file must be readable", got=f"{path}: {e.strerror}", remedy="check its path") from None
+    lines = read_bytes(path, "the reference file").removeprefix(b"\xef\xbb\xbf").splitlines()
     for line, text in enumerate(lines, 1):
         if text.strip():
             try:

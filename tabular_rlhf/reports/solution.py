@@ -126,7 +126,7 @@ class Law:
 
 def as_record(exact: Estimate, drawn: Estimate) -> Record:
     """Exact value, estimate, the estimate's exact standard error, and z."""
-    error = float(np.sqrt(exact.variance / drawn.n)) if drawn.n else 0.0
+    error = exact.error_of(drawn.n)
     if error <= 1e-14 * abs(exact.mean):  # the rounding of a constant
         error = 0.0
     return {"exact": exact.mean, "sampled": drawn.mean, "standard_error": error, "z": drawn.z(exact), "n": drawn.n}

@@ -23,7 +23,7 @@ from functools import partial
 import numpy as np
 
 from tabular_rlhf.divergences import DIVERGENCES
-from tabular_rlhf.errors import InputError, SolveError
+from tabular_rlhf.errors import InputError, SolveError, quoted
 from tabular_rlhf.estimators.theorem import optimum as flag_optimum
 from tabular_rlhf.gibbs import greedy_limit, log_gibbs, log_policy_of
 from tabular_rlhf.logspace import Array, log_of, log_ratio, log_softmax
@@ -264,7 +264,7 @@ RL = frozenset({"kl", "kl_coef", "ptx", "reward", "lr", "decay"})
 def register(core: Core) -> Core:
     """Enter a core, refusing a second one of the same name."""
     if core.name in CORES:
-        raise InputError("a core must have a name of its own", got=repr(core.name), remedy="choose another name")
+        raise InputError("a core must have a name of its own", got=quoted(core.name), remedy="choose another name")
     CORES[core.name] = core
     return core
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, as_number, quoted
 from tabular_rlhf.estimators.record import Flag
 from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.losses.record import find as find_loss
@@ -101,17 +101,17 @@ class Options:
 
         *stages, core = self.algorithm.split("+")
         shape = [s for s in STAGES if s in stages] == stages
-        _require(core in CORES and shape, "the algorithm must be [sft+][rm+]core", repr(self.algorithm), f"cores are {', '.join(CORES)}")
+        _require(core in CORES and shape, "the algorithm must be [sft+][rm+]core", quoted(self.algorithm), f"cores are {', '.join(CORES)}")
         for name, least, unit in COUNTS:
             value = getattr(self, name)
             whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
             if value is not None:
-                _require(whole and value >= least, f"{name} must be a whole number of at least {least}", repr(value), unit)
+                _require(whole and value >= least, f"{name} must be a whole number of at least {least}", quoted(value), unit)
         for name, holds, must, remedy in NUMBERS:
             value = getattr(self, name)
-            _require(value is None or (np.isfinite(value) and holds(value)), f"{name} must be {must}", repr(value), remedy)
+            _require(value is None or (np.isfinite(as_number(value)) and holds(value)), f"{name} must be {must}", quoted(value), remedy)
         for name, known in (("demonstrator", DEMONSTRATORS), ("optimizer", OPTIMIZERS), ("kl", (None, *KL_FLAGS))):
-            _require(getattr(self, name) in known, f"{name} must be a known one", repr(getattr(self, name)), f"use {_list(known)}")
+            _require(getattr(self, name) in known, f"{name} must be a known one", quoted(getattr(self, name)), f"use {_list(known)}")
         find_loss(self.loss)
         CORES[core].check(self)
 
@@ -250,7 +250,7 @@ class Core:
         for key, off in OPTIONAL.items():
             value = getattr(options, key)
             _require(
-                key in self.uses or value == off, f"{name} must not be given {key}", repr(value), "leave it out, or choose another core"
+                key in self.uses or value == off, f"{name} must not be given {key}", quoted(value), "leave it out, or choose another core"
             )
         _require(
             not (self.compares and "rm" in options.stages), f"{name} must not have a reward model", "rm", f"it replaces one: use {name}"

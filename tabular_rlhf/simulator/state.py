@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, quoted, raised, shown
+from tabular_rlhf.files import LARGEST, check_output, read_bytes, read_json
 from tabular_rlhf.preferences import Pairs
 from tabular_rlhf.simulator.record import Data, Learner, Options
 from tabular_rlhf.simulator.scoring import Score
@@ -102,9 +103,10 @@ def _write(path: Path, arrays: Arrays) -> None:
 def check_path(path: Path) -> None:
     """Refuse a place where nothing can be saved, before the work."""
     if path.suffix != ".npz":
-        raise InputError("a saved run must be an .npz file", got=repr(str(path)), remedy="end its name in .npz")
+        raise InputError("a saved run must be an .npz file", got=quoted(str(path)), remedy="end its name in .npz")
     if not path.parent.is_dir():
-        raise InputError("the folder of a saved run must exist", got=repr(str(path.parent)), remedy="make it, or choose another")
+        raise InputError("the folder of a saved run must exist", got=quoted(str(path.parent)), remedy="make it, or choose another")
+    check_output(path)
 
 
 # ---------------------------------------------------------------------------------------------------- reading
@@ -126,20 +128,21 @@ def load(path: Path, find_world: Callable[[str], World]) -> tuple[list[Run], str
         options = Options(**head["options"])
         return [_run(world, options, told, arrays, f"{k}.") for k, told in enumerate(head["runs"])], place
     except (KeyError, TypeError) as e:
-        raise _foreign(path, f"{type(e).__name__}: {e}") from None
+        raise _foreign(path, raised(e)) from None
 
 
 def _read(path: Path) -> Arrays:
-    if not path.is_file():
-        raise InputError("the saved run must exist", got=repr(str(path)), remedy="check its path, or make one with --save")
+    if not path.exists():
+        raise InputError("the saved run must exist", got=quoted(str(path)), remedy="check its path, or make one with --save")
+    data = io.BytesIO(read_bytes(path, "the saved run"))
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+        if sum(part.file_size for part in zipfile.ZipFile(data).infolist()) > LARGEST:
+            raise ValueError(f"more than {LARGEST:,} bytes when unpacked")
+        with np.load(data, allow_pickle=False) as file:
             return dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as e:
+    except (OSError, ValueError, EOFError, RecursionError, zipfile.BadZipFile, zlib.error, NotImplementedError) as e:
         remedy = "restore it from a copy, or start again without --resume"
-        raise InputError("a saved run must be whole", got=f"{type(e).__name__}: {e}", where=str(path), remedy=remedy) from None
-    except (AttributeError, TypeError):  # one array alone is no archive
-        raise _foreign(path, "a single array") from None
+        raise InputError("a saved run must be whole", got=raised(e), where=str(path), remedy=remedy) from None
 
 
 def _foreign(path: Path, got: str) -> InputError:
@@ -159,9 +162,12 @@ def _header(path: Path, arrays: Arrays) -> Any:
             where=str(path),
             remedy="restore it from a copy, or start again",
         )
-    head = json.loads(arrays["header"].tobytes())
-    if head.get("schema") != SCHEMA:
-        raise _foreign(path, repr(head.get("schema")))
+    try:
+        head = read_json(arrays["header"].tobytes())
+    except ValueError as e:
+        raise _foreign(path, f"a header that is no JSON: {shown(e)}") from None
+    if not isinstance(head, dict) or head.get("schema") != SCHEMA:
+        raise _foreign(path, quoted(head.get("schema") if isinstance(head, dict) else head))
     return head
 
 

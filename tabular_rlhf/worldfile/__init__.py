@@ -59,7 +59,8 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, quoted
+from tabular_rlhf.files import read_text
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import forbid, from_text, uniform
@@ -81,7 +82,6 @@ from tabular_rlhf.worldfile.toml import (
     WORDS,
     Kind,
     Source,
-    read_text,
 )
 
 EXAMPLE = "\n".join(line[4:] for line in (__doc__ or "").split("|", 1)[0].splitlines() if line[:4] in ("", "    "))
@@ -139,7 +139,7 @@ def _check(source: Source, top: Mapping[str, Any]) -> None:
             source.check(SCHEMA, f"{table}.prompt", inner)
             if prompt not in top.get("prompts", []):
                 remedy = "list it in `prompts`, or correct its spelling"
-                raise InputError("a prompt must be one of `prompts`", got=repr(prompt), where=source.place(table, prompt), remedy=remedy)
+                raise InputError("a prompt must be one of `prompts`", got=quoted(prompt), where=source.place(table, prompt), remedy=remedy)
 
 
 # ---------------------------------------------------------------------------------------------------- building
@@ -214,7 +214,7 @@ def _fitting(mdp: TokenMDP, phrase: str) -> str:
     """The phrase, if some response may say it."""
     tokens = mdp.parse(phrase)
     if any(t >= mdp.K for t in tokens[:-1]):
-        raise InputError("a phrase must have nothing after EOS", got=repr(phrase), remedy="no response goes on there: shorten it")
+        raise InputError("a phrase must have nothing after EOS", got=quoted(phrase), remedy="no response goes on there: shorten it")
     length = len(tokens)
     if length > mdp.H:
         raise InputError(f"a phrase must fit in {mdp.H} tokens", got=f"{length} ({phrase!r})", remedy="shorten it, or raise the horizon")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, quoted, raised
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.mdp import TokenMDP
 
@@ -58,9 +58,9 @@ def _value(function: Callable[[str, str], Any], spec: str, text: str, prompt: st
         value = function(text, prompt)
         if isfinite(value):
             return float(value)
-        got = repr(value)
+        got = quoted(value)
     except (Exception, SystemExit) as e:  # whatever a person's own code may raise, we say on which response
-        got = f"{type(e).__name__}: {e}"
+        got = raised(e)
     raise InputError(
         "a reward function must return a finite number",
         got=got,
@@ -89,12 +89,12 @@ def _find(spec: str, folder: Path) -> Callable[[str, str], Any]:
         remedy = 'write "rewards:polite" for rewards.py'
         if colon and all(part.replace("-", "_").isidentifier() for part in [*module_name.split("."), name]):
             remedy = f"rename it: Python's names have no dash, as {spec.replace('-', '_')!r}"
-        raise InputError('a function must be named as "module:function"', got=repr(spec), remedy=remedy)
+        raise InputError('a function must be named as "module:function"', got=quoted(spec), remedy=remedy)
     try:
         module = _import(module_name, folder)
     except (Exception, SystemExit) as e:  # its own code may fail in any way
         remedy = "put the module next to the world file, and import it alone to see why it fails"
-        raise InputError("a function's module must import", got=f"{type(e).__name__}: {e}", where=repr(spec), remedy=remedy) from None
+        raise InputError("a function's module must import", got=raised(e), where=repr(spec), remedy=remedy) from None
     function = getattr(module, name, None)
     if not callable(function):
         got = "no such name" if function is None else type(function).__name__

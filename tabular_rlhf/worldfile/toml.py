@@ -14,7 +14,7 @@ from pathlib import Path
 from sys import float_info
 from typing import Any
 
-from tabular_rlhf.errors import InputError, did_you_mean
+from tabular_rlhf.errors import InputError, did_you_mean, quoted, shown
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,9 @@ class Source:
             where = f"{self.name}, {spot.rstrip(')') or 'at its end'}"
             remedy = "check quotes, brackets and = signs on that line"
             raise InputError("a world file must be TOML", got=what, where=where, remedy=remedy) from None
+        except (RecursionError, ValueError) as e:  # nested too deeply, or an integer of too many digits
+            got = shown(e).split(";")[0]
+            raise InputError("a world file must be TOML that can be read", got=got, where=self.name, remedy="shorten it") from None
 
     def check(self, schema: Schema, table: str, content: Mapping[str, Any]) -> None:
         """Refuse unknown keys, and values of the wrong kind, in one table."""
@@ -102,18 +105,8 @@ class Source:
         for key, value in content.items():
             if key not in known:
                 remedy = did_you_mean(key, known, f"use one of {', '.join(known)}")
-                raise InputError("a world file must use known keys", got=repr(key), where=self.place(table, key), remedy=remedy)
+                raise InputError("a world file must use known keys", got=quoted(key), where=self.place(table, key), remedy=remedy)
             if not known[key].holds(value):
                 raise InputError(
-                    f"{key} must be {known[key].name}", got=repr(value)[:60], where=self.place(table, key), remedy="change it to that"
+                    f"{key} must be {known[key].name}", got=quoted(value)[:60], where=self.place(table, key), remedy="change it to that"
                 )
-
-
-def read_text(path: Path, what: str) -> str:
-    """The text of a UTF-8 file, without the byte order mark that some editors put first."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as e:
-        reason = e.strerror if isinstance(e, OSError) else "bytes that are not UTF-8"
-        remedy = "check its path" if isinstance(e, OSError) else "save it as UTF-8"
-        raise InputError(f"{what} must be a readable text file", got=f"{str(path)!r} ({reason})", remedy=remedy) from None

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.preferences.comparisons import Wins, count_wins
 from tabular_rlhf.preferences.published import fits as published
 
@@ -54,5 +54,5 @@ def load(name: str) -> Published:
     3727.0
     """
     if name not in DATASETS:
-        raise InputError("the data set must be one of the published ones", got=repr(name), remedy=f"use one of {', '.join(DATASETS)}")
+        raise InputError("the data set must be one of the published ones", got=quoted(name), remedy=f"use one of {', '.join(DATASETS)}")
     return DATASETS[name]

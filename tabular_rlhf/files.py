@@ -1,0 +1,108 @@
+"""Files that people name: read if they are ordinary files of a size that fits, written where an ordinary file may stand.
+
+A pipe would keep us waiting, a device has no end, a folder has no text: all are refused before a byte is read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from tabular_rlhf.errors import InputError, quoted, shown
+
+LARGEST = 2**30
+"""Bytes that are read of one file."""
+KINDS = {
+    stat.S_IFDIR: "Is a directory",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def read_bytes(path: Path, what: str) -> bytes:
+    """The bytes of an ordinary file.  Args: what, to call it in messages.  Raises: InputError."""
+    return _read(path, f"{what} must be a readable file")
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a UTF-8 file, without the byte order mark that some editors put first."""
+    must = f"{what} must be a readable text file"
+    try:
+        return _read(path, must).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError:
+        raise InputError(must, got=f"{quoted(str(path))} (bytes that are not UTF-8)", remedy="save it as UTF-8") from None
+
+
+def _read(path: Path, must: str) -> bytes:
+    def require(holds: bool, reason: str) -> None:
+        if not holds:
+            raise InputError(must, got=f"{quoted(str(path))} ({reason})", remedy="check its path")
+
+    def require_ordinary(mode: int) -> None:
+        require(stat.S_ISREG(mode), KINDS.get(stat.S_IFMT(mode), "no ordinary file"))
+
+    require("\0" not in str(path), "a NUL character in it")
+    try:
+        require_ordinary(os.stat(path).st_mode)  # before it is opened, which some devices notice
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with open(handle, "rb") as file:
+            require_ordinary(os.fstat(handle).st_mode)  # it may have become a pipe meanwhile
+            data = file.read(LARGEST + 1)
+    except OSError as e:
+        require(False, e.strerror or shown(e))
+    require(len(data) <= LARGEST, f"more than {LARGEST:,} bytes")
+    return data
+
+
+def read_json(text: str | bytes) -> Any:
+    """What a JSON text says, if it is told once and can be read: raises ValueError for a key that an object has twice, too.
+
+    >>> read_json('{"a": 1, "a": 2}')
+    Traceback (most recent call last):
+    ValueError: the key 'a' twice
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {quoted(next(k for k in found if keys.count(k) > 1))} twice")
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------- writing
+
+
+def check_output(path: Path) -> None:
+    """Refuse, before the work and not after it, a place where no ordinary file can be written."""
+    _refuse_nul(path)
+    if path.is_dir():
+        raise InputError("a file to write must not be a folder", got=quoted(str(path)), remedy="name a file in it")
+    if path.exists() and not path.is_file():
+        raise InputError("a file to write must be an ordinary one", got=quoted(str(path)), remedy="choose another")
+    if not path.parent.is_dir():
+        raise InputError("the folder of a file to write must exist", got=quoted(str(path.parent)), remedy="make it, or choose another")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it."""
+    _refuse_nul(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError("a folder to write to must not be a file", got=quoted(str(path)), remedy="choose another") from None
+
+
+def _refuse_nul(path: Path) -> None:
+    if "\0" in str(path):
+        raise InputError("a path must hold no NUL character", got=quoted(str(path)), remedy="choose another")
