@@ -79,7 +79,7 @@ def by_definition(case: Near) -> dict[Any, tuple[float, float, float]]:
     """A peer that is always there: every flag's own table."""
     log_pi = log_softmax(case.rows)
     data = population(case.world, case.world.mdp.path_sum(log_pi))
-    found = {(f.estimator, f.level): moments(data, table(f, case.world, log_pi)) for f in workloads_data.FLAGS}
+    found = {(f.name, f.level): moments(data, table(f, case.world, log_pi)) for f in workloads_data.FLAGS}
     return {key: (x.mean, x.variance, x.negative) for key, x in found.items()}
 
 

@@ -61,7 +61,7 @@ def our_dpo_chebyshev(case: AllPairs) -> Runner:
 
 def _our_moments(case: Near, data: Trajectories, log_pi: Any) -> dict[peers_kl.Key, Moments]:
     found = all_moments(FLAGS, case.world, log_pi, data)
-    return {(f.estimator, f.level): x for f, x in zip(FLAGS, found, strict=True)}
+    return {(f.name, f.level): x for f, x in zip(FLAGS, found, strict=True)}
 
 
 def our_kl_exact(case: Near) -> Runner:

@@ -76,7 +76,7 @@ def row(report: FlagReport, world: World) -> dict[str, Any]:
     reward, distance, regret = (None, None, None) if where is None else where
     sampled = report.sampled
     return {
-        "estimator": report.flag.estimator,
+        "estimator": report.flag.name,
         "placement": report.flag.placement,
         "level": report.flag.level,
         "mean": report.exact.mean,

@@ -1,8 +1,8 @@
 r"""KL estimators: what a "KL flag" estimates, how noisily, what it pushes the policy to do, and where that leads.
 
-`record` says what a flag is (estimator, placement, level, ratio, clamps), `evaluate` runs it over weighted trajectories,
-`theorem` names the divergence it descends and the optimum of E[r] - beta times it, `flows` follows it without noise, `normal`
-reproduces the published table, `analyse` puts all that into one report.
+`record` says what a flag is (estimator, placement, level, ratio, clamps), `claims` measures what a record says of itself,
+`evaluate` runs a flag over weighted trajectories, `theorem` names the divergence it descends and the optimum of E[r] - beta
+times it, `flows` follows it without noise, `normal` reproduces the published table, `analyse` puts all that into one report.
 
 >>> len(ESTIMATORS), list(PLACEMENTS)
 (8, ['loss', 'reward', 'ratio'])
@@ -11,6 +11,7 @@ reproduces the published table, `analyse` puts all that into one report.
 from __future__ import annotations
 
 from tabular_rlhf.estimators.analyse import FlagReport, analyse, measure
+from tabular_rlhf.estimators.claims import faults, register
 from tabular_rlhf.estimators.evaluate import Moments, all_moments, exact_gradient, gradient_noise, moments, score_gradient, table, tally
 from tabular_rlhf.estimators.flows import FOLLOWED, Flow, field, flow, follow
 from tabular_rlhf.estimators.normal import normal_table
@@ -18,5 +19,5 @@ from tabular_rlhf.estimators.record import ESTIMATORS, PLACEMENTS, Estimator, Fl
 from tabular_rlhf.estimators.theorem import Descent, descent, optimum
 
 __all__ = ["ESTIMATORS", "FOLLOWED", "PLACEMENTS", "Descent", "Estimator", "Flag", "FlagReport", "Flow", "Moments", "all_moments"]
-__all__ += ["analyse", "descent", "exact_gradient", "field", "flags", "flow", "follow", "gradient_noise", "measure", "moments"]
-__all__ += ["normal_table", "optimum", "score_gradient", "table", "tally"]
+__all__ += ["analyse", "descent", "exact_gradient", "faults", "field", "flags", "flow", "follow", "gradient_noise", "measure", "moments"]
+__all__ += ["normal_table", "optimum", "register", "score_gradient", "table", "tally"]

@@ -197,7 +197,7 @@ def all_moments(flags: Sequence[Flag], world: World, log_pi: Any, data: Trajecto
 
 
 def _value_key(flag: Flag) -> tuple[Any, ...]:
-    return flag.record.oracle, flag.record.per_state, flag.level, flag.aggregate, *sorted(flag.clamps.items())
+    return flag.record.h, flag.record.per_state, flag.level, flag.aggregate, *sorted(flag.clamps.items())
 
 
 def tally(world: World, data: Trajectories) -> Trajectories:

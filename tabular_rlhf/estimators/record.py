@@ -130,9 +130,8 @@ def straight_through(value: Estimator, tangent: Estimator) -> Estimator:
     """The value of one estimator with the gradient of another."""
     latex = rf"{value.latex} \ (\nabla: {tangent.latex})"
     name = f"{value.name}-straight-through"
-    return Estimator(
-        name, latex, "Tang and Munos (2025), arXiv:2506.09477.", value.h, tangent.slope, value.oracle, value.path, value.mean, tangent
-    )
+    source = "Tang and Munos (2025), arXiv:2506.09477."
+    return Estimator(name, latex, source, value.h, tangent.slope, value.oracle, value.path, value.mean, tangent, rounded=tangent.rounded)
 
 
 _FULL = Estimator(
@@ -146,9 +145,17 @@ _FULL = Estimator(
     {"KL(pi, ref)": 1.0},
     per_state=True,
 )
-ESTIMATORS: Mapping[str, Estimator] = {
+ESTIMATORS: dict[str, Estimator] = {
     e.name: e for e in (_K1, _K2, _K3, _ABS, _INVERTED, straight_through(_K1, _K2), straight_through(_K3, _K2), _FULL)
 }
+
+
+def find(estimator: str | Estimator) -> Estimator:
+    """A record as it is, or by name.  Raises InputError naming those that exist."""
+    if isinstance(estimator, Estimator):
+        return estimator
+    _one_of(estimator, ESTIMATORS, "estimator")
+    return ESTIMATORS[estimator]
 
 
 @dataclass(frozen=True)
@@ -180,22 +187,23 @@ AGGREGATES: Mapping[str, str] = {"sum": "over tokens", "mean": "divided by the r
 CLAMPS: Mapping[str, str] = {"input": "L is clipped to [-c, c] before h", "output": "h is clipped to [-c, c]"}
 
 
-def _one_of(value: str, known: Mapping[str, Any], what: str) -> None:
-    if value not in known:
+def _one_of(value: Any, known: Mapping[str, Any], what: str) -> None:
+    if not isinstance(value, str) or value not in known:
         raise InputError(f"the {what} must be a known one", got=quoted(value), remedy=f"use one of {', '.join(known)}")
 
 
 @dataclass(frozen=True, eq=False)
 class Flag:
-    """One KL flag: estimator, placement, level (sequence or token), aggregate (sum or mean), ratio, clamps.
+    """One KL flag.
 
-    Raises: InputError for what does not exist or cannot go together.
+    Args: estimator, a registered name or a record; placement; level, sequence or token; aggregate, sum or mean; ratio; clamps,
+    in nats.  Raises: InputError for what does not exist or cannot go together.
 
     >>> Flag("k3", "loss").label, Flag("k3", "loss", level="token", aggregate="mean", clamps={"output": 10.0}).label
     ('k3 loss', 'k3 loss token mean output<10')
     """
 
-    estimator: str
+    estimator: str | Estimator
     placement: str
     level: str = "sequence"
     aggregate: str = "sum"
@@ -203,8 +211,8 @@ class Flag:
     clamps: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for value, known, what in (  # an unknown name first, then names that do not go together
-            (self.estimator, ESTIMATORS, "estimator"),
+        _ = find(self.estimator)  # an unknown name first, then names that do not go together
+        for value, known, what in (
             (self.placement, PLACEMENTS, "placement"),
             (self.level, LEVELS, "level"),
             (self.aggregate, AGGREGATES, "aggregate"),
@@ -248,7 +256,12 @@ class Flag:
 
     @property
     def record(self) -> Estimator:
-        return ESTIMATORS[self.estimator]
+        return find(self.estimator)
+
+    @property
+    def name(self) -> str:
+        """The estimator's name."""
+        return self.record.name
 
     @property
     def place(self) -> Placement:
@@ -257,20 +270,19 @@ class Flag:
     @property
     def label(self) -> str:
         """The flag in a few words; what is usual is left out."""
-        parts = [self.estimator, self.placement]
+        parts = [self.name, self.placement]
         parts += ["token"] if self.level == "token" else []
         parts += ["mean"] if self.aggregate == "mean" else []
         parts += [f"per-{self.ratio}"] if self.ratio != "sequence" else []
         return " ".join([*parts, *(f"{name}<{c:g}" for name, c in self.clamps.items())])
 
 
-def flags(estimator: str | None = None, placement: str | None = None, level: str = "sequence", **settings: Any) -> list[Flag]:
+def flags(estimator: str | Estimator | None = None, placement: str | None = None, level: str = "sequence", **settings: Any) -> list[Flag]:
     """The table's flags: every estimator in every placement, or those asked for; `full` always by tokens.
 
     >>> len(flags()), [f.label for f in flags("k1", level="token")]
     (24, ['k1 loss token', 'k1 reward token', 'k1 ratio token'])
     """
-    names = [estimator] if estimator is not None else list(ESTIMATORS)
-    places = [placement] if placement is not None else list(PLACEMENTS)
-    _one_of(names[0], ESTIMATORS, "estimator")
-    return [Flag(e, p, "token" if ESTIMATORS[e].per_state else level, **settings) for e in names for p in places]
+    asked = list(ESTIMATORS) if estimator is None else [estimator]
+    places = list(PLACEMENTS) if placement is None else [placement]
+    return [Flag(e, p, "token" if find(e).per_state else level, **settings) for e in asked for p in places]
