@@ -67,10 +67,20 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
     >>> did_you_mean("regert", ["regret", "value"], "see the list")
     'did you mean regret?'
     """
-    known = list(known)
-    inside = [k for k in known if len(name) > 2 and name in k]
-    close = list(dict.fromkeys(inside + difflib.get_close_matches(name, known)))[:4]
+    close = nearest(name, known)
     return f"did you mean {' or '.join(close)}?" if close else otherwise
+
+
+def nearest(name: str, known: Iterable[str], most: int = 4) -> list[str]:
+    """The known names that are nearest to one that nobody knows: those of other case first, then those that hold it.
+
+    >>> nearest("n", ["N", "value"])
+    ['N']
+    """
+    known = list(known)
+    alike = [k for k in known if k.casefold() == name.casefold()]
+    inside = [k for k in known if len(name) > 2 and name in k]
+    return list(dict.fromkeys(alike + inside + difflib.get_close_matches(name, known)))[:most]
 
 
 def as_floats(x: Any, name: str, shape: tuple[int, ...] | None = None, *, minus_inf: bool = False) -> np.ndarray[Any, np.dtype[np.float64]]:

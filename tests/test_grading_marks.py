@@ -103,9 +103,11 @@ def test_what_a_function_writes_on_its_arguments_is_seen_here() -> None:
         assert (x.tolist(), y.tolist()) == ([3.0], [7.0, 0.0])
         with pytest.raises(RemoteError, match="read-only"):
             child.function("writes")(x, locked)
-    change((x, 1.0), [(5, y), ("0", y), (1, y), (0, y), (0, np.array(["a"]))])  # what a stranger may claim to have changed
+    change(
+        {0: x, 1: 1.0}, [(5, y), ("0", y), (True, y), ([], y), (1, y), (0, y), (0, np.array(["a"]))]
+    )  # what a stranger may claim to have changed
     assert x.tolist() == [3.0]
-    change((locked,), [(0, y)])
+    change({0: locked}, [(0, y)])
     assert locked.tolist() == [0.0, 0.0]
 
 
@@ -345,6 +347,9 @@ def test_the_command_grades_with_the_real_judge(mine: Path, tmp_path: Path, caps
     ("body", "status"),
     [
         ("def mine_own(r, beta): r *= beta; return r", "mutates"),
+        ("def mine_own(*, r, beta): r *= beta; return r", "mutates"),
+        ("def mine_own(*, r, beta): return beta * r", "right"),
+        ("def mine_own(r): return lambda n: n * r", "names"),
         ("def mine_own(r, beta): return beta * r + np.random.default_rng().normal()", "random"),
         ("def mine_own(r, beta): return (beta * r)[0]", "shape"),
         ("def mine_own(r, beta): return np.nan * r", "nan"),

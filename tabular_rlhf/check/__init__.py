@@ -11,7 +11,6 @@ The same answer gets the same report every time.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import time
 from collections.abc import Callable
@@ -20,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.check import worlds
-from tabular_rlhf.check.calling import Problem, Through, constant, quietly, repeats, supply, watched
+from tabular_rlhf.check.calling import BadNames, Problem, Through, constant, has_limits, named, quietly, repeats, spent, supply, watched
 from tabular_rlhf.check.diagnose import Diagnosis, Probe, diagnose
 from tabular_rlhf.check.facts import condition, shape_hint, spelled
 from tabular_rlhf.check.question import Question, find
 from tabular_rlhf.check.report import Report, counterexample, told_of
 from tabular_rlhf.check.shrink import smallest
-from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters, unknown_names
+from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
 
 PROBES = 14
 """Worlds on which an answer is compared with known mistakes, besides the one on which it failed."""
@@ -51,9 +50,12 @@ def check(slug: str, answer: Any, *, part: int | str | None = None) -> Report:
     """
     function: Callable[..., Any] = answer if callable(answer) else constant(answer)
     asked = find(slug, part)
-    refused = _refused(asked[0], function)
-    if refused is not None:
-        return refused
+    try:
+        function = _named(asked[0], function)
+    except BadNames as e:
+        return Report(asked[0].slug, asked[0].part, "names", f"{e}.")
+    except (TypeError, ValueError) as e:
+        return Report(asked[0].slug, asked[0].part, "names", f"Its parameters cannot be read: {e}.")
     first = watched(function, _first(asked[0]))
     if isinstance(first, Problem) and first.kind in ("unanswered", "slow"):
         return Report(asked[0].slug, asked[0].part, first.kind, told_of(first))
@@ -103,23 +105,10 @@ def _first(question: Question) -> Scope:
     return next((s for s in scopes if s.world.mdp.N > 1), scopes[0])
 
 
-def _refused(question: Question, function: Callable[..., Any]) -> Report | None:
-    """Names that are no symbols, or that would give the answer away."""
-    try:
-        unknown = unknown_names(function)
-    except (TypeError, ValueError) as e:
-        return Report(question.slug, question.part, "names", f"Its parameters cannot be read: {e}.")
-    if unknown:
-        near = {n: difflib.get_close_matches(n, SYMBOLS, 3) for n in unknown}
-        hints = "; ".join(f"{n} (did you mean {', '.join(c)}?)" if c else n for n, c in near.items())
-        told = f"Parameters must be names of symbols, which are then supplied. Unknown: {hints}. All: {', '.join(sorted(SYMBOLS))}."
-        return Report(question.slug, question.part, "names", told)
-    away = {*question.without, *(["world"] if "solution" in question.without else [])}  # a world can be solved
-    given = [n for n in parameters(function) if n in away]
-    if given:
-        told = f"{', '.join(given)} would give the answer away: compute it from the world ({', '.join(parameters(question.truths[0]))})."
-        return Report(question.slug, question.part, "names", told)
-    return None
+def _named(question: Question, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The answer, if it asks for symbols only, and for none that would give the answer away; raises BadNames."""
+    away = frozenset((*question.without, *(["world"] if "solution" in question.without else [])))  # a world can be solved
+    return named(function, away, ", ".join(parameters(question.truths[0])))
 
 
 # ---------------------------------------------------------------------------------------------------- one question
@@ -135,7 +124,7 @@ def judge(question: Question, function: Callable[..., Any]) -> Report:
     start = time.perf_counter()
     for count, scope in enumerate(scopes):
         value = watched(function, scope)
-        if time.perf_counter() - start > PATIENCE:
+        if not has_limits(function) and time.perf_counter() - start > PATIENCE:
             told = f"It took {PATIENCE:g} seconds on {count + 1} worlds of at most {scope.world.mdp.P * scope.world.mdp.N} responses."
             return Report(question.slug, question.part, "slow", told, count)
         kind = fault(question, function, value, scope)
@@ -193,9 +182,9 @@ def _defaults(function: Callable[..., Any]) -> list[str]:
 
 def _explained(question: Question, function: Callable[..., Any], scope: Scope, kind: str, count: int) -> Report:
     """A failure, shrunk and diagnosed; an answer too slow for that is told that it is wrong, and no more."""
-    start = time.perf_counter()
+    start = spent(function)
     value = watched(function, scope)
-    slow = time.perf_counter() - start > PATIENCE / 1000
+    slow = spent(function) - start > PATIENCE / 1000  # of the processor: no clock that others' work moves
     if kind in ("unanswered", "slow"):
         return Report(question.slug, question.part, kind, told_of(value), count)
     if kind in ("wrong", "nan", "shape") and not slow:

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import raised
-from tabular_rlhf.ledger.symbols import Scope, parameters
+from tabular_rlhf.errors import nearest, raised
+from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters, supplied, unknown_names
 
 Function = Callable[..., Any]
 PACKAGE = Path(__file__).parent.parent
@@ -59,6 +59,16 @@ def deadline(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def spent(function: Function) -> float:
+    """CPU seconds that a function has taken so far: told by itself where it has a process of its own, else this process's."""
+    return getattr(function, "spent", time.process_time)()
+
+
+def has_limits(function: Function) -> bool:
+    """Whether the function has a process of its own, which is stopped by other limits than those here."""
+    return hasattr(function, "spent")
+
+
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
     """A reader's prints, warnings and divisions by zero are not the reader of the report's business."""
@@ -78,16 +88,45 @@ class Through:
     def __init__(self, function: Function, output: Callable[[Any], Any]) -> None:
         self.function, self.output = function, output
         self.__signature__ = inspect.signature(function)
+        if has_limits(function):
+            self.spent = function.spent  # type: ignore[attr-defined]
 
-    def __call__(self, *args: Any) -> Any:
-        return self.output(self.function(*args))
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        return self.output(self.function(*args, **keywords))
+
+
+class BadNames(TypeError):
+    """A function asks for what is no symbol, or for what would give the answer away; the message says so."""
+
+
+MOST_NEAR = 8
+"""Names that a report offers in the place of those that nobody knows."""
+
+
+def named(function: Function, away: frozenset[str], given: str) -> Function:
+    """The function, if its parameters can be supplied; and so each function that it returns.  Raises BadNames.
+
+    Args: away, symbols that would give the answer away; given, what it may be computed from, in words.
+    """
+    unknown = unknown_names(function)
+    if unknown:
+        each = max(1, MOST_NEAR // len(unknown))
+        near = {n: nearest(n, SYMBOLS, each) for n in unknown[:MOST_NEAR]}
+        hints = [f"{n} (did you mean {' or '.join(close)}?)" if close else n for n, close in near.items()]
+        hints += [f"{len(unknown) - MOST_NEAR} more"] if len(unknown) > MOST_NEAR else []
+        must = "Parameters must be names of symbols, which are then supplied"
+        raise BadNames(f"{must}. Unknown: {'; '.join(hints)}. `tabular-rlhf symbols` lists them all")
+    asked = [n for n in parameters(function) if n in away]
+    if asked:
+        raise BadNames(f"{', '.join(asked)} would give the answer away: compute it from the world ({given})")
+    return Through(function, lambda value: named(value, away, given) if callable(value) else value)
 
 
 def supply(function: Function, scope: Scope, instead: dict[str, Any] | None = None) -> Any:
     """The function's value, its parameters supplied by name (copies), some of them replaced.  A returned function is called too."""
     value: Any = function
     for _ in range(DEPTH):
-        value = value(*(_copy((instead or {}).get(name, _MISSING), scope, name) for name in parameters(value)))
+        value = supplied(value, lambda name: _copy((instead or {}).get(name, _MISSING), scope, name))
         if not callable(value):
             return value
     return value
@@ -106,12 +145,14 @@ def watched(function: Function, scope: Scope) -> Any:
     names = parameters(function)
     given = {name: _copy(_MISSING, scope, name) for name in names}
     try:
-        with quietly(), deadline(SLOW):
-            value = function(*given.values())
+        with quietly(), contextlib.nullcontext() if has_limits(function) else deadline(SLOW):
+            value = supplied(function, given.__getitem__)
             if callable(value):
                 value = supply(value, scope)
     except TooSlow:
         return Problem("slow", f"it took more than {SLOW:g} seconds on a world of {scope.world.mdp.P * scope.world.mdp.N} responses")
+    except BadNames as e:
+        return Problem("names", str(e))
     except RecursionError:
         return Problem("raises", "RecursionError: it calls itself without end")
     except (Exception, SystemExit) as e:  # an answer that calls exit() must not end the checker with a happy face
@@ -148,7 +189,7 @@ def as_value(value: Any) -> Any:
 
 
 def _kind(value: Any) -> str:
-    name = type(value).__name__
+    name = f"array of {value.dtype}" if isinstance(value, np.ndarray | np.generic) else type(value).__name__
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
@@ -167,6 +208,6 @@ def repeats(function: Function, scope: Scope, times: int = 8) -> bool:
         kinds = [type(v) for v in (first, again)]
         if kinds[0] is not kinds[1] or (isinstance(first, np.ndarray) and not same(first, again)):
             return False
-        if time.perf_counter() - start > SLOW:
+        if not has_limits(function) and time.perf_counter() - start > SLOW:
             break
     return True

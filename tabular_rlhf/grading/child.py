@@ -83,14 +83,14 @@ class Servant:
                 self.tell({"n": number, **self.fault(e)})
         os._exit(0)
 
-    def act(self, request: Any) -> tuple[Any, list[tuple[int, Any]]]:
-        """The value, and the arguments that the function wrote on."""
+    def act(self, request: Any) -> tuple[Any, list[tuple[int | str, Any]]]:
+        """The value, and the arguments that the function wrote on, by place or name."""
         message = request.message
         if message["do"] == "open":
             return self.open(message["name"]), []
         args = [request.value(node) for node in message["args"]]
         keywords = {name: request.value(node) for name, node in message["keywords"].items()}
-        arrays = {i: (x, x.tobytes()) for i, x in enumerate(args) if hasattr(x, "tobytes")}
+        arrays = {i: (x, x.tobytes()) for i, x in [*enumerate(args), *keywords.items()] if hasattr(x, "tobytes")}
         value = self.functions[message["function"]](*args, **keywords)
         return value, [(i, x) for i, (x, before) in arrays.items() if x.tobytes() != before]
 

@@ -40,6 +40,8 @@ KINDS = {
 """Why there is no answer."""
 FATAL = ("timed out", "crashed", "protocol", "does not import")
 """After these the child is ended."""
+Arguments = dict[int | str, Any]
+"""By place, or by name where they have none."""
 START = 60.0
 """Seconds that an interpreter may take to start on a busy machine: not the answer's."""
 
@@ -75,7 +77,7 @@ class RemoteFunction:
         sent = [self._node(writer, i, x) for i, x in enumerate(bound.args)]
         named = {name: self._node(writer, name, x) for name, x in bound.kwargs.items()}
         request = {"do": "call", "function": self.number, "args": sent, "keywords": named}
-        return self.child.ask(request, writer, self.__name__, bound.args)
+        return self.child.ask(request, writer, self.__name__, dict(enumerate(bound.args)) | bound.kwargs)
 
     def _node(self, writer: Writer, which: int | str, x: Any) -> Any:
         try:
@@ -111,7 +113,7 @@ class Child:
             raise self._end(RemoteError("protocol", "something else than a function came for its name"))
         return found
 
-    def ask(self, request: dict[str, Any], writer: Writer, name: str, args: tuple[Any, ...] = ()) -> Any:
+    def ask(self, request: dict[str, Any], writer: Writer, name: str, args: Arguments | None = None) -> Any:
         """One question and the value of its answer.  What the function did to its arguments is done to `args`."""
         if self.fault is not None:
             raise self.fault
@@ -122,7 +124,7 @@ class Child:
         number, begun = next(self._numbers), time.monotonic()
         self.process.send(writer.frame({**request, "n": number}))
         try:
-            return self._read(self._next(min(self.limits.call, self.limits.answer - self.seconds)), number, name, args)
+            return self._read(self._next(min(self.limits.call, self.limits.answer - self.seconds)), number, name, args or {})
         except RemoteError as e:
             self.last_error = e
             if e.kind in FATAL:
@@ -162,7 +164,7 @@ class Child:
             return RemoteError("protocol", f"it announced an answer of {frame}" if frame.kind == "too large" else str(frame))
         return RemoteError("protocol", OUT_OF_TURN)
 
-    def _read(self, frame: bytes, number: int, name: str, args: tuple[Any, ...]) -> Any:
+    def _read(self, frame: bytes, number: int, name: str, args: Arguments) -> Any:
         """The value in a frame, or the RemoteError it tells of.  Everything in it may be a stranger's."""
         try:
             reader = Reader(frame, lambda body: self._function(body, name))
@@ -203,10 +205,10 @@ class Child:
         self.close()
 
 
-def change(args: tuple[Any, ...], changed: list[tuple[Any, Any]]) -> None:
+def change(args: Arguments, changed: list[tuple[Any, Any]]) -> None:
     """Let arguments that the function wrote on, in its process, look so here: whoever minds can see it."""
-    for i, new in changed:
-        old = args[i] if type(i) is int and 0 <= i < len(args) else None
+    for which, new in changed:
+        old = args.get(which) if type(which) in (int, str) else None
         if (
             isinstance(old, np.ndarray)
             and isinstance(new, np.ndarray)

@@ -146,15 +146,15 @@ def counts(G: int, K: int) -> Array:
     return np.diff(edges, axis=1) - 1.0
 
 
-def count_probabilities(n: Array, q: Array) -> Array:
-    """The multinomial law of counts (M, K) for masses q (K,)."""
+def count_probabilities(n: Array, q: Any) -> Any:
+    """The multinomial law of counts (M, K) for masses q (K,): traceable in q."""
     return np.exp(log_count_probabilities(n, q))
 
 
-def log_count_probabilities(n: Array, q: Array) -> Array:
+def log_count_probabilities(n: Array, q: Any) -> Any:
     """Its logarithm."""
     log_ways = special.gammaln(np.sum(n[0]) + 1.0) - np.sum(special.gammaln(n + 1.0), axis=1)
-    return np.asarray(log_ways + n @ np.log(q))
+    return log_ways + np.matmul(n, np.log(q))
 
 
 def kind_advantages(n: Array, kind: Kinds, recipe: Recipe, given: dict[str, Any], H: int) -> Array:
