@@ -250,12 +250,6 @@ def _times(n: Array, log_p: Array) -> Array:
     return n * np.exp(np.where(n > 0, log_p, 0.0))
 
 
-def pair_masses(n: Array, q: Array) -> Array:
-    """n_k n_l P(n)/(q_k q_l), (M, K, K), for kinds k and l that differ: two members of a group chosen, the others as they come."""
-    log_q = np.log(q)
-    return _times(n[:, :, None] * n[:, None, :], log_count_probabilities(n, q)[:, None, None] - log_q[:, None] - log_q)
-
-
 def group_advantages(world: World, groups: Groups, recipe: Recipe, log_old: Array, reward: Array | None = None) -> Array:
     """omega_i A_i of every member of every group: (n, G)."""
     reward = world.r if reward is None else reward
