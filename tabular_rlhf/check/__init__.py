@@ -5,21 +5,37 @@ r"""A reader's own answer, checked: a formula, a gradient, an estimator, a line 
 The answer's parameters are symbols by name (`tabular-rlhf symbols`).  It is tried on some three hundred worlds, smallest first.  Where it
 fails, the failure is shrunk to the simplest world and numbers, and the answer is compared with known mistakes on other worlds.
 
-**What is guarded.**  Exceptions, nan, wrong shapes, changed arguments, randomness and slowness are reported as what they are.
-The same answer gets the same report every time.
+**What is guarded.**  Exceptions, nan, wrong shapes, changed arguments and randomness are reported as what they are.
+The same answer gets the same report every time, on every machine: what limits the search is a number of worlds, of calls, of candidates.
+A clock only ever stops an answer that does not come back, and then the report says that it was stopped: neither right nor wrong.
 """
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.check import worlds
-from tabular_rlhf.check.calling import BadNames, Problem, Through, constant, has_limits, named, quietly, repeats, spent, supply, watched
+from tabular_rlhf.check.calling import (
+    ALL,
+    STILL,
+    BadNames,
+    Problem,
+    Stopped,
+    Through,
+    constant,
+    guard,
+    has_limits,
+    named,
+    quietly,
+    repeats,
+    supply,
+    watched,
+)
 from tabular_rlhf.check.diagnose import Diagnosis, Probe, diagnose
 from tabular_rlhf.check.facts import condition, shape_hint, spelled
 from tabular_rlhf.check.question import Question, find
@@ -31,8 +47,6 @@ PROBES = 14
 """Worlds on which an answer is compared with known mistakes, besides the one on which it failed."""
 SAMPLE = 60
 """Worlds on which it is looked for a condition under which the answer is right."""
-PATIENCE = 20.0
-"""Seconds that all calls together may take."""
 
 
 def check(slug: str, answer: Any, *, part: int | str | None = None) -> Report:
@@ -52,12 +66,14 @@ def check(slug: str, answer: Any, *, part: int | str | None = None) -> Report:
     asked = find(slug, part)
     try:
         function = _named(asked[0], function)
+        first = watched(function, _first(asked[0]))
+    except Stopped as e:
+        return stopped(asked[0], e)
     except BadNames as e:
         return Report(asked[0].slug, asked[0].part, "names", f"{e}.")
     except (TypeError, ValueError) as e:
         return Report(asked[0].slug, asked[0].part, "names", f"Its parameters cannot be read: {e}.")
-    first = watched(function, _first(asked[0]))
-    if isinstance(first, Problem) and first.kind in ("unanswered", "slow"):
+    if isinstance(first, Problem) and first.kind == "unanswered":
         return Report(asked[0].slug, asked[0].part, first.kind, told_of(first))
     if len(asked) > 1 and _in_parts(first, asked):
         return _all_parts(asked, function)
@@ -116,17 +132,30 @@ def _named(question: Question, function: Callable[..., Any]) -> Callable[..., An
 
 def judge(question: Question, function: Callable[..., Any]) -> Report:
     """Try an answer to one question on every world that it applies to; stop at the first failure and explain it."""
+    try:
+        with (
+            contextlib.nullcontext()
+            if has_limits(function)
+            else guard(f"all calls together took {ALL:g} seconds of the processor", PROF=ALL, REAL=STILL * ALL)
+        ):
+            return _judged(question, function)
+    except Stopped as e:
+        return stopped(question, e)
+
+
+def stopped(question: Question, why: Stopped) -> Report:
+    """The report on an answer that a guard stopped."""
+    told = f"It was stopped, and is neither right nor wrong: {why}."
+    return Report(question.slug, question.part, "stopped", told)
+
+
+def _judged(question: Question, function: Callable[..., Any]) -> Report:
     scopes = tried(question)
-    first = _first(question)
-    if not repeats(function, first):
+    if not repeats(function, _first(question)):
         told = "Called eight times with the same arguments, it returns different values. Compute the expectation exactly, or fix the draws."
         return Report(question.slug, question.part, "random", told)
-    start = time.perf_counter()
     for count, scope in enumerate(scopes):
         value = watched(function, scope)
-        if not has_limits(function) and time.perf_counter() - start > PATIENCE:
-            told = f"It took {PATIENCE:g} seconds on {count + 1} worlds of at most {scope.world.mdp.P * scope.world.mdp.N} responses."
-            return Report(question.slug, question.part, "slow", told, count)
         kind = fault(question, function, value, scope)
         if kind is not None:
             return _explained(question, function, scope, kind, count)
@@ -180,22 +209,21 @@ def _defaults(function: Callable[..., Any]) -> list[str]:
     return [p.name for p in inspect.signature(function).parameters.values() if p.default is not inspect.Parameter.empty]
 
 
+FAULTS = ("wrong", "nan", "shape")
+"""What is shrunk and diagnosed."""
+
+
 def _explained(question: Question, function: Callable[..., Any], scope: Scope, kind: str, count: int) -> Report:
-    """A failure, shrunk and diagnosed; an answer too slow for that is told that it is wrong, and no more."""
-    start = spent(function)
+    """A failure, shrunk and diagnosed."""
+    scope = _shrunk(question, function, scope, kind) if kind in FAULTS else scope
     value = watched(function, scope)
-    slow = spent(function) - start > PATIENCE / 1000  # of the processor: no clock that others' work moves
-    if kind in ("unanswered", "slow"):
+    if kind == "unanswered":
         return Report(question.slug, question.part, kind, told_of(value), count)
-    if kind in ("wrong", "nan", "shape") and not slow:
-        scope = _shrunk(question, function, scope, kind)
-        value = watched(function, scope)
     told = _told(question, value, scope, kind, count)
-    found = diagnosis(question, function, scope) if kind in ("wrong", "nan", "shape") and not slow else None
-    shown = counterexample(function, scope, value, question.truth(scope)) if kind in ("wrong", "nan", "shape", "raises") else None
+    found = diagnosis(question, function, scope) if kind in FAULTS else None
+    shown = counterexample(function, scope, value, question.truth(scope)) if kind in (*FAULTS, "raises") else None
     words, compared = (found.words, found.worlds) if found else (None, 0)
-    notes = (*_of_defaults(function), *(["too slow to look for the simplest world and the mistake"] if slow else []))
-    return Report(question.slug, question.part, kind, told, count, (), notes, words, compared, shown)
+    return Report(question.slug, question.part, kind, told, count, (), tuple(_of_defaults(function)), words, compared, shown)
 
 
 def _told(question: Question, value: Any, scope: Scope, kind: str, count: int) -> str:
@@ -240,7 +268,7 @@ def diagnosis(question: Question, function: Callable[..., Any], failed: Scope) -
     if np.shape(watched(function, failed)) != np.shape(question.truth(failed)):
         return _of_shape(question, function)
     for scope in (*worlds.generic(), *worlds.tiny()[::17]):
-        if question.applies(scope) and len(probes) < PROBES:
+        if question.applies(scope) and len(probes) < min(PROBES, question.most):
             probes += _probe(question, function, scope)
     probes += _probe(question, function, failed)
     if not any(question.wrong(p.yours, p.scope, function) for p in probes):  # right wherever it is a number

@@ -7,7 +7,6 @@ import inspect
 import io
 import signal
 import threading
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,8 +21,12 @@ from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters, supplied, un
 
 Function = Callable[..., Any]
 PACKAGE = Path(__file__).parent.parent
-SLOW = 4.0
-"""Seconds that one call on a small world may take."""
+CALL = 5.0
+"""Seconds of the processor that one call on a small world may take: a guard against what never ends, and no measure of anything."""
+ALL = 100.0
+"""Seconds of the processor that the whole of one question may take."""
+STILL = 10.0
+"""Times as much by the clock on the wall, for a call that only waits."""
 DEPTH = 3
 """How often an answer may be a function that returns a function."""
 
@@ -36,32 +39,32 @@ class Problem:
     told: str
 
 
-class TooSlow(BaseException):
-    """The function did not come back in time.  Not an Exception: `except Exception` in it must not hold it up."""
+class Stopped(BaseException):
+    """A guard stopped the function: neither right nor wrong.  Not an Exception: `except Exception` in it must not hold it up."""
+
+
+TIMERS = {"VIRTUAL": "SIGVTALRM", "PROF": "SIGPROF", "REAL": "SIGALRM"}
+"""The processor's time in the process itself; that and the system's for it; the wall's."""
 
 
 @contextlib.contextmanager
-def deadline(seconds: float) -> Iterator[None]:
-    """Raise TooSlow after some seconds, where the platform and the thread allow it."""
+def guard(told: str, **seconds: float) -> Iterator[None]:
+    """Raise Stopped after some seconds of a timer, one of TIMERS, where the platform and the thread allow it."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return
 
     def stop(*_: object) -> None:
-        raise TooSlow
+        raise Stopped(told)
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    timers = [(getattr(signal, f"ITIMER_{name}"), getattr(signal, TIMERS[name]), after) for name, after in seconds.items()]
+    before = [(signal.signal(number, stop), signal.setitimer(timer, after)) for timer, number, after in timers]
     try:
         yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def spent(function: Function) -> float:
-    """CPU seconds that a function has taken so far: told by itself where it has a process of its own, else this process's."""
-    return getattr(function, "spent", time.process_time)()
+    finally:  # a guard around this one has as long left as it had
+        for (timer, number, _), (handler, left) in zip(timers, before, strict=True):
+            signal.setitimer(timer, left[0])
+            signal.signal(number, handler)
 
 
 def has_limits(function: Function) -> bool:
@@ -141,16 +144,16 @@ def _copy(given: Any, scope: Scope, name: str) -> Any:
 
 
 def watched(function: Function, scope: Scope) -> Any:
-    """Call once with every guard: the value as an array of floats (or a tuple of them), or a Problem."""
+    """Call once with every guard: the value as an array of floats (or a tuple of them), or a Problem.  Raises Stopped."""
     names = parameters(function)
     given = {name: _copy(_MISSING, scope, name) for name in names}
+    size = scope.world.mdp.P * scope.world.mdp.N
+    stopped = f"one call on a world of {size} response{'s' if size > 1 else ''} did not come back in {CALL:g} seconds of the processor"
     try:
-        with quietly(), contextlib.nullcontext() if has_limits(function) else deadline(SLOW):
+        with quietly(), contextlib.nullcontext() if has_limits(function) else guard(stopped, VIRTUAL=CALL, REAL=STILL * CALL):
             value = supplied(function, given.__getitem__)
             if callable(value):
                 value = supply(value, scope)
-    except TooSlow:
-        return Problem("slow", f"it took more than {SLOW:g} seconds on a world of {scope.world.mdp.P * scope.world.mdp.N} responses")
     except BadNames as e:
         return Problem("names", str(e))
     except RecursionError:
@@ -202,12 +205,9 @@ def same(a: Any, b: Any) -> bool:
 def repeats(function: Function, scope: Scope, times: int = 8) -> bool:
     """Whether the function returns the same each time it is called with the same."""
     first = watched(function, scope)
-    start = time.perf_counter()
     for _ in range(times - 1):
         again = watched(function, scope)
         kinds = [type(v) for v in (first, again)]
         if kinds[0] is not kinds[1] or (isinstance(first, np.ndarray) and not same(first, again)):
             return False
-        if not has_limits(function) and time.perf_counter() - start > SLOW:
-            break
     return True

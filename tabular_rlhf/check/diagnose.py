@@ -16,10 +16,9 @@ A diagnosis is given only where the answer and the candidate agree on every prob
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, product
+from itertools import combinations, islice
 from operator import itemgetter
 from typing import Any
 
@@ -200,13 +199,15 @@ def _leftovers(question: Question, first: Probe) -> Iterator[tuple[str, Value]]:
 
 
 def _mixtures(question: Question, first: Probe, name: str, quantity: Value) -> Iterator[tuple[str, Value]]:
-    here = _evaluate(quantity, first.scope)
-    if here is None or _fitted(here, first.yours) is None:
+    here = _evaluate(quantity, first.scope)  # once: the ways to mix it in are many
+    fitted = None if here is None else _fitted(here, first.yours)
+    if fitted is None:
         return
-    for (also, output), (words, mix) in product(SCALES, MIXES):
-        value = _mixed(question, quantity, output, mix)
-        if _close(_evaluate(value, first.scope), first.yours, question.free):
-            yield also + words.format(name), value
+    for also, output in SCALES:
+        right = output(question.truth(first.scope))
+        for words, mix in MIXES:
+            if _close(mix(right, fitted, first.scope["beta"]), first.yours, question.free):
+                yield also + words.format(name), _mixed(question, quantity, output, mix)
 
 
 def _mixed(question: Question, quantity: Value, output: Callable[[Any], Any], mix: Callable[[Any, Any, float], Any]) -> Value:
@@ -238,19 +239,17 @@ MIXES: tuple[tuple[str, Callable[[Any, Any, float], Any]], ...] = (
 # ---------------------------------------------------------------------------------------------------- two at once, or a plain ratio
 
 
-PATIENCE = 3.0
-"""Seconds of the processor for two mistakes at once; only rows that are dear to compute (a sum over all groups) come near it."""
+PAIRS = 8000
+"""Pairs of mistakes that are tried; fewer where each is dear to compute."""
 
 
 def _several(question: Question, function: Function, probes: Sequence[Probe]) -> Diagnosis | None:
     """A known wrong answer or a changed symbol, off by a factor as well; or a constant ratio or difference."""
-    first, end = probes[0], time.process_time() + PATIENCE
+    first = probes[0]
     wrong = [(words, _call(f, None)) for words, f in question.misses]
     wrong += [(words, _call(t, question, change)) for t in question.truths for words, change in changes(t, first.scope)]
     wrong += [(words, _call_in(question, world)) for words, world in OTHER_WORLDS]
-    for words, value in wrong:
-        if time.process_time() > end:
-            return _constant(probes)
+    for words, value in wrong[: question.affordable(len(wrong))]:
         here = _evaluate(value, first.scope)  # once: the factors are many
         for also, factor in FACTORS if here is not None else ():
             near = _close(here * factor(first.scope), first.yours, question.free)
@@ -266,7 +265,7 @@ VAGUE = ("omitted", "write ", "averaged")
 def mended_twice(question: Question, function: Function, probes: Sequence[Probe]) -> Diagnosis | None:
     """Two changes of the reader's own symbols that together make it right."""
     single = [c for c in changes(function, probes[0].scope, yours=True) if not any(w in c[0] for w in VAGUE)]
-    for (words, change), (other_words, other) in combinations(single, 2):
+    for (words, change), (other_words, other) in islice(combinations(single, 2), question.affordable(PAIRS)):
         if agrees(_call(function, None, _both(change, other)), question, probes, "right"):
             return Diagnosis(f"two mistakes: {words}; {other_words.removeprefix('mend it: ')}", len(probes))
     return None

@@ -46,6 +46,10 @@ class Question:
     scale: Callable[[Scope], float] | None = None
     line: tuple[Derivation, int] | None = None
 
+    def affordable(self, count: int) -> int:
+        """How much of some work is done: all of it, or less where one world is dear."""
+        return min(count, 10 * self.most)
+
     def picked(self, value: Any) -> Any:
         """The part in question of what a truth returned."""
         return value if self.pick is None else as_parts(value)[self.pick]

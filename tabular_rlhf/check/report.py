@@ -27,10 +27,12 @@ STATUS = {
     "shape": "has the wrong shape",
     "mutates": "changes its arguments",
     "random": "is random",
-    "slow": "is too slow",
+    "stopped": "was stopped",
     "names": "asks for names that are no symbols",
     "unanswered": "not answered yet",
 }
+OPEN = ("unanswered", "stopped")
+"""Neither right nor wrong."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Report:
     def headline(self) -> str:
         """One line: mark, name, status."""
         of = f", {self.part}" if self.part else ""
-        return f"{'✓' if self.ok else '…' if self.status == 'unanswered' else '✗'} {self.slug}{of}: {STATUS[self.status]}"
+        return f"{'✓' if self.ok else '…' if self.status in OPEN else '✗'} {self.slug}{of}: {STATUS[self.status]}"
 
     def _sentences(self) -> list[str]:
         lines = [self.told]
@@ -110,7 +112,7 @@ class Report:
 
     def _repr_html_(self) -> str:
         """For a notebook: the sentences, and the counterexample in a block of its own; colors are never the only sign."""
-        edge = "#009E73" if self.ok else "#6E6E6E" if self.status == "unanswered" else "#D55E00"
+        edge = "#009E73" if self.ok else "#6E6E6E" if self.status in OPEN else "#D55E00"
         body = "".join(f"<div>{escape(s.strip())}</div>" for s in self._sentences())
         if self.counterexample is not None:
             shown = escape("\n".join(line.rstrip() for line in _counterexample(self.counterexample)))

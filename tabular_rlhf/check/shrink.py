@@ -1,139 +1,154 @@
-"""The smallest counterexample: Hypothesis draws the world and every number in it, and makes them as simple as they can be.
+"""The smallest counterexample: a world and every number in it are drawn, and then made as simple as the failure allows.
 
-A `DrawnScope` hands each symbol that is drawn a generator whose numbers come from Hypothesis, so that policies, counts and
-potentials shrink with the world: half-integers to 0, sizes to 1, beta to 1.
+Every number is a *choice*: a place in a list of values whose first is the simplest.  The search draws choices until the answer fails, on
+the smallest shape first, and lowers them one after another as long as it still fails.  A `DrawnScope` hands each symbol that is drawn a
+generator of choices, so that policies, counts and potentials shrink with the world: half-integers to 0, sizes to 1, beta to 1.
+
+What limits the search is a number of worlds, so that the same answer gets the same counterexample on every machine.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.ledger.symbols import Scope
+from tabular_rlhf.ledger.symbols import SYMBOLS, Scope
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.world import World
 
 SHAPES = ((1, 1, 1, False), (2, 1, 1, False), (1, 1, 2, False), (3, 1, 1, False), (2, 2, 1, True), (2, 1, 2, False), (2, 2, 1, False))
 """Vocabulary, horizon, prompts, EOS: fewest responses first."""
 BETAS = (1.0, 2.0, 0.5, 0.25)
-EXAMPLES = 60
-CALLS = 400
-"""Worlds that the search may try: a count and not a time, so that the same answer gets the same counterexample."""
-SECONDS = 5.0
-"""Unless the answer is very slow."""
+REWARDS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 1.5, -1.5)
+DRAWS = 16
+"""Worlds that are drawn of each shape."""
+WORLDS = 300
+"""Worlds that one search may try in all."""
+Place = tuple[str, int]
+"""What a choice is for: a name, and which of its numbers."""
 
 
-class _Enough(KeyboardInterrupt):
-    """That was enough: Hypothesis has no limit on shrinking, and lets nothing but this through."""
+@dataclass
+class Choices:
+    """Choices by place: those that are known, the others drawn.  made: all that were asked for, in order."""
+
+    known: dict[Place, int]
+    rng: np.random.Generator
+    made: dict[Place, int] = field(default_factory=dict)
+
+    def one(self, place: Place, values: Sequence[Any]) -> Any:
+        """The value chosen for a place."""
+        known = self.known.get(place)
+        self.made[place] = int(self.rng.integers(len(values))) if known is None else min(known, len(values) - 1)
+        return values[self.made[place]]
+
+    def several(self, name: str, count: int, values: Sequence[Any]) -> list[Any]:
+        """The values chosen for the numbers of one name."""
+        return [self.one((name, k), values) for k in range(count)]
 
 
 class Stream:
-    """What symbols ask of a random generator, answered by Hypothesis."""
+    """What a symbol asks of a random generator, answered by choices."""
 
-    def __init__(self, draw: Callable[[Any], Any]) -> None:
-        self.draw = draw
+    def __init__(self, choices: Choices, name: str) -> None:
+        self.choices, self.name, self.asked = choices, name, 0
 
     def integers(self, low: int, high: int | None = None, size: Any = None) -> Any:
-        """Whole numbers from low to high - 1, as near 0 as the failure allows."""
-        from hypothesis import strategies as st
-
+        """Whole numbers from low to high - 1, those nearest to 0 first."""
         low, high = (0, low) if high is None else (low, high)
-        return self._shaped(st.integers(int(low), int(high) - 1), size)
+        return self._shaped(sorted(range(int(low), int(high)), key=lambda v: (abs(v), v < 0)), size)
 
     def random(self, size: Any = None) -> Any:
         """Sixteenths from 0 to 15/16."""
-        from hypothesis import strategies as st
+        return self._shaped([k / 16.0 for k in range(16)], size)
 
-        return self._shaped(st.integers(0, 15).map(lambda k: k / 16.0), size)
-
-    def _shaped(self, one: Any, size: Any) -> Any:
-        if size is None:
-            return self.draw(one)
-        count = int(np.prod(size))
-        return np.array([self.draw(one) for _ in range(count)]).reshape(size)
+    def _shaped(self, values: Sequence[Any], size: Any) -> Any:
+        start, count = self.asked, 1 if size is None else int(np.prod(size))
+        self.asked += count
+        numbers = [self.choices.one((self.name, start + k), values) for k in range(count)]
+        return numbers[0] if size is None else np.array(numbers).reshape(size)
 
 
 class DrawnScope(Scope):
-    """A scope whose drawn symbols come from Hypothesis while it searches, and are kept afterwards."""
+    """A scope whose drawn symbols are choices while it is searched, and are kept afterwards."""
 
-    def __init__(self, world: World, draw: Callable[[Any], Any] | None) -> None:
+    def __init__(self, world: World, choices: Choices | None) -> None:
         super().__init__(world, seed=0)
-        self.draw = draw
+        self.choices = choices
 
     def stream(self, name: str) -> Any:
-        return super().stream(name) if self.draw is None else Stream(self.draw)
+        return super().stream(name) if self.choices is None else Stream(self.choices, name)
 
     def _like(self, world: World) -> Scope:
         other = DrawnScope(world, None)
-        other._known.update({n: v for n, v in self._known.items() if n in self._drawn_names})
+        other._known.update({n: v for n, v in self._known.items() if n in SYMBOLS and SYMBOLS[n].drawn})
         return other
 
-    @property
-    def _drawn_names(self) -> set[str]:
-        from tabular_rlhf.ledger.symbols import SYMBOLS
 
-        return {n for n in self._known if n in SYMBOLS and SYMBOLS[n].drawn}
-
-
-def draw_world(draw: Callable[[Any], Any], most: int) -> World:
-    """A world of at most `most` responses, with small numbers."""
-    from hypothesis import strategies as st
-
-    fits = [s for s in SHAPES if s[2] * TokenMDP(s[0], s[1], eos=s[0] - 1 if s[3] else None).N <= most]
-    V, H, P, eos = draw(st.sampled_from(fits))
-    asked = np.array([draw(st.integers(1, 4)) for _ in range(P)], dtype=float) if P > 1 else np.ones(1)
+def chosen_world(choices: Choices, shape: tuple[int, int, int, bool]) -> World:
+    """A world of a shape with small numbers."""
+    V, H, P, eos = shape
+    asked = np.array(choices.several("mu", P, range(1, 5)), dtype=float) if P > 1 else np.ones(1)
     mdp = TokenMDP(V, H, eos=V - 1 if eos else None, prompts=[f"x{i}" for i in range(P)], mu=asked / np.sum(asked))
-    beta = draw(st.sampled_from(BETAS))
-    half = st.integers(-4, 4).map(lambda k: k / 2.0)
-    r = np.array([draw(half) for _ in range(P * mdp.N)]).reshape(P, mdp.N)
-    weights = np.array([draw(st.integers(1, 4)) for _ in range(P * mdp.S * V)], dtype=float).reshape(P, mdp.S, V)
+    beta = choices.one(("beta", 0), BETAS)
+    r = np.array(choices.several("r", P * mdp.N, REWARDS)).reshape(P, mdp.N)
+    weights = np.array(choices.several("reference", P * mdp.S * V, range(1, 5)), dtype=float).reshape(P, mdp.S, V)
     return World(mdp, np.log(weights / np.sum(weights, axis=-1, keepdims=True)), r, beta, name="smallest")
+
+
+@cache
+def responses(shape: tuple[int, int, int, bool]) -> int:
+    """Responses of a shape, over all prompts."""
+    V, H, P, eos = shape
+    return P * TokenMDP(V, H, eos=V - 1 if eos else None).N
+
+
+class Search:
+    """The worlds of one shape on which an answer fails.  left: how many may still be tried."""
+
+    def __init__(self, fails: Callable[[Scope], bool], left: int) -> None:
+        self.fails, self.left = fails, left
+
+    def failing(self, shape: tuple[int, int, int, bool], known: dict[Place, int], seed: int) -> tuple[Scope, dict[Place, int]] | None:
+        """The world of some choices with what was chosen, if the answer fails there."""
+        if not self.left:
+            return None
+        self.left -= 1
+        choices = Choices(known, np.random.default_rng([seed, 11]))
+        scope = DrawnScope(chosen_world(choices, shape), choices)
+        if not self.fails(scope):
+            return None
+        scope.choices = None
+        return scope, choices.made
+
+    def lowered(self, shape: tuple[int, int, int, bool], found: tuple[Scope, dict[Place, int]]) -> Scope:
+        """The same failure with simpler choices: all of one name at once first, then one after another, until none can be lowered."""
+        scope, made = found
+        before: dict[Place, int] = {}
+        while before != made:
+            before = made
+            for name in dict.fromkeys(name for name, _ in before):
+                zero = {place: 0 if place[0] == name else c for place, c in made.items()}
+                scope, made = (zero != made and self.failing(shape, zero, 0)) or (scope, made)
+            for place in before:
+                for lower in range(made.get(place, 0)):
+                    simpler = self.failing(shape, {**made, place: lower}, 0)
+                    if simpler is not None:
+                        scope, made = simpler
+                        break
+        return scope
 
 
 def smallest(fails: Callable[[Scope], bool], most: int) -> Scope | None:
     """The simplest world of at most `most` responses on which the answer fails, or None where the search found none."""
-    if "HYPOTHESIS_STORAGE_DIRECTORY" not in os.environ:  # it writes a folder where it is imported, if it is not told where
-        os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = os.path.join(tempfile.gettempdir(), "hypothesis")
-    from hypothesis import HealthCheck, Phase, Verbosity, given, settings
-    from hypothesis import strategies as st
-    from hypothesis.errors import HypothesisException
-
-    best: list[Scope] = []
-    calls, end = 0, time.process_time() + SECONDS
-
-    class Found(Exception):
-        pass
-
-    @settings(
-        max_examples=EXAMPLES,
-        database=None,
-        deadline=None,
-        derandomize=True,
-        phases=[Phase.generate, Phase.shrink],
-        verbosity=Verbosity.quiet,
-        report_multiple_bugs=False,
-        print_blob=False,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(st.data())
-    def search(data: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls > CALLS or time.process_time() > end:
-            raise _Enough
-        scope = DrawnScope(draw_world(data.draw, most), data.draw)
-        if fails(scope):
-            scope.draw = None
-            best.append(scope)
-            raise Found
-
-    # on a busy machine a call may be too slow once and not again, which Hypothesis takes for an error: what was found stands
-    with contextlib.suppress(Found, _Enough, HypothesisException):
-        search()
-    return min(reversed(best), key=lambda s: s.world.mdp.P * s.world.mdp.N) if best else None
+    search = Search(fails, WORLDS)
+    for shape in (s for s in SHAPES if responses(s) <= most):
+        for seed in range(DRAWS):
+            found = search.failing(shape, {}, seed)
+            if found is not None:
+                return search.lowered(shape, found)
+    return None

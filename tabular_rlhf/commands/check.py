@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     report = check(args.slug, load(args.function), part=args.part)
     say(json.dumps(in_words(report.json()), indent=1, allow_nan=False) if args.json else report)
-    return 0 if report.ok else 1
+    return 0 if report.ok else 2 if report.status == "stopped" else 1
 
 
 def load(where: str) -> Callable[..., Any]:
