@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.check.calling import supply
+from tabular_rlhf.check.calling import named, supply
 from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.derivations.record import Derivation
 from tabular_rlhf.errors import InputError, did_you_mean
@@ -20,7 +20,7 @@ from tabular_rlhf.exercises import EXERCISES, Exercise
 from tabular_rlhf.ledger import LEDGER, Row
 from tabular_rlhf.ledger.audit import REFUTED_AT
 from tabular_rlhf.ledger.record import EPS, Approximately, as_parts, distance, largest, roundings
-from tabular_rlhf.ledger.symbols import Scope
+from tabular_rlhf.ledger.symbols import Scope, parameters
 
 Function = Callable[..., Any]
 
@@ -45,6 +45,15 @@ class Question:
     most: int = 2**62
     scale: Callable[[Scope], float] | None = None
     line: tuple[Derivation, int] | None = None
+
+    @property
+    def away(self) -> frozenset[str]:
+        """Symbols that would give the answer away: with the solution, also the world, since it can be solved."""
+        return frozenset((*self.without, *(["world"] if "solution" in self.without else [])))
+
+    def asked(self, function: Function) -> Function:
+        """An answer that asks for what it may ask for, and so does what it returns; raises BadNames."""
+        return named(function, self.away, ", ".join(parameters(self.truths[0])))
 
     def picked(self, value: Any) -> Any:
         """The part in question of what a truth returned."""
