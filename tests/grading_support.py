@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.grading import Limits
-from tabular_rlhf.grading.report import Grades, grade
+from tabular_rlhf.grading.marks import Grades, grade
+from tabular_rlhf.grading.submission import of
 
-QUICK = Limits(call=0.7, answer=2.0, memory=700)
+QUICK = Limits(call=0.3, answer=0.8, first_lines=0.4, still=0.4, memory=700)
 HONEST = "import numpy as np\ndef honest(x):\n    return 2.0 * x\n"
 
 
@@ -19,10 +20,16 @@ HONEST = "import numpy as np\ndef honest(x):\n    return 2.0 * x\n"
 class Verdict:
     ok: bool
     status: str
-    told: dict[str, Any]
+    told: str = ""
 
     def json(self) -> dict[str, Any]:
-        return self.told
+        return {"reason": self.told}
+
+    def __str__(self) -> str:
+        return f"{self.status}\n  {self.told}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self.told}</p>"
 
 
 def judge(slug: str, function: Callable[..., Any]) -> Verdict:
@@ -30,9 +37,9 @@ def judge(slug: str, function: Callable[..., Any]) -> Verdict:
     for x in (np.arange(3.0), np.array([[1.5, -2.0]]), np.array(-0.25)):
         answer = np.asarray(function(x))
         if answer.dtype.kind not in "fiu" or answer.shape != x.shape or not np.array_equal(answer, 2.0 * x):
-            return Verdict(False, "wrong", {"reason": f"it is not twice x at {x.tolist()}", "diagnosis": None})
-    return Verdict(True, "right", {})
+            return Verdict(False, "wrong", f"it is not twice x at {x.tolist()}")
+    return Verdict(True, "right")
 
 
 def marks(source: str, *slugs: str, without: tuple[str, ...] = ()) -> Grades:
-    return grade(source.encode(), "answers.py", dict.fromkeys(slugs, 1.0), judge, limits=QUICK, without=without)
+    return grade(of("answers.py", source.encode()), dict.fromkeys(slugs, 1.0), judge, limits=QUICK, without=without)

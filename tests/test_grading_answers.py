@@ -19,8 +19,9 @@ from tabular_rlhf.exercises import EXERCISES
 from tabular_rlhf.grading import Child, Limits, RemoteError
 from tabular_rlhf.grading.answers import CLOSED
 from tabular_rlhf.grading.landlock import around
+from tabular_rlhf.grading.marks import function_name, grade
 from tabular_rlhf.grading.objects import apart
-from tabular_rlhf.grading.report import function_name, grade
+from tabular_rlhf.grading.submission import of
 from tabular_rlhf.grading.wire import Unsendable, Writer
 from tabular_rlhf.ledger.symbols import Scope, parameters
 from tabular_rlhf.world import random_world
@@ -36,7 +37,7 @@ WITH_OBJECTS = [slug for slug, e in EXERCISES.items() if {"mdp", "tied"} & set(p
 def test_the_solutions_that_ask_for_an_object_get_their_marks() -> None:
     assert len(WITH_OBJECTS) >= 8
     source = "\n".join(path.read_text() for path in sorted(SOLUTIONS.glob("*.py")))
-    found = grade(source.encode(), "all.py", dict.fromkeys(WITH_OBJECTS, 1.0), check, limits=PATIENT)
+    found = grade(of("all.py", source.encode()), dict.fromkeys(WITH_OBJECTS, 1.0), check, limits=PATIENT)
     assert [(m.slug, m.reason) for m in found.marks if m.status != "right"] == []
 
 
@@ -107,7 +108,7 @@ ASKS = {
 @pytest.mark.parametrize("how", ASKS)
 def test_an_answer_that_imports_the_solution_gets_no_mark(how: str, without: tuple[str, ...]) -> None:
     source = f"{ASKS[how]}\ndef regret(beta, log_p, log_p_star):\n    return truth(beta, log_p, log_p_star)\n"
-    [mark] = grade(source.encode(), "a.py", {"regret": 1.0}, check, limits=PATIENT, without=without).marks
+    [mark] = grade(of("a.py", source.encode()), {"regret": 1.0}, check, limits=PATIENT, without=without).marks
     assert (mark.points, mark.status) == (0.0, "does not import")
     assert "closed" in mark.reason
     here: dict[str, Any] = {}

@@ -23,8 +23,10 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises import EXERCISES
 from tabular_rlhf.grading import Child, RemoteError
 from tabular_rlhf.grading.inventory import take
+from tabular_rlhf.grading.marks import grade
 from tabular_rlhf.grading.remote import change, one_line, signature_of
-from tabular_rlhf.grading.report import as_json, as_text, grade
+from tabular_rlhf.grading.report import as_json, as_text
+from tabular_rlhf.grading.submission import of
 from tabular_rlhf.grading.wire import LARGEST, Reader, WireError, Writer
 from tabular_rlhf.ledger.symbols import parameters
 from tests.grading_support import HONEST, QUICK, Verdict, judge
@@ -262,18 +264,19 @@ async def later(): pass
 class Callable_: pass
 a, (b, c.d) = 1, (2, 3)
 """
-    found = take(source.encode())
-    assert found.names == {"np", "os", "tilt", "inside", "other", "later", "Callable_", "a", "b"}
-    assert found.imports == ("math", "numpy", "os.path", "secrets")
+    found = take({"a.py": source.encode(), "b.py": b"def later(:", "c.py": b"x = 1"}, ["later"], QUICK)
+    assert found["a.py"].names == {"np", "os", "tilt", "inside", "other", "later", "Callable_", "a", "b"}
+    assert found["a.py"].imports == ("math", "numpy", "os.path", "secrets")
+    assert (found["b.py"].fault, found["b.py"].line, found["c.py"].names) == ("SyntaxError: invalid syntax", 1, {"x"})
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InputError, match="at most 1,000,000 bytes"):
-        take(b"#" * 1_000_001)
+        of("a.py", b"#" * 1_000_001)
 
 
 def test_marks_come_in_the_order_of_the_exercises_and_add_up() -> None:
     source = f"{HONEST}def wrong_one(x): return x\nnumber = 3\n"
     slugs = {"missing": 1.0, "wrong-one": 2.0, "number": 1.0, "honest": 2.5}
-    found = grade(source.encode(), "a\nb.py", slugs, judge, limits=QUICK)
+    found = grade(of("a\nb.py", source.encode()), slugs, judge, limits=QUICK)
     assert [(m.slug, m.points, m.out_of, m.status) for m in found.marks] == [
         ("missing", 0.0, 1.0, "unanswered"),
         ("wrong-one", 0.0, 2.0, "wrong"),
@@ -282,9 +285,12 @@ def test_marks_come_in_the_order_of_the_exercises_and_add_up() -> None:
     ]
     assert (found.points, found.out_of, found.full, found.name) == (2.5, 6.5, False, "a b.py")
     assert re.search(r"^total +2\.5 / 6\.5$", as_text(found), re.MULTILINE)
-    again = grade(source.encode(), "a\nb.py", slugs, judge, limits=QUICK)
+    again = grade(of("a\nb.py", source.encode()), slugs, judge, limits=QUICK)
     told, once_more = (json.loads(json.dumps(as_json(g, "0"), allow_nan=False)) for g in (found, again))
-    assert told["submission"] == {"name": "a b.py", "sha256": hashlib.sha256(source.encode()).hexdigest(), "imports": ["numpy"]}
+    digest = hashlib.sha256(source.encode()).hexdigest()
+    assert told["submission"] == {"name": "a b.py", "sha256": digest, "read": ["a b.py"], "imports": ["numpy"]}
+    assert [row["slug"] for row in told["exercises"]] == ["wrong-one", "number", "honest"]
+    assert told["unanswered"] == [{"slug": "missing", "out_of": 1.0, "reason": "no function missing"}]
     for report in (told, once_more):
         assert all(m.pop("seconds") >= 0 for m in report["exercises"])
     assert told == once_more
@@ -296,7 +302,7 @@ def test_a_judge_that_fails_on_one_answer_judges_the_others() -> None:
             raise KeyError("the judge's own mistake")
         return judge(slug, function)
 
-    found = grade(f"{HONEST}def wrong_one(x): return x\n".encode(), "a.py", {"wrong-one": 1, "honest": 1}, fails, limits=QUICK)
+    found = grade(of("a.py", f"{HONEST}def wrong_one(x): return x\n".encode()), {"wrong-one": 1, "honest": 1}, fails, limits=QUICK)
     assert [m.status for m in found.marks] == ["cannot be judged", "right"]
     assert found.points == 1
 
@@ -337,7 +343,7 @@ def test_the_command_grades_with_the_real_judge(mine: Path, tmp_path: Path, caps
     answers.write_text("def mine_own(r):\n    return r\n")
     assert main([*words, "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
-    assert (told["schema"], told["version"], told["points"], told["out_of"]) == ("tabular-rlhf/grade/1", tabular_rlhf.__version__, 0, 1)
+    assert (told["schema"], told["version"], told["points"], told["out_of"]) == ("tabular-rlhf/grade/2", tabular_rlhf.__version__, 0, 1)
     [row] = told["exercises"]
     assert (row["slug"], row["status"], row["diagnosis"]) == ("mine-own", "wrong", "beta dropped")
     assert {"files", "signals", "network"} <= {layer["layer"] for layer in told["containment"]}
@@ -357,7 +363,7 @@ def test_the_command_grades_with_the_real_judge(mine: Path, tmp_path: Path, caps
         ("def mine_own(world): return world.beta * world.r", "refused"),
         ("def mine_own(r, beta): return None", "unanswered"),
         ("def mine_own(r, beta): raise KeyError(3)", "raises"),
-        ("def mine_own(r, beta):\n  while True: pass", "timed out"),
+        ("def mine_own(r, beta):\n  while True: pass", "stopped"),
         ("def mine_own(r, beta): import os; os._exit(0)", "crashed"),
         (
             "calls = []\ndef mine_own(r, beta):\n  calls.append(1)\n  if len(calls) > 30: import os; os._exit(0)\n  return beta * r",
@@ -372,7 +378,8 @@ def test_the_command_grades_with_the_real_judge(mine: Path, tmp_path: Path, caps
 def test_every_way_to_fail_has_its_status(body: str, status: str, mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "answers.py").write_text(f"import numpy as np\n{body}\n")
     code = main(["grade", str(tmp_path / "answers.py"), "--exercises", str(mine), "--json"])
-    [row] = json.loads(capsys.readouterr().out)["exercises"]
+    told = json.loads(capsys.readouterr().out)
+    [row] = told["exercises"] or [{"status": "unanswered", "points": 0.0} for _ in told["unanswered"]]
     assert row["status"] in status.split("|"), row
     assert (code, row["points"]) == ((0, 1.0) if row["status"] == "right" else (1, 0.0))
 

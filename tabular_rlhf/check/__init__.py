@@ -30,7 +30,6 @@ from tabular_rlhf.check.calling import (
     constant,
     guard,
     has_limits,
-    named,
     quietly,
     repeats,
     supply,
@@ -41,7 +40,7 @@ from tabular_rlhf.check.facts import condition, shape_hint, spelled
 from tabular_rlhf.check.question import Question, find
 from tabular_rlhf.check.report import Report, counterexample, told_of
 from tabular_rlhf.check.shrink import smallest
-from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
+from tabular_rlhf.ledger.symbols import SYMBOLS, Scope
 
 PROBES = 14
 """Worlds on which an answer is compared with known mistakes, besides the one on which it failed."""
@@ -65,7 +64,7 @@ def check(slug: str, answer: Any, *, part: int | str | None = None) -> Report:
     function: Callable[..., Any] = answer if callable(answer) else constant(answer)
     asked = find(slug, part)
     try:
-        function = _named(asked[0], function)
+        function = asked[0].asked(function)
         first = watched(function, _first(asked[0]))
     except Stopped as e:
         return stopped(asked[0], e)
@@ -119,12 +118,6 @@ def _first(question: Question) -> Scope:
     """A small world on which to look at the answer for the first time: the first with a choice to make."""
     scopes = [s for s in worlds.tiny() if question.applies(s)]
     return next((s for s in scopes if s.world.mdp.N > 1), scopes[0])
-
-
-def _named(question: Question, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The answer, if it asks for symbols only, and for none that would give the answer away; raises BadNames."""
-    away = frozenset((*question.without, *(["world"] if "solution" in question.without else [])))  # a world can be solved
-    return named(function, away, ", ".join(parameters(question.truths[0])))
 
 
 # ---------------------------------------------------------------------------------------------------- one question
@@ -304,4 +297,4 @@ def _probe(question: Question, function: Callable[..., Any], scope: Scope) -> li
     return [] if silent else [Probe(scope, value, right)]
 
 
-__all__ = ["Report", "check", "find", "judge", "supply"]
+__all__ = ["Report", "check", "find", "judge", "supply", "tried"]

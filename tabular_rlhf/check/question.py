@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.check.calling import supply
+from tabular_rlhf.check.calling import named, supply
 from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.derivations.record import Derivation
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
@@ -20,7 +20,7 @@ from tabular_rlhf.exercises import EXERCISES, Exercise
 from tabular_rlhf.ledger import LEDGER, Row
 from tabular_rlhf.ledger.audit import REFUTED_AT
 from tabular_rlhf.ledger.record import EPS, Approximately, as_parts, distance, largest, roundings
-from tabular_rlhf.ledger.symbols import Scope
+from tabular_rlhf.ledger.symbols import Scope, parameters
 
 Function = Callable[..., Any]
 
@@ -49,6 +49,15 @@ class Question:
     def affordable(self, count: int) -> int:
         """How much of some work is done: all of it, or less where one world is dear."""
         return min(count, 10 * self.most)
+
+    @property
+    def away(self) -> frozenset[str]:
+        """Symbols that would give the answer away: with the solution, also the world, since it can be solved."""
+        return frozenset((*self.without, *(["world"] if "solution" in self.without else [])))
+
+    def asked(self, function: Function) -> Function:
+        """An answer that asks for what it may ask for, and so does what it returns; raises BadNames."""
+        return named(function, self.away, ", ".join(parameters(self.truths[0])))
 
     def picked(self, value: Any) -> Any:
         """The part in question of what a truth returned."""

@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tabular_rlhf.commands.printing import say
@@ -28,20 +28,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    chosen = [find(args.slug)] if args.slug else list(EXERCISES.values())
-    chosen = [e for e in chosen if args.chapter in (None, e.chapter) and (args.notebook is None or args.notebook.zfill(2) == e.notebook)]
-    if not chosen:
-        chapters = ", ".join(map(str, sorted({e.chapter for e in EXERCISES.values()})))
-        asked = {"chapter": args.chapter, "notebook": args.notebook}
-        got = ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None)
-        notebooks = ", ".join(sorted({e.notebook for e in EXERCISES.values()}))
-        remedy = f"there are exercises of chapters {chapters} and of notebooks {notebooks}"
-        raise InputError("some exercise must fit", got=got, remedy=remedy)
+    chosen = selected([find(args.slug)] if args.slug else EXERCISES.values(), args.chapter, args.notebook)
     if args.json:
         say(json.dumps({"schema": SCHEMA, "exercises": [as_dict(e) for e in chosen]}, indent=1))
     else:
         say(as_text(chosen[0], args.hint) if args.slug else as_list(chosen))
     return 0
+
+
+def selected(exercises: Iterable[Exercise], chapter: int | None, notebook: str | None) -> list[Exercise]:
+    """Those of a chapter and of a notebook, where these are named.  Raises InputError if there is none."""
+    chosen = [e for e in exercises if chapter in (None, e.chapter) and (notebook is None or notebook.zfill(2) == e.notebook)]
+    if not chosen:
+        chapters = ", ".join(map(str, sorted({e.chapter for e in EXERCISES.values()})))
+        got = ", ".join(f"{name} {value}" for name, value in (("chapter", chapter), ("notebook", notebook)) if value is not None)
+        notebooks = ", ".join(sorted({e.notebook for e in EXERCISES.values()}))
+        remedy = f"there are exercises of chapters {chapters} and of notebooks {notebooks}"
+        raise InputError("some exercise must fit", got=got, remedy=remedy)
+    return chosen
 
 
 def as_dict(e: Exercise) -> dict[str, Any]:

@@ -1,11 +1,23 @@
-"""`tabular-rlhf grade SUBMISSION.py`: a whole file of answers, each in a process of its own, and one report.
+"""`tabular-rlhf grade SUBMISSION`: a student's answers, each in a process of its own, and one report to hand back.
+
+What is graded.  SUBMISSION is a Python file, a notebook, a folder or a zip of them (of one student).  A function answers the exercise of
+its name, `-` turned into `_`.  Of a notebook run the statements that these functions need; one that fails costs only what it would have
+defined.
+
+The marks.  A right answer gets its points.  One that would be right if an axis of length one were taken out or put in, (P, 1) for (P,), has
+the status "shape" and gets the share `--reshape` of them (half).  All others get none.  Limits are on computing, not on time that passes,
+and what libraries take to import is counted apart: so a mark does not depend on what else the machine does.  "stopped" means that a limit
+was met before there was an answer.
 
 What it contains.  The mark is safe on every platform: judge and truth never enter the process that runs the submission, and whatever comes
 back is read as an answer.  The machine is kept from harm as far as the platform goes, and the report says how far that was:
 
-- Linux as root: another user for each answer, no network, no write and little reading outside a scratch folder (Landlock, kernel 5.13 or
-  later), limits on CPU time, memory, files and processes, and no process left behind.
-- Linux as anybody else: the same without the other user; no network where the kernel allows user namespaces.
+- Linux as root: another user for each answer, a process namespace (an answer can name no process outside), no network, no write and little
+  reading outside a scratch folder (Landlock, kernel 5.13 or later), a filter of system calls (no other process's limits, priority or
+  processors, no namespaces, mounts or keys), limits on CPU time, memory, files and processes, and no process left behind.
+- Linux as anybody else: the same without the other user; what needs namespaces (pids, network, room) where the kernel allows user
+  namespaces.  Where it does not, and has no filter of system calls, an answer may change the limits of any process of this user, and so end
+  the grader: the layer "others" says so.
 - macOS: limits on CPU time, files and processes, clocks, and an audit hook; that hook stops accidents, not an enemy.
 - Windows: clocks and the audit hook.
 
@@ -30,47 +42,89 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tabular_rlhf import __version__
+from tabular_rlhf.commands.numbers import in_words
 from tabular_rlhf.commands.printing import say
 from tabular_rlhf.errors import InputError, positive, quoted, raised, whole
 from tabular_rlhf.files import read_bytes
 from tabular_rlhf.grading.process import Limits
-from tabular_rlhf.grading.report import as_json, as_text, grade
+from tabular_rlhf.grading.report import as_html, as_json, as_text
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "A submission is a Python file whose functions are named after the exercises, - turned into _.  It is never imported here: each "
-        "answer runs in a process of its own.  Contained: judge and truth never enter that process, so no answer can forge a mark; and as "
-        "far as the platform goes (the report's `contained` line says how far) the network, writing outside a scratch folder, time, "
-        "memory and processes.  Importing this package's own answers (exercises, ledger, derivations, check, grading) fails; its tools "
-        "may be used.  Not contained: what else is installed may be read, and where the layer `files` is not in force a determined answer "
-        "may still find the solutions by reading the source.  So read the `imports` line.  It is no defense against faults of the kernel: "
-        "for a class of strangers use a container or a virtual machine."
+        "A submission is a Python file, a notebook, or a folder or zip of one student's; its functions are named after the exercises, - "
+        "turned into _.  It is never imported here: each answer runs in a process of its own.  Marks: a right answer gets its points; one "
+        "whose numbers are right but for axes of length one (status shape) gets the share --reshape; any other none.  Limits are on "
+        "computing, not on time that passes, so no mark depends on what else the machine does.  Contained: judge and truth never enter "
+        "that process, so no answer can forge a mark; and as far as the platform goes (the report's `contained` line says how far) the "
+        "network, writing outside a scratch folder, other processes, time, memory and processes.  Importing this package's own answers "
+        "(exercises, ledger, derivations, check, grading) fails; its tools may be used.  Not contained: what else is installed may be "
+        "read, and where the layer `files` is not in force a determined answer may still find the solutions by reading the source.  So "
+        "read the `imports` line.  It is no defense against faults of the kernel: for a class of strangers use a container or a virtual "
+        "machine."
     )
-    parser.add_argument("submission", type=Path, metavar="SUBMISSION.py", help="a file of answers")
+    parser.add_argument("submission", type=Path, metavar="SUBMISSION", help="a .py or .ipynb file, or a folder or .zip of them")
     parser.add_argument(
         "--exercises",
         type=Path,
         metavar="FILE",
         help="your own exercises (a Python file that you trust): those that it adds, or those in its POINTS = {slug: points}",
     )
+    parser.add_argument("--chapter", type=int, help="only this chapter's exercises")
+    parser.add_argument("--notebook", help="only this notebook's exercises, as 04")
     parser.add_argument(
-        "--seconds", type=float, default=Limits.answer, metavar="S", help="for all calls of an answer (default: %(default)g)"
+        "--seconds", type=float, default=Limits.answer, metavar="S", help="of computing, for all calls of an answer (default: %(default)g)"
     )
-    parser.add_argument("--memory", type=int, default=Limits.memory, metavar="MIB", help="for each process (default: %(default)s)")
+    parser.add_argument(
+        "--memory", type=int, default=Limits.memory, metavar="MIB", help="for each process, beyond its libraries (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--reshape", type=float, default=0.5, metavar="SHARE", help="of the points, where only the shape is wrong (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--preload", default="", metavar="MODULES", help="import these once for all answers, as torch,scipy.stats (known ones are found)"
+    )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one HTML file, too")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    from tabular_rlhf.check import check
+    from tabular_rlhf.commands.exercises import plain_text
+    from tabular_rlhf.exercises import EXERCISES
+    from tabular_rlhf.grading.marks import grade
+    from tabular_rlhf.grading.shapes import fair
+    from tabular_rlhf.grading.submission import read
 
     seconds = positive(args.seconds, "--seconds", "seconds")
-    memory = whole(args.memory, "--memory", 256, "an interpreter with numpy needs 256 MiB", most=2**20)
-    source = read_bytes(args.submission, "the submission")
-    points = exercises(args.exercises)
-    found = grade(source, args.submission.name, points, check, limits=Limits(answer=seconds, call=min(seconds, Limits.call), memory=memory))
-    say(json.dumps(as_json(found, __version__), indent=1, allow_nan=False) if args.json else as_text(found))
+    memory = whole(args.memory, "--memory", 64, "numbers and arrays need 64 MiB", most=2**20)
+    if not 0 <= args.reshape <= 1:
+        raise InputError("--reshape must be a share", got=args.reshape, remedy="give a number from 0 to 1")
+    submission = read(args.submission)
+    points = chosen(exercises(args.exercises), args.chapter, args.notebook)
+    found = grade(
+        submission,
+        points,
+        lambda slug, function: fair(slug, function, args.reshape),
+        limits=Limits(answer=seconds, call=min(seconds, Limits.call), memory=memory),
+        preload=[name for name in args.preload.split(",") if name],
+    )
+
+    def hint(slug: str) -> str:
+        return plain_text(EXERCISES[slug].hint)
+
+    if args.html is not None:
+        args.html.write_text(as_html(found, hint), encoding="utf-8")
+    told = in_words(as_json(found, __version__, hint))
+    say(json.dumps(told, indent=1, allow_nan=False) if args.json else as_text(found, hint))
     return 0 if found.full else 1
+
+
+def chosen(points: dict[str, float], chapter: int | None, notebook: str | None) -> dict[str, float]:
+    """The exercises of a chapter and of a notebook, where these are named."""
+    from tabular_rlhf.commands.exercises import selected
+    from tabular_rlhf.exercises import EXERCISES
+
+    return {e.slug: points[e.slug] for e in selected([EXERCISES[slug] for slug in points], chapter, notebook)}
 
 
 def exercises(path: Path | None) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Grading a file of answers: each in a process of its own that only answers, while the judge and the truth stay here."""
+"""Grading a submission: each answer in a process of its own that only answers, while the judge and the truth stay here."""
 
 from __future__ import annotations
 

@@ -1,82 +1,57 @@
-"""What a submission defines, read without running it: the names of its functions and what it imports.
+"""What a submission defines, read without running it: the names of its functions and what it imports (see `reading`).
 
-A hostile text can exhaust, or crash, even a parser, so the reading happens in a process of its own, which runs nothing of the text.
+A hostile text can exhaust, or crash, even a parser, so the reading happens in a contained process, another one after each that broke.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from tabular_rlhf.errors import InputError
-
-LARGEST = 1_000_000
-"""Bytes of a submission."""
-SECONDS = 30.0
-
-READ = """
-import ast, json, sys
-try:
-    import resource
-    resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-except (ImportError, ValueError, OSError):
-    pass
-
-def defined(body):
-    for node in body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            yield node.name
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            yield from ((a.asname or a.name).split(".")[0] for a in node.names)
-        elif isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
-            yield from (n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
-        else:
-            for part in ("body", "orelse", "finalbody", "handlers"):
-                inner = getattr(node, part, [])
-                for below in inner if isinstance(inner, list) else []:
-                    yield from defined(below.body if isinstance(below, ast.ExceptHandler) else [below])
-
-def imported(tree):
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (a.name for a in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield "." * node.level + (node.module or "")
-
-try:
-    tree = ast.parse(sys.stdin.buffer.read())
-    print(json.dumps([sorted(set(defined(tree.body))), sorted(set(imported(tree))), None, None]))
-except SyntaxError as e:
-    print(json.dumps([[], [], "SyntaxError: " + str(e.msg), e.lineno]))
-except (ValueError, RecursionError, MemoryError) as e:
-    print(json.dumps([[], [], "it cannot be parsed: " + (str(e) or type(e).__name__), None]))
-"""
+from tabular_rlhf.grading.process import Limits
+from tabular_rlhf.grading.remote import Child, RemoteError, one_line
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """names: defined on the first level of the file.  imports: modules, wherever.  fault, line: why it is not Python."""
+    """Of one file.  names: defined on its first level.  imports: modules, wherever.  fault, line, place: why it is no Python, or a part."""
 
     names: frozenset[str]
     imports: tuple[str, ...]
     fault: str | None = None
     line: int | None = None
+    place: str = ""
 
 
-def take(source: bytes) -> Inventory:
-    """What a submission defines and imports.
+def take(files: Mapping[str, bytes], wanted: Iterable[str], limits: Limits, without: Iterable[str] = ()) -> dict[str, Inventory]:
+    """What each file defines and imports; of a notebook, what the functions in `wanted` need counts as imported.
 
-    >>> take(b"import numpy as np\\ndef regret(p): return p").names == {"np", "regret"}
-    True
+    >>> take({"a.py": b"import numpy as np\\ndef regret(p): return p"}, ["regret"], Limits())["a.py"].imports
+    ('numpy',)
     """
-    if len(source) > LARGEST:
-        raise InputError(f"a submission must be at most {LARGEST:,} bytes", got=f"{len(source):,}", remedy="hand in the functions only")
+    found: dict[str, Inventory] = {}
+    child = None
     try:
-        ran = subprocess.run([sys.executable, "-I", "-S", "-c", READ], input=source, capture_output=True, timeout=SECONDS, check=False)
-        names, imports, fault, line = json.loads(ran.stdout)
-    except (subprocess.TimeoutExpired, ValueError):
-        return Inventory(frozenset(), (), "it cannot be parsed: the parser gave up")
-    return Inventory(frozenset(names), tuple(imports), fault, line)
+        for name in files:
+            if child is None or child.fault is not None:
+                child = Child(files, limits, without=without)
+            try:
+                found[name] = _checked(child.read(name, wanted))
+            except (RemoteError, TypeError, ValueError) as e:
+                told = f": {e}" if isinstance(e, RemoteError) and e.kind not in ("crashed", "stopped") else ""
+                found[name] = Inventory(frozenset(), (), f"it cannot be parsed: the parser gave up{told}")
+                child.close()
+                child = None
+    finally:
+        if child is not None:
+            child.close()
+    return found
+
+
+def _checked(told: Any) -> Inventory:
+    """What came, if it is what `reading.read` returns: a parser that was taken over may say anything."""
+    names, imports, fault, line, place = told
+    if not all(isinstance(word, str) for word in (*names, *imports, place, fault or "")) or not isinstance(line, int | None):
+        raise TypeError("something else than names")
+    return Inventory(frozenset(names), tuple(map(one_line, imports)), fault and one_line(fault), line, one_line(place))

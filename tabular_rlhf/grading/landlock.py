@@ -35,10 +35,10 @@ def system_call(number: int, *args: object) -> int:
     return result
 
 
-def prctl(option: int, value: int) -> None:
+def prctl(option: int, *values: int) -> None:
     """A setting of this process, or the OSError it fails with."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)):
+    if libc.prctl(option, *(ctypes.c_ulong(value) for value in (*values, 0, 0, 0, 0)[:4])):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 

@@ -4,17 +4,23 @@ Each layer is a record: what it contains, and a function that puts it in force a
 the table and returns a line for each, so that a report can say what held and what did not.  No layer is trusted alone, and the mark
 needs none of them: the process never judges.  They keep the *machine* from harm.
 
-    session      a session and a process group of its own
+    session      a session, a process group and a session keyring of its own
     network      a network of its own without any connection (Linux; needs root, or user namespaces)
     room         a scratch folder in memory, of limited size in all, which is gone with the process (Linux; as for the network)
     resources    CPU seconds, memory, size of a file, open files, no core dump
     user         another user than the grader, where the grader is root: no signal, no memory, no file of the grader's is its own
     processes    a count that a fork bomb meets
+    calls        no system call that an answer has no need of (seccomp)
     files        no write, and little reading, outside the scratch folder (Landlock; else an audit hook, which stops accidents only);
                  with Landlock none of the package's own answers can be read
     signals      none to processes outside
+    others       no limit, priority, processor or memory of a process outside is set or read
+    keys         none of the kernel's keys is shared with another answer
 
-The module is loaded by its path in the child, before numpy: it imports nothing of the package.
+Three layers are put in force before these, by the `warden`: orphans, users (a user namespace, where the grader is not root) and pids (a
+process namespace: there are no processes outside).  The last three above are what follows from the others: the force is theirs.
+
+The module is loaded by its path in the child, before anything else of it runs: it imports nothing of the package.
 """
 
 from __future__ import annotations
@@ -30,9 +36,11 @@ from types import ModuleType
 from typing import Any
 
 FULL, WEAK, NONE = "full", "weak", "none"
-NEW_USER, NEW_NETWORK, NEW_IPC, NEW_MOUNTS = 0x10000000, 0x40000000, 0x08000000, 0x00020000
+NEW_NETWORK, NEW_IPC, NEW_MOUNTS = 0x40000000, 0x08000000, 0x00020000
 PRIVATE, NO_SETUID_NO_DEVICES, LAZILY = 0x44000, 0x6, 0x2
 KEEP_CAPABILITIES, READ_AND_SEARCH = 8, 1 << 2
+WATCHERS = 2
+"""Processes of a user namespace beside the answer's: its warden, and the first of its process namespace."""
 SYSTEM = ("/usr", "/lib", "/lib64", "/opt", "/nix/store", "/etc/ld.so.cache", "/etc/localtime", "/sys/devices/system/cpu")
 
 
@@ -49,10 +57,12 @@ class Layer:
     apply: Callable[[dict[str, Any], dict[str, str]], tuple[str, str]]
 
 
-def contain(config: dict[str, Any], landlock: ModuleType) -> list[dict[str, str]]:
-    """Every layer in turn; for each its name, its force ("full", "weak", "none") and how or why not.  There is no way back."""
-    config = {**config, "landlock": landlock}
-    held: dict[str, str] = {}
+def contain(config: dict[str, Any], held: dict[str, str], landlock: ModuleType, calls: ModuleType) -> list[dict[str, str]]:
+    """Every layer in turn; for each its name, its force ("full", "weak", "none") and how or why not.  There is no way back.
+
+    held: the force of layers that hold already.
+    """
+    config = {**config, "landlock": landlock, "calls": calls}
     told = []
     for layer in LAYERS:
         try:
@@ -71,32 +81,36 @@ def only_on(*platforms: str) -> None:
         raise NotHere(f"not available on {sys.platform}")
 
 
+def in_own_users(held: dict[str, str]) -> bool:
+    """Whether this process is alone in a user namespace."""
+    return os.name == "posix" and os.geteuid() != 0 and held.get("users") == FULL
+
+
 def session(config: dict[str, Any], held: dict[str, str]) -> tuple[str, str]:
     os.setsid()
     with contextlib.suppress(OSError, AttributeError):
         config["landlock"].prctl(config["landlock"].NO_NEW_PRIVILEGES, 1)
+    with contextlib.suppress(OSError, AttributeError):
+        config["calls"].join_a_new_keyring(config["landlock"].system_call)
+        held["keyring"] = FULL
     return FULL, "a session of its own"
 
 
 def network(config: dict[str, Any], held: dict[str, str]) -> tuple[str, str]:
     only_on("linux")
-    libc = ctypes.CDLL(None, use_errno=True)
-    uid, gid, root = os.getuid(), os.getgid(), os.geteuid() == 0
-    if libc.unshare(NEW_NETWORK | NEW_IPC | (0 if root else NEW_USER)):
+    if os.geteuid() != 0 and not in_own_users(held):
+        raise NotHere("the kernel gives no user namespace")
+    if ctypes.CDLL(None, use_errno=True).unshare(NEW_NETWORK | NEW_IPC):
         raise OSError(ctypes.get_errno(), "the kernel gives no network namespace")
-    if not root:
-        for name, text in (("uid_map", f"{uid} {uid} 1"), ("setgroups", "deny"), ("gid_map", f"{gid} {gid} 1")):
-            Path(f"/proc/self/{name}").write_text(text)
-        held["own users"] = FULL
     return FULL, "a network namespace without connections"
 
 
 def room(config: dict[str, Any], held: dict[str, str]) -> tuple[str, str]:
     only_on("linux")
-    libc, scratch, submission = ctypes.CDLL(None, use_errno=True), config["scratch"], Path(config["submission"])
-    if os.geteuid() != 0 and held.get("own users") != FULL:
+    libc, scratch = ctypes.CDLL(None, use_errno=True), Path(config["scratch"])
+    if os.geteuid() != 0 and not in_own_users(held):
         raise NotHere("the kernel gives no user namespace")
-    source = submission.read_bytes()
+    files = {scratch / name: (scratch / name).read_bytes() for name in config["files"]}
     owner = f",uid={config['uid']},gid={config['uid']}" if os.geteuid() == 0 else ""
     most = f"mode=700,size={config['room']},nr_inodes=4096{owner}".encode()
     if (
@@ -106,7 +120,9 @@ def room(config: dict[str, Any], held: dict[str, str]) -> tuple[str, str]:
     ):
         raise OSError(ctypes.get_errno(), "the kernel gives no folder in memory: an ordinary one, without a limit in all")
     try:
-        submission.write_bytes(source)
+        for path, content in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
         os.chdir(scratch)
     except OSError:
         libc.umount2(os.fsencode(scratch), LAZILY)
@@ -117,7 +133,7 @@ def room(config: dict[str, Any], held: dict[str, str]) -> tuple[str, str]:
 def resources(config: dict[str, Any], held: dict[str, str]) -> tuple[str, str]:
     import resource
 
-    wanted = {"CPU": config["cpu"], "AS": config["memory"], "FSIZE": config["file"], "NOFILE": config["files"], "CORE": 0}
+    wanted = {"CPU": config["cpu"], "AS": config["memory"] + size(), "FSIZE": config["file"], "NOFILE": config["handles"], "CORE": 0}
     missing = []
     with contextlib.suppress(OSError):  # if memory runs out, the kernel is to take these processes first
         Path("/proc/self/oom_score_adj").write_text("1000")
@@ -132,8 +148,16 @@ def resources(config: dict[str, Any], held: dict[str, str]) -> tuple[str, str]:
     return (WEAK, f"without {', '.join(missing)}") if missing else (FULL, "rlimits")
 
 
+def size() -> int:
+    """Bytes of addresses that this process has already: libraries, which are no part of what an answer may use."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
+
+
 def user(config: dict[str, Any], held: dict[str, str]) -> tuple[str, str]:
-    if held.get("own users") == FULL:
+    if in_own_users(held):
         set_capabilities(0)  # what the namespace gave, and `room` has used
     if os.name != "posix" or os.geteuid() != 0:
         raise NotHere("only root can change its user: the answer runs as the grader's own")
@@ -171,8 +195,8 @@ def processes(config: dict[str, Any], held: dict[str, str]) -> tuple[str, str]:
     most = config["processes"]
     if os.geteuid() == 0:
         raise NotHere("the kernel does not count root's processes")
-    if FULL not in (held["user"], held.get("own users")):
-        most += sum(count for count in _threads_of(os.getuid()))  # the limit counts all of a user's, so it starts from those there are
+    if held["user"] != FULL:  # the limit counts all of a user's, so it starts from those there are: here, or in the namespace
+        most += WATCHERS if in_own_users(held) else sum(count for count in _threads_of(os.getuid()))
     resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
     return FULL, f"at most {config['processes']} more than there were"
 
@@ -200,14 +224,42 @@ def files(config: dict[str, Any], held: dict[str, str]) -> tuple[str, str]:
     return FULL, f"Landlock, ABI {abi}"
 
 
+def calls(config: dict[str, Any], held: dict[str, str]) -> tuple[str, str]:
+    config["calls"].refuse(config["landlock"].prctl)
+    return FULL, "a seccomp filter"
+
+
 def signals(config: dict[str, Any], held: dict[str, str]) -> tuple[str, str]:
-    if held["user"] == FULL:
-        return FULL, "another user"
+    outside = _no_processes_outside(held)
+    if outside:
+        return FULL, outside
     if int(held.get("abi", 0)) >= 6:
         return FULL, "Landlock"
     if held.get("audit"):
         return WEAK, "the audit hook"
     raise NotHere("the answer runs as the grader's own user")
+
+
+def others(config: dict[str, Any], held: dict[str, str]) -> tuple[str, str]:
+    outside = _no_processes_outside(held)
+    if outside or held["calls"] == FULL:
+        return FULL, outside or "the calls are refused"
+    raise NotHere("an answer may change the limits, the priority and the processors of any process of this user, and so end it")
+
+
+def _no_processes_outside(held: dict[str, str]) -> str:
+    """Why it can do nothing to a process outside, if so."""
+    return "a process namespace" if held.get("pids") == FULL else "another user" if held["user"] == FULL else ""
+
+
+def keys(config: dict[str, Any], held: dict[str, str]) -> tuple[str, str]:
+    if held["calls"] == FULL:
+        return FULL, "the calls are refused"
+    if held.get("keyring") != FULL:
+        raise NotHere("the kernel gives no keyring")
+    if held["user"] == FULL or in_own_users(held):
+        return FULL, "keyrings of its own"
+    return WEAK, "a session keyring of its own; the user's is shared"
 
 
 LAYERS = (
@@ -217,8 +269,11 @@ LAYERS = (
     Layer("resources", "CPU time, memory, size of a file, open files, core dumps", resources),
     Layer("user", "the grader's own files, memory and processes", user),
     Layer("processes", "fork bombs", processes),
+    Layer("calls", "namespaces, mounts, keys, tracing, and settings of other processes", calls),
     Layer("files", "writing, and most reading, outside the scratch folder", files),
     Layer("signals", "signals to the grader and to anyone else", signals),
+    Layer("others", "limits, priority, processors and memory of other processes", others),
+    Layer("keys", "keys that one answer leaves for another", keys),
 )
 
 NEVER = (

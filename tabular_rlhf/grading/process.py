@@ -4,7 +4,7 @@
     replies    child -> grader   read by a thread, one frame for each that is due and not one more
     output     child -> nowhere  read to its end, so that a child that prints does not fill memory or disk; the beginning is kept
 
-Nothing of the grader's environment is passed on.  What holds the process in is in `limits`, and who ends it in `warden`.
+Where it comes from is in `nursery`, what holds it in is in `limits`, and who ends it in `warden`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-import json
 import os
 import queue
 import shutil
@@ -21,27 +20,32 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
+from tabular_rlhf.grading import nursery
 from tabular_rlhf.grading.wire import WireError, read_frame
 
-HERE = Path(__file__).resolve().parent
 OUT_OF_TURN = "it spoke without being asked"
 _NUMBERS = itertools.count()
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one answer may use: seconds a call, seconds in all, MiB of memory, MiB of a file and of all
-    files, processes, characters of output kept."""
+    """What one answer may use.
 
-    call: float = 1.8
-    answer: float = 20.0
+    In seconds of computing, which do not depend on what else the machine does: for a call, for all calls, for the first lines of its
+    file, for the libraries that it imports.  still: seconds in all that it may neither compute nor wait for a processor.
+    memory: MiB beyond its libraries.  file, room: MiB of a file, and of all files.  processes.  output: characters that are kept.
+    """
+
+    call: float = 2.0
+    answer: float = 18.0
+    first_lines: float = 20.0
+    libraries: float = 60.0
+    still: float = 20.0
     memory: int = 1024
     file: int = 16
     room: int = 64
@@ -52,66 +56,58 @@ class Limits:
 class Process:
     """A child with one submission, from start to end.  output: the beginning of what it printed.  scratch: the folder it may write in."""
 
-    def __init__(self, source: bytes, limits: Limits, without: Iterable[str] = ()) -> None:
-        self.limits, self._printed = limits, bytearray()
+    def __init__(self, files: Mapping[str, bytes], limits: Limits, without: Iterable[str] = (), modules: Iterable[str] = ()) -> None:
+        self.limits, self._printed, self._files = limits, bytearray(), list(files)
         self._replies: queue.SimpleQueue[bytes | WireError | None] = queue.SimpleQueue()
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._due = 1  # it begins with a word of its own
         self._weakly_held: int | None = None
-        self.scratch = tempfile.mkdtemp(prefix="answer-")
+        self.scratch = os.path.realpath(tempfile.mkdtemp(prefix="answer-"))
         config = self._config(without)
-        Path(config["submission"]).write_bytes(source)
+        for name, content in files.items():
+            path = Path(self.scratch, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
         if config["uid"] is not None:
-            for path in (self.scratch, config["submission"]):
+            for path in (Path(self.scratch), *Path(self.scratch).rglob("*")):
                 os.chown(path, config["uid"], config["uid"])
-        self._popen = subprocess.Popen(
-            [sys.executable, "-P", "-s", "-B", str(HERE / "child.py"), json.dumps(config)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=self.scratch,
-            env=environment(self.scratch),
-            start_new_session=True,
-            bufsize=0,
-        )
+        self._started = nursery.start(config, modules)
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._write, self._read, self._drain)]
         for thread in self._threads:
             thread.start()
 
     def _config(self, without: Iterable[str]) -> dict[str, Any]:
-        numpy_home, scratch = str(Path(np.__file__).parent.parent), os.path.realpath(self.scratch)
+        most = self.limits
         return {
-            "scratch": scratch,
-            "submission": os.path.join(scratch, "submission.py"),
-            "paths": [numpy_home, str(HERE.parent.parent)],
-            "needed": sorted({sys.base_prefix, sys.prefix, numpy_home, str(HERE.parent)}),
+            "scratch": self.scratch,
+            "files": self._files,
+            "environment": nursery.homes(self.scratch),
+            "needed": sorted({sys.base_prefix, sys.prefix, nursery.paths()[0], str(nursery.HERE.parent)}),
             "uid": unused_user(),
-            "cpu": int(self.limits.answer) + 5,
-            "memory": self.limits.memory * 2**20,
-            "file": self.limits.file * 2**20,
-            "room": self.limits.room * 2**20,
-            "files": 128,
-            "processes": self.limits.processes,
+            "cpu": int(most.answer + most.first_lines + most.libraries) + 5,
+            "memory": most.memory * 2**20,
+            "file": most.file * 2**20,
+            "room": most.room * 2**20,
+            "handles": 128,
+            "processes": most.processes,
             "without": sorted(without),
         }
 
     # ------------------------------------------------------------------------------------------------ threads, one a pipe
 
     def _write(self) -> None:
-        assert self._popen.stdin is not None
-        with self._popen.stdin as pipe:
+        with self._started.requests as pipe:
             while (frame := self._requests.get()) is not None:
                 view = memoryview(frame)
                 try:
                     while view:
-                        view = view[pipe.write(view) :]
+                        view = view[pipe.write(view) or 0 :]
                 except OSError:
                     return  # it is gone: the reader tells
 
     def _read(self) -> None:
         """A frame for each that is due.  One that nobody asked for, or that cannot be read, is the last."""
-        assert self._popen.stdout is not None
-        with io.BufferedReader(cast(io.FileIO, self._popen.stdout)) as stream:
+        with io.BufferedReader(cast(io.FileIO, self._started.replies)) as stream:
             for count in itertools.count():
                 try:
                     frame: bytes | WireError | None = read_frame(stream)
@@ -124,8 +120,7 @@ class Process:
                     return
 
     def _drain(self) -> None:
-        assert self._popen.stderr is not None
-        with self._popen.stderr as pipe:
+        with self._started.output as pipe:
             while some := pipe.read(65536):
                 self._printed += some[: max(0, self.limits.output - len(self._printed))]
 
@@ -156,49 +151,25 @@ class Process:
 
     def how_it_ended(self) -> tuple[str, str]:
         """Why there are no more replies: a kind of error, and words."""
-        try:
-            code = self._popen.wait(10)
-        except subprocess.TimeoutExpired:
-            return "crashed", "it closed its pipe"
+        code = self._started.exit_code()
+        if code is None:
+            return "crashed", "it was ended, or closed its pipe"
         if code >= 0:
             return "crashed", f"the process ended with exit status {code}"
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        return "timed out" if name == "SIGXCPU" else "crashed", f"the process was ended by {name}"
+        return "stopped" if name == "SIGXCPU" else "crashed", f"the process was ended by {name}"
 
     def close(self) -> None:
         """End it and all that it started, and remove its folder.  May be called twice."""
-        if self._popen.poll() is None:
-            self._popen.terminate()  # the warden sweeps, then ends
-            try:
-                self._popen.wait(6)
-            except subprocess.TimeoutExpired:
-                self._popen.kill()
-                self._popen.wait()
+        self._started.end()
         if self._weakly_held is not None and hasattr(os, "killpg"):
             with contextlib.suppress(OSError):
                 os.killpg(self._weakly_held, signal.SIGKILL)
-            self._weakly_held = None
+        self._weakly_held = None
         self._requests.put(None)
         for thread in self._threads:
             thread.join(2)
-        remove(self.scratch)
-
-
-def environment(scratch: str) -> dict[str, str]:
-    """All that the child is told of the grader's environment: nothing but what an interpreter needs, one thread, and fixed hashes."""
-    threads = {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL")} | {"VECLIB_MAXIMUM_THREADS": "1"}
-    homes = dict.fromkeys(("HOME", "TMPDIR", "TMP", "TEMP", "MPLCONFIGDIR", "XDG_CACHE_HOME"), scratch)
-    kept = {name: os.environ[name] for name in ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
-    return {
-        "PATH": os.defpath,
-        "LANG": "C.UTF-8",
-        "PYTHONHASHSEED": "0",
-        "PYTHONUTF8": "1",
-        "MPLBACKEND": "Agg",
-        **threads,
-        **homes,
-        **kept,
-    }
+        remove(self.scratch, self._files)
 
 
 def unused_user() -> int | None:
@@ -208,16 +179,23 @@ def unused_user() -> int | None:
     return 60578 + (7 * os.getpid() + next(_NUMBERS)) % 606  # between the ranges that systems give to people and to services
 
 
-def remove(folder: str) -> None:
+def remove(folder: str, files: Iterable[str] = ()) -> None:
     """A folder with all that is in it, whatever rights it was given and however deep it is.
 
-    A grader may be root, and a link in the folder, or in its place, may lead anywhere.  So this is left to the system's own tools, which
+    files: what was put there.  Mostly that is all, since an answer writes in memory: these are unlinked by name, and the folder is empty.
+    A grader may be root, and a link in the folder, or in its place, may lead anywhere.  So all else is left to the system's tools, which
     follow no link that they meet and stay on one file system; where they cannot do it (macOS, BusyBox: another `rm`; Windows) to the
     standard library, which is as careful but not as deep.
     """
     if os.path.islink(folder):  # `chmod -R` would follow the link that it is given by name
         with contextlib.suppress(OSError):
             os.unlink(folder)
+        return
+    with contextlib.suppress(OSError):
+        for name in files:
+            if os.sep not in name:
+                os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
         return
     if os.name == "posix":
         for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf", "--one-file-system"]):

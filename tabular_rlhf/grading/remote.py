@@ -17,11 +17,13 @@ import itertools
 import keyword
 import queue
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.grading.meter import Meter
+from tabular_rlhf.grading.nursery import heavy
 from tabular_rlhf.grading.objects import apart
 from tabular_rlhf.grading.process import OUT_OF_TURN, Limits, Process
 from tabular_rlhf.grading.wire import Reader, Unsendable, WireError, Writer
@@ -29,7 +31,7 @@ from tabular_rlhf.grading.wire import Reader, Unsendable, WireError, Writer
 KINDS = {
     "does not import": "the first lines of the file fail",
     "raises": "the function raised an error",
-    "timed out": "no answer within the limit",
+    "stopped": "the limit on computing, or on standing still, was met before there was an answer",
     "memory": "more memory than the limit",
     "crashed": "the process ended",
     "too large": "an answer larger than an answer can be",
@@ -38,20 +40,25 @@ KINDS = {
     "refused": "a parameter that cannot be sent",
 }
 """Why there is no answer."""
-FATAL = ("timed out", "crashed", "protocol", "does not import")
+FATAL = ("stopped", "crashed", "protocol", "does not import")
 """After these the child is ended."""
 Arguments = dict[int | str, Any]
 """By place, or by name where they have none."""
-START = 60.0
+START = 600.0
 """Seconds that an interpreter may take to start on a busy machine: not the answer's."""
+GLANCE, BRIEF = 0.1, 0.05
+"""Seconds between two looks at a process that has met a limit or may soon; and of a call that is too short to be looked at."""
+TOOLS = ("tabular_rlhf.mdp", "tabular_rlhf.policy")
+"""What `objects` are made of."""
 
 
 class RemoteError(Exception):
-    """There is no answer: `kind` is one of KINDS; `message` in the submission's words, or ours; `line` of the submission, if known."""
+    """There is no answer: `kind` is one of KINDS; `message` in the submission's words, or ours; place and line in it, if known."""
 
-    def __init__(self, kind: str, message: str, line: int | None = None) -> None:
-        self.kind, self.message, self.line = kind, message, line
-        super().__init__(f"{message}{f' (line {line})' if line else ''}")
+    def __init__(self, kind: str, message: str, line: int | None = None, place: str = "") -> None:
+        self.kind, self.message, self.line, self.place = kind, message, line, place
+        where = ", ".join(part for part in (place, f"line {line}" if line else "") if part)
+        super().__init__(f"{message} ({where})" if where else message)
 
 
 def one_line(text: str, most: int = 300) -> str:
@@ -70,14 +77,21 @@ class RemoteFunction:
     def __init__(self, child: Child, number: int, signature: inspect.Signature, name: str) -> None:
         self.child, self.number, self.__signature__, self.__name__ = child, number, signature, name
 
+    def spent(self) -> float:
+        """CPU seconds of its process: whoever has patience with a function counts these."""
+        return self.child.computed()
+
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         """The real function's value: sent, awaited, read.  Raises RemoteError, or TypeError where the arguments do not fit."""
         bound = self.__signature__.bind(*args, **keywords)
+        given = dict(enumerate(bound.args)) | bound.kwargs
+        if any(apart(x) for x in given.values()):
+            self.child.load(TOOLS)
         writer = Writer(apart=apart)
         sent = [self._node(writer, i, x) for i, x in enumerate(bound.args)]
         named = {name: self._node(writer, name, x) for name, x in bound.kwargs.items()}
         request = {"do": "call", "function": self.number, "args": sent, "keywords": named}
-        return self.child.ask(request, writer, self.__name__, dict(enumerate(bound.args)) | bound.kwargs)
+        return self.child.ask(request, writer, name=self.__name__, args=given)
 
     def _node(self, writer: Writer, which: int | str, x: Any) -> Any:
         try:
@@ -94,64 +108,123 @@ class Child:
     """A process that holds one submission.  Starts at once; the first question waits until it is ready.
 
     layers: what contains it, told by the process before the submission's first line.  fault: the error that ended it; last_error: the
-    last one, whether it did or not.  seconds: spent waiting for answers.
+    last one, whether it did or not.  opened: whether its first lines ran.  seconds: of computing that answers took.
     """
 
-    def __init__(self, source: bytes, limits: Limits | None = None, *, without: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        files: bytes | Mapping[str, bytes],
+        limits: Limits | None = None,
+        *,
+        without: Iterable[str] = (),
+        imports: Iterable[str] = (),
+        preload: Iterable[str] = (),
+    ) -> None:
+        """Args: files, by name (bytes: of one file); imports, modules that it imports; preload, those that are imported before the fork."""
         self.limits = limits or Limits()
-        self.process = Process(source, self.limits, without)
+        self.files = {"submission.py": files} if isinstance(files, bytes) else dict(files)
+        early = {*heavy(imports), *preload}
+        self.process = Process(self.files, self.limits, without, early)
         self.layers: list[dict[str, str]] = []
         self.fault: RemoteError | None = None
         self.last_error: RemoteError | None = None
-        self.seconds = 0.0
+        self.opened, self.seconds, self._still = False, 0.0, 0.0
+        self._meter: Meter | None = None
         self._numbers = itertools.count()
+        self._loaded = early
+        self._imports = tuple(imports)
 
-    def function(self, name: str) -> RemoteFunction:
-        """The submission is imported, and its function `name` made ready; RemoteError if it cannot be."""
-        found = self.ask({"do": "open", "name": name}, Writer(), name)
+    def computed(self) -> float:
+        """CPU seconds until now."""
+        return self._meter.computed() if self._meter is not None else 0.0
+
+    def load(self, modules: Iterable[str]) -> None:
+        """Let it import these now, on a budget of their own: importing is not answering."""
+        new = [name for name in modules if name not in self._loaded]
+        self._loaded.update(new)
+        if new:
+            self.ask({"do": "load", "modules": new}, name="the modules that it imports", most=self.limits.libraries)
+
+    def read(self, file: str, wanted: Iterable[str]) -> Any:
+        """What `reading.read` finds in a file."""
+        return self.ask({"do": "read", "file": file, "wanted": list(wanted)}, name="the file's text", most=self.limits.first_lines)
+
+    def function(self, name: str, file: str | None = None) -> RemoteFunction:
+        """The submission's file (the first) is run, and its function `name` made ready; RemoteError if it cannot be."""
+        self.load(self._imports)
+        request = {"do": "open", "file": next(iter(self.files)) if file is None else file, "name": name}
+        found = self.ask(request, name=name, most=self.limits.first_lines)
         if not isinstance(found, RemoteFunction):
             raise self._end(RemoteError("protocol", "something else than a function came for its name"))
+        self.opened = True
         return found
 
-    def ask(self, request: dict[str, Any], writer: Writer, name: str, args: Arguments | None = None) -> Any:
-        """One question and the value of its answer.  What the function did to its arguments is done to `args`."""
+    def ask(
+        self,
+        request: dict[str, Any],
+        writer: Writer | None = None,
+        *,
+        name: str = "",
+        args: Arguments | None = None,
+        most: float | None = None,
+    ) -> Any:
+        """One question and the value of its answer.  What the function did to its arguments is done to `args`.
+
+        most: seconds of computing for this question alone; by default a call's, out of what is left of the answer's.
+        """
         if self.fault is not None:
             raise self.fault
-        if not self.layers:
-            self._await_start()
+        meter = self._meter or self._await_start()
         if self.process.has_spoken:
             raise self._end(self._not_a_frame(self.process.receive(0.0)))
-        number, begun = next(self._numbers), time.monotonic()
-        self.process.send(writer.frame({**request, "n": number}))
+        number, begun = next(self._numbers), meter.computed()
+        meter.begin()
         try:
-            return self._read(self._next(min(self.limits.call, self.limits.answer - self.seconds)), number, name, args or {})
+            self.process.send((writer or Writer()).frame({**request, "n": number}))
+            left = min(self.limits.call, self.limits.answer - self.seconds) if most is None else most
+            return self._read(self._next(meter, begun, left), number, name, args or {})
         except RemoteError as e:
             self.last_error = e
             if e.kind in FATAL:
                 self._end(e)
             raise
         except BaseException:  # whoever waits for us has lost patience: an answer may come yet, to a question that is over
-            self._end(RemoteError("timed out", "stopped before it answered"))
+            self._end(RemoteError("stopped", "stopped before it answered"))
             raise
         finally:
-            self.seconds += time.monotonic() - begun
+            self.seconds += meter.computed() - begun if most is None else 0.0
 
-    def _await_start(self) -> None:
+    def _await_start(self) -> Meter:
         """The first frame is the trusted child's own: the submission has not run yet."""
         try:
-            hello = Reader(self._next(START)).message
-            self.layers = hello["layers"]
+            frame = self.process.receive(START)
+            if not isinstance(frame, bytes):
+                raise self._not_a_frame(frame)
+            hello = Reader(frame).message
             self.process.is_held_by(hello["layers"], hello["pid"])
-        except (RemoteError, WireError) as e:
+            self._meter = Meter(hello["pid"])
+        except (RemoteError, WireError, queue.Empty) as e:
             raise self._end(RemoteError("crashed", f"the process did not start: {e}; {one_line(self.process.output)}")) from None
+        told = ("full", "CPU time, read from outside") if self._meter.exact else ("weak", "a tenth of the time that passes")
+        self.layers = [*hello["layers"], {"layer": "time", "contains": "answers without an end", "force": told[0], "how": told[1]}]
+        return self._meter
 
-    def _next(self, seconds: float) -> bytes:
-        try:
-            frame = self.process.receive(max(seconds, 0.0))
-        except queue.Empty:
-            short = self.limits.answer - self.seconds < self.limits.call
-            limit = f"{self.limits.answer:g} s for all calls" if short else f"{self.limits.call:g} s for a call"
-            raise RemoteError("timed out", f"no answer within {limit}") from None
+    def _next(self, meter: Meter, begun: float, most: float) -> bytes:
+        """The next frame.  Nothing is decided by the clock on the wall: it says only when to look at what the process did."""
+        pause, asked = max(0.0, min(most, self.limits.still - self._still)), time.monotonic()
+        while True:
+            try:
+                frame = self.process.receive(pause)
+                break
+            except queue.Empty:
+                pause = GLANCE
+                self._still += meter.stood_still()
+            if meter.computed() - begun >= most:
+                raise RemoteError("stopped", f"no answer within {most:g} s of computing")
+            if self._still >= self.limits.still:
+                raise RemoteError("stopped", f"it stood still for {self.limits.still:g} s")
+        if time.monotonic() - asked > BRIEF:
+            self._still += meter.stood_still()
         if isinstance(frame, bytes):
             return frame
         raise self._not_a_frame(frame)
@@ -175,14 +248,14 @@ class Child:
                 value = reader.value(message["ok"])
                 change(args, [(i, reader.value(node)) for i, node in message["changed"]])
                 return value
-            kind, text, line = message["bad"], message["text"], message["line"]
+            kind, text, place, line = (message[part] for part in ("bad", "text", "place", "line"))
         except WireError as e:
             raise RemoteError(e.kind, str(e)) from None
         except (KeyError, TypeError, ValueError):
             raise RemoteError("protocol", "an answer without its parts") from None
-        if kind not in tuple(KINDS) or not isinstance(text, str) or not (line is None or type(line) is int):
+        if kind not in tuple(KINDS) or not isinstance(text, str) or not isinstance(place, str) or not (line is None or type(line) is int):
             raise RemoteError("protocol", "an error of no known kind")
-        raise RemoteError(kind, one_line(text), line)
+        raise RemoteError(kind, one_line(text), line, one_line(place))
 
     def _function(self, body: Any, name: str) -> RemoteFunction:
         if not isinstance(body, list) or len(body) != 2 or type(body[0]) is not int:

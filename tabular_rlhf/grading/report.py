@@ -1,179 +1,148 @@
-"""Marks: every exercise of a set, answered by one file, each answer in a process of its own; and one report.
+"""One report of the marks, to hand back: as text, as one HTML file, as JSON.
 
-Judge and truth stay in this process; see `remote` for what crosses.  An answer that ends its process, hangs or talks nonsense costs its
-own mark only.  While one answer is judged the process of the next one is started, so that nobody waits for interpreters.
+Each answer that was judged and is not right has its reason, the counterexample, what it looks like, the notes, and the exercise's hint.
+Exercises without an answer are counted.  Whatever a submission says is one plain line in it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import itertools
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from html import escape
 from typing import Any
 
-from tabular_rlhf.errors import raised
-from tabular_rlhf.grading.inventory import Inventory, take
-from tabular_rlhf.grading.process import Limits
-from tabular_rlhf.grading.remote import Child, RemoteError, one_line
+from tabular_rlhf.grading.marks import Grades, Mark
 
-SCHEMA = "tabular-rlhf/grade/1"
-Judge = Callable[[str, Callable[..., Any]], Any]
-"""(slug, function) -> a report with `ok`, `status` and `json()`: `check`."""
-
-JUDGED = ("wrong", "shape", "nan")
-"""The judge has seen a value: that the process failed later, in the search for a smaller counterexample, is not the reason."""
+SCHEMA = "tabular-rlhf/grade/2"
+WIDTH = 118
+Hint = Callable[[str], str]
+"""The hint of an exercise, by its slug; empty where it has none."""
 
 
-@dataclass(frozen=True)
-class Mark:
-    """What one answer got.  status: "right", a status of `check`, a kind of `RemoteError`, or "unanswered"."""
-
-    slug: str
-    points: float
-    out_of: float
-    status: str
-    reason: str = ""
-    diagnosis: str | None = None
-    line: int | None = None
-    seconds: float = 0.0
+def no_hint(slug: str) -> str:
+    """None for any exercise."""
+    return ""
 
 
-@dataclass(frozen=True)
-class Grades:
-    """The marks of one submission, in the order of the exercises, and what contained its answers (the layers that all had)."""
-
-    name: str
-    sha256: str
-    imports: tuple[str, ...]
-    marks: tuple[Mark, ...]
-    containment: tuple[dict[str, str], ...]
-    limits: Limits
-
-    @property
-    def points(self) -> float:
-        return sum(m.points for m in self.marks)
-
-    @property
-    def out_of(self) -> float:
-        return sum(m.out_of for m in self.marks)
-
-    @property
-    def full(self) -> bool:
-        return all(m.status == "right" for m in self.marks)
-
-
-def grade(
-    source: bytes, name: str, points: Mapping[str, float], judge: Judge, *, limits: Limits | None = None, without: tuple[str, ...] = ()
-) -> Grades:
-    """Mark a submission: `points` by slug; a function answers the slug of its name, `-` turned into `_`.
-
-    without: layers of containment to leave out (for trying them).
-    """
-    limits = limits or Limits()
-    known = take(source)
-    answered = [] if known.fault else [slug for slug in points if function_name(slug) in known.names]
-    marks: dict[str, Mark] = {}
-    layers: list[list[dict[str, str]]] = []
-    coming = Child(source, limits, without=without) if answered else None
-    try:
-        for k, slug in enumerate(answered):
-            child, coming = coming, None
-            assert child is not None
-            with child:
-                if k + 1 < len(answered):
-                    coming = Child(source, limits, without=without)
-                marks[slug] = _mark(slug, points[slug], child, judge)
-            layers.append(child.layers)
-    finally:
-        if coming is not None:
-            coming.close()
-    rest = {slug: _unanswered(slug, points[slug], known) for slug in points if slug not in marks}
-    every = tuple((marks | rest)[slug] for slug in points)
-    return Grades(one_line(name), hashlib.sha256(source).hexdigest(), tuple(map(one_line, known.imports)), every, weakest(layers), limits)
-
-
-def function_name(slug: str) -> str:
-    """The function that answers an exercise.
-
-    >>> function_name("dpo-loss")
-    'dpo_loss'
-    """
-    return slug.replace("-", "_")
-
-
-def _unanswered(slug: str, out_of: float, known: Inventory) -> Mark:
-    if known.fault:
-        return Mark(slug, 0.0, out_of, "does not import", one_line(known.fault), line=known.line)
-    return Mark(slug, 0.0, out_of, "unanswered", f"no function {function_name(slug)}")
-
-
-def _mark(slug: str, out_of: float, child: Child, judge: Judge) -> Mark:
-    """One answer.  The judge's word counts, unless the process failed it: then what failed."""
-    begun = time.monotonic()
-    try:
-        report = judge(slug, child.function(function_name(slug)))
-        found = {"status": str(report.status), **_told(report)}
-        right = report.ok is True
-    except RemoteError as e:
-        found, right = {"status": e.kind, "reason": str(e), "line": e.line}, False
-    except Exception as e:  # an answer that the judge cannot even look at is no reason to lose the others
-        found, right = {"status": "cannot be judged", "reason": raised(e)}, False
-    failed = child.last_error if found["status"] == "raises" else None if found["status"] in JUDGED else child.fault
-    if failed is not None:
-        found, right = {"status": failed.kind, "reason": str(failed), "line": failed.line}, False
-    found = {**found, "status": "right"} if right else found
-    found["reason"] = one_line(found.get("reason") or "")
-    return Mark(slug, out_of if right else 0.0, out_of, seconds=round(time.monotonic() - begun, 3), **found)
-
-
-def _told(report: Any) -> dict[str, Any]:
-    """The judge's reason and diagnosis, a line each."""
-    told = report.json()
-    diagnosis = told.get("diagnosis")
-    return {"reason": told.get("reason") or told.get("told") or "", "diagnosis": None if not diagnosis else one_line(str(diagnosis))}
-
-
-def weakest(layers: list[list[dict[str, str]]]) -> tuple[dict[str, str], ...]:
-    """Of every layer the weakest force it had for any answer."""
-    order = ("none", "weak", "full")
-    found: dict[str, dict[str, str]] = {}
-    for row in (row for told in layers for row in told):
-        seen = found.get(row["layer"])
-        if seen is None or order.index(row["force"]) < order.index(seen["force"]):
-            found[row["layer"]] = row
-    return tuple(found.values())
-
-
-def as_json(grades: Grades, version: str) -> dict[str, Any]:
+def as_json(grades: Grades, version: str, hint: Hint = no_hint) -> dict[str, Any]:
     """One plain object; the same for the same submission on the same machine but for `seconds`."""
     return {
         "schema": SCHEMA,
         "version": version,
-        "submission": {"name": grades.name, "sha256": grades.sha256, "imports": list(grades.imports)},
+        "submission": {"name": grades.name, "sha256": grades.sha256, "read": list(grades.read), "imports": list(grades.imports)},
         "points": grades.points,
         "out_of": grades.out_of,
-        "exercises": [vars(m) for m in grades.marks],
+        "exercises": [_row(m, hint) for m in grades.answered],
+        "unanswered": [{"slug": m.slug, "out_of": m.out_of, "reason": m.reason} for m in grades.marks if m.status == "unanswered"],
         "limits": vars(grades.limits),
         "containment": list(grades.containment),
     }
 
 
-def as_text(grades: Grades) -> str:
-    """One line an exercise, the total, and what contained the answers."""
+def _row(mark: Mark, hint: Hint) -> dict[str, Any]:
+    told, right = mark.told, mark.status == "right"
+    return {
+        **{name: value for name, value in vars(mark).items() if name != "report"},
+        "diagnosis": mark.diagnosis,
+        "counterexample": told.get("counterexample"),
+        "notes": list(told.get("notes", ())),
+        "hint": "" if right or mark.report is None else hint(mark.slug),
+    }
+
+
+def as_text(grades: Grades, hint: Hint = no_hint) -> str:
+    """A line for each answer, the total, what contained the answers; then each answer that was judged and is not right, in full."""
     width = max([len(m.slug) for m in grades.marks], default=0)
     lines = [f"{grades.name}  sha256 {grades.sha256[:16]}", ""]
-    lines += [f"{m.slug:<{width}}  {m.points:>4g} / {m.out_of:<4g} {m.status:<15}  {_why(m)}".rstrip() for m in grades.marks]
-    lines += ["", f"{'total':<{width}}  {grades.points:>4g} / {grades.out_of:g}"]
-    held = [row["layer"] for row in grades.containment if row["force"] == "full"]
-    weak = [f"{row['layer']} ({row['how']})" for row in grades.containment if row["force"] != "full"]
-    if grades.containment:
-        lines += [f"contained: {', '.join(held) or 'nothing'}" + (f"; not, or weakly: {'; '.join(weak)}" if weak else "")]
-    if grades.imports:
-        lines += [f"imports: {', '.join(grades.imports)}"]
+    lines += [f"{name:<{width}}  {m.points:>4g} / {m.out_of:<4g} {m.status:<15}  {why(m)}".rstrip() for name, m in _rows(grades)]
+    lines += [""] if grades.answered else []
+    lines += [f"{'total':<{width}}  {grades.points:>4g} / {grades.out_of:g}", *closing(grades)]
+    for mark in _faulty(grades):
+        lines += ["", f"{mark.slug}: {mark.points:g} of {mark.out_of:g}", *str(mark.report).splitlines()[1:]]
+        lines += _wrapped(f"Hint: {hint(mark.slug)}") if hint(mark.slug) else []
     return "\n".join(lines)
 
 
-def _why(mark: Mark) -> str:
-    reason = mark.reason if mark.diagnosis is None else f"looks like this mistake: {mark.diagnosis}"
-    return f"{reason} (line {mark.line})" if mark.line and f"line {mark.line}" not in reason else reason
+def _rows(grades: Grades) -> Iterator[tuple[str, Mark]]:
+    """The answers by name; those in a row that were not judged for one and the same reason together."""
+    for _, group in itertools.groupby(grades.answered, lambda m: (m.reason, m.status) if m.report is None else m.slug):
+        same = list(group)
+        yield same[0].slug if len(same) == 1 else f"{same[0].slug} and {len(same) - 1} more", _together(same)
+
+
+def _together(same: list[Mark]) -> Mark:
+    return replace(same[0], points=sum(m.points for m in same), out_of=sum(m.out_of for m in same))
+
+
+def _faulty(grades: Grades) -> list[Mark]:
+    """The answers that were judged, and are not right."""
+    return [m for m in grades.answered if m.status != "right" and m.report is not None]
+
+
+def why(mark: Mark) -> str:
+    """The reason in a line: what the answer looks like, if that is known, and where."""
+    found = mark.diagnosis
+    reason = mark.reason if found is None or mark.points else f"looks like this mistake: {found}"
+    where = ", ".join(part for part in (mark.place, f"line {mark.line}" if mark.line else "") if part)
+    return f"{reason} ({where})" if where and where not in reason else reason
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
+
+
+def closing(grades: Grades) -> list[str]:
+    """What is told of the whole: how many exercises have no answer, what was read, what contained it, what it imports."""
+    lines = []
+    silent = [m for m in grades.marks if m.status == "unanswered"]
+    if silent:
+        near = [m.reason.removeprefix("no function ") for m in silent if "is it" in m.reason][:8]
+        lines.append(f"unanswered: {len(silent)} of {len(grades.marks)}" + (f"; no function {'; '.join(near)}" if near else ""))
+    if len(grades.read) > 1 or any(": " in one for one in grades.read):
+        lines.append(f"read: {'; '.join(grades.read)}")
+    if grades.containment:
+        held = [row["layer"] for row in grades.containment if row["force"] == "full"]
+        weak = [f"{row['layer']} ({row['how']})" for row in grades.containment if row["force"] != "full"]
+        lines.append(f"contained: {', '.join(held) or 'nothing'}" + (f"; not, or weakly: {'; '.join(weak)}" if weak else ""))
+    if grades.imports:
+        lines.append(f"imports: {', '.join(grades.imports)}")
+    return lines
+
+
+# ---------------------------------------------------------------------------------------------------- HTML
+
+STYLE = """
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff }
+table { border-collapse: collapse; width: 100% } td.n, th.n { text-align: right; white-space: nowrap }
+td, th { text-align: left; padding: .2rem .6rem; border-bottom: 1px solid #ccc; vertical-align: top }
+pre { overflow-x: auto } section { margin: 2rem 0 } .small { color: #666; font-size: .85rem }
+@media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818 } .small { color: #999 } td, th { border-color: #444 } }
+"""
+
+
+def as_html(grades: Grades, hint: Hint = no_hint) -> str:
+    """One file that needs no other: a table of the marks, then each answer that is not right."""
+    rows = "".join(_table_row(name, m) for name, m in _rows(grades))
+    parts = "".join(_section(m, hint) for m in _faulty(grades))
+    told = "".join(f'<p class="small">{escape(line)}</p>\n' for line in (f"sha256 {grades.sha256}", *closing(grades)))
+    name, points = escape(grades.name), f"{grades.points:g} of {grades.out_of:g}"
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{name}: {points}</title><style>{STYLE}</style></head>\n<body><h1>{name}</h1>\n"
+        f"<p><strong>{points} points</strong></p>\n"
+        f'<table><tr><th>exercise</th><th class="n">points</th><th>status</th><th>why</th></tr>\n{rows}</table>\n'
+        f"{parts}{told}</body></html>\n"
+    )
+
+
+def _table_row(name: str, mark: Mark) -> str:
+    cells = f'<td>{escape(name)}</td><td class="n">{mark.points:g} / {mark.out_of:g}</td>'
+    return f"<tr>{cells}<td>{escape(mark.status)}</td><td>{escape(why(mark))}</td></tr>\n"
+
+
+def _section(mark: Mark, hint: Hint) -> str:
+    body = mark.report._repr_html_()
+    help_ = f"<p>Hint: {escape(hint(mark.slug))}</p>" if hint(mark.slug) else ""
+    return f'<section id="{escape(mark.slug)}"><h2>{escape(mark.slug)}: {mark.points:g} of {mark.out_of:g}</h2>\n{body}{help_}</section>\n'

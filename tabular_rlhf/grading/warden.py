@@ -1,85 +1,151 @@
 """The warden: a process between the grader and an answer, whose only work is to see that nothing of the answer outlives it.
 
-    grader  --starts-->  warden  --forks-->  servant (runs the submission)  --may fork-->  whatever it likes
+    nursery  --forks-->  warden  --forks-->  first  --forks-->  servant (runs the submission)  --may fork-->  whatever it likes
 
-Linux gives the warden every orphan below it (it is their "subreaper"), even those that start a session of their own.  When the servant
-ends, or the grader hangs up or asks for the end, the warden kills all that descends from it until nothing is left, and ends in the way
-that the servant did, so that the grader sees the servant's own exit status or signal.  It is forked before numpy is imported: it is small.
+Where the kernel gives a process namespace, `first` is its process number 1: the servant sees none outside, can name none, and when `first`
+ends the kernel ends all the others.  Elsewhere there is no `first`: Linux gives the warden every orphan below it (it is their "subreaper"),
+even those that start a session of their own, and it kills all that descends from it until nothing is left.
+
+A socket, the lifeline, joins warden and grader.  When the grader hangs up, or the servant ends, the warden ends everything; then it says
+how the servant ended, and hangs up.  The servant does not hold that socket.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import select
 import signal
+import struct
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NoReturn
 
-SUBREAPER = 36
+NEW_USER, NEW_PROCESSES = 0x10000000, 0x20000000
+DIE_WITH_PARENT, SUBREAPER = 1, 36
 PATIENCE = 4.0
 """Seconds after which a process that cannot be killed is left alone."""
+STATUS = struct.Struct("<i")
+"""How the servant ended, on the lifeline: as `waitpid` tells it."""
 
 
-def supervise(prctl: Callable[[int, int], None]) -> dict[str, str]:
-    """Fork.  Returns in the servant, with the layer's line for the report; never in the warden."""
-    layer = {"layer": "orphans", "contains": "processes left behind", "force": "none"}
-    if not hasattr(os, "fork"):
-        return {**layer, "how": "this platform has no process tree that could be swept"}
+def supervise(lifeline: int, without: Iterable[str], prctl: Callable[..., None]) -> list[dict[str, str]]:
+    """Fork.  Returns in the servant, with the lines of three layers for the report; never in the warden."""
+    os.setsid()
+    layers = [users(without), pids(without)]
+    enclosed = layers[1]["force"] == "full"
+    orphans = {"layer": "orphans", "contains": "processes left behind", "force": "full", "how": "the namespace ends with its first process"}
+    if not enclosed:
+        orphans |= _adopt(prctl)
+    child = os.fork()
+    if child:
+        _keep(child, lifeline, tell=not enclosed)
+    if enclosed:
+        prctl(DIE_WITH_PARENT, signal.SIGKILL)
+        servant = os.fork()
+        if servant:
+            _be_first(servant, lifeline)
+    os.close(lifeline)
+    return [orphans, *layers]
+
+
+def users(without: Iterable[str]) -> dict[str, str]:
+    """A user namespace, where the grader is not root: in it a process may make the other kinds, and be limited by itself."""
+    layer = {"layer": "users", "contains": "what the namespaces below need", "force": "none"}
+    if sys.platform.startswith("linux") and os.geteuid() == 0:
+        return {**layer, "force": "full", "how": "none is needed: the grader is root"}
+    uid, gid = os.getuid(), os.getgid()
+    try:
+        _unshare(NEW_USER, "users" in without)
+        for name, text in (("uid_map", f"{uid} {uid} 1"), ("setgroups", "deny"), ("gid_map", f"{gid} {gid} 1")):
+            Path(f"/proc/self/{name}").write_text(text)
+    except (OSError, AttributeError) as e:
+        return {**layer, "how": f"the kernel gives no user namespace ({e})"}
+    return {**layer, "force": "full", "how": "a user namespace"}
+
+
+def pids(without: Iterable[str]) -> dict[str, str]:
+    """A process namespace: from the next fork on."""
+    layer = {"layer": "pids", "contains": "naming a process outside", "force": "none"}
+    try:
+        _unshare(NEW_PROCESSES, "pids" in without)
+    except (OSError, AttributeError) as e:
+        return {**layer, "how": f"the kernel gives no process namespace ({e})"}
+    return {**layer, "force": "full", "how": "a process namespace"}
+
+
+def _unshare(kind: int, left_out: bool) -> None:
+    if left_out:
+        raise OSError("left out on request")
+    if not sys.platform.startswith("linux"):
+        raise OSError(f"not available on {sys.platform}")
+    if ctypes.CDLL(None, use_errno=True).unshare(kind):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def _adopt(prctl: Callable[..., None]) -> dict[str, str]:
     try:
         prctl(SUBREAPER, 1)
-        told = {**layer, "force": "full", "how": "a subreaper that kills all its descendants"}
+        return {"how": "a subreaper that kills all its descendants"}
     except (OSError, AttributeError):
-        told = {**layer, "force": "weak", "how": "only the process group is killed"}
-    signal.signal(signal.SIGTERM, _told_to_end)
-    servant = os.fork()
-    if servant:
-        _end_like(_watch(servant), servant)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    return told
+        return {"force": "weak", "how": "only the process group is killed"}
 
 
-def _told_to_end(*_: object) -> None:
-    sweep()
+def _be_first(servant: int, lifeline: int) -> NoReturn:
+    """The first process of the namespace: collects the dead until the servant's turn, and takes all others along."""
+    _let_go_of_the_pipes()
+    while True:
+        pid, status = os.wait()
+        if pid == servant:
+            _send_status(lifeline, status)
+            os._exit(0)
+
+
+def _keep(child: int, lifeline: int, *, tell: bool) -> NoReturn:
+    """The warden: waits for the child's end, or for the grader to hang up; ends everything; tells how the child ended."""
+    _let_go_of_the_pipes()
+    status = _watch(child, lifeline)
+    if tell:
+        sweep(child)
+    elif status is None:  # the first process of a namespace, which the kernel ends with it
+        _send(os.kill, child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    if tell and status is not None:
+        _send_status(lifeline, status)
     os._exit(0)
 
 
-def _watch(servant: int) -> int | None:
-    """Wait for the servant's end, or for the grader's: its status, or None where the grader hung up first."""
+def _send_status(lifeline: int, status: int) -> None:
+    with contextlib.suppress(OSError):  # the grader hung up
+        os.write(lifeline, STATUS.pack(status))
+
+
+def _let_go_of_the_pipes() -> None:
+    """So that the grader sees the end of the servant's words, not of ours."""
     null = os.open(os.devnull, os.O_RDWR)
-    for fd in (1, 2):
-        os.dup2(null, fd)  # so that the grader sees the end of the servant's output, not of ours
-    hung_up, events = select.poll(), 0
-    hung_up.register(0, events)  # no event is asked for: only the writer's end is told
-    pause = 50
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+
+
+def _watch(child: int, lifeline: int) -> int | None:
+    """Wait for the child's end, or for the grader's: the status, or None where the grader hung up first."""
+    events, pause = select.poll(), 50
+    events.register(lifeline, select.POLLIN)
     try:
-        ended = os.pidfd_open(servant)  # type: ignore[attr-defined,unused-ignore]
-        hung_up.register(ended, select.POLLIN)
+        events.register(os.pidfd_open(child), select.POLLIN)  # type: ignore[attr-defined,unused-ignore]
         pause = 60_000
     except (AttributeError, OSError):
         pass  # an old kernel, or none of Linux: look now and then
     while True:
-        seen = hung_up.poll(pause)
-        pid, status = os.waitpid(servant, os.WNOHANG)
+        seen = events.poll(pause)
+        pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
             return status
-        if any(fd == 0 for fd, _ in seen):
+        if any(fd == lifeline for fd, _ in seen):
             return None
-
-
-def _end_like(status: int | None, servant: int) -> None:
-    """Sweep, then end as the servant did."""
-    sweep(servant)
-    code = 0 if status is None else os.waitstatus_to_exitcode(status)
-    if code < 0:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        if -code not in (signal.SIGKILL, signal.SIGSTOP):
-            signal.signal(-code, signal.SIG_DFL)
-        os.kill(os.getpid(), -code)
-    os._exit(code & 0xFF)
 
 
 def sweep(group: int = 0) -> None:

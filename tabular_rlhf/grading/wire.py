@@ -58,6 +58,8 @@ class Writer:
             return self._short(x)
         if isinstance(x, np.ndarray | np.generic | complex):
             return self._array(x)
+        if hasattr(type(x), "__array__"):
+            return self._array(of_another_library(x))
         if type(x) in (tuple, list):
             return {"t" if type(x) is tuple else "l": [self.node(item, depth + 1) for item in x]}
         if self.keep is not None and callable(x):
@@ -89,6 +91,16 @@ class Writer:
             raise WireError("a header of too many values", "too large")
         payload = b"".join([len(header).to_bytes(4, "little"), header, *self.parts])
         return len(payload).to_bytes(8, "little") + payload
+
+
+def of_another_library(x: Any) -> Any:
+    """The values of an array of another library, without what else it carries: gradients, a device, a type that numpy does not have."""
+    for step in ("detach", "cpu"):
+        x = getattr(x, step, lambda x=x: x)()
+    try:
+        return np.asarray(x)
+    except TypeError:
+        return np.asarray(x.double())  # of torch, in half the precision of single
 
 
 class Reader:
