@@ -234,7 +234,7 @@ PROBLEMS: list[tuple[Any, str, str]] = [
     (lambda value: np.sum(value), "shape", "is expected"),
     (lambda value: "0.5", "shape", "a str"),
     (lambda value: {"a": 1}, "shape", "a dict"),
-    (lambda value: value + 1j, "shape", "ndarray"),
+    (lambda value: value + 1j, "shape", "an array of complex128"),
     (lambda value: [[1.0], [1.0, 2.0]], "shape", "list"),
     (changes_its_argument, "mutates", "its argument p"),
     (lambda value: value * np.random.default_rng().random(), "random", "different values"),
