@@ -163,6 +163,37 @@ def test_a_wrong_record_is_found_out() -> None:
     assert any("does not claim" in f for f in faults(modest, rng=np.random.default_rng(0)))
 
 
+@pytest.mark.parametrize("name", ["dpo", "ipo", "r-dpo", "chi-po", "simpo", "sppo-hard", "apo-zero"])
+def test_a_planted_lie_in_any_claim_is_found(name: str) -> None:
+    """Another equation in plain math, another slope, another closed form, a trait too many or too few."""
+    true = LOSSES[name]
+    oracle = eval(f"lambda {', '.join(parameters(true.oracle))}: 1e-6 + f({', '.join(parameters(true.oracle))})", {"f": true.oracle})
+    slope, optimum, trait = true.slope, true.optimum, sorted(TRAITS)[len(name) % len(TRAITS)]
+    lie = replace(
+        true,
+        oracle=oracle,
+        slope=eval(f"lambda {', '.join(parameters(slope))}: -f({', '.join(parameters(slope))})", {"f": slope}) if slope else None,
+        optimum=(lambda world, s: optimum(world.with_reward(1.01 * world.r), s)) if optimum else None,
+        traits=true.traits ^ {trait},
+    )
+    found = faults(lie, rng=np.random.default_rng(5))
+    assert [f for f in found if "another" in f] == [
+        f"{name} has another {what}" for what in ("oracle", "slope", "optimum") if what == "oracle" or getattr(true, what) is not None
+    ]
+    assert len([f for f in found if "another" not in f]) == 1, trait
+
+
+def test_the_objective_of_an_optimum_is_measured() -> None:
+    """What each loss's optimum maximizes, by stationarity on three worlds; by hand from the papers."""
+    kl, chi = "E[r] - beta KL(p, p_ref)", "E[r] - beta (chi-squared + KL)(p, p_ref)"
+    want = {"dpo": kl, "wpo": kl, "ipo": "E[P(y beats p_ref)] - tau KL(p, p_ref)", "r-dpo": "E[r - alpha |y|] - beta KL(p, p_ref)"}
+    want |= {"chi-po": chi, "f-dpo-forward-kl": "E[r] - beta D_f(p, p_ref), f of forward-kl"}
+    for name in (*want, "dpo-averaged", "cdpo", "robust-dpo", "simpo", "sppo-hard", "nca-pair"):
+        assert analyse(name, rational()).objective == want.get(name), name
+    squeezed = analyse("chi-po-clipped", rational().with_reward(100.0 * rational().r))
+    assert squeezed.objective is None, "rewards further apart than the clip"
+
+
 # ---------------------------------------------------------------------------------------------------- weighted data
 
 

@@ -25,11 +25,15 @@ from tabular_rlhf.errors import SolveError
 from tabular_rlhf.gibbs import regret, solve
 from tabular_rlhf.logspace import Array, kl
 from tabular_rlhf.losses.evaluate import gradient, ingredients, logit_gradient, settings_at, value, weights
+from tabular_rlhf.losses.objectives import maximized
 from tabular_rlhf.losses.optimum import Minimum, minima, minimize, pair_derivatives, prompt_problem
 from tabular_rlhf.losses.record import LOSSES, TRAITS, DirectLoss, find
 from tabular_rlhf.preferences import Pairs, bradley_terry, population_pairs, sure
 from tabular_rlhf.tex import plain
 from tabular_rlhf.world import World
+
+AGREES = 1e-6
+"""Total variation between a closed form and the minimizer that was found, below which they are the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +41,8 @@ class LossReport:
     """One loss on one world; see `analyse`.
 
     value_at_ref; gradient_at_ref (P, N), in response logits; optimum, reached from p_ref; others, further minima found; kl_to_gibbs
-    (nats) and regret (reward units) of the optimum; tv_to_closed_form, None where none is known; objective, what it maximizes;
+    (nats) and regret (reward units) of the optimum; tv_to_closed_form, None where none is known; objective, the named
+    one that it maximizes, measured (`objectives`), None where there is none;
     certain, the optimum under certain labels; shift, the largest change of a pair's loss when c(x) = 1 is added to both log-ratios;
     winner_rate and loser_rate, d log p/dt at the reference; noise, n E KL of the optimum from n comparisons; covariance (P, N, N),
     n times that of log p, None where the optimum is not attained, is not smooth, or has frozen parameters.
@@ -53,6 +58,7 @@ class LossReport:
     kl_to_gibbs: float
     regret: float
     tv_to_closed_form: float | None
+    objective: str | None
     certain: Minimum
     shift: float
     winner_rate: float
@@ -71,7 +77,7 @@ class LossReport:
         """The report as (question, answer)."""
         tv = self.tv_to_closed_form
         moves = "rises" if self.winner_rate > 0 else "falls"
-        closed = "none known" if tv is None else f"agrees to {tv:.1e} in total variation"
+        closed = "none known" if tv is None else f"{'agrees to' if tv <= AGREES else 'is another law, by'} {tv:.1e} in total variation"
         return [
             ("loss", f"{self.loss.name}   {plain(self.loss.latex)}"),
             ("source", self.loss.source),
@@ -81,7 +87,7 @@ class LossReport:
             ("population optimum", f"{self.optimum.words}; value {self.optimum.value:.6g}"),
             *[("", f"{name}: {text}") for name, text in direction(self.world, self.optimum)],
             *[("another minimum", f"{m.words}; value {m.value:.6g}") for m in self.others],
-            ("is the optimum of", self.loss.objective or "no objective known"),
+            ("is the optimum of", self.objective or "no objective named here"),
             ("closed form", closed),
             ("KL to p*", f"{self.kl_to_gibbs:.6g} nats"),
             ("regret", f"{self.regret:.6g} reward units"),
@@ -130,7 +136,8 @@ def analyse(loss: str | DirectLoss, world: World, **changes: Any) -> LossReport:
         others=others,
         kl_to_gibbs=float(np.maximum(0.0, np.sum(world.mu * kl(found.log_p, solve(world).log_p)))),
         regret=float(regret(found.log_p, world)),
-        tv_to_closed_form=_tv(loss, world, found, changes),
+        tv_to_closed_form=tv_to_closed_form(loss, world, found, changes),
+        objective=maximized(loss, world, found.log_p, loss.settings(world.beta, **changes), changes) if found.attained else None,
         certain=_certain(loss, world, changes),
         shift=_shift(loss, world, pairs, changes),
         winner_rate=float(np.sum(weight * rates[pairs.x, pairs.w])),
@@ -139,7 +146,7 @@ def analyse(loss: str | DirectLoss, world: World, **changes: Any) -> LossReport:
     )
 
 
-def _tv(loss: DirectLoss, world: World, found: Minimum, changes: Mapping[str, float]) -> float | None:
+def tv_to_closed_form(loss: DirectLoss, world: World, found: Minimum, changes: Mapping[str, float]) -> float | None:
     closed = loss.optimum(world, loss.settings(world.beta, **changes)) if loss.optimum else None
     if closed is None:
         return None

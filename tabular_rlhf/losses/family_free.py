@@ -51,7 +51,6 @@ register(
         oracle=lambda p, q, len_w, len_l, beta, gamma: ell(beta * (p / len_w - q / len_l) - gamma),
         defaults={"gamma": 0.5},
         traits=FREE | {"length-normalized"},
-        objective="gamma = 0: log p = |y| (r/beta + c), of no KL-regularized reward",
         optimum=closed.averaged_free,
     )
 )
@@ -104,7 +103,6 @@ register(
         fn=lambda a, b, beta: -log_sigma(beta * (np.exp(a) + a - np.exp(b) - b)),
         oracle=lambda a, b, beta: ell(beta * (math.exp(a) + a - math.exp(b) - b)),
         traits=LINKED,
-        objective="E[r] - beta (chi-squared + KL)(p, p_ref)",
         optimum=closed.regularized(closed.CHI_KL),
     )
 )
@@ -125,7 +123,6 @@ register(
         defaults={"R": 2.0},
         traits=LINKED | {"bounded", "finite-under-certainty"},
         kinks="|beta (phi(u_w) - phi(u_l))| = 2 R",
-        objective="E[r] - beta (chi-squared + KL)(p, p_ref), where no two rewards differ by more than 2 R",
         optimum=closed.regularized_within(closed.CHI_KL),
         variant_of="chi-po",
     )
@@ -141,7 +138,6 @@ def f_dpo(name: str, latex: str, slope: Callable[[Any], Any], oracle_slope: Call
         fn=lambda a, b, beta: -log_sigma(beta * (slope(a) - slope(b))),
         oracle=lambda a, b, beta: ell(beta * (oracle_slope(a) - oracle_slope(b))),
         traits=LINKED,
-        objective=f"E[r] - beta D_f(p, p_ref), f of {divergence}",
         optimum=closed.regularized(DIVERGENCES[divergence]),
     )
 

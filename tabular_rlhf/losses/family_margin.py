@@ -38,7 +38,6 @@ register(
         oracle=lambda a, b, beta: ell(beta * (a - b)),
         slope=lambda D, beta: -beta * sigma(-beta * D),
         traits=MARGIN | {"convex", "saturates", "recovers-gibbs"},
-        objective="E[r] - beta KL(p, p_ref)",
         optimum=closed.gibbs,
     )
 )
@@ -64,7 +63,6 @@ register(
         slope=lambda D, beta, eps: beta * (sigma(beta * D) - (1.0 - eps)),
         defaults={"eps": 0.1},
         traits=MARGIN | {"convex", "finite-under-certainty"},
-        objective="two responses: Gibbs for labels flipped with probability eps",
         optimum=closed.two_arms(closed.smoothed_logit),
     )
 )
@@ -78,7 +76,6 @@ register(
         slope=lambda D, beta, eps: -beta * (sigma(-beta * D) + eps / (1.0 - 2.0 * eps)),
         defaults={"eps": 0.1},
         traits=frozenset({"shift-invariant", "convex", "prefers-winner"}),
-        objective="E[r] - beta KL(p, p_ref), if labels were flipped with probability eps",
         optimum=closed.two_arms(closed.sharpened_logit),
     )
 )
@@ -91,7 +88,6 @@ register(
         oracle=lambda a, b, tau: (a - b - 1 / (2 * tau)) ** 2,
         slope=lambda D, tau: 2.0 * (D - 1.0 / (2.0 * tau)),
         traits=MARGIN | {"convex", "finite-under-certainty"},
-        objective="E[P(y beats p_ref)] - tau KL(p, p_ref)",
         optimum=closed.win_rate_tilt,
     )
 )
@@ -122,7 +118,6 @@ register(
         slope=lambda D, beta, eps: beta * sigma(beta * D) * sigma(-beta * D) * (beta * D - np.log1p(-eps) + np.log(eps)),
         defaults={"eps": 0.05},
         traits=MARGIN | {"saturates", "bounded", "finite-under-certainty"},
-        objective="two responses: margins (2 P - 1) logit(1 - eps)",
         optimum=closed.two_arms(closed.exo_margin),
     )
 )
@@ -179,7 +174,6 @@ register(
         fn=lambda a, b, p0, q0, len_w, len_l, beta: -np.exp(p0 / len_w + q0 / len_l) * log_sigma(beta * (a - b)),
         oracle=lambda a, b, p0, q0, len_w, len_l, beta: math.exp(p0 / len_w) * math.exp(q0 / len_l) * ell(beta * (a - b)),
         traits=MARGIN | {"convex", "saturates", "recovers-gibbs", "length-normalized"},
-        objective="E[r] - beta KL(p, p_ref)",
         optimum=closed.gibbs,
     )
 )
@@ -192,7 +186,6 @@ register(
         oracle=lambda a, b, len_w, len_l, beta, alpha: ell(beta * (a - b) + alpha * (len_w - len_l)),
         defaults={"alpha": 0.2},
         traits=MARGIN | {"convex", "saturates", "length-normalized"},
-        objective="E[r - alpha |y|] - beta KL(p, p_ref)",
         optimum=closed.gibbs_less_length,
     )
 )

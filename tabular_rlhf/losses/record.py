@@ -67,8 +67,8 @@ class DirectLoss:
 
     name; latex, of the per-pair loss; source, paper and arXiv number; fn and oracle, as above; traits; defaults, of parameters;
     slope, dL/dD by hand where the loss depends on the margin alone; frozen, rules for parameters that depend on the policy;
-    kinks, margins or log-ratios at a corner, in words; objective, what the population optimum maximizes, in words; optimum,
-    its closed form where one is known; variant_of, the paper form of which this is a variant.
+    kinks, margins or log-ratios at a corner, in words; optimum, the closed form of the population optimum where one is known;
+    variant_of, the paper form of which this is a variant.  All that it claims is tested by `traits.faults`.
 
     >>> from tabular_rlhf.losses import LOSSES
     >>> dpo = LOSSES["dpo"]; round(dpo.oracle(a=0.0, b=0.0, beta=1.0), 6), sorted(dpo.needs)
@@ -85,7 +85,6 @@ class DirectLoss:
     slope: Callable[..., Any] | None = None
     frozen: Mapping[str, Frozen] = field(default_factory=dict)
     kinks: str = ""
-    objective: str = ""
     optimum: Optimum | None = None
     variant_of: str = ""
 
