@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.autodiff import hessian, value_and_grad
+from tabular_rlhf.autodiff import grad, hessian, value_and_grad
 from tabular_rlhf.errors import SolveError
 from tabular_rlhf.logspace import Array
 
@@ -77,10 +77,11 @@ class Minimum:
 def minimize(f: Callable[[Any], Any], start: Any, *, steps: int = 200) -> Minimum:
     r"""A local minimum of a smooth function written in plain NumPy: BFGS, then Newton's method with exact derivatives.
 
-    In the eigenvectors of the Hessian, with curvatures c_i and slopes g_i, a Newton step is -g_i/|c_i| (so it leaves saddles),
-    halved while the value does not fall; it is 0 where the slope is rounding.  It ends when every step is below 1e-8 of x (the error
-    is then its square), or for six steps the value had nothing left to fall but rounding.  Raises SolveError where it does not end
-    so, or not at a minimum.
+    f is taken in a unit, a power of two, in which its slopes and curvatures at the start are below one: a first step of the size of a
+    slope of 1e6 would lead nowhere.  In the eigenvectors of the Hessian, with curvatures c_i and slopes g_i, a Newton step is
+    -g_i/|c_i| (so it leaves saddles), halved while the value does not fall; it is 0 where the slope is rounding.  It ends when every
+    step is below 1e-8 of x (the error is then its square), or for six steps the value had nothing left to fall but rounding.  Raises
+    SolveError where it does not end so, or not at a minimum.
 
     >>> m = minimize(lambda x: np.sum((x - 1.0) ** 2) + x[0] ** 4, np.zeros(2))
     >>> m.x.round(6).tolist(), m.gradient_norm < 1e-12
@@ -89,25 +90,33 @@ def minimize(f: Callable[[Any], Any], start: Any, *, steps: int = 200) -> Minimu
     from scipy.optimize import minimize as quasi_newton
 
     start = np.asarray(start, dtype=np.float64)
-    slope = value_and_grad(f)
+    if not start.size:
+        return Minimum(start, float(f(start)), start, np.zeros((0, 0)), 0, 0.0, "nothing to choose")
+    unit = _unit(f, start)
+    slope = value_and_grad(lambda x: f(x) / unit)
 
     def flat(x: Array) -> tuple[float, Array]:
         value, jac = slope(np.reshape(x, start.shape))
         return float(value), np.ravel(jac)
 
-    if not start.size:
-        return Minimum(start, float(f(start)), start, np.zeros((0, 0)), 0, 0.0, "nothing to choose")
     first = quasi_newton(flat, np.ravel(start), jac=True, method="BFGS", options={"gtol": 1e-5, "maxiter": steps})
-    x, value, jac, hess, nit, drift = _newton(f, flat, np.asarray(first.x), start.shape, steps)
-    message = f"stationary to {np.max(np.abs(jac)):.1e} after {first.nit} BFGS and {nit} Newton steps"
-    return Minimum(np.reshape(x, start.shape), value, np.reshape(jac, start.shape), hess, int(first.nit) + nit, drift, message)
+    x, value, jac, hess, nit, drift = _newton(lambda x: f(x) / unit, flat, np.asarray(first.x), start.shape, steps)
+    message = f"stationary to {unit * np.max(np.abs(jac)):.1e} after {first.nit} BFGS and {nit} Newton steps"
+    x, jac = np.reshape(x, start.shape), np.reshape(unit * jac, start.shape)
+    return Minimum(x, unit * value, jac, unit * hess, int(first.nit) + nit, drift, message)
+
+
+def _unit(f: Callable[[Any], Any], start: Array) -> float:
+    """The power of two above the slopes and curvatures at the start, at least 1."""
+    size = max(float(np.max(np.abs(grad(f)(start)))), float(np.max(np.abs(hessian(f)(start)))))
+    return float(np.ldexp(1.0, max(0, int(np.frexp(size)[1]))))
 
 
 def _newton(f: Any, flat: Any, x: Array, shape: tuple[int, ...], steps: int) -> tuple[Array, float, Array, Array, int, float]:
     """Polish; returns x, f, gradient, Hessian, iterations, and the way gone after the value had stopped falling."""
     value, jac = flat(x)
     settled: Array | None = None
-    idle = 0
+    idle, fell = 0, np.inf
     for nit in range(steps):
         hess = np.reshape(hessian(f)(np.reshape(x, shape)), (x.size, x.size))
         curvature, axes = np.linalg.eigh(0.5 * (hess + hess.T))
@@ -122,14 +131,16 @@ def _newton(f: Any, flat: Any, x: Array, shape: tuple[int, ...], steps: int) -> 
         gain = float(np.sum(np.abs(along * step)))  # twice what the value can still fall
         if settled is None and gain <= 1e-8 * (1.0 + abs(value)):
             settled = x
-        idle = idle + 1 if gain <= 4 * noise else 0
+        idle = idle + 1 if min(gain, fell) <= 4 * noise else 0
         if small.all() or idle == 6:
-            if curvature[0] < -1e-7 * size:  # a saddle: leave it along the steepest way down
+            if curvature[0] < -max(1e-7 * size, 64 * noise):  # a saddle: leave it along the steepest way down
                 step = 1e-2 * near * (np.arange(x.size) == 0)
             else:
                 x, value, jac = _last_step(flat, x, axes @ np.where(small, step, 0.0), value, jac)
                 return x, value, jac, hess, nit, 0.0 if settled is None else float(np.max(np.abs(x - settled)))
+        before = value
         x, value, jac = _step(flat, x, axes @ step, value, jac)
+        fell = before - value
     raise SolveError(f"no minimum was found in {steps} Newton steps: the gradient is still {np.max(np.abs(jac)):.2e} at value {value:.6g}")
 
 

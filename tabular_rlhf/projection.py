@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.autodiff import grad
 from tabular_rlhf.errors import InputError, SolveError, as_floats
 from tabular_rlhf.gibbs import log_policy_of
 from tabular_rlhf.logspace import Array, expect, kl, log_of, log_softmax
@@ -214,7 +215,12 @@ def reverse_projection(policy: PolicyClass, log_q: Any, *, rng: np.random.Genera
     def divergence(theta: Any) -> Any:
         return reverse_kl(mdp, log_q, mdp.path_sum(law(theta)))
 
-    found = local_minima(divergence, _starts(policy, log_q, allowed, starts, rng), lambda theta: np.exp(mdp.path_sum(law(theta))))
+    found = local_minima(
+        divergence,
+        _starts(policy, log_q, allowed, starts, rng),
+        lambda theta: np.exp(mdp.path_sum(law(theta))),
+        (lambda m: mixed(divergence, m, allowed)) if isinstance(policy, NGram) else None,
+    )
     optima = tuple(LocalOptimum(m.x, np.asarray(law(m.x)), m.fun, m.gradient_norm, hits) for m, hits in found)
     return Projection(policy, "reverse", optima, f"{len(optima)} local minima from {starts} starts; best: {found[0][0].message}")
 
@@ -229,16 +235,24 @@ def _starts(policy: PolicyClass, log_q: Array, allowed: Array, count: int, rng: 
         yield rng.normal(scale=1.0 if i % 2 else 4.0, size=policy.shape)
 
 
-def local_minima(f: Callable[[Any], Any], starts: Iterable[Array], law: Callable[[Array], Array]) -> list[tuple[Minimum, int]]:
+def local_minima(
+    f: Callable[[Any], Any],
+    starts: Iterable[Array],
+    law: Callable[[Array], Array],
+    lower: Callable[[Minimum], Array | None] | None = None,
+) -> list[tuple[Minimum, int]]:
     """Distinct local minima of f from several starts, best first, each with the number of starts that reached it.
 
-    Args: law, what of a minimum counts (its probabilities): two are the same where these differ by less than 1e-6.
+    Args: law, what of a minimum counts (its probabilities): two are the same where these differ by less than 1e-6; lower, where given,
+    a point below where a search has ended, or None.
     """
     found: list[tuple[Minimum, Array, int]] = []
     failed = ""
     for start in starts:
         try:
             m = minimize(f, start)
+            while lower is not None and (better := lower(m)) is not None:
+                m = minimize(f, better)
         except SolveError as e:
             failed = str(e)
             continue
@@ -253,14 +267,33 @@ def local_minima(f: Callable[[Any], Any], starts: Iterable[Array], law: Callable
     return [(m, hits) for m, _, hits in sorted(found, key=lambda entry: entry[0].fun)]
 
 
+def mixed(f: Callable[[Any], Any], m: Minimum, allowed: Any) -> Array | None:
+    """The logits (C, V) of m with some more of the token of which f gains most, if it does visibly; else None.
+
+    Where pi(a given c) is next to nothing, so is the slope of f in its logit, whatever would come of more of a: a plateau of the softmax,
+    on which a search may end.  Per unit of probability mixed in, f changes by slope/pi(a given c).
+    """
+    log_pi = np.maximum(log_softmax(np.where(allowed, m.x, -np.inf)), -300.0)
+    rate = np.where(allowed, grad(f)(log_pi) * np.exp(-log_pi), np.inf)
+    best = np.arange(rate.size).reshape(rate.shape) == np.argmin(rate)
+    points = [np.where(np.any(best, axis=1, keepdims=True), np.log((1.0 - e) * np.exp(log_pi) + e * best), m.x) for e in MIXED]
+    values = [float(f(x)) for x in points]
+    lowest = int(np.argmin(values))
+    return points[lowest] if values[lowest] < m.fun - 1e-9 * (1.0 + abs(m.fun)) else None
+
+
+MIXED = (0.1, 1e-2, 1e-3, 1e-4, 1e-6)
+"""Probabilities to try."""
+
+
 def tokens_allowed(policy: PolicyClass, log_q: Array) -> Any:
     """Which entries of theta may be used so that the class stays within the target's support: True, or a mask (C, V).
 
     Where q goes on from s but never with a, the whole context of s gives up a.
     """
     mdp = policy.mdp
-    mass = mdp.subtree_sum(np.exp(_asked(mdp, log_q)))
-    impossible = np.any((mass == 0) & np.any(mass > 0, axis=-1, keepdims=True), axis=0)  # (S, V), over all prompts
+    ways = mdp.subtree_sum((~np.isneginf(_asked(mdp, log_q))).astype(np.float64))  # not masses: a floating-point 0 forbids nothing
+    impossible = np.any((ways == 0) & np.any(ways > 0, axis=-1, keepdims=True), axis=0)  # (S, V), over all prompts
     if not impossible.any():
         return np.ones(policy.shape, dtype=bool)
     s, a = (int(i) for i in np.argwhere(impossible)[0])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from tabular_rlhf.derivations import DERIVATIONS
+from tabular_rlhf.derivations.record import RELATIONS
 from tabular_rlhf.errors import InputError, SolveError
 from tabular_rlhf.gibbs import policy_objective, solve
-from tabular_rlhf.logspace import expect, kl, log_softmax
+from tabular_rlhf.ledger.symbols import Scope
+from tabular_rlhf.logspace import expect, kl, log_of, log_softmax
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.optimize import minimize
 from tabular_rlhf.policy import LogLinear, NGram, Tabular, forbid, uniform
@@ -25,7 +29,7 @@ from tabular_rlhf.projection import (
     same_mean_law,
     tokens_allowed,
 )
-from tabular_rlhf.world import World, random_world, rational
+from tabular_rlhf.world import World, coin, generated_worlds, random_world, rational
 from tests.laws import EPS, WORLDS, assert_close, size, words_of
 
 SMALL = {name: w for name, w in WORLDS.items() if w.mdp.P * w.mdp.N <= 40}
@@ -136,6 +140,41 @@ def test_the_reverse_projection_maximizes_J(seed: int, kind: str) -> None:
     assert [o.value for o in found.optima] == sorted(o.value for o in found.optima)
 
 
+@pytest.mark.parametrize("beta", [1e-300, 1e-10, 1e-3, 0.1, 1e3, 1e6, 1e100, 1e300])
+@pytest.mark.parametrize("k", [0, 1])
+def test_the_reverse_projection_at_every_beta(k: int, beta: float) -> None:
+    """Every minimum found is one in probabilities, too, not a plateau of the softmax: no token mixed into a context brings the law
+    nearer.  As beta falls it is deterministic, as it grows the projection of p_ref."""
+    world = random_world(rng=np.random.default_rng(1), V=3, H=2, P=2, beta=beta)
+    mdp, policy, target = world.mdp, NGram(world.mdp, k), solve(world).log_p
+    found = reverse_projection(policy, target, rng=np.random.default_rng(0), starts=4 - 2 * k)
+    for optimum in found.optima:
+        pi = np.exp(log_softmax(optimum.theta))
+        for c, a in itertools.product(range(policy.shape[0]), range(mdp.V)):
+            mixture = pi.copy()
+            mixture[c] = (1 - 1e-5) * pi[c] + 1e-5 * (np.arange(mdp.V) == a)
+            rival = reverse_kl(mdp, target, mdp.path_sum(policy.log_pi(log_of(mixture))))
+            assert rival >= optimum.value - 1e-8 * (1 + optimum.value), (c, a)
+    visited = expected_counts(policy, found.log_p).sum(axis=1) > 1e-9
+    if beta <= 1e-3:
+        assert np.max(np.exp(log_softmax(found.theta)), axis=1)[visited].min() > 0.9
+    if beta >= 1e6:
+        of_ref = reverse_projection(policy, world.log_p_ref, rng=np.random.default_rng(0), starts=4 - 2 * k)
+        assert_close(np.exp(found.log_p), np.exp(of_ref.log_p), 8 * size(world.r) / beta + 1e-9)
+
+
+@pytest.mark.parametrize("beta", [0.5, 1e4, 1e6, 1e8, 1e100, 1e300])
+def test_one_policy_is_nearest_and_best_at_every_beta(beta: float) -> None:
+    """The derivation's last step: the maximizer of -E KL(p, p*), whose terms are of size 1, is that of J, whose terms are of size beta."""
+    derivation = DERIVATIONS["reverse-kl-projection"]
+    before, after = derivation.lines[-2:]
+    for world in [coin(beta), rational(beta), *(w.at(beta) for w in generated_worlds(8, rng=np.random.default_rng(3), largest=16))]:
+        scope = Scope(world, 1)
+        if derivation.applies(scope):
+            gap, scale = RELATIONS["same maximizer"].compare(before, after, scope)
+            assert gap <= 1e-5 * scale, world.name
+
+
 @pytest.mark.parametrize(("L", "count"), [(1.0, 1), (1.9, 1), (2.1, 2), (3.0, 2), (8.0, 2)])
 def test_local_optima_are_counted_as_the_mean_field_equation_counts_them(L: float, count: int) -> None:
     """Two tokens, saying one twice e^L times likelier, no context: 2 pi(a) - 1 = m solves m = tanh(L m/2); forward is 1/2."""
@@ -223,6 +262,22 @@ def test_minimize_finds_exact_minima_and_says_how() -> None:
     assert found.fun == pytest.approx(4.0)
     assert_close(found.hess, np.eye(4), 1e-9)
     assert "stationary" in found.message
+
+
+@pytest.mark.parametrize("scale", [2.0, 1e3, 1e6, 1e12, 1e100, 1e300])
+def test_the_unit_of_the_objective_does_not_matter(scale: float) -> None:
+    """A minimum, a saddle at the start, a minimum beside a ramp that softmax does not see: the same x for f and for scale f."""
+    objectives = [
+        (lambda x: np.sum((x - 1.0) ** 2) + x[0] ** 4, np.zeros(2)),
+        (lambda x: x[0] ** 4 / 4 - x[0] ** 2 / 2 + x[1] ** 2, np.zeros(2)),
+        (lambda x: -np.sum(np.array([0.2, 0.3, 0.5]) * log_softmax(x)), np.array([3.0, -2.0, 0.0])),
+    ]
+    for f, start in objectives:
+        one, many = minimize(f, start), minimize(lambda x, f=f: scale * f(x), start)
+        assert_close(np.abs(log_softmax(many.x)), np.abs(log_softmax(one.x)), 1e-7)
+        assert many.fun == pytest.approx(scale * one.fun, rel=1e-12)
+        assert many.gradient_norm <= 1e-12 * scale
+        assert_close(many.hess / scale, one.hess, 1e-6)
 
 
 def test_minimize_leaves_saddles() -> None:
