@@ -203,7 +203,8 @@ def rejection_sample(world: World, n: int, *, rng: np.random.Generator, most: in
 
 def _accepted(world: World, x: int, n: int, rate: float, rng: np.random.Generator) -> Array:
     kept: list[Array] = [np.zeros(0, dtype=np.intp)]
-    log_accept = np.minimum(0.0, (world.r[x] - _best(world)[x]) / world.beta)
+    with np.errstate(over="ignore"):
+        log_accept = np.minimum(0.0, (world.r[x] - _best(world)[x]) / world.beta)
     while (missing := n - sum(map(len, kept))) > 0:
         tau = draw(np.exp(world.log_p_ref[x]), int(missing / rate * 1.1) + 16, rng=rng)
         kept.append(tau[np.log1p(-rng.random(len(tau))) < log_accept[tau]])
