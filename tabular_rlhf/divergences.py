@@ -58,7 +58,7 @@ class Divergence:
             raise InputError("p must be covered by q", got="p > 0 = q", remedy="smooth the reference, or forbid the event in p too")
         log_u = np.where(impossible, 0.0, log_p) - np.where(impossible, 0.0, log_q)
         large = np.greater(log_u, LARGE if self.tail is not None else np.inf)
-        with np.errstate(divide="ignore"):  # f(0) may be inf
+        with np.errstate(divide="ignore", over="ignore"):  # f(0) may be inf, and so may be f of very small weights
             f = self.f(np.exp(np.where(large, 0.0, log_u)))
         terms = np.where(np.equal(f, np.inf), f, np.exp(log_q) * np.where(np.equal(f, np.inf), 0.0, f))
         if self.tail is not None and large.any():

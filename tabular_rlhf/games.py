@@ -154,8 +154,11 @@ def reply(M: Any, log_p_ref: Any, tau: float, log_q: Any) -> Any:
 def mirror_step(M: Any, log_p_ref: Any, tau: float, log_p: Any, eta: float) -> Any:
     """One step of self-play with a pull to the reference: (p p_ref^(eta tau) exp(eta M p))^(1/(1 + eta tau)) / norm."""
     possible = ~np.isneginf(log_p_ref)
-    mixed = np.where(possible, log_p, 0.0) + eta * tau * np.where(possible, log_p_ref, 0.0) + eta * win_rates(M, np.exp(log_p))
-    return log_softmax(np.where(possible, mixed / (1.0 + eta * tau), -np.inf))
+    share = 1.0 / (1.0 + eta * tau)  # of what is not the pull: 0 where floats hold no more of it
+    mixed = share * (np.where(possible, log_p, 0.0) + eta * win_rates(M, np.exp(log_p))) + (1.0 - share) * np.where(
+        possible, log_p_ref, 0.0
+    )
+    return log_softmax(np.where(possible, mixed, -np.inf))
 
 
 def mirror_path(M: Any, log_p_ref: Any, tau: float, steps: int, eta: float | None = None) -> Array:

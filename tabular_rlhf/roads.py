@@ -127,10 +127,14 @@ class Implicit:
             yield rng.normal(size=self.shape) * max(1.0, self.world.beta)
 
 
+LOWEST = -745.0
+"""Nats: e^LOWEST is the smallest float, and what the reference allows may be less likely."""
+
+
 def _imitated(policy: PolicyClass, world: World) -> Array:
     if isinstance(policy, Tabular):
         return np.array(world.log_ref)
-    return counted(policy, world.log_p_ref) if isinstance(policy, NGram) else np.zeros(policy.shape)
+    return np.maximum(counted(policy, world.log_p_ref), LOWEST) if isinstance(policy, NGram) else np.zeros(policy.shape)
 
 
 # ---------------------------------------------------------------------------------------------------- likelihood
@@ -295,8 +299,17 @@ def dpo(world: World, pairs: Pairs, policy: PolicyClass, *, rng: np.random.Gener
     """
     fit = fit_reward(pairs, Implicit(policy, world), (world.mdp.P, world.mdp.N), rng=rng, starts=starts)
     theta = fit.omega / world.beta
-    covariance = fit.covariance / world.beta**2
+    covariance = _moved(fit.covariance, np.eye(theta.size) / world.beta, world)
     return Arrival(world, "DPO", policy, theta, np.asarray(policy.log_pi(theta)), covariance, fit, pairs.n, fit.status)
+
+
+def _moved(covariance: Array, slope: Array, world: World) -> Array:
+    """The covariance of what moves by `slope` times theta.  Raises InputError where it is no float: it goes as 1/beta^2."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        moved = slope @ covariance @ slope.T
+    if not np.all(np.isfinite(moved)):
+        raise InputError("the covariance of the policy's parameters must be a float", got=f"beta = {world.beta:g}", remedy="raise beta")
+    return np.asarray(moved)
 
 
 def rlhf(world: World, pairs: Pairs, rewards: RewardClass, policy: PolicyClass, *, rng: np.random.Generator, starts: int = 6) -> Arrival:
@@ -306,7 +319,8 @@ def rlhf(world: World, pairs: Pairs, rewards: RewardClass, policy: PolicyClass, 
     found = reverse_projection(policy, target, rng=rng, starts=starts)
     moved = _second_stage(world, fit, found, target)
     status = f"reward: {fit.status}; policy: {found.status}"
-    return Arrival(world, "RLHF", policy, found.theta, found.log_pi, moved @ fit.covariance @ moved.T, fit, pairs.n, status)
+    covariance = _moved(fit.covariance, moved, world)
+    return Arrival(world, "RLHF", policy, found.theta, found.log_pi, covariance, fit, pairs.n, status)
 
 
 def _second_stage(world: World, fit: RewardFit, found: Projection, target: Array) -> Array:

@@ -47,7 +47,8 @@ def gibbs_weights(log_p_ref: Array, r: Array, r_max: float, beta: float, u: Arra
     rate = 1.0 / beta
     for part in blocks(r.shape):
         block = np.subtract(r[part], r_max, out=u[part])
-        block *= rate
+        with np.errstate(over="ignore"):
+            block *= rate
         block += log_p_ref[part]
         if not block.min() > -WIDEST:
             return False

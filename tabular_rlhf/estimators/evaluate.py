@@ -58,9 +58,9 @@ def _h(flag: Flag, L: Any, L_0: Any) -> Any:
 
 
 def _held(flag: Flag, h: Any) -> Any:
-    """`h`, an estimator's values or slopes, if floats hold them: e^-L does not fit beyond 709 nats."""
+    """`h`, an estimator's values, slopes or ratios, if floats hold them: e^-L does not fit beyond 709 nats."""
     if not np.all(np.isfinite(plain(h))):
-        remedy = "clamp its input, or take a policy nearer to the reference"
+        remedy = "clamp its input, or take policies nearer to each other"
         raise InputError("an estimator must stay within the range of floats", got="e^|L| beyond 1.8e308", where=flag.label, remedy=remedy)
     return h
 
@@ -96,19 +96,25 @@ def contributions(flag: Flag, world: World, log_pi: Any, log_pi_0: Any, log_pi_o
     own = log_pi_old is log_pi_0 and not place.weight_live  # held samples of one's own: every ratio is 1
     ratio = "none" if own else flag.ratio
     if flag.level == "sequence":
-        g = h if ratio == "none" else h * np.exp(mdp.path_sum(log_weight(log_pi if place.weight_live else log_pi_0, log_pi_old)))
+        g = h if ratio == "none" else h * _weights(flag, mdp.path_sum(log_weight(log_pi if place.weight_live else log_pi_0, log_pi_old)))
     else:
         g = _token_sum(flag, mdp, ratio, h, None if ratio == "none" else log_weight(log_pi if place.weight_live else log_pi_0, log_pi_old))
     return g if flag.aggregate == "sum" else g / mdp.lengths
+
+
+def _weights(flag: Flag, log_w: Any) -> Any:
+    """Importance ratios, if floats hold them."""
+    with np.errstate(over="ignore"):
+        return _held(flag, np.exp(log_w))
 
 
 def _token_sum(flag: Flag, mdp: Any, ratio: str, h: Any, log_w: Any) -> Any:
     if ratio == "none":
         return mdp.path_sum(h)
     if ratio == "sequence":
-        return np.exp(mdp.path_sum(log_w)) * mdp.path_sum(h)
+        return _weights(flag, mdp.path_sum(log_w)) * mdp.path_sum(h)
     before = np.expand_dims(mdp.prefix_sum(log_w), -1) if ratio == "decision" else 0.0
-    return mdp.path_sum(np.exp(before + log_w) * h)
+    return mdp.path_sum(_weights(flag, before + log_w) * h)
 
 
 def table(flag: Flag, world: World, log_pi: Any, log_pi_old: Any = None) -> Array:

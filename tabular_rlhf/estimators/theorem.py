@@ -29,14 +29,18 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.autodiff import plain
 from tabular_rlhf.divergences import DIVERGENCES
+from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators.evaluate import contributions
 from tabular_rlhf.estimators.record import TERMS, Flag, Terms
 from tabular_rlhf.gibbs import greedy_limit, log_gibbs
-from tabular_rlhf.logspace import Array, has_zeros, kl, log_ratio
+from tabular_rlhf.logspace import Array, has_zeros, kl, log_ratio, log_softmax
 from tabular_rlhf.penalties import f_divergence_optimum
 from tabular_rlhf.world import World
 
+LARGE = 350.0
+"""Nats: a ratio beyond e^350 has no square."""
 FROZEN = "by state, visits held"
 Objective = Callable[[World, Any, Any], Any]
 """(world, live log_pi, held log_pi) -> what is descended, a scalar, traceable in the live policy."""
@@ -86,7 +90,8 @@ def placed(flag: Flag) -> dict[str, float]:
 
 
 def _sum_of(terms: Terms, u: Any) -> Any:
-    return sum((c * TERMS[name](u) for name, c in terms.items()), np.zeros(np.shape(u)))
+    with np.errstate(over="ignore"):  # chi-squared may be beyond floats
+        return sum((c * TERMS[name](u) for name, c in terms.items()), np.zeros(np.shape(u)))
 
 
 def _edge(flag: Flag, sign: float) -> float:
@@ -113,11 +118,14 @@ def f_of(flag: Flag, u: Any) -> Any:
 
 def d_f(flag: Flag, log_p: Any, log_q: Any) -> Any:
     """q f(p/q) of every event that p allows, 0 elsewhere."""
+    log_u = log_ratio(log_p, log_q)
+    if np.max(plain(log_u), initial=0.0) > LARGE:
+        got, remedy = f"log(p/p_ref) = {np.max(plain(log_u)):.6g}", "take a policy nearer to the reference"
+        raise InputError("p/p_ref must stay within the range of floats", got=got, where=flag.label, remedy=remedy)
     if not has_zeros(log_p):
-        return np.exp(log_q) * f_of(flag, np.exp(log_p - log_q))
+        return np.exp(log_q) * f_of(flag, np.exp(log_u))
     dead = np.isneginf(log_p)
-    u = np.exp(log_ratio(log_p, log_q))
-    return np.where(dead, 0.0, np.exp(log_q) * f_of(flag, np.where(dead, 1.0, u)))
+    return np.where(dead, 0.0, np.exp(log_q) * f_of(flag, np.where(dead, 1.0, np.exp(log_u))))
 
 
 # ---------------------------------------------------------------------------------------------------- names
@@ -223,8 +231,7 @@ def threshold(log_ref: Array, r: Array, cost: float) -> Array:
     possible = ~np.isneginf(log_ref)
     best = np.max(np.where(possible, r, -np.inf), axis=-1, keepdims=True)
     gone, top = possible & (best - r > 2.0 * cost), possible & (r == best)
-    p = np.exp(log_ref)
-    share = np.where(top, p, 0.0) / np.sum(np.where(top, p, 0.0), axis=-1, keepdims=True)
+    p, share = np.exp(log_ref), np.exp(log_softmax(np.where(top, log_ref, -np.inf)))
     out = np.where(gone, 0.0, p) + share * np.sum(np.where(gone, p, 0.0), axis=-1, keepdims=True)
     return np.asarray(np.log(out, out=np.full_like(out, -np.inf), where=out > 0))
 

@@ -169,7 +169,7 @@ def _shift(loss: DirectLoss, world: World, pairs: Pairs, changes: Mapping[str, f
 
 
 def sandwich(loss: str | DirectLoss, world: World, pairs: Pairs, found: Minimum, **changes: Any) -> Array | None:
-    """n times the asymptotic covariance of log p at the optimum from n comparisons, (P, N, N); None where it has none.
+    """n times the asymptotic covariance of log p at the optimum from n comparisons, (P, N, N); None where it has none that floats hold.
 
     One comparison falls on prompt x with probability mu(x): the pairs of other prompts contribute zeros.
     """
@@ -183,12 +183,15 @@ def sandwich(loss: str | DirectLoss, world: World, pairs: Pairs, found: Minimum,
         problem = prompt_problem(loss, world, pairs, x, live, found.log_p, s)
         if problem is not None:
             row = found.log_p[x, live]
-            H = problem[0](row, 0.0)[2]
-            G = _gradient_moments(loss, world, pairs, x, row, live, s)
-            bread = np.linalg.pinv((H + H.T) / 2.0, rcond=1e-11, hermitian=True)
-            J = np.eye(len(live)) - np.exp(row)
-            out[x][np.ix_(live, live)] = J @ bread @ G @ bread @ J.T
-    return out
+            with np.errstate(over="ignore", invalid="ignore"):
+                H = problem[0](row, 0.0)[2]
+                G = _gradient_moments(loss, world, pairs, x, row, live, s)
+                if not (np.all(np.isfinite(H)) and np.all(np.isfinite(G))):
+                    return None
+                bread = np.linalg.pinv((H + H.T) / 2.0, rcond=1e-11, hermitian=True)
+                J = np.eye(len(live)) - np.exp(row)
+                out[x][np.ix_(live, live)] = J @ bread @ G @ bread @ J.T
+    return out if np.all(np.isfinite(out)) else None
 
 
 def _gradient_moments(loss: DirectLoss, world: World, pairs: Pairs, x: int, row: Array, live: Any, s: Mapping[str, Any]) -> Array:

@@ -73,7 +73,15 @@ def length_tilt(log_base: Array, score: Array, lengths: Any) -> Array:
 
 def averaged_gibbs(world: World, s: Settings) -> Array:
     """DPO on length-averaged log-ratios: log(p/p_ref) = |y| (r/beta + c)."""
-    return length_tilt(world.log_p_ref, world.r / s["beta"], world.mdp.lengths)
+    return length_tilt(world.log_p_ref, _nats_below(world, s["beta"]), world.mdp.lengths)
+
+
+def _nats_below(world: World, beta: float) -> Array:
+    """(r - max r)/beta of what the reference allows, 0 elsewhere: c(x) takes up what is common to all."""
+    possible = ~np.isneginf(world.log_p_ref)
+    best = np.max(np.where(possible, world.r, -np.inf), axis=1, keepdims=True)
+    with np.errstate(over="ignore"):
+        return np.where(possible, world.r - best, 0.0) / beta
 
 
 def averaged_win_rate_tilt(world: World, s: Settings) -> Array:
@@ -84,7 +92,7 @@ def averaged_win_rate_tilt(world: World, s: Settings) -> Array:
 def averaged_free(world: World, s: Settings) -> Array | None:
     """SimPO without a target margin: log p = |y| (r/beta + c) on the responses that the reference allows."""
     allowed = np.where(np.isneginf(world.log_p_ref), -np.inf, 0.0)
-    return length_tilt(allowed, world.r / s["beta"], world.mdp.lengths) if s["gamma"] == 0 else None
+    return length_tilt(allowed, _nats_below(world, s["beta"]), world.mdp.lengths) if s["gamma"] == 0 else None
 
 
 def regularized(divergence: Divergence) -> Optimum:
@@ -123,9 +131,8 @@ def smoothed_logit(win: Array, s: Settings) -> Array:
 
 
 def sharpened_logit(win: Array, s: Settings) -> Array:
-    """Robust DPO on clean labels: the logit of (P - eps)/(1 - 2 eps), nan where that is no probability: nothing is attained there."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.log((win - s["eps"]) / (1.0 - win - s["eps"])))
+    """Robust DPO on clean labels: the logit of (P - eps)/(1 - 2 eps), infinite where that is no probability: nothing is attained there."""
+    return np.asarray(special.logit(np.clip((win - s["eps"]) / (1.0 - 2.0 * s["eps"]), 0.0, 1.0)))
 
 
 def exo_margin(win: Array, s: Settings) -> Array:

@@ -88,7 +88,16 @@ def value(loss: str | DirectLoss, world: World, log_p: Any, pairs: Pairs, **chan
     """
     loss = find(loss)
     s = settings_at(loss, world, log_p, pairs, changes)
-    return np.sum(weights(pairs) * loss(**{**ingredients(world, log_p, pairs), **s}))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _told(loss, np.sum(weights(pairs) * loss(**{**ingredients(world, log_p, pairs), **s})))
+
+
+def _told(loss: DirectLoss, y: Any) -> Any:
+    """`y`, a value or a gradient, which may be infinite, but not inf - inf."""
+    if np.any(np.isnan(plain(y))):
+        remedy = "take a policy nearer to the reference, or a moderate beta"
+        raise InputError("a loss must be made of floats", got="inf - inf, or 0 inf", where=loss.name, remedy=remedy)
+    return y
 
 
 def gradient(loss: str | DirectLoss, world: World, log_p: Any, pairs: Pairs, **changes: float) -> Array:
@@ -102,7 +111,8 @@ def gradient(loss: str | DirectLoss, world: World, log_p: Any, pairs: Pairs, **c
         fixed = ingredients(world, p0, pairs)
         return np.sum(weights(pairs) * loss(**{**supply, "p0": fixed["p0"], "q0": fixed["q0"]}))
 
-    return np.asarray(grad(held)(p0))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(_told(loss, grad(held)(p0)))
 
 
 def slope_gradient(loss: str | DirectLoss, world: World, log_p: Any, pairs: Pairs, **changes: float) -> Array:
@@ -113,7 +123,8 @@ def slope_gradient(loss: str | DirectLoss, world: World, log_p: Any, pairs: Pair
     s = settings_at(loss, world, log_p, pairs, changes)
     i = ingredients(world, log_p, pairs)
     names = loss.slope.__code__.co_varnames[: loss.slope.__code__.co_argcount]
-    pull = weights(pairs) * loss.slope(*({**s, "D": i["a"] - i["b"]}[name] for name in names))
+    with np.errstate(over="ignore", invalid="ignore"):
+        pull = _told(loss, weights(pairs) * loss.slope(*({**s, "D": i["a"] - i["b"]}[name] for name in names)))
     return scatter(world, pairs, pull, -pull)
 
 

@@ -43,10 +43,11 @@ def nodes_needed(width: float, tolerance: float) -> int:
     64
     """
     h = max(width / 2.0, 1e-3)
-    rho = HEIGHT / h + math.hypot(HEIGHT / h, 1.0)
-    reach = h * (rho + 1.0 / rho) / 2.0 + h  # the largest |Re (x - m_j)| on the ellipse
+    t = HEIGHT / h
+    grows = t + t * t / (1.0 + math.hypot(t, 1.0))  # rho - 1, for rho = t + sqrt(1 + t^2) = e^{arsinh t}
+    reach = h * math.hypot(t, 1.0) + h  # the largest |Re (x - m_j)| on the ellipse
     M = max(1.0 / math.sin(HEIGHT), reach - math.log(math.sin(HEIGHT)) + math.log(2.0) + math.pi)
-    return max(4, math.ceil(math.log(4.0 * M / ((rho - 1.0) * tolerance)) / math.log(rho)))
+    return max(4, math.ceil((math.log(4.0) + math.log(M) - math.log(grows) - math.log(tolerance)) / math.asinh(t)))
 
 
 def logistic_sums(m: Array, q: Array, *, tolerance: float | None = 1e-13) -> tuple[Array, Array]:

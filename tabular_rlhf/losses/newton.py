@@ -109,6 +109,8 @@ def newton(quadratic: Quadratic, theta: Array, share: Array, *, escape: float, r
     radius, first, quiet = 1.0, theta, 0
     with np.errstate(all="ignore"):  # a trial step may overflow; it is then refused
         at = quadratic(theta)
+        if not _finite(at):
+            raise SolveError(f"the objective or its derivatives are no floats where it begins: its value is {at[0]:.3g}")
         size = max(float(np.max(np.abs(at[1] / d))), float(np.max(np.abs(at[2] / np.outer(d, d)))), FLOOR)
         for iteration in range(rounds):
             model = spectrum(at[1], at[2], d, size)
@@ -127,9 +129,13 @@ def newton(quadratic: Quadratic, theta: Array, share: Array, *, escape: float, r
     raise SolveError(f"no minimum was found in {rounds} Newton steps: the next would be of {full:.3g} nats")
 
 
+def _finite(at: Any) -> bool:
+    return bool(np.isfinite(at[0]) and np.all(np.isfinite(at[1])) and np.all(np.isfinite(at[2])))
+
+
 def _judge(at: Any, trial: Any, step: Array, d: Array) -> tuple[float, bool]:
     """The fall over the fall expected, and whether that was below the rounding of the value: then slopes are the judge."""
-    if not (np.isfinite(trial[0]) and np.all(np.isfinite(trial[1])) and np.all(np.isfinite(trial[2]))):
+    if not _finite(trial):
         return -1.0, False
     gain = -float(at[1] @ step + 0.5 * step @ at[2] @ step)
     if abs(gain) > 1e-12 * max(1.0, abs(at[0])):

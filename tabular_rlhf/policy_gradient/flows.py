@@ -28,6 +28,8 @@ from tabular_rlhf.policy_gradient.updates import expected_update
 from tabular_rlhf.world import World
 
 Direction = Callable[[Array], Array]
+STEEPEST = 1e150
+"""A slope that the integrator can square: of others it would never come back."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +94,11 @@ def flow(world: World, logits: Array, direction: Direction, times: Sequence[floa
         raise InputError("times must increase from 0", got=t.tolist(), remedy="pass, say, np.linspace(0, 10, 50)")
     free = np.isfinite(logits)
 
-    def slope(_: float, y: Array) -> Array:
-        return direction(_filled(logits, free, y))[free]
+    def slope(time: float, y: Array) -> Array:
+        found = direction(_filled(logits, free, y))[free]
+        if not np.max(np.abs(found), initial=0.0) < STEEPEST:
+            raise SolveError(f"the flow was not followed beyond time {time:.3g}: its slope is no number whose square is a float")
+        return found
 
     found = solve_ivp(slope, (t[0], t[-1]), logits[free], t_eval=t, rtol=tolerance, atol=tolerance)
     if not found.success:

@@ -154,7 +154,7 @@ def count_probabilities(n: Array, q: Any) -> Any:
 def log_count_probabilities(n: Array, q: Any) -> Any:
     """Its logarithm."""
     log_ways = special.gammaln(np.sum(n[0]) + 1.0) - np.sum(special.gammaln(n + 1.0), axis=1)
-    return log_ways + np.matmul(n, np.log(q))
+    return log_ways + np.sum(special.xlogy(n, q), axis=1)
 
 
 def kind_advantages(n: Array, kind: Kinds, recipe: Recipe, given: dict[str, Any], H: int) -> Array:

@@ -137,6 +137,9 @@ def fit(wins: Wins, *, prior: float | None = None) -> Fit:
     """
     if prior is None:
         structure(wins).require()
+        if not wins.total > 0:
+            remedy = "name two items in every comparison, or state a prior"
+            raise InputError("some comparison must be of two items", got="each item against itself", remedy=remedy)
     else:
         prior = positive(prior, "prior", "squared nats, the variance of a reward")
     r, steps = newton(wins, 1.0 / prior if prior else 0.0)
@@ -247,7 +250,7 @@ def stretched_odds(wins: Wins) -> Array:
     lost = np.asarray(wins.counts.sum(axis=0)).ravel()
     r = np.log(wins.won + 0.5) - np.log(lost + 0.5)
     r = r - np.mean(r)
-    return np.asarray(r / np.sqrt(max(0.25, 1.0 - np.var(r) / 2.89)))
+    return np.asarray(r / np.sqrt(np.maximum(0.25, 1.0 - np.var(r) / 2.89)))
 
 
 def _advance(nll: Likelihood, r: Array, step: Array, length: float) -> tuple[Array, Array]:

@@ -30,7 +30,10 @@ BATCHES = 400
 
 
 def noise_of_steps(task: Task, log_p: Array, steps: int) -> float | None:
-    """E KL(p_theta, p) after so many steps begun at p, nats; None where p is on the border, the step is no ascent, or the world large."""
+    """E KL(p_theta, p) after so many steps begun at p, nats.
+
+    None where p is on the border, the step is no ascent, the world is large, or squares of the steps are no floats.
+    """
     usual = "lr" in CORES[task.options.core].uses and task.options.optimizer == "sgd"
     inside = bool(np.all((np.exp(log_p) > 1e-9) | np.isneginf(task.world.log_p_ref)))
     still = task.options.core == "dpo" and not task.options.online and task.batch == 0
@@ -39,9 +42,11 @@ def noise_of_steps(task: Task, log_p: Array, steps: int) -> float | None:
     if still:
         return 0.0
     try:
-        return _noise(task, log_p, steps)
+        with np.errstate(over="ignore", invalid="ignore"):
+            noise = _noise(task, log_p, steps)
     except InputError:  # a population that would not fit
         return None
+    return noise if np.isfinite(noise) else None
 
 
 def _noise(task: Task, log_p: Array, steps: int) -> float:
