@@ -41,6 +41,25 @@ def test_the_solutions_that_ask_for_an_object_get_their_marks() -> None:
     assert [(m.slug, m.reason) for m in found.marks if m.status != "right"] == []
 
 
+LAZY = """
+def inside(x):
+    from scipy import stats
+    import hypothesis.strategies
+    return stats.norm.cdf(x)
+def objects(mdp): return float(mdp.N)
+"""
+
+
+def test_importing_is_not_answering() -> None:
+    """A call's limit is a fraction of what these libraries take to import; whoever does not name them pays himself."""
+    limits = Limits(call=0.15)
+    with Child(LAZY.encode(), limits, imports=("scipy.stats", "hypothesis.strategies", "no.such")) as child:
+        assert child.function("inside")(0.0) == 0.5
+        assert child.function("objects")(MDPS[0]) == 9.0
+    with Child(LAZY.encode(), limits) as child, pytest.raises(RemoteError, match=r"no answer within 0\.15 s of computing"):
+        child.function("inside")(0.0)
+
+
 def test_every_parameter_that_an_exercise_suggests_can_be_sent() -> None:
     source = "\n".join(path.read_text() for path in sorted(SOLUTIONS.glob("*.py")))
     assert [slug for slug in EXERCISES if f"def {function_name(slug)}(" not in source] == []

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from tabular_rlhf.check import check
-from tabular_rlhf.check.calling import MOST_NEAR
+from tabular_rlhf.check.calling import MOST_NEAR, Through
 from tabular_rlhf.exercises import EXERCISES
+from tabular_rlhf.grading import Child, RemoteError
+from tabular_rlhf.grading.shapes import SHARE, fair
 from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters, supplied
 from tabular_rlhf.world import coin
 
@@ -81,3 +83,88 @@ def test_an_array_that_is_no_array_of_numbers_is_named_by_its_kind(dtype: str) -
     report = check("regret", lambda r: np.zeros(r.shape[0], dtype=dtype))
     assert report.status == "shape"
     assert f"an array of {dtype}," in report.told
+
+
+# ---------------------------------------------------------------------------------------------------- shapes
+
+LONG = ("regret", "gibbs-probabilities", "kl-by-states", "count-the-tree", "token-policy")
+"""Exercises whose answers are (P,), (P, N), (P, S), a number, (P, S, V)."""
+RESHAPED: dict[str, tuple[Function, float]] = {
+    "an axis at the end": (lambda v: v[..., None], SHARE),
+    "an axis at the start": (lambda v: v[None], SHARE),
+    "two axes": (lambda v: v[None, ..., None], SHARE),
+    "an axis, and wrong numbers": (lambda v: 1.5 * v[..., None], 0.0),
+    "an axis, and nan": (lambda v: np.nan * v[..., None], 0.0),
+    "repeated": (lambda v: np.stack([v, v]), 0.0),
+    "summed": (lambda v: np.sum(v, axis=-1) if np.ndim(v) else np.array([v, v]), 0.0),
+}
+
+
+@pytest.mark.parametrize("how", RESHAPED)
+def test_right_numbers_in_a_shape_that_a_reshape_mends_are_told_and_get_a_share(how: str) -> None:
+    change, share = RESHAPED[how]
+    for slug in LONG[:1] if share == 0.0 else LONG:
+        report = fair(slug, Through(EXERCISES[slug].answer, lambda v: change(np.asarray(v))))
+        assert (report.ok, report.status, getattr(report, "share", 0.0)) == (False, "shape", share), (slug, report)
+        assert report.json()["status"] == "shape"
+        assert ("the numbers are right" in report.told) == (share > 0)
+        assert report.told in str(report).replace("\n    ", " ")
+
+
+def test_what_is_told_of_a_shape_names_both() -> None:
+    report = fair("regret", lambda value, J_x: (value - J_x)[:, None])
+    assert report.told == "(P, 1) where (P,) is expected: reshape; the numbers are right."
+    assert fair("regret", lambda value, J_x: value - J_x).ok
+    assert fair("regret", lambda value, J_x: (value - J_x)[:, None], share=0.25).share == 0.25
+
+
+def test_an_answer_of_the_wrong_shape_gets_nothing_that_would_give_it_away() -> None:
+    calls: list[int] = []
+
+    def moody(r: Any) -> Any:  # the shape is wrong until the numbers are looked at
+        calls.append(1)
+        return (lambda value: value[:, None]) if len(calls) > 60 else np.zeros((len(r), 1))
+
+    assert not getattr(fair("best-value", moody), "share", 0.0)
+
+
+# ---------------------------------------------------------------------------------------------------- arrays of other libraries
+
+TENSORS = """
+import numpy as np
+class Tensor:
+    def __init__(self, a, grad=True, half=False, away=True): self.a, self.grad, self.half, self.away = a, grad, half, away
+    def detach(self): return Tensor(self.a, False, self.half, self.away)
+    def cpu(self): return Tensor(self.a, self.grad, self.half, False)
+    def double(self): return Tensor(self.a, self.grad, False, self.away)
+    def __array__(self, dtype=None, copy=None):
+        if self.grad: raise RuntimeError("call detach()")
+        if self.half or self.away: raise TypeError("no such type")
+        return self.a
+class Series:
+    def __init__(self, a): self.a = a
+    def __array__(self, dtype=None, copy=None): return self.a
+def plain(x): return Tensor(x, False, False, False)
+def learned(x): return Tensor(x)
+def half(x): return Tensor(x, half=True)
+def series(x): return Series(x)
+def several(x): return [Tensor(x), Series(x)], (Tensor(x, half=True),)
+def objects(x): return np.array([x, None], dtype=object)
+def words(x): return np.array(["a"])
+"""
+
+
+def test_arrays_of_other_libraries_come_as_plain_numbers() -> None:
+    x = np.array([[1.0, 2.0], [3.0, 4.0]])
+    with Child(TENSORS.encode()) as child:
+        for name in ("plain", "learned", "half", "series"):
+            got = child.function(name)(x)
+            assert type(got) is np.ndarray
+            assert got.dtype == np.float64
+            assert np.array_equal(got, x)
+        (a, b), (c,) = child.function("several")(x)
+        assert all(np.array_equal(got, x) for got in (a, b, c))
+        for name, dtype in (("objects", "an array of object"), ("words", "an array of <U1")):
+            with pytest.raises(RemoteError, match=dtype) as e:
+                child.function(name)(x)
+            assert e.value.kind == "not an answer"

@@ -50,11 +50,11 @@ def main() -> None:
     modules["answers"].close()
     modules["servant"].load(settings["modules"])
     if (config := settings["alone"]) is not None:
-        layers, held = [], dict[str, str]()
+        layers = [modules["warden"].nobody()]
     else:
         config, lifeline = nurse(settings["home"])
         layers = modules["warden"].supervise(lifeline, config["without"], modules["landlock"].prctl)
-        held = {row["layer"]: row["force"] for row in layers}
+    held = {row["layer"]: row["force"] for row in layers}
     requests, replies = private_pipes()
     settle(config)
     servant = modules["servant"].Servant(requests, replies, modules, config)

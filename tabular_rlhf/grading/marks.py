@@ -6,7 +6,7 @@ own mark only.  While one answer is judged the process of the next one is starte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -55,7 +55,7 @@ class Mark:
 class Grades:
     """The marks of one submission, in the order of the exercises, and what contained its answers (the layers that all had).
 
-    read: the files, and what was left of each; imports: of all.
+    read: the files, what could not be read of them, and functions that are in several.  imports: of all.
     """
 
     name: str
@@ -126,7 +126,8 @@ def grade(
             coming.close()
     rest = {slug: _unanswered(slug, points[slug], known) for slug in points if slug not in marks}
     every = tuple((marks | rest)[slug] for slug in points)
-    return Grades(one_line(submission.name), submission.sha256, _read(submission, known), tuple(imports), every, weakest(layers), limits)
+    read = (*_read(submission, known), *_twice(points, known))
+    return Grades(one_line(submission.name), submission.sha256, read, tuple(imports), every, weakest(layers), limits)
 
 
 def function_name(slug: str) -> str:
@@ -151,6 +152,14 @@ def _read(submission: Submission, known: Mapping[str, Inventory]) -> tuple[str, 
         place = ", ".join(part for part in (one.place, f"line {one.line}" if one.line else "") if part)
         told.append(f"{name}: {one.fault}{f' ({place})' if place else ''}" if one.fault else name)
     return tuple(told)
+
+
+def _twice(points: Iterable[str], known: Mapping[str, Inventory]) -> Iterator[str]:
+    """What is told of functions that several files define."""
+    for name in map(function_name, points):
+        found = [one_line(file) for file, one in known.items() if name in one.names]
+        if len(found) > 1:
+            yield f"{name} is in {' and '.join(found)}: the first is graded"
 
 
 def _unanswered(slug: str, out_of: float, known: Mapping[str, Inventory]) -> Mark:

@@ -36,11 +36,8 @@ class Meter:
             self.exact = self._tasks.is_dir()
         except (OSError, AttributeError, OverflowError):
             self.exact = False
-        self._seen = self._now()
-
-    def begin(self) -> None:
-        """What it did until now is nobody's concern: cheap, and generous, since how long it had waited is not asked again."""
-        self._seen = time.monotonic(), self.computed(), self._seen[2]
+        self._told, self._waited = self.computed(), self._in_line()
+        self._since = time.monotonic()
 
     def computed(self) -> float:
         """CPU seconds until now, or until its end."""
@@ -50,21 +47,26 @@ class Meter:
             self._last = time.clock_gettime(self._clock)
         return self._last
 
+    def begin(self) -> None:
+        """What it did until now is nobody's concern: cheap, and generous, since how long it had waited is not asked again."""
+        self._told, self._since = self.computed(), time.monotonic()
+
     def stood_still(self) -> float:
-        """Seconds since `begin`, or since this was asked last, in which it neither computed nor waited for a processor."""
-        before, self._seen = self._seen, self._now()
-        passed, computed, waited = (b - a for a, b in zip(before, self._seen, strict=True))
+        """Seconds since `begin`, or since this was asked last, in which it neither computed nor waited for a processor.
+
+        Never too many: the time that is spent on asking is not counted.
+        """
+        passed = time.monotonic() - self._since
+        computed, waited = self.computed() - self._told, self._in_line() - self._waited
+        self._told, self._waited, self._since = self._told + computed, self._waited + waited, time.monotonic()
         if not self.exact:
             return 0.0
-        if not self._seen[2]:
+        if not self._waited:
             return passed if computed < NEARLY_STILL * passed else 0.0
         return max(0.0, passed - computed - max(0.0, waited))
 
-    def _now(self) -> tuple[float, float, float]:
-        return time.monotonic(), self.computed(), self._waited()
-
-    def _waited(self) -> float:
-        """Seconds that its living threads have waited for a processor."""
+    def _in_line(self) -> float:
+        """Seconds that its living threads have waited for a processor; 0 where nobody tells."""
         total = 0
         try:
             for task in self._tasks.iterdir():

@@ -37,9 +37,7 @@ def supervise(lifeline: int, without: Iterable[str], prctl: Callable[..., None])
     os.setsid()
     layers = [users(without), pids(without)]
     enclosed = layers[1]["force"] == "full"
-    orphans = {"layer": "orphans", "contains": "processes left behind", "force": "full", "how": "the namespace ends with its first process"}
-    if not enclosed:
-        orphans |= _adopt(prctl)
+    orphans = nobody() | ({"force": "full", "how": "the namespace ends with its first process"} if enclosed else _adopt(prctl))
     child = os.fork()
     if child:
         _keep(child, lifeline, tell=not enclosed)
@@ -50,6 +48,11 @@ def supervise(lifeline: int, without: Iterable[str], prctl: Callable[..., None])
             _be_first(servant, lifeline)
     os.close(lifeline)
     return [orphans, *layers]
+
+
+def nobody() -> dict[str, str]:
+    """The line of the report where there is no warden."""
+    return {"layer": "orphans", "contains": "processes left behind", "force": "none", "how": "this platform has no processes that fork"}
 
 
 def users(without: Iterable[str]) -> dict[str, str]:
@@ -89,7 +92,7 @@ def _unshare(kind: int, left_out: bool) -> None:
 def _adopt(prctl: Callable[..., None]) -> dict[str, str]:
     try:
         prctl(SUBREAPER, 1)
-        return {"how": "a subreaper that kills all its descendants"}
+        return {"force": "full", "how": "a subreaper that kills all its descendants"}
     except (OSError, AttributeError):
         return {"force": "weak", "how": "only the process group is killed"}
 
