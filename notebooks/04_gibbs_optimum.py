@@ -241,7 +241,7 @@ value_slopes = tr.grad(lambda rewards: np.sum(tr.soft_value(world.log_p_ref, rew
 # is the covariance, $\mathrm{Var}$ the variance, $\mathbb{1}$ is 1 where its index is the case and 0 elsewhere.)
 
 # %%
-explore.derivation("free-energy")
+explore.derivation("free-energy-derivatives")
 
 # %% [markdown]
 # Line 12, the last, says that a smaller $\beta$ always earns more. What does it cost? $V = \mathbb{E}_{p^*}[r] - \beta\, \mathrm{KL}$,
@@ -436,7 +436,7 @@ def with_price(f):
 # "alpha=0.5" is Hellinger's, $f(u) = 2 (\sqrt u - 1)^2$.
 #
 # InstructGPT added a third term to $J$: $\gamma\, \mathbb{E}_D[\log p]$, with a law $D$ of texts from pretraining and a weight
-# $\gamma$ (gamma), so that the model goes on making those likely. (`derive("ppo-ptx")` has its three slopes.) Say that $D$ is always
+# $\gamma$ (gamma), so that the model goes on making those likely. (`derive("ppo-ptx-optimum")` has its three slopes.) Say that $D$ is always
 # "a .":
 
 # %%

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -11,7 +12,9 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
+from tabular_rlhf.check.question import find
 from tabular_rlhf.cli import main
+from tabular_rlhf.commands.verify import chosen
 from tabular_rlhf.derivations import DERIVATIONS, RELATIONS, Derivation, Line, audit_derivations, derive
 from tabular_rlhf.derivations.execute import refute_line
 from tabular_rlhf.derivations.record import add
@@ -34,12 +37,12 @@ ASKED = {
     "policy-gradient",
     "reward-to-go",
     "kl-estimator-theorem",
-    "ppo-ptx",
+    "ppo-ptx-optimum",
     "all-roads",
     "i-projection",
     "m-projection-gap",
     "bt-existence",
-    "grpo-weight",
+    "grpo",
     "best-of-n",
 }
 """What the course needs, line by line."""
@@ -49,6 +52,34 @@ def test_the_course_has_its_derivations() -> None:
     assert set(DERIVATIONS) >= ASKED
     assert len(DERIVATIONS) >= 30
     assert all(row in LEDGER for d in DERIVATIONS.values() for row in d.rows)
+
+
+@pytest.mark.parametrize("slug", list(DERIVATIONS))
+def test_a_derivation_bears_the_name_of_its_row(slug: str) -> None:
+    """The first derivation of a row has its slug; only a second one has a suffix."""
+    row = DERIVATIONS[slug].rows[0]
+    assert slug == row or (slug.startswith(f"{row}-") and row in DERIVATIONS)
+
+
+FORMER = [(table, old, record.slug) for table in (LEDGER, DERIVATIONS) for record in table.values() for old in record.formerly]
+
+
+@pytest.mark.parametrize(("table", "old", "new"), FORMER, ids=lambda x: x if isinstance(x, str) else type(next(iter(x.values()))).__name__)
+def test_a_former_name_finds_its_record_and_says_the_present_one(table: Any, old: str, new: str, capsys: pytest.CaptureFixture[str]) -> None:
+    told = f"the {type(table[new]).__name__.lower()} {old} is now {new}"
+    asked = old if table is LEDGER else f"{old}/2"
+    with warnings.catch_warnings(record=True) as said:  # one name may be the old one of a row and of a derivation
+        warnings.simplefilter("always")
+        assert find(asked)[0].slug == new
+        assert new in {x.slug for kind in chosen([old], None) for x in kind}
+        assert [str(w.message) for w in said].count(told) == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["verify", old, "--list"] if table is LEDGER else ["derive", old]) == 0
+    shown = capsys.readouterr()
+    assert f"FutureWarning: {told}" in shown.err
+    assert new in shown.out
+    assert old not in table
 
 
 @pytest.mark.parametrize("slug", list(DERIVATIONS))
@@ -102,7 +133,7 @@ def _two(relation: str, first: Callable[..., Any], second: Callable[..., Any], *
         pad,
         Line("0", lambda r: np.sum(r) * 0.0, "0 is 0", "=", wrong),
     )
-    return Derivation("two", "two lines", 4, ("gibbs-optimum",), "a test", lines)
+    return Derivation("gibbs-optimum-two", "two lines", 4, ("gibbs-optimum",), "a test", lines)
 
 
 HOLD: list[tuple[str, Callable[..., Any], Callable[..., Any], Callable[..., Any], dict[str, Any]]] = [
