@@ -162,9 +162,9 @@ add(
                 },
             ),
             Line(
-                r"-\frac{\partial}{\partial \theta(c, a)} \sum_{c'} \sum_{a'} n(c', a') \log \pi(a' \mid c') \Big|_{\pi = \hat\pi}",
+                r"-\frac{\partial}{\partial \hat\theta(c, a)} \sum_{c'} \sum_{a'} n(c', a') \log \hat\pi(a' \mid c')",
                 lambda mu, mdp, tied, log_p_star, theta_hat: slope_of_imitation(mu, mdp, tied, log_p_star, theta_hat),
-                "The same slope, by the gradient core, at the policy of the counts: n(c) times it is n(c, a).",
+                "The same slope, by the gradient core, at the policy of the counts, pi_hat: n(c) times it is n(c, a).",
                 relation="so",
             ),
             Line(
@@ -177,7 +177,12 @@ add(
                     ),
                 },
             ),
-            Line(r"\hat\pi(a \mid c) = \frac{n(c, a)}{n(c)}", lambda theta_hat: np.exp(theta_hat), "Solve for pi.", relation="so"),
+            Line(
+                r"\hat\pi(a \mid c) = \frac{n(c, a)}{n(c)}",
+                lambda theta_hat: np.exp(theta_hat),
+                "Its rows: line 8 is 0, solved.",
+                relation="so",
+            ),
             Line(
                 r"\frac{\sum_{s \in c} \mathbb{E}_\mu\, d_{p^*}(s)\, \pi^*(a \mid s)}{\sum_{s \in c} \mathbb{E}_\mu\, d_{p^*}(s)}",
                 ratio_of_counts,
