@@ -186,8 +186,8 @@ def with_control(c):
 # whatever the world: $\log x \le x - 1$, because the line $x - 1$ touches the curve $\log x$ at $x = 1$ and stays above it.
 #
 # **The derivation.** ($\mathbb{E}_\mu$ is understood: a mean over prompts. The machine takes a policy of its own. In lines 1 to 4 it is
-# one that may forbid some answers: the mean is then $p_{ref}(p > 0)$ instead of 1, the probability that the reference gives to what $p$
-# can say. $\chi^2$, "chi squared", is another distance.)
+# $q$, which may forbid some answers: the mean of $p_{ref}/q$ is then $p_{ref}(q > 0)$ instead of 1, the probability that the reference
+# gives to what $q$ can say. $\chi^2 = \sum (p_{ref} - p)^2/p$, "chi squared", is another distance.)
 
 # %%
 derive("k3", world)
@@ -206,7 +206,9 @@ def always_unbiased(log_p_short, log_p_ref):
 check("k3", always_unbiased, part="mean on fewer responses")
 
 # %% [markdown]
-# The mean of $k_3$ is too small, by just the probability that the reference gives to what was cut off. $k_1$ does not mind.
+# The mean of $k_3$ is too small, by just the probability that the reference gives to what was cut off. $k_1$ does not mind, if its
+# $\log p$ is that of the cut law, with the kept tokens' probabilities divided by their sum. With the $\log p$ of the whole softmax, as
+# many programs take it, its mean too is less than the KL of what was sampled: by minus the mean logarithm of the kept probabilities.
 #
 # ## 8.4 An estimate is not a push
 #
@@ -489,7 +491,8 @@ ratios = {"none": "loss", "token": "ratio", "decision": "ratio", "sequence": "ra
 #
 # ## 8.11 What to choose
 #
-# - To *report* a KL: $k_3$ as long as it is well below a nat, or "full" where it can be had; $k_1$ if responses were cut off in sampling.
+# - To *report* a KL: $k_3$ as long as it is well below a nat, or "full" where it can be had; if sampling cut off tokens, $k_1$ with the
+#   log-probabilities of the law that was sampled from, and not those of the whole softmax.
 # - To *train* toward $p^*$: $k_1$ in the reward; or, of whole responses, $k_2$ in the loss; or $k_3$ with a live ratio.
 # - $k_3$ in the loss, the usual choice with GRPO (lesson 7), holds the policy to the reference by the forward KL. That may be what you
 #   want: it punishes forgetting, and its optimum is $\beta p_{ref}/(\lambda' - r)$. It is not $p^*$.
@@ -572,8 +575,8 @@ check("token-k3", token_k3)
 # - Tang and Munos (2025), *On a few pitfalls in KL divergence gradient estimation for RL*, arXiv:2506.09477: an unbiased estimate,
 #   differentiated, need not be an unbiased gradient; sections 8.4, 8.7 and 8.9.
 # - Csiszár (1967), *Information-type measures of difference of probability distributions and indirect observations*: f-divergences.
-# - Go et al. (2023), *Aligning language models with preferences through f-divergence minimization*, arXiv:2302.08215: any
-#   f-divergence can take the place of the KL, and the choice decides between quality and variety of what is said.
+# - Go et al. (2023), *Aligning language models with preferences through f-divergence minimization*, arXiv:2302.08215: the
+#   theorem of section 8.5 towards any target, and how the choice of $f$ decides between quality and variety of what is said.
 # - Amini, Vieira and Cotterell (2025), *Better estimation of the KL divergence between language models*, arXiv:2504.10637: the exact KL
 #   of the next token, averaged over the states visited.
 # - Precup, Sutton and Singh (2000), *Eligibility traces for off-policy policy evaluation*: ratios by decision, section 8.10.

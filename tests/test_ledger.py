@@ -34,7 +34,7 @@ CHAPTERS = {
     "logit-conservation shift-invariance-of-losses ipo-two-arms direct-family preference-game",
     7: "policy-gradient zero-mean-score reward-to-go optimal-baseline kl-regularized-gradient rloo grpo group-identities aggregation "
     "ppo-clip natural-gradient ppo-ptx-gradient",
-    8: "k1 k2 k3 kl-estimator-theorem kl-placement kl-gradients token-vs-sequence rao-blackwell importance-ratio",
+    8: "k1 k2 second-order k3 kl-estimator-theorem kl-placement kl-gradients token-vs-sequence rao-blackwell importance-ratio",
     9: "best-of-n rejection-sampling expert-iteration",
 }
 

@@ -14,7 +14,8 @@ from tabular_rlhf.ledger.audit import select
 from tabular_rlhf.ledger.chapter8_tokens import gain_over_states, gain_over_trajectories
 from tabular_rlhf.world import random_world
 
-SLUGS = ["k1", "k2", "k3", "kl-estimator-theorem", "kl-placement", "kl-gradients", "token-vs-sequence", "rao-blackwell", "importance-ratio"]
+SLUGS = ["k1", "k2", "second-order", "k3", "kl-estimator-theorem", "kl-placement", "kl-gradients"]
+SLUGS += ["token-vs-sequence", "rao-blackwell", "importance-ratio"]
 
 
 def test_every_row_of_the_chapter_is_there() -> None:

@@ -104,7 +104,7 @@ register(
         fn=lambda a, b, beta: -log_sigma(beta * (np.exp(a) + a - np.exp(b) - b)),
         oracle=lambda a, b, beta: ell(beta * (math.exp(a) + a - math.exp(b) - b)),
         traits=LINKED,
-        objective="E[r] - beta (chi-squared + KL)(p, p_ref)",
+        objective="E[r] - beta (chi^2/2 + KL)(p, p_ref)",
         optimum=closed.regularized(closed.CHI_KL),
     )
 )
@@ -125,7 +125,7 @@ register(
         defaults={"R": 2.0},
         traits=LINKED | {"bounded", "finite-under-certainty"},
         kinks="|beta (phi(u_w) - phi(u_l))| = 2 R",
-        objective="E[r] - beta (chi-squared + KL)(p, p_ref), where no two rewards differ by more than 2 R",
+        objective="E[r] - beta (chi^2/2 + KL)(p, p_ref), where no two rewards differ by more than 2 R",
         optimum=closed.regularized_within(closed.CHI_KL),
         variant_of="chi-po",
     )
@@ -141,7 +141,7 @@ def f_dpo(name: str, latex: str, slope: Callable[[Any], Any], oracle_slope: Call
         fn=lambda a, b, beta: -log_sigma(beta * (slope(a) - slope(b))),
         oracle=lambda a, b, beta: ell(beta * (oracle_slope(a) - oracle_slope(b))),
         traits=LINKED,
-        objective=f"E[r] - beta D_f(p, p_ref), f of {divergence}",
+        objective=f"E[r] - beta D_f(p, p_ref), f of {DIVERGENCES[divergence].told}",
         optimum=closed.regularized(DIVERGENCES[divergence]),
     )
 
