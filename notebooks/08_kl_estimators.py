@@ -20,6 +20,7 @@ from tabular_rlhf.check import check
 from tabular_rlhf.derivations import derive
 from tabular_rlhf.estimators import Flag, analyse, flow, normal_table, optimum
 from tabular_rlhf.figures import show
+from tabular_rlhf.gibbs import log_policy_of
 
 # %% [markdown]
 # ## 8.1 A sum that nobody can do
@@ -447,6 +448,36 @@ def by_token(estimator, place, **settings):
 # By tokens $k_2$ in the loss is not quite right any more, though it errs little here; the tokens' $k_3$ with a live ratio still is.
 # "Full" is far quieter than $k_1$; so near the reference $k_3$ is quieter still.
 #
+# ### A published theorem that is false
+#
+# **"Summing exact KLs never has more variance than $k_1$."** So says the paper that proposed it (Amini et al. 2025), by the theorem of
+# Rao and Blackwell: a conditional mean varies no more than what it is the mean of. That is true of *each single step*, where
+# $\mathrm{KL}(s)$ is the mean of $L_t$ in $s$. It is **not true of the sum**, which is no conditional mean of $k_1$: what is paid in
+# one state decides which states follow, and there the exact KLs differ. Let $p_{ref}$ say four responses equally often, and $p$ three of
+# them (1/3 each). Then $k_1 = \log(4/3)$ whatever is drawn: variance 0. The sum of exact KLs depends on the first token: variance
+# $\frac29 \log^2 2 = 0.1068$. The fourth response need not be impossible:
+
+# %%
+four = tr.World(tr.TokenMDP(2, 2), np.log(np.full((1, 3, 2), 0.5)), np.zeros((1, 4)), 1.0)
+
+
+def variances(p):
+    log_pi = log_policy_of(four.mdp, np.log([p]))
+    return {k: round(analyse(Flag(k, "loss", "token"), four, log_pi).exact.std ** 2, 4) for k in ("k1", "full")}
+
+
+{f"p = {p}": variances(p) for p in ((0.333, 0.333, 0.333, 0.001), (0.33, 0.33, 0.33, 0.01), (0.3, 0.3, 0.3, 0.1), (0.4, 0.2, 0.3, 0.1))}
+
+# %% [markdown]
+# The exact difference, with the term that may be negative in line 4. (In lines 5 and 6 the machine's law $q$ is the reference cut to some
+# of its responses, here to three of the four.)
+
+# %%
+derive("rao-blackwell", four, seed=2)
+
+# %% [markdown]
+# So "full" is a good habit, and no guarantee. What *is* guaranteed: the same mean, never a negative value, and each step quieter.
+#
 # **Sum or mean?** Many programs divide by the number of tokens. That is no longer an estimate of $\mathrm{KL}(p, p_{ref})$: it counts a
 # response the less, the longer it is.
 
@@ -578,5 +609,5 @@ check("token-k3", token_k3)
 # - Go et al. (2023), *Aligning language models with preferences through f-divergence minimization*, arXiv:2302.08215: the
 #   theorem of section 8.5 towards any target, and how the choice of $f$ decides between quality and variety of what is said.
 # - Amini, Vieira and Cotterell (2025), *Better estimation of the KL divergence between language models*, arXiv:2504.10637: the exact KL
-#   of the next token, averaged over the states visited.
+#   of the next token, averaged over the states visited. (Its bound on the variance does not hold: section 8.9.)
 # - Precup, Sutton and Singh (2000), *Eligibility traces for off-policy policy evaluation*: ratios by decision, section 8.10.

@@ -230,7 +230,7 @@ add(
             r"\sum p = 1"
         ),
         source="Wang et al. (2023), arXiv:2309.16240; convex duality.",
-        note=f"Rows: {', '.join(d.told for d in DIVERGENCES.values())}.  The dual value is an upper bound for every p, so equality of the two proves optimality.",
+        note=f"{'; '.join(d.told for d in DIVERGENCES.values())}.  The dual value bounds that of every p: equality proves optimality.",
         parts=("mass", "objective", "stationarity"),
         sides={
             "one, the dual bound, zero": lambda world, P: (

@@ -166,10 +166,11 @@ add(
         slug="second-order",
         chapter=8,
         statement=(
-            r"D_f(p_{\theta + t v}, p_\theta) = \frac{f''(1)}{2}\, t^2\, v^\top F v + O(t^3), \quad D_f(p, q) = \mathbb{E}_q[f(p/q)], \quad "
+            r"D_f(p_{\theta + t v}, p_\theta) = \frac{f''(1)}{2}\, t^2\, v^\top F v + O(t^3), \quad "
+            r"D_f(p, q) = \mathbb{E}_q[f(p/q)], \quad "
             r"F = \mathbb{E}[\mathrm{score}\, \mathrm{score}^\top]"
         ),
-        source="Csiszar and Shields (2004), Information theory and statistics: a tutorial, theorem 4.1; Amari (2016), Information geometry.",
+        source="Csiszar and Shields (2004), Information theory and statistics: a tutorial, section 4.",
         note=(
             "f''(1) = 1 for both KLs, chi^2/2, 4 H^2 and E[k2], 1/2 for 2 JSD: near p_ref they are one penalty, up to beta.  f'(1) has no "
             "part in it: f + c (u - 1) has another slope and is the same divergence."
@@ -190,7 +191,9 @@ add(
             "f''(1) = 1 for all": Miss("f''(1) = 1 for all", lambda log_p, score_v: expect(log_p, np.square(score_v)) / 2.0, 3),
             "the half forgotten": lambda log_p, score_v: expect(log_p, np.square(score_v)),
             "k2 is nothing near p": Miss("k2 is nothing near p", lambda P: np.zeros(P), 5),
-            "second moment for variance": lambda d_pi, pi, direction: np.sum(d_pi * np.sum(pi * np.square(direction), axis=-1), axis=1) / 2.0,
+            "second moment for variance": lambda d_pi, pi, direction: (
+                np.sum(d_pi * np.sum(pi * np.square(direction), axis=-1), axis=1) / 2.0
+            ),
             "visits forgotten": lambda d_pi, pi, direction: spread_of_states(np.ones_like(d_pi), pi, direction) / 2.0,
         },
         sampled=Sampled(
