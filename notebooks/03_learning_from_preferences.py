@@ -162,7 +162,7 @@ wins = Wins(np.array([[0.0, 40, 60], [20, 0, 45], [10, 15, 0]]), birds)
 # on counts of its own. Its *gradient core* is `tr.grad` of lesson 2, which differentiates programs.)
 
 # %%
-derive("bt-score", world)
+derive("bt-score-hessian", world)
 
 # %% [markdown]
 # Line 5 is worth remembering: *at the fit, every answer is expected to win as often as it did win.* There is no formula for the $\hat r$

@@ -241,7 +241,7 @@ value_slopes = tr.grad(lambda rewards: np.sum(tr.soft_value(world.log_p_ref, rew
 # is the covariance, $\mathrm{Var}$ the variance, $\mathbb{1}$ is 1 where its index is the case and 0 elsewhere.)
 
 # %%
-explore.derivation("free-energy")
+explore.derivation("free-energy-derivatives")
 
 # %% [markdown]
 # Line 12, the last, says that a smaller $\beta$ always earns more. What does it cost? $V = \mathbb{E}_{p^*}[r] - \beta\, \mathrm{KL}$,
@@ -433,11 +433,12 @@ def with_price(f):
 # "Reverse" KL is the one of this lesson, $\mathrm{KL}(p, p_{ref})$; the forward one, $\mathrm{KL}(p_{ref}, p)$, with
 # $f(u) = -\log u$, will not let go of anything that the reference says; chi-squared, with $f(u) = \frac12 (u - 1)^2$, sets a poor
 # response to exactly 0; Jensen and Shannon's is $\mathrm{KL}(p, m) + \mathrm{KL}(p_{ref}, m)$ with $m = (p + p_{ref})/2$; and
-# "alpha=0.5" is Hellinger's, $f(u) = 2 (\sqrt u - 1)^2$.
+# "alpha=0.5" is Hellinger's, $f(u) = 2 (\sqrt u - 1)^2$. Mind the factors: books call $\sum (p - p_{ref})^2/p_{ref}$ chi-squared,
+# twice ours; half of our Jensen-Shannon; and a quarter of our $D_{1/2}$, $1 - \sum \sqrt{p\, p_{ref}}$, Hellinger's squared distance.
 #
 # InstructGPT added a third term to $J$: $\gamma\, \mathbb{E}_D[\log p]$, with a law $D$ of texts from pretraining and a weight
-# $\gamma$ (gamma), so that the model goes on making those likely. (`derive("ppo-ptx")` has its three slopes.) Say that $D$ is always
-# "a .":
+# $\gamma$ (gamma), so that the model goes on making those likely. (`derive("ppo-ptx-optimum")` has its three slopes.) Say that $D$
+# is always "a .":
 
 # %%
 log_D = np.array([[-np.inf, -np.inf, 0.0]])
@@ -534,7 +535,9 @@ check("kl-by-states", kl_by_states)
 #   line 7, and why reward alone, without the KL, would collapse to one response.
 # - Ng, Harada and Russell (1999), *Policy invariance under reward transformations*: potential shaping leaves optimal policies alone,
 #   and nothing else does in every world.
-# - Go et al. (2023), *Aligning language models with preferences through f-divergence minimization*, arXiv:2302.08215: language models
-#   aim at the same target with other divergences, and trade reward for diversity differently.
+# - Wang et al. (2023), *Beyond reverse KL: generalizing direct preference optimization with diverse divergence constraints*,
+#   arXiv:2309.16240: other divergences as the price of leaving $p_{ref}$, each with an optimum of its own.
+# - Go et al. (2023), *Aligning language models with preferences through f-divergence minimization*, arXiv:2302.08215: another use
+#   of other divergences: the target $p^*$ stays, and they measure how far from it a policy is.
 # - Ouyang et al. (2022), *Training language models to follow instructions with human feedback*, arXiv:2203.02155: InstructGPT, the
 #   objective of section 4.10 with its pretraining term.

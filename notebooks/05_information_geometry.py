@@ -184,7 +184,7 @@ tied = tr.NGram(world.mdp, k=0)
 # *logits*. (The machine's class has one context, too: in lines 6 to 12 the first number is that of "a", the second that of ".".)
 
 # %%
-derive("m-projection")
+derive("m-projection-counts")
 
 # %% [markdown]
 # The answer is what a child would do: *count*. In our world "a" is said once in "a ." and twice in "a a", a full stop once in "." and

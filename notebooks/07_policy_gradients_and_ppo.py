@@ -110,7 +110,7 @@ exact, sampled = [tr.estimate(data, data[world.r * slope]) for data in (everythi
 # **baseline** $b(x)$, a number that may depend on the prompt.
 
 # %%
-derive("baselines")
+derive("zero-mean-score")
 
 # %% [markdown]
 # It costs nothing because probabilities sum to one whatever $\theta$. It may *not* look at the response.
@@ -219,7 +219,7 @@ derive("kl-regularized-gradient")
 # so what is climbed is $\mathbb{E}[r]$, without a penalty:
 
 # %%
-check("kl-regularised-gradient", lambda world, log_pi: true_gradient(world, log_pi))
+check("kl-regularized-gradient", lambda world, log_pi: true_gradient(world, log_pi))
 
 # %% [markdown]
 # This is one of many ways to get a KL wrong, and one that has been shipped. Lesson 8 has them all.
@@ -250,7 +250,7 @@ check("rloo", lambda world, log_pi, graded: true_gradient(world, log_pi, graded)
 # For rewards of 0 and 1 one can say exactly what that does. Let $q(x)$ be the probability of success on prompt $x$.
 
 # %%
-derive("grpo-weight")
+derive("grpo")
 
 # %% [markdown]
 # So the update of a prompt is $c_G(q)\, \nabla q$. RLOO's is $\nabla q$. The weight $c_G(q)$, and its limit for large groups:
@@ -427,7 +427,7 @@ again = {loss: expected_update(world, moved, Recipe("rloo", loss, G=4), log_old=
 # trick: it is imitation. (With $\lambda(x)$ for the multiplier of lesson 4, and $p^{o}$ for the optimum:)
 
 # %%
-derive("ppo-ptx")
+derive("ppo-ptx-optimum")
 
 # %% [markdown]
 # Where is it, for $D$ uniform? The laws, over ".", "a a" and "a .":

@@ -20,6 +20,7 @@ from tabular_rlhf.check import check
 from tabular_rlhf.derivations import derive
 from tabular_rlhf.estimators import Flag, analyse, flow, normal_table, optimum
 from tabular_rlhf.figures import show
+from tabular_rlhf.gibbs import log_policy_of
 
 # %% [markdown]
 # ## 8.1 A sum that nobody can do
@@ -186,8 +187,8 @@ def with_control(c):
 # whatever the world: $\log x \le x - 1$, because the line $x - 1$ touches the curve $\log x$ at $x = 1$ and stays above it.
 #
 # **The derivation.** ($\mathbb{E}_\mu$ is understood: a mean over prompts. The machine takes a policy of its own. In lines 1 to 4 it is
-# one that may forbid some answers: the mean is then $p_{ref}(p > 0)$ instead of 1, the probability that the reference gives to what $p$
-# can say. $\chi^2$, "chi squared", is another distance.)
+# $q$, which may forbid some answers: the mean of $p_{ref}/q$ is then $p_{ref}(q > 0)$ instead of 1, the probability that the reference
+# gives to what $q$ can say. $\chi^2 = \sum (p_{ref} - p)^2/p$, "chi squared", is another distance.)
 
 # %%
 derive("k3", world)
@@ -206,7 +207,9 @@ def always_unbiased(log_p_short, log_p_ref):
 check("k3", always_unbiased, part="mean on fewer responses")
 
 # %% [markdown]
-# The mean of $k_3$ is too small, by just the probability that the reference gives to what was cut off. $k_1$ does not mind.
+# The mean of $k_3$ is too small, by just the probability that the reference gives to what was cut off. $k_1$ does not mind, if its
+# $\log p$ is that of the cut law, with the kept tokens' probabilities divided by their sum. With the $\log p$ of the whole softmax, as
+# many programs take it, its mean too is less than the KL of what was sampled: by minus the mean logarithm of the kept probabilities.
 #
 # ## 8.4 An estimate is not a push
 #
@@ -445,6 +448,36 @@ def by_token(estimator, place, **settings):
 # By tokens $k_2$ in the loss is not quite right any more, though it errs little here; the tokens' $k_3$ with a live ratio still is.
 # "Full" is far quieter than $k_1$; so near the reference $k_3$ is quieter still.
 #
+# ### A published theorem that is false
+#
+# **"Summing exact KLs never has more variance than $k_1$."** So says the paper that proposed it (Amini et al. 2025), by the theorem of
+# Rao and Blackwell: a conditional mean varies no more than what it is the mean of. That is true of *each single step*, where
+# $\mathrm{KL}(s)$ is the mean of $L_t$ in $s$. It is **not true of the sum**, which is no conditional mean of $k_1$: what is paid in
+# one state decides which states follow, and there the exact KLs differ. Let $p_{ref}$ say four responses equally often, and $p$ three of
+# them (1/3 each). Then $k_1 = \log(4/3)$ whatever is drawn: variance 0. The sum of exact KLs depends on the first token: variance
+# $\frac29 \log^2 2 = 0.1068$. The fourth response need not be impossible:
+
+# %%
+four = tr.World(tr.TokenMDP(2, 2), np.log(np.full((1, 3, 2), 0.5)), np.zeros((1, 4)), 1.0)
+
+
+def variances(p):
+    log_pi = log_policy_of(four.mdp, np.log([p]))
+    return {k: round(analyse(Flag(k, "loss", "token"), four, log_pi).exact.std ** 2, 4) for k in ("k1", "full")}
+
+
+{f"p = {p}": variances(p) for p in ((0.333, 0.333, 0.333, 0.001), (0.33, 0.33, 0.33, 0.01), (0.3, 0.3, 0.3, 0.1), (0.4, 0.2, 0.3, 0.1))}
+
+# %% [markdown]
+# The exact difference, with the term that may be negative in line 4. (In lines 5 and 6 the machine's law $q$ is the reference cut to some
+# of its responses, here to three of the four.)
+
+# %%
+derive("rao-blackwell", four, seed=2)
+
+# %% [markdown]
+# So "full" is a good habit, and no guarantee. What *is* guaranteed: the same mean, never a negative value, and each step quieter.
+#
 # **Sum or mean?** Many programs divide by the number of tokens. That is no longer an estimate of $\mathrm{KL}(p, p_{ref})$: it counts a
 # response the less, the longer it is.
 
@@ -489,7 +522,8 @@ ratios = {"none": "loss", "token": "ratio", "decision": "ratio", "sequence": "ra
 #
 # ## 8.11 What to choose
 #
-# - To *report* a KL: $k_3$ as long as it is well below a nat, or "full" where it can be had; $k_1$ if responses were cut off in sampling.
+# - To *report* a KL: $k_3$ as long as it is well below a nat, or "full" where it can be had; if sampling cut off tokens, $k_1$ with the
+#   log-probabilities of the law that was sampled from, and not those of the whole softmax.
 # - To *train* toward $p^*$: $k_1$ in the reward; or, of whole responses, $k_2$ in the loss; or $k_3$ with a live ratio.
 # - $k_3$ in the loss, the usual choice with GRPO (lesson 7), holds the policy to the reference by the forward KL. That may be what you
 #   want: it punishes forgetting, and its optimum is $\beta p_{ref}/(\lambda' - r)$. It is not $p^*$.
@@ -572,8 +606,8 @@ check("token-k3", token_k3)
 # - Tang and Munos (2025), *On a few pitfalls in KL divergence gradient estimation for RL*, arXiv:2506.09477: an unbiased estimate,
 #   differentiated, need not be an unbiased gradient; sections 8.4, 8.7 and 8.9.
 # - Csiszár (1967), *Information-type measures of difference of probability distributions and indirect observations*: f-divergences.
-# - Go et al. (2023), *Aligning language models with preferences through f-divergence minimization*, arXiv:2302.08215: any
-#   f-divergence can take the place of the KL, and the choice decides between quality and variety of what is said.
+# - Go et al. (2023), *Aligning language models with preferences through f-divergence minimization*, arXiv:2302.08215: the
+#   theorem of section 8.5 towards any target, and how the choice of $f$ decides between quality and variety of what is said.
 # - Amini, Vieira and Cotterell (2025), *Better estimation of the KL divergence between language models*, arXiv:2504.10637: the exact KL
-#   of the next token, averaged over the states visited.
+#   of the next token, averaged over the states visited. (Its bound on the variance does not hold: section 8.9.)
 # - Precup, Sutton and Singh (2000), *Eligibility traces for off-policy policy evaluation*: ratios by decision, section 8.10.

@@ -522,7 +522,7 @@ check("proxy-selection", proxy_selection)
 #   measured for best-of-$n$ and for reinforcement learning.
 # - Beirami et al. (2024), *Theoretical guarantees on the best-of-n alignment policy*, arXiv:2401.01879: $\log n - (n-1)/n$ is a bound,
 #   and when it is far from the truth.
-# - Liu et al. (2024), *Statistical rejection sampling improves preference optimization*, arXiv:2309.06657: samples of $p^*$, made by
+# - Liu et al. (2023), *Statistical rejection sampling improves preference optimization*, arXiv:2309.06657: samples of $p^*$, made by
 #   section 9.4, as data for the losses of lesson 6.
 # - Coste, Anwar, Kirk and Krueger (2023), *Reward model ensembles help mitigate overoptimization*, arXiv:2310.02743: the most
 #   pessimistic of several reward models, for best-of-$n$ and for reinforcement learning.

@@ -9,6 +9,7 @@ import argparse
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,7 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = next((w for w in words if not w.startswith("-")), None)
     args = build_parser(chosen).parse_args(words)
     try:
-        status: int = importlib.import_module(f"tabular_rlhf.commands.{args.command}").run(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            status: int = importlib.import_module(f"tabular_rlhf.commands.{args.command}").run(args)
         sys.stdout.flush()
         return status
     except (InputError, SolveError) as e:
@@ -88,6 +91,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted", sys.stderr)
         return 130
+
+
+def _warn(message: Warning | str, category: type[Warning], *_: object) -> None:
+    """A warning on one line of stderr, without the place in the source, which is nothing to its reader."""
+    say(f"{category.__name__}: {message}", sys.stderr)
 
 
 def _drop_output() -> None:

@@ -11,13 +11,17 @@ another, of weight e^v,
 For reverse KL log u = v - gap, the Gibbs tilt; in the alpha family u^-c = e^(-c v) + c gap, c = 1 - alpha, and u = 0 where that is
 negative.  Where u may leave the range of floating point, q f(u) is p u^growth tail(log u).
 
-Sources: Csiszar (1967); Go et al. (2023), arXiv:2302.08215; Wang et al. (2023), arXiv:2309.16240.
+**Names.**  Near p = q all agree but for their f''(1) (row `second-order`): 1, and 1/2 for Jensen-Shannon, as f-DPO scales it.
+Common use has other factors: our chi-squared is 1/2 of chi^2, our Jensen-Shannon 2 JSD, alpha = 1/2 is 4 H^2, Hellinger's (`usual`).
+
+Sources: Csiszar (1967); Wang et al. (2023), arXiv:2309.16240 (as penalties); Go et al. (2023), arXiv:2302.08215, has them as distances
+to a target.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +36,8 @@ class Divergence:
     """One f-divergence.  f takes u >= 0, slope takes log u, inverse a slope: (f')^{-1}, clipped at 0.
 
     growth and tail say how f grows: f(u) = u^(1 + growth) tail(log u), with a tail that stays within range (None: p/q must).  tilt
-    takes v and gap, where growth is 0 only gap >= 0: towards a bounded slope it would cancel.
+    takes v and gap, where growth is 0 only gap >= 0: towards a bounded slope it would cancel.  usual: this is so many times what
+    is commonly called by such a name.
 
     >>> float(DIVERGENCES["forward-kl"].inverse(np.array(-0.5)))
     2.0
@@ -46,6 +51,17 @@ class Divergence:
     tilt: Callable[[Any, Any], tuple[Array, Array]]
     tail: Callable[[Any], Any] | None = None
     growth: float = 0.0
+    usual: tuple[float, str] = (1.0, "")
+
+    @property
+    def told(self) -> str:
+        """The name, with how it differs from common use.
+
+        >>> DIVERGENCES["chi-squared"].told
+        'chi-squared (1/2 of chi^2 = sum (p - q)^2/q)'
+        """
+        factor, name = self.usual
+        return f"{self.name} ({'1/2' if factor == 0.5 else f'{factor:g}'} of {name})" if name else self.name
 
     def __call__(self, log_p: Any, log_q: Any) -> Any:
         """D_f(p, q) along the last axis, for p that puts no mass where q has none; inf where it is too large to write down.
@@ -166,6 +182,7 @@ _RECORDS = (
         tilt=_alpha_tilt(-1.0),
         tail=lambda v: np.square(np.expm1(-v)) / 2.0,
         growth=1.0,
+        usual=(0.5, "chi^2 = sum (p - q)^2/q"),
     ),
     Divergence(
         "jensen-shannon",
@@ -175,7 +192,8 @@ _RECORDS = (
         inverse=_jensen_shannon_inverse,
         tilt=_jensen_shannon_tilt,
         tail=lambda v: v - (1.0 + np.exp(-v)) * (v + np.log1p(np.exp(-v)) - np.log(2.0)),
+        usual=(2.0, "JSD = [KL(p, m) + KL(q, m)]/2, m = (p + q)/2"),
     ),
-    alpha(0.5),
+    replace(alpha(0.5), usual=(4.0, "Hellinger's H^2 = 1 - sum sqrt(p q)")),
 )
 DIVERGENCES: dict[str, Divergence] = {d.name: d for d in _RECORDS}

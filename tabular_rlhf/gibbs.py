@@ -13,7 +13,7 @@ pi*(a given s) = pi_ref exp((Q - V)/beta) with p_{pi*} = p*: trajectory optimum 
 **Numbers.**  The soft value V is primary, not Z: it stays finite where log Z overflows (beta = 1e-300, rewards of 1e6).
 
 Sources: Ziebart (2010), Modeling purposeful adaptive behavior; Levine (2018), arXiv:1805.00909; Korbak et al. (2022),
-arXiv:2205.11275; Go et al. (2023), arXiv:2302.08215 (f-divergences); Ouyang et al. (2022), arXiv:2203.02155 (the ptx term).
+arXiv:2205.11275; Wang et al. (2023), arXiv:2309.16240 (f-divergences); Ouyang et al. (2022), arXiv:2203.02155 (the ptx term).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ r"""Other penalties than reverse KL: f-divergences, and PPO's pretraining (ptx) 
     max_p E_p[r] - beta D_f(p, p_ref)                       p = p_ref max(0, (f')^{-1}((r - lam)/beta));
     max_p E_p[r] - beta KL(p, p_ref) + gamma E_D[log p]     u = gamma D/(beta p) is a Wright omega function.
 
-Sources: Go et al. (2023), arXiv:2302.08215; Ouyang et al. (2022), arXiv:2203.02155.
+Sources: Wang et al. (2023), arXiv:2309.16240; Ouyang et al. (2022), arXiv:2203.02155.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def f_divergence_optimum(divergence: Divergence, log_p_ref: Array, r: Array, bet
     range of floats; and without cancellation, where the pivot is well chosen: the best response if slopes are bounded or logarithmic,
     else the worst one whose weight is above e^LOWEST.
 
-    Args: log_p_ref, r (P, N).  Source: Go et al. (2023), arXiv:2302.08215.
+    Args: log_p_ref, r (P, N).  Source: Wang et al. (2023), arXiv:2309.16240.
 
     >>> from tabular_rlhf.divergences import DIVERGENCES
     >>> best = f_divergence_optimum(DIVERGENCES["chi-squared"], np.array([[0.0, -183.0]]), np.array([[0.0, 1.0]]), 0.1)

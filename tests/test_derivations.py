@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -11,14 +12,16 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
+from tabular_rlhf.check.question import find
 from tabular_rlhf.cli import main
+from tabular_rlhf.commands.verify import chosen
 from tabular_rlhf.derivations import DERIVATIONS, RELATIONS, Derivation, Line, audit_derivations, derive
 from tabular_rlhf.derivations.execute import refute_line
 from tabular_rlhf.derivations.record import add
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.ledger import LEDGER
 from tabular_rlhf.ledger.audit import tiny_scopes
-from tabular_rlhf.ledger.symbols import Scope
+from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
 from tabular_rlhf.world import coin, random_world, rational
 
 ASKED = {
@@ -34,12 +37,12 @@ ASKED = {
     "policy-gradient",
     "reward-to-go",
     "kl-estimator-theorem",
-    "ppo-ptx",
+    "ppo-ptx-optimum",
     "all-roads",
     "i-projection",
     "m-projection-gap",
     "bt-existence",
-    "grpo-weight",
+    "grpo",
     "best-of-n",
 }
 """What the course needs, line by line."""
@@ -49,6 +52,94 @@ def test_the_course_has_its_derivations() -> None:
     assert set(DERIVATIONS) >= ASKED
     assert len(DERIVATIONS) >= 30
     assert all(row in LEDGER for d in DERIVATIONS.values() for row in d.rows)
+
+
+@pytest.mark.parametrize("slug", list(DERIVATIONS))
+def test_a_derivation_bears_the_name_of_its_row(slug: str) -> None:
+    """The first derivation of a row has its slug; only a second one has a suffix."""
+    row = DERIVATIONS[slug].rows[0]
+    assert slug == row or (slug.startswith(f"{row}-") and row in DERIVATIONS)
+
+
+FORMER = [(table, old, record.slug) for table in (LEDGER, DERIVATIONS) for record in table.values() for old in record.formerly]
+
+
+@pytest.mark.parametrize(("table", "old", "new"), FORMER, ids=lambda x: x if isinstance(x, str) else type(next(iter(x.values()))).__name__)
+def test_a_former_name_finds_its_record_and_says_the_present_one(
+    table: Any, old: str, new: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = f"the {type(table[new]).__name__.lower()} {old} is now {new}"
+    asked = old if table is LEDGER else f"{old}/2"
+    with warnings.catch_warnings(record=True) as said:  # one name may be the old one of a row and of a derivation
+        warnings.simplefilter("always")
+        assert find(asked)[0].slug == new
+        assert new in {x.slug for kind in chosen([old], None) for x in kind}
+        assert [str(w.message) for w in said].count(told) == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["verify", old, "--list"] if table is LEDGER else ["derive", old]) == 0
+    shown = capsys.readouterr()
+    assert f"FutureWarning: {told}" in shown.err
+    assert new in shown.out
+    assert old not in table
+
+
+LAWS = {
+    "pi": "log_p p logits log_pi pi d_pi L L_s KL_s KL E_r J_x J score score_rows score_v log_p_w log_p_l rhat_w rhat_l log_ratio ratio",
+    "of the tied class": "log_p_tied log_pi_tied theta_tied",
+    "of the counts": "log_p_hat log_pi_hat theta_hat d_hat",
+    "pi'": "log_p_2 log_pi_2",
+    "of p*'s mean reward": "log_p_level",
+    "short of p_ref's support": "log_p_short",
+    "p_ref, cut": "log_p_cut log_pi_cut",
+    "a player's": "log_q_game",
+    "of the behavior": "log_pi_behavior",
+    "the data's": "log_D",
+    "best of n": "log_p_best_of_n",
+    "RLHF's": "p_rlhf",
+    "DPO's": "p_dpo",
+    "DPO's, log-linear": "p_dpo_linear",
+}
+"""Laws that are not fixed by the world, and the symbols that are made from each."""
+WHOSE = {symbol: law for law, symbols in LAWS.items() for symbol in symbols.split()}
+FIXED = {
+    "log_p_ref",
+    "p_ref",
+    "log_pi_ref",
+    "pi_ref",
+    "d_ref",
+    "log_p_ref_w",
+    "log_p_ref_l",
+    "log_p_star",
+    "p_star",
+    "log_pi_star",
+    "d_star",
+}
+OF_THE_WORLD = {"p_{ref}", "p^*", r"\pi_{ref}", r"\pi^*"}
+LETTER = re.compile(r"(?<![a-zA-Z\\])(?:p|q|\\pi|\\hat\\pi|\\hat p)(?:(?:_|\^)(?:\{[^{}]*\}|\\[a-z]+|.)|')*")
+
+
+def letters(lines: tuple[Line, ...]) -> dict[str, list[set[str]]]:
+    """For every letter of a law (p is p_pi), the laws that its lines are computed from, a set a line (where a line tells)."""
+    found: dict[str, list[set[str]]] = {}
+    for line in lines:
+        laws = {WHOSE[name] for name in parameters(line.value) if name in WHOSE}
+        for letter in {x.replace(r"p_\pi", "p") for x in LETTER.findall(line.tex)} - OF_THE_WORLD if laws else ():
+            found.setdefault(letter, []).append(laws)
+    return found
+
+
+def test_every_symbol_of_a_law_is_known_to_be_of_one() -> None:
+    laws = {name for name, s in SYMBOLS.items() if s.unit in ("probability", "log-probability") and s.level in ("trajectory", "token")}
+    assert laws <= set(WHOSE) | FIXED
+    assert set(WHOSE) | FIXED <= set(SYMBOLS)
+
+
+@pytest.mark.parametrize("slug", list(DERIVATIONS))
+def test_one_letter_is_one_law(slug: str) -> None:
+    """All lines that write a letter are computed from the law that it stands for."""
+    two = {letter: laws for letter, laws in letters(DERIVATIONS[slug].lines).items() if not set.intersection(*laws)}
+    assert not two, "lines with the same letter for different laws"
 
 
 @pytest.mark.parametrize("slug", list(DERIVATIONS))
@@ -102,7 +193,7 @@ def _two(relation: str, first: Callable[..., Any], second: Callable[..., Any], *
         pad,
         Line("0", lambda r: np.sum(r) * 0.0, "0 is 0", "=", wrong),
     )
-    return Derivation("two", "two lines", 4, ("gibbs-optimum",), "a test", lines)
+    return Derivation("gibbs-optimum-two", "two lines", 4, ("gibbs-optimum",), "a test", lines)
 
 
 HOLD: list[tuple[str, Callable[..., Any], Callable[..., Any], Callable[..., Any], dict[str, Any]]] = [

@@ -191,7 +191,7 @@ ENDS: dict[str, Ends] = {
         6: (lambda s: pair_mean(s, cross_entropy), EXACT),
         -1: (heard_and_smoothed, EXACT),
     },
-    "bt-score": {1: (score_by_difference, DIFFERENCE), 5: (score_by_difference, DIFFERENCE), -1: (curvature_by_difference, 1e-3)},
+    "bt-score-hessian": {1: (score_by_difference, DIFFERENCE), 5: (score_by_difference, DIFFERENCE), -1: (curvature_by_difference, 1e-3)},
     "bt-existence": {
         1: (fall_by_difference, DIFFERENCE),
         4: (fall_by_difference, DIFFERENCE),
@@ -220,7 +220,7 @@ SAME_AS_THE_LEDGER: dict[str, dict[int, tuple[str, int]]] = {
     "mle-is-forward-kl": {1: ("mle-is-forward-kl", 0), 4: ("mle-is-forward-kl", 0)},
     "bt-saturation": {1: ("bt-saturation", 0), 5: ("bt-saturation", 0)},
     "label-noise": {5: ("label-noise", 1), 6: ("label-noise", 1)},
-    "bt-score": {1: ("bt-score-hessian", 0), 5: ("bt-score-hessian", 0)},
+    "bt-score-hessian": {1: ("bt-score-hessian", 0), 5: ("bt-score-hessian", 0)},
 }
 
 

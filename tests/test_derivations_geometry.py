@@ -17,7 +17,7 @@ from tabular_rlhf.world import coin, fork, random_world, rational
 from tests import oracle
 from tests.laws import Told, assert_close, tell
 
-SLUGS = ["i-projection", "e-geodesic", "m-projection", "m-projection-gap", "all-roads"]
+SLUGS = ["i-projection", "e-geodesic", "m-projection-counts", "m-projection-gap", "all-roads"]
 SCOPES = [
     Scope(fork(2.0), 2),
     Scope(rational(), 3),
@@ -116,12 +116,12 @@ def test_the_arc_and_its_velocity(scope: Scope) -> None:
 @everywhere
 def test_the_m_projection_counts_tokens_in_strings(scope: Scope) -> None:
     start = averaged(scope, lambda x, told: oracle.kl(best(scope, told), law(scope, "log_p_tied", x)))
-    assert_close(line("m-projection", 1, scope), start, EXACT)
+    assert_close(line("m-projection-counts", 1, scope), start, EXACT)
     entropy = averaged(scope, lambda x, told: math.fsum(p * math.log(p) for p in best(scope, told).values()))
     for k in (2, 3, 4, 5):
-        assert_close(line("m-projection", k, scope), start - entropy, EXACT, f"line {k}")
+        assert_close(line("m-projection-counts", k, scope), start - entropy, EXACT, f"line {k}")
     for k in (11, 12):
-        assert_close(line("m-projection", k, scope), [row for _, row in sorted(told_rows(scope).items())], EXACT, f"line {k}")
+        assert_close(line("m-projection-counts", k, scope), [row for _, row in sorted(told_rows(scope).items())], EXACT, f"line {k}")
 
 
 @everywhere
@@ -167,7 +167,7 @@ def test_the_first_stage_is_a_sum_over_pairs(scope: Scope) -> None:
 
 
 @pytest.mark.parametrize(
-    ("slug", "k", "side", "part"), [("i-projection", 12, "KL(p, p_ref)", 0), ("m-projection", 12, "expected counts", 0)]
+    ("slug", "k", "side", "part"), [("i-projection", 12, "KL(p, p_ref)", 0), ("m-projection-counts", 12, "expected counts", 0)]
 )
 def test_the_last_line_is_the_row(slug: str, k: int, side: str, part: int) -> None:
     row = LEDGER[DERIVATIONS[slug].rows[0]]
@@ -202,8 +202,8 @@ PLANTED: dict[str, tuple[str, int, Callable[..., Any]]] = {
     "the I-projection's legs with p_ref first": ("i-projection", 12, lambda E_r, log_Z, beta: E_r / beta - log_Z),
     "the arc's weights": ("e-geodesic", 4, lambda log_p_ref, t, log_p_star: (1 + t) * log_p_ref - t * log_p_star),
     "the velocity with the sign of the mean": ("e-geodesic", 9, lambda r, p_star: r + np.sum(p_star * r, axis=1, keepdims=True)),
-    "prompts not averaged": ("m-projection", 3, lambda mdp, p_star, log_pi_tied: -np.sum(p_star * mdp.path_sum(log_pi_tied)) / 2),
-    "the slope without its first term": ("m-projection", 8, lambda theta_tied: -np.exp(theta_tied)),
+    "prompts not averaged": ("m-projection-counts", 3, lambda mdp, p_star, log_pi_tied: -np.sum(p_star * mdp.path_sum(log_pi_tied)) / 2),
+    "the slope without its first term": ("m-projection-counts", 8, lambda theta_tied: -np.exp(theta_tied)),
     "own visits": (
         "m-projection-gap",
         6,

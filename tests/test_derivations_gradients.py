@@ -49,13 +49,13 @@ def four_divergences(scope: Scope) -> Any:
 
 ANCHORS: dict[str, dict[tuple[int, ...], Callable[[Scope], Any]]] = {
     "policy-gradient": {(1, 9): claim("policy-gradient", side=3), (4,): claim("policy-gradient")},
-    "baselines": {(1, 5): claim("zero-mean-score"), (6, 8): claim("zero-mean-score", 1)},
+    "zero-mean-score": {(1, 5): claim("zero-mean-score"), (6, 8): claim("zero-mean-score", 1)},
     "optimal-baseline": {(8,): claim("optimal-baseline", 1, side=1)},
     "reward-to-go": {(1, 5): claim("reward-to-go"), (6, 9): claim("reward-to-go", 1)},
-    "kl-regularized-gradient": {(1, 7): claim("kl-regularised-gradient", side=2), (4,): claim("kl-regularised-gradient")},
-    "natural-gradient": {(4, 6): claim("kl-regularised-gradient", side=2), (7, 10): claim("natural-gradient")},
+    "kl-regularized-gradient": {(1, 7): claim("kl-regularized-gradient", side=2), (4,): claim("kl-regularized-gradient")},
+    "natural-gradient": {(4, 6): claim("kl-regularized-gradient", side=2), (7, 10): claim("natural-gradient")},
     "rloo": {(1, 5): claim("rloo"), (6, 9): claim("rloo", 1)},
-    "grpo-weight": {(1, 3): claim("grpo", side=1), (4, 6): claim("grpo", 1, side=1)},
+    "grpo": {(1, 3): claim("grpo", side=1), (4, 6): claim("grpo", 1, side=1)},
     "k1": {(1, 4): over_prompts("k1"), (5, 6): claim("k1", 1), (7, 8): claim("k1", 2)},
     "k2": {(1, 3): over_prompts("k2"), (7, 9): claim("k2", 2)},
     "k3": {
@@ -143,7 +143,7 @@ def _nudged(line: Line) -> Callable[..., Any]:
     return nudged
 
 
-@pytest.mark.parametrize("slug", [s for s in ANCHORS if s not in ("natural-gradient", "grpo-weight")])
+@pytest.mark.parametrize("slug", [s for s in ANCHORS if s not in ("natural-gradient", "grpo")])
 def test_it_holds_where_tokens_are_forbidden(slug: str) -> None:
     scopes = within(slug, FORBIDDING)
     assert scopes
@@ -237,8 +237,8 @@ def test_the_weight_of_grpo_over_all_fates(G: int) -> None:
     scope = Scope(coin().with_reward(np.array([[0.0, 2.0]])), 6).given(G=G)
     q = Fraction(float(scope["p"][0, 1]))
     for k in (4, 5, 6):
-        assert_close(DERIVATIONS["grpo-weight"].lines[k - 1](scope), [grpo_by_hand(q, G)], 1e-13)
-    assert_close(DERIVATIONS["grpo-weight"].lines[8](scope), [1 / math.sqrt(q * (1 - q))], 1e-12)
+        assert_close(DERIVATIONS["grpo"].lines[k - 1](scope), [grpo_by_hand(q, G)], 1e-13)
+    assert_close(DERIVATIONS["grpo"].lines[8](scope), [1 / math.sqrt(q * (1 - q))], 1e-12)
 
 
 def test_reward_to_go_may_cost_variance() -> None:

@@ -145,19 +145,19 @@ ENDS: dict[str, Ends] = {
         5: (lambda s: [oracle.tilt(told.ref, shaped(s, x, told), s["beta"])[0] for x, told in enumerate(prompts(s))], EXACT),
         -1: (lambda s: rows(s, lambda x, told: oracle.tilt(told.ref, shaped(s, x, told), s["beta"])[1]), EXACT),
     },
-    "free-energy": {1: (value_slope, DIFFERENCE), 4: (value_slope, DIFFERENCE), -1: (reward_slope_in_beta, DIFFERENCE)},
+    "free-energy-derivatives": {1: (value_slope, DIFFERENCE), 4: (value_slope, DIFFERENCE), -1: (reward_slope_in_beta, DIFFERENCE)},
     "beta-limits": {
         # at 1e8 and 1e-3 the limits are nearer than these, for rewards of a few units with gaps of at least 0.05
         2: (lambda s: rows(s, lambda x, told: oracle.tilt(told.ref, told.r, 1e8)[1]), 1e-6),
         5: (lambda s: rows(s, lambda x, told: oracle.tilt(told.ref, told.r, 1e-3)[1]), 1e-6),
         -1: (lambda s: [oracle.tilt(told.ref, told.r, 1e-4)[0] for told in prompts(s)], 1e-3),
     },
-    "ppo-ptx": {
+    "ppo-ptx-optimum": {
         1: (ptx_slope, DIFFERENCE),
         9: (lambda s: s["gamma"] * np.exp(s["log_D"]) / (s["beta"] * ptx(s)), 1e-9),
         -1: (lambda s: s["gamma"] * np.exp(s["log_D"]) / (s["beta"] * ptx(s)), 1e-9),
     },
-    "ppo-ptx-removed": {
+    "ppo-ptx-optimum-removed": {
         1: (ptx, 1e-9),
         6: (lambda s: ptx_without_kl(s), 1e-9),
     },
@@ -179,7 +179,7 @@ SAME_AS_THE_LEDGER: dict[str, dict[int, tuple[str, int]]] = {
     "soft-bellman": {-1: ("soft-bellman", 1)},
     "kl-chain-rule": {1: ("kl-chain-rule", 0), -1: ("kl-chain-rule", 0)},
     "potential-shaping": {5: ("potential-shaping", 0), -1: ("potential-shaping", 1)},
-    "free-energy": {1: ("free-energy-derivatives", 0), -1: ("free-energy-derivatives", 2)},
+    "free-energy-derivatives": {1: ("free-energy-derivatives", 0), -1: ("free-energy-derivatives", 2)},
 }
 
 
@@ -194,7 +194,7 @@ def test_the_regret_is_what_the_ledger_says_is_given_away() -> None:
         assert_close(line("regret-is-kl", -1, scope) - line("regret-is-kl", 1, scope), regret, EXACT * 100)
 
 
-@pytest.mark.parametrize("slug", ["gibbs-optimum", "reverse-kl-projection", "soft-bellman", "free-energy", "ppo-ptx"])
+@pytest.mark.parametrize("slug", ["gibbs-optimum", "reverse-kl-projection", "soft-bellman", "free-energy-derivatives", "ppo-ptx-optimum"])
 def test_worlds_with_forbidden_tokens_are_outside_the_hypotheses_that_say_so(slug: str) -> None:
     gaps = random_world(rng=np.random.default_rng(0), V=3, H=2, forbidden=0.5)
     assert np.isneginf(gaps.log_p_ref).any()
@@ -224,7 +224,7 @@ def test_ties_keep_the_odds_of_the_reference_in_the_limit() -> None:
 
 def test_the_limits_of_the_ptx_optimum_are_approached_by_enumeration() -> None:
     for scope in SCOPES:
-        D, free = np.exp(scope["log_D"]), line("ppo-ptx-removed", 6, scope)
+        D, free = np.exp(scope["log_D"]), line("ppo-ptx-optimum-removed", 6, scope)
         near, nearer = (np.max(np.abs(ptx(scope, gamma=k * scope["beta"]) - D)) for k in (10.0, 80.0))
         assert nearer < 0.3 * near
         near, nearer = (np.max(np.abs(ptx(scope, beta=k * scope["gamma"]) - free)) for k in (0.4, 0.05))

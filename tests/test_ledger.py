@@ -32,9 +32,9 @@ CHAPTERS = {
     5: "i-projection e-geodesic m-projection-counts m-projection-gap mode-seeking all-roads",
     6: "reward-inversion dpo-loss dpo-gradient dpo-population-optimum dpo-is-bt-mle dpo-deterministic-labels likelihood-displacement "
     "logit-conservation shift-invariance-of-losses ipo-two-arms direct-family preference-game",
-    7: "policy-gradient zero-mean-score reward-to-go optimal-baseline kl-regularised-gradient rloo grpo group-identities aggregation "
-    "ppo-clip natural-gradient ppo-ptx",
-    8: "k1 k2 k3 kl-estimator-theorem kl-placement kl-gradients token-vs-sequence rao-blackwell importance-ratio",
+    7: "policy-gradient zero-mean-score reward-to-go optimal-baseline kl-regularized-gradient rloo grpo group-identities aggregation "
+    "ppo-clip natural-gradient ppo-ptx-gradient",
+    8: "k1 k2 second-order k3 kl-estimator-theorem kl-placement kl-gradients token-vs-sequence rao-blackwell importance-ratio",
     9: "best-of-n rejection-sampling expert-iteration",
 }
 

@@ -20,8 +20,8 @@ from tabular_rlhf.world import World, random_world
 
 ROOMS = (chapter7, chapter7_groups, chapter7_lengths, chapter7_steps)
 SLUGS = [
-    *("policy-gradient", "zero-mean-score", "reward-to-go", "optimal-baseline", "kl-regularised-gradient", "rloo", "grpo"),
-    *("group-identities", "aggregation", "ppo-clip", "natural-gradient", "ppo-ptx"),
+    *("policy-gradient", "zero-mean-score", "reward-to-go", "optimal-baseline", "kl-regularized-gradient", "rloo", "grpo"),
+    *("group-identities", "aggregation", "ppo-clip", "natural-gradient", "ppo-ptx-gradient"),
 ]
 
 

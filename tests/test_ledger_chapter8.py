@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +13,11 @@ from tabular_rlhf.gibbs import log_policy_of
 from tabular_rlhf.ledger import LEDGER, Scope, audit, chapter8, chapter8_gradients, chapter8_tokens  # noqa: F401  (enter the rows)
 from tabular_rlhf.ledger.audit import select
 from tabular_rlhf.ledger.chapter8_tokens import gain_over_states, gain_over_trajectories
+from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.world import random_world
 
-SLUGS = ["k1", "k2", "k3", "kl-estimator-theorem", "kl-placement", "kl-gradients", "token-vs-sequence", "rao-blackwell", "importance-ratio"]
+SLUGS = ["k1", "k2", "second-order", "k3", "kl-estimator-theorem", "kl-placement", "kl-gradients"]
+SLUGS += ["token-vs-sequence", "rao-blackwell", "importance-ratio"]
 
 
 def test_every_row_of_the_chapter_is_there() -> None:
@@ -36,6 +39,29 @@ def test_a_gradient_wrong_by_a_millionth_is_noticed() -> None:
     wrong = replace(row, sides={**row.sides, name: lambda world, log_pi: tuple(g * (1 + 1e-6) for g in right(world, log_pi))})  # type: ignore[operator]
     (verdict,) = audit([wrong], worlds=10)
     assert not verdict.holds
+
+
+@pytest.mark.parametrize(
+    ("p", "k1", "full"), [((1 / 3, 1 / 3, 1 / 3, 0), 0.0, 2 / 9 * math.log(2) ** 2), ((0.333, 0.333, 0.333, 0.001), 0.0337, 0.1007)]
+)
+def test_exact_kls_may_have_more_variance_than_k1_against_the_published_bound(p: tuple[float, ...], k1: float, full: float) -> None:
+    """p_ref uniform on four leaves: by plain math, and by both roads of the row."""
+
+    def kl_of(law: list[float]) -> float:
+        return sum(x * math.log(2 * x) for x in law if x)
+
+    heads = [p[0] + p[1], p[2] + p[3]]
+    path = [kl_of(heads) + kl_of([p[2 * i] / heads[i], p[2 * i + 1] / heads[i]]) for i in (0, 0, 1, 1)]
+    paid = [math.log(4 * x) if x else 0.0 for x in p]
+    by_hand = [
+        sum(w * (x - sum(w * x for w, x in zip(p, of, strict=True))) ** 2 for w, x in zip(p, of, strict=True)) for of in (paid, path)
+    ]
+    assert by_hand == pytest.approx([k1, full], abs=5e-5)
+    mdp = TokenMDP(2, 2)
+    with np.errstate(divide="ignore"):
+        log_pi = log_policy_of(mdp, np.log([p]))
+    for gain in (gain_over_trajectories, gain_over_states):
+        assert gain(mdp, log_pi, np.log(np.full((1, 3, 2), 0.5)))[0] == pytest.approx(by_hand[0] - by_hand[1], abs=1e-14)
 
 
 def test_exact_kls_of_states_gain_or_lose_variance() -> None:

@@ -185,7 +185,7 @@ def test_a_planted_lie_in_any_claim_is_found(name: str) -> None:
 
 def test_the_objective_of_an_optimum_is_measured() -> None:
     """What each loss's optimum maximizes, by stationarity on three worlds; by hand from the papers."""
-    kl, chi = "E[r] - beta KL(p, p_ref)", "E[r] - beta (chi-squared + KL)(p, p_ref)"
+    kl, chi = "E[r] - beta KL(p, p_ref)", "E[r] - beta (chi^2/2 + KL)(p, p_ref)"
     want = {"dpo": kl, "wpo": kl, "ipo": "E[P(y beats p_ref)] - tau KL(p, p_ref)", "r-dpo": "E[r - alpha |y|] - beta KL(p, p_ref)"}
     want |= {"chi-po": chi, "f-dpo-forward-kl": "E[r] - beta D_f(p, p_ref), f of forward-kl"}
     for name in (*want, "dpo-averaged", "cdpo", "robust-dpo", "simpo", "sppo-hard", "nca-pair"):

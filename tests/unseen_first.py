@@ -264,7 +264,7 @@ wrong(
     lambda wins_ij: [float(np.all((w + w.T > 0) | np.eye(len(w), dtype=bool))) for w in wins_ij],
 )
 wrong(
-    "bt-score/5",
+    "bt-score-hessian/5",
     "transposed wins",
     "transpos|los",
     lambda scores, n_ij, wins_ij: np.sum(n_ij * expit(outer_gap(scores)) - np.swapaxes(wins_ij, 1, 2), 2),

@@ -27,17 +27,17 @@ wrong(
     "without its normalization",
     lambda mdp, mu, d_pi, pi, log_pi, r: mu[:, None, None] * d_pi[..., None] * pi * mean_V(mdp, log_pi, r)[1],
 )
-right("kl-regularised-gradient", lambda mu, p, r, beta, L, score: grad_in(mu[:, None] * p * (r - beta * L), score))
-wrong("kl-regularised-gradient", "beta dropped", "beta", lambda mu, p, r, L, score: grad_in(mu[:, None] * p * (r - L), score))
-wrong("kl-regularised-gradient", "penalty added", "+ KL", lambda mu, p, r, beta, L, score: grad_in(mu[:, None] * p * (r + beta * L), score))
+right("kl-regularized-gradient", lambda mu, p, r, beta, L, score: grad_in(mu[:, None] * p * (r - beta * L), score))
+wrong("kl-regularized-gradient", "beta dropped", "beta", lambda mu, p, r, L, score: grad_in(mu[:, None] * p * (r - L), score))
+wrong("kl-regularized-gradient", "penalty added", "+ KL", lambda mu, p, r, beta, L, score: grad_in(mu[:, None] * p * (r + beta * L), score))
 wrong(
-    "kl-regularised-gradient",
+    "kl-regularized-gradient",
     "k3 as the penalty",
     "k3",
     lambda mu, p, r, beta, L, score: grad_in(mu[:, None] * p * (r - beta * (np.exp(-L) - 1 + L)), score),
 )
 wrong(
-    "kl-regularised-gradient",
+    "kl-regularized-gradient",
     "k2 as the penalty",
     "k2",
     lambda mu, p, r, beta, L, score: grad_in(mu[:, None] * p * (r - beta * L**2 / 2), score),
@@ -69,7 +69,7 @@ wrong(
     part=1,
 )
 wrong("rloo/9", "factor upside down", "upside down", lambda mu, p, graded, score, G: G / (G - 1) * grad_in(mu[:, None] * p * graded, score))
-wrong("grpo-weight/9", "inverse: sqrt(q(1-q))", "inverted", lambda p, success: np.sqrt(rows(p * success) * (1 - rows(p * success))))
+wrong("grpo/9", "inverse: sqrt(q(1-q))", "inverted", lambda p, success: np.sqrt(rows(p * success) * (1 - rows(p * success))))
 wrong(
     "natural-gradient",
     "reference dropped",
@@ -77,7 +77,7 @@ wrong(
     lambda mdp, log_pi, r, eta: softmax(log_pi + eta * mean_V(mdp, log_pi, r)[1], axis=-1),
     part=0,
 )
-odd("baselines/2", lambda mu, b_x, p, score: np.einsum("x,x,xnpsv->psv", mu, b_x, score) + 1.0)
+odd("zero-mean-score/2", lambda mu, b_x, p, score: np.einsum("x,x,xnpsv->psv", mu, b_x, score) + 1.0)
 right("k1", lambda mu, p, L: np.einsum("xn,xn->x", p, L), part=0)
 wrong("k1", "under p_ref", "ref", lambda p_ref, L: rows(p_ref * L), part=0)
 wrong("k1", "second moment for variance", "second moment", lambda p, L: rows(p * L**2), part=1)

@@ -131,7 +131,12 @@ right(
     lambda p_star, r, beta: [-np.cov(u, aweights=w, bias=True) / beta**2 if len(u) > 1 else 0.0 for w, u in zip(p_star, r, strict=True)],
     part=2,
 )
-wrong("free-energy/12", "beta missing a power", "beta", lambda p_star, r, beta: -(rows(p_star * r**2) - rows(p_star * r) ** 2) / beta)
+wrong(
+    "free-energy-derivatives/12",
+    "beta missing a power",
+    "beta",
+    lambda p_star, r, beta: -(rows(p_star * r**2) - rows(p_star * r) ** 2) / beta,
+)
 wrong("donsker-varadhan", "E[f] (Jensen's lower side)", "log|exp|mean|Jensen", lambda p_ref, f: rows(p_ref * f), part=0)
 wrong(
     "donsker-varadhan", "gap reversed", "revers|direction|forward|swap", lambda log_p_ref, f, log_p: kl(gibbs(log_p_ref, f), log_p), part=1

@@ -20,6 +20,7 @@ from tabular_rlhf.exercises import EXERCISES, Exercise
 from tabular_rlhf.ledger import LEDGER, Row
 from tabular_rlhf.ledger.audit import REFUTED_AT
 from tabular_rlhf.ledger.record import EPS, Approximately, as_parts, distance, largest, roundings
+from tabular_rlhf.ledger.renamed import today
 from tabular_rlhf.ledger.symbols import Scope, parameters
 
 Function = Callable[..., Any]
@@ -169,6 +170,7 @@ def find(slug: str, part: int | str | None = None) -> list[Question]:
 
     A slug is an exercise's, a row's, or "derivation/line".  Raises InputError with the nearest names.
     """
+    slug = slug if slug in EXERCISES else today(slug, LEDGER)
     if part is not None and slug not in LEDGER and (slug in EXERCISES or "/" in slug):
         raise InputError("only a row of the ledger has parts", got=quoted(part), where=slug, remedy="leave the part out")
     if slug in EXERCISES and part is None:
@@ -177,6 +179,7 @@ def find(slug: str, part: int | str | None = None) -> list[Question]:
         row = LEDGER[slug]
         return [of_row(row, k) for k in (range(len(row.parts)) if part is None else [_part(row, part)])]
     name, _, number = slug.partition("/")
+    name = today(name, DERIVATIONS)
     if name in DERIVATIONS and number.isdigit() and 1 <= int(number) <= len(DERIVATIONS[name].lines):
         return [of_line(DERIVATIONS[name], int(number))]
     remedy = did_you_mean(slug, questions(), "`tabular-rlhf exercises` and `verify --list` show the names")

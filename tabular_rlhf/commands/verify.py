@@ -19,6 +19,7 @@ from tabular_rlhf.ledger.explain import SCHEMA as EXPLAINED
 from tabular_rlhf.ledger.explain import worked
 from tabular_rlhf.ledger.explain_text import render
 from tabular_rlhf.ledger.parallel import audit_in_parallel, in_parallel
+from tabular_rlhf.ledger.renamed import today
 
 SCHEMA = "tabular-rlhf/verify/1"
 
@@ -64,9 +65,10 @@ def run(args: argparse.Namespace) -> int:
 
 def chosen(slugs: Sequence[str], chapter: int | None) -> tuple[list[Row], list[Derivation]]:
     """Rows and derivations by slug (a slug may name both) and chapter; all by default."""
-    named = [s for s in slugs if s in LEDGER or s not in DERIVATIONS]
+    claimed, derived = [today(s, LEDGER) for s in slugs], [today(s, DERIVATIONS) for s in slugs]
+    named = [s for s, d in zip(claimed, derived, strict=True) if s in LEDGER or d not in DERIVATIONS]
     rows = [] if slugs and not named else select(named, chapter)
-    derivations = [d for d in DERIVATIONS.values() if (not slugs or d.slug in slugs) and chapter in (None, d.chapter)]
+    derivations = [d for d in DERIVATIONS.values() if (not slugs or d.slug in derived) and chapter in (None, d.chapter)]
     if not rows and not derivations:
         raise InputError(f"some slug must be of chapter {chapter}", got=", ".join(slugs), remedy="drop --chapter, or the slugs")
     return rows, derivations

@@ -42,6 +42,7 @@ CHAPTERS = (
     "estimators_gradients",
     "estimators_theorem",
     "estimators_tokens",
+    "estimators_variance",
     "selection",
 )
 """The modules that hold the derivations, in the order of the book: importing one enters its derivations."""

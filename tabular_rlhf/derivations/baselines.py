@@ -13,7 +13,7 @@ from tabular_rlhf.derivations.scores import each, of_mean, summed_variance, time
 from tabular_rlhf.ledger.chapter7 import WILLIAMS, weighted_mean
 from tabular_rlhf.logspace import expect
 
-# ---------------------------------------------------------------------------------------------------- baselines
+# ---------------------------------------------------------------------------------------------------- zero-mean-score
 
 
 def with_baseline(r: Any, b_x: Any, H: int) -> float:
@@ -23,7 +23,8 @@ def with_baseline(r: Any, b_x: Any, H: int) -> float:
 
 add(
     Derivation(
-        slug="baselines",
+        slug="zero-mean-score",
+        formerly=("baselines",),
         title="A baseline of the prompt is free",
         chapter=7,
         rows=("zero-mean-score",),

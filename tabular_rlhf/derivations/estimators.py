@@ -248,13 +248,13 @@ add(
         scale=short_scale,
         lines=(
             Line(
-                r"\mathbb{E}_p\left[ k_3 \right], \quad k_3 = \frac{p_{ref}}{p} - 1 - \log\frac{p_{ref}}{p}",
+                r"\mathbb{E}_q\left[ \frac{p_{ref}}{q} - 1 - \log\frac{p_{ref}}{q} \right]",
                 lambda log_p_short, log_p_ref: k3_of(log_p_short, log_p_ref),
-                "Draws come from p, here a policy that may forbid some responses of p_ref.",
+                "k3 of draws from a law q that may forbid some responses of p_ref.",
                 law="log_p_short",
             ),
             Line(
-                r"\mathbb{E}_p\left[ \log\frac{p}{p_{ref}} \right] + \mathbb{E}_p\left[ \frac{p_{ref}}{p} \right] - 1",
+                r"\mathbb{E}_q\left[ \log\frac{q}{p_{ref}} \right] + \mathbb{E}_q\left[ \frac{p_{ref}}{q} \right] - 1",
                 lambda mu, log_p_short, log_p_ref: (
                     np.sum(mu * expect(log_p_short, log_ratio(log_p_short, log_p_ref)))
                     + np.sum(mu * expect(log_p_short, ratio_of(log_p_short, log_p_ref)))
@@ -275,24 +275,24 @@ add(
                 },
             ),
             Line(
-                r"\mathrm{KL}(p, p_{ref}) + p_{ref}(p > 0) - 1",
+                r"\mathrm{KL}(q, p_{ref}) + p_{ref}(q > 0) - 1",
                 lambda mu, log_p_short, log_p_ref, p_ref: np.sum(mu * (kl(log_p_short, log_p_ref) + covered(log_p_short, p_ref) - 1.0)),
-                "E_p[p_ref/p] = sum of p_ref over the responses that p can make; the first mean is KL.  (E_mu understood.)",
+                "E_q[p_ref/q] = sum of p_ref over the responses that q can make; the first mean is KL.  (E_mu understood.)",
                 wrong={
-                    "E_p[p_ref/p] = 1 always: unbiased": lambda mu, log_p_short, log_p_ref: np.sum(mu * kl(log_p_short, log_p_ref)),
+                    "E_q[p_ref/q] = 1 always: unbiased": lambda mu, log_p_short, log_p_ref: np.sum(mu * kl(log_p_short, log_p_ref)),
                     "the mass that is not covered added": lambda mu, log_p_short, log_p_ref, p_ref: np.sum(
                         mu * (kl(log_p_short, log_p_ref) - covered(log_p_short, p_ref) + 1.0)
                     ),
                 },
             ),
             Line(
-                r"\mathrm{KL}(p, p_{ref})",
+                r"\mathrm{KL}(q, p_{ref})",
                 lambda mu, log_p_short, log_p_ref: np.sum(mu * kl(log_p_short, log_p_ref)),
-                "p_ref(p > 0) is at most 1, and 1 exactly where p covers what p_ref can do: only then is k3 unbiased.",
+                "p_ref(q > 0) is at most 1, and 1 exactly where q covers what p_ref can do: only then is k3 unbiased.",
                 relation="<=",
                 wrong={"half of it": lambda mu, log_p_short, log_p_ref: 0.5 * np.sum(mu * kl(log_p_short, log_p_ref))},
             ),
-            Line("0", lambda L: 0.0 * L, "Can k3 be negative?  For each response that pi can draw:", relation="so"),
+            Line("0", lambda L: 0.0 * L, "Can k3 be negative?  For each response that a policy pi can draw:", relation="so"),
             Line(
                 r"\frac{p_{ref}}{p_\pi} - 1 - \log\frac{p_{ref}}{p_\pi}",
                 lambda log_p, log_p_ref: k3_of(log_p, log_p_ref),
@@ -304,7 +304,7 @@ add(
                 },
             ),
             Line(
-                r"\mathrm{Var}(k_3)",
+                r"\mathrm{Var}(k_3), \quad k_3 = \frac{p_{ref}}{p_\pi} - 1 + L, \quad L = \log\frac{p_\pi}{p_{ref}}",
                 lambda log_p, log_p_ref: variance(log_p, k3_of(log_p, log_p_ref)),
                 "And its variance, for each prompt, where pi covers pi_ref?",
                 relation="so",

@@ -15,6 +15,7 @@ from tabular_rlhf.errors import InputError, did_you_mean, quoted, raised
 from tabular_rlhf.ledger.audit import standard_worlds, tiny_scopes
 from tabular_rlhf.ledger.explain import labels, meaning, ordered
 from tabular_rlhf.ledger.record import in_units
+from tabular_rlhf.ledger.renamed import today
 from tabular_rlhf.ledger.symbols import Scope
 from tabular_rlhf.world import NAMED, World, coin, fork, named_world, random_world, rational
 
@@ -84,6 +85,7 @@ class Derived:
 
 def find(slug: str) -> Derivation:
     """The derivation of a name.  Raises InputError with the nearest names."""
+    slug = today(slug, DERIVATIONS)
     if slug not in DERIVATIONS:
         remedy = did_you_mean(slug, DERIVATIONS, f"use one of {', '.join(DERIVATIONS)}")
         raise InputError("a derivation must be in the table", got=quoted(slug), remedy=remedy)

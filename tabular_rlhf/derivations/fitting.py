@@ -15,7 +15,7 @@ from tabular_rlhf.ledger.chapter3 import nll, sigma, softplus
 
 FORD = "Ford (1957), Solution of a ranking problem from binary comparisons; Hunter (2004), Annals of Statistics 32."
 
-# ---------------------------------------------------------------------------------------------------- bt-score
+# ---------------------------------------------------------------------------------------------------- bt-score-hessian
 
 
 def differences(scores: Any) -> Any:
@@ -55,7 +55,8 @@ def link(scores: Any, n_ij: Any) -> Any:
 
 add(
     Derivation(
-        slug="bt-score",
+        slug="bt-score-hessian",
+        formerly=("bt-score",),
         title="The score equations of Bradley-Terry, and the Laplacian behind them",
         chapter=3,
         rows=("bt-score-hessian",),

@@ -185,7 +185,7 @@ add(
             Line(
                 "0",
                 lambda r: np.zeros_like(r),
-                "A finite minimum, and by bt-score (convex, flat only along the shift) the only one up to a shift.",
+                "A finite minimum, and by bt-score-hessian (convex, flat only along the shift) the only one up to a shift.",
                 error=1e-8,  # Newton stops within 8e-10 nats
                 wrong={"never: the slope only fades": lambda wins_ring: grad(nll)(np.zeros(wins_ring.shape[:2]), wins_ring)},
             ),

@@ -16,7 +16,7 @@ from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.ledger.chapter4 import KORBAK
 from tabular_rlhf.logspace import expect, soft_value
 
-# ---------------------------------------------------------------------------------------------------- free-energy
+# ---------------------------------------------------------------------------------------------------- free-energy-derivatives
 
 
 def Z_slope(p_ref: Any, r: Any, beta: float) -> Any:
@@ -51,7 +51,8 @@ def deviations(p: Any) -> Any:
 
 add(
     Derivation(
-        slug="free-energy",
+        slug="free-energy-derivatives",
+        formerly=("free-energy",),
         title="The derivatives of the soft value: the optimum, covariances, and the price of beta",
         chapter=4,
         rows=("free-energy-derivatives", "reward-hacking"),

@@ -130,9 +130,9 @@ add(
                 },
             ),
             Line(
-                r"\frac{1}{\beta} \left( \mathbb{E}_p[r] - \mathbb{E}_{p^*}[r] \right), \quad \mathbb{E}_p[r] = \mathbb{E}_{p^*}[r]",
+                r"\frac{1}{\beta} \left( \mathbb{E}_q[r] - \mathbb{E}_{p^*}[r] \right), \quad \mathbb{E}_q[r] = \mathbb{E}_{p^*}[r]",
                 lambda log_p_level, log_p_star, r, beta: (expect(log_p_level, r) - expect(log_p_star, r)) / beta,
-                "From here on p is a law with the mean reward of p*, not any law: what is left of the cross term?",
+                "Now a law q that has the mean reward of p*, not any law p: what is left of the cross term?",
                 relation="so",
             ),
             Line(
@@ -152,9 +152,9 @@ add(
                 relation="so",
             ),
             Line(
-                r"\mathrm{KL}(p, p^*) + \mathrm{KL}(p^*, p_{ref})",
+                r"\mathrm{KL}(q, p^*) + \mathrm{KL}(p^*, p_{ref})",
                 lambda log_p_level, log_p_star, log_p_ref: legs(log_p_level, log_p_star, log_p_ref),
-                "A KL is never negative, and 0 only at p = p*.",
+                "A KL is never negative, and 0 only at q = p*.",
                 relation="<=",
                 wrong={
                     "the legs subtracted": lambda log_p_level, log_p_star, log_p_ref: (
@@ -163,9 +163,9 @@ add(
                 },
             ),
             Line(
-                r"\mathrm{KL}(p, p_{ref})",
+                r"\mathrm{KL}(q, p_{ref})",
                 lambda log_p_level, log_p_ref: kl(log_p_level, log_p_ref),
-                "This is line 7: p* is the I-projection of p_ref, the nearest law of its mean reward.",
+                "This is line 7 for q: p* is the I-projection of p_ref, the nearest law of its mean reward.",
                 wrong={
                     "forward for reverse KL": lambda log_p_level, log_p_ref: kl(log_p_ref, log_p_level),
                     "any law, off the set": lambda log_p, log_p_ref: kl(log_p, log_p_ref),

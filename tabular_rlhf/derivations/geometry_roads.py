@@ -59,7 +59,7 @@ add(
                 "drawn pi of Pi. Every response is possible under pi_ref.",
             ),
             Line(
-                r"-\mathbb{E} \log \sigma\left( \beta \log\frac{\pi(y_w)}{\pi_{ref}(y_w)}"
+                r"L_{DPO}(\pi) = -\mathbb{E} \log \sigma\left( \beta \log\frac{\pi(y_w)}{\pi_{ref}(y_w)}"
                 r" - \beta \log\frac{\pi(y_l)}{\pi_{ref}(y_l)} \right)",
                 lambda pairs_M, log_p_tied, log_p_ref, beta: (
                     -np.sum(pairs_M.weight * log_sigmoid(log_odds(pairs_M, log_p_tied, log_p_ref, beta)))
@@ -145,17 +145,16 @@ add(
                 },
             ),
             Line(
-                r"\arg\max_{\pi \in \Pi} J_{\hat r}(\pi), \quad \hat r = \arg\max_{r \in R(\Pi)} \mathbb{E} \log \sigma(r(y_w) - r(y_l))",
+                r"\arg\max_{\Pi} J_{\hat r}, \quad \hat r = \arg\max_{r \in R(\Pi)} \mathbb{E} \log \sigma(r(y_w) - r(y_l))",
                 lambda p_rlhf: p_rlhf,
                 "Now both stages are run: the likeliest reward by Newton's method, then the "
                 "projection of its Gibbs law onto Pi (where J is largest).",
                 relation="so",
             ),
             Line(
-                r"\arg\min_{\pi \in \Pi} -\mathbb{E} \log \sigma\left( \beta"
-                r" \log\frac{\pi(y_w)}{\pi_{ref}(y_w)} - \beta \log\frac{\pi(y_l)}{\pi_{ref}(y_l)} \right)",
+                r"\arg\min_{\Pi} L_{DPO}",
                 lambda p_dpo: p_dpo,
-                "DPO in one stage, run by itself. With a reward class richer than R(Pi) the roads part.",
+                "DPO in one stage: the loss of line 2, minimized by itself. With a reward class richer than R(Pi) the roads part.",
                 error=1e-9,
                 wrong={
                     "a richer reward class: all tables": lambda world, tied, pairs_M: two_stages(

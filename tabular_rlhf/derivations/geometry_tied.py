@@ -16,7 +16,7 @@ from tabular_rlhf.ledger.chapter5 import CSISZAR, averaged_policy, deepest, visi
 from tabular_rlhf.logspace import expect, kl, log_ratio, log_softmax
 from tabular_rlhf.projection import expected_counts
 
-# ---------------------------------------------------------------------------------------------------- m-projection
+# ---------------------------------------------------------------------------------------------------- m-projection-counts
 
 
 def weighted_logs(weight: Any, log_x: Any) -> Any:
@@ -62,7 +62,8 @@ def rarely_visited(tied: Any, log_p_star: Any) -> float:
 
 add(
     Derivation(
-        slug="m-projection",
+        slug="m-projection-counts",
+        formerly=("m-projection",),
         title="Imitation by a tied class: the M-projection is a ratio of counts",
         chapter=5,
         rows=("m-projection-counts",),
@@ -161,9 +162,9 @@ add(
                 },
             ),
             Line(
-                r"-\frac{\partial}{\partial \theta(c, a)} \sum_{c'} \sum_{a'} n(c', a') \log \pi(a' \mid c') \Big|_{\pi = \hat\pi}",
+                r"-\frac{\partial}{\partial \hat\theta(c, a)} \sum_{c'} \sum_{a'} n(c', a') \log \hat\pi(a' \mid c')",
                 lambda mu, mdp, tied, log_p_star, theta_hat: slope_of_imitation(mu, mdp, tied, log_p_star, theta_hat),
-                "The same slope, by the gradient core, at the policy of the counts: n(c) times it is n(c, a).",
+                "The same slope, by the gradient core, at the policy of the counts, pi_hat: n(c) times it is n(c, a).",
                 relation="so",
             ),
             Line(
@@ -176,7 +177,12 @@ add(
                     ),
                 },
             ),
-            Line(r"\hat\pi(a \mid c) = \frac{n(c, a)}{n(c)}", lambda theta_hat: np.exp(theta_hat), "Solve for pi.", relation="so"),
+            Line(
+                r"\hat\pi(a \mid c) = \frac{n(c, a)}{n(c)}",
+                lambda theta_hat: np.exp(theta_hat),
+                "Its rows: line 8 is 0, solved.",
+                relation="so",
+            ),
             Line(
                 r"\frac{\sum_{s \in c} \mathbb{E}_\mu\, d_{p^*}(s)\, \pi^*(a \mid s)}{\sum_{s \in c} \mathbb{E}_\mu\, d_{p^*}(s)}",
                 ratio_of_counts,
@@ -223,7 +229,7 @@ add(
             Line(
                 r"\mathbb{E}_\mu \left[ \mathrm{KL}(p^*, p_\pi) - \mathrm{KL}(p^*, p_{\hat\pi}) \right]",
                 lambda mu, log_p_star, log_p_tied, log_p_hat: np.sum(mu * (kl(log_p_star, log_p_tied) - kl(log_p_star, log_p_hat))),
-                "pi is any policy of the tied class, and pi_hat that of the counts, as in m-projection.",
+                "pi is any policy of the tied class, and pi_hat that of the counts, as in m-projection-counts.",
             ),
             Line(
                 r"\mathbb{E}_\mu \sum_\tau p^*(\tau) \log\frac{p_{\hat\pi}(\tau)}{p_\pi(\tau)}",

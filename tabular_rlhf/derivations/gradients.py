@@ -168,9 +168,10 @@ def penalties_to_come(mdp: Any, L_s: Any) -> Any:
 add(
     Derivation(
         slug="kl-regularized-gradient",
+        formerly=("kl-regularised-gradient",),
         title="The gradient of the KL-regularized objective",
         chapter=7,
-        rows=("kl-regularised-gradient",),
+        rows=("kl-regularized-gradient",),
         source="Ziegler et al. (2019), arXiv:1909.08593; Stiennon et al. (2020), arXiv:2009.01325.",
         largest=AFFORDABLE,
         scale=loudness,

@@ -76,7 +76,8 @@ def some_of_both(p: Any, success: Any) -> bool:
 
 add(
     Derivation(
-        slug="grpo-weight",
+        slug="grpo",
+        formerly=("grpo-weight",),
         title="The weight that GRPO gives to a prompt (0/1 rewards, success neither sure nor hopeless)",
         chapter=7,
         rows=("grpo",),

@@ -75,7 +75,8 @@ def size_of_ptx(r: Any, beta: float, log_p_ref: Any, gamma: float, log_D: Any) -
 
 add(
     Derivation(
-        slug="ppo-ptx",
+        slug="ppo-ptx-optimum",
+        formerly=("ppo-ptx",),
         title="The optimum of PPO with a pretraining term: three slopes that balance",
         chapter=4,
         rows=("ppo-ptx-optimum",),
@@ -217,7 +218,7 @@ add(
     )
 )
 
-# ---------------------------------------------------------------------------------------------------- ppo-ptx-removed
+# ---------------------------------------------------------------------------------------------------- ppo-ptx-optimum-removed
 
 
 def without_kl(log_p_ref: Any, r: Any, gamma: float, log_D: Any) -> Any:
@@ -243,7 +244,8 @@ def no_reward(log_p_ref: Any, beta: float, gamma: float, log_D: Any) -> Any:
 
 add(
     Derivation(
-        slug="ppo-ptx-removed",
+        slug="ppo-ptx-optimum-removed",
+        formerly=("ppo-ptx-removed",),
         title="What each term of PPO with a pretraining term does: take it away",
         chapter=4,
         rows=("ppo-ptx-optimum",),

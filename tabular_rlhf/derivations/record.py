@@ -211,7 +211,9 @@ class Derivation:
     """A derivation: slug, title, chapter, source, the ledger rows that it proves, and its lines.
 
     where: function of symbols, its hypotheses.  largest: most responses over all prompts for which it is affordable.
-    scale: function of symbols, the size of a term (default: the largest entry compared, at least 1).
+    scale: function of symbols, the size of a term (default: the largest entry compared, at least 1).  formerly: slugs of before.
+
+    The slug is that of the first of the rows; a second derivation of a row adds a suffix.
     """
 
     slug: str
@@ -223,6 +225,7 @@ class Derivation:
     where: Function | None = None
     largest: int = 4096
     scale: Function | None = None
+    formerly: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         def require(holds: bool, must: str, got: Any) -> None:
@@ -234,6 +237,8 @@ class Derivation:
         require(wrong >= 2, "a derivation must have at least two wrong lines", wrong)
         require(bool(self.title and self.source and self.rows), "a derivation must have title, source and rows", self.rows)
         require(all(row in LEDGER for row in self.rows), "rows must be in the ledger", self.rows)
+        own = f"{self.slug}-".startswith(f"{self.rows[0]}-")
+        require(own, "the slug must be that of the first row, or begin with it and a hyphen", self.rows[0])
         require(not self.lines[0].wrong, "the first line must have no wrong lines: nothing stands before it", self.lines[0].wrong)
         for k, line in enumerate(self.lines[1:], 2):
             require(line.relation in RELATIONS, f"the relation of line {k} must be one of {', '.join(RELATIONS)}", line.relation)

@@ -250,7 +250,7 @@ add(
         title="Rejection sampling from the reference makes exact samples of the Gibbs optimum",
         chapter=9,
         rows=("rejection-sampling",),
-        source="von Neumann (1951); Liu et al. (2024), arXiv:2309.06657 (statistical rejection sampling).",
+        source="von Neumann (1951); Liu et al. (2023), arXiv:2309.06657 (statistical rejection sampling).",
         largest=256,
         where=tame,
         scale=reward_spread,

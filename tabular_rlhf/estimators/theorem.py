@@ -18,7 +18,7 @@ every state, with Q(s, a) = V(s + a), V(s) = E_a[Q], V(leaf) = r.  Unlike in sof
 **Optima** of E[r] - beta D: argmax r (nothing), Gibbs (KL), beta p_ref/(lam - r) (forward KL), p_ref max(0, 1 + (r - lam)/beta)
 (chi2/2), a threshold (2 TV): what earns less than the best by more than 2 beta gives its mass to the best.
 
-Sources: Csiszar (1967); Go et al. (2023), arXiv:2302.08215; Tang and Munos (2025), arXiv:2506.09477.
+Sources: Csiszar (1967); Go et al. (2023), arXiv:2302.08215 (the theorem, towards any target); Tang and Munos (2025), arXiv:2506.09477.
 """
 
 from __future__ import annotations

@@ -226,7 +226,7 @@ add(
             "$\\sqrt{s^2/n}$ with $s^2 = \\frac{1}{n-1} \\sum_i (g_i - \\bar g)^2$: shape `(2,)`, reward units."
         ),
         hint="Make g first; then both numbers are statistics of one list.",
-        rows=("kl-regularised-gradient", "k1"),
+        rows=("kl-regularized-gradient", "k1"),
         answer=lambda r_drawn, log_ratio, beta: np.array(
             [np.mean(r_drawn - beta * log_ratio), np.std(r_drawn - beta * log_ratio, ddof=1) / np.sqrt(len(r_drawn))]
         ),

@@ -2,7 +2,8 @@
 
 The kernel offers it to any process, root or not, since Linux 5.13; each later version (its ABI) can refuse more: truncating since 3, TCP
 since 4, signals to processes outside since 6.  What is given up cannot be had back.  Three system calls, by number, through ctypes: no
-compiled part is needed.  The numbers are the same on every architecture but one (alpha).
+compiled part is needed.  The numbers are the same on x86, ARM, POWER, RISC-V and s390; on alpha
+they are other calls, and on MIPS, which adds an offset, none.
 
 Source: Salaün, "Landlock: unprivileged access control", Linux kernel documentation, userspace-api/landlock.
 """

@@ -10,6 +10,7 @@ import numpy as np
 
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.ledger.record import LEDGER, Miss, Row, as_parts, distance, largest
+from tabular_rlhf.ledger.renamed import today
 from tabular_rlhf.ledger.symbols import Scope, half_integers
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import dirichlet
@@ -57,6 +58,7 @@ class Refutation:
 
 def select(slugs: Sequence[str] = (), chapter: int | None = None) -> list[Row]:
     """Rows by slug (all by default) and chapter, each once.  Raises InputError naming what is unknown."""
+    slugs = [today(slug, LEDGER) for slug in slugs]
     for slug in slugs:
         if slug not in LEDGER:
             remedy = did_you_mean(slug, LEDGER, "verify --list shows all")

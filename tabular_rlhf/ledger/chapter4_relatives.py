@@ -229,8 +229,8 @@ add(
             r"\arg\max_p \mathbb{E}_p[r] - \beta D_f(p, p_{ref}) = p_{ref}\, \max\!\big(0, (f')^{-1}((r - \lambda)/\beta)\big), \quad"
             r"\sum p = 1"
         ),
-        source="Go et al. (2023), arXiv:2302.08215; convex duality.",
-        note=f"Rows: {', '.join(DIVERGENCES)}.  The dual value is an upper bound for every p, so equality of the two proves optimality.",
+        source="Wang et al. (2023), arXiv:2309.16240; convex duality.",
+        note=f"{'; '.join(d.told for d in DIVERGENCES.values())}.  The dual value bounds that of every p: equality proves optimality.",
         parts=("mass", "objective", "stationarity"),
         sides={
             "one, the dual bound, zero": lambda world, P: (

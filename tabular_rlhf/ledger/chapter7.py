@@ -281,7 +281,7 @@ add(
     )
 )
 
-# ---------------------------------------------------------------------------------------------------- kl-regularised-gradient
+# ---------------------------------------------------------------------------------------------------- kl-regularized-gradient
 
 
 def paid(r: Any, beta: float, log_p: Any, log_p_ref: Any) -> Any:
@@ -296,7 +296,8 @@ def loudness(r: Any, beta: float, log_p: Any, log_p_ref: Any, H: int) -> float:
 
 add(
     Row(
-        slug="kl-regularised-gradient",
+        slug="kl-regularized-gradient",
+        formerly=("kl-regularised-gradient",),
         chapter=7,
         statement=r"\nabla J = \mathbb{E}\Big[\Big(r - \beta \log\frac{p_\pi}{p_{ref}}\Big)\, \mathrm{score}\Big]",
         source="Ziegler et al. (2019), arXiv:1909.08593; Stiennon et al. (2020), arXiv:2009.01325.",

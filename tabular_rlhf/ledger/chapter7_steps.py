@@ -215,7 +215,7 @@ add(
     )
 )
 
-# ---------------------------------------------------------------------------------------------------- ppo-ptx
+# ---------------------------------------------------------------------------------------------------- ppo-ptx-gradient
 
 
 def ptx_closed(world: Any, mdp: Any, mu: Any, logits: Any, log_pi: Any, gamma: float, log_D: Any) -> Any:
@@ -251,7 +251,8 @@ def ptx_slope(world: Any, mdp: Any, mu: Any, log_p_ref: Any, r: Any, beta: float
 
 add(
     Row(
-        slug="ppo-ptx",
+        slug="ppo-ptx-gradient",
+        formerly=("ppo-ptx",),
         chapter=7,
         statement=(
             r"\nabla\, \mathbb{E}_\pi\Big[r - \beta \log\frac{p_\pi}{p_{ref}}\Big] + \gamma \nabla\, \mathbb{E}_D[\log p_\pi] = 0 "

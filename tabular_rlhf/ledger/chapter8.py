@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.autodiff import grad, hessian
+from tabular_rlhf.divergences import DIVERGENCES
 from tabular_rlhf.estimators import Flag, table
 from tabular_rlhf.estimators.evaluate import NEGATIVE
 from tabular_rlhf.estimators.record import ESTIMATORS
@@ -131,6 +132,76 @@ add(
         },
         sampled=Sampled("log_p", lambda L: K2(L), lambda mu, log_p, L: np.sum(mu * expect(log_p, np.square(L) / 2.0))),
         scale=lambda log_p, L, f: (*term_scale(log_p, L), 8.0 + np.max(np.square(f))),
+        largest=SMALL,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- second-order
+
+F_OF = {**{name: d.f for name, d in DIVERGENCES.items()}, "k2": lambda u: u * np.square(np.log(u)) / 2.0}
+"""f of every f-divergence of the tables, and of E[k2]."""
+BEND = {"jensen-shannon": 0.5}
+"""f''(1), by hand, where it is not 1."""
+
+
+def spread_of_states(d_pi: Any, pi: Any, direction: Any) -> Any:
+    """v' F v of a tabular policy: sum over states of d(s) Var_a(v)."""
+    centered = direction - np.sum(pi * direction, axis=-1, keepdims=True)
+    return np.sum(d_pi * np.sum(pi * np.square(centered), axis=-1), axis=1)
+
+
+def bend_along(mdp: Any, logits: Any, direction: Any, f: Any) -> Any:
+    """Half of the second derivative in t, at 0 and for each prompt, of D_f(p_{theta + t v}, p_theta), by the gradient core."""
+    log_q = mdp.path_sum(log_softmax(logits))
+
+    def total(t: Any) -> Any:
+        moved = mdp.path_sum(log_softmax(logits + np.expand_dims(t, (1, 2)) * direction))
+        return np.sum(np.exp(log_q) * f(np.exp(log_ratio(moved, log_q))))
+
+    return np.diagonal(hessian(total)(np.zeros(mdp.P))) / 2.0
+
+
+add(
+    Row(
+        slug="second-order",
+        chapter=8,
+        statement=(
+            r"D_f(p_{\theta + t v}, p_\theta) = \frac{f''(1)}{2}\, t^2\, v^\top F v + O(t^3), \quad "
+            r"D_f(p, q) = \mathbb{E}_q[f(p/q)], \quad "
+            r"F = \mathbb{E}[\mathrm{score}\, \mathrm{score}^\top]"
+        ),
+        source="Csiszar and Shields (2004), Information theory and statistics: a tutorial, section 4.",
+        note=(
+            "f''(1) = 1 for both KLs, chi^2/2, 4 H^2 and E[k2], 1/2 for 2 JSD: near p_ref they are one penalty, up to beta.  f'(1) has no "
+            "part in it: f + c (u - 1) has another slope and is the same divergence."
+        ),
+        parts=tuple(F_OF),
+        sides={
+            "f''(1)/2 E[score_v^2]": lambda log_p, score_v: tuple(BEND.get(n, 1.0) / 2.0 * expect(log_p, np.square(score_v)) for n in F_OF),
+            "f'' by the gradient core, over states": lambda d_pi, pi, direction: tuple(
+                grad(grad(f))(1.0) / 2.0 * spread_of_states(d_pi, pi, direction) for f in F_OF.values()
+            ),
+            "half the second derivative of D_f": lambda mdp, logits, direction: tuple(
+                bend_along(mdp, logits, direction, f) for f in F_OF.values()
+            ),
+        },
+        misses={
+            "f'(1) for f''(1)": Miss("f'(1) for f''(1)", lambda log_p, score_v: -expect(log_p, np.square(score_v)) / 2.0, 1),
+            "f'(1) for f''(1): no chi-squared near p": Miss("f'(1) for f''(1): no chi-squared near p", lambda P: np.zeros(P), 2),
+            "f''(1) = 1 for all": Miss("f''(1) = 1 for all", lambda log_p, score_v: expect(log_p, np.square(score_v)) / 2.0, 3),
+            "the half forgotten": lambda log_p, score_v: expect(log_p, np.square(score_v)),
+            "k2 is nothing near p": Miss("k2 is nothing near p", lambda P: np.zeros(P), 5),
+            "second moment for variance": lambda d_pi, pi, direction: (
+                np.sum(d_pi * np.sum(pi * np.square(direction), axis=-1), axis=1) / 2.0
+            ),
+            "visits forgotten": lambda d_pi, pi, direction: spread_of_states(np.ones_like(d_pi), pi, direction) / 2.0,
+        },
+        sampled=Sampled(
+            "log_p",
+            lambda score_v: np.square(score_v),
+            lambda mu, d_pi, pi, direction: np.sum(mu * spread_of_states(d_pi, pi, direction)),
+        ),
+        scale=lambda mdp, direction: float(np.max(np.square(2.0 * mdp.H * np.max(np.abs(direction), initial=1.0)))),
         largest=SMALL,
     )
 )

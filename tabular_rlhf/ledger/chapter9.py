@@ -147,7 +147,7 @@ add(
             r"\Pr(\text{accept}) = e^{(r - \max r)/\beta}: \quad \text{accepted draws} \sim p^*, \qquad "
             r"\text{share accepted} = Z e^{-\max r/\beta}"
         ),
-        source="von Neumann (1951); Liu et al. (2024), arXiv:2309.06657 (statistical rejection sampling).",
+        source="von Neumann (1951); Liu et al. (2023), arXiv:2309.06657 (statistical rejection sampling).",
         note="max r is over the responses that p_ref can make.",
         parts=("law", "share, for each prompt"),
         sides={

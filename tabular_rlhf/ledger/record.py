@@ -72,6 +72,7 @@ class Row:
     function (or Miss).  parts: names of the parts when sides return tuples.  scale: function of symbols, the size of a term.
     largest: most trajectories (all prompts) for which the row is affordable; most: most worlds on which it is run.
     where: function of symbols, where it applies.  free: part -> what a reader's answer may leave open (see exercises/record.py).
+    formerly: slugs of before, which still find it.
     """
 
     slug: str
@@ -88,6 +89,7 @@ class Row:
     where: Function | None = None
     note: str = field(default="")
     free: Mapping[str, str] = field(default_factory=dict)
+    formerly: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         def require(holds: bool, must: str, got: Any) -> None:

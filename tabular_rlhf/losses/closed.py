@@ -164,4 +164,4 @@ CHI_KL = Divergence(
     tail=lambda v: 0.5 + np.exp(-v) * (v - 1.0 + 0.5 * np.exp(-v)),
     growth=1.0,
 )
-"""The penalty of chi-PO: f' = u + log u, chi-squared and reverse KL together."""
+"""The penalty of chi-PO: f' = u + log u, half of chi^2 and reverse KL together."""

@@ -56,10 +56,10 @@ OBJECTIVES: Mapping[str, Objective] = {
     "E[r - alpha |y|] - beta KL(p, p_ref)": lambda world, s, log_p: (
         _reward(world, log_p, world.r - s.get("alpha", 0.0) * world.mdp.lengths) - s["beta"] * _kl(world, log_p)
     ),
-    "E[r] - beta (chi-squared + KL)(p, p_ref)": lambda world, s, log_p: (
+    "E[r] - beta (chi^2/2 + KL)(p, p_ref)": lambda world, s, log_p: (
         _reward(world, log_p, world.r) - s["beta"] * (_kl(world, log_p) + _divergence(DIVERGENCES["chi-squared"], world, log_p))
     ),
-    **{f"E[r] - beta D_f(p, p_ref), f of {name}": _penalized(d) for name, d in DIVERGENCES.items() if name != "reverse-kl"},
+    **{f"E[r] - beta D_f(p, p_ref), f of {d.told}": _penalized(d) for name, d in DIVERGENCES.items() if name != "reverse-kl"},
 }
 
 

@@ -11,6 +11,9 @@ and `oracle`, the same equation in plain `math` for one pair, written from the p
 Here such a quantity is a parameter of `fn` with a rule that computes it from the policy, so a finite difference at fixed
 parameters is a valid witness of the gradient.  `p0`, `q0` are the frozen p and q.
 
+**Not here.**  LD-DPO (Liu et al. 2024, arXiv:2409.06411) weighs by alpha the log-probabilities of tokens beyond the length of the
+shorter response: no function of sums over whole responses, but of the masses of prefixes, which a table log p spreads over many rows.
+
 **Kinks.**  A loss with a corner asks for `width`: 0 is the paper's loss; with a positive width corners are rounded so that the
 loss rises by at most width log 2 a corner, which is how its optimum is found (`optimum`).
 """

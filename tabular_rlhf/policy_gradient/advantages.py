@@ -137,7 +137,7 @@ for _record in (
     Advantage(
         "loo-std",
         r"A_i = (r_i - \bar r_{-i}) / (s_{-i} + \epsilon); \quad 0 \text{ if } s_{-i} + \epsilon = 0",
-        "The leave-one-out form of Shao et al. (2024), arXiv:2402.03300.",
+        "NVIDIA NeMo-RL, nemo_rl/algorithms/utils.py (2025), with ddof = 1; there r_i - mean of the others, undivided, if s_{-i} = 0.",
         _leave_one_out_std,
         _plain_loo_std,
         defaults={"ddof": 0, "epsilon": 0.0},

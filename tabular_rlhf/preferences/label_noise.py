@@ -10,7 +10,8 @@ r"""Flipped labels: what they do to a naive fit, and which losses undo it.
 of two items has the margin logit((1 - e) sigma(D) + e sigma(-D)), of smaller size than D, and smoothing takes the same map of that
 once more, since the mean of the smoothed loss over labels q is the plain loss over labels (1 - e) q + e (1 - q).
 
-**Price.**  The unbiased loss is convex on average but a single pair's is not bounded below: it falls as -e D/(1 - 2 e) for D -> inf.
+**Price.**  The unbiased loss of a pair is as convex as l (it has the same second derivative), but it is not bounded below: it falls as
+-e D/(1 - 2 e) for D -> inf.
 So on finite data the corrected fit may not exist where the naive one does.
 
 Sources: Natarajan et al. (2013), Learning with noisy labels; Chowdhury, Kini and Natarajan (2024), Provably robust DPO,

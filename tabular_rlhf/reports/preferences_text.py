@@ -152,8 +152,8 @@ def reading(report: Record) -> str:
     said = [
         f"reward: Bradley-Terry, in nats, mean zero over a set{prior}, and its standard error; exp of a difference is the odds of being"
         " preferred.",
-        f"pi(beta) = p_ref exp(reward/beta) / Z over the responses compared, p_ref {report['reference']}: the Gibbs policy, and DPO's too,"
-        " whose minimizer on these comparisons is the same at every beta.",
+        f"pi(beta) = p_ref exp(reward/beta) / Z over the responses compared, p_ref {report['reference']}: the Gibbs policy."
+        + ("" if report["prior"] else "  DPO at that beta, on these comparisons, ends there too, where the maximum is finite."),
         "Not determined by any comparison: a constant added to all rewards of a prompt (no policy sees it), and the probability of"
         " responses that were never compared.",
     ]

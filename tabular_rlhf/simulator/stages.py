@@ -130,7 +130,8 @@ def prepare(world: World, options: Options, data: Data) -> Task:
 def usual_step(world: World, options: Options, data: Data, coefficient: float) -> float:
     """The step where none is told: the core's own over the curvature of what it ascends, or over the spread of its rewards.
 
-    The KL and ptx terms curve by at most half their weight a state; a loss of margins by twice its second derivative, as two logits move.
+    In a state the ptx term curves by at most half its weight, and so does the KL at the reference (away from it by more: by once its
+    weight at 9 nats of logit); a loss of margins by twice its second derivative, as two logits move.
     """
     core = CORES[options.core]
     if core.compares:
