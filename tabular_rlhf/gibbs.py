@@ -167,6 +167,16 @@ class Gibbs:
         """KL(p*, p_ref) for every prompt, (P,), nats: to relative precision, from 0 at beta = inf."""
         return read_only(np.maximum(0.0, mean_log_ratio(np.exp(self.log_p), self.log_weight)))
 
+    def regret(self, log_p: Any) -> Any:
+        """beta E_mu KL(p, p*) = E_mu[V] - J(p), in reward units: see the function of this name."""
+        w = self.world
+        mu, log_p, log_p_ref, log_weight, r, V = asked(w.mu, log_p, w.log_p_ref, self.log_weight, w.r, self.V)
+        p, nats = np.exp(log_p), log_ratio(log_p, log_p_ref)
+        lost = w.beta * mean_log_ratio(p, nats - np.where(np.isneginf(log_p), 0.0, log_weight))
+        if np.any(np.isinf(plain(lost))):  # log(p*/p_ref) may be beyond floats where V and J are not
+            lost = V - mean_gain(p, nats, r, w.beta)
+        return np.sum(mu * np.maximum(0.0, lost))
+
     @cached_property
     def _soft(self) -> SoftBellman:
         return soft_bellman(self.world.mdp, self.world.log_ref, self.world.r, self.world.beta)
@@ -224,10 +234,7 @@ def regret(log_p: Any, world: World) -> Any:
     >>> float(regret(w.log_p_ref, w))  # Var(r)/(2 beta)
     1.25e-16
     """
-    mu, log_p, log_p_ref, log_weight = asked(world.mu, log_p, world.log_p_ref, solve(world).log_weight)
-    never = np.isneginf(log_p)
-    x = log_ratio(log_p, log_p_ref) - np.where(never, 0.0, log_weight)
-    return world.beta * np.sum(mu * np.maximum(0.0, mean_log_ratio(np.exp(log_p), x)))
+    return solve(world).regret(log_p)
 
 
 def multiplier(V: Any, beta: float) -> Any:

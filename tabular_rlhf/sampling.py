@@ -23,6 +23,9 @@ from tabular_rlhf.logspace import Array, blocks
 from tabular_rlhf.mdp import Indices
 from tabular_rlhf.world import World
 
+MOST = 2**27
+"""Draws at once: their indices alone take a GiB."""
+
 
 class Weighted(Protocol):
     """What can be averaged over: things with weights that sum to one; n draws, or None for the whole population."""
@@ -96,7 +99,7 @@ def sample(world: World, log_p: Any, n: int, *, rng: np.random.Generator) -> Tra
     >>> abs(estimate(data, data[w.r]).mean - 0.5) < 5 * 0.5 / 100
     True
     """
-    whole(n, "the number of draws", 1, "ask for n >= 1")
+    whole(n, "the number of draws", 1, "ask for n >= 1, and for so many as fit in memory", most=MOST)
     log_p, weight = _law(world, log_p)
     if world.mdp.P > 1:
         weight = world.mu[:, None] * weight
@@ -115,6 +118,7 @@ def draw(weights: Array, n: int, *, rng: np.random.Generator) -> Indices:
     [1, 1, 1]
     """
     a_generator(rng)
+    whole(n, "the number of draws", 0, "ask for so many as fit in memory", most=MOST)
     c = np.cumsum(weights)
     total = float(c[-1])
     if not (0 < total < np.inf):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import tabular_rlhf
 from tabular_rlhf import (
     Estimate,
     InputError,
     TokenMDP,
+    Trajectories,
     World,
     check_grad,
     estimate,
@@ -30,12 +34,19 @@ from tabular_rlhf import (
     solve,
 )
 from tabular_rlhf.divergences import DIVERGENCES, alpha
-from tabular_rlhf.gibbs import frontier, greedy_limit, mirror_step, policy_gradient, reward_variance, soft_bellman
+from tabular_rlhf.estimators.evaluate import moments, table
+from tabular_rlhf.estimators.record import ESTIMATORS, Flag
+from tabular_rlhf.gibbs import frontier, greedy_limit, log_policy_of, mirror_step, policy_gradient, reward_variance, soft_bellman
 from tabular_rlhf.logspace import CANCELS, log_ratio, mean_log_ratio
+from tabular_rlhf.losses.fast import logistic_sums
 from tabular_rlhf.penalties import f_divergence_optimum, ptx_optimum
 from tabular_rlhf.policy import uniform
+from tabular_rlhf.policy_gradient import Recipe
+from tabular_rlhf.policy_gradient.analysis import curl
 from tabular_rlhf.reports.solution import report
+from tabular_rlhf.reports.solution_text import passed
 from tabular_rlhf.world import coin
+from tests.extremes import ROOMS
 from tests.laws import EPS, WORLDS, assert_close, size
 
 NEVER = -np.inf
@@ -193,6 +204,108 @@ def test_ptx_where_the_root_is_at_zero_or_far_away(beta: float, gamma: float) ->
     assert not np.isnan(ptx_optimum(w.log_p_ref, w.r, beta, gamma, np.array(w.log_p_ref)).log_p).any()
     with pytest.raises(InputError, match=r"gamma/beta must be below 1e300"):
         ptx_optimum(w.log_p_ref, w.r, 1e-305, 1e6, np.array(w.log_p_ref))
+
+
+# ---------------------------------------------------------------------------------------------------- nothing is swallowed
+
+
+def test_nan_is_not_clipped_to_zero() -> None:
+    """Python's max(0.0, nan) is 0.0; np.maximum passes nan on.  Oracles in plain math are exempt: they meet plain numbers."""
+    package, found = Path(tabular_rlhf.__file__).parent, []
+    for path in [p for room in (*ROOMS, "reports") for p in (*package.glob(f"{room}.py"), *package.glob(f"{room}/**/*.py"))]:
+        tree = ast.parse(path.read_text())
+        plain = [k.value for k in ast.walk(tree) if isinstance(k, ast.keyword) and k.arg == "oracle"]
+        exempt = {id(n) for part in plain for n in ast.walk(part)}
+        for n in ast.walk(tree):
+            if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id in ("max", "min") and id(n) not in exempt:
+                zeros = [a for a in n.args if isinstance(a, ast.Constant) and type(a.value) is float and a.value == 0.0]
+                found += [f"{path.name}: {ast.unparse(n)}"] if zeros else []
+    assert found == ["divergences.py: max(0.0, float(a) - 1.0)"]  # a is finite: it was checked
+
+
+@pytest.mark.parametrize("gap", [1e9, 1e15, 1e300])
+@pytest.mark.parametrize("beta", [1e-300, 1e-100, 1e-9])
+def test_kl_of_a_policy_that_is_sure_is_log_two(beta: float, gap: float) -> None:
+    """Two responses, p* on one of them: KL(p*, p_ref) = log 2, whether log p* of the other is -1e9 or beyond floats."""
+    g = solve(World(TokenMDP(2, 1), uniform(TokenMDP(2, 1)), np.array([[0.0, gap]]), beta))
+    assert_close(g.kl, math.log(2.0), 2 * EPS)
+    assert_close(kl(g.log_p, g.world.log_p_ref), math.log(2.0), 2 * EPS)
+    assert_close(objective(g.log_p, g.world.log_p_ref, g.world.r, beta, np.ones(1)) / gap, 1.0, 4 * EPS)
+    assert_close(regret(g.world.log_p_ref, g.world) / gap, 0.5, 4 * EPS)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-150, 1e-8, 1e8, 1e150, 1e300])
+@pytest.mark.parametrize("draws", [None, 7])
+def test_an_estimate_scales_with_its_values(scale: float, draws: int | None) -> None:
+    """mean, size and error of c f are c times those of f, and z is the same, though c^2 be no float."""
+    w = random_world(rng=np.random.default_rng(3))
+    known = population(w, w.log_p_ref)
+    data = known if draws is None else sample(w, w.log_p_ref, draws, rng=np.random.default_rng(1))
+    one, many = estimate(data, data[w.r]), estimate(data, scale * data[w.r])
+    assert_close(np.array([many.mean, many.size, many.error_of(7)]) / scale, [one.mean, one.size, one.error_of(7)], 64 * EPS)
+    exact = estimate(known, known[w.r]), estimate(known, scale * known[w.r])
+    assert_close(many.z(exact[1]), one.z(exact[0]), 256 * EPS * (1 + abs(one.z(exact[0]))))
+
+
+@pytest.mark.parametrize("beta", [1e-300, 1e300])
+def test_every_check_of_solve_is_within_five_standard_errors_at_the_ends(beta: float) -> None:
+    assert passed(report(coin(beta=beta), samples=1000))
+
+
+@pytest.mark.parametrize("logit", [300.0, 600.0, 709.0, 1000.0, 1e5])
+@pytest.mark.parametrize("name", [e for e in ESTIMATORS if not ESTIMATORS[e].per_state])
+def test_moments_of_an_estimator_are_right_or_refused(name: str, logit: float) -> None:
+    """The mean on the coin at logits (0, l) by fractions of e^-l; sampled draws of the rare response too."""
+    w = coin()
+    log_pi = log_softmax(np.array([[[0.0, logit]]]))
+    try:
+        g = table(Flag(name, "loss"), w, log_pi)
+    except InputError:
+        assert logit > 700
+        assert "e^{-L}" in ESTIMATORS[name].latex
+        return
+    rare = math.exp(-logit)
+    value = {"k2": math.log(2) ** 2 / 2, "k3-inverted": 1 - math.log(2), "k2-straight-through": math.log(2) ** 2 / 2}.get(name, math.log(2))
+    assert_close(moments(population(w, w.mdp.path_sum(log_pi)), g).mean, value, 1e-12 + rare * logit**2)
+    both = Trajectories(np.zeros(2, dtype=int), np.arange(2), np.zeros(2), np.full(2, 0.5), 2)
+    m = moments(both, g)
+    assert_close(m.mean, np.mean(g), 4 * EPS * size(g))
+    assert m.variance == np.inf or math.isclose(m.variance, 0.5 * float(np.diff(g[0])[0]) ** 2, rel_tol=1e-12)
+    assert (m.variance == np.inf) == (size(g) > 1e154)
+
+
+@pytest.mark.parametrize("depth", [0.0, 1e3, 1e9, 1e15])
+def test_policies_of_laws_normalize_however_improbable(depth: float, rng: np.random.Generator) -> None:
+    mdp = TokenMDP(("a", "b", "."), 3, eos=".")
+    for _ in range(10):
+        log_p = depth * -np.sort(rng.random((1, mdp.N))) + rng.standard_normal((1, mdp.N))
+        assert_close(np.sum(np.exp(log_policy_of(mdp, log_p)), axis=-1), 1.0, 8 * EPS)
+        assert_close(np.sum(np.exp(greedy_limit(log_p, np.round(rng.random((1, mdp.N))))), axis=-1), 1.0, 16 * EPS)
+
+
+@pytest.mark.parametrize("logit", [1.0, 30.0, 300.0, 600.0, 700.0])
+@pytest.mark.parametrize(("advantage", "limit"), [("grpo", 5.371125086312976), ("rloo", 0.0), ("group-mean", 0.0), ("loo-std", None)])
+def test_the_curl_knows_small_masses(advantage: str, limit: float | None, logit: float) -> None:
+    """Three responses, two of them with e^-l of the mass: what is a gradient has no curl, and grpo's tends to a limit."""
+    mdp = TokenMDP(3, 1)
+    w = World(mdp, uniform(mdp), np.array([[0.0, 1.0, 2.0]]), 1.0)
+    found = curl(w, log_softmax(np.array([[[0.0, logit, 0.0]]])), Recipe(advantage, G=4), 0)
+    if limit == 0.0:
+        assert found < 1e-11
+    elif logit >= 300 and limit is not None:
+        assert_close(found, limit, 1e-11)
+    else:
+        assert 0.1 < found < 20.0
+
+
+@pytest.mark.parametrize("shift", [0.0, -1e3, 1e3, 1e6, 1e12])
+@pytest.mark.parametrize("N", [3, 600])
+@pytest.mark.parametrize("tolerance", [None, 1e-6])
+def test_sums_over_pairs_see_differences_only(shift: float, N: int, tolerance: float | None, rng: np.random.Generator) -> None:
+    """logistic_sums(m + c) = logistic_sums(m): the rewards of DPO have no level, and e^m none of its own."""
+    m, q = 0.5 * rng.integers(0, 9, N), rng.dirichlet(np.ones(N))  # halves, so that m + shift is exact
+    for moved, still in zip(logistic_sums(m + shift, q, tolerance=tolerance), logistic_sums(m, q, tolerance=tolerance), strict=True):
+        assert_close(moved, still, (tolerance or 0.0) + 64 * EPS)
 
 
 # ---------------------------------------------------------------------------------------------------- facts stay facts

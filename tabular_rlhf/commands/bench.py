@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tabular_rlhf.commands.printing import say
-from tabular_rlhf.errors import InputError, SolveError
+from tabular_rlhf.errors import InputError, SolveError, whole
 from tabular_rlhf.files import check_output
 
 PATIENCE = 4.0  # seconds of repeats that a slow formulation may use up
@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
     repeats = args.repeats if args.repeats is not None else 3 if args.quick else 15
     if repeats < 1:
         raise InputError("repeats must be at least 1", got=repeats, remedy="15 is usual")
+    whole(repeats, "--repeats", 1, "15 is usual", most=10**6)
     if args.out is not None:
         check_output(args.out)  # before the work, not after it
     result = measure(quick=args.quick, repeats=repeats)

@@ -9,6 +9,7 @@ from tabular_rlhf.commands.numbers import in_words
 from tabular_rlhf.commands.printing import say
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.derivations import DERIVATIONS, derive
+from tabular_rlhf.errors import whole
 
 SCHEMA = "tabular-rlhf/derive/1"
 
@@ -26,6 +27,7 @@ def run(args: argparse.Namespace) -> int:
         listed = [{"slug": d.slug, "chapter": d.chapter, "title": d.title, "lines": len(d.lines)} for d in DERIVATIONS.values()]
         say(json.dumps({"schema": SCHEMA, "derivations": listed}, indent=1) if args.json else as_list())
         return 0
+    whole(args.seed, "--seed", 0, "0 is usual")
     world = None if args.world is None else find_world(args.world)
     if args.beta is not None:
         world = (find_world("rational") if world is None else world).at(args.beta)

@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
         reports = [as_dict(analyse(name, world)) for name in chosen]
         say(json.dumps({"schema": SCHEMA, "world": world.name, "beta": world.beta, "losses": reports}, indent=1))
     else:
-        say(f"world {world.name}, beta = {world.beta:g}\n")
-        say(str(analyse(args.name, world)) + "\n\n" + policies(world, args.name) if args.name else family_table(world))
+        told = str(analyse(args.name, world)) + "\n\n" + policies(world, args.name) if args.name else family_table(world)
+        say(f"world {world.name}, beta = {world.beta:g}\n\n{told}")
     return 0
 
 

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from tabular_rlhf.commands.printing import say
-from tabular_rlhf.errors import InputError, quoted
+from tabular_rlhf.errors import InputError, as_number, quoted
 from tabular_rlhf.mdp import MAX_BYTES
 from tabular_rlhf.reports.solution import report
 from tabular_rlhf.reports.solution_text import passed, plain, render
@@ -56,7 +56,7 @@ def check_draws(samples: int, seed: int) -> None:
     if seed < 0:
         raise InputError("--seed must be at least 0", got=seed, remedy="0 is usual")
     if samples * BYTES_A_DRAW > MAX_BYTES:
-        got = f"{samples:,} draws, {float(samples * BYTES_A_DRAW):.3g} bytes of working arrays"
+        got = f"{samples:,} draws, {as_number(samples * BYTES_A_DRAW):.3g} bytes of working arrays"
         remedy = f"pass at most --samples {MAX_BYTES // BYTES_A_DRAW}"
         raise InputError(f"the samples must fit in {MAX_BYTES / 2**30:.3g} GiB", got=got, remedy=remedy)
 

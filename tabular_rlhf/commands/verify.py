@@ -12,7 +12,7 @@ from tabular_rlhf.commands.numbers import in_words
 from tabular_rlhf.commands.printing import say
 from tabular_rlhf.derivations import DERIVATIONS, Derivation
 from tabular_rlhf.derivations.execute import DerivationVerdict, audit_slugs
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, whole
 from tabular_rlhf.ledger import LEDGER, Row, Verdict
 from tabular_rlhf.ledger.audit import DRAWS, select, standard_worlds
 from tabular_rlhf.ledger.explain import SCHEMA as EXPLAINED
@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     for option, value in (("--worlds", args.worlds), ("--seed", args.seed)):
         if value < 0:
             raise InputError(f"{option} must be at least 0", got=value, remedy="leave it out for the usual one")
+    whole(args.worlds, "--worlds", 0, "60 are usual", most=10**6)
     rows, derivations = chosen(args.slugs, args.chapter)
     if args.list:
         say(_json_list(rows, derivations) if args.json else as_list(rows, derivations))

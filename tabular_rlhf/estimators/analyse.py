@@ -15,7 +15,7 @@ import numpy as np
 from tabular_rlhf.estimators.evaluate import Moments, exact_gradient, gradient_noise, moments, score_gradient, table
 from tabular_rlhf.estimators.record import Flag
 from tabular_rlhf.estimators.theorem import FlagOptimum, descent, optimum
-from tabular_rlhf.gibbs import solve
+from tabular_rlhf.gibbs import regret
 from tabular_rlhf.logspace import Array, expect, kl
 from tabular_rlhf.sampling import population, sample
 from tabular_rlhf.world import World
@@ -107,6 +107,5 @@ def analyse(
 
 def measure(world: World, log_p: Array) -> tuple[float, float, float]:
     """(E[r], KL to the reference, regret beta KL(p, p*)) of a law, averaged over prompts."""
-    rows = expect(log_p, world.r), kl(log_p, world.log_p_ref), world.beta * kl(log_p, solve(world).log_p)
-    reward, distance, regret = (float(np.sum(world.mu * row)) for row in rows)
-    return reward, distance, float(np.maximum(0.0, regret))
+    reward, distance = (float(np.sum(world.mu * row)) for row in (expect(log_p, world.r), kl(log_p, world.log_p_ref)))
+    return reward, distance, float(regret(log_p, world))

@@ -21,7 +21,7 @@ import numpy as np
 
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.errors import InputError, SolveError
-from tabular_rlhf.gibbs import solve
+from tabular_rlhf.gibbs import regret
 from tabular_rlhf.logspace import Array, expect, kl, log_softmax
 from tabular_rlhf.policy_gradient.record import Recipe
 from tabular_rlhf.policy_gradient.updates import expected_update
@@ -117,9 +117,8 @@ def _filled(logits: Array, free: Array, y: Array) -> Array:
 def score(world: World, log_pi: Array) -> tuple[float, float, float]:
     """(E[r], KL, regret) of a policy, averaged over prompts."""
     log_p = world.mdp.path_sum(log_pi)
-    far = np.asarray(kl(log_p, solve(world).log_p))
     return (
         float(np.sum(world.mu * expect(log_p, world.r))),
         float(np.sum(world.mu * kl(log_p, world.log_p_ref))),
-        float(world.beta * np.sum(world.mu * far)),
+        float(regret(log_p, world)),
     )

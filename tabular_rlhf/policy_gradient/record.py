@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, as_number, quoted
+from tabular_rlhf.errors import InputError, as_number, quoted, whole
 from tabular_rlhf.logspace import Array
 
 Function = Callable[..., Any]
@@ -39,6 +39,8 @@ GIVEN: Mapping[str, tuple[str, ...]] = {
 """What a record of each kind may ask for by name: rewards, multiplicities, group size, lengths, the reward of the greedy response,
 the optimal constant baseline; horizon; log-probabilities of the policy, of the behavior policy, of the policy as a frozen number."""
 
+MOST = 10**6
+"""Responses of one group."""
 RANGES: Mapping[str, tuple[Callable[[float], bool], str, str]] = {
     "epsilon": (lambda v: v >= 0, "at least 0", "it is added to a standard deviation, in reward units"),
     "ddof": (lambda v: v in (0, 1), "0 or 1", "0 divides the squares by G, 1 by G - 1"),
@@ -245,8 +247,7 @@ class Recipe:
 
 
 def _group_size(G: Any, advantage: Advantage) -> int:
-    if isinstance(G, bool) or not isinstance(G, int | np.integer) or G < 1:
-        raise InputError("G must be a whole number of at least 1", got=quoted(G), remedy="G counts the responses of one group")
+    whole(G, "G", 1, "G counts the responses of one group", most=MOST)
     if advantage.smallest > G:
         must = f"the group must have at least {advantage.smallest} responses"
         raise InputError(must, got=f"G = {G}", where=advantage.name, remedy="a baseline from others needs others")

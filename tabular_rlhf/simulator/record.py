@@ -24,12 +24,13 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, as_number, quoted
+from tabular_rlhf.errors import InputError, as_number, quoted, whole
 from tabular_rlhf.estimators.record import Flag
 from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.losses.record import find as find_loss
 from tabular_rlhf.mdp import Indices
 from tabular_rlhf.preferences import Pairs
+from tabular_rlhf.sampling import MOST
 from tabular_rlhf.world import World
 
 FLOOR = -700.0
@@ -102,11 +103,9 @@ class Options:
         *stages, core = self.algorithm.split("+")
         shape = [s for s in STAGES if s in stages] == stages
         _require(core in CORES and shape, "the algorithm must be [sft+][rm+]core", quoted(self.algorithm), f"cores are {', '.join(CORES)}")
-        for name, least, unit in COUNTS:
-            value = getattr(self, name)
-            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-            if value is not None:
-                _require(whole and value >= least, f"{name} must be a whole number of at least {least}", quoted(value), unit)
+        for name, least, most, unit in COUNTS:
+            if getattr(self, name) is not None:
+                whole(getattr(self, name), name, least, unit, most)
         for name, holds, must, remedy in NUMBERS:
             value = getattr(self, name)
             _require(value is None or (np.isfinite(as_number(value)) and holds(value)), f"{name} must be {must}", quoted(value), remedy)
@@ -134,13 +133,13 @@ def _require(holds: bool, must: str, got: str, remedy: str) -> None:
 
 
 COUNTS = (
-    ("steps", 0, "steps count updates of the policy; 0 scores the stages before"),
-    ("batch", 0, "a batch counts groups or pairs; 0 takes all comparisons of direct alignment"),
-    ("group", 1, "a group holds the responses to one prompt"),
-    ("comparisons", 1, "people must compare something"),
-    ("demonstrations", 1, "people must show something"),
-    ("seed", 0, "a seed is a whole number"),
-    ("seeds", 1, "seeds count independent runs"),
+    ("steps", 0, 10**9, "steps count updates of the policy; 0 scores the stages before"),
+    ("batch", 0, MOST, "a batch counts groups or pairs; 0 takes all comparisons of direct alignment"),
+    ("group", 1, MOST, "a group holds the responses to one prompt"),
+    ("comparisons", 1, MOST, "people must compare something"),
+    ("demonstrations", 1, MOST, "people must show something"),
+    ("seed", 0, np.inf, "a seed is a whole number"),
+    ("seeds", 1, 10**4, "seeds count independent runs"),
 )
 NUMBERS: tuple[tuple[str, Callable[[float], bool], str, str], ...] = (
     ("lr", lambda v: v > 0, "positive", "it is the length of a step in logits per unit of reward"),

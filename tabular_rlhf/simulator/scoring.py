@@ -59,8 +59,7 @@ def score(world: World, log_p: Array, proxy: Array) -> Score:
     """
     mu, best = world.mu, solved(world)
     reward, told, far = (float(np.sum(mu * f)) for f in (expect(log_p, world.r), expect(log_p, proxy), kl(log_p, world.log_p_ref)))
-    regret = float(world.beta * np.sum(mu * kl(log_p, best.log_p)))
-    return Score(reward, told, float(np.maximum(0.0, far)), reward - world.beta * far, float(np.maximum(0.0, regret)))
+    return Score(reward, told, float(np.maximum(0.0, far)), reward - world.beta * far, float(best.regret(log_p)))
 
 
 def total_variation(world: World, log_p: Array, log_q: Array) -> float:
