@@ -65,6 +65,7 @@ def f_divergence_optimum(divergence: Divergence, log_p_ref: Array, r: Array, bet
 
     def log_total(w: Array, gap: Array) -> tuple[Array, Array]:
         log_u, steep = divergence.tilt(w[:, None], gap)
+        log_u = np.minimum(log_u, 1e300)  # a gap of -inf asks for a weight beyond any float
         total = soft_value(log_p_ref, log_u, 1.0)
         with np.errstate(over="ignore"):  # a weight may leave 0 at an infinite slope
             return total, np.sum(np.exp(log_p_ref + log_u - total[:, None] + steep), axis=-1)

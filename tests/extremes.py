@@ -20,11 +20,13 @@ from scipy.sparse import csr_array
 import tabular_rlhf
 from tabular_rlhf.divergences import DIVERGENCES
 from tabular_rlhf.estimators.record import ESTIMATORS, Flag, flags
+from tabular_rlhf.fields import Case, cases, objectives
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.losses.analyse import analyse
 from tabular_rlhf.losses.newton import spectrum
+from tabular_rlhf.losses.objectives import OBJECTIVES
 from tabular_rlhf.losses.optimum import minimize
 from tabular_rlhf.losses.traits import TESTS, draw_pairs
 from tabular_rlhf.mdp import TokenMDP
@@ -33,6 +35,7 @@ from tabular_rlhf.policy_gradient import ADVANTAGES, Recipe
 from tabular_rlhf.policy_gradient import LOSSES as POLICY_LOSSES
 from tabular_rlhf.policy_gradient import groups as g
 from tabular_rlhf.policy_gradient.flows import recipe_direction
+from tabular_rlhf.policy_gradient.updates import expected_update
 from tabular_rlhf.preferences import Pairs, bradley_terry
 from tabular_rlhf.preferences.comparisons import Wins, structure
 from tabular_rlhf.preferences.likelihood import DenseOdds, Likelihood, SparseOdds, fit
@@ -46,10 +49,16 @@ from tabular_rlhf.world import World, random_world
 
 ROOMS = {
     *("logspace", "optimize", "mdp", "policy", "world", "preference_worlds", "sweeps", "sampling", "divergences", "gibbs", "penalties"),
-    *("projection", "preferences", "roads", "games", "losses", "policy_gradient", "estimators", "selection", "simulator"),
+    *("projection", "preferences", "roads", "games", "losses", "policy_gradient", "estimators", "selection", "simulator", "fields"),
 }
 """Where the mathematics lives."""
 NO_NUMBERS = {
+    "estimators.claims.faults": "it writes sentences",
+    "estimators.claims.register": "it fills a registry",
+    "estimators.claims.trustworthy": "it mends a record",
+    "estimators.record.find": "it looks a name up",
+    "fields.verdict.spelled": "it writes a sum down",
+    "policy_gradient.faults.faults": "it writes sentences",
     "logspace.refuse_logits": "it only refuses",
     "losses.analyse.family_table": "it writes down what `analyse` computes",
     "losses.record.find": "it looks a name up",
@@ -346,7 +355,6 @@ ARGUMENTS: dict[str, Argument] = {
     "truth": lambda s: np.zeros_like(s.log_pi),
     "g": lambda s: s.rng.standard_normal(s.log_pi.shape),
     # methods
-    "y": lambda s: np.array([-1e100, -1.0, -1e-100]),
     "L_0": lambda s: s.values(),
     "Estimator.value.L": lambda s: s.values(),
     "step.shift": lambda s: 0.0,
@@ -482,7 +490,6 @@ ARGUMENTS: dict[str, Argument] = {
     "policy_gradient.flows.flow.times": lambda s: [0.0, 1e-3],
     "count_probabilities.n": lambda s: g.counts(3, 4),
     "log_count_probabilities.n": lambda s: g.counts(3, 4),
-    "pair_masses.n": lambda s: g.counts(3, 4),
     "kind_advantages.n": lambda s: g.counts(3, len(s.kind.q)),
     "losses.analyse.direction.m": lambda s: minimize(s.loss, s.world, s.pairs),
     "changes": lambda s: {},
@@ -535,7 +542,6 @@ ARGUMENTS: dict[str, Argument] = {
     "direct.task": lambda s: _begun(s, "dpo").task,
     "compared.task": lambda s: _begun(s, "dpo").task,
     "by_loss.task": lambda s: _begun(s, "dpo").task,
-    "pair_masses.q": lambda s: np.array([0.25, 0.25, 0.25, 0.25]),
     "imitate.n": lambda s: np.ones(s.mdp.P),
     "imitate.law": lambda s: np.exp(s.log_p),
     "score_sum.credit": lambda s: s.world.r,
@@ -558,6 +564,19 @@ ARGUMENTS: dict[str, Argument] = {
     "levels.log_p_ref": lambda s: s.world.log_p_ref[0],
     "levels.r": lambda s: s.world.r[0],
     "selection.expert_iteration.r": lambda s: np.abs(s.world.r),
+    "derivative.h": lambda s: ESTIMATORS["k3"].h,
+    "derivative.x": lambda s: np.array([-600.0, -1e-9, 0.0, 1.0, 600.0]),
+    "velocity.objective": lambda s: OBJECTIVES[s.pick(OBJECTIVES)],
+    "velocity.settings": lambda s: s.settings,
+    "maximized.settings": lambda s: s.settings,
+    "Advantage.shares.settings": lambda s: {"baseline": 0.5, "ddof": 0, "epsilon": 0.0},
+    "gradient.objective": lambda s: objectives(Case(s.world, s.logits))["KL(pi, ref)"],
+    "case": lambda s: Case(s.world, s.logits),
+    "asymmetry.field": lambda s: lambda logits: expected_update(s.world, logits, s.recipe),
+    "curl.field": lambda s: lambda logits: expected_update(s.world, logits, s.recipe),
+    "measure.update": lambda s: lambda case: expected_update(case.world, case.logits, s.recipe),
+    "measure.at": lambda s: cases(s.world, s.logits),
+    "measure.named": lambda s: objectives,
     "sample_pairs.n": lambda s: 3,
 }
 
@@ -589,6 +608,8 @@ DEAR = {
 SELF: dict[str, Argument] = {
     "Divergence": lambda s: DIVERGENCES[s.pick(DIVERGENCES)],
     "Estimator": lambda s: ESTIMATORS["k1"],
+    "Gibbs": lambda s: solve(s.world),
+    "Advantage": lambda s: ADVANTAGES["rloo"],
     "LossReport": lambda s: analyse(s.loss, s.world),
     "Spectrum": lambda s: spectrum(np.array([1.0, -1.0]), np.eye(2), np.array([1.0, 1e-150]), 1.0),
     "DirectLoss": lambda s: s.loss,

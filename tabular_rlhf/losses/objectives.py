@@ -70,10 +70,12 @@ def velocity(objective: Objective, world: World, settings: Mapping[str, Any], lo
     >>> w = rational(); velocity(OBJECTIVES["E[r] - beta KL(p, p_ref)"], w, {"beta": w.beta}, gibbs.solve(w).log_p) < 1e-14
     True
     """
-    pull = np.asarray(grad(lambda z: objective(world, settings, log_softmax(z)))(log_p))
+    with np.errstate(all="ignore"):  # a law beyond floats maximizes nothing that is measured here
+        pull = np.asarray(grad(lambda z: objective(world, settings, log_softmax(z)))(log_p))
     p = np.exp(log_p)
     size = float(np.max(world.mu[:, None] * p * np.maximum(np.ptp(world.r, axis=1, keepdims=True), settings["beta"])))
-    return float(np.max(np.abs(pull))) / size
+    worst = float(np.max(np.abs(pull)))
+    return worst / size if np.isfinite(worst) and size > 0 else np.inf
 
 
 def maximized(loss: DirectLoss, world: World, log_p: Array, settings: Mapping[str, Any], changes: Mapping[str, Any]) -> str | None:
