@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.ledger.symbols import Scope
+from tabular_rlhf.logspace import log_of
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.world import World
 
 SHAPES = ((1, 1, 1, False), (2, 1, 1, False), (1, 1, 2, False), (3, 1, 1, False), (2, 2, 1, True), (2, 1, 2, False), (2, 2, 1, False))
 """Vocabulary, horizon, prompts, EOS: fewest responses first."""
-BETAS = (1.0, 2.0, 0.5, 0.25)
+BETAS = (1.0, 2.0, 0.5, 0.25, 64.0, 1 / 64)
 EXAMPLES = 60
 CALLS = 400
 """Worlds that the search may try: a count and not a time, so that the same answer gets the same counterexample."""
@@ -81,23 +82,36 @@ class DrawnScope(Scope):
         return {n for n in self._known if n in SYMBOLS and SYMBOLS[n].drawn}
 
 
-def draw_world(draw: Callable[[Any], Any], most: int) -> World:
-    """A world of at most `most` responses, with small numbers."""
+def draw_world(draw: Callable[[Any], Any], most: int, *, gaps: bool = False) -> World:
+    """A world of at most `most` responses, with small numbers; with gaps, one whose reference forbids some tokens."""
     from hypothesis import strategies as st
 
-    fits = [s for s in SHAPES if s[2] * TokenMDP(s[0], s[1], eos=s[0] - 1 if s[3] else None).N <= most]
+    fits = [s for s in SHAPES if s[2] * TokenMDP(s[0], s[1], eos=s[0] - 1 if s[3] else None).N <= most and (s[0] > 1 or not gaps)]
     V, H, P, eos = draw(st.sampled_from(fits))
-    asked = np.array([draw(st.integers(1, 4)) for _ in range(P)], dtype=float) if P > 1 else np.ones(1)
-    mdp = TokenMDP(V, H, eos=V - 1 if eos else None, prompts=[f"x{i}" for i in range(P)], mu=asked / np.sum(asked))
+    odds = _odds(draw, (P,), zeros=draw(st.booleans())) if P > 1 else np.ones(1)
+    mdp = TokenMDP(V, H, eos=V - 1 if eos else None, prompts=[f"x{i}" for i in range(P)], mu=odds)
     beta = draw(st.sampled_from(BETAS))
     half = st.integers(-4, 4).map(lambda k: k / 2.0)
     r = np.array([draw(half) for _ in range(P * mdp.N)]).reshape(P, mdp.N)
-    weights = np.array([draw(st.integers(1, 4)) for _ in range(P * mdp.S * V)], dtype=float).reshape(P, mdp.S, V)
-    return World(mdp, np.log(weights / np.sum(weights, axis=-1, keepdims=True)), r, beta, name="smallest")
+    return World(mdp, log_of(_odds(draw, (P, mdp.S, V), zeros=gaps)), r, beta, name="smallest")
 
 
-def smallest(fails: Callable[[Scope], bool], most: int) -> Scope | None:
-    """The simplest world of at most `most` responses on which the answer fails, or None where the search found none."""
+def _odds(draw: Callable[[Any], Any], shape: tuple[int, ...], *, zeros: bool) -> Any:
+    """Distributions along the last axis made of small whole weights; with zeros, some of them are 0, but never all."""
+    from hypothesis import strategies as st
+
+    weights = np.array([draw(st.integers(1, 4)) for _ in range(int(np.prod(shape)))], dtype=float).reshape(shape)
+    if zeros:
+        none = np.array([draw(st.booleans()) for _ in range(weights.size)]).reshape(shape)
+        weights = np.where(none & ~np.all(none, axis=-1, keepdims=True), 0.0, weights)
+    return weights / np.sum(weights, axis=-1, keepdims=True)
+
+
+def smallest(fails: Callable[[Scope], bool], most: int, *, gaps: bool = False) -> Scope | None:
+    """The simplest world of at most `most` responses on which the answer fails, or None where the search found none.
+
+    gaps: look among worlds whose reference forbids tokens.
+    """
     if "HYPOTHESIS_STORAGE_DIRECTORY" not in os.environ:  # it writes a folder where it is imported, if it is not told where
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = os.path.join(tempfile.gettempdir(), "hypothesis")
     from hypothesis import HealthCheck, Phase, Verbosity, given, settings
@@ -127,7 +141,7 @@ def smallest(fails: Callable[[Scope], bool], most: int) -> Scope | None:
         calls += 1
         if calls > CALLS or time.process_time() > end:
             raise _Enough
-        scope = DrawnScope(draw_world(data.draw, most), data.draw)
+        scope = DrawnScope(draw_world(data.draw, most, gaps=gaps), data.draw)
         if fails(scope):
             scope.draw = None
             best.append(scope)
