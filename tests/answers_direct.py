@@ -94,7 +94,8 @@ RIGHT |= {
         dpo_slopes_by_differences,
         lambda beta, rhat_w, rhat_l: (-beta * sigma(rhat_l - rhat_w) / len(rhat_w), beta * sigma(rhat_l - rhat_w) / len(rhat_l)),
         lambda beta, rhat_w, rhat_l: [
-            [s * beta / 3 * math.exp(b) / (math.exp(a) + math.exp(b)) for a, b in zip(rhat_w, rhat_l, strict=True)] for s in (-1, 1)
+            [s * beta / len(rhat_w) * math.exp(b) / (math.exp(a) + math.exp(b)) for a, b in zip(rhat_w, rhat_l, strict=True)]
+            for s in (-1, 1)
         ],
         lambda beta, log_p_w, log_p_l, log_p_ref_w, log_p_ref_l: grad(
             lambda t: np.mean(np.log(1.0 + np.exp(-beta * (t[0] - log_p_ref_w - t[1] + log_p_ref_l))))
@@ -130,11 +131,14 @@ WRONG |= {
         (lambda r_w, r_l: np.mean(np.log1p(np.exp(r_l - r_w))), "write rhat"),
     ],
     "dpo-slopes": [
-        (lambda beta, rhat_w, rhat_l: beta / 3 * np.stack([-sigma(rhat_w - rhat_l), sigma(rhat_w - rhat_l)]), "sigma(rhat_w - rhat_l) for"),
-        (lambda beta, rhat_w, rhat_l: beta / 3 * np.stack([sigma(rhat_l - rhat_w), -sigma(rhat_l - rhat_w)]), "swapped"),
+        (
+            lambda beta, rhat_w, rhat_l: beta * np.stack([-sigma(rhat_w - rhat_l), sigma(rhat_w - rhat_l)]) / len(rhat_w),
+            "sigma(rhat_w - rhat_l) for",
+        ),
+        (lambda beta, rhat_w, rhat_l: beta * np.stack([sigma(rhat_l - rhat_w), -sigma(rhat_l - rhat_w)]) / len(rhat_w), "swapped"),
         (lambda beta, rhat_w, rhat_l: (-beta * sigma(rhat_l - rhat_w), beta * sigma(rhat_l - rhat_w)), "sum where the mean"),
-        (lambda rhat_w, rhat_l: np.stack([-sigma(rhat_l - rhat_w), sigma(rhat_l - rhat_w)]) / 3, "beta dropped"),
-        (lambda beta, rhat_w, rhat_l: beta / 3 * np.stack([-sigma(rhat_l - rhat_w), 0 * rhat_l]), "loser's slope omitted"),
+        (lambda rhat_w, rhat_l: np.stack([-sigma(rhat_l - rhat_w), sigma(rhat_l - rhat_w)]) / len(rhat_w), "beta dropped"),
+        (lambda beta, rhat_w, rhat_l: beta * np.stack([-sigma(rhat_l - rhat_w), 0 * rhat_l]) / len(rhat_w), "loser's slope omitted"),
     ],
     "ipo-loss": [
         (lambda beta, compared, L: np.mean([(L[x, i] - L[x, j] - 1 / beta) ** 2 for x, i, j in compared]), "a 2 is missing"),

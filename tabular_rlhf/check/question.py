@@ -47,10 +47,6 @@ class Question:
     scale: Callable[[Scope], float] | None = None
     line: tuple[Derivation, int] | None = None
 
-    def affordable(self, count: int) -> int:
-        """How much of some work is done: all of it, or less where one world is dear."""
-        return min(count, 10 * self.most)
-
     @property
     def away(self) -> frozenset[str]:
         """Symbols that would give the answer away: with the solution, also the world, since it can be solved."""
