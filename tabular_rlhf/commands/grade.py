@@ -24,17 +24,16 @@ Exit status: 0 if every exercise was answered right, 1 if not, 2 if there is not
 from __future__ import annotations
 
 import argparse
-import json
 import runpy
 from collections.abc import Mapping
 from pathlib import Path
 
 from tabular_rlhf import __version__
-from tabular_rlhf.commands.printing import say
+from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.errors import InputError, positive, quoted, raised, whole
 from tabular_rlhf.files import read_bytes
 from tabular_rlhf.grading.process import Limits
-from tabular_rlhf.grading.report import as_json, as_text, grade
+from tabular_rlhf.grading.report import SCHEMA, as_json, as_text, grade
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "memory and processes.  Importing this package's own answers (exercises, ledger, derivations, check, grading) fails; its tools "
         "may be used.  Not contained: what else is installed may be read, and where the layer `files` is not in force a determined answer "
         "may still find the solutions by reading the source.  So read the `imports` line.  It is no defense against faults of the kernel: "
-        "for a class of strangers use a container or a virtual machine."
+        "for a class of strangers use a container or a virtual machine.  Without one, give only files that you trust."
     )
     parser.add_argument("submission", type=Path, metavar="SUBMISSION.py", help="a file of answers")
     parser.add_argument(
@@ -69,7 +68,10 @@ def run(args: argparse.Namespace) -> int:
     source = read_bytes(args.submission, "the submission")
     points = exercises(args.exercises)
     found = grade(source, args.submission.name, points, check, limits=Limits(answer=seconds, call=min(seconds, Limits.call), memory=memory))
-    say(json.dumps(as_json(found, __version__), indent=1, allow_nan=False) if args.json else as_text(found))
+    if args.json:
+        answer_json(SCHEMA, args, as_json(found, __version__))
+    else:
+        answer_text(args, as_text(found))
     return 0 if found.full else 1
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import textwrap
 from html import escape
 from typing import TYPE_CHECKING
 
 from tabular_rlhf import tex
+from tabular_rlhf.layout import wrap
 from tabular_rlhf.ledger.explain_text import number
 
 if TYPE_CHECKING:
     from tabular_rlhf.derivations.execute import Derived, Step
 
-WIDTH = 118
 SHOWN = 4
 """Entries of an array that are printed beside a line (the record has them all)."""
 RESIDUE = 1e-13
@@ -63,16 +62,16 @@ def legend(found: Derived) -> str:
 
 def text(found: Derived) -> str:
     """The page for a terminal."""
-    head = textwrap.wrap(f"{found.title}  ({found.slug}, chapter {found.chapter})", WIDTH)
-    about = textwrap.wrap(f"world {found.world}; source: {found.source}", WIDTH)
+    head = wrap(f"{found.title}  ({found.slug}, chapter {found.chapter})")
+    about = wrap(f"world {found.world}; source: {found.source}")
     lines = [*head, "=" * max(map(len, head)), *about, ""]
     for s in found.steps:
         mark = f"{s.number:>3}  {s.mark:<2}" if s.mark else f"{s.number:>3}    "
-        lines += textwrap.wrap(tex.plain(s.tex), WIDTH, initial_indent=mark + " ", subsequent_indent=" " * 10) or [mark]
-        lines += textwrap.wrap(s.reason, WIDTH, initial_indent=" " * 10, subsequent_indent=" " * 10)
+        lines += wrap(tex.plain(s.tex), first=mark + " ", then=" " * 10)
+        lines += wrap(s.reason, first=" " * 10) if s.reason else []
         shown = f"{MARKS[s.ok]} {value(s)}" if s.ok is not False else f"{MARKS[s.ok]} {value(s)}   {verdict(s)}"
-        lines += textwrap.wrap(shown, WIDTH, initial_indent=" " * 10, subsequent_indent=" " * 12) + [""]
-    marks = textwrap.wrap(f"Marks: {legend(found)}.", WIDTH) if legend(found) else []
+        lines += wrap(shown, first=" " * 10, then=" " * 12) + [""]
+    marks = wrap(f"Marks: {legend(found)}.") if legend(found) else []
     return "\n".join(line.rstrip() for line in [*lines, closing(found), *marks])
 
 

@@ -54,7 +54,9 @@ def curl(field: Update, logits: Array) -> float | None:
     if apart is None:
         return None
     if not np.isfinite(apart).all():
-        raise InputError("a field must be finite near the policy", got="nan or inf", remedy="mend the update: it divides by zero, or overflows")
+        raise InputError(
+            "a field must be finite near the policy", got="nan or inf", remedy="mend the update: it divides by zero, or overflows"
+        )
     size = float(np.max(np.abs(field(logits)), initial=0.0))
     worst = float(np.max(np.abs(apart), initial=0.0))
     return 0.0 if worst <= VISIBLE * max(size, 1e-3) else worst
