@@ -80,11 +80,7 @@ def table(
     labels = _labels(left, len(header)) if labels is None else labels
     room = width() - len(GAP)
     widths = _narrowed(lines, left, labels, room, tallest)
-    while (
-        labels
-        and sum(widths[i] + len(GAP) for i in labels) + max((widths[i] for i in range(len(header)) if i not in labels), default=0) > room
-    ):
-        labels = labels[:-1]  # no room is left beside them
+    labels = _with_room(labels, widths, room)
     out = [fold(title)] if title else []
     for block in _blocks(header, widths, labels, room):
         mine = [widths[i] for i in block]
@@ -101,6 +97,13 @@ GAP = "  "
 def _labels(left: Sequence[int], n: int) -> list[int]:
     first = [i for i in range(n) if set(range(i + 1)) <= set(left)]
     return first[:2] if first else [n - 1] if n - 1 in left else []
+
+
+def _with_room(labels: Sequence[int], widths: Sequence[int], room: int) -> Sequence[int]:
+    """As many of the labels as leave room for every other column beside them."""
+    others = [n for i, n in enumerate(widths) if i not in labels]
+    fits = sum(widths[i] + len(GAP) for i in labels) + max(others, default=0) <= room
+    return labels if fits or not labels else _with_room(labels[:-1], widths, room)
 
 
 def _narrowed(lines: Sequence[Sequence[str]], left: Sequence[int], labels: Sequence[int], room: int, tallest: int | None) -> list[int]:

@@ -41,7 +41,7 @@ ASKED: dict[str, list[str]] = {
     "solve": ["solve rational --samples 50", "solve two.toml --samples 50"],
     "losses": ["losses --world coin", "losses ipo --world coin"],
     "fit": ["fit prefs.jsonl"],
-    "advantage": ["advantage grpo --world coin --group 2", "advantage ppo --world coin --group 2"],
+    "advantage": ["advantage grpo --world coin --group 2", "advantage ppo-clip --world coin --group 2"],
     "kl": ["kl --world coin --estimator k1 --samples 50"],
     "run": ["run coin --algorithm rloo --steps 2"],
     "grade": [],  # it starts processes: tested where grading is, and its page is the check report's
