@@ -81,8 +81,9 @@ def run(args: argparse.Namespace) -> int:
         from tabular_rlhf.simulator.figure import draw_curves
 
         draw_curves(found, args.figure)
+    args.seed = runs[0].task.options.seed  # a resumed run has the one it began with
     if args.json:
-        answer_json(SCHEMA, args, found | {"seed": runs[0].task.options.seed})
+        answer_json(SCHEMA, args, found)
     else:
         answer_text(args, render(found))
     return 0
