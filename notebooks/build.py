@@ -39,6 +39,8 @@ import jupytext
 import nbformat
 from traitlets.config import Config
 
+from tabular_rlhf.files import write_text
+
 HERE = Path(__file__).resolve().parent
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -229,7 +231,7 @@ def work(twin: Path, check: bool) -> tuple[str, list[str]]:
         told = "the same bytes" if old == text else "the same, but for last digits and pictures"
     elif not wrong:
         nbformat.validate(nb)
-        target.write_text(text, encoding="utf-8", newline="\n")
+        write_text(target, text)
     cells = sum(cell.cell_type == "code" for cell in nb.cells)
     return f"{twin.stem}: {'at fault' if wrong else told}, {cells} cells of code, {time.perf_counter() - start:.1f} s", wrong
 

@@ -12,6 +12,7 @@ estimators put noise on everything; the ledger checks that it all adds up; figur
 
 from __future__ import annotations
 
+from tabular_rlhf import door  # noqa: F401 (before what takes its time)
 from tabular_rlhf.autodiff import check_grad, grad, hessian, hvp, jacobian, value_and_grad, vjp
 from tabular_rlhf.errors import InputError, SolveError
 from tabular_rlhf.gibbs import Gibbs, objective, regret, soft_bellman, solve

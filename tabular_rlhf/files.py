@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,44 @@ def check_output(path: Path) -> None:
         raise InputError("a file to write must be an ordinary one", got=quoted(str(path)), remedy="choose another")
     if not path.parent.is_dir():
         raise InputError("the folder of a file to write must exist", got=quoted(str(path.parent)), remedy="make it, or choose another")
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file, all or nothing: beside its place, flushed to the disk, then renamed.
+
+    An interruption, or a full disk, leaves the old file whole.  A link is followed, and the file keeps its permissions.
+    Raises: InputError, with the system's reason.
+    """
+    check_output(path)
+    place, temporary = Path(os.path.realpath(path)), None
+    try:
+        mode = stat.S_IMODE(place.stat().st_mode) if place.exists() else 0o666 & ~_umask()
+        handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name[:64]}.", suffix=".tmp")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, mode)
+        os.replace(temporary, place)
+        temporary = None
+    except OSError as e:
+        got = f"{quoted(str(path))} ({e.strerror or shown(e)})"
+        raise InputError("a file must be writable", got=got, remedy="check its path, and its disk") from None
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes`, of UTF-8 with \\n at line ends on every system."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def _umask() -> int:
+    """What new files are not allowed here: it can only be asked for by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def make_folder(path: Path) -> None:

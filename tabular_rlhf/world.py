@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, a_generator, as_floats, positive, quoted, whole
+from tabular_rlhf.errors import InputError, a_generator, as_floats, did_you_mean, positive, quoted, whole
 from tabular_rlhf.logspace import Array, log_of, read_only
 from tabular_rlhf.mdp import TokenMDP, check_size, tree_counts
 from tabular_rlhf.policy import check_log_pi, dirichlet, from_text, owned, uniform, zen
@@ -233,5 +233,7 @@ NAMED: dict[str, Callable[..., World]] = {"coin": coin, "fork": fork, "rational"
 def named_world(name: str) -> World:
     """One of the named worlds, by name."""
     if not isinstance(name, str) or name not in NAMED:
-        raise InputError("the world must be a named one", got=quoted(name), remedy=f"use one of {', '.join(NAMED)}")
+        raise InputError(
+            "the world must be a named one", got=quoted(name), remedy=did_you_mean(str(name), NAMED, f"use one of {', '.join(NAMED)}")
+        )
     return NAMED[name]()

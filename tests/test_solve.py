@@ -207,14 +207,14 @@ def test_the_frontier_is_the_oracle_s(found: dict[str, Any]) -> None:
     mass = {x: math.fsum(p for t, p in oracle_p_ref(x).items() if oracle_reward(x, t) > best[x] - 1e-12) for x in MU}
     assert greedy["reward"]["exact"] == pytest.approx(sum(MU[x] * best[x] for x in MU), abs=1e-12)
     assert greedy["kl"]["exact"] == pytest.approx(-sum(MU[x] * math.log(mass[x]) for x in MU), abs=1e-12)
-    assert (greedy["beta"], reference["beta"], reference["kl"]["exact"]) == (0.0, None, 0.0)
+    assert (greedy["beta"], reference["beta"], reference["kl"]["exact"]) == (0.0, "inf", 0.0)
     assert reference["reward"]["exact"] == pytest.approx(oracle_mean("reward_before"), abs=1e-12)
 
 
 def test_the_world_is_described(found: dict[str, Any]) -> None:
     world = found["world"]
     assert (world["responses"], world["states"], world["mu"]) == (15, 7, [0.75, 0.25])  # 1 + 2 + 4 * 3 responses
-    assert world["forbidden_responses"] == 15 - len(oracle_p_ref("Blame:"))
+    assert world["forbidden_responses"] == [15 - len(oracle_p_ref(x)) for x in MU]
     rewards = [r for x in MU for r in oracle_solution(x, 1.0)["r"].values()]
     assert world["reward_range"] == pytest.approx([min(rewards), max(rewards)], abs=1e-12)
 
@@ -256,7 +256,8 @@ def test_pages_fit_a_terminal(world: str, capsys: pytest.CaptureFixture[str]) ->
 def test_zen_is_the_default_and_seeds_decide(capsys: pytest.CaptureFixture[str]) -> None:
     first = ask(capsys, "--samples", 1000)
     assert first.startswith("World zen: 16 tokens and EOS '.', horizon 5.\n1,118,481 responses")
-    assert first == ask(capsys, "zen", "--samples", 1000, "--seed", 0)
+    again = ask(capsys, "zen", "--samples", 1000, "--seed", 0)
+    assert first.rpartition("\nMade by")[0] == again.rpartition("\nMade by")[0]
     assert first != ask(capsys, "zen", "--samples", 1000, "--seed", 2)
 
 
@@ -338,7 +339,5 @@ def test_bad_requests_are_refused(words: list[str], message: str, capsys: pytest
 
 
 def test_usage_errors_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["solve", "--samples", "many"])
-    assert stop.value.code == 2
+    assert main(["solve", "--samples", "many"]) == 2
     assert "invalid int value" in capsys.readouterr().err

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf import tex
-from tabular_rlhf.commands.printing import say
+from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.settings import declare, require_known, settings
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.fields.verdict import spelled
 from tabular_rlhf.gibbs import solve
+from tabular_rlhf.layout import table
 from tabular_rlhf.logspace import Array, kl, log_ratio, log_softmax
 from tabular_rlhf.policy import uniform
 from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, LOSSES, Recipe, analyse, success_objective, success_weight
 from tabular_rlhf.policy_gradient.analysis import silent
 from tabular_rlhf.policy_gradient.record import Part
-from tabular_rlhf.reports.solution_text import number, plain, table
+from tabular_rlhf.reports.solution_text import number
 from tabular_rlhf.world import NAMED, World
 
 SCHEMA = "tabular-rlhf/advantage/1"
@@ -37,9 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--world", default="rational", metavar="WORLD", help=f"a TOML file, or one of {', '.join(NAMED)} (default: rational)"
     )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting: ddof=1, epsilon=1e-4, baseline=0.5, ..."
-    )
+    declare(parser, "ddof=1, epsilon=1e-4, baseline=0.5, ...")
     parser.add_argument(
         "--old", default="reference", metavar="POLICY", help=f"who draws the groups: {', '.join(SAMPLERS)} (default: reference)"
     )
@@ -56,7 +55,10 @@ def run(args: argparse.Namespace) -> int:
     world = find_world(args.world)
     moved = (1.0 if args.name in LOSSES else 0.0) if args.moved is None else args.moved
     found = report(world, args.name, args.group, settings(args.set), args.old, moved)
-    say(json.dumps(plain(found), indent=1, allow_nan=False) if args.json else render(found))
+    if args.json:
+        answer_json(SCHEMA, args, found)
+    else:
+        answer_text(args, render(found))
     return 0
 
 
@@ -74,26 +76,12 @@ def sampler(world: World, old: str, moved: float) -> tuple[Array, Array | None]:
     return (log_softmax(log_old + moved * log_ratio(best, world.log_ref)), log_old) if moved else (log_old, None)
 
 
-def settings(words: list[str]) -> dict[str, float]:
-    """KEY=VALUE words as numbers."""
-    out = {}
-    for word in words:
-        key, _, value = word.partition("=")
-        try:
-            out[key] = float(value)
-        except ValueError:
-            raise InputError("a setting must be KEY=VALUE with a number", got=quoted(word), remedy="say, --set ddof=1") from None
-    return out
-
-
 def report(world: World, name: str | None, G: int, changes: dict[str, float], old: str = "reference", moved: float = 0.0) -> dict[str, Any]:
     """Every recipe asked for, analyzed at a policy with groups drawn from it, or from the one that it was before it moved."""
     log_pi, log_old = sampler(world, old, moved)
     log_p = world.mdp.path_sum(log_pi if log_old is None else log_old)
     recipes, about = choose(name, G, changes)
-    unused = [key for key in changes if not any(key in recipe.settings for _, recipe in recipes)]
-    if unused:
-        raise InputError("a setting must belong to what is compared", got=unused, where=str(name), remedy="name the record it belongs to")
+    require_known(changes, [key for _, recipe in recipes for key in recipe.settings], name or "all advantages")
     found: dict[str, Any] = {
         "schema": SCHEMA,
         "world": world.name,
@@ -130,8 +118,9 @@ def choose(name: str | None, G: int, changes: dict[str, float]) -> tuple[list[tu
     if name in LOSSES:
         losses = [*((a, name) for a in fits_names), *(("rloo" if G > 1 else "none", other) for other in PLAIN if other != name)]
         return [(f"{a}, {loss}", _with(changes, a, loss, "sequence-sum", G=G)) for a, loss in losses], _about(LOSSES[name])
-    known = ", ".join([*ADVANTAGES, *AGGREGATIONS, *LOSSES])
-    raise InputError("the name must be an advantage, an aggregation or a policy loss", got=quoted(name), remedy=f"use one of {known}")
+    known = [*ADVANTAGES, *AGGREGATIONS, *LOSSES]
+    remedy = did_you_mean(name, known, f"use one of {', '.join(known)}")
+    raise InputError("the name must be an advantage, an aggregation or a policy loss", got=quoted(name), remedy=remedy)
 
 
 def _with(changes: dict[str, float], advantage: str, loss: str, aggregation: str, *, G: int) -> Recipe:

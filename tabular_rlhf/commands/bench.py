@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
-from tabular_rlhf.commands.printing import say
+from tabular_rlhf.commands.answer import answer_json, answer_text, as_json
+from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.errors import InputError, SolveError, whole
-from tabular_rlhf.files import check_output
+from tabular_rlhf.files import check_output, write_text
 
 PATIENCE = 4.0  # seconds of repeats that a slow formulation may use up
 SCHEMA = "tabular-rlhf/bench/1"
@@ -32,33 +31,33 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         check_output(args.out)  # before the work, not after it
     result = measure(quick=args.quick, repeats=repeats)
-    text = json.dumps(result, indent=2)
     if args.out is not None:
-        args.out.write_text(text + "\n", encoding="utf-8")
-    say(text if args.json else report(result))
+        write_text(args.out, as_json(SCHEMA, args, result) + "\n")
+    if args.json:
+        answer_json(SCHEMA, args, result)
+    else:
+        answer_text(args, report(result))
     return 0 if args.quick or all(bar["cleared"] for bar in bars(result)) else 1
 
 
 def measure(*, quick: bool, repeats: int) -> dict[str, Any]:
     """All workloads: a JSON-ready record."""
-    from tqdm import tqdm
-
     from tabular_rlhf.bench import timing
 
     facts = timing.machine()
     rows: list[dict[str, Any]] = []
     with timing.one_core() as pinned:
         plan = [(w, case) for w in every_workload() for case in (_shrunk(w) if quick else w.cases)]
-        with tqdm(total=len(plan) * repeats, desc="bench", unit="turn", file=sys.stderr) as bar:
+        with progress(len(plan) * repeats, "bench", "turn") as bar:
             for workload, case in plan:
-                bar.set_postfix_str(f"{workload.name} {case.name}")
+                bar.update(0, f"{workload.name} {case.name}")
                 rows.append(_row(workload, case, facts, repeats, bar.update))
         imports = timing.import_times("scipy.special", "tabular_rlhf", min(repeats, 5))
         largest = None if quick else timing.largest_world()
     _judge(rows)
     extra = [_limit("import", f"tabular_rlhf on top of scipy.special's {imports[0]:.3f} s, seconds", imports[1], 0.06)]
     extra += [] if largest is None else [_limit("memory", "2^24 responses, GiB", largest / 2**30, 2.0)]
-    return {"schema": SCHEMA, "quick": quick, "repeats": repeats, "pinned": pinned, "machine": facts, "rows": rows, "limits": extra}
+    return {"quick": quick, "repeats": repeats, "pinned": pinned, "machine": facts, "rows": rows, "limits": extra}
 
 
 def every_workload() -> tuple[Any, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -13,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from tabular_rlhf.check import check
-from tabular_rlhf.commands.numbers import in_words
-from tabular_rlhf.commands.printing import say
+from tabular_rlhf.check.report import SCHEMA
+from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.errors import InputError, quoted, raised
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "The file is run as a program of your own is: give only files that you trust."
     parser.add_argument("slug", metavar="SLUG", help="an exercise, a row of the ledger, or derivation/line")
     parser.add_argument(
         "function", metavar="MODULE:FUNCTION", help="where your function is: my_module:my_function or my_file.py:my_function"
@@ -29,7 +29,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     report = check(args.slug, load(args.function), part=args.part)
-    say(json.dumps(in_words(report.json()), indent=1, allow_nan=False) if args.json else report)
+    if args.json:
+        answer_json(SCHEMA, args, report.json())
+    else:
+        answer_text(args, report)
     return 0 if report.ok else 2 if report.status == "stopped" else 1
 
 

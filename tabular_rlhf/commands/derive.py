@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 
-from tabular_rlhf.commands.numbers import in_words
-from tabular_rlhf.commands.printing import say
+from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.printing import show
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.derivations import DERIVATIONS, derive
 from tabular_rlhf.errors import whole
+from tabular_rlhf.layout import table
 
 SCHEMA = "tabular-rlhf/derive/1"
 
@@ -25,18 +25,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.slug is None:
         listed = [{"slug": d.slug, "chapter": d.chapter, "title": d.title, "lines": len(d.lines)} for d in DERIVATIONS.values()]
-        say(json.dumps({"schema": SCHEMA, "derivations": listed}, indent=1) if args.json else as_list())
+        if args.json:
+            answer_json(SCHEMA, args, {"derivations": listed})
+        else:
+            show(as_list())
         return 0
     whole(args.seed, "--seed", 0, "0 is usual")
     world = None if args.world is None else find_world(args.world)
     if args.beta is not None:
         world = (find_world("rational") if world is None else world).at(args.beta)
     found = derive(args.slug, world, seed=args.seed)
-    say(json.dumps(in_words({"schema": SCHEMA, **found.json()}), indent=1, allow_nan=False) if args.json else found)
+    if args.json:
+        answer_json(SCHEMA, args, found.json())
+    else:
+        answer_text(args, found)
     return 0 if found.holds else 1
 
 
 def as_list() -> str:
     """Chapter, slug, lines and title of every derivation."""
-    rows = sorted(DERIVATIONS.values(), key=lambda d: d.chapter)
-    return "\n".join(f"{d.chapter}  {d.slug:<28}{len(d.lines):>3} lines   {d.title}" for d in rows)
+    rows = [[str(d.chapter), d.slug, str(len(d.lines)), d.title] for d in sorted(DERIVATIONS.values(), key=lambda d: d.chapter)]
+    return (
+        table("", ["", "derivation", "lines", "title"], rows, left=(0, 1, 3)) + "\n\n`tabular-rlhf derive SLUG` executes one, line by line."
+    )

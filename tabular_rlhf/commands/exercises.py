@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
-import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tabular_rlhf.commands.printing import say
+from tabular_rlhf.commands.answer import answer_json
+from tabular_rlhf.commands.printing import show
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises import EXERCISES, Exercise
 from tabular_rlhf.exercises.record import find
+from tabular_rlhf.layout import table, wrap
 from tabular_rlhf.ledger.symbols import SYMBOLS, parameters
 from tabular_rlhf.tex import plain
 
@@ -30,9 +30,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     chosen = selected([find(args.slug)] if args.slug else EXERCISES.values(), args.chapter, args.notebook)
     if args.json:
-        say(json.dumps({"schema": SCHEMA, "exercises": [as_dict(e) for e in chosen]}, indent=1))
+        answer_json(SCHEMA, args, {"exercises": [as_dict(e) for e in chosen]})
     else:
-        say(as_text(chosen[0], args.hint) if args.slug else as_list(chosen))
+        show(as_text(chosen[0], args.hint) if args.slug else as_list(chosen))
     return 0
 
 
@@ -65,20 +65,20 @@ def plain_text(markdown: str) -> str:
 
 def as_list(exercises: Sequence[Exercise]) -> str:
     """One line an exercise."""
-    lines = [f"{'':2}{'exercise':<32}{'notebook':>9}{'minutes':>9}  title"]
-    lines += [f"{e.chapter} {e.slug:<32}{e.notebook:>9}{e.minutes:>9}  {e.title}" for e in exercises]
+    rows = [[str(e.chapter), e.slug, e.notebook, str(e.minutes), e.title] for e in exercises]
+    lines = [table("", ["", "exercise", "notebook", "minutes", "title"], rows, left=(0, 1, 4))]
     return "\n".join([*lines, "", f"{len(exercises)} exercises.  `tabular-rlhf exercises SLUG` shows one in full."])
 
 
 def as_text(e: Exercise, hint: bool) -> str:
     """Title, statement, signature, symbols, and the hint if it is asked for."""
     lines = [f"{e.title}  ({e.slug}, chapter {e.chapter}, notebook {e.notebook}, about {e.minutes} minutes)", ""]
-    lines += textwrap.wrap(plain_text(e.asked), 110, initial_indent="  ", subsequent_indent="  ")
+    lines += wrap(plain_text(e.asked), first="  ")
     lines += ["", f"    {e.signature}", "        return ...", ""]
     for name in parameters(e.answer):
         s = SYMBOLS[name]
         lines.append(f"  {name:<18} {s.meaning}{', ' + s.shape if s.shape else ''}{', ' + s.unit if s.unit else ''}")
     lines += [f"  any answer that is right up to a {e.free} is right"] if e.free else []
-    lines += ["", *textwrap.wrap(f"Hint: {plain_text(e.hint)}", 110, initial_indent="  ", subsequent_indent="  ")] if hint else []
-    lines += ["", f"  Rows of the ledger: {', '.join(e.rows)}.  Check it: tabular-rlhf check {e.slug} my_file.py:{e.name}"]
+    lines += ["", *wrap(f"Hint: {plain_text(e.hint)}", first="  ")] if hint else []
+    lines += ["", f"  Rows of the ledger: {', '.join(e.rows)}.", f"  Check it: tabular-rlhf check {e.slug} my_file.py:{e.name}"]
     return "\n".join(lines)

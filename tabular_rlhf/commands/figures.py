@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tabular_rlhf.commands.printing import say
+from tabular_rlhf.commands.printing import say, show
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.figures import all_figures
 from tabular_rlhf.figures.page import check, write
@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     figures = chosen(args.names)
     if args.list:
-        say("\n".join(f"{f.name:<24}{f.caption}\n{'':<24}shows {', '.join(f.rows)}" for f in figures))
+        show("\n".join(f"{f.name:<24}{f.caption}\n{'':<24}shows {', '.join(f.rows)}" for f in figures))
         return 0
     folder = args.out or (Path("figures") if Path("figures").is_dir() else Path())
     if args.check:

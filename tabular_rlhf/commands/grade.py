@@ -36,18 +36,16 @@ Exit status: 0 if every exercise was answered right, 1 if not, 2 if there is not
 from __future__ import annotations
 
 import argparse
-import json
 import runpy
 from collections.abc import Mapping
 from pathlib import Path
 
 from tabular_rlhf import __version__
-from tabular_rlhf.commands.numbers import in_words
-from tabular_rlhf.commands.printing import say
+from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.errors import InputError, positive, quoted, raised, whole
-from tabular_rlhf.files import read_bytes
+from tabular_rlhf.files import read_bytes, write_text
 from tabular_rlhf.grading.process import Limits
-from tabular_rlhf.grading.report import as_html, as_json, as_text
+from tabular_rlhf.grading.report import SCHEMA, as_html, as_json, as_text
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "(exercises, ledger, derivations, check, grading) fails; its tools may be used.  Not contained: what else is installed may be "
         "read, and where the layer `files` is not in force a determined answer may still find the solutions by reading the source.  So "
         "read the `imports` line.  It is no defense against faults of the kernel: for a class of strangers use a container or a virtual "
-        "machine."
+        "machine.  Without one, give only files that you trust."
     )
     parser.add_argument("submission", type=Path, metavar="SUBMISSION", help="a .py or .ipynb file, or a folder or .zip of them")
     parser.add_argument(
@@ -113,9 +111,11 @@ def run(args: argparse.Namespace) -> int:
         return plain_text(EXERCISES[slug].hint)
 
     if args.html is not None:
-        args.html.write_text(as_html(found, hint), encoding="utf-8")
-    told = in_words(as_json(found, __version__, hint))
-    say(json.dumps(told, indent=1, allow_nan=False) if args.json else as_text(found, hint))
+        write_text(args.html, as_html(found, hint))
+    if args.json:
+        answer_json(SCHEMA, args, as_json(found, __version__, hint))
+    else:
+        answer_text(args, as_text(found, hint))
     return 0 if found.full else 1
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.commands.printing import say
+from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.errors import InputError, SolveError, quoted
 from tabular_rlhf.estimators import ESTIMATORS, FOLLOWED, PLACEMENTS, FlagReport, analyse, flags, follow, measure
 from tabular_rlhf.estimators.record import AGGREGATES, CLAMPS, LEVELS
 from tabular_rlhf.gibbs import solve
-from tabular_rlhf.reports.solution_text import number, plain, table
+from tabular_rlhf.layout import table
+from tabular_rlhf.reports.solution_text import number
 from tabular_rlhf.world import NAMED, World
 
 SCHEMA = "tabular-rlhf/kl/1"
@@ -48,10 +48,10 @@ def run(args: argparse.Namespace) -> int:
     found = [analyse(f, world, log_pi, draws=args.samples, rng=np.random.default_rng(args.seed)) for f in chosen]
     rows = [row(report, world) for report in found]
     if args.json:
-        head = {"schema": SCHEMA, "world": world.name, "beta": world.beta, "samples": args.samples, "seed": args.seed}
-        say(json.dumps(plain({**head, "kl": found[0].kl, "rows": rows}), indent=1, allow_nan=False))
+        head = {"world": world.name, "beta": world.beta, "samples": args.samples}
+        answer_json(SCHEMA, args, {**head, "kl": found[0].kl, "rows": rows})
     else:
-        say(as_text(world, found[0].kl, rows, args))
+        answer_text(args, as_text(world, found[0].kl, rows, args))
     return 0
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.commands.printing import say
+from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.settings import declare, require_known, settings
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.errors import InputError
+from tabular_rlhf.layout import table
 from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.losses.analyse import LossReport, analyse, family_table
 from tabular_rlhf.losses.record import find
-from tabular_rlhf.world import World
+from tabular_rlhf.reports.solution_text import number, words
 
 SCHEMA = "tabular-rlhf/losses/1"
 MOST = 64
@@ -25,42 +26,44 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of {', '.join(LOSSES)} (default: a table of all)")
     parser.add_argument("--world", default="rational", metavar="WORLD", help="a TOML file or a named world (default: rational)")
     parser.add_argument("--beta", type=float, help="another KL weight than the world's, in reward units per nat")
+    declare(parser, "eps=0.2, gamma=0.5, ... (with a NAME, or for every loss that has it)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.name is not None:
-        find(args.name)
+    chosen = [find(args.name)] if args.name else list(LOSSES.values())
+    changes = settings(args.set)
+    require_known(changes, [key for loss in chosen for key in ("beta", "tau", *loss.defaults)], args.name or "all losses")
     world = find_world(args.world)
     world = world if args.beta is None else world.at(args.beta)
     if world.mdp.N > MOST:
         raise InputError(f"the world must have at most {MOST} responses a prompt", got=world.mdp.N, remedy="try --world rational")
-    chosen = [args.name] if args.name else list(LOSSES)
     if args.json:
-        reports = [as_dict(analyse(name, world)) for name in chosen]
-        say(json.dumps({"schema": SCHEMA, "world": world.name, "beta": world.beta, "losses": reports}, indent=1))
-    else:
-        told = str(analyse(args.name, world)) + "\n\n" + policies(world, args.name) if args.name else family_table(world)
-        say(f"world {world.name}, beta = {world.beta:g}\n\n{told}")
+        reports = [as_dict(analyse(loss, world, **{k: x for k, x in changes.items() if loss.has(k)})) for loss in chosen]
+        answer_json(SCHEMA, args, {"world": world.name, "beta": world.beta, "losses": reports})
+        return 0
+    told = "".join(f", {key} = {x:g}" for key, x in changes.items())
+    head = f"World {world.name}, beta = {world.beta:g}{told}.\n\n"
+    answer_text(args, head + (one(analyse(args.name, world, **changes)) if args.name else family_table(world, **changes)))
     return 0
 
 
-def policies(world: World, name: str) -> str:
-    """p_ref, p* and the loss's optimum, the likeliest responses first."""
+def one(report: LossReport) -> str:
+    """Everything about one loss: p_ref, p* and the loss's optimum last, the likeliest responses first."""
     from tabular_rlhf.gibbs import solve
 
-    found = analyse(name, world).optimum
-    columns = [np.exp(table) for table in (world.log_p_ref, solve(world).log_p, found.log_p)]
+    world = report.world
+    columns = [np.exp(log_p) for log_p in (world.log_p_ref, solve(world).log_p, report.optimum.log_p)]
     order = np.argsort(-np.max(np.stack(columns), axis=0), axis=None)[:10]
-    lines = [f"{'response':<28}{'reward':>8}{'p_ref':>10}{'p*':>10}{'optimum':>10}"]
-    for x, y in zip(*np.unravel_index(order, world.r.shape), strict=True):
-        p = "".join(f"{c[x, y]:>10.6f}" for c in columns)
-        lines.append(f"{world.mdp.text(int(y), int(x)):<28}{world.r[x, y]:>8.3f}{p}")
-    return "\n".join(lines)
+    rows = [
+        [*(f"{c[x, y]:.6f}" for c in columns), number(float(world.r[x, y]), ".4g"), words(world.mdp.prompts[x], world.mdp.text(y, x))]
+        for x, y in zip(*(index.tolist() for index in np.unravel_index(order, world.r.shape)), strict=True)
+    ]
+    return f"{report}\n\n" + table("RESPONSES", ["p_ref", "p*", "optimum", "r", "response"], rows, left=(4,), tallest=1)
 
 
 def as_dict(report: LossReport) -> dict[str, Any]:
-    """A report as JSON's types; infinities become null."""
+    """A report as plain values."""
     m = report.optimum
     return {
         "name": report.loss.name,
@@ -69,20 +72,17 @@ def as_dict(report: LossReport) -> dict[str, Any]:
         "traits": sorted(report.loss.traits),
         "optimum": m.words,
         "attained": m.attained,
+        "settings": {k: float(v) for k, v in report.settings.items() if np.ndim(v) == 0},
         "dimension": m.dimension if m.attained else None,
-        "value": _finite(m.value),
+        "value": m.value,
         "p": np.exp(m.log_p).tolist(),
         "vanishing": m.vanishing.tolist(),
-        "kl_to_gibbs": _finite(report.kl_to_gibbs),
-        "regret": _finite(report.regret),
+        "kl_to_gibbs": report.kl_to_gibbs,
+        "regret": report.regret,
         "tv_to_closed_form": report.tv_to_closed_form,
         "certain": report.certain.words,
-        "shift": _finite(report.shift),
+        "shift": report.shift,
         "winner_rate": report.winner_rate,
         "loser_rate": report.loser_rate,
         "noise": report.noise,
     }
-
-
-def _finite(x: float) -> float | None:
-    return x if np.isfinite(x) else None

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from tabular_rlhf.commands.printing import say
-from tabular_rlhf.files import check_output, read_text
+from tabular_rlhf.files import check_output, read_text, write_text
 
 SHOWN = 5
 """Differences that are printed."""
@@ -31,6 +31,6 @@ def run(args: argparse.Namespace) -> int:
         return int(bool(faults))
     check_output(args.out)
     text = build()
-    args.out.write_text(text, encoding="utf-8", newline="\n")
+    write_text(args.out, text)
     say(f"{args.out}: {len(text.encode()):,} bytes")
     return 0

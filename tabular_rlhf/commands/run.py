@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
-import sys
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tabular_rlhf.commands.printing import say
+from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.reports.solution_text import plain
 from tabular_rlhf.simulator.algorithms import CORES
 from tabular_rlhf.simulator.record import DEMONSTRATORS, KL_FLAGS, OPTIMIZERS, Options
-from tabular_rlhf.simulator.report import render, report
+from tabular_rlhf.simulator.report import SCHEMA, render, report
 from tabular_rlhf.simulator.stages import Run, advance, begin
 from tabular_rlhf.simulator.state import check_path, load, longer, save
 from tabular_rlhf.world import NAMED
@@ -79,7 +81,11 @@ def run(args: argparse.Namespace) -> int:
         from tabular_rlhf.simulator.figure import draw_curves
 
         draw_curves(found, args.figure)
-    say(json.dumps(plain(found), indent=1, ensure_ascii=False, allow_nan=False) if args.json else render(found))
+    args.seed = runs[0].task.options.seed  # a resumed run has the one it began with
+    if args.json:
+        answer_json(SCHEMA, args, found)
+    else:
+        answer_text(args, render(found))
     return 0
 
 
@@ -122,11 +128,9 @@ def resumed(args: argparse.Namespace) -> tuple[list[Run], str]:
 
 def go_on(runs: list[Run], path: Path | None, place: str) -> list[Run]:
     """All runs to their last step, saved every few seconds, at the end, and where they are interrupted."""
-    from tqdm import tqdm
-
     steps, now, saved = runs[0].task.options.steps, list(runs), time.monotonic()
     left = sum(max(0, steps - r.learner.step) for r in runs)
-    with tqdm(total=left, desc="run", unit="step", file=sys.stderr, leave=False, disable=None) as bar:
+    with ending(), progress(left, "run", "step") as bar:
 
         def on_step(k: int, run: Run) -> None:
             nonlocal saved
@@ -143,6 +147,23 @@ def go_on(runs: list[Run], path: Path | None, place: str) -> list[Run]:
             if path is not None:
                 save(path, now, place)
     return now
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """SIGTERM, with which machines end a job, ends this one as Ctrl-C does: what was done is saved.  The status is 143."""
+
+    def end(*_: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    if threading.current_thread() is not threading.main_thread():  # no other may set it
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _copy(run: Run) -> Any:

@@ -6,16 +6,16 @@ Exit status 1 if some sampled number lies more than five exact standard errors f
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from tabular_rlhf.commands.printing import say
-from tabular_rlhf.errors import InputError, as_number, quoted
+from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.example import declare_example, example
+from tabular_rlhf.errors import InputError, as_number, did_you_mean, quoted
 from tabular_rlhf.mdp import MAX_BYTES
-from tabular_rlhf.reports.solution import report
-from tabular_rlhf.reports.solution_text import passed, plain, render
+from tabular_rlhf.reports.solution import SCHEMA, report
+from tabular_rlhf.reports.solution_text import passed, render
 from tabular_rlhf.world import NAMED, World, named_world
-from tabular_rlhf.worldfile import load_world
+from tabular_rlhf.worldfile import EXAMPLE, load_with_notes
 
 BYTES_A_DRAW = 96
 """Two laws are drawn, each with response, prompt and log-probability, and a few passes over them."""
@@ -25,29 +25,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "world", nargs="?", default="zen", metavar="WORLD", help=f"a TOML file, or one of {', '.join(NAMED)} (default: zen)"
     )
+    declare_example(parser, "world.toml", "a world file with comments")
+    parser.epilog = 'A world whose reward is a function (function = "module:name") runs that code: give only files that you trust.'
     parser.add_argument("--beta", type=float, help="another KL weight than the world's, in reward units per nat")
     parser.add_argument("--samples", type=int, default=100_000, metavar="N", help="draws for each check (default: 100000)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
     parser.add_argument("--top", type=int, default=6, metavar="K", help="responses and first tokens to list (default: 6)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text (infinities become null)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="also draw the tilt and the frontier: FILE ends in .png, .svg or .pdf")
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.example is not None:
+        return example(args.example, EXAMPLE, "solve")
     if args.figure is not None:
         from tabular_rlhf.figures.page import check_path
 
         check_path(args.figure)  # before the work, not after it
     check_draws(args.samples, args.seed)
-    world = find_world(args.world)
+    world, notes = find_with_notes(args.world)
     if args.beta is not None:
         world = world.at(args.beta)
-    found = report(world, samples=args.samples, seed=args.seed, top=args.top)
+    found = report(world, samples=args.samples, seed=args.seed, top=args.top) | {"notes": list(notes)}
     if args.figure is not None:
         from tabular_rlhf.figures.solved import draw_world
 
         draw_world(world, args.figure)
-    say(json.dumps(plain(found), indent=2, ensure_ascii=False, allow_nan=False) if args.json else render(found))
+    if args.json:
+        answer_json(SCHEMA, args, found)
+    else:
+        answer_text(args, render(found))
     return 0 if passed(found) else 1
 
 
@@ -63,10 +70,15 @@ def check_draws(samples: int, seed: int) -> None:
 
 def find_world(name: str) -> World:
     """A TOML file's world, or a named one (a file of that name goes first)."""
+    return find_with_notes(name)[0]
+
+
+def find_with_notes(name: str) -> tuple[World, tuple[str, ...]]:
+    """`find_world`, and what there is to say about how a file was read."""
     path = Path(name)
     if name in NAMED and not path.is_file():
-        return named_world(name)
+        return named_world(name), ()
     if not path.exists():
-        remedy = f"check its path, or name one of {', '.join(NAMED)}"
+        remedy = did_you_mean(name, NAMED, f"check its path, or name one of {', '.join(NAMED)}")
         raise InputError("the world file must exist", got=quoted(name), remedy=remedy)
-    return load_world(path)
+    return load_with_notes(path)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 
-from tabular_rlhf.commands.printing import say
+from tabular_rlhf.commands.answer import answer_json
+from tabular_rlhf.commands.printing import show
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
+from tabular_rlhf.layout import table
 from tabular_rlhf.ledger.symbols import LEVELS, SYMBOLS, Symbol
 
 SCHEMA = "tabular-rlhf/symbols/1"
@@ -28,7 +29,10 @@ def run(args: argparse.Namespace) -> int:
     if not chosen:
         levels = ", ".join(f"{n} is of level {SYMBOLS[n].level}" for n in args.names)
         raise InputError("some name must be of that level", got=levels, remedy="drop --level, or the names")
-    say(json.dumps({"schema": SCHEMA, "symbols": [as_dict(s) for s in chosen]}, indent=1) if args.json else as_text(chosen))
+    if args.json:
+        answer_json(SCHEMA, args, {"symbols": [as_dict(s) for s in chosen]})
+    else:
+        show(as_text(chosen))
     return 0
 
 
@@ -44,6 +48,6 @@ def as_text(symbols: Sequence[Symbol]) -> str:
     ]
     for level, meaning in LEVELS.items():
         here = [s for s in symbols if s.level == level]
-        lines += ["", f"{level}: {meaning}"] if here else []
-        lines += [f"  {s.name + ('*' if s.drawn else ''):<18} {s.shape:<14} {s.unit:<24}{s.meaning}" for s in here]
+        rows = [[s.name + "*" * s.drawn, s.shape, s.unit, s.meaning] for s in here]
+        lines += ["", table(f"{level}: {meaning}", ["", "shape", "unit", "meaning"], rows, left=(0, 1, 2, 3))] if here else []
     return "\n".join(lines)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
-from tabular_rlhf.commands.numbers import in_words
-from tabular_rlhf.commands.printing import say
+from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.printing import show
+from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.derivations import DERIVATIONS, Derivation
 from tabular_rlhf.derivations.execute import DerivationVerdict, audit_slugs
 from tabular_rlhf.errors import InputError, whole
+from tabular_rlhf.layout import table
 from tabular_rlhf.ledger import LEDGER, Row, Verdict
 from tabular_rlhf.ledger.audit import DRAWS, select, standard_worlds
 from tabular_rlhf.ledger.explain import SCHEMA as EXPLAINED
@@ -45,22 +46,27 @@ def run(args: argparse.Namespace) -> int:
     whole(args.worlds, "--worlds", 0, "60 are usual", most=10**6)
     rows, derivations = chosen(args.slugs, args.chapter)
     if args.list:
-        say(_json_list(rows, derivations) if args.json else as_list(rows, derivations))
+        if args.json:
+            answer_json(SCHEMA, args, _json_list(rows, derivations))
+        else:
+            show(as_list(rows, derivations))
         return 0
     if args.explain:
         if not rows:
             raise InputError("only rows are explained", got=", ".join(args.slugs), remedy="`tabular-rlhf derive SLUG` shows a derivation")
         found = [worked(row, seed=args.seed) for row in rows]
-        say(
-            json.dumps(in_words({"schema": EXPLAINED, "rows": found}), indent=1, allow_nan=False)
-            if args.json
-            else "\n\n\n".join(map(render, found))
-        )
+        if args.json:
+            answer_json(EXPLAINED, args, {"rows": found})
+        else:
+            answer_text(args, "\n\n\n".join(map(render, found)))
         return 0
     start = time.perf_counter()
     verdicts, derived = _audit_with_bar(rows, derivations, args)
     seconds = time.perf_counter() - start
-    say(as_json(verdicts, derived, args, seconds) if args.json else as_text(verdicts, derived, seconds))
+    if args.json:
+        answer_json(SCHEMA, args, as_json(verdicts, derived, args, seconds))
+    else:
+        answer_text(args, as_text(verdicts, derived, seconds))
     return 1 if failures(verdicts, derived) else 0
 
 
@@ -77,24 +83,24 @@ def chosen(slugs: Sequence[str], chapter: int | None) -> tuple[list[Row], list[D
 
 def as_list(rows: list[Row], derivations: list[Derivation]) -> str:
     """Chapter, slug and source of every row and derivation."""
-    lines = [f"{row.chapter}  {row.slug:<28}{len(row.sides)} sides, {len(row.near_misses)} near misses   {row.source}" for row in rows]
-    lines += [""] if rows and derivations else []
-    return "\n".join([*lines, *(f"{d.chapter}  {d.slug:<28}derivation of {len(d.lines)} lines   {d.title}" for d in derivations)])
+    claims = [[str(r.chapter), r.slug, str(len(r.sides)), str(len(r.near_misses)), r.source] for r in rows]
+    derived = [[str(d.chapter), d.slug, str(len(d.lines)), d.title] for d in derivations]
+    parts = [table("CLAIMS", ["", "slug", "sides", "near misses", "source"], claims, left=(0, 1, 4))] if claims else []
+    parts += [table("DERIVATIONS", ["", "slug", "lines", "title"], derived, left=(0, 1, 3))] if derived else []
+    return "\n\n".join(parts)
 
 
-def _json_list(rows: list[Row], derivations: list[Derivation]) -> str:
+def _json_list(rows: list[Row], derivations: list[Derivation]) -> dict[str, Any]:
     listed = [{k: getattr(r, k) for k in ("slug", "chapter", "statement", "source")} for r in rows]
     derived = [{k: getattr(d, k) for k in ("slug", "chapter", "title", "source")} for d in derivations]
-    return json.dumps({"schema": SCHEMA, "rows": listed, "derivations": derived})
+    return {"rows": listed, "derivations": derived}
 
 
 def _audit_with_bar(
     rows: list[Row], derivations: list[Derivation], args: argparse.Namespace
 ) -> tuple[list[Verdict], list[DerivationVerdict]]:
-    from tqdm import tqdm
-
     total = (len(rows) + len(derivations)) * (len(standard_worlds(0, 0)) + args.worlds)
-    with tqdm(total=total, desc="verify", unit="check", file=sys.stderr, leave=False, disable=None) as bar:
+    with progress(total, "verify", "check") as bar:
         verdicts = audit_in_parallel(rows, worlds=args.worlds, seed=args.seed, on_progress=bar.update)
         derived = in_parallel(audit_slugs, [d.slug for d in derivations], args.worlds, args.seed, bar.update)
         return verdicts, derived
@@ -126,7 +132,16 @@ def as_text(verdicts: list[Verdict], derived: list[DerivationVerdict], seconds: 
         )
     total = len(verdicts) + len(derived)
     verdict = "every equals sign holds." if not failed else f"{len(failed)} of {total} fail: {', '.join(failed)}."
-    return "\n".join([*lines, f"{seconds:.1f} s.", f"VERDICT: {verdict}"])
+    return "\n".join([*lines, f"{seconds:.1f} s.", f"VERDICT: {verdict}", "", *what_next(verdicts, derived, failed)])
+
+
+def what_next(verdicts: list[Verdict], derived: list[DerivationVerdict], failed: list[str]) -> list[str]:
+    """Where to go from a verdict: to what failed, or else to the reasons of what held."""
+    row = next((v.slug for v in verdicts if not failed or v.slug in failed), None)
+    read = next((v.slug for v in derived if not failed or v.slug in failed), None)
+    lines = [f"  tabular-rlhf verify {row} --explain    this claim worked out, and what it is mistaken for"] if row else []
+    lines += [f"  tabular-rlhf derive {read}    why, line by line"] if read else []
+    return ["Next:", *lines, "  tabular-rlhf exercises    formulas to write yourself, and `check` to hold them against the truth"]
 
 
 def failures(verdicts: list[Verdict], derived: list[DerivationVerdict]) -> list[str]:
@@ -184,7 +199,7 @@ def reasons(v: Verdict) -> list[str]:
     return out
 
 
-def as_json(verdicts: list[Verdict], derived: list[DerivationVerdict], args: argparse.Namespace, seconds: float) -> str:
+def as_json(verdicts: list[Verdict], derived: list[DerivationVerdict], args: argparse.Namespace, seconds: float) -> dict[str, Any]:
     rows = [
         {
             "slug": v.slug,
@@ -200,9 +215,7 @@ def as_json(verdicts: list[Verdict], derived: list[DerivationVerdict], args: arg
         }
         for v in verdicts
     ]
-    whole = {
-        "schema": SCHEMA,
-        "seed": args.seed,
+    return {
         "worlds": args.worlds,
         "holds": not failures(verdicts, derived),
         "seconds": seconds,
@@ -222,4 +235,3 @@ def as_json(verdicts: list[Verdict], derived: list[DerivationVerdict], args: arg
             for v in derived
         ],
     }
-    return json.dumps(in_words(whole), indent=1, allow_nan=False)

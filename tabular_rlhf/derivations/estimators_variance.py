@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter8 import variance
-from tabular_rlhf.ledger.chapter8_tokens import AMINI, SMALL, full_table, gain_over_states, gain_over_trajectories, gain_scale
+from tabular_rlhf.ledger.chapter8 import SMALL, variance
+from tabular_rlhf.ledger.chapter8_tokens import AMINI, full_table, gain_over_states, gain_over_trajectories, gain_scale
 from tabular_rlhf.logspace import expect, log_ratio
 
 

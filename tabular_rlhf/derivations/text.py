@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import textwrap
+import re
+from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING
 
 from tabular_rlhf import tex
+from tabular_rlhf.layout import wrap
 from tabular_rlhf.ledger.explain_text import number
 
 if TYPE_CHECKING:
     from tabular_rlhf.derivations.execute import Derived, Step
 
-WIDTH = 118
 SHOWN = 4
 """Entries of an array that are printed beside a line (the record has them all)."""
 RESIDUE = 1e-13
 """What is left of a difference that is 0 but for rounding, as a share of the line, is printed as 0."""
+COLUMNS = {"": 1, "&nbsp;": 3, "line, and its value": 34, "why": 22}
+"""The columns of a notebook's table, and how wide each is, in em, whatever stands in it."""
 MARKS = {True: "✓", False: "✗", None: " "}
 
 
@@ -63,39 +66,64 @@ def legend(found: Derived) -> str:
 
 def text(found: Derived) -> str:
     """The page for a terminal."""
-    head = textwrap.wrap(f"{found.title}  ({found.slug}, chapter {found.chapter})", WIDTH)
-    about = textwrap.wrap(f"world {found.world}; source: {found.source}", WIDTH)
+    head = wrap(f"{found.title}  ({found.slug}, chapter {found.chapter})")
+    about = wrap(f"world {found.world}; source: {found.source}")
     lines = [*head, "=" * max(map(len, head)), *about, ""]
     for s in found.steps:
         mark = f"{s.number:>3}  {s.mark:<2}" if s.mark else f"{s.number:>3}    "
-        lines += textwrap.wrap(tex.plain(s.tex), WIDTH, initial_indent=mark + " ", subsequent_indent=" " * 10) or [mark]
-        lines += textwrap.wrap(s.reason, WIDTH, initial_indent=" " * 10, subsequent_indent=" " * 10)
+        lines += wrap(tex.plain(s.tex), first=mark + " ", then=" " * 10)
+        lines += wrap(s.reason, first=" " * 10) if s.reason else []
         shown = f"{MARKS[s.ok]} {value(s)}" if s.ok is not False else f"{MARKS[s.ok]} {value(s)}   {verdict(s)}"
-        lines += textwrap.wrap(shown, WIDTH, initial_indent=" " * 10, subsequent_indent=" " * 12) + [""]
-    marks = textwrap.wrap(f"Marks: {legend(found)}.", WIDTH) if legend(found) else []
+        lines += wrap(shown, first=" " * 10, then=" " * 12) + [""]
+    marks = wrap(f"Marks: {legend(found)}.") if legend(found) else []
     return "\n".join(line.rstrip() for line in [*lines, closing(found), *marks])
 
 
+SMALL = ["alpha", "beta", "gamma", "delta", "epsilon", "eta", "theta", "kappa", "lambda", "mu", "pi", "rho", "sigma", "tau", "phi", "psi"]
+GREEK = {name: "\\" + name for name in [*SMALL, "Gamma", "Delta", "Theta", "Lambda", "Pi", "Phi", "Psi"]}
+SYMBOL = re.compile(rf"\b({'|'.join(GREEK)}|rhat|[A-Za-z])(?:_([A-Za-z0-9]+))?(\*)?(?![A-Za-z0-9_'])")
+"""A symbol in a sentence: a letter, Greek or not, with what stands below it and a star; a plain Latin letter may be a word."""
+
+
+def formulas(words: str) -> Iterator[tuple[bool, str]]:
+    r"""A sentence in pieces, (whether it is a formula, its LaTeX or its words).
+
+    >>> "".join(f"${piece}$" if formula else piece for formula, piece in formulas("Read p* = p_ref exp(r/beta)/Z backwards"))
+    'Read $p^*$ = $p_{ref}$ exp(r/$\\beta$)/Z backwards'
+    """
+    end = 0
+    for m in SYMBOL.finditer(words):
+        letter, below, star = m.groups()
+        if letter in GREEK or below or star:
+            base = GREEK.get(letter, r"\hat{r}" if letter == "rhat" else letter)
+            yield False, words[end : m.start()]
+            yield True, base + (f"_{{{GREEK.get(below, below)}}}" if below else "") + ("^*" if star else "")
+            end = m.end()
+    yield False, words[end:]
+
+
 def markdown(found: Derived) -> str:
-    """A table for a notebook; formulas stay LaTeX."""
+    """A table for a notebook: columns of fixed width, the value under its line; formulas are LaTeX, in the reasons too."""
     lines = [f"**{literal(found.title)}** (`{found.slug}`, chapter {found.chapter}), executed on the world `{found.world}`.", ""]
-    lines += ["| | | line | value | why |", "|---:|:---:|:---|:---|:---|"]
+    columns = (f'<div style="width:{wide}em">{name}</div>' for name, wide in COLUMNS.items())
+    lines += [f"| {' | '.join(columns)} |", "|---:|:---:|:---|:---|"]
     for s in found.steps:
         formula = r"$\displaystyle " + s.tex.replace("|", r"\vert ") + "$"  # fractions in a table would be tiny
         shown = value(s, 3, "<br>").replace("|", "/")
-        why = literal(s.reason) if s.ok is not False else f"**{verdict(s)}**"
-        lines.append(f"| {s.number} | {s.mark}\N{NO-BREAK SPACE}{MARKS[s.ok]} | {formula} | {shown} | {why} |")
+        reason = "".join(f"${piece}$" if is_formula else literal(piece) for is_formula, piece in formulas(s.reason))
+        why = reason if s.ok is not False else f"**{verdict(s)}**"
+        lines.append(f"| {s.number} | {s.mark}\N{NO-BREAK SPACE}{MARKS[s.ok]} | {formula}<br>{shown} | {why} |")
     marks = f" ({legend(found)})" if legend(found) else ""
     return "\n".join([*lines, "", closing(found, measured=False) + marks])
 
 
 def literal(words: str) -> str:
-    r"""Words in Markdown, in which an asterisk is an asterisk.
+    r"""Words in a table of Markdown, in which an asterisk is an asterisk, and a bar ends no cell.
 
     >>> literal("p* is the nearest")
     'p\\* is the nearest'
     """
-    return words.replace("*", r"\*")
+    return words.replace("*", r"\*").replace("|", r"\|").replace("_", r"\_")
 
 
 def html(found: Derived) -> str:

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, positive, quoted
+from tabular_rlhf.errors import InputError, did_you_mean, positive, quoted
 
 Terms = Mapping[str, float]
 
@@ -189,7 +189,9 @@ CLAMPS: Mapping[str, str] = {"input": "L is clipped to [-c, c] before h", "outpu
 
 def _one_of(value: Any, known: Mapping[str, Any], what: str) -> None:
     if not isinstance(value, str) or value not in known:
-        raise InputError(f"the {what} must be a known one", got=quoted(value), remedy=f"use one of {', '.join(known)}")
+        raise InputError(
+            f"the {what} must be a known one", got=quoted(value), remedy=did_you_mean(str(value), known, f"use one of {', '.join(known)}")
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -68,6 +68,7 @@ def fitting(slug: str) -> list[World]:
 def html(shown: Data, paper: bool) -> str:
     """The lines as a table, the newest one set off by an arrow and bold; on paper all of them, formulas as plain text."""
     from tabular_rlhf import tex
+    from tabular_rlhf.derivations.text import formulas
 
     title = element("strong", spoken(shown["title"]))
     said = f" on the world {shown['world']}, β = {number(shown['beta'], '.4g')} — {shown['source']}"
@@ -75,16 +76,20 @@ def html(shown: Data, paper: bool) -> str:
     rows = []
     for step in shown["steps"][: None if paper else shown["line"]]:
         formula = spoken(tex.plain(step["tex"])) if paper else tex.html(step["tex"])
-        rows.append(_row(step, formula, newest=step["number"] == shown["line"] and not paper))
-    return element("table", caption + element("tbody", "".join(rows)), style="border-collapse:collapse;width:100%")
+        reason = "".join(
+            spoken(piece) if not is_formula else spoken(tex.plain(piece)) if paper else tex.html(piece)
+            for is_formula, piece in formulas(step["reason"])
+        )
+        rows.append(_row(step, formula, reason, newest=step["number"] == shown["line"] and not paper))
+    return element("table", caption + element("tbody", "".join(rows)), style="border-collapse:collapse;width:100%;table-layout:fixed")
 
 
 CELL = "color:inherit;text-align:left;vertical-align:top;white-space:normal"
 TICKS = {True: "✓", False: "✗", None: ""}
 
 
-def _row(step: dict[str, Any], formula: str, *, newest: bool) -> str:
-    why = element("div", spoken(step["reason"]), style="margin:2px 0") + element("div", spoken(value(step)), style="margin:2px 0 6px")
+def _row(step: dict[str, Any], formula: str, reason: str, *, newest: bool) -> str:
+    why = element("div", reason, style="margin:2px 0") + element("div", spoken(value(step)), style="margin:2px 0 6px")
     cells = (
         ("▶" if newest else "", "width:1.5em;padding:4px"),
         (str(step["number"]), "width:2em;padding:4px"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tabular_rlhf.figures import page
 from tabular_rlhf.figures.record import BLACK, BLUE, GRAY, GREEN, ORANGE, PINK, Data
-from tabular_rlhf.reports.solution_text import clip
+from tabular_rlhf.layout import clip
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

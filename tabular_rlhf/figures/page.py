@@ -6,6 +6,7 @@ because exp and log differ between machines in their last bits.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.figures.record import Data, Draw, Figure
-from tabular_rlhf.files import check_output, read_json, read_text
+from tabular_rlhf.files import check_output, read_json, read_text, write_bytes, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Sheet
@@ -74,7 +75,9 @@ def save(draw: Draw, data: Data, paths: list[Path], widths: tuple[float, ...], s
         sheet = on_paper(draw, data, widths, size)
         for path in paths:
             kind = check_path(path)
-            sheet.savefig(path, format=kind, metadata=METADATA[kind])
+            picture = io.BytesIO()
+            sheet.savefig(picture, format=kind, metadata=METADATA[kind])
+            write_bytes(path, picture.getvalue())
 
 
 def check_path(path: Path) -> str:
@@ -95,7 +98,7 @@ def write(figure: Figure, folder: Path) -> list[Path]:
     pictures = [folder / f"{figure.name}.{kind}" for kind in ("svg", "png")]
     save(figure.draw, data, pictures, figure.widths, figure.size)
     written = folder / f"{figure.name}.json"
-    written.write_text(as_json(figure, data), encoding="utf-8")
+    write_text(written, as_json(figure, data))
     return [*pictures, written]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from tabular_rlhf.figures.record import BLUE, GRAY, Data, Figure, readable
 from tabular_rlhf.gibbs import solve
+from tabular_rlhf.reports.solution_text import words
 from tabular_rlhf.world import World
 from tabular_rlhf.worldfile import EXAMPLE, parse_world
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 BETAS = (None, 1.0, 0.5, 0.2, 0.05)
 
 
-def compute(world: World, betas: Sequence[float | None] = BETAS, top: int = 8) -> Data:
-    """Probabilities mu(x) p(tau given x) of the likeliest responses, one row a beta (None: p_ref).
+def compute(world: World, betas: Sequence[float | None] = BETAS, top: int = 8, *, given: bool = False) -> Data:
+    """Probabilities mu(x) p(tau given x) of the likeliest responses, one row a beta (None: p_ref); `given`: p(tau given x) of the same.
 
     A response is among them if it is among the `top` for the most betas that fit; ordered by reward, best first.
     """
@@ -31,9 +32,14 @@ def compute(world: World, betas: Sequence[float | None] = BETAS, top: int = 8) -
     order = sorted(kept, key=lambda i: (-r[i], i))
     rows = [[float(p) for p in np.ravel(law)[order]] for law in laws]
     others = int(np.sum(laws[0] > 0)) - len(order)
+    texts = [mdp.text(i % mdp.N, i // mdp.N) for i in order]
+    if given and mdp.P > 1:  # what is left of several laws is no number
+        rows = [[p / float(world.mu[i // mdp.N]) for p, i in zip(row, order, strict=True)] for row in rows]
+        texts = [words(mdp.prompts[i // mdp.N], text) for text, i in zip(texts, order, strict=True)]
+        others = 0
     return {
         "beta": list(betas),
-        "response": [mdp.text(i % mdp.N, i // mdp.N) for i in order],
+        "response": texts,
         "reward": [float(r[i]) for i in order],
         "p": rows,
         "scale": _round_up(max(map(max, rows))),

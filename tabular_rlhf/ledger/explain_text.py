@@ -1,15 +1,14 @@
-"""The explanation of a row as text for a terminal of 120 columns."""
+"""The explanation of a row as text for a terminal."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tabular_rlhf.layout import width, wrap
 from tabular_rlhf.tex import plain
 
 Record = dict[str, Any]
-WIDTH = 120
 MOST = 36
 """Entries of one array that are printed (the JSON has them all)."""
 
@@ -40,13 +39,13 @@ def number(value: float, spec: str = ".6g") -> str:
 
 def _wrap(text: str, indent: str, hang: int = 0) -> list[str]:
     """Lines of at most the width, but for words that are longer."""
-    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent + " " * hang)
+    return wrap(text, first=indent, then=indent + " " * hang) if text else []
 
 
 def _named(name: str, text: str, mark: str = "") -> list[str]:
     """A name and its formula, the formula on a line of its own where both are too long for one."""
     head = f"  {mark}{name}"
-    if len(head) + 3 + len(text) <= WIDTH:
+    if len(head) + 3 + len(text) <= width():
         return [f"{head} = {text}"]
     return [head, *_wrap(f"= {text}", " " * 6, 2)]
 
@@ -79,7 +78,7 @@ def columns(corner: str, names: Sequence[str], rows: Sequence[tuple[str, Sequenc
     rows, left = rows[:MOST], len(rows) - MOST
     first = max(18, *(len(label) + 1 for label, _ in [(corner, ()), *rows]))
     cell = max([12, *(len(name) + 2 for name in names)])
-    fit, shown = max(1, (WIDTH - 2 - first) // cell), names[:MOST]
+    fit, shown = max(1, (width() - 2 - first) // cell), names[:MOST]
     lines = []
     for start in range(0, len(shown), fit):
         block = slice(start, min(start + fit, MOST))

@@ -23,6 +23,7 @@ import numpy as np
 
 from tabular_rlhf.errors import SolveError
 from tabular_rlhf.gibbs import regret, solve
+from tabular_rlhf.layout import fold, table, wrap
 from tabular_rlhf.logspace import Array, kl
 from tabular_rlhf.losses.evaluate import gradient, ingredients, logit_gradient, settings_at, value, weights
 from tabular_rlhf.losses.objectives import maximized
@@ -89,8 +90,8 @@ class LossReport:
             *[("another minimum", f"{m.words}; value {m.value:.6g}") for m in self.others],
             ("is the optimum of", self.objective or "no objective named here"),
             ("closed form", closed),
-            ("KL to p*", f"{self.kl_to_gibbs:.6g} nats"),
-            ("regret", f"{self.regret:.6g} reward units"),
+            ("KL to p*", f"{settled(self.kl_to_gibbs):.6g} nats"),
+            ("regret", f"{settled(self.regret, self.world):.6g} reward units"),
             ("certain labels", self.certain.words),
             ("added c(x) = 1", "unchanged" if self.shift < 1e-9 else f"a pair's loss changes by up to {self.shift:.3g}"),
             ("descent from p_ref", f"log p(y_w) {moves} at {self.winner_rate:+.3g}, log p(y_l) at {self.loser_rate:+.3g}"),
@@ -99,7 +100,7 @@ class LossReport:
 
     def __str__(self) -> str:
         """The report as a table."""
-        return "\n".join(f"{question:<24}{answer}" for question, answer in self.rows())
+        return "\n".join(fold(f"{question:<22}  {answer}") for question, answer in self.rows())
 
 
 def direction(world: World, m: Minimum) -> list[tuple[str, str]]:
@@ -218,21 +219,34 @@ def _gradient_moments(loss: DirectLoss, world: World, pairs: Pairs, x: int, row:
     return np.asarray(g.T @ (weight[mine][:, None] * g))
 
 
-def family_table(world: World) -> str:
-    """The whole registry on one world, a line a loss: optimum, KL to p*, regret, certain labels, shift, descent, traits."""
+def family_table(world: World, **changes: Any) -> str:
+    """The whole registry on one world, a line a loss: optimum, KL to p*, regret, certain labels, shift, descent, traits.
 
+    Args: changes, of parameters; each loss takes those that it has.
+    """
     short = {t: "".join(word[0] for word in t.split("-")) for t in TRAITS}
     short |= {"bounded": "b.", "bounded-below": "bb", "convex": "cx", "saturates": "st"}
-    head = f"{'loss':<22}{'population optimum':<40}{'KL to p*':>10}{'regret':>10}  {'certain labels':<40}{'log p(y_w)':>11}  traits"
-    lines = [head, "-" * len(head)]
+    rows = []
     for name, loss in LOSSES.items():
-        traits = " ".join(short[t] for t in TRAITS if t in loss.traits)
         try:
-            r = analyse(name, world)
+            r = analyse(name, world, **{key: x for key, x in changes.items() if loss.has(key)})
         except SolveError as e:
-            lines.append(f"{name:<22}{e}")
+            rows.append([name, str(e), "", "", "", "", ""])
             continue
-        moves = f"{r.winner_rate:+.4f}"
-        lines.append(f"{name:<22}{r.optimum.words:<40}{r.kl_to_gibbs:>10.2e}{r.regret:>10.2e}  {r.certain.words:<40}{moves:>11}  {traits}")
-    key = ", ".join(f"{short[t]} {t}" for t in TRAITS)
-    return "\n".join([*lines, "", f"Traits: {key}.", "log p(y_w): its rate of change under gradient flow from p_ref, mean over winners."])
+        traits = " ".join(short[t] for t in TRAITS if t in loss.traits)
+        numbers = [f"{settled(r.kl_to_gibbs):.2g}", f"{settled(r.regret, world):.2g}"]
+        rows.append([name, r.optimum.words, *numbers, f"{r.winner_rate:+.4f}", r.certain.words, traits])
+    header = ["", "population optimum", "KL to p*", "regret", "log p(y_w)", "certain labels", "traits"]
+    key = wrap(f"Traits: {', '.join(f'{short[t]} {t}' for t in TRAITS)}.")
+    slope = wrap("log p(y_w): its rate of change under gradient flow from p_ref, mean over winners.")
+    return "\n".join([table("", header, rows, left=(0, 1, 5, 6)), "", *key, *slope])
+
+
+RESIDUE = 1e-13
+"""What is left of 0 after rounding, as a share of the numbers that it is made of, is printed as 0."""
+
+
+def settled(x: float, world: World | None = None) -> float:
+    """`x`, or 0 where it is a residue of rounding: of nats (numbers near 1), or of a world's rewards."""
+    scale = 1.0 if world is None else max(world.beta, float(np.max(np.abs(world.r))))
+    return 0.0 if abs(x) <= RESIDUE * scale else x

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, quoted
+from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.world import World
 
@@ -115,6 +115,10 @@ class DirectLoss:
         """fn on what it needs, picked from `supply`."""
         return self.fn(*(supply[name] for name in self.needs))
 
+    def has(self, name: str) -> bool:
+        """Whether a parameter is one of this loss's."""
+        return name in {"beta", "tau", "width", *self.defaults, *self.frozen}
+
     def settings(self, beta: float, /, **changes: float) -> dict[str, Any]:
         """Parameters by name: beta and tau of the world, the paper's defaults, then `changes`.
 
@@ -122,8 +126,9 @@ class DirectLoss:
         """
         known = {"beta": beta, "tau": beta, "width": 0.0, **self.defaults}
         for name in changes:
-            if name not in known and name not in self.frozen:
-                raise InputError("a change must be of a parameter", got=quoted(name), where=self.name, remedy=f"use {', '.join(known)}")
+            if not self.has(name):
+                remedy = did_you_mean(name, known, f"use {', '.join(known)}")
+                raise InputError("a change must be of a parameter", got=quoted(name), where=self.name, remedy=remedy)
         return {**known, **changes}
 
 
@@ -153,7 +158,9 @@ def find(loss: str | DirectLoss) -> DirectLoss:
     if isinstance(loss, DirectLoss):
         return loss
     if loss not in LOSSES:
-        raise InputError("the loss must be in the registry", got=quoted(loss), remedy=f"use one of {', '.join(LOSSES)}")
+        raise InputError(
+            "the loss must be in the registry", got=quoted(loss), remedy=did_you_mean(loss, LOSSES, f"use one of {', '.join(LOSSES)}")
+        )
     return LOSSES[loss]
 
 

@@ -187,7 +187,8 @@ def _has_its_optimum(loss: DirectLoss) -> bool:
         return True
     for seed in (0, 1):
         world = random_world(rng=np.random.default_rng(seed), V=2, H=2, reward_scale=0.7)
-        for changes in ({}, dict.fromkeys(loss.defaults, 0.0)):
+        every: tuple[dict[str, Any], ...] = ({}, dict.fromkeys(loss.defaults, 0.0))
+        for changes in every:
             closed = loss.optimum(world, loss.settings(world.beta, **changes))
             if closed is not None:
                 found = minimize(loss, world, population_pairs(world, bradley_terry(world.r)).distinct(), **changes)

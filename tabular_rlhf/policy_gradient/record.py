@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, as_number, quoted, whole
+from tabular_rlhf.errors import InputError, as_number, did_you_mean, quoted, whole
 from tabular_rlhf.logspace import Array
 
 Function = Callable[..., Any]
@@ -257,9 +257,8 @@ def _group_size(G: Any, advantage: Advantage) -> int:
 def _checked(changes: Mapping[str, float], known: Mapping[str, float]) -> Mapping[str, float]:
     for name, value in changes.items():
         if name not in known:
-            raise InputError(
-                "a change must be of a setting", got=quoted(name), remedy=f"use {', '.join(known) or 'none: there are no settings'}"
-            )
+            remedy = did_you_mean(name, known, f"use {', '.join(known) or 'none: there are no settings'}")
+            raise InputError("a change must be of a setting", got=quoted(name), remedy=remedy)
         holds, must, remedy = RANGES[name]
         if (
             isinstance(value, bool)

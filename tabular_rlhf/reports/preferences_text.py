@@ -1,12 +1,12 @@
-"""The report on a person's own comparisons as text for a terminal of 100 columns."""
+"""The report on a person's own comparisons as text for a terminal."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 
+from tabular_rlhf.layout import clip, table, wrap
 from tabular_rlhf.reports.preferences import Record
-from tabular_rlhf.reports.solution_text import WIDTH, clip, number, table
+from tabular_rlhf.reports.solution_text import number
 
 LONGEST = 12
 """Responses that a prompt's table shows; --json has all."""
@@ -28,7 +28,7 @@ def render(report: Record, name: str, *, top: int = 5) -> str:
 
 
 def wrapped(text: str, indent: str = "") -> str:
-    return "\n".join(textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False))
+    return "\n".join(wrap(text, first=indent))
 
 
 def plural(n: float, word: str) -> str:
@@ -73,7 +73,7 @@ def determined(report: Record) -> str:
         ("nats of the win rates that Bradley-Terry misses", f"{number(cost['nats'], '.4g')} ({number(cost['by_chance'])} by chance{p})"),
         ("circular triads: a beats b beats c beats a", f"{cost['cyclic_triads']:,}"),
     ]
-    return "\n".join(["WHAT THE DATA DETERMINE", *(f"  {label:<56}{value}" for label, value in rows)])
+    return table("WHAT THE DATA DETERMINE", ["", ""], rows, left=(0, 1))
 
 
 def prompt(report: Record, row: Record) -> str:
@@ -87,8 +87,10 @@ def prompt(report: Record, row: Record) -> str:
     if len(cells) > LONGEST:
         body.append([*[""] * (len(body[0]) - 1), f"and {len(cells) - LONGEST:,} more"])
     if settled:
-        body.append([*[""] * (4 + given(report)), "KL", *(number(k, ".4f") for k in row["kl"]), ""])
-    return "\n".join([table(title, [*header, "response"], body, left=(len(header),)), *(wrapped(s, "  ") for s in notes(row, settled))])
+        body.append([*[""] * (5 + given(report)), *(number(k, ".4f") for k in row["kl"]), "(KL from p_ref, nats)"])
+    return "\n".join(
+        [table(title, [*header, "response"], body, left=(len(header),), tallest=1), *(wrapped(s, "  ") for s in notes(row, settled))]
+    )
 
 
 def given(report: Record) -> bool:

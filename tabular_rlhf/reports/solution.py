@@ -12,6 +12,7 @@ The report is one dictionary of plain values (`schema` names its version), which
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -77,7 +78,7 @@ def describe(world: World) -> Record:
         "beta": world.beta,
         "responses": mdp.N,
         "states": mdp.S,
-        "forbidden_responses": int(np.sum(np.isneginf(world.log_p_ref))),
+        "forbidden_responses": np.sum(np.isneginf(world.log_p_ref), axis=1).tolist(),
         "reward_range": [float(np.min(possible)), float(np.max(possible))],
     }
 
@@ -282,12 +283,12 @@ def frontier_rows(world: World, samples: int, rng: np.random.Generator) -> list[
             s = Solved(world.at(beta), solve(world.at(beta)), samples, rng)
             reward, nats = s.after.measure(s.reward), s.after.measure(s.ratio, np.sum(world.mu * s.gibbs.kl))
             rows.append({"beta": beta, "reward": reward, "kl": nats, "V": s.gibbs.value})
-    return [_limit(world, 0.0), *rows, _limit(world, None)]
+    return [_limit(world, 0.0), *rows, _limit(world, math.inf)]
 
 
-def _limit(world: World, beta: float | None) -> Record:
-    """The ends of the frontier: beta = 0 (greedy) and None (infinite: the reference)."""
-    log_p = world.log_p_ref if beta is None else greedy_limit(world.log_p_ref, world.r)
+def _limit(world: World, beta: float) -> Record:
+    """The ends of the frontier: beta = 0 (greedy) and infinity (the reference)."""
+    log_p = world.log_p_ref if beta > 0 else greedy_limit(world.log_p_ref, world.r)
     reward = float(np.sum(world.mu * expect(log_p, world.r)))
     return {
         "beta": beta,

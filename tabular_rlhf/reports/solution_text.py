@@ -1,13 +1,13 @@
-"""The report of a solved world as text for a terminal of 100 columns."""
+"""The report of a solved world as text for a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+import math
+from collections.abc import Sequence
 
+from tabular_rlhf.layout import clip, table, width
 from tabular_rlhf.reports.solution import Record
 
-WIDTH = 100
 FAR = 5.0
 """Exact standard errors between a sample and the truth that are no longer chance."""
 TOTALS = (
@@ -20,6 +20,7 @@ TOTALS = (
     ("J_after", "J(p*) = E[r] after - beta KL = V", "reward"),
     ("regret_before", "V - J(p_ref), what tilting gains", "reward"),
 )
+BY_PROMPT = (("V", "reward"), ("kl", "nats"), ("reward_before", "reward"), ("reward_after", "reward"))
 
 
 def render(report: Record) -> str:
@@ -46,27 +47,22 @@ def number(value: float | None, spec: str = ".6g") -> str:
     return shown.lstrip("-") if float(shown) == 0 else shown
 
 
-def checked(cell: Record, *, error: bool = False) -> list[str]:
-    """A checked number as cells: exact, sampled, perhaps its standard error, z."""
+RESIDUE = 2.0**-50
+"""What a few roundings leave of 0, as a share of the numbers that it is the difference of, is shown as 0."""
+
+
+def scales(report: Record) -> dict[str, float]:
+    """The numbers that differences are taken of, by unit."""
+    w = report["world"]
+    reward = max(*map(abs, w["reward_range"]), w["beta"])
+    return {"reward": reward, "nats": reward / w["beta"]}
+
+
+def checked(cell: Record, of: float = 0.0, *, error: bool = False) -> list[str]:
+    """A checked number as cells: exact, sampled, perhaps its standard error, z.  of: the scale of a difference (`RESIDUE`)."""
+    exact, sampled = (0.0 if x is not None and abs(x) <= RESIDUE * of else x for x in (cell["exact"], cell["sampled"]))
     middle = [number(cell["standard_error"], ".2g")] if error else []
-    return [number(cell["exact"]), number(cell["sampled"], ".5g"), *middle, number(cell["z"], ".1f")]
-
-
-def clip(text: str, width: int) -> str:
-    """The text, or its beginning and an ellipsis."""
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[int] = ()) -> str:
-    """A title and aligned columns, two spaces apart: numbers to the right, the columns `left` to the left, the last one clipped."""
-    lines = [list(header), *map(list, rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    widths[-1] = min(widths[-1], WIDTH - 2 * len(widths) - sum(widths[:-1]))
-    body = []
-    for line in lines:
-        cells = [clip(c, n).ljust(n) if i in left else clip(c, n).rjust(n) for i, (c, n) in enumerate(zip(line, widths, strict=True))]
-        body.append(("  " + "  ".join(cells)).rstrip())
-    return "\n".join([title, *body])
+    return [number(exact), number(sampled, ".5g"), *middle, number(cell["z"], ".1f")]
 
 
 # ---------------------------------------------------------------------------------------------------- sections
@@ -79,45 +75,63 @@ def head(report: Record) -> str:
     ending = f" and EOS {w['eos']!r}" if w["eos"] is not None else ""
     prompts = f", {len(w['prompts'])} prompts" if len(w["prompts"]) > 1 else ""
     low, high = (number(x) for x in w["reward_range"])
-    never = f" ({w['forbidden_responses']:,} impossible under p_ref)" if w["forbidden_responses"] else ""
+    never = impossible(w["forbidden_responses"])
     each = " for each prompt" if len(w["prompts"]) > 1 else ""
     return "\n".join(
         [
-            clip(f"World {w['name']}: {tokens} tokens{ending}, horizon {w['horizon']}{prompts}.", WIDTH),
+            clip(f"World {w['name']}: {tokens} tokens{ending}, horizon {w['horizon']}{prompts}.", width()),
             f"{w['responses']:,} responses{each}{never}, {w['states']:,} states; rewards from {low} to {high}.",
             f"beta = {number(w['beta'])} reward units per nat.  Checks: {report['samples']:,} draws, seed {report['seed']}.",
+            *report.get("notes", []),
         ]
     )
+
+
+def impossible(counts: Sequence[int]) -> str:
+    """How many of a prompt's responses cannot be drawn.
+
+    >>> impossible([2]), impossible([0, 3]), impossible([0, 0])
+    (' (2 impossible under p_ref)', ' (0 to 3 of them impossible under p_ref)', '')
+    """
+    low, high = min(counts), max(counts)
+    if high == 0:
+        return ""
+    return f" ({f'{low:,}' if low == high else f'{low:,} to {high:,} of them'} impossible under p_ref)"
 
 
 def optimum(report: Record) -> str:
     """The averages over prompts."""
     several = len(report["prompts"]) > 1
     title = "THE OPTIMUM: p* = p_ref exp(r/beta) / Z" + (", averaged over the prompts" if several else "")
-    rows = [[label, unit, *checked(report["totals"][key], error=True)] for key, label, unit in TOTALS]
-    return table(title, ["", "unit", "exact", "sampled", "std. error", "z"], rows, left=(0, 1))
+    of = scales(report)
+    rows = [[label, unit, *checked(report["totals"][key], of[unit], error=True)] for key, label, unit in TOTALS]
+    return table(title, ["", "unit", "exact", "sampled", "s.e.", "z"], rows, left=(0, 1))
 
 
 def by_prompt(report: Record) -> str:
     """One line a prompt (the sampled values themselves are in the JSON)."""
+    of = scales(report)
     rows = [
-        [number(row["mu"]), number(row["log_Z"]["exact"])]
-        + [cell for key in ("V", "kl", "reward_before", "reward_after") for cell in checked(row[key])[::2]]
+        [number(row["mu"]), checked(row["log_Z"], of["nats"])[0]]
+        + [cell for key, unit in BY_PROMPT for cell in checked(row[key], of[unit])[::2]]
         + [row["prompt"]]
         for row in report["prompts"]
     ]
     header = ["mu", "log Z", "V", "z", "KL", "z", "E_ref[r]", "z", "E_p*[r]", "z", "prompt"]
-    return table("PROMPTS", header, rows, left=(10,))
+    return table("PROMPTS", header, rows, left=(10,), tallest=1)
 
 
 def first_tokens(report: Record) -> str:
     """What the first token is worth, and how likely it is."""
+    of = scales(report)
     rows = [
-        [*checked(row["value"]), *checked(row["p_ref"]), *checked(row["p_star"]), words(row["prompt"], row["token"])]
+        [*checked(row["value"], of["reward"]), *checked(row["p_ref"]), *checked(row["p_star"]), words(row["prompt"], row["token"])]
         for row in report["first_tokens"]
     ]
     header = ["V(s)", "sampled", "z", "pi_ref", "sampled", "z", "pi*", "sampled", "z", "s"]
-    return table("FIRST TOKENS: the soft value V(s) of what they lead to, their probability before and after", header, rows, left=(9,))
+    return table(
+        "FIRST TOKENS: the soft value V(s) of what they lead to, their probability before and after", header, rows, left=(9,), tallest=1
+    )
 
 
 def responses(report: Record, law: str) -> str:
@@ -129,7 +143,7 @@ def responses(report: Record, law: str) -> str:
         for row in report["responses"][law]
     ]
     header = [names[now], "sampled", "z", names[other], "r", "response"]
-    return table(f"MOST LIKELY {law.upper()} ({names[now]})", header, rows, left=(5,))
+    return table(f"MOST LIKELY {law.upper()} ({names[now]})", header, rows, left=(5,), tallest=1)
 
 
 def words(prompt: str, text: str) -> str:
@@ -138,14 +152,13 @@ def words(prompt: str, text: str) -> str:
 
 def frontier(report: Record) -> str:
     """Reward against KL."""
-    own = report["world"]["beta"]
+    own, of = report["world"]["beta"], scales(report)
     rows = []
     for row in report["frontier"]:
-        note = {0.0: "greedy limit", None: "p_ref", own: "this world"}.get(row["beta"], "")
-        beta = "inf" if row["beta"] is None else number(row["beta"])
-        rows.append([beta, *checked(row["reward"]), *checked(row["kl"]), number(row["V"]), note])
+        note = {0.0: "greedy limit", math.inf: "p_ref", own: "this world"}.get(row["beta"], "")
+        rows.append([number(row["beta"]), *checked(row["reward"], of["reward"]), *checked(row["kl"], of["nats"]), number(row["V"]), note])
     header = ["beta", "E[r]", "sampled", "z", "KL", "sampled", "z", "V", ""]
-    return table("THE FRONTIER: the most reward for each KL; its slope dE[r]/dKL is beta", header, rows, left=(8,))
+    return table("THE FRONTIER: the most reward for each KL; its slope dE[r]/dKL is beta", header, rows, left=(8,), labels=(0,))
 
 
 def closing(report: Record) -> str:
@@ -162,12 +175,3 @@ def passed(report: Record) -> bool:
     """Whether no sampled number lies further from the exact one than chance explains (nothing sampled: nothing failed)."""
     worst = report["checks"]["largest_z"]
     return worst is None or bool(worst <= FAR)
-
-
-def plain(value: Any) -> Any:
-    """The report for JSON, which has no infinities: they become null."""
-    if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [plain(v) for v in value]
-    return None if isinstance(value, float) and not abs(value) < float("inf") else value

@@ -15,8 +15,9 @@ import numpy as np
 from tabular_rlhf import __version__
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.gibbs import solve
+from tabular_rlhf.layout import table
 from tabular_rlhf.logspace import Array
-from tabular_rlhf.reports.solution_text import number, table
+from tabular_rlhf.reports.solution_text import number
 from tabular_rlhf.simulator.algorithms import CORES
 from tabular_rlhf.simulator.chance import noise_of_steps
 from tabular_rlhf.simulator.record import Task
@@ -126,7 +127,7 @@ def _frontier(world: World) -> Found:
 
 
 def render(found: Found) -> str:
-    """The report as text for a terminal of 100 columns."""
+    """The report as text for a terminal."""
     o, core = found["options"], found["core"]
     seeds = f"seed {o['seed']}" if o["seeds"] == 1 else f"{o['seeds']} runs of seed {o['seed']}"
     flag = f"KL flag: {core['kl']} at {number(core['kl_coef'])}.  " if core["kl"] else ""

@@ -14,8 +14,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.errors import InputError, quoted, raised, shown
-from tabular_rlhf.files import LARGEST, check_output, read_bytes, read_json
+from tabular_rlhf.files import LARGEST, check_output, read_bytes, read_json, write_bytes
 from tabular_rlhf.preferences import Pairs
 from tabular_rlhf.simulator.record import Data, Learner, Options
 from tabular_rlhf.simulator.scoring import Score
@@ -73,7 +71,9 @@ def save(path: Path, runs: Sequence[Run], place: str) -> None:
     for k, run in enumerate(runs):
         arrays |= {f"{k}.{name}": a for name, a in _arrays(run).items()}
     arrays["checksum"] = np.frombuffer(_checksum(arrays).encode(), np.uint8)
-    _write(path, arrays)
+    whole = io.BytesIO()
+    np.savez(whole, **arrays)
+    write_bytes(path, whole.getvalue())
 
 
 def _arrays(run: Run) -> Arrays:
@@ -84,20 +84,6 @@ def _arrays(run: Run) -> Arrays:
     if pairs is not None:
         out |= {f"pairs.{name}": getattr(pairs, name) for name in PAIRS}
     return out
-
-
-def _write(path: Path, arrays: Arrays) -> None:
-    """All or nothing: a file of its own, flushed, then renamed."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def check_path(path: Path) -> None:

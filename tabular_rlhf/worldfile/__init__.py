@@ -17,8 +17,8 @@ r'''A world of your own, written as a TOML file.
     a dog sleeps
     cats purr
     """
-    order = 1                 # tokens of context
-    smoothing = 0.0           # pseudo-counts
+    order = 1                 # tokens of context (1 if not given)
+    smoothing = 0.0           # pseudo-counts of every token after every context (0.1 if not given)
 
     [reward]                  # a sum of terms, in reward units
     phrases = { "a dog barks" = 1.0, "cat purrs" = 0.8, "sleeps" = -0.5 }     # for every occurrence
@@ -52,7 +52,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,10 @@ from tabular_rlhf.worldfile.toml import (
     Source,
 )
 
+ORDER, SMOOTHING = 1, 0.1
+"""Tokens of context, and pseudo-counts, of a reference from text whose table does not say."""
+NAMED_WORDS = 8
+"""Words outside the vocabulary that a note names."""
 EXAMPLE = "\n".join(line[4:] for line in (__doc__ or "").split("|", 1)[0].splitlines() if line[:4] in ("", "    "))
 """The world file of the chapter above."""
 
@@ -114,13 +118,22 @@ SCHEMA: dict[str, dict[str, Kind]] = {
 
 def load_world(path: str | Path) -> World:
     """The world of a TOML file.  Raises: InputError for whatever is wrong with it, with the place."""
+    return load_with_notes(path)[0]
+
+
+def load_with_notes(path: str | Path) -> tuple[World, tuple[str, ...]]:
+    """The world of a TOML file, and what a reader should know of how its text was read, a sentence each."""
     path = Path(path)
-    return parse_world(read_text(path, "the world file"), name=path.name, folder=path.parent)
+    return _read(read_text(path, "the world file"), path.name, path.parent)
 
 
 def parse_world(text: str, *, name: str = "world.toml", folder: str | Path = ".") -> World:
     """The world of a TOML text.  Args: name, what to call the file in messages; folder, where its relative paths start."""
-    source = Source(text, name, Path(folder))
+    return _read(text, name, Path(folder))[0]
+
+
+def _read(text: str, name: str, folder: Path) -> tuple[World, tuple[str, ...]]:
+    source = Source(text, name, folder)
     top = source.parse()
     _check(source, top)
     return _build(source, top)
@@ -145,7 +158,7 @@ def _check(source: Source, top: Mapping[str, Any]) -> None:
 # ---------------------------------------------------------------------------------------------------- building
 
 
-def _build(source: Source, top: Mapping[str, Any]) -> World:
+def _build(source: Source, top: Mapping[str, Any]) -> tuple[World, tuple[str, ...]]:
     reference, reward = top.get("reference", {}), top.get("reward", {})
     sep = "" if top.get("sep") == "characters" else " "
     eos, prompts = top.get("eos"), top.get("prompts", [""])
@@ -167,7 +180,9 @@ def _build(source: Source, top: Mapping[str, Any]) -> World:
         with source.locating("reward.prompt"):
             r[x] = _finite_sum(mdp, r, _reward(source, mdp, table, "reward.prompt", x))[x]
     with source.locating("", "beta"):
-        return World(mdp, log_ref, r, top["beta"], name=top.get("name", Path(source.name).stem))
+        world = World(mdp, log_ref, r, top["beta"], name=top.get("name", Path(source.name).stem))
+    tables = [(reference, ""), *((t, f" after {quoted(p)}") for p, t in reference.get("prompt", {}).items())]
+    return world, tuple(note for table, where in tables for note in text.notes(mdp, table, where))
 
 
 def _by_prompt(mdp: TokenMDP, reference: Mapping[str, Any], policy: Callable[[Mapping[str, Any], str], Array]) -> Array:
@@ -262,6 +277,26 @@ class Corpus:
             )
         return [w for w, _ in Counter(w for s in sentences for w in s).most_common(size)]
 
+    def notes(self, mdp: TokenMDP, table: Mapping[str, Any], where: str) -> Iterator[str]:
+        """How a reference's text was read: the order and the smoothing, and which of its words are outside the vocabulary."""
+        sentences = self.sentences(table, "reference")
+        if sentences is None:
+            return
+        order, smoothing = table.get("order", ORDER), table.get("smoothing", SMOOTHING)
+        default = "" if "smoothing" in table else ", the default"
+        yield (
+            f"Reference{where}: from {len(sentences):,} sentence{'s' * (len(sentences) != 1)}, "
+            f"{order} token{'s' * (order != 1)} of context, smoothing {smoothing:g} (pseudo-counts{default})."
+        )
+        words = Counter(w for s in sentences for w in s)
+        strange = {w: n for w, n in words.most_common() if w not in mdp.vocabulary}
+        if strange:
+            named = ", ".join(map(repr, list(strange)[:NAMED_WORDS])) + (", ..." if len(strange) > NAMED_WORDS else "")
+            yield (
+                f"Reference{where}: {sum(strange.values()):,} of {sum(words.values()):,} words are outside the vocabulary, "
+                f"and nothing is counted across them: {named}."
+            )
+
     def policy(self, mdp: TokenMDP, table: Mapping[str, Any], place: str) -> Array:
         """log_ref of one reference table, (P, S, V)."""
         sentences = self.sentences(table, place)
@@ -276,6 +311,6 @@ class Corpus:
         else:
             with self.source.locating(place):
                 joined = [mdp.sep.join(s) for s in sentences]
-                log_ref = from_text(mdp, joined, order=table.get("order", 1), smoothing=table.get("smoothing", 0.1))
+                log_ref = from_text(mdp, joined, order=table.get("order", ORDER), smoothing=table.get("smoothing", SMOOTHING))
         with self.source.locating(place, "forbid"):
             return forbid(mdp, log_ref, table["forbid"]) if table.get("forbid") else log_ref

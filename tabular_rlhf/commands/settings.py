@@ -1,0 +1,38 @@
+"""KEY=VALUE words, as `--set` takes them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping
+
+from tabular_rlhf.errors import InputError, did_you_mean, quoted
+
+
+def declare(parser: argparse.ArgumentParser, examples: str) -> None:
+    """The option, which may be repeated."""
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=f"a setting: {examples}")
+
+
+def settings(words: Iterable[str]) -> dict[str, float]:
+    """The words as numbers by name.
+
+    >>> settings(["eps=.2"])
+    {'eps': 0.2}
+    """
+    out = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        try:
+            out[key] = float(value)
+        except ValueError:
+            raise InputError("a setting must be KEY=VALUE with a number", got=quoted(word), remedy="say, --set ddof=1") from None
+    return out
+
+
+def require_known(changes: Mapping[str, float], known: Iterable[str], where: str) -> None:
+    """Refuse a setting that nothing has which is looked at."""
+    known = list(dict.fromkeys(known))
+    for key in changes:
+        if key not in known:
+            remedy = did_you_mean(key, known, f"use one of {', '.join(known)}" if known else "leave it out: there is nothing to set")
+            raise InputError("a setting must belong to what is compared", got=quoted(key), where=where, remedy=remedy)
