@@ -40,7 +40,7 @@ def test_how_parameters_are_given_is_no_part_of_the_answer(k: int) -> None:
     for slug in several:
         changed = spelled_out(list(HEADS.values())[k], EXERCISES[slug].answer)
         assert supplied(changed, Scope(coin(), 0).__getitem__) is not None
-        if slug in several[k :: 2 * len(HEADS)]:
+        if slug in several[k :: 4 * len(HEADS)]:
             assert check(slug, changed).ok, (slug, check(slug, changed))
 
 
@@ -62,7 +62,7 @@ def test_an_unknown_name_gets_the_nearest_ones_and_no_wall(names: list[str], nes
 def test_no_depth_and_no_mood_of_an_answer_gets_what_would_give_it_away() -> None:
     guarded = [(slug, e.without) for slug, e in EXERCISES.items() if e.without]
     assert guarded
-    for slug, without in guarded[::3]:
+    for slug, without in guarded[::6]:
         for away in (*without, *(["world"] if "solution" in without else [])):
             seen: list[Any] = []
             asks: Any = eval(f"lambda {away}: seen.append({away})", {"seen": seen})
@@ -87,8 +87,8 @@ def test_an_array_that_is_no_array_of_numbers_is_named_by_its_kind(dtype: str) -
 
 # ---------------------------------------------------------------------------------------------------- shapes
 
-LONG = ("regret", "gibbs-probabilities", "kl-by-states", "count-the-tree", "token-policy")
-"""Exercises whose answers are (P,), (P, N), (P, S), a number, (P, S, V)."""
+LONG = ("regret", "gibbs-probabilities", "token-policy")
+"""Exercises whose answers are (P,), (P, N), (P, S, V)."""
 RESHAPED: dict[str, tuple[Function, float]] = {
     "an axis at the end": (lambda v: v[..., None], SHARE),
     "an axis at the start": (lambda v: v[None], SHARE),

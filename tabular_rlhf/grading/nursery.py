@@ -27,10 +27,12 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.grading.answers import CLOSED, PACKAGE
+
 HERE = Path(__file__).resolve().parent
 FORKS = hasattr(os, "fork") and hasattr(socket, "send_fds")
-HEAVY = ("matplotlib", "numpy", "pandas", "scipy", "sklearn", "sympy", "tabular_rlhf", "torch") if sys.platform.startswith("linux") else ()
-"""Libraries that a nursery imports as soon as a submission names them.  Others are imported by the answer's own, contained, process."""
+HEAVY = ("matplotlib", "pandas", "scipy", "sklearn", "sympy", "tabular_rlhf", "torch") if sys.platform.startswith("linux") else ()
+"""Libraries beside numpy that a nursery imports as soon as a submission names them.  All others the answer's own, contained, process does."""
 STATUS = struct.Struct("<i")
 FAREWELL = 6.0
 """Seconds that a warden may take to end everything."""
@@ -168,7 +170,8 @@ def heavy(imports: Iterable[str]) -> list[str]:
     >>> heavy(["math", "scipy.stats", "scipy.stats.__main__", "antigravity"]) if HEAVY else ["scipy.stats"]
     ['scipy.stats']
     """
-    return [name for name in imports if name.split(".")[0] in HEAVY and "__main__" not in name]
+    known = (name for name in imports if name.split(".")[0] in HEAVY and "__main__" not in name)
+    return [name for name in known if not name.startswith(tuple(f"{PACKAGE}.{room}" for room in CLOSED))]
 
 
 def paths() -> list[str]:
