@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.solve import find_world
-from tabular_rlhf.errors import InputError, SolveError, quoted
-from tabular_rlhf.estimators import ESTIMATORS, FOLLOWED, PLACEMENTS, FlagReport, analyse, flags, follow, measure
-from tabular_rlhf.estimators.record import AGGREGATES, CLAMPS, LEVELS
+from tabular_rlhf.errors import InputError, quoted
+from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS, FlagReport, analyse, end, flags, measure
+from tabular_rlhf.estimators.record import AGGREGATES, CLAMPS, LEVELS, RATIOS
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.layout import table
 from tabular_rlhf.reports.solution_text import number
 from tabular_rlhf.world import NAMED, World
 
 SCHEMA = "tabular-rlhf/kl/1"
-"""Responses (over all prompts) up to which a flag without closed-form optimum is followed instead."""
+WIDE, CELL = 100, 36
+"""Letters of a line, and of what a flag descends; longer words stand below the table."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--beta", type=float, help="another KL weight than the world's, in reward units per nat")
     parser.add_argument("--level", default="sequence", metavar="NAME", help=f"one of {', '.join(LEVELS)} (default: sequence)")
     parser.add_argument("--aggregate", default="sum", metavar="NAME", help=f"one of {', '.join(AGGREGATES)} over tokens (default: sum)")
+    parser.add_argument(
+        "--ratio", default="sequence", metavar="NAME", help=f"how samples are weighed, one of {', '.join(RATIOS)} (default: sequence)"
+    )
     parser.add_argument("--clamp", action="append", default=[], metavar="END=C", help=f"clip {' or '.join(CLAMPS)} to [-C, C]")
     parser.add_argument("--samples", type=int, default=100_000, metavar="N", help="draws of the sampled check (default: 100000)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
@@ -37,7 +42,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    chosen = flags(args.estimator, args.placement, args.level, aggregate=args.aggregate, clamps=_clamps(args.clamp))
+    placement = "loss" if args.placement is None and args.ratio == "none" else args.placement  # without a ratio there is no other
+    settings = {"aggregate": args.aggregate, "ratio": args.ratio, "clamps": _clamps(args.clamp)}
+    chosen = flags(args.estimator, placement, args.level, **settings)
     if args.samples < 1 or args.seed < 0:
         raise InputError(
             "a check needs draws and a seed", got=f"{args.samples} draws, seed {args.seed}", remedy="ask for N >= 1, seed >= 0"
@@ -69,11 +76,8 @@ def _clamps(words: list[str]) -> dict[str, float]:
 
 def row(report: FlagReport, world: World) -> dict[str, Any]:
     """One flag as plain numbers."""
-    best, where = report.optimum, report.at_optimum
-    words = best.name if best is not None else "none in closed form"
-    if best is None and world.mdp.P * world.mdp.N <= FOLLOWED:
-        words, where = _followed(report, world)
-    reward, distance, regret = (None, None, None) if where is None else where
+    there = end(report.flag, world, report.optimum)
+    reward, distance, regret = (None, None, None) if there.log_p is None or not there.rests else measure(world, there.log_p)
     sampled = report.sampled
     return {
         "estimator": report.flag.name,
@@ -89,20 +93,14 @@ def row(report: FlagReport, world: World) -> dict[str, Any]:
         "share": report.share,
         "noise": report.noise,
         "descends": report.descends,
-        "optimum": words,
+        "nearest": report.nearest,
+        "optimum": there.words,
+        "remark": there.remark,
+        "rests": there.rests,
         "reward_there": reward,
         "kl_there": distance,
         "regret_there": regret,
     }
-
-
-def _followed(report: FlagReport, world: World) -> tuple[str, tuple[float, float, float] | None]:
-    """Where the flow from the reference goes, for a flag without a closed form."""
-    try:
-        path = follow(report.flag, world)
-    except SolveError:
-        return "its flow cannot be followed", None
-    return "its flow ends at a vertex" if path.ends_at_vertex else "its flow ends here", measure(world, path.end)
 
 
 def as_text(world: World, kl: float, rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
@@ -114,13 +112,14 @@ def as_text(world: World, kl: float, rows: list[dict[str, Any]], args: argparse.
         + [number(r[k], ".4f") for k in ("negative", "cosine", "share", "regret_there")]
         for r in rows
     ]
-    ends = [[r["estimator"], r["placement"], r["descends"], r["optimum"]] for r in rows]
-    reads = {"sequence": "of whole responses", "token": "token by token"}[args.level]
-    head = f"World {world.name}, beta = {number(world.beta)}; at the optimum pi = p*, KL(pi, ref) = {number(kl)} nats.\nFlags {reads}"
-    clamps = "".join(f", {word}" for word in args.clamp)
+    ends = [[r["estimator"], r["placement"], r["descends"] if len(r["descends"]) <= CELL else "(below)", r["optimum"]] for r in rows]
+    head = (
+        f"World {world.name}, beta = {number(world.beta)}; at the optimum pi = p*, KL(pi, ref) = {number(kl)} nats.\nFlags {_levels(rows)}"
+    )
+    settings = "".join(f", {word}" for word in ([] if args.ratio == "sequence" else [f"ratio {args.ratio}"]) + args.clamp)
     best = solve(world)
     parts = [
-        f"{head}{', divided by length' if args.aggregate == 'mean' else ''}{clamps}.",
+        f"{head}{', divided by length' if args.aggregate == 'mean' else ''}{settings}.",
         table(
             "WHAT IT ESTIMATES, HOW ITS UPDATE COMPARES WITH grad KL(pi, ref), AND THE REGRET WHERE IT LEADS",
             ["estimator", "placement", "mean", "z", "bias/KL", "std/KL", "P(<0)", "cosine", "share", "regret"],
@@ -133,8 +132,28 @@ def as_text(world: World, kl: float, rows: list[dict[str, Any]], args: argparse.
             ends,
             left=(0, 1, 2, 3),
         ),
+        *_notes(rows),
         f"The optimum p* itself: E[r] = {number(float(np.sum(world.mu * best.expected_reward)), '.4f')}, "
         f"KL = {number(float(np.sum(world.mu * best.kl)), '.4f')}, regret 0.\n"
         f"z: distance of {args.samples:,} draws from the mean, in exact standard errors.\ncosine and share 1: the true gradient.",
     ]
     return "\n\n".join(parts)
+
+
+def _levels(rows: list[dict[str, Any]]) -> str:
+    """The levels of the flags that are shown; of two, which is whose."""
+    by_token = list(dict.fromkeys(r["estimator"] for r in rows if r["level"] == "token"))
+    if len(by_token) == len({r["estimator"] for r in rows}):
+        return "token by token"
+    return "of whole responses" + (f"; {', '.join(by_token)} token by token" if by_token else "")
+
+
+def _notes(rows: list[dict[str, Any]]) -> list[str]:
+    """What does not fit the table: long sums, the nearest named divergence where there is none, flows that still move."""
+    lines = []
+    for r in rows:
+        said = [f"descends {r['descends']}"] if len(r["descends"]) > CELL else []
+        said += [f"{r['descends']}: {r['nearest']}"] if r["nearest"] else []
+        said += [r["remark"]] if r["remark"] else []
+        lines += textwrap.wrap(f"{r['estimator']} {r['placement']}: {'; '.join(said)}.", WIDE, subsequent_indent="  ") if said else []
+    return ["\n".join(lines)] if lines else []

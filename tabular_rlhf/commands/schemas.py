@@ -112,7 +112,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "exact_missing": "why there is none, or null",
         "frontier": "kl and reward of Gibbs laws",
     },
-    "tabular-rlhf/grade/1": {
+    "tabular-rlhf/grade/2": {
         "submission": "name, sha256, imports",
         "points": "reached",
         "out_of": "points that can be had",

@@ -2,7 +2,8 @@ r"""Everything about a flag in one record: what it estimates, how noisily, what 
 
     bias = E[g] - KL(pi, ref);   cosine, share = <g, G>/(|g||G|), <g, G>/|G|^2   with G = grad KL(pi, ref), in tabular logits.
 
-A share of 1 with cosine 1 is the true gradient.  `sampled` runs the same table over draws.
+A share of 1 with cosine 1 is the true gradient.  `sampled` runs the same table over draws.  What a flag descends is said as
+`verdict` measures it, and an optimum is given only where the flag is measured to be at rest (`rest`).
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.estimators.claims import honest
 from tabular_rlhf.estimators.evaluate import Moments, exact_gradient, gradient_noise, moments, score_gradient, table
 from tabular_rlhf.estimators.record import Flag
-from tabular_rlhf.estimators.theorem import FlagOptimum, descent, optimum
+from tabular_rlhf.estimators.rest import resting
+from tabular_rlhf.estimators.theorem import FlagOptimum, as_responses, optimum_of
+from tabular_rlhf.estimators.verdict import verdict
 from tabular_rlhf.gibbs import regret
 from tabular_rlhf.logspace import Array, expect, kl
 from tabular_rlhf.sampling import population, sample
@@ -30,7 +34,8 @@ class FlagReport:
 
     exact, sampled: moments of what one draw contributes; bias, against KL(pi, ref), nats; gradient (P, S, V); cosine, share:
     against the true gradient, None where either vanishes; noise, E|g|^2 - |E g|^2 of one draw (None off-policy or for partial
-    ratios); descends, in words; optimum of E[r] - beta times it, with its E[r], KL and regret, None where none is known.
+    ratios); descends, as measured, and where that is none of the named the nearest; optimum of E[r] - beta times it, with its E[r],
+    KL and regret: None where no closed form is known, or where the flag does not rest there.
     """
 
     flag: Flag
@@ -42,6 +47,7 @@ class FlagReport:
     share: float | None
     noise: float | None
     descends: str
+    nearest: str
     optimum: FlagOptimum | None
     at_optimum: tuple[float, float, float] | None
 
@@ -80,6 +86,7 @@ def analyse(
     >>> round(report.kl, 4), abs(round(report.bias, 9)), round(report.cosine, 4), report.descends
     (0.0926, 0.0, 0.9898, 'KL(ref, pi)')
     """
+    asked, flag = flag, honest(flag)
     mdp, old = world.mdp, log_pi if log_pi_old is None else log_pi_old
     log_p_old = mdp.path_sum(old)
     g = table(flag, world, log_pi, log_pi_old)
@@ -87,11 +94,14 @@ def analyse(
     drawn = moments(sample(world, log_p_old, draws, rng=rng), g) if draws and rng is not None else None
     by_hand = log_pi_old is None and (flag.level == "sequence" or flag.ratio == "sequence")
     gradient = score_gradient(flag, world, log_pi) if by_hand else exact_gradient(flag, world, log_pi, log_pi_old)
-    descends = descent(flag, own=log_pi_old is None).name
-    best = None if descends == "none" else optimum(flag, world)
+    said = verdict(asked, world, log_pi, log_pi_old)
+    best = optimum_of(said.found, world)
+    whole = (as_responses(flag) if said.claimed else None) or flag
+    if best is not None and not ((said.claimed or log_pi_old is None) and resting(whole, world, best.log_pi)):
+        best = None
     cosine, share = against(gradient, score_gradient(TRUE, world, log_pi))
     return FlagReport(
-        flag,
+        asked,
         float(np.sum(world.mu * kl(mdp.path_sum(log_pi), world.log_p_ref))),
         exact,
         drawn,
@@ -99,7 +109,8 @@ def analyse(
         cosine,
         share,
         gradient_noise(flag, world, log_pi) if by_hand and flag.ratio == "sequence" else None,
-        descends,
+        said.words,
+        said.nearest,
         best,
         None if best is None else measure(world, best.log_p),
     )

@@ -22,7 +22,7 @@ import numpy as np
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators.evaluate import state_kl
-from tabular_rlhf.estimators.record import ESTIMATORS, TERMS, Estimator, Terms
+from tabular_rlhf.estimators.record import ESTIMATORS, TERMS, Estimator, Flag, Terms
 from tabular_rlhf.logspace import Array, log_softmax
 
 _FAR = np.geomspace(1e-4, 20.0, 41)
@@ -190,9 +190,23 @@ def register(estimator: Estimator) -> Estimator:
     return estimator
 
 
+@lru_cache(maxsize=256)
+def never_negative(e: Estimator) -> bool:
+    """Whether E_pi[h] >= 0 for all pi: h is nowhere negative, or u h(log u) lies above its tangent at u = 1 (Jensen)."""
+    f = np.exp(GRID) * e.h(GRID)
+    above = f - derivative(e.h, np.zeros(1)) * np.expm1(GRID)
+    return bool(min(np.max([np.min(f / (1.0 + np.abs(f))), np.min(above / (1.0 + np.abs(f)))]), 0.0) >= -ROUNDING)
+
+
 def trustworthy(estimator: Estimator) -> Estimator:
     """The record, its slope taken from h itself where the one it gives (or the rounded one) is not that."""
     if not {kind for kind, _ in found(estimator)} & {"slope", "rounded", "tangent"}:
         return estimator
     h = estimator.differentiated.h
     return replace(estimator, slope=lambda L: derivative(h, np.asarray(L)), rounded=None)
+
+
+def honest(flag: Flag) -> Flag:
+    """The flag with a record whose slopes may be trusted."""
+    record = trustworthy(flag.record)
+    return flag if record is flag.record else replace(flag, estimator=record)

@@ -50,7 +50,7 @@ def _clipped(flag: Flag, x: Any, end: str) -> Any:
     return x if c is None else np.clip(x, -c, c)
 
 
-def _h(flag: Flag, L: Any, L_0: Any) -> Any:
+def h_of(flag: Flag, L: Any, L_0: Any) -> Any:
     """The estimator with its clamps."""
     with np.errstate(over="ignore"):
         h = flag.record.value(_clipped(flag, L, "input"), _clipped(flag, L_0, "input"))
@@ -77,7 +77,7 @@ def values(flag: Flag, world: World, log_pi: Any, log_pi_0: Any) -> Any:
     L, L_0 = (log_ratio(q, world.log_ref) for q in (log_pi, log_pi_0))
     if flag.level == "sequence":
         L, L_0 = world.mdp.path_sum(L), world.mdp.path_sum(L_0) if flag.record.tangent else None
-    return _h(flag, L, L_0 if flag.record.tangent else L)
+    return h_of(flag, L, L_0 if flag.record.tangent else L)
 
 
 def log_weight(log_pi: Any, log_pi_old: Any) -> Any:
@@ -196,7 +196,7 @@ def all_moments(flags: Sequence[Flag], world: World, log_pi: Any, data: Trajecto
         if key in found:
             continue
         if flag.level == "sequence" and flag.aggregate == "sum":
-            found[key] = _gather(data, ((w[part], _h(flag, L[part], L[part])) for part in blocks(L.shape)))
+            found[key] = _gather(data, ((w[part], h_of(flag, L[part], L[part])) for part in blocks(L.shape)))
         else:
             found[key] = moments(data, contributions(replace(flag, placement="loss"), world, log_pi, log_pi, log_pi))
     return [found[_value_key(flag)] for flag in flags]
@@ -246,15 +246,6 @@ def centre(pi: Array, m: Array) -> Array:
     return np.asarray(m - pi * np.sum(m, axis=-1, keepdims=True))
 
 
-def _directions(flag: Flag, world: World, log_pi: Any, width: float = 0.0) -> Array:
-    """For token-level flags: the coefficient h'(L) of score_t, (P, S, V), or the gradient of the state's KL; 0 where clamped."""
-    L = log_ratio(log_pi, world.log_ref)
-    if flag.record.per_state:
-        here = state_kl(log_pi, world.log_ref)
-        return np.asarray(np.exp(log_pi) * (L - here) * _inside(flag, here, "output"))
-    return slope(flag, L, width)
-
-
 def _inside(flag: Flag, x: Any, end: str) -> Any:
     return np.abs(x) <= flag.clamps.get(end, np.inf)
 
@@ -268,26 +259,43 @@ def slope(flag: Flag, L: Any, width: float = 0.0) -> Array:
     return np.asarray(_held(flag, np.where(held, slopes, 0.0)))
 
 
-def score_gradient(flag: Flag, world: World, log_pi: Any, width: float = 0.0) -> Array:
-    """The same expected update on one's own samples in closed form, without the gradient core: see the module's theorem.
+def coefficients(flag: Flag, world: World, log_pi: Any, width: float = 0.0, size: bool = False) -> Array:
+    """For flags of whole responses: what every response's score is weighed by, (P, N).  See `pushes`."""
+    mdp, place, read = world.mdp, flag.place, np.abs if size else np.asarray
+    L = mdp.path_sum(log_ratio(log_pi, world.log_ref))
+    live = read(slope(flag, L, width)) if place.value_live else 0.0
+    c = np.asarray((read(values(flag, world, log_pi, log_pi)) if place.weight_live else 0.0) + live)
+    return c / mdp.lengths if flag.aggregate == "mean" else c
 
-    Args: width, over which the jump of a slope is rounded (0: not at all).
+
+def pushes(flag: Flag, world: World, log_pi: Any, width: float = 0.0, size: bool = False) -> Array:
+    """m(s, a), (P, S, V): the mass through (s, a) times the coefficient of its score, on one's own samples.
+
+    Args: width, over which the jump of a slope is rounded (0: not at all); size, to add up magnitudes instead: m is known to
+    their rounding.
     """
-    mdp, place, pi = world.mdp, flag.place, np.exp(log_pi)
-    p = world.mu[:, None] * np.exp(mdp.path_sum(log_pi)) / (mdp.lengths if flag.aggregate == "mean" else 1.0)
-    h = values(flag, world, log_pi, log_pi)
+    mdp, place, pi, read = world.mdp, flag.place, np.exp(log_pi), np.abs if size else np.asarray
+    p = world.mu[:, None] * np.exp(mdp.path_sum(log_pi))
     if flag.level == "sequence":
-        L = mdp.path_sum(log_ratio(log_pi, world.log_ref))
-        return centre(pi, mdp.subtree_sum(p * (place.weight_live * h + (slope(flag, L, width) if place.value_live else 0.0))))
-    if flag.ratio == "decision" and flag.aggregate == "mean" and place.weight_live:
-        raise InputError("the closed form must not mix lengths with decisions", got=flag.label, remedy="use exact_gradient")
+        return np.asarray(mdp.subtree_sum(p * coefficients(flag, world, log_pi, width, size)))
+    p = p / (mdp.lengths if flag.aggregate == "mean" else 1.0)
     mass, out = mdp.subtree_sum(p), np.zeros(pi.shape)
     if place.weight_live:
-        out += centre(pi, mass * h if flag.ratio == "token" else mdp.subtree_sum(p * mdp.path_sum(h)))
-    if place.value_live:
-        step = _directions(flag, world, log_pi, width)
-        out += np.sum(mass, axis=-1, keepdims=True) * step if flag.record.per_state else centre(pi, mass * step)
+        h = read(values(flag, world, log_pi, log_pi))
+        out += mass * h if flag.ratio == "token" else mdp.subtree_sum(p * mdp.path_sum(h))
+        if flag.ratio == "decision" and flag.aggregate == "mean" and not size:  # what was said before is not weighed by its ratio
+            out -= mass * mdp.prefix_sum(h)[..., None]
+    if place.value_live and flag.record.per_state:
+        L = read(log_ratio(log_pi, world.log_ref))
+        out += np.sum(mass, axis=-1, keepdims=True) * pi * L * _inside(flag, state_kl(log_pi, world.log_ref), "output")
+    elif place.value_live:
+        out += mass * read(slope(flag, log_ratio(log_pi, world.log_ref), width))
     return out
+
+
+def score_gradient(flag: Flag, world: World, log_pi: Any, width: float = 0.0) -> Array:
+    """The same expected update on one's own samples in closed form, without the gradient core: see the module's theorem."""
+    return centre(np.exp(log_pi), pushes(flag, world, log_pi, width))
 
 
 def gradient_noise(flag: Flag, world: World, log_pi: Any) -> float:
@@ -297,18 +305,19 @@ def gradient_noise(flag: Flag, world: World, log_pi: Any) -> float:
     mdp, place, pi = world.mdp, flag.place, np.exp(log_pi)
     p = world.mu[:, None] * np.exp(mdp.path_sum(log_pi))
     n = 1.0 - 2.0 * pi + np.sum(np.square(pi), axis=-1, keepdims=True)
-    h = values(flag, world, log_pi, log_pi)
     if flag.level == "sequence":
-        L = mdp.path_sum(log_ratio(log_pi, world.log_ref))
-        squares = np.square(place.weight_live * h + (slope(flag, L) if place.value_live else 0.0)) * mdp.path_sum(n)
+        squares = np.square(coefficients(flag, world, log_pi)) * mdp.path_sum(n)
     else:
-        total = mdp.path_sum(h) * place.weight_live
-        step = _directions(flag, world, log_pi) * place.value_live
-        if flag.record.per_state:
+        total = mdp.path_sum(values(flag, world, log_pi, log_pi)) * place.weight_live
+        L = log_ratio(log_pi, world.log_ref)
+        if flag.record.per_state:  # the gradient of the state's KL
+            here = state_kl(log_pi, world.log_ref)
+            step = place.value_live * pi * (L - here) * _inside(flag, here, "output")
             inner = step - np.sum(pi * step, axis=-1, keepdims=True)
             square = np.sum(np.square(step), axis=-1, keepdims=True) + np.zeros_like(pi)
         else:
+            step = np.asarray(place.value_live * slope(flag, L))
             inner, square = step * n, np.square(step) * n
         squares = np.square(total) * mdp.path_sum(n) + 2.0 * total * mdp.path_sum(inner) + mdp.path_sum(square)
-    squares = squares / np.square(mdp.lengths) if flag.aggregate == "mean" else squares
+        squares = squares / np.square(mdp.lengths) if flag.aggregate == "mean" else squares
     return float(np.maximum(0.0, np.sum(p * squares) - np.sum(np.square(score_gradient(flag, world, log_pi)))))

@@ -11,7 +11,7 @@ Source: Kakade (2001) (natural gradient); the integrator is LSODA (Petzold 1983)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,20 +38,13 @@ class Flow:
 
     @property
     def end(self) -> Array:
-        """log p where it stopped, (P, N)."""
+        """log p at the last time, (P, N)."""
         return np.asarray(self.log_p[-1])
-
-    @property
-    def ends_at_vertex(self) -> bool:
-        """Whether it stopped where one response of every prompt has all but a millionth of the mass."""
-        return bool(np.all(np.max(np.exp(self.end), axis=1) > 1.0 - 1e-6))
 
 
 CORNER = 1e-3
 """Nats over which the jump of |L|'s slope is rounded: a flow that slides along it cannot be followed otherwise."""
 EVALUATIONS = 100_000
-FOLLOWED = 32
-"""Responses (over all prompts) up to which a report follows a flag without a closed form."""
 Velocity = Callable[[float, Array], Array]
 
 
@@ -73,65 +66,79 @@ def flow(
 ) -> Flow:
     """The flow from `start` (the reference by default) to time `horizon`, at 0 and at times spaced evenly in their logarithm.
 
-    rtol: relative error of a step; 1e-5 moves no regret by more than 1e-6, and is a third of the time.
+    rtol: relative error of a step.  A natural flow may reach the edge of the simplex in finite time: there it stops.
 
-    It stops early where a token's log-probability has fallen to -WIDEST/H: it has run away to a vertex.
-
-    Raises: SolveError where the field cannot be followed (a natural flow may reach infinity in finite time).
+    Raises: SolveError where the field cannot be followed.
 
     >>> from tabular_rlhf.world import rational
     >>> round(float(flow(Flag("k2", "loss"), rational()).regret[-1]), 6)
     0.0
     """
+    time = np.concatenate([[0.0], np.geomspace(horizon * 1e-7, horizon, points - 1)])
+    steps = steps_of(flag, world, time, natural=natural, start=start, rtol=rtol)
+    path = [log_pi for _, log_pi in steps]
+    if len(path) < len(time) and not natural:
+        raise SolveError(
+            f"the flow of {_name(flag)} could not be followed to time {horizon:.3g}: it takes more than {EVALUATIONS} evaluations"
+        )
+    return _measured(world, time[: len(path)], np.stack([world.mdp.path_sum(log_pi) for log_pi in path]))
+
+
+def steps_of(
+    flag: Flag | None, world: World, time: Array, *, natural: bool = False, start: Any = None, rtol: float = 1e-8
+) -> Iterator[tuple[float, Array]]:
+    """(t, log_pi) at those times, (P, S, V), until EVALUATIONS of the field have been made.
+
+    What is followed is log pi, because logits may run away together; below the floor the field is at its limit (see `rest`), and
+    a token goes on falling there, as it would.
+    """
     log_start = world.log_ref if start is None else start
     check_cover(world.mdp, log_start, world.log_ref, "the policy", "the reference")
-    time = np.concatenate([[0.0], np.geomspace(horizon * 1e-7, horizon, points - 1)])
     free, deepest = ~np.isneginf(log_start), WIDEST / world.mdp.H
 
-    def policy(z: Array) -> Array:
-        logits = np.full(log_start.shape, -np.inf)
-        logits[free] = z
-        # a trial step may go further than the flow does
-        logits[free] = np.maximum(logits, np.max(logits, axis=-1, keepdims=True) - deepest - 50.0 / world.mdp.H)[free]
-        return np.asarray(log_softmax(logits))
+    def policy(y: Array) -> Array:
+        log_pi = np.full(log_start.shape, -np.inf)
+        log_pi[free] = y
+        top = np.max(log_pi, axis=-1, keepdims=True)
+        log_pi[free] = np.maximum(log_pi, top - deepest)[free]
+        return np.asarray(log_softmax(log_pi))
 
-    def velocity(_: float, z: Array) -> Array:
-        return field(flag, world, policy(z), natural=natural, width=CORNER)[free]
+    def velocity(_: float, y: Array) -> Array:
+        log_pi = policy(y)
+        v = field(flag, world, log_pi, natural=natural, width=CORNER)
+        return np.asarray(v - np.sum(np.exp(log_pi) * v, axis=-1, keepdims=True))[free]
 
-    def at_vertex(z: Array) -> bool:
-        return bool(np.min(policy(z)[free]) < -deepest)
+    def at_edge(y: Array) -> bool:
+        return natural and bool(np.min(policy(y)[free]) <= 1.0 - deepest)
 
-    path = _integrate(velocity, log_start[free], time, at_vertex, flag.label if flag is not None else "E[r]", rtol)
-    return _measured(world, time[: len(path)], np.stack([world.mdp.path_sum(policy(z)) for z in path]))
-
-
-def follow(flag: Flag, world: World, *, rtol: float = 1e-8) -> Flow:
-    """The flow from the reference for a long time: 1000 units of 1/beta, or 1000 where beta is above 1.
-
-    >>> from tabular_rlhf.world import coin
-    >>> np.exp(follow(Flag("k2", "loss"), coin()).end).round(6).tolist()  # p*(heads) = sigma(1/beta)
-    [[0.268941, 0.731059]]
-    """
-    return flow(flag, world, horizon=1e3 / max(1e-6, min(1.0, world.beta)), rtol=rtol)
+    for t, y in _integrate(velocity, log_start[free], time, at_edge, _name(flag), rtol):
+        yield t, policy(y)
 
 
-def _integrate(velocity: Velocity, z: Array, time: Array, done: Callable[[Array], bool], name: str, rtol: float) -> list[Array]:
+def _name(flag: Flag | None) -> str:
+    return flag.label if flag is not None else "E[r]"
+
+
+def _integrate(
+    velocity: Velocity, y: Array, time: Array, done: Callable[[Array], bool], name: str, rtol: float
+) -> Iterator[tuple[float, Array]]:
     """The solution at `time`, or up to where it is done; raises SolveError where it cannot be followed."""
     from scipy.integrate import LSODA
 
-    solver, path = LSODA(velocity, 0.0, z, float(time[-1]), rtol=rtol, atol=rtol / 100.0), [z]
-    while solver.status == "running":
+    solver, k = LSODA(velocity, 0.0, y, float(time[-1]), rtol=rtol, atol=rtol / 100.0), 1
+    yield 0.0, y
+    while solver.status == "running" and solver.nfev <= EVALUATIONS:
         with np.errstate(all="ignore"):  # a trial step may go too far; the integrator takes it back
             message = solver.step()
-        if message is not None or not np.isfinite(solver.y).all() or solver.nfev > EVALUATIONS:
-            why = message or ("it reaches infinity" if solver.nfev <= EVALUATIONS else f"it takes more than {EVALUATIONS} evaluations")
+        if message is not None or not np.isfinite(solver.y).all():
+            why = message or "it reaches infinity"
             raise SolveError(f"the flow of {name} could not be followed beyond time {solver.t_old or 0.0:.3g}: {why}")
         between = solver.dense_output()
-        while len(path) < len(time) and time[len(path)] <= solver.t:
-            path.append(np.asarray(between(time[len(path)])))
+        while k < len(time) and time[k] <= solver.t:
+            yield float(time[k]), np.asarray(between(time[k]))
+            k += 1
         if done(solver.y):
             break
-    return path
 
 
 def _measured(world: World, time: Array, log_p: Array) -> Flow:

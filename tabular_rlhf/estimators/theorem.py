@@ -34,24 +34,30 @@ from tabular_rlhf.divergences import DIVERGENCES
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators.evaluate import contributions
 from tabular_rlhf.estimators.record import TERMS, Flag, Terms
-from tabular_rlhf.gibbs import greedy_limit, log_gibbs
-from tabular_rlhf.logspace import Array, has_zeros, kl, log_ratio, log_softmax
+from tabular_rlhf.gibbs import greedy_limit, log_gibbs, log_policy_of
+from tabular_rlhf.logspace import Array, has_zeros, log_ratio, log_softmax
 from tabular_rlhf.penalties import f_divergence_optimum
 from tabular_rlhf.world import World
 
 LARGE = 350.0
 """Nats: a ratio beyond e^350 has no square."""
-FROZEN = "by state, visits held"
+WHOLE, SHARED, HELD, VISITED = "", ", over length", " by state, visits held", " by state"
+"""How a divergence is added up: of whole responses; the same, every response divided by its length; of states, weighed by visits
+that are held, or that move with the policy."""
 Objective = Callable[[World, Any, Any], Any]
 """(world, live log_pi, held log_pi) -> what is descended, a scalar, traceable in the live policy."""
 
 
+Parts = Mapping[str, Terms]
+"""Sums of TERMS, by the way in which they are added up."""
+
+
 @dataclass(frozen=True, eq=False)
 class Descent:
-    """What a flag descends: its name ("none" is an answer), the sum of TERMS where it is one, and the function itself."""
+    """What a flag descends: its name ("none" is an answer), the sums of TERMS where it is made of them, and the function itself."""
 
     name: str
-    terms: Terms | None = None
+    parts: Parts | None = None
     objective: Objective | None = None
 
 
@@ -69,6 +75,19 @@ def spell(terms: Terms) -> str:
     return text or "nothing"
 
 
+def title(terms: Terms, kind: str = WHOLE) -> str:
+    """A sum of terms, and how they are added up: mass counts where responses are divided by their lengths.
+
+    >>> title({"2 TV": 1.0}, HELD), title({"mass": 1.0}, HELD), title({"mass": 1.0}, SHARED)
+    ('2 TV by state, visits held', 'nothing', 'E[1/length]')
+    """
+    if kind != SHARED:
+        return spell(terms) + (kind if spell(terms) != "nothing" else "")
+    if terms.keys() == {"mass"}:
+        return {1.0: "", -1.0: "-"}.get(terms["mass"], f"{terms['mass']:g} ") + "E[1/length]"
+    return f"{spell(terms)}{' + mass' if 'mass' in terms else ''}{kind}"
+
+
 def combine(*parts: tuple[float, Terms]) -> dict[str, float]:
     """The sum of multiples of terms, without those that cancel."""
     total: dict[str, float] = {}
@@ -76,6 +95,34 @@ def combine(*parts: tuple[float, Terms]) -> dict[str, float]:
         for name, value in terms.items():
             total[name] = total.get(name, 0.0) + c * value
     return {name: value for name, value in total.items() if value}
+
+
+def whole(parts: Parts) -> dict[str, dict[str, float]]:
+    """The same parts with nothing that is 0; a KL by states whose visits move is, by the chain rule, the KL of whole responses."""
+    told = {kind: dict(terms) for kind, terms in parts.items()}
+    chained = told.get(VISITED, {}).pop("KL(pi, ref)", 0.0)
+    told[WHOLE] = combine((1.0, told.get(WHOLE, {})), (1.0, {"KL(pi, ref)": chained}))
+    for kind in told.keys() - {SHARED}:
+        told[kind].pop("mass", None)
+    order = (WHOLE, SHARED, VISITED, HELD)
+    return {kind: told[kind] for kind in order if combine((1.0, told.get(kind, {})))}
+
+
+def name_of(parts: Parts) -> str:
+    """Parts in words.
+
+    >>> name_of({WHOLE: {"KL(pi, ref)": -1.0}, VISITED: {"chi2/2": 2.0}}), name_of({VISITED: {"E[k2]": 1.0}, HELD: {"KL(pi, ref)": -1.0}})
+    ('chi2 by state - KL(pi, ref)', 'E[k2] by state - (KL(pi, ref) by state, visits held)')
+    """
+    signed = [(-1.0 if max(terms.values()) < 0 else 1.0, kind, terms) for kind, terms in parts.items()]
+    text = ""
+    for sign, kind, terms in sorted(signed, key=lambda part: -part[0]):
+        if not text:
+            text = title(terms, kind)
+            continue
+        word = title(combine((sign, terms)), kind)
+        text += (" + " if sign > 0 else " - ") + (f"({word})" if len(terms) > 1 or kind == HELD else word)
+    return text or "nothing"
 
 
 def placed(flag: Flag) -> dict[str, float]:
@@ -89,7 +136,8 @@ def placed(flag: Flag) -> dict[str, float]:
     return combine((float(place.value_live), e.differentiated.path), (float(place.weight_live), reward))
 
 
-def _sum_of(terms: Terms, u: Any) -> Any:
+def sum_of(terms: Terms, u: Any) -> Any:
+    """f(u) of a sum of terms; traceable."""
     with np.errstate(over="ignore"):  # chi-squared may be beyond floats
         return sum((c * TERMS[name](u) for name, c in terms.items()), np.zeros(np.shape(u)))
 
@@ -109,43 +157,46 @@ def _edge(flag: Flag, sign: float) -> float:
 def f_of(flag: Flag, u: Any) -> Any:
     """f(u) of the divergence with f'(u) = phi(log u), clamps and all; traceable, for u > 0."""
     if not flag.clamps:
-        return _sum_of(placed(flag), u)
+        return sum_of(placed(flag), u)
     e, place = flag.record, flag.place
     held = np.clip(u, np.exp(_edge(flag, -1.0)), np.exp(_edge(flag, 1.0)))
-    live = _sum_of(e.differentiated.path, held) if place.value_live else 0.0
-    return live + (u * e.h(np.log(held)) - _sum_of(e.path, held) if place.weight_live else 0.0)
+    live = sum_of(e.differentiated.path, held) if place.value_live else 0.0
+    return live + (u * e.h(np.log(held)) - sum_of(e.path, held) if place.weight_live else 0.0)
 
 
-def d_f(flag: Flag, log_p: Any, log_q: Any) -> Any:
+def d_f(f: Callable[[Any], Any], log_p: Any, log_q: Any) -> Any:
     """q f(p/q) of every event that p allows, 0 elsewhere."""
     log_u = log_ratio(log_p, log_q)
     if np.max(plain(log_u), initial=0.0) > LARGE:
         got, remedy = f"log(p/p_ref) = {np.max(plain(log_u)):.6g}", "take a policy nearer to the reference"
-        raise InputError("p/p_ref must stay within the range of floats", got=got, where=flag.label, remedy=remedy)
+        raise InputError("p/p_ref must stay within the range of floats", got=got, remedy=remedy)
     if not has_zeros(log_p):
-        return np.exp(log_q) * f_of(flag, np.exp(log_u))
+        return np.exp(log_q) * f(np.exp(log_u))
     dead = np.isneginf(log_p)
-    return np.where(dead, 0.0, np.exp(log_q) * f_of(flag, np.where(dead, 1.0, np.exp(log_u))))
+    return np.where(dead, 0.0, np.exp(log_q) * f(np.where(dead, 1.0, np.exp(log_u))))
 
 
 # ---------------------------------------------------------------------------------------------------- names
 
 
-def _over_responses(flag: Flag) -> Objective:
+def divergence(f: Callable[[Any], Any], kind: str) -> Objective:
+    """D_f added up in one of the four ways, as an objective."""
+
     def objective(world: World, log_pi: Any, log_pi_0: Any) -> Any:
-        weight = 1.0 / world.mdp.lengths if flag.aggregate == "mean" else 1.0
-        return np.sum(world.mu[:, None] * weight * d_f(flag, world.mdp.path_sum(log_pi), world.log_p_ref))
+        if kind in (WHOLE, SHARED):
+            weight = 1.0 / world.mdp.lengths if kind == SHARED else 1.0
+            return np.sum(world.mu[:, None] * weight * d_f(f, world.mdp.path_sum(log_pi), world.log_p_ref))
+        d = np.exp(world.mdp.prefix_sum(log_pi if kind == VISITED else log_pi_0))
+        return np.sum(world.mu[:, None] * d * np.sum(d_f(f, log_pi, world.log_ref), axis=-1))
 
     return objective
 
 
-def _over_states(flag: Flag, live: bool) -> Objective:
-    def objective(world: World, log_pi: Any, log_pi_0: Any) -> Any:
-        here = kl(log_pi, world.log_ref) if flag.record.per_state and not flag.clamps else np.sum(d_f(flag, log_pi, world.log_ref), axis=-1)
-        d = np.exp(world.mdp.prefix_sum(log_pi if live else log_pi_0))
-        return np.sum(world.mu[:, None] * d * here)
-
-    return objective
+def sum_of_parts(parts: Parts) -> Descent:
+    """What is descended by a flag whose gradient is that of sums of TERMS."""
+    told = whole(parts)
+    each = [divergence(lambda u, terms=terms: sum_of(terms, u), kind) for kind, terms in told.items()]  # type: ignore[misc]
+    return Descent(name_of(told), told, lambda *at: sum((f(*at) for f in each), 0.0))
 
 
 def _own_mean(flag: Flag) -> Objective:
@@ -170,13 +221,13 @@ def descent(flag: Flag, *, own: bool = True) -> Descent:
     """
     if not own and flag.ratio != "sequence" and not (flag.ratio == "decision" and flag.aggregate == "sum"):
         return NONE
-    by_response = _as_responses(flag)
+    by_response = as_responses(flag)
     if by_response is not None:
         return _of_responses(by_response)
     return _of_tokens(flag)
 
 
-def _as_responses(flag: Flag) -> Flag | None:
+def as_responses(flag: Flag) -> Flag | None:
     """The same flag of whole responses, if there is one: always for k1, whose tokens add up to the response."""
     if flag.level == "sequence":
         return flag
@@ -187,40 +238,27 @@ def _as_responses(flag: Flag) -> Flag | None:
 
 
 def _of_responses(flag: Flag) -> Descent:
-    terms = placed(flag)
-    name = spell(terms)
-    if flag.aggregate == "mean":
-        name = "E[1/length]" if terms == {"mass": 1.0} else f"{name}{' + mass' if 'mass' in terms else ''}, over length"
-    if flag.clamps:
-        return Descent(f"{name}, clamped", None, _over_responses(flag))
-    return Descent(name, terms if flag.aggregate == "sum" else None, _over_responses(flag))
+    kind = SHARED if flag.aggregate == "mean" else WHOLE
+    return _clamped(flag, kind) if flag.clamps else sum_of_parts({kind: placed(flag)})
+
+
+def _clamped(flag: Flag, kind: str) -> Descent:
+    return Descent(f"{title(placed(flag), kind)}, clamped", None, divergence(lambda u: f_of(flag, u), kind))
 
 
 def _of_tokens(flag: Flag) -> Descent:
-    """Token-level flags: visits held in the loss or under per-token ratios; live only where the whole mean is differentiated."""
-    place, clamped = flag.place, ", clamped" if flag.clamps else ""
-    if flag.aggregate == "mean":
-        whole = place.name == "ratio" and flag.ratio == "sequence" and flag.record.tangent is None
-        return Descent(f"its own mean over tokens{clamped}", None, _own_mean(flag)) if whole else NONE
-    if not place.weight_live or flag.ratio == "token":
-        return _held_visits(flag, clamped)
-    if place.name == "reward" or flag.record.tangent is not None:
-        return NONE
-    terms = {name: c for name, c in flag.record.mean.items() if name != "mass"}
+    """Token-level flags: visits are held in the loss and under per-token ratios, and move where whole returns are weighed."""
+    place, e, clamped = flag.place, flag.record, ", clamped" if flag.clamps else ""
+    moving = place.weight_live and flag.ratio != "token"
+    if flag.aggregate == "mean" or (flag.clamps and (moving or e.per_state)):
+        own = place.name == "ratio" and e.tangent is None and (flag.ratio == "sequence" or (moving and flag.aggregate == "sum"))
+        return Descent(f"its own mean{' over tokens' if flag.aggregate == 'mean' else ''}{clamped}", None, _own_mean(flag)) if own else NONE
     if flag.clamps:
-        return Descent(f"its own mean{clamped}", None, _own_mean(flag))
-    if terms == {"KL(pi, ref)": 1.0}:  # the chain rule: it is the KL of whole responses
-        return Descent("KL(pi, ref)", terms, _over_states(flag, True))
-    return Descent(f"{spell(terms)} by state", None, _over_states(flag, True))
-
-
-def _held_visits(flag: Flag, clamped: str) -> Descent:
-    terms = placed(flag)
-    if flag.record.per_state and flag.clamps:
-        return NONE
-    if not flag.clamps and spell(terms) == "nothing":
-        return Descent("nothing", terms, lambda world, log_pi, log_pi_0: 0.0)
-    return Descent(f"{spell(terms)} {FROZEN}{clamped}", None if flag.clamps else terms, _over_states(flag, False))
+        return _clamped(flag, HELD)
+    if not moving:
+        return sum_of_parts({HELD: placed(flag)})
+    held = combine((float(place.value_live), e.differentiated.path), (-1.0, e.path))
+    return sum_of_parts({VISITED: e.mean, HELD: held})
 
 
 # ---------------------------------------------------------------------------------------------------- optima
@@ -246,10 +284,11 @@ _OPTIMA: Mapping[str, tuple[str, Callable[[Array, Array, float], Array]]] = {
 
 @dataclass(frozen=True, eq=False)
 class FlagOptimum:
-    """Where E[r] - beta flag leads: in words, and log p (P, N)."""
+    """Where E[r] - beta flag leads: in words, log p (P, N), and a policy log pi (P, S, V) that has this law."""
 
     name: str
     log_p: Array
+    log_pi: Array
 
 
 def optimum(flag: Flag, world: World) -> FlagOptimum | None:
@@ -259,21 +298,29 @@ def optimum(flag: Flag, world: World) -> FlagOptimum | None:
     >>> best = optimum(Flag("k3", "loss"), rational()); print(best.name, np.exp(best.log_p).round(4).tolist())
     beta p_ref/(lam - r) [[0.1835, 0.6188, 0.1978]]
     """
-    found = descent(flag)
-    if found.terms is None:
+    return optimum_of(descent(flag), world)
+
+
+def optimum_of(found: Descent, world: World) -> FlagOptimum | None:
+    """The closed-form optimum of E[r] - beta times what is descended; None where none is known."""
+    if found.parts is None or len(found.parts) > 1:
         return None
-    terms = {name: c for name, c in found.terms.items() if name != "mass"}
-    if not terms:
-        return FlagOptimum("argmax r", greedy_limit(world.log_p_ref, world.r))
+    if not found.parts:
+        return _of_law("argmax r", world, greedy_limit(world.log_p_ref, world.r))
+    ((kind, terms),) = found.parts.items()
     (name, c), *others = terms.items()
-    if others or name not in _OPTIMA or c <= 0:
+    if kind not in (WHOLE, HELD) or others or name not in _OPTIMA or c <= 0:
         return None
     words, solve = _OPTIMA[name]
     words = words if c == 1.0 else f"{words} at {c:g} beta"
-    if FROZEN not in found.name:
-        return FlagOptimum(words, solve(world.log_p_ref, world.r, c * world.beta))
+    if kind == WHOLE:
+        return _of_law(words, world, solve(world.log_p_ref, world.r, c * world.beta))
     log_pi = by_states(world, lambda q, Q: solve(q, Q, c * world.beta))
-    return FlagOptimum(f"{words} by state", np.asarray(world.mdp.path_sum(log_pi)))
+    return FlagOptimum(f"{words} by state", np.asarray(world.mdp.path_sum(log_pi)), log_pi)
+
+
+def _of_law(words: str, world: World, log_p: Array) -> FlagOptimum:
+    return FlagOptimum(words, log_p, log_policy_of(world.mdp, log_p))
 
 
 def by_states(world: World, solve: Callable[[Array, Array], Array]) -> Array:

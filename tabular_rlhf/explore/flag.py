@@ -1,7 +1,7 @@
 r"""`explore.kl`: choose a KL estimator and where it stands, and see what it really optimizes, beside the Gibbs law it was meant to.
 
-A flag either descends a divergence, whose optimum of E[r] - beta times it has a closed form or not, or descends nothing.  Where
-there is no closed form the flow of its exact expected update is followed from p_ref, on worlds small enough.
+What a flag descends is measured; where the optimum of E[r] - beta times it has no closed form, the flow of its exact expected
+update is followed from p_ref to where it ends, on worlds small enough (`estimators.ends`).
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from tabular_rlhf.errors import SolveError, positive
-from tabular_rlhf.estimators import ESTIMATORS, FOLLOWED, PLACEMENTS, FlagReport, analyse, flags, follow, measure
+from tabular_rlhf.errors import positive
+from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS, analyse, end, flags, measure
 from tabular_rlhf.explore import bars
 from tabular_rlhf.explore.panel import Control, Data, View, on_screen, panel
 from tabular_rlhf.explore.svg import BLUE, INK, ORANGE, Picture, text
 from tabular_rlhf.gibbs import solve
-from tabular_rlhf.logspace import Array
 from tabular_rlhf.reports.solution_text import number
 from tabular_rlhf.world import World
 
@@ -32,7 +31,8 @@ def data(
     """What a flag estimates at p*, what it descends, and the law it leads to.
 
     Returns: by response that is shown: response, p_ref, p_star, p (where the flag leads; None where that is not known); ends,
-    in words; others, how many are not shown; reward, kl, regret there, averaged over prompts;
+    in words; rests, whether that is a place of rest, or only where the flow has got to; others, how many are not shown;
+    reward, kl, regret there, averaged over prompts;
     mean, bias, std of the estimate at p*, in nats; cosine of its
     update with the true gradient of the KL.
 
@@ -46,7 +46,8 @@ def data(
     here = world.at(positive(world.beta if beta is None else beta, "beta", "reward units per nat"))
     best = solve(here)
     report = analyse(flag, here, best.log_pi)
-    ends, log_p = destination(report, here)
+    there = end(flag, here, report.optimum)
+    log_p = there.log_p
     kept = sorted(bars.heaviest(world, x, bars.SHOWN) if kept is None else kept)
     reward, distance, regret = (None, None, None) if log_p is None else measure(here, log_p)
     gibbs = measure(here, best.log_p)
@@ -60,8 +61,9 @@ def data(
         "p_ref": bars.law(world.log_p_ref[x], kept),
         "p_star": bars.law(best.log_p[x], kept),
         "p": None if log_p is None else bars.law(log_p[x], kept),
-        "descends": report.descends,
-        "ends": ends,
+        "descends": report.descends if not report.nearest else f"{report.descends}: {report.nearest}",
+        "ends": there.words if not there.remark else f"{there.words}: {there.remark}",
+        "rests": there.rests,
         "reward": reward,
         "kl": distance,
         "regret": regret,
@@ -72,19 +74,6 @@ def data(
         "std": report.exact.std,
         "cosine": report.cosine,
     }
-
-
-def destination(report: FlagReport, world: World) -> tuple[str, Array | None]:
-    """Where a flag leads, in words and as log p (P, N): its closed form, or where its flow has gone by time 1000/beta."""
-    if report.optimum is not None:
-        return report.optimum.name, report.optimum.log_p
-    if world.mdp.P * world.mdp.N > FOLLOWED:
-        return f"no closed form, and more than {FOLLOWED} responses to follow", None
-    try:
-        path = follow(report.flag, world, rtol=1e-5)
-    except SolveError:
-        return "no closed form, and a flow that cannot be followed", None
-    return ("its flow ends at a vertex" if path.ends_at_vertex else "its flow is here after a long time"), path.end
 
 
 # ---------------------------------------------------------------------------------------------------- drawing

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tabular_rlhf.estimators import Flag, flow, normal_table, optimum
+from tabular_rlhf.errors import SolveError
+from tabular_rlhf.estimators import Flag, analyse, end, flow, measure, normal_table
 from tabular_rlhf.estimators.normal import PUBLISHED
 from tabular_rlhf.figures.record import BLACK, BLUE, GRAY, GREEN, ORANGE, PINK, Data, Figure
 from tabular_rlhf.mdp import TokenMDP
@@ -71,26 +72,33 @@ def draw_spread(axes: list[Axes], data: Data) -> list[Artist]:
     return artists
 
 
-# ---------------------------------------------------------------------------------------------------- six optima
+# ---------------------------------------------------------------------------------------------------- where they lead
 
 
 def compute_optima() -> Data:
-    """The flow of each flag from p_ref on the simplex of three responses, its end, and the closed form where there is one."""
+    """The flow of each flag from p_ref on the simplex of three responses, the place where it ends, and the regret there."""
     world, rows = three(), []
     for flag, label, color, marker in SIX:
         path = flow(flag, world, horizon=1e3, points=80)
-        best = optimum(flag, world)
+        there = end(flag, world, analyse(flag, world, world.log_ref).optimum)
+        if there.log_p is None or not there.rests:
+            raise SolveError(f"{flag.label} must be at rest where its mark is drawn: {there.remark}")
         rows.append(
             {
                 "label": label,
                 "color": color,
                 "marker": marker,
-                "path": np.exp(path.log_p[:, 0]).tolist(),
-                "optimum": None if best is None else np.exp(best.log_p[0]).tolist(),
-                "regret": float(path.regret[-1]),
+                "path": np.exp([*path.log_p[:, 0], there.log_p[0]]).tolist(),
+                "end": np.exp(there.log_p[0]).tolist(),
+                "regret": measure(world, there.log_p)[2],
             }
         )
     return {"p_ref": np.exp(world.log_p_ref[0]).tolist(), "reward": world.r[0].tolist(), "beta": world.beta, "flags": rows}
+
+
+def _under(rows: list[dict[str, Any]], k: int) -> int:
+    """How many marks are drawn later at the place of mark k: so many rings it must show around them."""
+    return sum(float(np.max(np.abs(np.subtract(row["end"], rows[k]["end"])))) < 0.01 for row in rows[k + 1 :])
 
 
 def _place(p: list[float]) -> tuple[float, float]:
@@ -99,22 +107,25 @@ def _place(p: list[float]) -> tuple[float, float]:
 
 
 def draw_optima(axes: list[Axes], data: Data) -> list[Artist]:
-    """The simplex; lines: the flows; markers: closed-form optima, or where the flow ends."""
+    """The simplex; lines: the flows; markers: where they end, the larger under the smaller where several do."""
     (ax,) = axes
     corners = [_place([1.0, 0.0, 0.0]), _place([0.0, 1.0, 0.0]), _place([0.0, 0.0, 1.0])]
     artists: list[Artist] = [*ax.plot(*zip(*corners, corners[0], strict=True), color=BLACK, linewidth=0.8)]
     for (x, y), name, r, shift in zip(corners, "abc", data["reward"], ((-6, -14), (-10, -14), (8, -2)), strict=True):
         artists.append(ax.annotate(f"{name}, r = {r:g}", (x, y), shift, textcoords="offset points", fontsize=8))
-    for row in data["flags"]:
+    for k, row in enumerate(data["flags"]):
         artists += ax.plot(*zip(*map(_place, row["path"]), strict=True), color=row["color"], linewidth=1.2, alpha=0.8)
-        end = row["path"][-1] if row["optimum"] is None else row["optimum"]
+        size = 8 + 8 * _under(data["flags"], k)
+        style: dict[str, Any] = {"linestyle": "none", "markersize": size, "markeredgecolor": "white", "clip_on": False, "zorder": 4}
         label = f"{row['label']}, regret {row['regret']:.3f}"
-        style: dict[str, Any] = {"linestyle": "none", "markersize": 8, "markeredgecolor": "white", "clip_on": False, "zorder": 4}
-        artists += ax.plot(*_place(end), row["marker"], color=row["color"], label=label, **style)
+        artists += ax.plot(*_place(row["end"]), row["marker"], color=row["color"], label=label, **style)
     artists += ax.plot(*_place(data["p_ref"]), "*", color=BLACK, markersize=10, linestyle="none", label=r"$p_{\mathrm{ref}}$", zorder=5)
     ax.set_aspect("equal")
     ax.set_axis_off()
-    artists.append(ax.legend(frameon=False, loc="center left", bbox_to_anchor=(0.88, 0.62), fontsize=8))
+    legend = ax.legend(frameon=False, loc="center left", bbox_to_anchor=(0.88, 0.62), fontsize=8)
+    for handle in legend.legend_handles[:-1]:
+        handle.set_markersize(8)  # type: ignore[union-attr]
+    artists.append(legend)
     return artists
 
 
@@ -172,7 +183,7 @@ FIGURES = (
     ),
     Figure(
         name="kl-flags",
-        caption="Six KL flags, the same beta and reward, six destinations: only k2 in the loss ends at the Gibbs optimum.",
+        caption="Six KL flags, the same beta and reward, five destinations: only k2 in the loss ends at the Gibbs optimum.",
         rows=("kl-estimator-theorem", "kl-placement"),
         compute=compute_optima,
         draw=draw_optima,

@@ -1,6 +1,6 @@
 """The KL-flag chooser: an estimator, where it is placed, and beta; where gradient ascent of E[r] - beta times it ends.
 
-The destination is the closed-form optimum where `theorem` knows one, else the end of the exact flow from p_ref.
+The destination is the closed-form optimum where the flag rests there, else the end of the exact flow from p_ref (`estimators.ends`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS, Flag, FlagReport, analyse, flow, measure
+from tabular_rlhf.errors import SolveError
+from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS, End, Flag, FlagReport, analyse, end, flow, measure
 from tabular_rlhf.figures.kl import three
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.page.numbers import greek, say, says, short
@@ -56,34 +57,39 @@ def destination(estimator: str, placement: str, w: World) -> dict[str, Any]:
     """
     flag = Flag(estimator, placement, "token" if ESTIMATORS[estimator].per_state else "sequence")
     report = analyse(flag, w, solve(w).log_pi)
-    path = np.exp(flow(flag, w, horizon=HORIZON, points=POINTS).log_p[:, 0])
-    end = path[-1] if report.optimum is None else np.exp(report.optimum.log_p[0])
-    reward, distance, regret = measure(w, np.log(np.maximum(end, 1e-300))[None])
+    there = end(flag, w, report.optimum)
+    if there.log_p is None:
+        raise SolveError(f"the flow of {flag.label} must be followed to be drawn: {there.remark}")
+    p = np.exp(there.log_p[0])
+    path = [*np.exp(flow(flag, w, horizon=HORIZON, points=POINTS).log_p[:, 0]), p]
+    reward, distance, regret = measure(w, there.log_p)
     return {
-        "descends": greek(report.descends) if report.descends != "none" else "no objective at all",
-        "optimum": "none in closed form: the end of its flow is shown" if report.optimum is None else greek(report.optimum.name),
+        "descends": greek(f"{report.descends}: {report.nearest}" if report.nearest else report.descends),
+        "optimum": greek(there.words if report.optimum is not None else f"none in closed form: {there.remark or there.words}"),
         "mean": say(report.exact.mean),
         "bias": say(report.bias),
         "std": say(report.exact.std),
-        "p": says(end),
+        "p": says(p),
         "reward": say(reward),
         "kl": say(distance),
         "regret": say(regret),
-        **verdict(report, end, regret),
+        **verdict(report, there, regret),
         "path": [says(p, 3) for p in path],
     }
 
 
-def verdict(report: FlagReport, end: Any, regret: float) -> dict[str, str]:
+def verdict(report: FlagReport, there: End, regret: float) -> dict[str, str]:
     """A mark and one sentence for the reader."""
     name = "" if report.optimum is None else report.optimum.name
     wrong = f"{say(regret)} reward units below p*"
+    if not there.rests:
+        return {"mark": "≠", "verdict": f"Still moves, so far as it is followed; {wrong} there."}
     if regret < 5e-5:
         return {"mark": "✓", "verdict": "Arrives at p*: this flag is the KL penalty that it is meant to be."}
     if name.startswith("Gibbs at"):
         return {"mark": "≠", "verdict": f"Arrives at the optimum of another weight, {greek(name.removeprefix('Gibbs at '))}; {wrong}."}
-    if report.share is not None and abs(report.share) < 1e-9:
+    if report.descends == "nothing":
         return {"mark": "✗", "verdict": f"No pull at all: its expected gradient is zero, so the reward alone decides; {wrong}."}
-    if np.max(end) > 0.99:
+    if there.log_p is not None and np.max(there.log_p) > -0.01:
         return {"mark": "✗", "verdict": f"Runs away: what should hold the policy back lets everything go to one response; {wrong}."}
     return {"mark": "≠", "verdict": f"Arrives elsewhere: it is another penalty, with an optimum of its own; {wrong}."}
