@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tabular_rlhf import InputError, check_grad, expect, grad, hessian, kl, log_sigmoid, log_softmax, logsumexp, soft_value
-from tabular_rlhf.logspace import log_ratio
+from tabular_rlhf.logspace import log_ratio, soft_parts
 from tests import oracle
 from tests.laws import EPS, assert_close, size
 
@@ -193,3 +193,20 @@ def test_log_sigmoid_is_smooth_also_at_zero(m: float) -> None:
         for _ in range(order):
             f = grad(f)
         assert_close(f(m), wanted, 8 * EPS * (1 + abs(m)) * max(abs(wanted), 1e-10))  # exp carries the rounding of m
+
+
+@given(st.lists(st.tuples(st.lists(st.integers(0, 4), min_size=3, max_size=3).filter(any), st.integers(-12, 12)), min_size=2, max_size=5))
+def test_rows_of_any_span_stand_side_by_side(rows: list[tuple[list[int], int]]) -> None:
+    """soft_parts takes narrow rows by log1p and wide ones by logsumexp: in a table of both every row is what it is alone, and right."""
+    log_w = np.array([law(w)[0] for w, _ in rows])
+    q = np.array([np.array([0.0, 0.3, 1.0]) * 10.0**k for _, k in rows])
+    for axis, turn in ((-1, lambda a: a), (0, np.transpose)):
+        best, nats = soft_parts(turn(log_w), turn(q), 1.0, axis=axis)
+        for i, ((w, _), here) in enumerate(zip(rows, q.tolist(), strict=True)):
+            alone = soft_parts(log_w[i], q[i], 1.0)
+            assert_close([best[i], nats[i]], list(alone), 8 * EPS * (1 + abs(float(alone[1]))))
+            top = max(x for x, n in zip(here, w, strict=True) if n)
+            terms = [Fraction(n, sum(w)) * Fraction(math.expm1(max(x - top, -745.0))) for x, n in zip(here, w, strict=True) if n]
+            want = math.log1p(float(sum(terms))) if sum(terms) > -1 else -np.inf
+            assert best[i] == top
+            assert_close(nats[i], want, 64 * EPS * (abs(want) + float(max(map(abs, terms)))))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import special
 
 from tabular_rlhf import LogLinear, NGram, Tabular, TokenMDP, check_grad, jacobian
 from tabular_rlhf.gibbs import log_policy_of
@@ -108,14 +109,38 @@ def test_uniform_and_dirichlet_normalize(mdp: TokenMDP, rng: np.random.Generator
         assert np.isfinite(log_pi).all()
 
 
-def test_dirichlet_has_the_moments_of_its_law(rng: np.random.Generator) -> None:
-    """E pi = 1/V and Var pi = (V-1)/(V^2 (V c + 1)); five exact standard errors (fourth moments bounded by 1/n)."""
-    mdp = TokenMDP(3, 8)
-    for c in (0.3, 2.0):
-        pi = np.exp(dirichlet(mdp, c, rng=rng))[0, :, 0]
-        var = 2 / (9 * (3 * c + 1))
-        assert abs(pi.mean() - 1 / 3) < 5 * math.sqrt(var / mdp.S)
-        assert abs(np.mean((pi - 1 / 3) ** 2) - var) < 5 * math.sqrt(var * (4 / 9) / mdp.S)  # (pi - 1/3)^2 <= 4/9
+def beta_moments(a: float, b: float, most: int) -> list[float]:
+    """E[x^k], k = 0..most, of a Beta(a, b) variable."""
+    out = [1.0]
+    for k in range(most):
+        out.append(out[-1] * (a + k) / (a + b + k))
+    return out
+
+
+@pytest.mark.parametrize("concentration", [0.02, 0.5, 1.0, 6.0])
+@pytest.mark.parametrize("V", [2, 3, 5])
+def test_dirichlet_has_the_moments_of_its_law(concentration: float, V: int, rng: np.random.Generator) -> None:
+    """pi(a) is Beta(c, (V - 1) c), its powers and its logarithm have known means and variances, and so has pi(a) pi(b):
+    every sample mean is within five exact standard errors.  With a tiny concentration log pi tells, for pi itself is 0 or 1."""
+    h = next(h for h in range(1, 20) if V**h > 4000)
+    log_pi = dirichlet(TokenMDP(V, h), concentration, rng=rng)[0]
+    n, pi, rest = len(log_pi), np.exp(log_pi), (V - 1) * concentration
+    assert n > 1000
+    m = beta_moments(concentration, rest, 4)
+    for k in (1, 2):
+        error = math.sqrt((m[2 * k] - m[k] ** 2) / n)
+        assert np.max(np.abs(np.mean(pi**k, axis=0) - m[k])) < 5 * error
+    total = V * concentration
+    product, square = concentration / total * concentration / (total + 1), (concentration * (concentration + 1)) ** 2
+    square /= total * (total + 1) * (total + 2) * (total + 3)
+    assert abs(float(np.mean(pi[:, 0] * pi[:, 1])) - product) < 5 * math.sqrt((square - product**2) / n)
+    mean = float(special.digamma(concentration) - special.digamma(total))
+    variance = float(special.polygamma(1, concentration) - special.polygamma(1, total))
+    fourth = float(special.polygamma(3, concentration) - special.polygamma(3, total)) + 3 * variance**2
+    assert np.max(np.abs(np.mean(log_pi, axis=0) - mean)) < 5 * math.sqrt(variance / n)
+    assert np.max(np.abs(np.mean((log_pi - mean) ** 2, axis=0) - variance)) < 5 * math.sqrt((fourth - variance**2) / n)
+    apart = np.mean((pi[1:, 0] - m[1]) * (pi[:-1, 0] - m[1]))  # rows are independent
+    assert abs(float(apart)) < 5 * (m[2] - m[1] ** 2) / math.sqrt(n - 1)
 
 
 @given(world=worlds(), data=st.data())

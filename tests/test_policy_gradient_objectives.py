@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 
 import numpy as np
 import pytest
@@ -18,9 +19,10 @@ from tabular_rlhf.gibbs import policy_gradient, solve
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import uniform
-from tabular_rlhf.policy_gradient import ADVANTAGES, Recipe, analyse, success_objective, success_weight
+from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, LOSSES, Recipe, analyse, success_objective, success_weight
 from tabular_rlhf.policy_gradient.flows import flow, natural, recipe_direction
 from tabular_rlhf.policy_gradient.groups import baselines
+from tabular_rlhf.policy_gradient.record import RANGES
 from tabular_rlhf.policy_gradient.updates import expected_update
 from tabular_rlhf.world import World, coin, random_world, rational
 from tests.laws import assert_close
@@ -134,6 +136,42 @@ def test_the_natural_flow_contracts_at_rate_beta() -> None:
     path = flow(world, np.zeros((1, 1, 2)), natural(world, lambda t: policy_gradient(world, t)), [0.0, 1.0, 3.0])
     odds = np.log(path.reward / (1 - path.reward))
     assert_close(2.0 - odds, 2.0 * np.exp(-0.5 * path.time), 1e-6)
+
+
+def test_a_flow_tells_each_quantity_by_its_name() -> None:
+    """At its last time reward, KL and regret are those of the policy where it ended, by plain sums; J + regret = V throughout."""
+    world = random_world(rng=np.random.default_rng(4), V=3, H=2, P=2, beta=0.4)
+    f = flow(world, 0.3 * np.array(world.log_ref), recipe_direction(world, Recipe("rloo")), [0.0, 0.7, 2.0])
+    p, q, best = (np.exp(x) for x in (world.mdp.path_sum(log_softmax(f.logits)), world.log_p_ref, solve(world).log_p))
+    told = [math.fsum(np.ravel(world.mu[:, None] * x)) for x in (p * world.r, p * np.log(p / q), world.beta * p * np.log(p / best))]
+    assert_close([f.reward[-1], f.kl[-1], f.regret[-1]], told, 1e-12)
+    assert_close(f.reward - world.beta * f.kl + f.regret, solve(world).value, 1e-12)
+    assert len({round(x, 6) for x in told}) == 3
+    assert_close(f.time, [0.0, 0.7, 2.0], 0.0)
+
+
+ENDS = {
+    "epsilon": ([0.0, 1e-300, 1e3], [-1e-300, -1.0]),
+    "ddof": ([0.0, 1.0], [-1.0, 0.5, 2.0]),
+    "baseline": ([-1e300, 0.0, 1e300], []),
+    "clip": ([1e-9, 0.999], [0.0, 1.0, -0.1]),
+    "low": ([1e-9, 1.0], [0.0, 1.000001, -1.0]),
+    "high": ([1e-9, 100.0], [0.0, -1.0]),
+    "dual": ([1.000001, 1e3], [1.0, 0.0]),
+    "scale": ([1e-9, 1e3], [0.0, -1.0]),
+}
+"""Of every setting: numbers at the ends of what it may be, and the first beyond."""
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_a_setting_is_taken_up_to_its_ends_and_no_further(name: str) -> None:
+    registries = (("advantage", ADVANTAGES), ("loss", LOSSES), ("aggregation", AGGREGATIONS))
+    kind, part = next((kind, p.name) for kind, table in registries for p in table.values() if name in p.defaults)
+    for value in ENDS[name][0]:
+        assert Recipe(G=4, **{kind: part, name: value}).settings[name] == value
+    for value in [*ENDS[name][1], np.nan, np.inf, -np.inf, "1", True, None, 10**400]:
+        with pytest.raises(InputError, match=name):
+            Recipe(G=4, **{kind: part, name: value})
 
 
 def test_a_ptx_term_needs_data() -> None:
