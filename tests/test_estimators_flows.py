@@ -115,4 +115,6 @@ def test_the_figures_show_what_they_say() -> None:
     assert runaway["k3 in the reward"]["regret"][-1] > 0.2 > runaway["k3 in the loss"]["regret"][-1] > 0.01
     assert runaway["k1 in the reward"]["regret"][-1] < 1e-9
     spread = figures.compute_spread(shifts=3, cells=4096)
+    close, far = ({name: spread["std"][name][i] for name in ("k1", "k2", "k3")} for i in (0, -1))
+    assert (max(close, key=close.__getitem__), max(far, key=far.__getitem__)) == ("k1", "k3")  # the caption
     assert_close(spread["std"]["k1"], 2 / np.sqrt(2 * np.array(spread["kl"])), 1e-9)

@@ -17,6 +17,7 @@ from tabular_rlhf.estimators.theorem import HELD, NONE, WHOLE, divergence, name_
 from tabular_rlhf.estimators.verdict import policies, regressed, verdict
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.logspace import log_softmax
+from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.world import World, coin, random_world, rational
 
 WORLD = random_world(rng=np.random.default_rng(0), V=3, H=3)
@@ -140,6 +141,9 @@ def test_parts_of_several_kinds_are_told_apart() -> None:
 def test_where_nothing_pushes_nothing_is_descended() -> None:
     for world in (rational(), coin()):
         assert verdict(Flag("k1", "loss"), world, world.log_ref).words == "nothing"
+    one_token = World(TokenMDP(("a", "b", "c"), 1), np.log([[[0.5, 0.3, 0.2]]]), np.zeros((1, 3)), 1.0)
+    said = analyse(Flag("full", "reward", "token"), one_token.with_reward(np.array([[0.0, 0.6, 1.0]])), one_token.log_ref)
+    assert (said.descends, said.optimum.name if said.optimum else "") == ("nothing", "argmax r")  # no token comes before or after
     alone = World(coin().mdp, np.log([[[0.5, 0.5]]]), np.zeros((1, 2)), 1.0)
     assert verdict(Flag("abs", "loss"), alone, alone.log_ref).words == "2 TV"  # at the reference |L| has its corner: not measured there
 

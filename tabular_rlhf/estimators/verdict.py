@@ -19,7 +19,7 @@ import numpy as np
 
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.estimators.claims import honest
-from tabular_rlhf.estimators.evaluate import exact_gradient, pushes
+from tabular_rlhf.estimators.evaluate import exact_gradient, log_weight, pushes
 from tabular_rlhf.estimators.record import TERMS, Flag
 from tabular_rlhf.estimators.theorem import HELD, NONE, SHARED, VISITED, WHOLE, Descent, descent, divergence, sum_of_parts, title
 from tabular_rlhf.logspace import Array, log_ratio, log_softmax
@@ -59,10 +59,13 @@ def verdict(flag: Flag, world: World, log_pi: Array, log_pi_old: Array | None = 
     claimed = descent(flag, own=log_pi_old is None)
     flag = honest(flag)
     small = world.mdp.P * world.mdp.N <= LARGEST
-    if claimed.objective is not None:
-        at = [*_here(flag, world, log_pi), *(policies(world)[:OTHERS] if small else ())]
-        if at and all(_agree(flag, claimed, world, x, log_pi_old) for x in at):
-            return Verdict(claimed, claimed=True)
+    at = [*_here(flag, world, log_pi), *(policies(world)[:OTHERS] if small else ())]
+    pushed = [exact_gradient(flag, world, x, log_pi_old) for x in at]
+    slack = [_rounding(flag, world, x, log_pi_old) for x in at]
+    if claimed.name != "nothing" and len(at) >= OTHERS and all(np.max(np.abs(g)) <= tol for g, tol in zip(pushed, slack, strict=True)):
+        return Verdict(sum_of_parts({}))
+    if claimed.objective is not None and at and all(_agree(g, claimed, world, x, tol) for g, x, tol in zip(pushed, at, slack, strict=True)):
+        return Verdict(claimed, claimed=True)
     if not small:
         return Verdict(NONE, nearest=f"not looked for among more than {LARGEST:,} responses")
     return regressed(flag, world, log_pi_old)
@@ -88,11 +91,15 @@ def policies(world: World) -> tuple[Array, ...]:
     return tuple(np.asarray(log_softmax(z)) for z in drawn)
 
 
-def _agree(flag: Flag, claimed: Descent, world: World, log_pi: Array, log_pi_old: Array | None) -> bool:
-    got = exact_gradient(flag, world, log_pi, log_pi_old)
+def _rounding(flag: Flag, world: World, log_pi: Array, log_pi_old: Array | None) -> float:
+    """What the terms of an expected gradient may leave when they cancel."""
+    weight = 1.0 if log_pi_old is None else float(np.exp(np.max(log_weight(log_pi, log_pi_old))))
+    return 1e-12 * (1.0 + weight * float(np.max(pushes(flag, world, log_pi, size=True))))
+
+
+def _agree(got: Array, claimed: Descent, world: World, log_pi: Array, rounding: float) -> bool:
     want = _gradient(claimed, world, log_pi)
-    terms = float(np.max(np.abs(pushes(flag, world, log_pi)))) * (1.0 if log_pi_old is None else float(np.max(np.exp(log_pi - log_pi_old))))
-    return bool(np.max(np.abs(got - want)) <= 0.1 * ROUNDING * np.max(np.abs(want)) + 1e-12 * (1.0 + terms))
+    return bool(np.max(np.abs(got - want)) <= 0.1 * ROUNDING * np.max(np.abs(want)) + rounding)
 
 
 def _gradient(found: Descent, world: World, log_pi: Array) -> Array:

@@ -174,7 +174,7 @@ def draw_runaway(axes: list[Axes], data: Data) -> list[Artist]:
 FIGURES = (
     Figure(
         name="kl-estimators",
-        caption="k1 is unbiased and wild when policies are close, k2 and k3 are tame; k2's bias grows with the KL. Markers: published.",
+        caption="Close by, k1 is wild and k2 and k3 are tame; far off k3 is the wildest, and k2's bias grows. Markers: published.",
         rows=("k1", "k2", "k3"),
         compute=compute_spread,
         draw=draw_spread,
