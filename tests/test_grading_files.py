@@ -230,6 +230,9 @@ def test_bombs_and_broken_archives_are_refused(tmp_path: Path) -> None:
     refused(r"files and 32,000,000 bytes", **{f"a{k}_ipynb": b" " * (LARGEST[".ipynb"] - 1) for k in range(3)})
     refused(rf"at most {MOST_FILES} files", **{f"a{k}_py": b"" for k in range(MOST_FILES + 1)})
     refused(rf"at most {MOST_ENTRIES:,} entries", **{f"a{k}": b"" for k in range(MOST_ENTRIES + 1)})
+    refused("one that a folder can hold", **{f"{'x' * 198}_py": b""})
+    refused("one that a folder can hold", **{"a_py": b"", "a_py/b_py": b""})
+    refused("one that a folder can hold", **{"a_py/b_py": b"", "a_py": b""})
     refused(r"must hold a \.py or an \.ipynb file", readme=b"x")
     whole = (tmp_path / "s.zip").read_bytes()
     for k, content in enumerate((b"", b"PK", whole[:-5], b"no archive")):

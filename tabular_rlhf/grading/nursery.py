@@ -32,7 +32,7 @@ from tabular_rlhf.grading.answers import CLOSED, PACKAGE
 HERE = Path(__file__).resolve().parent
 FORKS = hasattr(os, "fork") and hasattr(socket, "send_fds")
 HEAVY = ("matplotlib", "pandas", "scipy", "sklearn", "sympy", "tabular_rlhf", "torch") if sys.platform.startswith("linux") else ()
-"""Libraries beside numpy that a nursery imports as soon as a submission names them.  The others the answer's own process imports."""
+"""Libraries beside numpy that a nursery imports as soon as a submission names them; all others are left to the answer's own process."""
 STATUS = struct.Struct("<i")
 FAREWELL = 6.0
 """Seconds that a warden may take to end everything."""

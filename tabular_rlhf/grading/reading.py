@@ -77,12 +77,18 @@ def defined(body: list[Any]) -> Iterator[str]:
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
-    """The modules that are imported, wherever."""
+    """The modules that are imported, wherever and however, if their names stand there.
+
+    >>> sorted(imported(ast.parse("import a.b; from c import d; importlib.import_module('e'); x = __import__('f')")))
+    ['a.b', 'c', 'e', 'f']
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield "." * node.level + (node.module or "")
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("import_module", "__import__"):
+            yield from (a.value for a in node.args[:1] if isinstance(a, ast.Constant) and isinstance(a.value, str))
 
 
 def touched(node: ast.AST) -> Iterator[str]:

@@ -22,6 +22,7 @@ LARGEST = {".py": 1_000_000, ".ipynb": 16_000_000}
 """Bytes of a file: a notebook may hold pictures."""
 LARGEST_IN_ALL = 32_000_000
 LARGEST_ARCHIVE = 64_000_000
+LONGEST_PATH = 200
 MOST_FILES, MOST_ENTRIES = 200, 5_000
 TOOLS = ("site-packages", "node_modules")
 
@@ -59,9 +60,12 @@ def read(path: Path) -> Submission:
 
 
 def _several(name: str, found: Iterator[tuple[str, bytes]], path: Path | None) -> Submission:
-    files: dict[str, bytes] = {}
+    files, folders = dict[str, bytes](), set[str]()
     for inner, content in found:
-        files[inner] = content
+        above = {str(folder) for folder in PurePosixPath(inner).parents}
+        if len(os.fsencode(inner)) > LONGEST_PATH or above & files.keys() or inner in folders:
+            raise InputError("a path must be one that a folder can hold", got=repr(inner[:80]), where=name, remedy="rename the file")
+        files[inner], folders = content, folders | above
         if len(files) > MOST_FILES or sum(map(len, files.values())) > LARGEST_IN_ALL:
             most = f"a submission must be of at most {MOST_FILES} files and {LARGEST_IN_ALL:,} bytes"
             raise InputError(most, got=f"more, at {inner!r}", where=name, remedy="grade each student's folder by itself")
