@@ -53,6 +53,7 @@ register(
         traits=FREE | {"length-normalized"},
         objective="gamma = 0: log p = |y| (r/beta + c), of no KL-regularized reward",
         optimum=closed.averaged_free,
+        scores=closed.averaged_log_p(lambda a, b, beta, gamma: -log_sigma(beta * (a - b) - gamma)),
     )
 )
 register(
@@ -64,6 +65,7 @@ register(
         oracle=lambda p, q, len_w, len_l, beta, gamma: ell(beta * (p / len_w - q / len_l - gamma)),
         defaults={"gamma": 0.5},
         traits=FREE | {"length-normalized"},
+        scores=closed.averaged_log_p(lambda a, b, beta, gamma: -log_sigma(beta * (a - b - gamma))),
         variant_of="simpo",
     )
 )
@@ -106,6 +108,7 @@ register(
         traits=LINKED,
         objective="E[r] - beta (chi-squared + KL)(p, p_ref)",
         optimum=closed.regularized(closed.CHI_KL),
+        scores=closed.linked(lambda a, b, beta: -log_sigma(beta * (a - b)), closed.CHI_KL),
     )
 )
 
@@ -127,6 +130,7 @@ register(
         kinks="|beta (phi(u_w) - phi(u_l))| = 2 R",
         objective="E[r] - beta (chi-squared + KL)(p, p_ref), where no two rewards differ by more than 2 R",
         optimum=closed.regularized_within(closed.CHI_KL),
+        scores=closed.linked(lambda a, b, beta, R, width: -log_sigma(clipped(beta * (a - b), 2.0 * R, width)), closed.CHI_KL),
         variant_of="chi-po",
     )
 )
@@ -143,6 +147,7 @@ def f_dpo(name: str, latex: str, slope: Callable[[Any], Any], oracle_slope: Call
         traits=LINKED,
         objective=f"E[r] - beta D_f(p, p_ref), f of {divergence}",
         optimum=closed.regularized(DIVERGENCES[divergence]),
+        scores=closed.linked(lambda a, b, beta: -log_sigma(beta * (a - b)), DIVERGENCES[divergence]),
     )
 
 
