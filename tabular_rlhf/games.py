@@ -42,6 +42,7 @@ from scipy import special
 from tabular_rlhf.errors import InputError, SolveError, positive
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.logspace import Array, log_softmax
+from tabular_rlhf.optimize import followed
 from tabular_rlhf.preferences import matrix, population_pairs
 from tabular_rlhf.roads import Table, fit_reward, tally
 from tabular_rlhf.world import World
@@ -218,28 +219,23 @@ def _residual(M: Array, log_p_ref: Any, tau: float, log_p: Any) -> float:
     return float(np.max(np.abs(np.where(possible, reply(M, log_p_ref, tau, log_p), 0.0) - np.where(possible, log_p, 0.0))))
 
 
-FEW = 15
-"""Newton steps at one value of tau: where they do not suffice, the way from the last value is made shorter."""
-
-
 def _followed(A: Array, log_ref: Array, tau: float, steps: int) -> tuple[Array, int, int]:
     """The equilibrium on the support of the reference; Newton steps and values of tau used."""
     if _rounding(A, log_ref, tau) > 1e-3:
         got, remedy = f"tau = {tau:g}", "use minimax_winner, the limit of tau -> 0"
         raise InputError("win rates must be known to better than 0.001 tau", got=got, remedy=remedy)
-    at = max(tau, 1.0)
-    log_p, nit, settled = _newton(A, log_ref, at, log_softmax(log_ref), min(steps, 100))
-    ratio, stages = 2.0, 1
-    while settled and at > tau and nit < steps and ratio > 1.0 + 1e-9:
-        lower = max(tau, at / ratio)
-        new, used, near = _newton(A, log_ref, lower, log_p, min(steps - nit, FEW))
-        nit, stages = nit + used, stages + 1
-        if near:
-            log_p, at = new, lower
-        ratio = ratio**0.25 if not near else ratio**1.5 if 2 * used < FEW else ratio
-    if not settled or at > tau:
-        raise SolveError(f"the equilibrium at tau = {tau:g} was not found in {nit} Newton steps: it was followed down to tau = {at:g}")
-    return log_p, nit, stages
+    taken: list[int] = []
+
+    def settle(lower: float, log_p: Array, most: int) -> tuple[Array, None]:
+        left = steps - sum(taken)
+        log_p, used, near = _newton(A, log_ref, lower, log_p, min(most, left))
+        taken.append(used)
+        if not near:
+            raise SolveError(f"the fixed point at tau = {lower:g} was not found in {used} Newton steps")
+        return log_p, None
+
+    log_p, _ = followed(settle, log_softmax(log_ref), max(tau, 1.0), tau, first=100)
+    return log_p, sum(taken), len(taken)
 
 
 def _newton(A: Array, log_ref: Array, tau: float, log_p: Array, steps: int) -> tuple[Array, int, bool]:

@@ -46,6 +46,36 @@ def monotone_root(f: Function, low: Any, high: Any, *, start: Any = None, noise:
     raise SolveError(f"a root was not found in {steps} steps: it lies between {low.min():.17g} and {high.max():.17g}")
 
 
+FEW = 15
+"""Steps at one value of a parameter: where they do not suffice, the way from the last value is made shorter."""
+
+
+def followed(
+    settle: Callable[[float, Array, int], tuple[Array, Any]], x: Array, start: float, end: float, *, first: int
+) -> tuple[Array, Any]:
+    """A solution followed as a parameter falls from start to end, by as much at a time as can be followed in a few steps.
+
+    Args: settle, (parameter, x to begin from, steps allowed) -> (solution, what is told of it), raising SolveError where the steps do not
+    suffice; first, the steps allowed at the start.  Returns: the last solution and what is told of it.
+
+    >>> x, told = followed(lambda t, x, steps: (np.array([t**2]), f"t = {t:g}"), np.zeros(1), 1.0, 0.01, first=10)
+    >>> x.round(6).tolist(), told
+    ([0.0001], 't = 0.01')
+    """
+    (x, told), at, ratio = settle(start, x, first), start, 2.0
+    while at > end:
+        lower = max(end, at / ratio)
+        try:
+            x, told = settle(lower, x, FEW)
+        except SolveError as e:
+            ratio = ratio**0.25
+            if ratio < 1.0 + 1e-9:
+                raise SolveError(f"followed from {start:g} to {at:g} of {end:g}: {e}") from None
+        else:
+            at, ratio = lower, ratio**1.5
+    return x, told
+
+
 # ---------------------------------------------------------------------------------------------------- many parameters
 
 NULL = 1e-13

@@ -236,7 +236,7 @@ def test_games_that_are_not_games_are_refused() -> None:
         _ = regularized_equilibrium(cycle_preferences(), cycle().log_p_ref, 0.0)
     with pytest.raises(SolveError, match="still moves"):
         _ = mirror_descent(cycle_preferences(), cycle().log_p_ref, 0.01, steps=10)
-    with pytest.raises(SolveError, match="was not found in 1 Newton"):
+    with pytest.raises(SolveError, match="at tau = 1 was not found in 1 Newton steps"):
         _ = regularized_equilibrium(cycle_preferences(), cycle().log_p_ref, 0.01, steps=1)
 
 

@@ -105,7 +105,7 @@ def test_weights_of_wpo_are_frozen(rng: np.random.Generator) -> None:
 def test_second_derivatives_are_right(name: str) -> None:
     """Newton's Hessian against the gradient's own steps: in response logits, by one random inner product."""
     from tabular_rlhf.losses.evaluate import settings_at
-    from tabular_rlhf.losses.optimum import prompt_problem
+    from tabular_rlhf.losses.problem import prompt_problem
 
     world = random_world(rng=np.random.default_rng(2), V=3, H=2, beta=0.8)
     loss, pairs, log_p = LOSSES[name], pairs_of(world), policy(world)

@@ -14,7 +14,8 @@ from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
 from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.losses.evaluate import gradient, logit_gradient, settings_at, slope_gradient
-from tabular_rlhf.losses.optimum import minimize, prompt_problem
+from tabular_rlhf.losses.optimum import minimize
+from tabular_rlhf.losses.problem import prompt_problem
 from tabular_rlhf.preferences import Pairs
 from tabular_rlhf.world import World
 

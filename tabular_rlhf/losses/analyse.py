@@ -27,7 +27,8 @@ from tabular_rlhf.layout import fold, table, wrap
 from tabular_rlhf.logspace import Array, kl
 from tabular_rlhf.losses.evaluate import gradient, ingredients, logit_gradient, settings_at, value, weights
 from tabular_rlhf.losses.objectives import maximized
-from tabular_rlhf.losses.optimum import Minimum, minima, minimize, pair_derivatives, prompt_problem
+from tabular_rlhf.losses.optimum import Minimum, minima, minimize
+from tabular_rlhf.losses.problem import pair_derivatives, prompt_problem
 from tabular_rlhf.losses.record import LOSSES, TRAITS, DirectLoss, find
 from tabular_rlhf.preferences import Pairs, bradley_terry, population_pairs, sure
 from tabular_rlhf.tex import plain

@@ -21,7 +21,7 @@ from scipy import special
 from tabular_rlhf.divergences import Divergence
 from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.logspace import Array, log_softmax, logsumexp
-from tabular_rlhf.losses.record import Optimum, Settings
+from tabular_rlhf.losses.record import Optimum, Scores, Settings
 from tabular_rlhf.optimize import monotone_root
 from tabular_rlhf.penalties import f_divergence_optimum
 from tabular_rlhf.world import World
@@ -69,6 +69,30 @@ def length_tilt(log_base: Array, score: Array, lengths: Any) -> Array:
     ends = np.sort(np.stack([-excess / np.min(lengths), -excess / np.max(lengths)]), axis=0)
     c = monotone_root(log_mass, *ends)
     return np.asarray(log_softmax(tilted + lengths * c[:, None]))
+
+
+def averaged(base: Callable[..., Any]) -> Scores:
+    """Length-averaged log-ratios as scores: s = log(p/p_ref)/|y|."""
+    return Scores(base, lambda log_p, log_ref, n: (log_p - log_ref) / n, length_tilt_row)
+
+
+def averaged_log_p(base: Callable[..., Any]) -> Scores:
+    """Length-averaged log-probabilities as scores: s = log p/|y|."""
+    return Scores(base, lambda log_p, log_ref, n: log_p / n, lambda s, log_ref, n: length_tilt_row(s, np.zeros_like(log_ref), n))
+
+
+def linked(base: Callable[..., Any], divergence: Divergence) -> Scores:
+    """Slopes of a divergence as scores: s = f'(p/p_ref).  With s as the reward at beta = 1, p is the optimum of E[s] - D_f(p, p_ref)."""
+    return Scores(
+        base,
+        lambda log_p, log_ref, n: np.asarray(divergence.slope(log_p - log_ref)),
+        lambda s, log_ref, n: f_divergence_optimum(divergence, log_ref[None], s[None], 1.0).log_p[0],
+    )
+
+
+def length_tilt_row(s: Array, log_base: Array, lengths: Array) -> Array:
+    """`length_tilt` of one prompt, (N,)."""
+    return length_tilt(log_base[None], s[None], lengths)[0]
 
 
 def averaged_gibbs(world: World, s: Settings) -> Array:

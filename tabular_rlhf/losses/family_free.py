@@ -52,6 +52,7 @@ register(
         defaults={"gamma": 0.5},
         traits=FREE | {"length-normalized"},
         optimum=closed.averaged_free,
+        scores=closed.averaged_log_p(lambda a, b, beta, gamma: -log_sigma(beta * (a - b) - gamma)),
     )
 )
 register(
@@ -63,6 +64,7 @@ register(
         oracle=lambda p, q, len_w, len_l, beta, gamma: ell(beta * (p / len_w - q / len_l - gamma)),
         defaults={"gamma": 0.5},
         traits=FREE | {"length-normalized"},
+        scores=closed.averaged_log_p(lambda a, b, beta, gamma: -log_sigma(beta * (a - b - gamma))),
         variant_of="simpo",
     )
 )
@@ -104,6 +106,7 @@ register(
         oracle=lambda a, b, beta: ell(beta * (math.exp(a) + a - math.exp(b) - b)),
         traits=LINKED,
         optimum=closed.regularized(closed.CHI_KL),
+        scores=closed.linked(lambda a, b, beta: -log_sigma(beta * (a - b)), closed.CHI_KL),
     )
 )
 
@@ -124,6 +127,7 @@ register(
         traits=LINKED | {"bounded", "finite-under-certainty"},
         kinks="|beta (phi(u_w) - phi(u_l))| = 2 R",
         optimum=closed.regularized_within(closed.CHI_KL),
+        scores=closed.linked(lambda a, b, beta, R, width: -log_sigma(clipped(beta * (a - b), 2.0 * R, width)), closed.CHI_KL),
         variant_of="chi-po",
     )
 )
@@ -139,6 +143,7 @@ def f_dpo(name: str, latex: str, slope: Callable[[Any], Any], oracle_slope: Call
         oracle=lambda a, b, beta: ell(beta * (oracle_slope(a) - oracle_slope(b))),
         traits=LINKED,
         optimum=closed.regularized(DIVERGENCES[divergence]),
+        scores=closed.linked(lambda a, b, beta: -log_sigma(beta * (a - b)), DIVERGENCES[divergence]),
     )
 
 

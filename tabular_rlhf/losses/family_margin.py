@@ -50,6 +50,7 @@ register(
         oracle=lambda a, b, len_w, len_l, beta: ell(beta * (a / len_w - b / len_l)),
         traits=frozenset({"convex", "saturates", "bounded-below", "prefers-winner", "length-normalized"}),
         optimum=closed.averaged_gibbs,
+        scores=closed.averaged(lambda a, b, beta: -log_sigma(beta * (a - b))),
         variant_of="dpo",
     )
 )
@@ -100,6 +101,7 @@ register(
         oracle=lambda a, b, len_w, len_l, tau: (a / len_w - b / len_l - 1 / (2 * tau)) ** 2,
         traits=frozenset({"convex", "bounded-below", "prefers-winner", "finite-under-certainty", "length-normalized"}),
         optimum=closed.averaged_win_rate_tilt,
+        scores=closed.averaged(lambda a, b, tau: np.square(a - b - 1.0 / (2.0 * tau))),
         variant_of="ipo",
     )
 )

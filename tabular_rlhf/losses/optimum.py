@@ -1,19 +1,17 @@
 r"""The optimum of a loss over all distributions, for given pairs: attained, flat, or only approached.
 
-**Symbols.**  theta (N,) response logits of one prompt, log p = log_softmax(theta); g and H the gradient and Hessian of the loss in
-log p, its entries free.  With A = I - 1 p^T,
-
-    gradient in theta  g - p sum g,        Hessian in theta  A^T H A - (sum g) (diag p - p p^T).
-
-**Algorithm.**  Newton's method (`newton`) on theta, scaled by how often a response is shown.  H comes from the second derivatives
-of the loss in each pair's (p, q), by the gradient core.
+**Algorithm.**  Newton's method (`newton`) on the response logits theta of each prompt (`problem`), scaled by how often a response is
+shown; where the loss is one of the difference of scores (`record.Scores`), on the scores instead, on which no sum to one weighs.
 
 **How it ends.**  Along an eigenvector whose curvature *and* gradient have both vanished the loss is flat.  Then either theta did not
 move that way (a set of minimizers, whose dimension we report) or it ran off (nothing is attained: some responses vanish, and we
 report which).  An optimum that is not attained is never returned as a large number.
 
-Losses with corners are solved with corners rounded over a falling width; the value found is above the minimum by at most
-width log 2 a corner.
+**Corners.**  Losses with corners are solved with corners rounded over a falling width, which falls as fast as Newton can follow; the
+value found is above the minimum by at most width log 2 a corner.
+
+**Frozen parameters** are those of the policy that minimizes the loss at them: the root of f(s) - s, f(s) what the rule makes of the
+minimizer at s, is sought by secants inside a bracket.  Each minimum starts from the last, as in training.
 """
 
 from __future__ import annotations
@@ -24,19 +22,20 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.autodiff import grad, value_and_grad
 from tabular_rlhf.errors import SolveError
 from tabular_rlhf.logspace import Array, log_softmax
-from tabular_rlhf.losses.evaluate import check_pairs, settings_at, weights
+from tabular_rlhf.losses.evaluate import check_pairs, settings_at
 from tabular_rlhf.losses.family_anchored import shares_of
 from tabular_rlhf.losses.newton import End, newton
+from tabular_rlhf.losses.problem import prompt_problem
 from tabular_rlhf.losses.record import DirectLoss, find
 from tabular_rlhf.mdp import Indices
+from tabular_rlhf.optimize import followed
 from tabular_rlhf.preferences import Pairs
 from tabular_rlhf.world import World
 
-WIDTHS = (0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
-"""Of the corners, falling: see `record`."""
+WIDEST, SHARPEST = 0.1, 1e-7
+"""Widths of the corners, first and last: see `record`."""
 FLAT = 1e-20
 """A slope below any that an exponential tail has where Newton stops (about 1e-14)."""
 
@@ -89,18 +88,19 @@ def minimize(
     loss = find(loss)
     start = np.array(world.log_p_ref if start is None else start)
     check_pairs(world, start, pairs)
-    at = start  # the policy at which frozen parameters are taken
+    ways = [Way.begin(loss, world, x, start) for x in range(world.mdp.P)]
+    at, s = start, settings_at(loss, world, start, pairs, changes)  # the policy at which frozen parameters are taken, and they
+    roots = {name: Root() for name in loss.frozen if name not in changes}
     for _ in range(rounds):
-        s = settings_at(loss, world, at, pairs, changes)
-        found = _at_fixed(loss, world, pairs, start, at, s, rounds)
+        found = _at_fixed(loss, world, pairs, ways, at, s, rounds)
         ahead = settings_at(loss, world, found.log_p, pairs, changes)
-        settled = all(_near(s[name], ahead[name]) for name in loss.frozen)
+        settled = all(_near(s[name], ahead[name]) for name in roots)
         by_policy = {"p0", "q0"} & set(loss.needs) and found.attained
         if settled and not (by_policy and np.max(np.abs(np.exp(found.log_p) - np.exp(at))) > 1e-13):
             return found
-        if not all(np.isfinite(ahead[name]) for name in loss.frozen):  # they run off with the policy
+        if not all(np.isfinite(ahead[name]) for name in roots):  # they run off with the policy
             return found
-        at = found.log_p
+        at, s = found.log_p, {**ahead, **{name: root.next(s[name], ahead[name]) for name, root in roots.items()}}
     raise SolveError(f"{loss.name}: its frozen parameters {', '.join(loss.frozen)} did not settle in {rounds} rounds")
 
 
@@ -108,90 +108,98 @@ def _near(a: float, b: float) -> bool:
     return bool(a == b or abs(a - b) <= 1e-12 * max(1.0, abs(a)))
 
 
-def _at_fixed(loss: DirectLoss, world: World, pairs: Pairs, start: Array, at: Array, s: dict[str, Any], rounds: int) -> Minimum:
-    """The minimum at fixed frozen parameters, prompt by prompt (the loss is a sum over prompts)."""
-    out, gone = np.array(start), np.zeros(start.shape, dtype=bool)
-    ends, attained = [], True
-    for x in range(world.mdp.P):
+@dataclass
+class Root:
+    """A root of the gap f(s) - s, which falls through 0: the last point, and the nearest known on either side."""
+
+    last: tuple[float, float] | None = None
+    low: float = -np.inf
+    high: float = np.inf
+
+    def next(self, s: float, ahead: float) -> float:
+        """Where to look after f(s) = ahead: by the secant through the last two, or half-way where that leaves the bracket."""
+        gap = ahead - s
+        self.low, self.high = (s, self.high) if gap > 0 else (self.low, s)
+        secant = ahead
+        if self.last is not None and self.last[1] != gap:
+            secant = s - gap * (self.last[0] - s) / (self.last[1] - gap)
+        self.last = (s, gap)
+        if self.low < secant < self.high and abs(secant - s) < 1e3 * abs(gap):
+            return secant
+        return 0.5 * (self.low + self.high) if np.isfinite(self.high - self.low) else ahead
+
+
+@dataclass
+class Way:
+    """One prompt on its way: the responses that the reference allows; where in the solver's coordinates the reference is, and the way has
+    come to."""
+
+    x: int
+    live: Indices
+    ref: Array
+    lengths: Array
+    base: Array
+    theta: Array
+
+    @classmethod
+    def begin(cls, loss: DirectLoss, world: World, x: int, log_p: Array) -> Way:
         live = np.flatnonzero(~np.isneginf(world.log_p_ref[x]))
-        problem = prompt_problem(loss, world, pairs, x, live, at, s)
-        if problem is None:
-            continue
-        end, moved = _solve(loss, *problem, start[x, live], s["beta"], rounds)
-        gone[x, live] = moved < np.max(moved) - 1.0
-        attained &= not (end.gone or gone[x].any())
-        out[x, live] = log_softmax(np.where(gone[x, live], -np.inf, end.theta))
-        ends.append(end)
+        ref, lengths = world.log_p_ref[x, live], world.mdp.lengths[live].astype(np.float64)
+        base, theta = (row if loss.scores is None else loss.scores.of(row, ref, lengths) for row in (ref, log_p[x, live]))
+        return cls(x, live, ref, lengths, base, theta)
+
+    def log_p(self, loss: DirectLoss, gone: Array) -> Array:
+        """The distribution where theta has come to, in the limit where some responses are gone."""
+        row = self.theta
+        if loss.scores is not None:
+            row = loss.scores.law(np.where(gone, -1e300, self.theta), self.ref, self.lengths)
+        return np.asarray(log_softmax(np.where(gone, -np.inf, row)))
+
+
+def _at_fixed(loss: DirectLoss, world: World, pairs: Pairs, ways: list[Way], at: Array, s: dict[str, Any], rounds: int) -> Minimum:
+    """The minimum at fixed frozen parameters, prompt by prompt (the loss is a sum over prompts), from where each has come to."""
+    out, gone = np.array(world.log_p_ref), np.zeros(at.shape, dtype=bool)
+    ends, attained = [], True
+    plain = loss if loss.scores is None else replace(loss, fn=loss.scores.base)
+    for way in ways:
+        x, live = way.x, way.live
+        problem = prompt_problem(plain, world, pairs, x, live, at, s, None if plain is loss else np.zeros(len(live)))
+        if problem is not None:
+            end, moved = _solve(loss, *problem, way, s["beta"], rounds)
+            way.theta = end.theta
+            gone[x, live] = moved < np.max(moved) - min(1.0, 10.0 / s["beta"])
+            attained &= not (end.gone or gone[x].any())
+            ends.append(end)
+        out[x, live] = way.log_p(loss, gone[x, live])
     value = -np.inf if any(e.gone for e in ends) else float(sum(e.value for e in ends))
     dimension = sum(e.dead for e in ends)
     step, iterations = max((e.step for e in ends), default=0.0), sum(e.iterations for e in ends)
     return Minimum(out, value, attained, dimension, gone, step, iterations, bool(loss.kinks))
 
 
-def _solve(loss: DirectLoss, quadratic: Any, share: Array, theta: Array, beta: float, rounds: int) -> tuple[End, Array]:
-    """Newton at falling widths of the corners, and how far each logit ran off.
+def _solve(loss: DirectLoss, quadratic: Any, share: Array, way: Way, beta: float, rounds: int) -> tuple[End, Array]:
+    """Newton, at falling widths of the corners if there are any, and how far each logit ran off.
 
-    A smooth loss is analytic: where it is flat along a line it is so from end to end, and Newton's steps do not enter; whoever
-    moved along a dead direction ran off.  A loss with corners may be flat on one side: there the slope that way is 0, not just
+    A smooth loss is analytic: where it is flat along a line it is so from end to end, also at the reference.  Along other directions
+    in which no curvature is left theta ran off.  A loss with corners may be flat on one side: there the slope that way is 0, not just
     small (pairs past the corner give 0 exactly, the others products of two roundings).
     """
-    first, escape = theta, 1e5 * (1.0 + 1.0 / beta)
-    for width in WIDTHS if loss.kinks else (0.0,):
-        end = newton(partial(quadratic, width=width), theta, share, escape=escape, rounds=rounds)
-        theta = end.theta
-    moved = np.asarray(theta - first if end.gone else end.faint @ (theta - first))
+    escape = 1e5 * (1.0 + 1.0 / beta)
+
+    def settle(width: float, theta: Array, steps: int) -> tuple[Array, End]:
+        end = newton(partial(quadratic, width=width), theta, share, escape=escape, rounds=steps)
+        return end.theta, end
+
     if loss.kinks:
-        value, slope, _ = quadratic(theta, 0.0)
+        _, end = followed(settle, way.theta, WIDEST, SHARPEST, first=rounds)
+        value, slope, _ = quadratic(end.theta, 0.0)
         end = replace(end, value=value)
-        if abs(float(slope @ moved)) <= FLAT * float(np.max(np.abs(moved), initial=0.0)):
-            return end, np.zeros_like(theta)
+    else:
+        _, end = settle(0.0, way.theta, rounds)
+    moved = end.theta - way.base if end.gone else end.run_off(way.base, *quadratic(way.base, WIDEST)[1:])
+    if loss.kinks and abs(float(slope @ moved)) <= FLAT * float(np.max(np.abs(moved), initial=0.0)):
+        moved = np.zeros_like(moved)
     return end, moved
-
-
-def prompt_problem(
-    loss: DirectLoss, world: World, pairs: Pairs, x: int, live: Indices, at: Array, s: dict[str, Any]
-) -> tuple[Any, Array] | None:
-    """(theta, width) -> loss, gradient, Hessian for one prompt's pairs, and how often each response is shown; None without pairs."""
-    weight = weights(pairs)
-    mine = (weight > 0) & np.broadcast_to(pairs.x == x, weight.shape)
-    if not mine.any():
-        return None
-    place = np.zeros(world.mdp.N, dtype=np.intp)
-    place[live] = np.arange(len(live))
-    w, l = (place[np.broadcast_to(k, weight.shape)[mine]] for k in (pairs.w, pairs.l))
-    weight, n = weight[mine], len(live)
-    ref, lengths, p0 = world.log_p_ref[x, live], world.mdp.lengths[live].astype(float), at[x, live]
-    fixed = {**s, "len_w": lengths[w], "len_l": lengths[l], "p0": p0[w], "q0": p0[l]}
-
-    def total(p: Any, q: Any, width: float) -> Any:
-        return np.sum(weight * loss(**{**fixed, "p": p, "q": q, "a": p - ref[w], "b": q - ref[l], "width": width}))
-
-    def quadratic(theta: Array, width: float) -> tuple[float, Array, Array]:
-        log_p = log_softmax(theta)
-        return chain(log_p, pair_derivatives(total, log_p[w], log_p[l], width), w, l, n)
-
-    # a frozen weight makes a pair count for less: WPO's spans many orders of magnitude
-    heard = weight * np.exp(fixed["p0"] / lengths[w] + fixed["q0"] / lengths[l]) if "p0" in loss.needs else weight
-    return quadratic, np.asarray(np.bincount(w, heard, n) + np.bincount(l, heard, n), dtype=np.float64)
-
-
-def pair_derivatives(total: Any, p: Array, q: Array, width: float) -> tuple[Any, ...]:
-    """Value, first and second derivatives in each pair's (p, q): (f, f_p, f_q, f_pp, f_pq, f_qq)."""
-    value, (f_p, f_q) = value_and_grad(total, (0, 1))(p, q, width)
-    f_pp, f_pq = grad(lambda p, q: np.sum(grad(total, 0)(p, q, width)), (0, 1))(p, q)
-    f_qq = grad(lambda q: np.sum(grad(total, 1)(p, q, width)))(q)
-    return float(value), f_p, f_q, f_pp, f_pq, f_qq
-
-
-def chain(log_p: Array, parts: tuple[Any, ...], w: Any, l: Any, n: int) -> tuple[float, Array, Array]:
-    """Value, gradient and Hessian in theta from the derivatives of each pair."""
-    value, f_p, f_q, f_pp, f_pq, f_qq = parts
-    g = np.bincount(w, f_p, n) + np.bincount(l, f_q, n)
-    cross = np.bincount(w * n + l, f_pq, n * n).reshape(n, n)
-    H = np.diag(np.bincount(w, f_pp, n) + np.bincount(l, f_qq, n)) + cross + cross.T
-    p, total = np.exp(log_p), np.sum(g)
-    A = np.eye(n) - p
-    return value, g - p * total, A.T @ H @ A - total * (np.diag(p) - np.outer(p, p))
 
 
 def starts(world: World, pairs: Pairs) -> list[Array]:

@@ -53,6 +53,8 @@ GIVEN = ("a", "b", "p", "q", "len_w", "len_l", "p0", "q0", "beta", "tau", "width
 Settings = Mapping[str, Any]
 Frozen = Callable[..., float]
 """(world, log_p, pairs, settings) -> the value of a frozen parameter at a policy."""
+Rescale = Callable[[Array, Array, Array], Array]
+"""(log p or scores, log p_ref, lengths) of one prompt, (N,) each -> the other."""
 Optimum = Callable[[World, Settings], "Array | None"]
 """(world, settings) -> log p (P, N) of the population optimum under Bradley-Terry labels, responses drawn from p_ref; None where
 the closed form does not reach."""
@@ -64,6 +66,19 @@ def parameters(function: Callable[..., Any]) -> tuple[str, ...]:
     return code.co_varnames[: code.co_argcount]
 
 
+@dataclass(frozen=True)
+class Scores:
+    """A loss of the difference of two scores s(y), which rise with log p(y): its minimizers are those of `base` in s, made a distribution.
+
+    base, the loss as a function of a = s(y_w) and b = s(y_l) alone; of, (log p, log p_ref, lengths) -> s; law, (s, log p_ref, lengths) ->
+    log p: the one distribution whose scores are s up to a constant.
+    """
+
+    base: Callable[..., Any]
+    of: Rescale
+    law: Rescale
+
+
 @dataclass(frozen=True, eq=False)
 class DirectLoss:
     """One loss.
@@ -71,7 +86,8 @@ class DirectLoss:
     name; latex, of the per-pair loss; source, paper and arXiv number; fn and oracle, as above; traits; defaults, of parameters;
     slope, dL/dD by hand where the loss depends on the margin alone; frozen, rules for parameters that depend on the policy;
     kinks, margins or log-ratios at a corner, in words; optimum, the closed form of the population optimum where one is known;
-    variant_of, the paper form of which this is a variant.  All that it claims is tested by `traits.faults`.
+    scores, where the loss is one of their difference; variant_of, the paper form of which this is a variant.  All that it claims is
+    tested by `traits.faults`.
 
     >>> from tabular_rlhf.losses import LOSSES
     >>> dpo = LOSSES["dpo"]; round(dpo.oracle(a=0.0, b=0.0, beta=1.0), 6), sorted(dpo.needs)
@@ -89,6 +105,7 @@ class DirectLoss:
     frozen: Mapping[str, Frozen] = field(default_factory=dict)
     kinks: str = ""
     optimum: Optimum | None = None
+    scores: Scores | None = None
     variant_of: str = ""
 
     def __post_init__(self) -> None:
