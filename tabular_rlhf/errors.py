@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -67,6 +66,8 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
     >>> did_you_mean("regert", ["regret", "value"], "see the list")
     'did you mean regret?'
     """
+    import difflib  # is slow to import, and only a mistake needs it
+
     known = list(known)
     inside = [k for k in known if len(name) > 2 and name in k]
     close = list(dict.fromkeys(inside + difflib.get_close_matches(name, known)))[:4]
