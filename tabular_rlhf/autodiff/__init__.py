@@ -24,6 +24,7 @@ program writes into them later changes nothing.  A large constant array costs no
 slope 1 on the closed interval and 0 outside; std has slope 0 where all numbers are equal; so has x log y in y at x = y = 0.
 
 >>> import numpy as np
+>>> from tabular_rlhf.autodiff import grad
 >>> f = lambda x: np.sum(np.exp(x) * x)
 >>> [float(d) for d in grad(f)(np.array([0.0, 1.0])).round(6)]
 [1.0, 5.436564]
