@@ -12,16 +12,21 @@ estimators put noise on everything; the ledger checks that it all adds up; figur
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from tabular_rlhf import door  # noqa: F401 (before what takes its time)
-from tabular_rlhf.autodiff import check_grad, grad, hessian, hvp, jacobian, value_and_grad, vjp
 from tabular_rlhf.errors import InputError, SolveError
 from tabular_rlhf.gibbs import Gibbs, objective, regret, soft_bellman, solve
 from tabular_rlhf.logspace import expect, kl, log_sigmoid, log_softmax, logsumexp, soft_value
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import LogLinear, NGram, Tabular
 from tabular_rlhf.preference_worlds import blind_spot, cycle, length_trap, sure_thing
-from tabular_rlhf.sampling import Estimate, Trajectories, estimate, population, sample
 from tabular_rlhf.world import World, coin, fork, long_tail, named_world, random_world, rational, zen_world
+
+if TYPE_CHECKING:
+    from tabular_rlhf.autodiff import check_grad, grad, hessian, hvp, jacobian, value_and_grad, vjp
+    from tabular_rlhf.sampling import Estimate, Trajectories, estimate, population, sample
 
 __version__ = "0.1.0"
 __all__ = [
@@ -67,3 +72,18 @@ __all__ = [
     "vjp",
     "zen_world",
 ]
+
+if not TYPE_CHECKING:
+    _LATER = {
+        **dict.fromkeys(("check_grad", "grad", "hessian", "hvp", "jacobian", "value_and_grad", "vjp"), "autodiff"),
+        **dict.fromkeys(("Estimate", "Trajectories", "estimate", "population", "sample"), "sampling"),
+    }
+
+    def __getattr__(name: str) -> Any:
+        """What exact answers do not need, gradients and samples, is opened when it is first asked for."""
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"tabular_rlhf.{_LATER[name]}"), name)
+
+    def __dir__() -> list[str]:
+        return [*globals(), *_LATER]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -77,6 +76,8 @@ def nearest(name: str, known: Iterable[str], most: int = 4) -> list[str]:
     >>> nearest("n", ["N", "value"])
     ['N']
     """
+    import difflib  # is slow to import, and only a mistake needs it
+
     known = list(known)
     alike = [k for k in known if k.casefold() == name.casefold()]
     inside = [k for k in known if len(name) > 2 and name in k]

@@ -24,6 +24,7 @@ program writes into them later changes nothing.  A large constant array costs no
 slope 1 on the closed interval and 0 outside; std has slope 0 where all numbers are equal; so has x log y in y at x = y = 0.
 
 >>> import numpy as np
+>>> from tabular_rlhf.autodiff import grad
 >>> f = lambda x: np.sum(np.exp(x) * x)
 >>> [float(d) for d in grad(f)(np.array([0.0, 1.0])).round(6)]
 [1.0, 5.436564]
@@ -34,10 +35,15 @@ of a table of vector-Jacobian products.
 
 from __future__ import annotations
 
-from tabular_rlhf.autodiff import composites, rules  # fill the tables
-from tabular_rlhf.autodiff.derivatives import check_grad, grad, hessian, hvp, jacobian, value_and_grad, vjp
-from tabular_rlhf.autodiff.table import RULES
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from tabular_rlhf.autodiff.trace import Traced, plain, primitive
+
+if TYPE_CHECKING:
+    from tabular_rlhf.autodiff import composites, rules
+    from tabular_rlhf.autodiff.derivatives import check_grad, grad, hessian, hvp, jacobian, value_and_grad, vjp
+    from tabular_rlhf.autodiff.table import RULES
 
 __all__ = [
     "RULES",
@@ -54,3 +60,16 @@ __all__ = [
     "value_and_grad",
     "vjp",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """The derivatives, and the tables that they fill, are opened when they are first asked for: most answers need no gradient."""
+        if name in __all__:
+            for room in ("derivatives", "table"):
+                found = getattr(importlib.import_module(f"{__name__}.{room}"), name, None)
+                if found is not None:
+                    return found
+            if name in globals():  # a room itself, which is open now
+                return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

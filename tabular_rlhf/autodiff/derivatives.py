@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+import tabular_rlhf.autodiff.composites  # noqa: F401  with the rules, it fills the tables
 from tabular_rlhf.autodiff.backward import backward
 from tabular_rlhf.autodiff.rules import dense
 from tabular_rlhf.autodiff.table import keep, shape_of

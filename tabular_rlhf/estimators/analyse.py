@@ -81,6 +81,7 @@ def analyse(
 
     Args: log_pi, log_pi_old (P, S, V); draws and rng, for the sampled column.  Raises InputError off the reference's support.
 
+    >>> from tabular_rlhf.gibbs import solve
     >>> from tabular_rlhf.world import rational
     >>> w = rational(); report = analyse(Flag("k3", "loss"), w, solve(w).log_pi)
     >>> round(report.kl, 4), abs(round(report.bias, 9)), round(report.cosine, 4), report.descends
