@@ -18,6 +18,7 @@ from tabular_rlhf.commands.verify import chosen
 from tabular_rlhf.derivations import DERIVATIONS, RELATIONS, Derivation, Line, audit_derivations, derive
 from tabular_rlhf.derivations.execute import refute_line
 from tabular_rlhf.derivations.record import add
+from tabular_rlhf.derivations.text import formulas
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.ledger import LEDGER
 from tabular_rlhf.ledger.audit import tiny_scopes
@@ -347,4 +348,14 @@ def test_a_line_that_is_no_line_is_refused() -> None:
             derive("regret-is-kl", lines={4: line})  # type: ignore[dict-item]
     with pytest.raises(InputError, match="one of the numbers"):
         derive("regret-is-kl", lines={"4": lambda value: value})  # type: ignore[dict-item]
-    assert "another shape" in str(derive("regret-is-kl", lines={4: lambda value: np.zeros(7)}))
+    assert "another shape" in " ".join(str(derive("regret-is-kl", lines={4: lambda value: np.zeros(7)})).split())
+
+
+@pytest.mark.parametrize("slug", DERIVATIONS)
+def test_reasons_spell_no_symbol_where_formulas_are_set(slug: str) -> None:
+    """In a notebook a symbol of a reason is LaTeX, and together the pieces say what the reason says."""
+    for line in DERIVATIONS[slug].lines:
+        pieces = list(formulas(line.reason))
+        said = [words for symbol, words in pieces if not symbol]
+        assert not any(re.search(r"\b(beta|lambda|sigma|pi|tau|p_ref)\b(?!_)", words) for words in said), said
+        assert all(words in line.reason for words in said)

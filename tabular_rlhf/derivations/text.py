@@ -81,8 +81,8 @@ def text(found: Derived) -> str:
 
 SMALL = ["alpha", "beta", "gamma", "delta", "epsilon", "eta", "theta", "kappa", "lambda", "mu", "pi", "rho", "sigma", "tau", "phi", "psi"]
 GREEK = {name: "\\" + name for name in [*SMALL, "Gamma", "Delta", "Theta", "Lambda", "Pi", "Phi", "Psi"]}
-SYMBOL = re.compile(rf"\b({'|'.join(GREEK)}|rhat|[A-Za-z])(?:_([A-Za-z0-9]+))?(\*)?(?![A-Za-z0-9_'])")
-"""A symbol in a sentence: a letter, Greek or not, with what stands below it and a star; a plain Latin letter may be a word."""
+SYMBOL = re.compile(rf"\b({'|'.join(GREEK)}|rhat|[A-Za-z])(?:_([A-Za-z0-9]+))?('(?!\w))?(\*)?(?![A-Za-z0-9_])")
+"""A symbol in a sentence: a letter, Greek or not, with what stands below it, a prime and a star; a plain Latin letter may be a word."""
 
 
 def formulas(words: str) -> Iterator[tuple[bool, str]]:
@@ -93,11 +93,11 @@ def formulas(words: str) -> Iterator[tuple[bool, str]]:
     """
     end = 0
     for m in SYMBOL.finditer(words):
-        letter, below, star = m.groups()
-        if letter in GREEK or below or star:
+        letter, below, prime, star = m.groups()
+        if letter in GREEK or below or prime or star:
             base = GREEK.get(letter, r"\hat{r}" if letter == "rhat" else letter)
             yield False, words[end : m.start()]
-            yield True, base + (f"_{{{GREEK.get(below, below)}}}" if below else "") + ("^*" if star else "")
+            yield True, base + (f"_{{{GREEK.get(below, below)}}}" if below else "") + (prime or "") + ("^*" if star else "")
             end = m.end()
     yield False, words[end:]
 
