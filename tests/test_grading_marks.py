@@ -14,8 +14,8 @@ import pytest
 
 import tabular_rlhf
 from tabular_rlhf.cli import main
+from tabular_rlhf.commands.answer import in_words
 from tabular_rlhf.commands.grade import exercises
-from tabular_rlhf.commands.numbers import in_words
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises import EXERCISES
 from tabular_rlhf.grading import Limits

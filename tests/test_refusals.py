@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 import tabular_rlhf as tr
 from tabular_rlhf import cli
-from tabular_rlhf.check.calling import deadline
+from tabular_rlhf.check.calling import guard
 from tabular_rlhf.commands.printing import HIDDEN, KEPT, visible
 from tabular_rlhf.errors import InputError, as_floats, as_number, positive, quoted, raised, shown, whole
 from tabular_rlhf.files import LARGEST, check_output, make_folder, read_bytes, read_json, read_text
@@ -42,7 +42,7 @@ ROW = '{"prompt": "p", "chosen": "a", "rejected": "b"}\n{"prompt": "p", "chosen"
 def asked(*words: str) -> tuple[int, str, str]:
     """Exit status, stdout and stderr of a command, which must come back."""
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), deadline(20.0):
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), guard("it hangs", REAL=20.0):
         try:
             status = cli.main(list(words))
         except SystemExit as e:  # argparse
@@ -81,13 +81,13 @@ NO_FILES = {"pipe": "a pipe", "folder": "Is a directory", "socket": "a socket", 
 @pytest.mark.parametrize("path", NO_FILES)
 def test_only_ordinary_files_are_read(path: str, place: Path) -> None:
     for read in (read_bytes, read_text):
-        with pytest.raises(InputError, match="must be a readable") as e, deadline(5.0):
+        with pytest.raises(InputError, match="must be a readable") as e, guard("it hangs", REAL=5.0):
             read(Path(path), "the file")
         assert NO_FILES[path] in e.value.got
         assert quoted(path) in e.value.got
-    with pytest.raises(InputError), deadline(5.0):
+    with pytest.raises(InputError), guard("it hangs", REAL=5.0):
         load_world(path)
-    with pytest.raises(InputError, match="reference's file must be a readable"), deadline(5.0):
+    with pytest.raises(InputError, match="reference's file must be a readable"), guard("it hangs", REAL=5.0):
         parse_world(WORLD + f"[reference]\nfile = {json.dumps(path)}\n", folder=place)
 
 
@@ -214,7 +214,7 @@ def _deep() -> list[Any]:
 
 @pytest.mark.parametrize("name", SIZES)
 def test_what_cannot_be_made_is_refused_before_it_costs_anything(name: str) -> None:
-    with pytest.raises(InputError) as e, deadline(2.0):
+    with pytest.raises(InputError) as e, guard("it hangs", REAL=2.0):
         SIZES[name]()
     assert e.value.must
     assert e.value.got

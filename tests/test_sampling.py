@@ -185,5 +185,5 @@ def test_long_tail_is_sampled_with_its_lengths(rng: np.random.Generator) -> None
 @pytest.mark.parametrize("n", [0, -3])
 def test_a_sample_needs_a_draw(n: int) -> None:
     world = WORLDS["coin"]
-    with pytest.raises(InputError, match=rf"draws must be a whole number of at least 1: got {n}; ask for n >= 1"):
+    with pytest.raises(InputError, match=rf"draws must be a whole number .*: got {n}; ask for n >= 1"):
         sample(world, world.log_p_ref, n, rng=np.random.default_rng(0))
