@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from scipy import special
 
-from tabular_rlhf.check import Report, check, fault, judge, tried, worlds
+from tabular_rlhf.check import Report, check, fault, judge, tried
 from tabular_rlhf.check.calling import Problem, as_value, watched
 from tabular_rlhf.check.question import find, of_row, opened, questions
 from tabular_rlhf.cli import main
 from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.ledger import LEDGER
+from tabular_rlhf.ledger import LEDGER, worlds
 from tabular_rlhf.ledger.record import Approximately
 from tabular_rlhf.logspace import kl
 
