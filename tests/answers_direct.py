@@ -28,15 +28,18 @@ def dpo_one_by_one(beta, log_p_w, log_p_l, log_p_ref_w, log_p_ref_l):
     return total / len(log_p_w)
 
 
-def dpo_slopes_by_differences(beta, log_p_w, log_p_l, log_p_ref_w, log_p_ref_l):
-    def loss(both):
-        return np.mean(np.logaddexp(0.0, beta * (both[1] - log_p_ref_l - both[0] + log_p_ref_w)))
+def dpo_slopes_by_a_complex_step(beta, log_p_w, log_p_l, log_p_ref_w, log_p_ref_l):
+    """A step so small that nothing but the slope is left in the imaginary part: exact, where a difference is not."""
 
-    at, out, h = np.stack([log_p_w, log_p_l]), np.zeros((2, len(log_p_w))), 1e-3
+    def loss(both):
+        odds = np.exp(beta * (both[0] - log_p_ref_w - both[1] + log_p_ref_l))
+        return np.mean(np.log(1.0 + 1.0 / odds))
+
+    at, out = np.stack([log_p_w, log_p_l]), np.zeros((2, len(log_p_w)))
     for k in np.ndindex(out.shape):
-        e = np.zeros_like(out)
-        e[k] = h
-        out[k] = (8 * (loss(at + e) - loss(at - e)) - loss(at + 2 * e) + loss(at - 2 * e)) / (12 * h)
+        e = np.zeros(out.shape, dtype=complex)
+        e[k] = 1e-30j
+        out[k] = np.imag(loss(at + e)) / 1e-30
     return out
 
 
@@ -91,7 +94,7 @@ RIGHT |= {
         lambda rhat_w, rhat_l: sum(math.log1p(math.exp(b - a)) for a, b in zip(rhat_w, rhat_l, strict=True)) / len(rhat_w),
     ],
     "dpo-slopes": [
-        dpo_slopes_by_differences,
+        dpo_slopes_by_a_complex_step,
         lambda beta, rhat_w, rhat_l: (-beta * sigma(rhat_l - rhat_w) / len(rhat_w), beta * sigma(rhat_l - rhat_w) / len(rhat_l)),
         lambda beta, rhat_w, rhat_l: [
             [s * beta / len(rhat_w) * math.exp(b) / (math.exp(a) + math.exp(b)) for a, b in zip(rhat_w, rhat_l, strict=True)]

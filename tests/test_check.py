@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from scipy import special
 
-from tabular_rlhf.check import Report, check, fault, judge, tried, worlds
+from tabular_rlhf.check import Report, check, fault, judge, tried
 from tabular_rlhf.check.calling import Problem, as_value, watched
 from tabular_rlhf.check.question import find, of_row, opened, questions
 from tabular_rlhf.cli import main
 from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.ledger import LEDGER
+from tabular_rlhf.ledger import LEDGER, worlds
 from tabular_rlhf.ledger.record import Approximately
 from tabular_rlhf.logspace import kl
 
@@ -109,7 +109,7 @@ def test_an_answer_may_be_a_function_a_list_an_integer_or_all_parts() -> None:
     assert report.ok
     assert report.part == "all parts"
     wrong_part = check(
-        "gibbs-optimum", lambda log_p_ref, r, beta, logits, J: (special.softmax(log_p_ref + r / beta, axis=1), 0 * logits, J)
+        "gibbs-optimum", lambda log_p_ref, r, beta, logits, J: (special.softmax(log_p_ref + r / beta, axis=1), np.zeros_like(logits), J)
     )
     assert (wrong_part.ok, wrong_part.part) == (False, "max J")
     assert check(
@@ -362,7 +362,7 @@ def test_values_of_every_kind() -> None:
 
 def test_dear_questions_are_tried_on_a_spread_of_worlds() -> None:
     assert 4 <= len(tried(find("all-roads")[0])) <= 60
-    assert len(tried(find("regret-is-kl")[0])) > 300
+    assert len(tried(find("regret-is-kl")[0])) > 250
 
 
 # ---------------------------------------------------------------------------------------------------- the command

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from tabular_rlhf.derivations import DERIVATIONS, audit_derivations, derive
-from tabular_rlhf.derivations.execute import units
 from tabular_rlhf.derivations.record import Line, sampled_z
 from tabular_rlhf.ledger import LEDGER, Scope
 from tabular_rlhf.ledger.chapter8_tokens import kl_gradient
@@ -132,7 +131,7 @@ def test_a_line_off_by_a_millionth_is_noticed(slug: str) -> None:
             continue
         off = line.instead(_nudged(line))
         lines = (*derivation.lines[: k - 1], off, *derivation.lines[k:])
-        assert units(derivation.step(k, scope, lines)) > 1.0, f"{slug}, line {k}"
+        assert derivation.step(k, scope, lines).units > 1.0, f"{slug}, line {k}"
 
 
 def _nudged(line: Line) -> Callable[..., Any]:
@@ -149,7 +148,7 @@ def test_it_holds_where_tokens_are_forbidden(slug: str) -> None:
     assert scopes
     for scope in scopes:
         for k in range(2, len(DERIVATIONS[slug].lines) + 1):
-            assert units(DERIVATIONS[slug].step(k, scope)) <= 1.0, f"line {k}"
+            assert DERIVATIONS[slug].step(k, scope).units <= 1.0, f"line {k}"
 
 
 def test_all_print_without_a_warning() -> None:

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from tabular_rlhf import tex
-from tabular_rlhf.check import check, find, judge, worlds
+from tabular_rlhf.check import check, find, judge
 from tabular_rlhf.cli import main
 from tabular_rlhf.commands.exercises import plain_text
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises import EXERCISES, Exercise, add
 from tabular_rlhf.gibbs import solve
+from tabular_rlhf.ledger import worlds
 from tabular_rlhf.ledger.symbols import SYMBOLS, parameters
 
 NOTEBOOKS = [f"{n:02d}" for n in range(1, 11)]

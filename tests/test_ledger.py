@@ -15,9 +15,11 @@ from tabular_rlhf import gibbs
 from tabular_rlhf.cli import main
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.ledger import LEDGER, SYMBOLS, Scope, audit
-from tabular_rlhf.ledger.audit import REFUTED_AT, refute, sampled_z, select, tiny_worlds
-from tabular_rlhf.ledger.record import EPS, Approximately, Miss, add, as_parts, distance, roundings
+from tabular_rlhf.ledger.audit import refute, sampled_z, select
+from tabular_rlhf.ledger.record import Approximately, Miss, add, as_parts
 from tabular_rlhf.ledger.symbols import parameters
+from tabular_rlhf.ledger.tiny import tiny_worlds
+from tabular_rlhf.ledger.tolerance import EPS, ROADS, distance, roundings
 from tabular_rlhf.world import coin, random_world, rational, rational_answers
 
 # the slugs of the mathematics' chapters, written out: a row that is lost must fail a test
@@ -81,7 +83,7 @@ def test_breaking_any_side_breaks_the_row(slug: str) -> None:
         slack = side.error / (EPS * roundings(scope)) if isinstance(side, Approximately) else 1.0
         for part, (value, unit) in enumerate(zip(row.evaluate(scope, name), units, strict=True)):
             moved = list(row.evaluate(scope, name))
-            moved[part] = np.where(np.isfinite(value), value, 0.0) + REFUTED_AT * unit * max(1.0, slack)
+            moved[part] = np.where(np.isfinite(value), value, 0.0) + ROADS * unit * max(1.0, slack)
             broken = replace(row, sides={**row.sides, name: _constant(tuple(moved))})
             assert broken.errors(scope)[name][part] > 1.0
 

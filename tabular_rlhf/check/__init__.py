@@ -7,6 +7,11 @@ fails, the failure is shrunk to the simplest world and numbers, and the answer i
 
 **What is guarded.**  Exceptions, nan, wrong shapes, changed arguments and randomness are reported as what they are.
 The same answer gets the same report every time, on every machine: what limits the search is a number of worlds, of calls, of candidates.
+
+**What is right.**  What agrees to rounding, in the numbers that the answer is made of (`ledger/tolerance.py`).  An answer that is right to
+six digits or more and no further is told so ("approximate"): a difference quotient, a search that stopped early.  It is not `ok`, and gets
+no mark where answers are graded, unless the exercise itself asks for so many decimals.
+
 A clock only ever stops an answer that does not come back, and then the report says that it was stopped: neither right nor wrong.
 """
 
@@ -29,18 +34,22 @@ from tabular_rlhf.check.calling import (
     constant,
     guard,
     has_limits,
+    quietly,
     repeats,
     supply,
     watched,
 )
+from tabular_rlhf.check.calling import told as told_error
 from tabular_rlhf.check.diagnose import diagnosis
 from tabular_rlhf.check.facts import spelled
 from tabular_rlhf.check.probes import comparable
 from tabular_rlhf.check.question import Question, find
-from tabular_rlhf.check.report import Report, counterexample, told_of
+from tabular_rlhf.check.report import Counterexample, Report, broken_relation, counterexample, told_of
 from tabular_rlhf.check.shrink import smallest
 from tabular_rlhf.check.trial import fault, first_world, forbids, tried
+from tabular_rlhf.derivations import RELATIONS
 from tabular_rlhf.ledger.symbols import SYMBOLS, Scope
+from tabular_rlhf.ledger.tolerance import Gap
 
 
 def check(slug: str, answer: Any, *, part: int | str | None = None) -> Report:
@@ -136,16 +145,32 @@ def _judged(question: Question, function: Callable[..., Any]) -> Report:
     if not repeats(function, first_world(question)):
         told = "Called eight times with the same arguments, it returns different values. Compute the expectation exactly, or fix the draws."
         return Report(question.slug, question.part, "random", told)
+    near: list[tuple[Gap, Scope]] = []
     for count, scope in enumerate(scopes):
         value = watched(function, scope)
         kind = fault(question, function, value, scope)
-        if kind is not None:
+        if kind == "approximate":  # and wrong, perhaps, on another
+            near.append((question.gap(value, scope, function), scope))
+        elif kind is not None:
             return _explained(question, function, scope, kind, count)
-    return _right(question, function, scopes)
+    return _approximate(question, function, near, len(scopes)) if near else _right(question, function, scopes)
+
+
+def _approximate(question: Question, function: Callable[..., Any], near: list[tuple[Gap, Scope]], count: int) -> Report:
+    """Right to some digits on every world, and on some of them no more."""
+    digits = min(gap.digits for gap, _ in near)
+    told = (
+        f"It is right to {digits} digits on all {count} worlds, but not exact: on {len(near)} it is off by more than rounding explains, as "
+        "a difference quotient is, or a search that stops early. The exact answer is asked for, and this does not count as one."
+    )
+    scope = min(near, key=lambda found: (found[1].world.mdp.P * found[1].world.mdp.N, -found[0].units))[1]
+    value = watched(function, scope)
+    shown = _shown(question, function, scope, value)
+    return Report(question.slug, question.part, "approximate", told, count, (), tuple(_notes(function, value)), None, 0, shown)
 
 
 def _right(question: Question, function: Callable[..., Any], scopes: list[Scope]) -> Report:
-    notes = _of_defaults(function)
+    notes = _notes(function, watched(function, scopes[0]))
     largest = max(s.world.mdp.P * s.world.mdp.N for s in scopes)
     does = "agrees with the exact answer" if question.line is None else "stands as it should to the lines before and after"
     told = f"It {does} on {len(scopes)} worlds of up to {largest} responses."
@@ -153,10 +178,12 @@ def _right(question: Question, function: Callable[..., Any], scopes: list[Scope]
     return Report(question.slug, question.part, "right", told, len(scopes), ruled, tuple(notes))
 
 
-def _of_defaults(function: Callable[..., Any]) -> list[str]:
-    """A note on symbols that have defaults."""
+def _notes(function: Callable[..., Any], value: Any) -> list[str]:
+    """Notes on symbols that have defaults, and on coarse numbers."""
     defaults = [n for n in _defaults(function) if n in SYMBOLS]
-    return [f"{', '.join(defaults)} has a default, so it is not supplied"] if defaults else []
+    notes = [f"{', '.join(defaults)} has a default, so it is not supplied"] if defaults else []
+    coarse = isinstance(value, np.ndarray) and value.dtype.itemsize < 8
+    return notes + ([f"it is in {value.dtype}, and compared to within the rounding of that (at most 1e-4)"] if coarse else [])
 
 
 def _defaults(function: Callable[..., Any]) -> list[str]:
@@ -173,16 +200,24 @@ def _explained(question: Question, function: Callable[..., Any], scope: Scope, k
     value = watched(function, scope)
     if kind == "unanswered":
         return Report(question.slug, question.part, kind, told_of(value), count)
-    told = _told(question, value, scope, kind, count)
+    told = _told(question, function, value, scope, kind, count)
     found = diagnosis(question, function, scope) if kind in FAULTS else None
-    shown = counterexample(function, scope, value, question.truth(scope)) if kind in (*FAULTS, "raises") else None
+    shown = _shown(question, function, scope, value) if kind in (*FAULTS, "raises") else None
     words, compared = (found.words, found.worlds) if found else (None, 0)
-    notes = _of_defaults(function)
+    notes = _notes(function, value)
     notes += ["right wherever p_ref > 0, but here the reference forbids a token (log p = -inf): mind 0 log 0 = 0"] if forbids(scope) else []
     return Report(question.slug, question.part, kind, told, count, (), tuple(notes), words, compared, shown)
 
 
-def _told(question: Question, value: Any, scope: Scope, kind: str, count: int) -> str:
+def _shown(question: Question, function: Callable[..., Any], scope: Scope, value: Any) -> Counterexample:
+    """The numbers of a failure: beside the exact value, or beside the line of which a line is at odds."""
+    if question.line is None or fault(question, function, value, scope) not in ("wrong", "approximate"):
+        return counterexample(function, scope, value, question.truth(scope))
+    with quietly():
+        return broken_relation(function, scope, question)
+
+
+def _told(question: Question, function: Callable[..., Any], value: Any, scope: Scope, kind: str, count: int) -> str:
     right = question.truth(scope)
     if isinstance(value, Problem):
         return told_of(value)
@@ -193,7 +228,17 @@ def _told(question: Question, value: Any, scope: Scope, kind: str, count: int) -
         return f"It returns shape {np.shape(value)} where {expected} is expected, in a world of {sizes}."
     if kind == "nan":
         return "It returns nan (not a number) where the exact answer is a number."
+    if kind == "raises":  # what is compared of a line, and not the line itself
+        try:
+            question.gap(value, scope, function)
+        except Exception as e:
+            return told_of(Problem(kind, told_error(e)))
     after = f" (after {count} worlds on which it was right)" if count else ""
+    if question.line is not None:
+        j, k = question.relation(function, scope)[0], question.line[1]
+        which = f"It does not follow from line {k - 1}" if j == k else f"Line {j} does not follow from it"
+        meaning = RELATIONS[question.line[0].lines[j - 1].relation].meaning
+        return f"{which} ({meaning}), on a world of {_responses(scope)}{after}."
     return f"It differs from the exact answer on a world of {_responses(scope)}{after}."
 
 

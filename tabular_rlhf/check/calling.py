@@ -174,7 +174,7 @@ def told(e: BaseException) -> str:
 
 
 def as_value(value: Any) -> Any:
-    """What was returned as an array of floats, a tuple of them, or a Problem."""
+    """What was returned as an array of floats (of its own rounding), a tuple of them, or a Problem."""
     if value is None or value is Ellipsis:
         return Problem("unanswered", "it returns nothing yet")
     if isinstance(value, tuple) and any(np.ndim(v) for v in value if not isinstance(v, str)):
@@ -186,7 +186,7 @@ def as_value(value: Any) -> Any:
             a = np.asarray(value)
             if a.dtype.kind not in "fiub":
                 raise TypeError(a.dtype)
-            return np.array(a, dtype=np.float64)
+            return np.array(a, dtype=a.dtype if a.dtype.kind == "f" and a.dtype.itemsize < 8 else np.float64)  # float32 stays what it is
     except Exception:
         return Problem("shape", f"it returns {_kind(value)}, where a number or an array of numbers is expected")
 

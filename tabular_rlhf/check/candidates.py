@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import product
 from operator import itemgetter
 from typing import Any
 
@@ -26,11 +25,16 @@ from tabular_rlhf.check.slips import COSTLY, FACTORS, OTHER_WORLDS, OUTPUTS, Cha
 from tabular_rlhf.check.spoil import retooled, single_uses
 from tabular_rlhf.ledger.record import as_parts
 from tabular_rlhf.ledger.symbols import SYMBOLS, Scope
+from tabular_rlhf.ledger.tolerance import rounding
 
 Value = Callable[[Scope], Any]
 Claim = Callable[[Scope, Any, Any], bool | None]
 """Of a world, the answer's value on it and the right one: whether what is said is so there; None where it says nothing."""
 Candidate = tuple[str, Claim]
+
+
+ALIKE = 1e-8
+"""The share of its size to which an answer is a candidate: nobody makes two mistakes as near as that."""
 
 
 def evaluate(value: Value, scope: Scope) -> Any:
@@ -45,10 +49,11 @@ def close(a: Any, b: Any, free: str) -> bool:
     """Whether two values are the same but for what is free."""
     if a is None or np.shape(a) != np.shape(b):
         return False
+    share = max(ALIKE, 64.0 * rounding(b))
     a, b = opened(a, free), opened(b, free)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     size = max(1e-3, float(np.max(np.abs(b), initial=0.0, where=np.isfinite(b))))
-    return bool(np.all(same | (np.abs(np.where(same, 0.0, a) - np.where(same, 0.0, b)) <= 1e-8 * size)))
+    return bool(np.all(same | (np.abs(np.where(same, 0.0, a) - np.where(same, 0.0, b)) <= share * size)))
 
 
 def agrees(claim: Claim, probes: Sequence[Probe]) -> bool:
@@ -186,13 +191,15 @@ def _leftovers(question: Question, first: Probe, mixes: Sequence[Mix]) -> Iterat
 
 
 def _mixtures(question: Question, first: Probe, name: str, quantity: Value, mixes: Sequence[Mix]) -> Iterator[tuple[str, Value]]:
-    here = evaluate(quantity, first.scope)
-    if here is None or _fitted(here, first.yours) is None:
+    here = evaluate(quantity, first.scope)  # once: the ways to mix it in are many
+    fitted = None if here is None else _fitted(here, first.yours)
+    if fitted is None:
         return
-    for (also, output), (words, mix) in product(SCALES[: None if mixes is MIXES else 1], mixes):
-        value = _mixed(question, quantity, output, mix)
-        if close(evaluate(value, first.scope), first.yours, question.free):
-            yield also + words.format(name), value
+    for also, output in SCALES[: None if mixes is MIXES else 1]:
+        right = output(question.truth(first.scope))
+        for words, mix in mixes:
+            if close(mix(right, fitted, first.scope["beta"]), first.yours, question.free):
+                yield also + words.format(name), _mixed(question, quantity, output, mix)
 
 
 def _mixed(question: Question, quantity: Value, output: Callable[[Any], Any], mix: Callable[[Any, Any, float], Any]) -> Value:

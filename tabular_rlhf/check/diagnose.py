@@ -43,7 +43,7 @@ def diagnosis(question: Question, function: Function, failed: Scope) -> Diagnosi
     if np.shape(watched(function, failed)) != np.shape(question.truth(failed)):
         return _of_shape(question, function)
     known = probes(question, function, failed)
-    if any(question.wrong(p.yours, p.scope, function) for p in known):  # else it is right wherever it is a number
+    if any(question.differs(p.yours, p.scope) for p in known):  # else it is right wherever it is a number
         return diagnose(question, function, known)
     return _of_condition(question, function)
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.check import worlds
 from tabular_rlhf.check.calling import Problem, watched
 from tabular_rlhf.check.question import Function, Question
+from tabular_rlhf.ledger import worlds
 from tabular_rlhf.ledger.symbols import Scope
 
 FEW = 14

@@ -14,14 +14,14 @@ import numpy as np
 
 from tabular_rlhf.check.calling import named, supply
 from tabular_rlhf.derivations import DERIVATIONS
-from tabular_rlhf.derivations.record import Derivation
+from tabular_rlhf.derivations.record import Derivation, Line
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.exercises import EXERCISES, Exercise
 from tabular_rlhf.ledger import LEDGER, Row
-from tabular_rlhf.ledger.audit import REFUTED_AT
-from tabular_rlhf.ledger.record import EPS, Approximately, as_parts, distance, largest, roundings
+from tabular_rlhf.ledger.record import Approximately, as_parts
 from tabular_rlhf.ledger.renamed import today
 from tabular_rlhf.ledger.symbols import Scope, parameters
+from tabular_rlhf.ledger.tolerance import EPS, Gap, between, distance, largest, rounding, roundings
 
 Function = Callable[..., Any]
 
@@ -32,7 +32,8 @@ class Question:
 
     slug and part, for people.  truths: functions that all give the answer, the reference first.  pick: which of the
     parts that they return (None: the whole).  misses: (diagnosis, function).  free: what the answer leaves open.
-    without: symbols that would give it away.  most: worlds on which it is affordable.  line: of a derivation, judged by its neighbors.
+    without: symbols that would give it away.  most: worlds on which it is affordable.  scale: the size of a term.  error: what is asked
+    for, as a share of that, where not the exact answer is.  line: of a derivation, judged by its neighbors.
     """
 
     slug: str
@@ -45,6 +46,7 @@ class Question:
     without: tuple[str, ...] = ()
     most: int = 2**62
     scale: Callable[[Scope], float] | None = None
+    error: float = 0.0
     line: tuple[Derivation, int] | None = None
 
     @property
@@ -66,30 +68,41 @@ class Question:
             scope.memo[self] = np.asarray(self.picked(supply(self.truths[0], scope)), dtype=np.float64)
         return scope.memo[self]
 
-    def wrong(self, value: Any, scope: Scope, function: Function) -> bool:
-        """Whether a value of the right shape is clearly not the answer."""
-        if self.line is not None:
-            return self._breaks(function, scope)
+    def gap(self, value: Any, scope: Scope, function: Function) -> Gap:
+        """How far a value of the right shape is from the answer; of a line, how far it is from its relations to its neighbors."""
+        return self._apart(value, scope) if self.line is None else self.relation(function, scope)[1]
+
+    def differs(self, value: Any, scope: Scope) -> bool:
+        """Whether a value is another than the answer; of a line, than the derivation's own, which need not be wrong."""
+        return not self._apart(value, scope).same
+
+    def _apart(self, value: Any, scope: Scope) -> Gap:
         right = self.truth(scope)
         gap = distance(opened(value, self.free), opened(right, self.free))
-        return not gap <= self.tolerance(scope)
+        term = self.scale(scope) if self.scale else 0.0
+        return between(gap, scope, scale=largest(right), term=term, eps=rounding(value), error=self.error)
 
-    def tolerance(self, scope: Scope) -> float:
-        """A difference that is clearly more than rounding."""
-        right = self.truth(scope)
-        scale = max(1.0, largest(right))
-        term = max(scale, self.scale(scope)) if self.scale else scale
-        return max(REFUTED_AT * EPS * roundings(scope) * term, 1e-6 * scale)
+    def wrong(self, value: Any, scope: Scope, function: Function) -> bool:
+        """Whether a value of the right shape is not the answer, not even to rounding."""
+        return not self.gap(value, scope, function).same
 
-    def _breaks(self, function: Function, scope: Scope) -> bool:
-        """Whether a line in place of the derivation's breaks the relation to the line before or to the line after."""
+    def relation(self, function: Function, scope: Scope) -> tuple[int, Gap]:
+        """Of a line in place of the derivation's own, the worse of its relations to the line before and to the line after.
+
+        Returns: the number of the line whose relation to the one before it is, and how far it is from holding.
+        """
         assert self.line is not None
         derivation, k = self.line
-        lines = list(derivation.lines)
-        lines[k - 1] = lines[k - 1].instead(function)
-        here = [k] if k > 1 else []
-        after = [k + 1] if k < len(lines) and lines[k].relation != "so" else []
-        return any(derivation.step(j, scope, tuple(lines)).clear for j in here + after)
+        lines = self.placed(function)
+        related = [j for j in (k, k + 1) if 1 < j <= len(lines) and lines[j - 1].relation != "so"]
+        found = [(j, derivation.step(j, scope, lines)) for j in related]
+        return max(found, key=lambda step: (step[1].clear, not step[1].same, step[1].units), default=(k, between(0.0, scope, scale=1.0)))
+
+    def placed(self, function: Function) -> tuple[Line, ...]:
+        """The lines of the derivation with a function in the place of the one asked for."""
+        assert self.line is not None
+        derivation, k = self.line
+        return tuple(line.instead(function) if j == k else line for j, line in enumerate(derivation.lines, 1))
 
 
 def opened(value: Any, free: str) -> Any:
@@ -124,6 +137,7 @@ def of_exercise(exercise: Exercise) -> Question:
         free=exercise.free,
         without=exercise.without,
         scale=_scale(exercise),
+        error=exercise.error,
     )
 
 
@@ -138,7 +152,8 @@ def of_row(row: Row, k: int) -> Question:
     truths = sides if not isinstance(first, Approximately) else (first.side, *sides)
     scale = None if row.scale is None else lambda scope: row.unit(scope, row.truth(scope)[0])[k] / (EPS * roundings(scope))
     pick = k if len(row.parts) > 1 else None
-    return Question(row.slug, part, truths, misses, row.applies, pick, free, (), row.most, scale)
+    error = first.error if isinstance(first, Approximately) else 0.0
+    return Question(row.slug, part, truths, misses, row.applies, pick, free, (), row.most, scale, error)
 
 
 @cache

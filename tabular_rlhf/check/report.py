@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.check.calling import Problem
+from tabular_rlhf.check.question import Question
+from tabular_rlhf.derivations import RELATIONS
 from tabular_rlhf.ledger.explain import instance, labels, meaning, ordered
-from tabular_rlhf.ledger.explain_text import columns, number, world_lines
+from tabular_rlhf.ledger.explain_text import apart, columns, differing, number, world_lines
 from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
 
 SCHEMA = "tabular-rlhf/check/1"
@@ -22,6 +24,7 @@ MOST = 12
 STATUS = {
     "right": "right",
     "wrong": "not right",
+    "approximate": "right to some digits, but not exact",
     "raises": "raises an exception",
     "nan": "returns nan",
     "shape": "has the wrong shape",
@@ -37,7 +40,11 @@ OPEN = ("unanswered", "stopped")
 
 @dataclass(frozen=True)
 class Counterexample:
-    """The smallest world found on which the answer fails: the world in words, the symbols used, yours beside the exact value."""
+    """The smallest world found on which the answer fails: the world in words, the symbols used, yours beside the exact value.
+
+    beside: what `exact` is: the exact value, or what a line that yours does not follow from (or that does not follow from yours) has
+    there.  view: what of both is compared.
+    """
 
     responses: int
     world: dict[str, Any]
@@ -45,6 +52,8 @@ class Counterexample:
     entries: list[str]
     yours: list[float] | None
     exact: list[float]
+    beside: str = "exact"
+    view: str = "value"
 
 
 @dataclass(frozen=True)
@@ -127,26 +136,49 @@ def _counterexample(c: Counterexample) -> list[str]:
     for name, entries in shown.items():
         cells = "   ".join(f"{label + ': ' if label else ''}{number(v)}" for label, v in entries[:MOST])
         lines.append(f"    {name} = {cells}" + (f"   … {len(entries)} numbers" if len(entries) > MOST else ""))
-    values = {"exact": c.exact} if c.yours is None else {"yours": c.yours, "exact": c.exact}
-    rows = [(label or "answer", [v[i] for v in values.values()]) for i, label in enumerate(c.entries[:MOST])]
-    lines += ["", *("  " + line for line in columns("", list(values), rows))]
+    if c.yours is None:
+        rows = [(label or "answer", [v]) for label, v in zip(c.entries[:MOST], c.exact[:MOST], strict=True)]
+        lines += ["", *("  " + line for line in columns("", [c.beside], rows))]
+    else:
+        spec = apart(c.yours, c.exact)
+        rows = [(c.entries[i] or "answer", [c.yours[i], c.exact[i]]) for i in differing(c.yours, c.exact, MOST)]
+        view = "" if c.view == "value" else f"{c.view} of"
+        lines += ["", *("  " + line for line in columns(view, ["yours", c.beside], rows, spec))]
     return lines + ([f"    … {len(c.entries)} entries"] if len(c.entries) > MOST else [])
 
 
 def counterexample(function: Callable[..., Any], scope: Scope, yours: Any, exact: Any) -> Counterexample:
     """Plain numbers of a failure, in the order that people see."""
-    mdp = scope.world.mdp
-    names = [n for n in parameters(function) if n in SYMBOLS and SYMBOLS[n].level != "tool"]
     axes = meaning([(scope, exact)])
     same = isinstance(yours, np.ndarray) and yours.shape == np.shape(exact)
     alone = isinstance(yours, np.ndarray) and not yours.ndim
-    shown = ordered(yours, mdp, axes) if same else [float(yours)] * np.size(exact) if alone else None
+    shown = ordered(yours, scope.world.mdp, axes) if same else [float(yours)] * np.size(exact) if alone else None
+    return _numbers(function, scope, shown, exact, axes)
+
+
+def broken_relation(function: Callable[..., Any], scope: Scope, question: Question) -> Counterexample:
+    """Plain numbers of a line that breaks a relation: what the relation sees of that line, beside what it sees of the other."""
+    assert question.line is not None
+    derivation, k = question.line
+    j, _ = question.relation(function, scope)
+    lines = question.placed(function)
+    seen = derivation.seen(j, scope, lines)
+    yours, other = (seen.after, seen.before) if j == k else (seen.before, seen.after)
+    axes = meaning([(scope, other)])
+    shown = ordered(yours, scope.world.mdp, axes) if np.shape(yours) == np.shape(other) else None
+    found = _numbers(function, scope, shown, other, axes)
+    return replace(found, beside=f"line {j - 1 if j == k else j}", view=RELATIONS[lines[j - 1].relation].view)
+
+
+def _numbers(function: Callable[..., Any], scope: Scope, yours: list[float] | None, exact: Any, axes: tuple[str, ...]) -> Counterexample:
+    mdp = scope.world.mdp
+    names = [n for n in parameters(function) if n in SYMBOLS and SYMBOLS[n].level != "tool"]
     return Counterexample(
         mdp.P * mdp.N,
         instance(scope, [function]),
         {n: _entries(scope, n) for n in names},
         labels(mdp, np.shape(exact), axes),
-        shown,
+        yours,
         ordered(exact, mdp, axes),
     )
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.check import worlds
 from tabular_rlhf.check.calling import Problem, quietly
 from tabular_rlhf.check.question import Function, Question
 from tabular_rlhf.errors import InputError
+from tabular_rlhf.ledger import worlds
 from tabular_rlhf.ledger.symbols import Scope
 
 
@@ -68,4 +68,11 @@ def fault(question: Question, function: Function, value: Any, scope: Scope) -> s
     if np.isnan(value).any() and not np.isnan(right).any():
         return "nan"
     with quietly():
-        return "wrong" if question.wrong(value, scope, function) else None
+        try:
+            return VERDICTS[question.gap(value, scope, function).verdict]
+        except Exception:  # a line that has a value may have no gradient
+            return "raises"
+
+
+VERDICTS = {"same": None, "near": "approximate", "different": "wrong"}
+"""The status that goes with a gap (`ledger/tolerance.py`)."""

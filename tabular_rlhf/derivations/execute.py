@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.derivations.record import DERIVATIONS, RELATIONS, Derivation, Gap, Line
+from tabular_rlhf.derivations.record import DERIVATIONS, RELATIONS, Derivation, Kept, Line, Seen
 from tabular_rlhf.errors import InputError, did_you_mean, quoted, raised
+from tabular_rlhf.ledger import worlds
 from tabular_rlhf.ledger.audit import standard_worlds, tiny_scopes
-from tabular_rlhf.ledger.explain import labels, meaning, ordered
-from tabular_rlhf.ledger.record import in_units
+from tabular_rlhf.ledger.explain import instance, labels, meaning, ordered
 from tabular_rlhf.ledger.renamed import today
 from tabular_rlhf.ledger.symbols import Scope
 from tabular_rlhf.world import NAMED, World, coin, fork, named_world, random_world, rational
@@ -24,9 +24,10 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Step:
-    """One executed line.  entries: its value as (label, number).  error: the gap to the line before in units of what is allowed.
+    """One executed line.  entries: its value as (label, number).  error: the gap to the line before in units of what rounding allows.
 
-    ok: whether the relation holds; None for the first line and for lines after a broken one, which are not read.
+    ok: whether the relation holds; None for the first line.  Where it does not hold: verdict, "near" or "different"; view, what the
+    relation looks at; seen, that of the line before and of this one as (label, number, number).
     """
 
     number: int
@@ -37,11 +38,18 @@ class Step:
     entries: tuple[tuple[str, float], ...]
     error: float
     ok: bool | None
+    verdict: str = ""
+    view: str = ""
+    seen: tuple[tuple[str, float, float], ...] = ()
 
 
 @dataclass(frozen=True)
 class Derived:
-    """An executed derivation.  Prints as text; in a notebook it renders as Markdown; `html()` makes a fragment of a page."""
+    """An executed derivation.  Prints as text; in a notebook it renders as Markdown; `html()` makes a fragment of a page.
+
+    world, responses: the one that is shown, and its size.  worlds: on how many every line was tried; the shown one is the smallest on which
+    one does not follow, if there is any, and then instance is that world in numbers.
+    """
 
     slug: str
     title: str
@@ -49,7 +57,10 @@ class Derived:
     source: str
     rows: tuple[str, ...]
     world: str
+    responses: int
+    worlds: int
     steps: tuple[Step, ...]
+    instance: Record | None = None
 
     @property
     def broken(self) -> int | None:
@@ -79,7 +90,7 @@ class Derived:
 
     def json(self) -> Record:
         """Plain values for JSON."""
-        steps = [{**s.__dict__, "entries": [list(e) for e in s.entries]} for s in self.steps]
+        steps = [{**s.__dict__, "entries": [list(e) for e in s.entries], "seen": [list(e) for e in s.seen]} for s in self.steps]
         return {**{k: v for k, v in self.__dict__.items() if k != "steps"}, "rows": list(self.rows), "holds": self.holds, "steps": steps}
 
 
@@ -93,11 +104,11 @@ def find(slug: str) -> Derivation:
 
 
 def derive(slug: str, world: World | str | None = None, *, lines: Mapping[int, Callable[..., Any]] | None = None, seed: int = 0) -> Derived:
-    """Execute a derivation line by line on a world.
+    """Execute a derivation line by line.
 
-    Args: slug, its name; world, a World or the name of one (default: the first of rational, fork, coin that fits);
-    lines, functions to stand in place of lines, by number from 1: a reader's own, which are tried on tiny worlds too where no world
-    is asked for, and shown on the first that refutes them; seed, of what is drawn.
+    Args: slug, its name; world, a World or the name of one, on which alone it is then tried (default: tried on all small worlds that fit,
+    and shown on the smallest that refutes a line, or else on the first of rational, fork, coin that fits); lines, functions to stand in
+    place of lines, by number from 1: a reader's own; seed, of what is drawn.
     Returns: a `Derived`, which prints itself.  Raises InputError for an unknown name, line, or a world outside the hypotheses.
 
     >>> derive("gibbs-optimum").holds
@@ -106,33 +117,62 @@ def derive(slug: str, world: World | str | None = None, *, lines: Mapping[int, C
     2
     """
     derivation = find(slug)
-    scope = _scope(derivation, world, seed)
-    if not lines:
-        return _read(derivation, derivation.lines, scope, np.errstate(divide="raise", over="raise", invalid="raise", under="ignore"))
+    shown, read = _scope(derivation, world, seed), _instead(derivation, lines or {})
+    steps = _related(read, lines)
+    scopes = [shown] if world is not None else [*small_scopes(derivation, read, steps, seed), shown]
+    count, fails = next(((k, s) for k, s in enumerate(scopes, 1) if not follows(derivation, read, steps, s)), (len(scopes), None))
+    # a wrong line may divide by zero: its value then shows it
+    accidents = np.errstate(all="ignore") if lines or fails else np.errstate(divide="raise", over="raise", invalid="raise", under="ignore")
+    return _read(derivation, read, fails or shown, count, accidents, sought=world is None)
+
+
+EVALUATIONS = 1500
+"""Evaluations of lines that trying one derivation may take: where all worlds would take more, it is tried on an even choice of them."""
+
+
+def small_scopes(derivation: Derivation, read: tuple[Line, ...], steps: Sequence[int], seed: int = 0) -> list[Scope]:
+    """The worlds on which relations are tried, fewest responses first: by accident a wrong line may hold on one, as on one beta."""
+    fits = [s for s in worlds.everywhere(seed) if derivation.applies(s)]
+    cost = sum(RELATIONS[read[k - 1].relation].cost for k in steps)
+    most = min(derivation.most, EVALUATIONS // max(1, cost))
+    return sorted(fits, key=lambda s: s.world.mdp.P * s.world.mdp.N)[:: (len(fits) // most) | 1]  # odd: betas and ties come in turns
+
+
+def _instead(derivation: Derivation, lines: Mapping[int, Callable[..., Any]]) -> tuple[Line, ...]:
+    """The lines to be read, some of them replaced."""
     for k, line in lines.items():
         if k not in range(1, len(derivation.lines) + 1):
-            raise InputError(
-                f"a line must be one of the numbers 1 to {len(derivation.lines)}", got=quoted(k), where=slug, remedy="count from 1"
-            )
+            must = f"a line must be one of the numbers 1 to {len(derivation.lines)}"
+            raise InputError(must, got=quoted(k), where=derivation.slug, remedy="count from 1")
         if not callable(line):
-            raise InputError("a line must be a function of symbols", got=quoted(line), where=f"{slug}, line {k}", remedy="lambda: ...")
-    read = tuple(line.instead(lines[k]) if k in lines else line for k, line in enumerate(derivation.lines, 1))
-    found = _read(derivation, read, scope, np.errstate(all="ignore"))  # a reader's line may divide by zero: its value then shows it
-    # on one world a wrong line may hold by accident: beta = 1 hides every beta
-    elsewhere = tiny_scopes(seed) if found.holds and world is None else []
-    with np.errstate(all="ignore"):
-        fails = next((s for s in elsewhere if derivation.applies(s) and _breaks(derivation, read, lines, s)), None)
-    return found if fails is None else _read(derivation, read, fails, np.errstate(all="ignore"))
+            raise InputError(
+                "a line must be a function of symbols", got=quoted(line), where=f"{derivation.slug}, line {k}", remedy="lambda: ..."
+            )
+    return tuple(line.instead(lines[k]) if k in lines else line for k, line in enumerate(derivation.lines, 1))
 
 
-def _breaks(derivation: Derivation, read: tuple[Line, ...], lines: Iterable[int], scope: Scope) -> bool:
-    """Whether a replaced line clearly breaks its relation to the line before, or the next one's to it."""
-    steps = {k for line in lines for k in (line, line + 1) if 2 <= k <= len(read)}
-    return any(derivation.step(k, scope, read).clear for k in steps)
+def _related(read: Sequence[Line], lines: Mapping[int, Any] | None) -> list[int]:
+    """The lines whose relation to the line before is in question: all, or those beside a replaced one."""
+    steps = [k for k in range(2, len(read) + 1) if read[k - 1].relation != "so"]
+    return steps if not lines else [k for k in steps if k in lines or k - 1 in lines]
 
 
-def _read(derivation: Derivation, read: tuple[Line, ...], scope: Scope, accidents: np.errstate) -> Derived:
-    """Line after line, up to the first that does not follow."""
+FAULTS = (TypeError, ValueError, AttributeError, IndexError, KeyError, ArithmeticError)
+"""What a reader's line may raise."""
+
+
+def follows(derivation: Derivation, read: tuple[Line, ...], steps: Iterable[int], scope: Scope) -> bool:
+    """Whether some lines follow from those before them on one world."""
+    read = tuple(Kept(**line.__dict__, at=scope) for line in read)
+    try:
+        with np.errstate(all="ignore"):
+            return all(derivation.step(k, scope, read).same for k in steps)
+    except FAULTS:
+        return False
+
+
+def _read(derivation: Derivation, read: tuple[Line, ...], scope: Scope, count: int, accidents: np.errstate, *, sought: bool) -> Derived:
+    """Line after line, up to the first that does not follow; sought: on a world that was looked for, so that it must be shown."""
     steps: list[Step] = []
     with accidents:
         for k, line in enumerate(read, 1):
@@ -140,13 +180,15 @@ def _read(derivation: Derivation, read: tuple[Line, ...], scope: Scope, accident
                 break
             try:
                 steps.append(_step(derivation, k, read, line, scope))
-            except (TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as e:
-                if line is derivation.lines[k - 1]:
+            except FAULTS as e:
+                if not line.foreign:
                     raise
                 must = f"line {k} must return numbers of the shape of the line that it replaces"
                 raise InputError(must, got=raised(e), where=derivation.slug, remedy="try it by itself first") from e
-    d = derivation
-    return Derived(d.slug, d.title, d.chapter, d.source, d.rows, scope.world.name, tuple(steps))
+    d, size = derivation, scope.world.mdp.P * scope.world.mdp.N
+    broken = [f.value for k, f in enumerate(read, 1) for s in steps if s.ok is False and k in (s.number - 1, s.number)]
+    where = instance(scope, broken) if broken and sought else None
+    return Derived(d.slug, d.title, d.chapter, d.source, d.rows, scope.world.name, size, count, tuple(steps), where)
 
 
 def _step(derivation: Derivation, k: int, read: tuple[Line, ...], line: Line, scope: Scope) -> Step:
@@ -156,9 +198,20 @@ def _step(derivation: Derivation, k: int, read: tuple[Line, ...], line: Line, sc
     entries = tuple(zip(names, ordered(value, scope.world.mdp, axes), strict=True))
     if k == 1:
         return Step(k, line.tex, "", "", line.reason, entries, 0.0, None)
-    how = RELATIONS[line.relation]
-    error = units(derivation.step(k, scope, read))
-    return Step(k, line.tex, how.mark, how.meaning, line.reason, entries, error, bool(error <= 1.0))
+    how, gap = RELATIONS[line.relation], derivation.step(k, scope, read)
+    if gap.same:
+        return Step(k, line.tex, how.mark, how.meaning, line.reason, entries, gap.units, True)
+    seen = pairs(derivation.seen(k, scope, read), scope)
+    return Step(k, line.tex, how.mark, how.meaning, line.reason, entries, gap.units, False, gap.verdict, how.view, seen)
+
+
+def pairs(seen: Seen, scope: Scope) -> tuple[tuple[str, float, float], ...]:
+    """What a relation sees of two lines, entry by entry with its label; nothing where the two have different shapes."""
+    if np.shape(seen.before) != np.shape(seen.after):
+        return ()
+    axes, mdp = meaning([(scope, seen.before)]), scope.world.mdp
+    names = labels(mdp, np.shape(seen.before), axes)
+    return tuple(zip(names, ordered(seen.before, mdp, axes), ordered(seen.after, mdp, axes), strict=True))
 
 
 def _elsewhere(derivation: Derivation, line: Line, seed: int) -> list[tuple[Scope, Any]]:
@@ -173,11 +226,6 @@ def _elsewhere(derivation: Derivation, line: Line, seed: int) -> list[tuple[Scop
 @cache
 def _other() -> World:
     return random_world(rng=np.random.default_rng(8), V=3, H=1, P=2, eos=False)
-
-
-def units(found: Gap) -> float:
-    """The gap in units of what is allowed."""
-    return in_units(found.gap, found.allowed)
 
 
 def _scope(derivation: Derivation, world: World | str | None, seed: int) -> Scope:
@@ -243,7 +291,7 @@ def audit_slugs(slugs: Sequence[str], worlds: int, seed: int, on_progress: Calla
 def _execute(derivation: Derivation, scope: Scope, verdict: DerivationVerdict) -> None:
     verdict.worlds += 1
     for k in range(2, len(derivation.lines) + 1):
-        error = units(derivation.step(k, scope))
+        error = derivation.step(k, scope).units
         if not error <= verdict.error:  # also for nan
             m = scope.world.mdp
             verdict.error, verdict.worst = error, f"line {k}, on {scope.world.name} (V={m.V} H={m.H} P={m.P})"

@@ -48,6 +48,7 @@ add(
         source="Swamy et al. (2025), arXiv:2503.01067; Rafailov et al. (2023), arXiv:2305.18290.",
         where=lambda log_p_ref, N: N > 1 and full_support(log_p_ref),
         largest=4,
+        most=30,
         scale=lambda log_p_tied, log_p_2, log_p_ref, beta: max(
             reward_units(0.0 * log_p_ref, beta, q, log_p_ref) for q in (log_p_tied, log_p_2)
         ),

@@ -7,41 +7,30 @@ sentence that allows the step, `wrong` the lines that readers write in its place
 
 **Relations** (the table `RELATIONS`).  Two lines may be equal, or only as equal as an argument needs: equal up to a constant in
 pi, of the same gradient, with the same maximizer, equal on average over samples, or equal in a limit.  A relation looks at both
-lines through one *view* (the value; its differences between policies; its gradient; ...) and measures the gap.  `so` opens a new
-chain: what is derived from the lines above, not equal to them.
+lines through one *view* (the value; its differences between policies; its gradient; ...) and measures the gap between what it sees
+(`ledger/tolerance.py`).  `so` opens a new chain: what is derived from the lines above, not equal to them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.errors import InputError, quoted
-from tabular_rlhf.ledger.record import EPS, LEDGER, Function, distance, fits, largest, roundings
+from tabular_rlhf.ledger.record import LEDGER, Function, fits
 from tabular_rlhf.ledger.symbols import Scope, unknown_names
+from tabular_rlhf.ledger.tolerance import EPS, Gap, between, distance, largest, rounding, roundings
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.optimize import minimize
 from tabular_rlhf.sampling import population, sample
 
 DRAWS = 4_000
 """Draws with which an expectation is tried."""
-
-
-class Gap(NamedTuple):
-    """How far two lines are from their relation: the gap, what rounding (or the stated route) allows, and the size of a term."""
-
-    gap: float
-    allowed: float
-    scale: float
-
-    @property
-    def clear(self) -> bool:
-        """Whether the gap is far more than rounding, or than a truncated route, explains."""
-        return not self.gap <= max(10 * self.allowed, 1e-6 * self.scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +41,7 @@ class Line:
     RELATIONS.  wrong, diagnosis -> the function of a wrong line.  law: where given, `value` is a table over responses, (P, N) or
     (P, N, ...), and the line is its mean under that law (the name of a log-probability symbol), over prompts too.
     of: the symbol that gradients, constants and maximizers are about.  along: (symbol, values) of a limit.
-    error: what a truncated route leaves, as a share of the scale, instead of rounding.
+    error: what a truncated route leaves, as a share of a term, instead of rounding.  foreign: whether it stands in another's place.
     """
 
     tex: str
@@ -64,6 +53,7 @@ class Line:
     of: str = "logits"
     along: tuple[str, tuple[float, ...]] | None = None
     error: float = 0.0
+    foreign: bool = False
 
     def __call__(self, scope: Scope) -> Any:
         """The line's value: what its function returns, or the mean of the table that it returns."""
@@ -72,7 +62,22 @@ class Line:
 
     def instead(self, value: Function) -> Line:
         """The same line with another function."""
-        return replace(self, value=value)
+        return replace(self, value=value, foreign=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Kept(Line):
+    """A line whose value on one world is computed once: it stands in two relations."""
+
+    at: Scope | None = None
+
+    def __call__(self, scope: Scope) -> Any:
+        return self._there if scope is self.at else super().__call__(scope)
+
+    @cached_property
+    def _there(self) -> Any:
+        assert self.at is not None
+        return super().__call__(self.at)
 
 
 def mean(scope: Scope, law: str, table: Any) -> Any:
@@ -85,24 +90,40 @@ def mean(scope: Scope, law: str, table: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What a relation sees of two lines: of each what it compares, the largest difference that it does not allow, and the size of both."""
+
+    before: Any
+    after: Any
+    gap: float
+    scale: float
+
+
+@dataclass(frozen=True)
 class Relation:
-    """How two lines stand to each other.  `mark` is what is printed before the line; `compare` returns the gap and its scale."""
+    """How two lines stand to each other.
+
+    mark, what is printed before the line.  compare, what it sees of them.  view, what that is, in words.  error, of the route to it.
+    cost, about how many times it evaluates a line.
+    """
 
     name: str
     mark: str
     meaning: str
-    compare: Callable[[Line, Line, Scope], tuple[float, float]]
+    compare: Callable[[Line, Line, Scope], Seen]
+    view: str = "value"
     error: float = 0.0
+    cost: int = 1
 
 
 RELATIONS: dict[str, Relation] = {}
 
 
-def relation(name: str, mark: str, meaning: str, error: float = 0.0) -> Callable[[Any], Any]:
+def relation(name: str, mark: str, meaning: str, view: str = "value", error: float = 0.0, cost: int = 1) -> Callable[[Any], Any]:
     """Enter the decorated comparison into the table."""
 
     def enter(compare: Any) -> Any:
-        RELATIONS[name] = Relation(name, mark, meaning, compare, error)
+        RELATIONS[name] = Relation(name, mark, meaning, compare, view, error, cost)
         return compare
 
     return enter
@@ -113,12 +134,12 @@ def size(*values: Any) -> float:
     return max(1.0, largest(*values))
 
 
-def both(view: Callable[[Line, Scope], Any]) -> Callable[[Line, Line, Scope], tuple[float, float]]:
+def both(view: Callable[[Line, Scope], Any]) -> Callable[[Line, Line, Scope], Seen]:
     """The distance between two lines seen through one view."""
 
-    def compare(before: Line, after: Line, scope: Scope) -> tuple[float, float]:
+    def compare(before: Line, after: Line, scope: Scope) -> Seen:
         a, b = view(before, scope), view(after, scope)
-        return distance(a, b), size(a, b)
+        return Seen(a, b, distance(a, b), size(a, b))
 
     return compare
 
@@ -127,17 +148,17 @@ relation("=", "=", "equal")(both(lambda line, scope: line(scope)))
 
 
 @relation("<=", "≤", "at most")
-def _at_most(before: Line, after: Line, scope: Scope) -> tuple[float, float]:
+def _at_most(before: Line, after: Line, scope: Scope) -> Seen:
     a, b = np.asarray(before(scope), dtype=np.float64), np.asarray(after(scope), dtype=np.float64)
     over = np.where(a == b, 0.0, np.maximum(a, b) - b) if a.shape == b.shape else np.array(np.inf)
-    return float(np.max(np.where(np.isnan(over), np.inf, over), initial=0.0)), size(a, b)
+    return Seen(a, b, float(np.max(np.where(np.isnan(over), np.inf, over), initial=0.0)), size(a, b))
 
 
-@relation("up to a constant", "≃", "equal up to a constant: differences agree")
-def _constant(before: Line, after: Line, scope: Scope) -> tuple[float, float]:
+@relation("up to a constant", "≃", "equal up to a constant: differences agree", "difference between two policies", cost=3)
+def _constant(before: Line, after: Line, scope: Scope) -> Seen:
     others = [scope.given(**{after.of: scope.redrawn(after.of, k)}) for k in (1, 2)]
     a, b = (np.array([line(scope) - line(other) for other in others]) for line in (before, after))
-    return distance(a, b), size(a, b, before(scope), after(scope))
+    return Seen(a, b, distance(a, b), size(a, b, before(scope), after(scope)))
 
 
 def gradient(line: Line, scope: Scope) -> Any:
@@ -145,7 +166,7 @@ def gradient(line: Line, scope: Scope) -> Any:
     return grad(lambda x: np.sum(line(scope.given(**{line.of: x}))))(np.asarray(scope[line.of], dtype=np.float64))
 
 
-relation("same gradient", "∇=", "of the same gradient", 1e-9)(both(gradient))
+relation("same gradient", "∇=", "of the same gradient", "gradient", 1e-9, cost=4)(both(gradient))
 
 
 def maximizer(line: Line, scope: Scope, sign: float = 1.0) -> Any:
@@ -157,15 +178,16 @@ def maximizer(line: Line, scope: Scope, sign: float = 1.0) -> Any:
     return found - np.mean(found, axis=-1, keepdims=True)
 
 
-relation("same maximizer", "argmax=", "with the same maximizer", 1e-5)(both(maximizer))
-relation("same minimizer", "argmin=", "with the same minimizer", 1e-5)(both(lambda line, scope: maximizer(line, scope, -1.0)))
+relation("same maximizer", "argmax=", "with the same maximizer", "maximizer", 1e-5, cost=40)(both(maximizer))
+relation("same minimizer", "argmin=", "with the same minimizer", "minimizer", 1e-5, cost=40)(
+    both(lambda line, scope: maximizer(line, scope, -1.0))
+)
 
 
-@relation("in expectation", "=E", "equal on average over samples (exactly, and for samples within five standard errors)")
-def _in_expectation(before: Line, after: Line, scope: Scope) -> tuple[float, float]:
+@relation("in expectation", "=E", "equal on average over samples (exactly, and for samples within five standard errors)", cost=4)
+def _in_expectation(before: Line, after: Line, scope: Scope) -> Seen:
     a, b = before(scope), after(scope)
-    gap, scale = distance(a, b), size(a, b)
-    return (gap if sampled_z(after, scope) <= 5.0 else np.inf), scale
+    return Seen(a, b, distance(a, b) if sampled_z(after, scope) <= 5.0 else np.inf, size(a, b))
 
 
 def sampled_z(line: Line, scope: Scope) -> float:
@@ -187,20 +209,20 @@ def sampled_z(line: Line, scope: Scope) -> float:
     return float(np.max(np.abs(np.mean(draws[table], axis=0) - exact) / error, initial=0.0))
 
 
-@relation("in the limit", "→", "what the line before tends to")
-def _limit(before: Line, after: Line, scope: Scope) -> tuple[float, float]:
+@relation("in the limit", "→", "what the line before tends to", "value near the limit", cost=4)
+def _limit(before: Line, after: Line, scope: Scope) -> Seen:
     assert after.along is not None
     name, values = after.along
-    limit = after(scope)
-    gaps = [distance(before(scope.given(**{name: v})), limit) for v in values]
-    near = max(EPS * roundings(scope), after.error) * size(limit)  # below this a gap may grow: it is rounding, or the route's own error
-    return (gaps[-1] if gaps[-1] <= max(gaps[0], near) else np.inf), size(limit)
+    limit, near = after(scope), [before(scope.given(**{name: v})) for v in values]
+    gaps = [distance(value, limit) for value in near]
+    least = max(EPS * roundings(scope), after.error) * size(limit)  # below this a gap may grow: it is rounding, or the route's own error
+    return Seen(near[-1], limit, gaps[-1] if gaps[-1] <= max(gaps[0], least) else np.inf, size(limit))
 
 
 @relation("so", "so", "what follows from the lines above: a new chain begins")
-def _so(before: Line, after: Line, scope: Scope) -> tuple[float, float]:
-    after(scope)
-    return 0.0, 1.0
+def _so(before: Line, after: Line, scope: Scope) -> Seen:
+    value = after(scope)
+    return Seen(value, value, 0.0, 1.0)
 
 
 # ---------------------------------------------------------------------------------------------------- derivations
@@ -210,7 +232,7 @@ def _so(before: Line, after: Line, scope: Scope) -> tuple[float, float]:
 class Derivation:
     """A derivation: slug, title, chapter, source, the ledger rows that it proves, and its lines.
 
-    where: function of symbols, its hypotheses.  largest: most responses over all prompts for which it is affordable.
+    where: function of symbols, its hypotheses.  largest: most responses over all prompts for which it is affordable; most: most worlds.
     scale: function of symbols, the size of a term (default: the largest entry compared, at least 1).  formerly: slugs of before.
 
     The slug is that of the first of the rows; a second derivation of a row adds a suffix.
@@ -226,6 +248,7 @@ class Derivation:
     largest: int = 4096
     scale: Function | None = None
     formerly: tuple[str, ...] = ()
+    most: int = 2**62
 
     def __post_init__(self) -> None:
         def require(holds: bool, must: str, got: Any) -> None:
@@ -260,14 +283,19 @@ class Derivation:
         """Whether it can be executed in this world: affordable, and within its hypotheses."""
         return fits(scope, self.largest, self.where)
 
+    def seen(self, k: int, scope: Scope, lines: tuple[Line, ...] | None = None) -> Seen:
+        """What the relation of line k (counted from 1) sees of that line and of the one before."""
+        before, after = (lines or self.lines)[k - 2 : k]
+        return RELATIONS[after.relation].compare(before, after, scope)
+
     def step(self, k: int, scope: Scope, lines: tuple[Line, ...] | None = None) -> Gap:
-        """The gap between line k and the one before (k counts from 1)."""
+        """The gap between line k and the one before."""
         lines = lines or self.lines
-        before, after = lines[k - 2], lines[k - 1]
-        how = RELATIONS[after.relation]
-        gap, scale = how.compare(before, after, scope)
-        scale = max(scale, float(np.max(np.abs(scope.call(self.scale))))) if self.scale else scale
-        return Gap(gap, scale * max(EPS * roundings(scope), how.error, after.error), scale)
+        found, after = self.seen(k, scope, lines), lines[k - 1]
+        term = float(np.max(np.abs(scope.call(self.scale)))) if self.scale else 0.0
+        foreign = [line(scope) for line in lines[k - 2 : k] if line.foreign]  # it may be of coarser numbers than ours
+        error = max(RELATIONS[after.relation].error, after.error)
+        return between(found.gap, scope, scale=found.scale, term=term, eps=rounding(*foreign), error=error)
 
 
 DERIVATIONS: dict[str, Derivation] = {}

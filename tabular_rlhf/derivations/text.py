@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
 from tabular_rlhf import tex
 from tabular_rlhf.layout import wrap
-from tabular_rlhf.ledger.explain_text import number
+from tabular_rlhf.ledger.explain_text import apart, differing, number, world_lines
 
 if TYPE_CHECKING:
     from tabular_rlhf.derivations.execute import Derived, Step
@@ -46,16 +46,36 @@ def verdict(step: Step) -> str:
         return ""
     if step.ok:
         return "holds"
+    if step.verdict == "near":
+        return "does not hold: right to six digits or more, which is more than rounding explains, but not exact"
     far = step.error < float("inf")
     return f"does not hold: off by {step.error:.3g} times what rounding allows" if far else "does not hold: no number, or of another shape"
 
 
+def sides(step: Step) -> list[tuple[str, str]]:
+    """Of a line that does not follow, what the relation looks at: in the line before, and in this one, with digits enough to differ."""
+    if not step.seen:
+        return []
+    labels, before, after = zip(*step.seen, strict=True)
+    spec, shown = apart(before, after), differing(before, after, SHOWN)
+    of = "" if step.view == "value" else f", {step.view}"
+    more = f"   … {len(labels)} numbers" if len(labels) > len(shown) else ""
+
+    def row(values: Sequence[float]) -> str:
+        return "   ".join(f"{labels[i] + ': ' if labels[i] else ''}{number(values[i], spec)}" for i in shown) + more
+
+    return [(f"line {step.number - 1}{of}", row(before)), (f"line {step.number}{of}", row(after))]
+
+
 def closing(found: Derived, measured: bool = True) -> str:
-    """One sentence: whether every line follows, and by how much (which the last bits of a machine decide)."""
+    """One sentence: whether every line follows, on how many worlds, and by how much (which the last bits of a machine decide)."""
+    worlds = f"on {found.worlds} worlds" if found.worlds > 1 else "on this world"
     if found.broken is not None:
-        return f"Line {found.broken} does not follow from line {found.broken - 1}: the reading stops here."
+        tried = "" if found.worlds == 1 else f" (it does on {found.worlds - 1} as small or smaller)"
+        size = f"a world of {found.responses} response{'s' if found.responses > 1 else ''}{tried}"
+        return f"Line {found.broken} does not follow from line {found.broken - 1} on {size}: the reading stops here."
     worst = max((s.error for s in found.steps), default=0.0)
-    return "Every line follows" + (f" (largest gap: {worst:.2g} of what rounding allows)." if measured else ".")
+    return f"Every line follows, {worlds}" + (f" (largest gap here: {worst:.2g} of what rounding allows)." if measured else ".")
 
 
 def legend(found: Derived) -> str:
@@ -68,15 +88,19 @@ def text(found: Derived) -> str:
     """The page for a terminal."""
     head = wrap(f"{found.title}  ({found.slug}, chapter {found.chapter})")
     about = wrap(f"world {found.world}; source: {found.source}")
-    lines = [*head, "=" * max(map(len, head)), *about, ""]
+    where = [] if found.instance is None else ["", *world_lines(found.instance)]
+    lines = [*head, "=" * max(map(len, head)), *about, *where, ""]
     for s in found.steps:
         mark = f"{s.number:>3}  {s.mark:<2}" if s.mark else f"{s.number:>3}    "
         lines += wrap(tex.plain(s.tex), first=mark + " ", then=" " * 10)
         lines += wrap(s.reason, first=" " * 10) if s.reason else []
         shown = f"{MARKS[s.ok]} {value(s)}" if s.ok is not False else f"{MARKS[s.ok]} {value(s)}   {verdict(s)}"
-        lines += wrap(shown, first=" " * 10, then=" " * 12) + [""]
+        lines += wrap(shown, first=" " * 10, then=" " * 12)
+        for name, values in sides(s):
+            lines += wrap(f"{name} = {values}", first=" " * 12, then=" " * 14)
+        lines += [""]
     marks = wrap(f"Marks: {legend(found)}.") if legend(found) else []
-    return "\n".join(line.rstrip() for line in [*lines, closing(found), *marks])
+    return "\n".join(line.rstrip() for line in [*lines, *wrap(closing(found)), *marks])
 
 
 SMALL = ["alpha", "beta", "gamma", "delta", "epsilon", "eta", "theta", "kappa", "lambda", "mu", "pi", "rho", "sigma", "tau", "phi", "psi"]
@@ -111,7 +135,8 @@ def markdown(found: Derived) -> str:
         formula = r"$\displaystyle " + s.tex.replace("|", r"\vert ") + "$"  # fractions in a table would be tiny
         shown = value(s, 3, "<br>").replace("|", "/")
         reason = "".join(f"${piece}$" if is_formula else literal(piece) for is_formula, piece in formulas(s.reason))
-        why = reason if s.ok is not False else f"**{verdict(s)}**"
+        apart = "".join(f"<br>{name} = {values}" for name, values in sides(s)).replace("|", "/")
+        why = reason if s.ok is not False else f"**{verdict(s)}**{literal(apart)}"
         lines.append(f"| {s.number} | {s.mark}\N{NO-BREAK SPACE}{MARKS[s.ok]} | {formula}<br>{shown} | {why} |")
     marks = f" ({legend(found)})" if legend(found) else ""
     return "\n".join([*lines, "", closing(found, measured=False) + marks])
@@ -131,7 +156,7 @@ def html(found: Derived) -> str:
     items = [
         f'<li class="{ {True: "holds", False: "breaks", None: "start"}[s.ok] }"><span class="mark">{escape(s.mark)}</span> '
         f'{tex.html(s.tex)} <span class="value">{escape(value(s))}</span> <span class="tick">{MARKS[s.ok].strip()}</span>'
-        f'<p class="reason">{escape(s.reason if s.ok is not False else verdict(s))}</p></li>'
+        f'<p class="reason">{escape(s.reason if s.ok is not False else "; ".join([verdict(s), *map(" = ".join, sides(s))]))}</p></li>'
         for s in found.steps
     ]
     return f'<ol class="derivation">{"".join(items)}</ol><p class="closing">{escape(closing(found))}</p>'

@@ -13,9 +13,6 @@ from tabular_rlhf.logspace import expect, kl
 
 # ---------------------------------------------------------------------------------------------------- fitted-reward
 
-ITERATED = 1e7
-"""In units of rounding: an answer found by iteration is right if it is within about 1e-4, where common optimizers stop."""
-
 
 def fit(wins: Any) -> Any:
     """The likeliest Bradley-Terry rewards, by Newton's method with steps that no pair feels by much more than a nat."""
@@ -72,7 +69,7 @@ add(
             "beta times too much: an implicit reward": lambda wins_ring, beta: beta * fit(wins_ring),
         },
         where=lambda N: N > 1,  # one response is compared with nobody: 0/0 in the iterations that readers write
-        scale=lambda: ITERATED,
+        error=1e-4,  # "to four decimals": where common optimizers stop
     )
 )
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from tabular_rlhf.exercises.record import Exercise, add
 from tabular_rlhf.ledger.chapter3 import sigma
-from tabular_rlhf.ledger.record import largest
+from tabular_rlhf.ledger.tolerance import largest
 from tabular_rlhf.logspace import log_sigmoid
 
 # ---------------------------------------------------------------------------------------------------- policy-reward

@@ -10,7 +10,7 @@ import numpy as np
 from tabular_rlhf.exercises.record import Exercise, add
 from tabular_rlhf.ledger.chapter4 import all_together
 from tabular_rlhf.ledger.chapter4_tokens import visited_kl
-from tabular_rlhf.ledger.record import largest
+from tabular_rlhf.ledger.tolerance import largest
 from tabular_rlhf.logspace import kl, log_softmax, logsumexp
 
 add(

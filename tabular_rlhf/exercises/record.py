@@ -30,6 +30,7 @@ class Exercise:
     suggested signature (a reader may use others).
     misses: diagnosis -> wrong answer, at least three.  free: what the answer leaves open, one of FREE.
     without: symbols that would give the answer away.  where, largest, scale: as of a row of the ledger.
+    error: how far an answer may be off, as a share of its size, where the statement asks for so many decimals and not for the exact answer.
     forbidden: "allowed" if it is asked of references that forbid tokens too (an answer that fails there is wrong), else "refused".
     """
 
@@ -47,6 +48,7 @@ class Exercise:
     where: Function | None = None
     largest: int = 4096
     scale: Function | None = None
+    error: float = 0.0
     minutes: int = 10
     forbidden: str = "allowed"
 

@@ -9,15 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
-from tabular_rlhf.ledger.record import LEDGER, Miss, Row, as_parts, distance, largest
+from tabular_rlhf.ledger.record import LEDGER, Miss, Row, as_parts
 from tabular_rlhf.ledger.renamed import today
 from tabular_rlhf.ledger.symbols import Scope
 from tabular_rlhf.ledger.tiny import tiny_scopes as tiny_scopes
 from tabular_rlhf.sampling import estimate, population, sample
 from tabular_rlhf.world import NAMED, World, generated_worlds, named_world, random_world
 
-REFUTED_AT = 1e3
-"""A near miss counts as refuted when it is wrong by this many times what rounding explains, and by 1e-6 of the scale."""
 DRAWS = 20_000
 
 
@@ -86,7 +84,7 @@ def refute(row: Row, miss: Miss, scopes: Iterable[Scope]) -> Refutation | None:
     for scope in scopes:
         if not row.applies(scope):
             continue
-        right, unit = row.truth(scope)
+        right, _ = row.truth(scope)
         with np.errstate(all="ignore"):  # a wrong formula may divide by zero: that too refutes it
             wrong = as_parts(scope.call(miss.wrong))[0]
         if np.shape(wrong) != np.shape(right[miss.part]):
@@ -94,9 +92,7 @@ def refute(row: Row, miss: Miss, scopes: Iterable[Scope]) -> Refutation | None:
             raise InputError(
                 "a near miss must have the shape of the truth", got=shapes, where=f"{row.slug}: {miss.diagnosis}", remedy="mend it"
             )
-        gap = distance(wrong, right[miss.part])
-        size = max(1.0, largest(right[miss.part]))
-        if gap > max(REFUTED_AT * unit[miss.part], 1e-6 * size):
+        if row.gap(scope, miss.part, wrong).clear:
             return Refutation(scope, right[miss.part], wrong)
     return None
 

@@ -9,7 +9,8 @@ import numpy as np
 from tabular_rlhf import gibbs
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.gibbs import log_gibbs
-from tabular_rlhf.ledger.record import Miss, Row, Sampled, add, largest
+from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
+from tabular_rlhf.ledger.tolerance import largest
 from tabular_rlhf.logspace import expect, kl, log_ratio, log_softmax, logsumexp
 from tabular_rlhf.policy import NGram
 

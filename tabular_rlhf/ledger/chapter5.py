@@ -9,7 +9,8 @@ import numpy as np
 from tabular_rlhf.autodiff import grad, jacobian
 from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.ledger import symbols_geometry  # the names that these rows use
-from tabular_rlhf.ledger.record import Approximately, Miss, Row, Sampled, add, largest
+from tabular_rlhf.ledger.record import Approximately, Miss, Row, Sampled, add
+from tabular_rlhf.ledger.tolerance import largest
 from tabular_rlhf.logspace import Array, expect, kl, log_ratio, log_softmax, log_tilt
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import NGram

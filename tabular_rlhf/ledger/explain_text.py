@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,34 @@ def render(found: Record) -> str:
 def number(value: float, spec: str = ".6g") -> str:
     """A plain float; minus zero is zero."""
     return format(value + 0.0, spec)
+
+
+LEAST, FULL = 6, 17
+"""Significant digits that numbers are printed with: so many by default, and so many at most, when no two floats look alike."""
+
+
+def apart(one: Sequence[float], other: Sequence[float]) -> str:
+    """A way to print two lists of numbers in which entries that differ look different; differences far smaller than the largest may not.
+
+    >>> apart([0.25, 1.0], [0.5, 1.0 + 1e-16]), apart([0.25], [0.25 + 3e-8])
+    ('.6g', '.7g')
+    """
+    gaps = [abs(a - b) if a != b else 0.0 for a, b in zip(one, other, strict=True)]
+    most = max((g for g in gaps if math.isfinite(g)), default=0.0)
+    told = [(a, b) for a, b, g in zip(one, other, gaps, strict=True) if g > 0.01 * most or math.isnan(g)]
+    specs = (f".{digits}g" for digits in range(LEAST, FULL + 1))
+    return next((s for s in specs if all(number(a, s) != number(b, s) for a, b in told if a == a or b == b)), f".{FULL}g")
+
+
+def differing(one: Sequence[float], other: Sequence[float], most: int) -> list[int]:
+    """Places of at most so many entries to show, in order: those that differ come before those that do not.
+
+    >>> differing([0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 2.0], 2)
+    [0, 3]
+    """
+    gaps = [abs(a - b) if a != b else 0.0 for a, b in zip(one, other, strict=True)]
+    largest = max((g for g in gaps if math.isfinite(g)), default=0.0)
+    return sorted(sorted(range(len(gaps)), key=lambda i: not gaps[i] <= 0.01 * largest, reverse=True)[:most])
 
 
 def _wrap(text: str, indent: str, hang: int = 0) -> list[str]:
@@ -73,24 +102,24 @@ def _drawn(name: str, table: Record) -> list[str]:
     return columns(f"{name} (drawn)", heads, [(row, values[i * n : (i + 1) * n]) for i, row in enumerate(rows)])
 
 
-def columns(corner: str, names: Sequence[str], rows: Sequence[tuple[str, Sequence[float]]]) -> list[str]:
-    """A table with its columns in as many blocks as the width asks for."""
+def columns(corner: str, names: Sequence[str], rows: Sequence[tuple[str, Sequence[float]]], spec: str = ".6g") -> list[str]:
+    """A table with its columns in as many blocks as the width asks for; spec, how numbers are printed."""
     rows, left = rows[:MOST], len(rows) - MOST
     first = max(18, *(len(label) + 1 for label, _ in [(corner, ()), *rows]))
-    cell = max([12, *(len(name) + 2 for name in names)])
+    cell = max([12, int(spec[1:-1]) + 6, *(len(name) + 2 for name in names)])
     fit, shown = max(1, (width() - 2 - first) // cell), names[:MOST]
     lines = []
     for start in range(0, len(shown), fit):
         block = slice(start, min(start + fit, MOST))
         lines.append(f"  {corner if not start else '':<{first}}" + "".join(f"{name:>{cell}}" for name in names[block]))
-        lines += [f"  {label:<{first}}" + "".join(f"{number(v):>{cell}}" for v in values[block]) for label, values in rows]
+        lines += [f"  {label:<{first}}" + "".join(f"{number(v, spec):>{cell}}" for v in values[block]) for label, values in rows]
     lines += [f"  ... and {left} more rows"] if left > 0 else []
     return lines + ([f"  ... and {len(names) - MOST} more"] if len(names) > MOST else [])
 
 
-def _table(title: str, values: Mapping[str, Sequence[float]], entries: Sequence[str]) -> list[str]:
+def _table(title: str, values: Mapping[str, Sequence[float]], entries: Sequence[str], spec: str = ".6g") -> list[str]:
     """Values side by side, one a line, their entries named above them."""
-    lines = columns(title, entries, list(values.items()))
+    lines = columns(title, entries, list(values.items()), spec)
     return lines if lines[0].strip() else lines[1:]
 
 
@@ -99,6 +128,8 @@ def _misses(misses: Sequence[Record]) -> Iterator[str]:
     for part in dict.fromkeys(m["part"] for m in misses):
         these = [m for m in misses if m["part"] == part]
         yield ""
-        yield from _table(part, {"right": these[0]["right"], **{m["diagnosis"]: m["wrong"] for m in these}}, these[0]["entries"])
+        right = these[0]["right"]
+        spec = max((apart(m["wrong"], right) for m in these), key=lambda spec: int(spec[1:-1]))
+        yield from _table(part, {"right": right, **{m["diagnosis"]: m["wrong"] for m in these}}, these[0]["entries"], spec)
         for m in these:
             yield from _named(m["diagnosis"], m["formula"], "- ")

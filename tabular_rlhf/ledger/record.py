@@ -4,21 +4,16 @@ A row has two or more *sides*, functions of the world's symbols by name.  The fi
 same answer by other roads (the gradient core, another formula, enumeration, a finite difference).  All are compared with the
 first.  A side may return one array or a tuple of parts.
 
-**Tolerance.**  A side that exponentiates log-probabilities carries the relative error eps |log p| of its arguments, and a sum
-of n terms by pairs eps log2 n.  So errors are counted in units of
+**Tolerance.**  Errors are counted in units of what rounding explains in a world (`tolerance`), for terms of a size that the row may state
+(`scale`; default: the largest entry compared, at least 1).  Truncated routes (finite differences, iterations) state their own error with
+`Approximately`.
 
-    eps * (16 + 4 log2(P N) + 2 H + max |log p| + (max r - min r)/beta) * scale,
-
-where `scale` is the row's own size of a term (default: the largest entry compared, at least 1).  Truncated routes (finite
-differences, iterations) state their own error with `Approximately`.
-
-**Near misses** are what readers write.  Each must be *refuted*: on some world of at most three responses it differs by far
-more than rounding.  A row whose near misses cannot be told from the truth is not a check.
+**Near misses** are what readers write.  Each must be *refuted*: on some world of at most three responses it differs more than
+rounding or a truncated route explains (`Gap.clear`).  A row whose near misses cannot be told from the truth is not a check.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,9 +24,9 @@ import numpy as np
 
 from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.ledger.symbols import Scope, unknown_names
+from tabular_rlhf.ledger.tolerance import EPS, Gap, between, distance, in_units, largest, rounding, roundings
 
 Function = Callable[..., Any]
-EPS = float(np.finfo(np.float64).eps)
 _STARRED = CO_VARARGS | CO_VARKEYWORDS
 
 
@@ -147,6 +142,14 @@ class Row:
             scope.memo[self] = right, self.unit(scope, right)
         return scope.memo[self]
 
+    def gap(self, scope: Scope, part: int, value: Any) -> Gap:
+        """How far a value is from the truth of a part."""
+        right, unit = self.truth(scope)
+        first = next(iter(self.sides.values()))
+        error = first.error if isinstance(first, Approximately) else 0.0
+        term = unit[part] / (EPS * roundings(scope))
+        return between(distance(value, right[part]), scope, scale=largest(right[part]), term=term, eps=rounding(value), error=error)
+
     def errors(self, scope: Scope) -> dict[str, list[float]]:
         """For each side after the first, the error of each part in units of its tolerance: at most 1 if the claim holds."""
         right, unit = self.truth(scope)
@@ -161,45 +164,6 @@ class Row:
 
 def as_parts(x: Any) -> tuple[Any, ...]:
     return x if isinstance(x, tuple) else (x,)
-
-
-def largest(*values: Any) -> float:
-    """The largest finite entry of some arrays, in size; 0 where there is none.
-
-    >>> largest([1.0, -np.inf], [[-2.0]]), largest([])
-    (2.0, 0.0)
-    """
-    entries = [np.abs(np.asarray(v, dtype=np.float64)) for v in values]
-    return max((float(np.max(a, initial=0.0, where=np.isfinite(a))) for a in entries), default=0.0)
-
-
-def distance(a: Any, b: Any) -> float:
-    """Largest |a - b|; equal infinities agree, nan agrees with nothing, different shapes are infinitely far apart."""
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if a.shape != b.shape:
-        return np.inf
-    same = a == b
-    gap = np.abs(np.where(same, 0.0, a) - np.where(same, 0.0, b))
-    return float(np.max(np.where(np.isnan(gap), np.inf, gap), initial=0.0))
-
-
-def in_units(gap: float, unit: float) -> float:
-    """An error in units of its tolerance.  Where all terms are zero nothing is allowed, and no difference is no error.
-
-    >>> in_units(0.0, 0.0), in_units(1.0, 0.0), in_units(1.0, 4.0)
-    (0.0, inf, 0.25)
-    """
-    return gap / unit if unit else np.inf if gap else 0.0
-
-
-def roundings(scope: Scope) -> float:
-    """How many relative roundings a number may have suffered in this world; see the module's text."""
-    if "roundings" not in scope.memo:
-        w = scope.world
-        deepest = largest(scope["log_p_ref"], scope["log_p"])
-        spread = float(w.r.max() - w.r.min()) / w.beta
-        scope.memo["roundings"] = 16 + 4 * math.log2(w.mdp.P * w.mdp.N) + 2 * w.mdp.H + deepest + spread
-    return scope.memo["roundings"]
 
 
 def fits(scope: Scope, most: int, where: Function | None) -> bool:
