@@ -28,15 +28,18 @@ def dpo_one_by_one(beta, log_p_w, log_p_l, log_p_ref_w, log_p_ref_l):
     return total / len(log_p_w)
 
 
-def dpo_slopes_by_differences(beta, log_p_w, log_p_l, log_p_ref_w, log_p_ref_l):
-    def loss(both):
-        return np.mean(np.logaddexp(0.0, beta * (both[1] - log_p_ref_l - both[0] + log_p_ref_w)))
+def dpo_slopes_by_a_complex_step(beta, log_p_w, log_p_l, log_p_ref_w, log_p_ref_l):
+    """A step so small that nothing but the slope is left in the imaginary part: exact, where a difference is not."""
 
-    at, out, h = np.stack([log_p_w, log_p_l]), np.zeros((2, len(log_p_w))), 1e-3
+    def loss(both):
+        odds = np.exp(beta * (both[0] - log_p_ref_w - both[1] + log_p_ref_l))
+        return np.mean(np.log(1.0 + 1.0 / odds))
+
+    at, out = np.stack([log_p_w, log_p_l]), np.zeros((2, len(log_p_w)))
     for k in np.ndindex(out.shape):
-        e = np.zeros_like(out)
-        e[k] = h
-        out[k] = (8 * (loss(at + e) - loss(at - e)) - loss(at + 2 * e) + loss(at - 2 * e)) / (12 * h)
+        e = np.zeros(out.shape, dtype=complex)
+        e[k] = 1e-30j
+        out[k] = np.imag(loss(at + e)) / 1e-30
     return out
 
 
@@ -91,10 +94,11 @@ RIGHT |= {
         lambda rhat_w, rhat_l: sum(math.log1p(math.exp(b - a)) for a, b in zip(rhat_w, rhat_l, strict=True)) / len(rhat_w),
     ],
     "dpo-slopes": [
-        dpo_slopes_by_differences,
+        dpo_slopes_by_a_complex_step,
         lambda beta, rhat_w, rhat_l: (-beta * sigma(rhat_l - rhat_w) / len(rhat_w), beta * sigma(rhat_l - rhat_w) / len(rhat_l)),
         lambda beta, rhat_w, rhat_l: [
-            [s * beta / 3 * math.exp(b) / (math.exp(a) + math.exp(b)) for a, b in zip(rhat_w, rhat_l, strict=True)] for s in (-1, 1)
+            [s * beta / len(rhat_w) * math.exp(b) / (math.exp(a) + math.exp(b)) for a, b in zip(rhat_w, rhat_l, strict=True)]
+            for s in (-1, 1)
         ],
         lambda beta, log_p_w, log_p_l, log_p_ref_w, log_p_ref_l: grad(
             lambda t: np.mean(np.log(1.0 + np.exp(-beta * (t[0] - log_p_ref_w - t[1] + log_p_ref_l))))
@@ -130,11 +134,14 @@ WRONG |= {
         (lambda r_w, r_l: np.mean(np.log1p(np.exp(r_l - r_w))), "write rhat"),
     ],
     "dpo-slopes": [
-        (lambda beta, rhat_w, rhat_l: beta / 3 * np.stack([-sigma(rhat_w - rhat_l), sigma(rhat_w - rhat_l)]), "sigma(rhat_w - rhat_l) for"),
-        (lambda beta, rhat_w, rhat_l: beta / 3 * np.stack([sigma(rhat_l - rhat_w), -sigma(rhat_l - rhat_w)]), "swapped"),
+        (
+            lambda beta, rhat_w, rhat_l: beta * np.stack([-sigma(rhat_w - rhat_l), sigma(rhat_w - rhat_l)]) / len(rhat_w),
+            "sigma(rhat_w - rhat_l) for",
+        ),
+        (lambda beta, rhat_w, rhat_l: beta * np.stack([sigma(rhat_l - rhat_w), -sigma(rhat_l - rhat_w)]) / len(rhat_w), "swapped"),
         (lambda beta, rhat_w, rhat_l: (-beta * sigma(rhat_l - rhat_w), beta * sigma(rhat_l - rhat_w)), "sum where the mean"),
-        (lambda rhat_w, rhat_l: np.stack([-sigma(rhat_l - rhat_w), sigma(rhat_l - rhat_w)]) / 3, "beta dropped"),
-        (lambda beta, rhat_w, rhat_l: beta / 3 * np.stack([-sigma(rhat_l - rhat_w), 0 * rhat_l]), "loser's slope omitted"),
+        (lambda rhat_w, rhat_l: np.stack([-sigma(rhat_l - rhat_w), sigma(rhat_l - rhat_w)]) / len(rhat_w), "beta dropped"),
+        (lambda beta, rhat_w, rhat_l: beta * np.stack([-sigma(rhat_l - rhat_w), 0 * rhat_l]) / len(rhat_w), "loser's slope omitted"),
     ],
     "ipo-loss": [
         (lambda beta, compared, L: np.mean([(L[x, i] - L[x, j] - 1 / beta) ** 2 for x, i, j in compared]), "a 2 is missing"),

@@ -93,7 +93,7 @@ RIGHT |= {
         ),
         lambda importance, advantage, clip: (
             (importance @ advantage - np.sum(np.maximum(0, importance * advantage - np.clip(importance, 1 - clip, 1 + clip) * advantage)))
-            / 3
+            / len(advantage)
         ),
         lambda importance, advantage, clip: np.mean(advantage + np.minimum((importance - 1) * advantage, clip * abs(advantage))),
     ],
@@ -132,11 +132,11 @@ WRONG |= {
         (lambda successes: (1 - successes - (1 - successes).mean(1, keepdims=True)) / successes.std(1, keepdims=True), "sign flipped"),
     ],
     "clipped-surrogate": [
-        (lambda importance, advantage: np.dot(importance, advantage) / 3, "clipping omitted"),
+        (lambda importance, advantage: np.dot(importance, advantage) / len(advantage), "clipping omitted"),
         (lambda importance, advantage, clip: np.mean(np.clip(importance, 1 - clip, 1 + clip) * advantage), "always clipped"),
         (lambda importance, advantage, clip: np.mean(np.minimum(importance, 1 + clip) * advantage), "smaller ratio"),
         (lambda importance, advantage, clip: -clipped_by_cases(importance, advantage, clip), "sign flipped"),
-        (lambda importance, advantage, clip: 3 * clipped_by_cases(importance, advantage, clip), "sum where the mean"),
+        (lambda importance, advantage, clip: len(advantage) * clipped_by_cases(importance, advantage, clip), "sum where the mean"),
         (
             lambda importance, advantage, clip: np.mean(np.minimum(importance * advantage, np.clip(importance, -clip, clip) * advantage)),
             "clip - 1 for clip",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,11 @@ def selected(p_ref, r, n):
     return np.array([by_levels(p, row, n) for p, row in zip(p_ref, r, strict=True)])
 
 
+def possible(p_ref, r):
+    """Rewards, -inf where the reference never goes."""
+    return np.where(p_ref > 0, r, -np.inf)
+
+
 def divergence(p, q):
     return np.array([scipy.special.rel_entr(a, b).sum() for a, b in zip(p, q, strict=True)])
 
@@ -76,12 +82,13 @@ RIGHT |= {
         ],
     ],
     "acceptance": [
-        lambda log_Z, r, beta: np.exp(log_Z - r.max(1) / beta),
-        lambda value, r, beta: np.exp((value - r.max(axis=1)) / beta),
+        lambda log_Z, p_ref, r, beta: np.exp(log_Z - possible(p_ref, r).max(1) / beta),
+        lambda value, p_ref, r, beta: np.exp((value - np.max(r, axis=1, where=p_ref > 0, initial=-np.inf)) / beta),
         lambda p_ref, r, beta: [
-            sum(q * math.exp((a - max(rs)) / beta) for q, a in zip(qs, rs, strict=True)) for qs, rs in zip(p_ref, r, strict=True)
+            sum(q * math.exp((a - max(compress(rs, qs))) / beta) for q, a in zip(qs, rs, strict=True) if q)
+            for qs, rs in zip(p_ref, r, strict=True)
         ],
-        lambda p_ref, p_star, r: [q[k] / s[k] for q, s, k in zip(p_ref, p_star, r.argmax(1), strict=True)],
+        lambda p_ref, p_star, r: [q[k] / s[k] for q, s, k in zip(p_ref, p_star, possible(p_ref, r).argmax(1), strict=True)],
     ],
     "imitation-round": [
         fitted_to_weights,
@@ -125,7 +132,8 @@ WRONG |= {
         (lambda p_ref, r: (p_ref * np.exp(r - r.max(1, keepdims=True))).sum(1), "beta dropped"),
         (lambda r, beta: np.exp((r - r.max(1, keepdims=True)) / beta).mean(1), "evenly"),
         (lambda p_ref, r, beta: (p_ref * np.exp((r - r.max()) / beta)).sum(1), "all prompts"),
-        (lambda log_Z, r, beta: log_Z - r.max(1) / beta, "logarithm"),
+        (lambda log_Z, p_ref, r, beta: log_Z - possible(p_ref, r).max(1) / beta, "logarithm"),
+        (lambda log_Z, r, beta: np.exp(log_Z - r.max(1) / beta), "forbids"),
     ],
     "imitation-round": [
         (lambda log_p, earned: softmax(log_p + earned, axis=1), "tilt"),
@@ -245,7 +253,7 @@ RIGHT |= {
             np.mean(r_drawn + beta * np.log(ratio)),
             np.sqrt(np.var(r_drawn + beta * np.log(ratio)) / (len(ratio) - 1)),
         ),
-        lambda drawn, r, p, p_ref, beta: (lambda g: np.array([g.mean(), g.std(ddof=1) / 3**0.5]))(
+        lambda drawn, r, p, p_ref, beta: (lambda g: np.array([g.mean(), g.std(ddof=1) / len(g) ** 0.5]))(
             np.array([r[x, i] - beta * np.log(p[x, i] / p_ref[x, i]) for x, i in drawn])
         ),
     ],
@@ -284,7 +292,10 @@ WRONG |= {
     ],
     "estimated-objective": [
         (
-            lambda r_drawn, log_ratio, beta: [np.mean(r_drawn - beta * log_ratio), np.std(r_drawn - beta * log_ratio) / np.sqrt(3)],
+            lambda r_drawn, log_ratio, beta: [
+                np.mean(r_drawn - beta * log_ratio),
+                np.std(r_drawn - beta * log_ratio) / np.sqrt(len(r_drawn)),
+            ],
             "n for n - 1",
         ),
         (

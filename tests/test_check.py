@@ -27,13 +27,13 @@ from tabular_rlhf.logspace import kl
 RIGHT: dict[str, list[Callable[..., Any]]] = {
     "regret-is-kl": [
         lambda value, J_x: value - J_x,
-        lambda beta, log_p, log_p_star: beta * np.sum(np.exp(log_p) * (log_p - log_p_star), axis=1),
-        lambda beta, p, p_star: beta * np.sum(p * np.log(p / p_star), axis=-1),
+        lambda beta, log_p, log_p_star: beta * np.sum(np.exp(log_p) * np.where(log_p > -np.inf, log_p - log_p_star, 0.0), axis=1),
+        lambda beta, p, p_star: beta * np.sum(p * np.log(np.where(p > 0, p, 1) / np.where(p > 0, p_star, 1)), axis=-1),
         lambda beta, p, p_star: beta * special.rel_entr(p, p_star).sum(axis=1),
         lambda beta, p, p_star: [
-            beta * sum(a * math.log(a / b) for a, b in zip(*rows, strict=True)) for rows in zip(p, p_star, strict=True)
+            beta * sum(a * math.log(a / b) for a, b in zip(*rows, strict=True) if a) for rows in zip(p, p_star, strict=True)
         ],
-        lambda beta, p, r, log_p, log_p_ref, log_Z: beta * log_Z - (p * (r - beta * (log_p - log_p_ref))).sum(1),
+        lambda beta, p, r, L, log_Z: beta * log_Z - (p * (r - beta * L)).sum(1),
     ],
     "optimal-value": [
         lambda mu, log_Z, beta: beta * np.dot(mu, log_Z),
@@ -59,7 +59,7 @@ RIGHT: dict[str, list[Callable[..., Any]]] = {
     "bt-consistency": [lambda r: r, lambda r: r + 3, lambda r: (r - r.mean(1)[:, None]).tolist()],
     "kl-chain-rule": [
         lambda KL: KL,
-        lambda d_pi, pi, log_pi, log_pi_ref: np.einsum("ps,psv->p", d_pi, pi * (log_pi - log_pi_ref)),
+        lambda d_pi, pi, L_s: np.einsum("ps,psv->p", d_pi, pi * L_s),
     ],
 }
 
@@ -109,7 +109,7 @@ def test_an_answer_may_be_a_function_a_list_an_integer_or_all_parts() -> None:
     assert report.ok
     assert report.part == "all parts"
     wrong_part = check(
-        "gibbs-optimum", lambda log_p_ref, r, beta, logits, J: (special.softmax(log_p_ref + r / beta, axis=1), 0 * logits, J)
+        "gibbs-optimum", lambda log_p_ref, r, beta, logits, J: (special.softmax(log_p_ref + r / beta, axis=1), np.zeros_like(logits), J)
     )
     assert (wrong_part.ok, wrong_part.part) == (False, "max J")
     assert check(
@@ -262,10 +262,33 @@ def test_prints_and_warnings_of_the_answer_are_kept_out(capsys: pytest.CaptureFi
     assert capsys.readouterr().out == ""
 
 
-def test_an_answer_that_only_minds_no_zeros_is_right_with_a_note() -> None:
-    careless = check("regret-is-kl", lambda beta, log_p, log_p_star: beta * np.sum(np.exp(log_p) * (log_p - log_p_star), axis=1))
-    assert careless.ok
-    assert "0 log 0" in careless.notes[0]
+CARELESS: dict[str, list[Callable[..., Any]]] = {
+    "regret-is-kl": [
+        lambda beta, log_p, log_p_star: beta * np.sum(np.exp(log_p) * (log_p - log_p_star), axis=1),
+        lambda beta, p, p_star: beta * np.sum(p * np.log(p / p_star), axis=-1),
+        lambda beta, p, p_star: [
+            beta * sum(a * math.log(a / b) for a, b in zip(*rows, strict=True)) for rows in zip(p, p_star, strict=True)
+        ],
+    ],
+    "kl-chain-rule": [lambda d_pi, pi, log_pi, log_pi_ref: np.einsum("ps,psv->p", d_pi, pi * (log_pi - log_pi_ref))],
+    "acceptance": [lambda log_Z, r, beta: np.exp(log_Z - r.max(1) / beta)],
+    "exploration": [lambda p_ref, r: 1.0 / np.sum(p_ref * (r == r.max(1, keepdims=True)), axis=1)],
+}
+
+
+@pytest.mark.parametrize("slug", list(CARELESS))
+def test_an_answer_that_minds_no_zeros_is_wrong_where_the_claim_holds_for_them(slug: str) -> None:
+    for answer in CARELESS[slug]:
+        report = check(slug, answer, **({"part": 0} if slug == "exploration" else {}))
+        assert report.status in ("wrong", "nan", "raises"), report
+        assert report.counterexample is not None
+        assert report.counterexample.responses <= 3, report
+        assert any(row["p_ref"] == 0 for row in report.counterexample.world["responses"])
+        assert "0 log 0" in report.notes[-1]
+
+
+def test_zeros_are_not_asked_for_where_the_statement_excludes_them() -> None:
+    assert check("regret", lambda beta, log_p, log_p_star: beta * np.sum(np.exp(log_p) * (log_p - log_p_star), axis=1)).notes == ()
     assert check("regret-is-kl", lambda beta, log_p, log_p_star: beta * kl(log_p, log_p_star)).notes == ()
 
 
@@ -339,7 +362,7 @@ def test_values_of_every_kind() -> None:
 
 def test_dear_questions_are_tried_on_a_spread_of_worlds() -> None:
     assert 4 <= len(tried(find("all-roads")[0])) <= 60
-    assert len(tried(find("regret-is-kl")[0])) > 300
+    assert len(tried(find("regret-is-kl")[0])) > 250
 
 
 # ---------------------------------------------------------------------------------------------------- the command

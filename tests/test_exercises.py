@@ -84,6 +84,7 @@ def test_records_that_make_no_sense_are_refused() -> None:
         ({"slug": "No Good"}, "words joined by -"),
         ({"rows": ("no-such",)}, "in the ledger"),
         ({"free": "everything"}, "must be one of"),
+        ({"forbidden": "perhaps"}, "must be one of allowed, refused"),
         ({"hint": ""}, "title, statement, hint"),
         ({"answer": lambda valeu: valeu}, "names of symbols"),
     ):

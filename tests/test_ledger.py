@@ -15,10 +15,10 @@ from tabular_rlhf import gibbs
 from tabular_rlhf.cli import main
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.ledger import LEDGER, SYMBOLS, Scope, audit
-from tabular_rlhf.ledger.audit import refute, sampled_z, select, tiny_worlds
+from tabular_rlhf.ledger.audit import refute, sampled_z, select
 from tabular_rlhf.ledger.record import Approximately, Miss, add, as_parts
 from tabular_rlhf.ledger.symbols import parameters
-from tabular_rlhf.ledger.symbols_samples import OBSERVED
+from tabular_rlhf.ledger.tiny import tiny_worlds
 from tabular_rlhf.ledger.tolerance import EPS, ROADS, distance, roundings
 from tabular_rlhf.world import coin, random_world, rational, rational_answers
 
@@ -208,7 +208,8 @@ def test_a_symbol_is_computed_without_nan_and_says_what_it_is(name: str) -> None
         shape = SYMBOLS[name].shape
         if isinstance(value, np.ndarray):
             assert not np.isnan(value).any()
-            sizes = {"P": world.mdp.P, "N": world.mdp.N, "S": world.mdp.S, "V": world.mdp.V, "n": OBSERVED, "G": Scope(world, 3)["G"]}
+            scope = Scope(world, 3)
+            sizes = {**{letter: scope[letter] for letter in "PNSVG"}, "n": scope["observed"]}
             letters = shape.strip("(),").replace(",", " ").split() if shape.startswith("(") else []
             assert len(value.shape) == len(letters), name
             for letter, size in zip(letters, value.shape, strict=True):

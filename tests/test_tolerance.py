@@ -91,7 +91,7 @@ def test_a_difference_quotient_is_told_what_it_is() -> None:
         def J(theta: Any) -> Any:
             log_pi = theta - np.log(np.sum(np.exp(theta), axis=-1, keepdims=True))
             log_p = mdp.path_sum(log_pi)
-            return np.sum(mu[:, None] * np.exp(log_p) * (r - beta * (log_p - log_p_ref)))
+            return np.sum(mu[:, None] * np.exp(log_p) * (r - beta * np.where(np.isneginf(log_p), 0.0, log_p - log_p_ref)))
 
         out, h = np.zeros(logits.shape), 1e-3
         for at in np.ndindex(*logits.shape):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import logsumexp, softmax
 
-from tests.unseen_support import bon, cov_slope, ev, grad_in, kl, mean_V, odd, outer_gap, right, rows, wrong
+from tests.unseen_support import bon, careless, cov_slope, ev, grad_in, kl, mean_V, odd, outer_gap, right, rows, wrong
 
 right(
     "policy-gradient",
@@ -139,7 +139,7 @@ wrong(
     part=2,
 )
 right("kl-estimator-theorem", lambda mu, p, L, score: grad_in(mu[:, None] * p * np.expm1(L), score), part=4)
-right("best-of-n", lambda p_ref, r, draws: bon(p_ref, r, draws), part=0)
+careless("best-of-n", lambda p_ref, r, draws: bon(p_ref, r, draws), part=0)
 wrong("best-of-n", "n - 1 draws", "n - 1 draws", lambda p_ref, r, draws: bon(p_ref, r, draws - 1), part=0)
 wrong("best-of-n", "n + 1 draws", "draws - 1 for draws", lambda p_ref, r, draws: bon(p_ref, r, draws + 1), part=0)
 wrong(
@@ -211,13 +211,13 @@ wrong(
 )
 wrong("gibbs-probabilities", "transposed", "transpos", lambda p_ref, r, beta: softmax(np.log(p_ref) + r / beta, axis=1).T)
 right("regret", lambda value, E_r, beta, KL: value - (E_r - beta * KL))
-right(
+careless(
     "regret-is-kl",
     lambda beta, p, log_p, log_p_ref, r, log_Z: np.array(
         [beta * z - sum(p[x] * (r[x] - beta * (log_p[x] - log_p_ref[x]))) for x, z in enumerate(log_Z)]
     ),
 )
-right(
+careless(
     "kl-chain-rule",
     lambda mu, log_p, log_p_ref: np.array([np.dot(np.exp(a), a) - np.exp(a) @ b for a, b in zip(log_p, log_p_ref, strict=True)]),
 )
@@ -228,7 +228,7 @@ right(
     "compounding-error",
     lambda H, eps: (H - (1 - eps) * (1 - (1 - eps) ** H) / eps, eps * H, H - (1 - eps) * (1 - (1 - eps) ** H) / eps - eps * H),
 )
-right("exploration", lambda p_ref, r, V, H: (1 / rows(p_ref * (r == r.max(1, keepdims=True))), V**H))
+careless("exploration", lambda p_ref, r, V, H: (1 / rows(p_ref * (r == r.max(1, keepdims=True))), V**H))
 right(
     "rloo",
     lambda mu, p, graded, score, G: (

@@ -18,7 +18,10 @@ from scipy.special import expit, log_softmax, logsumexp, softmax
 
 @dataclass(frozen=True)
 class Answer:
-    """verdict: right, wrong (one known mistake) or odd (no known mistake).  words: alternatives, of which a diagnosis must hold one."""
+    """verdict: right, wrong (one known mistake), odd (no known mistake) or careless (right but for zeros).
+
+    words: alternatives, of which a diagnosis must hold one.
+    """
 
     verdict: str
     slug: str
@@ -49,6 +52,11 @@ def odd(slug: str, function: Callable[..., Any], part: int | None = None) -> Non
 def right(slug: str, function: Callable[..., Any], part: int | None = None) -> None:
     """A right answer in an unusual form."""
     ANSWERS.append(Answer("right", slug, function, part=part))
+
+
+def careless(slug: str, function: Callable[..., Any], part: int | None = None) -> None:
+    """An answer that is right wherever p_ref > 0, to a claim that holds for zeros too."""
+    ANSWERS.append(Answer("careless", slug, function, part=part))
 
 
 def rows(a: Any) -> Any:

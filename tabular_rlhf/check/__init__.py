@@ -26,20 +26,16 @@ import numpy as np
 
 from tabular_rlhf.check.calling import ALL, STILL, Problem, Stopped, Through, constant, guard, quietly, repeats, supply, watched
 from tabular_rlhf.check.calling import told as told_error
-from tabular_rlhf.check.diagnose import Diagnosis, Probe, diagnose
-from tabular_rlhf.check.facts import condition, shape_hint, spelled
+from tabular_rlhf.check.diagnose import diagnosis
+from tabular_rlhf.check.facts import spelled
+from tabular_rlhf.check.probes import comparable
 from tabular_rlhf.check.question import Question, find
 from tabular_rlhf.check.report import Counterexample, Report, broken_relation, counterexample, told_of
 from tabular_rlhf.check.shrink import smallest
+from tabular_rlhf.check.trial import fault, first_world, forbids, tried
 from tabular_rlhf.derivations import RELATIONS
-from tabular_rlhf.ledger import worlds
 from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters, unknown_names
 from tabular_rlhf.ledger.tolerance import Gap
-
-PROBES = 14
-"""Worlds on which an answer is compared with known mistakes, besides the one on which it failed."""
-SAMPLE = 60
-"""Worlds on which it is looked for a condition under which the answer is right."""
 
 
 def check(slug: str, answer: Any, *, part: int | str | None = None) -> Report:
@@ -61,7 +57,7 @@ def check(slug: str, answer: Any, *, part: int | str | None = None) -> Report:
     if refused is not None:
         return refused
     try:
-        first = watched(function, _first(asked[0]))
+        first = watched(function, first_world(asked[0]))
     except Stopped as e:
         return stopped(asked[0], e)
     if isinstance(first, Problem) and first.kind == "unanswered":
@@ -74,7 +70,7 @@ def check(slug: str, answer: Any, *, part: int | str | None = None) -> Report:
 def _in_parts(first: Any, asked: list[Question]) -> bool:
     """Whether what came back is one entry a part: a tuple of arrays, or as many numbers as there are parts."""
     numbers = isinstance(first, np.ndarray) and first.shape == (len(asked),)
-    return isinstance(first, tuple) or (numbers and np.shape(asked[0].truth(_first(asked[0]))) != (len(asked),))
+    return isinstance(first, tuple) or (numbers and np.shape(asked[0].truth(first_world(asked[0]))) != (len(asked),))
 
 
 def _all_parts(asked: list[Question], function: Callable[..., Any]) -> Report:
@@ -104,12 +100,6 @@ def one_part(k: int, parts: int) -> Callable[[Any], Any]:
 def _as_rows(value: Any) -> Any:
     """A tuple where one array is asked for: its entries as rows."""
     return list(value) if isinstance(value, tuple) else value
-
-
-def _first(question: Question) -> Scope:
-    """A small world on which to look at the answer for the first time: the first with a choice to make."""
-    scopes = [s for s in worlds.tiny() if question.applies(s)]
-    return next((s for s in scopes if s.world.mdp.N > 1), scopes[0])
 
 
 def _refused(question: Question, function: Callable[..., Any]) -> Report | None:
@@ -151,7 +141,7 @@ def stopped(question: Question, why: Stopped) -> Report:
 
 def _judged(question: Question, function: Callable[..., Any]) -> Report:
     scopes = tried(question)
-    if not repeats(function, _first(question)):
+    if not repeats(function, first_world(question)):
         told = "Called eight times with the same arguments, it returns different values. Compute the expectation exactly, or fix the draws."
         return Report(question.slug, question.part, "random", told)
     near: list[tuple[Gap, Scope]] = []
@@ -178,43 +168,8 @@ def _approximate(question: Question, function: Callable[..., Any], near: list[tu
     return Report(question.slug, question.part, "approximate", told, count, (), tuple(_notes(function, value)), None, 0, shown)
 
 
-def tried(question: Question) -> list[Scope]:
-    """The worlds on which answers to a question are tried: all that fit, or an even choice of them where each is dear."""
-    fits = [s for s in (*worlds.tiny(), *worlds.generic()) if question.applies(s)]
-    return fits[:: max(1, len(fits) // (4 * question.most))]
-
-
-def fault(question: Question, function: Callable[..., Any], value: Any, scope: Scope) -> str | None:
-    """What is wrong with a value on a world: a status, or None."""
-    if isinstance(value, Problem):
-        return value.kind
-    right = question.truth(scope)
-    if np.shape(value) != np.shape(right):
-        return "shape"
-    if np.isnan(value).any() and not np.isnan(right).any():
-        return "nan"
-    with quietly():
-        try:
-            return VERDICTS[question.gap(value, scope, function).verdict]
-        except Exception:  # a line that has a value may have no gradient
-            return "raises"
-
-
-VERDICTS = {"same": None, "near": "approximate", "different": "wrong"}
-"""The status that goes with a gap (`ledger/tolerance.py`)."""
-
-
 def _right(question: Question, function: Callable[..., Any], scopes: list[Scope]) -> Report:
-    notes = []
-    for scope in worlds.gaps():
-        if question.line is None and question.applies(scope):
-            value = watched(function, scope)
-            kind = fault(question, function, value, scope)
-            if kind is not None:
-                what = value.told if isinstance(value, Problem) else "it returns nan" if kind == "nan" else "it is wrong"
-                notes.append(f"right wherever p_ref > 0; where the reference forbids a token (log p = -inf), {what}: mind 0 log 0 = 0")
-                break
-    notes += _notes(function, watched(function, scopes[0]))
+    notes = _notes(function, watched(function, scopes[0]))
     largest = max(s.world.mdp.P * s.world.mdp.N for s in scopes)
     does = "agrees with the exact answer" if question.line is None else "stands as it should to the lines before and after"
     told = f"It {does} on {len(scopes)} worlds of up to {largest} responses."
@@ -248,7 +203,9 @@ def _explained(question: Question, function: Callable[..., Any], scope: Scope, k
     found = diagnosis(question, function, scope) if kind in FAULTS else None
     shown = _shown(question, function, scope, value) if kind in (*FAULTS, "raises") else None
     words, compared = (found.words, found.worlds) if found else (None, 0)
-    return Report(question.slug, question.part, kind, told, count, (), tuple(_notes(function, value)), words, compared, shown)
+    notes = _notes(function, value)
+    notes += ["right wherever p_ref > 0, but here the reference forbids a token (log p = -inf): mind 0 log 0 = 0"] if forbids(scope) else []
+    return Report(question.slug, question.part, kind, told, count, (), tuple(notes), words, compared, shown)
 
 
 def _shown(question: Question, function: Callable[..., Any], scope: Scope, value: Any) -> Counterexample:
@@ -265,7 +222,7 @@ def _told(question: Question, function: Callable[..., Any], value: Any, scope: S
         return told_of(value)
     if kind == "shape":
         sizes = " ".join(f"{n}={scope[n]}" for n in "PNSV")
-        letters = spelled([(s, np.shape(question.truth(s))) for s in worlds.generic() if question.applies(s)][:PROBES])
+        letters = spelled([(s, np.shape(question.truth(s))) for s in comparable() if question.applies(s)])
         expected = f"{np.shape(right)}{f', which is {letters},' if letters and letters != str(np.shape(right)) else ''}"
         return f"It returns shape {np.shape(value)} where {expected} is expected, in a world of {sizes}."
     if kind == "nan":
@@ -301,50 +258,8 @@ def _shrunk(question: Question, function: Callable[..., Any], scope: Scope, kind
             return False
 
     most = scope.world.mdp.P * scope.world.mdp.N
-    found = smallest(fails, most)
+    found = smallest(fails, most, gaps=forbids(scope))
     return found if found is not None and found.world.mdp.P * found.world.mdp.N <= most else scope
 
 
-def diagnosis(question: Question, function: Callable[..., Any], failed: Scope) -> Diagnosis | None:
-    """Compare the answer with known mistakes on generic worlds, and on the one where it failed."""
-    probes: list[Probe] = []
-    if np.shape(watched(function, failed)) != np.shape(question.truth(failed)):
-        return _of_shape(question, function)
-    for scope in (*worlds.generic(), *worlds.tiny()[::17]):
-        if question.applies(scope) and len(probes) < min(PROBES, question.most):
-            probes += _probe(question, function, scope)
-    probes += _probe(question, function, failed)
-    if not any(question.differs(p.yours, p.scope) for p in probes):  # right wherever it is a number
-        return None
-    return diagnose(question, function, probes) or _of_condition(question, function)
-
-
-def _of_shape(question: Question, function: Callable[..., Any]) -> Diagnosis | None:
-    """What was done too much or too little to the right answer, where the shape is wrong."""
-    scopes = [s for s in worlds.generic() if question.applies(s)][:PROBES]
-    pairs = [(s, watched(function, s), question.truth(s)) for s in scopes]
-    plain = [pair for pair in pairs if isinstance(pair[1], np.ndarray)]
-    with quietly():
-        words = shape_hint(plain) if len(plain) == len(pairs) else None
-    return Diagnosis(words, len(plain)) if words else None
-
-
-def _of_condition(question: Question, function: Callable[..., Any]) -> Diagnosis | None:
-    """On which worlds alone it is right, if they have something in common."""
-    scopes = tried(question)
-    some = scopes[:: max(1, len(scopes) // SAMPLE)]
-    results = [(s, fault(question, function, watched(function, s), s) is None) for s in some]
-    words = condition(results)
-    return Diagnosis(words, len(results)) if words else None
-
-
-def _probe(question: Question, function: Callable[..., Any], scope: Scope) -> list[Probe]:
-    value = watched(function, scope)
-    right = question.truth(scope)
-    if isinstance(value, Problem | tuple) or np.shape(value) != np.shape(right):
-        return []
-    silent = np.isnan(value).any() and not np.isnan(right).any()  # an answer of nan agrees with anything that is nan
-    return [] if silent else [Probe(scope, value, right)]
-
-
-__all__ = ["Report", "check", "find", "judge", "supply"]
+__all__ = ["Report", "check", "fault", "find", "judge", "supply", "tried"]

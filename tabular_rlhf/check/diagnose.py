@@ -1,69 +1,86 @@
 """Which known mistake an answer looks like: it is compared with every candidate on many worlds, never on one.
 
-Candidates, in this order:
+The candidates are those of `candidates`, the simplest first.  Where none fits, two mistakes at once; and where no two do, a fact: in which
+entries or on which worlds alone the answer is right, what normalization it lacks (`facts`).
 
-1. the wrong answers that come with the question;
-2. the right answer seen through a common slip: sign, factor, logarithm, transposition, normalization (`slips.OUTPUTS` and `FACTORS`);
-3. the right formula with one of its symbols changed: omitted, inverted, exchanged with another (`changes`);
-4. the reader's own formula with one of its symbols changed, which would then be right: what to mend;
-5. another quantity of the notation, returned in place of the one asked for, or left over as a term or a factor;
-6. the right formula spoiled on the inside: another tool, or a symbol changed in one place only (`spoil`);
-7. two of these at once;
-8. where none fits, a fact: where alone it is right or wrong, what normalization it lacks (`facts`).
-
-A diagnosis is given only where the answer and the candidate agree on every probe.
+A diagnosis is given only where it is so on every probe, and it carries what it claims, so that it can be tried on worlds that were
+not used to find it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, islice
-from operator import itemgetter
-from typing import Any
+from itertools import combinations, islice, product
 
 import numpy as np
 
-from tabular_rlhf.check.calling import Through, quietly, supply
-from tabular_rlhf.check.facts import entry, places, shared
-from tabular_rlhf.check.quantities import QUANTITIES
+from tabular_rlhf.check.calling import Through, quietly, watched
+from tabular_rlhf.check.candidates import Claim, agrees, called, candidates, changed, close, equals, evaluate, mended, times
+from tabular_rlhf.check.facts import Fact, Pair, condition, entry, not_a_law, places, shape_claim, shared
+from tabular_rlhf.check.probes import Probe, comparable, probes
 from tabular_rlhf.check.question import Function, Question, opened
-from tabular_rlhf.check.slips import COSTLY, FACTORS, OTHER_WORLDS, OUTPUTS, Change, changes
-from tabular_rlhf.check.spoil import retooled, single_uses
+from tabular_rlhf.check.slips import FACTORS, NUMBERS, Change, Factor, mends
+from tabular_rlhf.check.trial import fault, forbids, tried
 from tabular_rlhf.ledger.record import as_parts
-from tabular_rlhf.ledger.symbols import SYMBOLS, Scope
+from tabular_rlhf.ledger.symbols import Scope
 
 ENOUGH = 5
 """Fewer probes than this are no evidence."""
-Value = Callable[[Scope], Any]
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A world on which the answer was wrong or right, with both values."""
-
-    scope: Scope
-    yours: Any
-    right: Any
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the answer looks like, and the number of worlds on which it agrees."""
+    """What the answer looks like, the number of worlds on which that is so, and the claim itself, to be tried on others."""
 
     words: str
     worlds: int
+    claim: Claim
+
+
+def diagnosis(question: Question, function: Function, failed: Scope) -> Diagnosis | None:
+    """What a wrong answer looks like, `failed` a world on which it is wrong; None where nothing is true of it on all worlds."""
+    if np.shape(watched(function, failed)) != np.shape(question.truth(failed)):
+        return _of_shape(question, function)
+    known = probes(question, function, failed)
+    if any(question.differs(p.yours, p.scope) for p in known):  # else it is right wherever it is a number
+        return diagnose(question, function, known)
+    return _of_condition(question, function)
 
 
 def diagnose(question: Question, function: Function, probes: Sequence[Probe]) -> Diagnosis | None:
-    """The first candidate that agrees with the answer on every probe, or None."""
+    """The first candidate that is so on every probe, or None."""
     if len(probes) < ENOUGH:
         return None
     with quietly():
-        for words, value in candidates(question, function, probes):
-            if agrees(value, question, probes):
-                return Diagnosis(words, len(probes))
-        return _of_entry(question, function, probes) or _several(question, function, probes) or _fact(question, probes)
+        return (
+            _of_candidates(question, function, probes)
+            or _of_entry(question, function, probes)
+            or _of_a_number(probes, question.free)
+            or _fact(places, question, probes)
+            or _of_condition(question, function)
+            or _fact(shared, question, probes)
+            or _several(question, function, probes)
+            or _constant(probes)
+            or _fact(not_a_law, question, probes)
+        )
+
+
+def _of_candidates(question: Question, function: Function, probes: Sequence[Probe]) -> Diagnosis | None:
+    """The first candidate that is so on every probe; failing that, the first that is so wherever the reference forbids no token."""
+    plain, gaps = [p for p in probes if not forbids(p.scope)], [p for p in probes if forbids(p.scope)]
+    careless = None
+    for words, claim in candidates(question, function, plain or gaps):
+        if agrees(claim, plain):
+            if agrees(claim, gaps):
+                return Diagnosis(words, len(probes), claim)
+            careless = careless or (_where_allowed(words, claim, len(plain)) if len(plain) >= ENOUGH else None)
+    return careless
+
+
+def _where_allowed(words: str, claim: Claim, worlds: int) -> Diagnosis:
+    said = f"{words} (where the reference forbids no token)"
+    return Diagnosis(said, worlds, lambda scope, yours, right: None if forbids(scope) else claim(scope, yours, right))
 
 
 def _of_entry(question: Question, function: Function, probes: Sequence[Probe]) -> Diagnosis | None:
@@ -76,198 +93,60 @@ def _of_entry(question: Question, function: Function, probes: Sequence[Probe]) -
     yours = Through(function, lambda value: as_parts(value)[0][k])
     alone = replace(question, truths=truths, misses=misses, pick=None)
     found = diagnose(alone, yours, [Probe(p.scope, p.yours[k], p.right[k]) for p in probes])
-    return None if found is None else replace(found, words=f"{found.words} (in entry {k + 1}; all others are right)")
-
-
-def _fact(question: Question, probes: Sequence[Probe]) -> Diagnosis | None:
-    """Something true of the answer on every probe."""
-    pairs = [(p.scope, opened(p.yours, question.free), opened(p.right, question.free)) for p in probes]
-    words = places(pairs) or shared(pairs)
-    return Diagnosis(words, len(probes)) if words else None
-
-
-def agrees(value: Value, question: Question, probes: Sequence[Probe], target: str = "yours") -> bool:
-    """Whether a candidate equals the answer (or, for a mended answer, the truth) on every probe."""
-    return all(_close(_evaluate(value, p.scope), getattr(p, target), question.free) for p in probes)
-
-
-def _evaluate(value: Value, scope: Scope) -> Any:
-    try:
-        return np.asarray(value(scope), dtype=np.float64)
-    except Exception:  # a change of symbols may make a formula meaningless: then it is no candidate
+    if found is None:
         return None
 
+    def claim(scope: Scope, yours: object, right: object) -> bool | None:
+        a, b = np.asarray(yours), np.asarray(right)
+        others = close(np.delete(a, k, 0), np.delete(b, k, 0), question.free)
+        return others and found.claim(scope, a[k], b[k])
 
-def _close(a: Any, b: Any, free: str) -> bool:
-    if a is None or np.shape(a) != np.shape(b):
-        return False
-    a, b = opened(a, free), opened(b, free)
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    size = max(1e-3, float(np.max(np.abs(b), initial=0.0, where=np.isfinite(b))))
-    return bool(np.all(same | (np.abs(np.where(same, 0.0, a) - np.where(same, 0.0, b)) <= 1e-8 * size)))
+    return Diagnosis(f"{found.words} (in entry {k + 1}; all others are right)", found.worlds, claim)
 
 
-def candidates(question: Question, function: Function, probes: Sequence[Probe]) -> Iterator[tuple[str, Value]]:
-    """(words, value) in the order of the module's text."""
-    first = probes[0]
-    for words, wrong in question.misses:
-        yield words, _call(wrong, None)
-    yield from _same_everywhere(probes)
-    for words, output in OUTPUTS:
-        yield words, _after(question, output)
-    for words, factor in FACTORS:
-        yield words, _times(question.truth, factor)
-    yield from _whole_number(question, first)
-    for truth in question.truths:
-        for words, change in changes(truth, first.scope):
-            yield words, _call(truth, question, change)
-    for words, world in OTHER_WORLDS:
-        yield words, _call_in(question, world)
-    for words, change in changes(function, first.scope, yours=True):
-        gives_away = any(f"write {name} " in words for name in question.without)
-        if not gives_away and agrees(_call(function, None, change), question, probes, "right"):
-            yield words, _call(function, None)
-    yield from _leftovers(question, first)
-    for truth in question.truths:
-        for words, spoiled in retooled(truth):
-            yield words, _call(spoiled, question)
-        for words, change in single_uses(truth, first.scope):
-            yield words, _call(truth, question, change)
+def _fact(find: Callable[[Sequence[Pair]], Fact | None], question: Question, probes: Sequence[Probe]) -> Diagnosis | None:
+    """Something true of the answer on every probe."""
+    found = find([(p.scope, opened(p.yours, question.free), opened(p.right, question.free)) for p in probes])
+    if found is None:
+        return None
+    words, so = found
+    return Diagnosis(words, len(probes), lambda scope, a, b: so(scope, opened(a, question.free), opened(b, question.free)))
 
-
-def _whole_number(question: Question, first: Probe) -> Iterator[tuple[str, Value]]:
-    """1 too many, 1/2 too few: a small number added to the answer."""
-    gap = np.ravel(first.yours - first.right)
-    c = round(2.0 * float(gap[0])) / 2.0 if gap.size and np.isfinite(gap[0]) else 0.0
-    if c and abs(c) <= 2.0 and np.allclose(gap, c):
-        yield f"off by a constant: {c:g} is {'left over' if c > 0 else 'missing, or subtracted'}", lambda s: question.truth(s) + c
-
-
-def _same_everywhere(probes: Sequence[Probe]) -> Iterator[tuple[str, Value]]:
-    """One number in every entry on every world: no formula at all."""
-    number = float(np.ravel(probes[0].yours)[0]) if np.size(probes[0].yours) else np.nan
-    if number:
-        yield f"the same number everywhere: {number:.6g}", lambda scope: np.full(np.shape(_right_on(probes, scope)), number)
-
-
-def _right_on(probes: Sequence[Probe], scope: Scope) -> Any:
-    """The right answer on a world of the probes."""
-    return next(p.right for p in probes if p.scope is scope)
-
-
-def _call(function: Function, question: Question | None, change: Change | None = None) -> Value:
-    def value(scope: Scope) -> Any:
-        found = supply(function, scope, change(scope) if change else None)
-        return question.picked(found) if question else as_parts(found)[0]
-
-    return value
-
-
-def _times(value: Value, factor: Value) -> Value:
-    return lambda scope: value(scope) * factor(scope)
-
-
-def _call_in(question: Question, world: Callable[[Scope], Scope]) -> Value:
-    return lambda scope: question.picked(world(scope).call(question.truths[0]))
-
-
-def _after(question: Question, output: Callable[[Any, Scope], Any]) -> Value:
-    return lambda scope: output(question.truth(scope), scope)
-
-
-# ---------------------------------------------------------------------------------------------------- another quantity, or a leftover
-
-
-def _fitted(symbol: Any, like: Any) -> Any:
-    """A symbol spread over the shape of a value: axes are matched from the left, as (P,) over (P, N)."""
-    s = np.asarray(symbol, dtype=np.float64)
-    if s.shape == np.shape(like) or not s.ndim:
-        return s
-    if s.ndim < np.ndim(like) and s.shape == np.shape(like)[: s.ndim]:
-        return s.reshape(*s.shape, *[1] * (np.ndim(like) - s.ndim))
-    return s if s.shape == np.shape(like)[np.ndim(like) - s.ndim :] else None
-
-
-def _leftovers(question: Question, first: Probe) -> Iterator[tuple[str, Value]]:
-    """A symbol returned in place of the answer; added to it, taken from it, or multiplied with it."""
-    for name, symbol in SYMBOLS.items():
-        if symbol.level == "tool" or name in COSTLY:
-            continue
-        yield from _mixtures(question, first, f"{name} ({symbol.meaning})", itemgetter(name))
-    for words, quantity in QUANTITIES:
-        yield from _mixtures(question, first, words, quantity)
-
-
-def _mixtures(question: Question, first: Probe, name: str, quantity: Value) -> Iterator[tuple[str, Value]]:
-    here = _evaluate(quantity, first.scope)  # once: the ways to mix it in are many
-    fitted = None if here is None else _fitted(here, first.yours)
-    if fitted is None:
-        return
-    for also, output in SCALES:
-        right = output(question.truth(first.scope))
-        for words, mix in MIXES:
-            if _close(mix(right, fitted, first.scope["beta"]), first.yours, question.free):
-                yield also + words.format(name), _mixed(question, quantity, output, mix)
-
-
-def _mixed(question: Question, quantity: Value, output: Callable[[Any], Any], mix: Callable[[Any, Any, float], Any]) -> Value:
-    def value(scope: Scope) -> Any:
-        right = output(question.truth(scope))
-        return mix(right, _fitted(quantity(scope), right), scope["beta"])
-
-    return value
-
-
-SCALES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
-    ("", lambda v: v),
-    ("the logarithm of the answer, and ", np.log),
-    ("the answer with its sign flipped, and ", np.negative),
-)
-MIXES: tuple[tuple[str, Callable[[Any, Any, float], Any]], ...] = (
-    ("that is {}", lambda v, s, beta: s + 0.0 * v),
-    ("that is minus {}", lambda v, s, beta: 0.0 * v - s),
-    ("the term {} is missing", lambda v, s, beta: v - s),
-    ("{} too much: left over, or minus it is missing", lambda v, s, beta: v + s),
-    ("the term beta {} is missing", lambda v, s, beta: v - beta * s),
-    ("beta times {} too much: left over, or minus it is missing", lambda v, s, beta: v + beta * s),
-    ("the factor {} is missing", lambda v, s, beta: v / s),
-    ("the factor {} is left over", lambda v, s, beta: v * s),
-    ("the term {} has the wrong sign", lambda v, s, beta: v - 2.0 * s),
-    ("the term beta {} has the wrong sign", lambda v, s, beta: v - 2.0 * beta * s),
-)
 
 # ---------------------------------------------------------------------------------------------------- two at once, or a plain ratio
 
-
-PAIRS = 8000
-"""Pairs of mistakes that are tried; fewer where each is dear to compute."""
+SINGLE = 600
+"""Wrong answers to which a factor is joined."""
+PAIRS = 2000
+"""Pairs of changes of the reader's own formula."""
 
 
 def _several(question: Question, function: Function, probes: Sequence[Probe]) -> Diagnosis | None:
-    """A known wrong answer or a changed symbol, off by a factor as well; or a constant ratio or difference."""
+    """A known wrong answer or a changed symbol, off by a factor as well.
+
+    Each alone has been tried before, so both are needed.
+    """
     first = probes[0]
-    wrong = [(words, _call(f, None)) for words, f in question.misses]
-    wrong += [(words, _call(t, question, change)) for t in question.truths for words, change in changes(t, first.scope)]
-    wrong += [(words, _call_in(question, world)) for words, world in OTHER_WORLDS]
-    for words, value in wrong[: question.affordable(len(wrong))]:
-        here = _evaluate(value, first.scope)  # once: the factors are many
+    if question.most < 2**62:  # each evaluation is dear
+        return None
+    wrong = [(words, called(f, None)) for words, f in question.misses] + [*changed(question, first.scope)]
+    for words, value in wrong[:SINGLE]:
+        here = evaluate(value, first.scope)  # once: the factors are many
         for also, factor in FACTORS if here is not None else ():
-            near = _close(here * factor(first.scope), first.yours, question.free)
-            if near and agrees(_times(value, factor), question, probes):
-                return Diagnosis(f"two mistakes: {words}; and {also}", len(probes))
-    return mended_twice(question, function, probes) or _constant(probes)
-
-
-VAGUE = ("omitted", "write ", "averaged")
-"""Changes too free to be one of two: nearly anything can be mended by them."""
+            if close(here * factor(first.scope), first.yours, question.free):
+                claim = equals(times(value, factor), question.free)
+                if agrees(claim, probes):
+                    return Diagnosis(f"two mistakes: {words}; and {also}", len(probes), claim)
+    return mended_twice(question, function, probes)
 
 
 def mended_twice(question: Question, function: Function, probes: Sequence[Probe]) -> Diagnosis | None:
     """Two changes of the reader's own symbols that together make it right."""
-    single = [c for c in changes(function, probes[0].scope, yours=True) if not any(w in c[0] for w in VAGUE)]
-    for (words, change), (other_words, other) in islice(combinations(single, 2), question.affordable(PAIRS)):
-        if agrees(_call(function, None, _both(change, other)), question, probes, "right"):
-            return Diagnosis(f"two mistakes: {words}; {other_words.removeprefix('mend it: ')}", len(probes))
+    single = mends(function, vague=False)
+    for (words, change), (other_words, other) in islice(combinations(single, 2), PAIRS):
+        claim = mended(called(function, None, _both(change, other)), question.free)
+        if agrees(claim, probes):
+            return Diagnosis(f"two mistakes: {words}; {other_words.removeprefix('mend it: ')}", len(probes), claim)
     return None
 
 
@@ -275,17 +154,66 @@ def _both(one: Change, other: Change) -> Change:
     return lambda scope: one(scope) | other(scope)
 
 
+def _of_a_number(probes: Sequence[Probe], free: str) -> Diagnosis | None:
+    """A number of its own where a size of the data belongs: 3 for n, in a factor or in its root."""
+    told = [(p.scope, r) for p in probes for r in _ratios(p)[:1] if r > 0]
+    for (letter, meaning, size), k in product(NUMBERS[1:], (1.0, -1.0, 0.5, -0.5) if told else ()):
+        scope, ratio = told[0]
+        own = round(float(size(scope)) / ratio ** (1.0 / k), 6)
+        if own == round(own) and own > 0:
+            claim = _off_by(size, own, k, free)
+            if agrees(claim, probes):
+                return Diagnosis(f"{own:g} for {letter} ({meaning}): a number of its own", len(probes), claim)
+    return None
+
+
+def _off_by(size: Factor, own: float, k: float, free: str) -> Claim:
+    return lambda scope, yours, right: close(np.asarray(right) * (float(size(scope)) / own) ** k, yours, free)
+
+
+def _ratios(p: Probe) -> list[float]:
+    """What the answer is of the right one, where both are numbers and the right one is not 0."""
+    yours, right = np.ravel(p.yours), np.ravel(p.right)
+    on = np.isfinite(yours) & np.isfinite(right) & (np.abs(right) > 1e-9)
+    return [float(x) for x in yours[on] / right[on]]
+
+
 def _constant(probes: Sequence[Probe]) -> Diagnosis | None:
     """The same ratio to the truth, or the same difference from it, everywhere."""
-    ratios, gaps = [], []
-    for p in probes:
-        if np.shape(p.yours) != np.shape(p.right):
-            return None
-        on = np.isfinite(p.yours) & np.isfinite(p.right)
-        ratios += list(np.ravel((p.yours / p.right)[on & (np.abs(p.right) > 1e-9)]))
-        gaps += list(np.ravel((p.yours - p.right)[on]))
-    for words, values, right in (("everywhere {:.6g} times the answer", ratios, 1.0), ("everywhere the answer plus {:.6g}", gaps, 0.0)):
-        even = len(values) >= ENOUGH and np.ptp(values) <= 1e-8 * max(1.0, abs(values[0])) and np.isfinite(values[0])
-        if even and abs(values[0] - right) > 1e-8:  # else it is right wherever it is a number
-            return Diagnosis(words.format(float(values[0])), len(probes))
+    ratios = [r for p in probes for r in _ratios(p)]
+    gaps = [d for p in probes for d in np.ravel(p.yours - p.right).tolist() if np.isfinite(d)]
+    if len(ratios) >= ENOUGH and abs(ratios[0] - 1.0) > 1e-8:  # else it is right wherever it is a number
+        c = float(ratios[0])
+        times_c: Claim = lambda scope, yours, right: close(c * np.asarray(right), yours, "")  # noqa: E731
+        if agrees(times_c, probes):
+            return Diagnosis(f"everywhere {c:.6g} times the answer", len(probes), times_c)
+    if len(gaps) >= ENOUGH and abs(gaps[0]) > 1e-8:
+        d = float(gaps[0])
+        plus_d: Claim = lambda scope, yours, right: close(np.asarray(right) + d, yours, "")  # noqa: E731
+        if agrees(plus_d, probes):
+            return Diagnosis(f"everywhere the answer plus {d:.6g}", len(probes), plus_d)
     return None
+
+
+# ---------------------------------------------------------------------------------------------------- of shapes and of worlds
+
+
+def _of_shape(question: Question, function: Function) -> Diagnosis | None:
+    """What was done too much or too little to the right answer, where the shape is wrong."""
+    scopes = [s for s in comparable() if question.applies(s)]
+    pairs = [(s, watched(function, s), question.truth(s)) for s in scopes]
+    if not all(isinstance(yours, np.ndarray) for _, yours, _ in pairs):
+        return None
+    with quietly():
+        found = shape_claim(pairs)
+    return Diagnosis(found[0], len(pairs), found[1]) if found else None
+
+
+def _of_condition(question: Question, function: Function) -> Diagnosis | None:
+    """On which worlds alone it is right, if they have something in common."""
+    scopes = tried(question)
+    found = condition([(s, fault(question, function, watched(function, s), s) is None) for s in scopes])
+    if found is None:
+        return None
+    words, holds = found
+    return Diagnosis(words, len(scopes), lambda scope, yours, right: close(yours, right, question.free) if holds(scope) else None)

@@ -1,12 +1,13 @@
 """What can be said of an answer that is no known mistake: where it is right, what it lacks, what its shape suggests.
 
 These are facts, found on the same worlds: right except on the diagonal, right up to a factor for each prompt, right only where
-no rewards tie, the sum over prompts of what was asked for.
+no rewards tie, the sum over prompts of what was asked for.  Each comes with its claim, which can be tried on other worlds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ ENOUGH = 5
 """Fewer worlds than this are no evidence."""
 Pair = tuple[Scope, Any, Any]
 """A world, the answer's value on it, and the exact one."""
+Fact = tuple[str, Callable[[Scope, Any, Any], bool | None]]
+"""Words, and of such a triple whether they are so; None where it says nothing of them."""
 
 
 def close(a: Any, b: Any) -> Any:
@@ -86,7 +89,7 @@ def entry(pairs: Sequence[Pair]) -> int | None:
     return wrong.pop() if len(wrong) == 1 and len(pairs) >= ENOUGH else None
 
 
-def places(pairs: Sequence[Pair]) -> str | None:
+def places(pairs: Sequence[Pair]) -> Fact | None:
     """Where alone the answer is wrong, or alone right."""
     good = [close(yours, right) for _, yours, right in pairs]
     for words, mask in PLACES:
@@ -95,55 +98,128 @@ def places(pairs: Sequence[Pair]) -> str | None:
         if len(use) < ENOUGH or len(use) < len([1 for _, _, right in pairs if np.size(right) > 1]) // 2:
             continue
         if all(g[~m].all() for m, g in use) and any(not g[m].all() for m, g in use):
-            return f"right except {words}"
+            return f"right except {words}", _right_in(mask, within=False)
         if all(g[m].all() for m, g in use) and all(not g[~m].all() for m, g in use) and "state" in words:
-            return f"right only {words}"
+            return f"right only {words}", _right_in(mask, within=True)
     return None
+
+
+def _right_in(mask: Callable[[Scope, Any], Any], *, within: bool) -> Callable[[Scope, Any, Any], bool | None]:
+    """The claim that all entries of a place, or all others, are right."""
+
+    def claim(scope: Scope, yours: Any, right: Any) -> bool | None:
+        here = mask(scope, np.shape(right))
+        return None if here is None else bool(close(yours, right)[here if within else ~here].all())
+
+    return claim
 
 
 # ---------------------------------------------------------------------------------------------------- what normalization lacks
 
 
-def _constant(a: Any, axis: int) -> bool:
-    return bool(np.all(np.isfinite(a)) and np.all(np.ptp(a, axis=axis) <= 1e-8 * np.max(np.abs(a), axis=axis)))
+TELLING = 3
+"""Distinct entries that a row needs, if a factor or a term in common is to be no accident."""
 
 
-def shared(pairs: Sequence[Pair]) -> str | None:
-    """A factor or a term that is the same for all entries of a prompt (or of a state)."""
-    rows = [(y, t) for _, y, t in pairs if np.ndim(t) > 1 and np.shape(t)[-1] > 1]
-    if len(rows) < ENOUGH:
+def _one_factor(yours: Any, right: Any) -> bool:
+    """Whether a row of the answer is one number, not 0, times the right row."""
+    a = (yours / right)[(yours != 0) | (right != 0)]
+    return not a.size or bool(np.isfinite(a).all() and a[0] and np.ptp(a) <= 1e-8 * np.max(np.abs(a)))
+
+
+def _one_term(yours: Any, right: Any) -> bool:
+    """Whether a row of the answer is the right row plus one number."""
+    a = yours - right
+    return bool(np.isfinite(a).all() and np.ptp(a) <= 1e-8 * max(np.max(np.abs(yours)), np.max(np.abs(right))))
+
+
+def in_common(relation: Callable[[Any, Any], bool], yours: Any, right: Any) -> bool | None:
+    """Whether one number takes the right entries to the answer's all along each row; None where no row could tell."""
+    if np.ndim(right) < 2 or np.shape(yours) != np.shape(right):
         return None
-    whole = [(np.sum(t, axis=-1), np.sum(y, axis=-1)) for y, t in rows]
-    laws = all(np.min(t) >= 0 and np.allclose(total, 1.0) for (_, t), (total, _) in zip(rows, whole, strict=True))
-    what = "prompt" if all(np.ndim(t) == 2 for _, t in rows) else "row"
-    if all(_constant(y / t, -1) for y, t in rows):
-        return f"not normalized: right up to a factor for each {what}" if laws else f"right up to a factor for each {what}"
-    if all(_constant(y - t, -1) for y, t in rows):
-        return f"right up to a term that is the same for all entries of a {what}"
-    if laws:
-        return _other_axis([y for y, _ in rows], [tuple(range(np.ndim(y) - 1)) for y, _ in rows])
+    rows = [(y, t) for y, t in zip(_rows(yours), _rows(right), strict=True) if len(t) > 1]
+    if not all(relation(y, t) for y, t in rows):
+        return False
+    return True if any(len(set(t.tolist())) >= TELLING for _, t in rows) else None
+
+
+def _rows(a: Any) -> Any:
+    return np.reshape(a, (-1, np.shape(a)[-1]))
+
+
+def _of_what(pairs: Sequence[Pair]) -> str:
+    """What a row of the answer is."""
+    prompts = all(np.shape(right) == (s["P"], s["N"]) for s, _, right in pairs)
+    return "prompt" if prompts else "state" if all(np.shape(right) == (s["P"], s["S"], s["V"]) for s, _, right in pairs) else "row"
+
+
+def _is_law(right: Any) -> bool:
+    return bool(np.ndim(right) and np.min(right) >= 0.0 and np.allclose(np.sum(right, axis=-1), 1.0))
+
+
+def shared(pairs: Sequence[Pair]) -> Fact | None:
+    """A factor or a term that is the same for all entries of a prompt (or of a state): in every row, and in two that tell it."""
+    laws, what = all(_is_law(right) for _, _, right in pairs), _of_what(pairs)
+    for relation, words in (
+        (_one_factor, f"{'not normalized: ' if laws else ''}right up to a factor for each {what}"),
+        (_one_term, f"right up to a term that is the same for all entries of a {what}"),
+    ):
+        found = [in_common(relation, yours, right) for _, yours, right in pairs]
+        if False not in found and found.count(True) >= 2:
+            return words, partial(_claim_in_common, relation)
     return None
 
 
-def _other_axis(values: list[Any], axes: list[tuple[int, ...]]) -> str | None:
-    for axis in range(min(len(a) for a in axes)):
-        if all(np.allclose(np.sum(y, axis=axis), 1.0) for y in values) and any(np.shape(y)[axis] > 1 for y in values):
+def _claim_in_common(relation: Callable[[Any, Any], bool], scope: Scope, yours: Any, right: Any) -> bool | None:
+    return in_common(relation, yours, right)
+
+
+def not_a_law(pairs: Sequence[Pair]) -> Fact | None:
+    """What an answer that should be a distribution sums to one over instead, or that it does so nowhere."""
+    if len(pairs) < ENOUGH or not all(_is_law(right) for _, _, right in pairs):
+        return None
+    values = [yours for _, yours, _ in pairs]
+    for axis in range(min(map(np.ndim, values)) - 1):
+        if all(_sums_to_one(y, axis) for y in values) and any(np.shape(y)[axis] > 1 for y in values):
             over = "the prompts" if axis == 0 else "the states"
-            return f"normalized over the wrong axis: entries sum to one over {over}, not along the last axis"
-    if any(not np.allclose(np.sum(y, axis=-1), 1.0) for y in values):
-        negative = any(np.min(y) < 0 for y in values)
-        return "not a distribution: " + ("some entries are negative" if negative else "rows do not sum to one")
-    return None
+            words = f"normalized over the wrong axis: entries sum to one over {over}, not along the last axis"
+            return words, partial(_claim_of_axis, axis)
+    if any(np.min(y) < 0 for y in values):
+        return "not a distribution: some entries are negative", _says_nothing
+    return None if all(_sums_to_one(y, -1) for y in values) else ("not a distribution: rows do not sum to one", _says_nothing)
+
+
+def _sums_to_one(y: Any, axis: int) -> bool:
+    return bool(np.allclose(np.sum(y, axis=axis), 1.0))
+
+
+def _claim_of_axis(axis: int, scope: Scope, yours: Any, right: Any) -> bool:
+    return _sums_to_one(yours, axis)
+
+
+def _says_nothing(scope: Scope, yours: Any, right: Any) -> None:
+    """What is so on some worlds is not claimed of any other."""
 
 
 # ---------------------------------------------------------------------------------------------------- on which worlds it is right
+
+CHANCE = 7.0
+"""A condition under which an answer never fails is no accident if so many failures would have met it by chance."""
+SIZES = (("observed", "n"), ("G", "G"), ("draws", "draws"), ("rounds", "rounds"))
+"""Sizes of data for which a formula may have a number of its own."""
+
+
+def _is_size(name: str, words: str, k: int) -> tuple[str, Callable[[Scope], bool]]:
+    return f"{words} = {k}", lambda s: bool(s[name] == k)
 
 
 def _no_ties(s: Scope) -> bool:
     return all(len(set(row)) == len(row) for row in s["r"].tolist())
 
 
-CONDITIONS: tuple[tuple[str, Callable[[Scope], bool]], ...] = (
+Holds = Callable[[Scope], bool]
+CONDITIONS: tuple[tuple[str, Holds], ...] = (
+    ("the reference forbids no token", lambda s: not np.isneginf(s["log_p_ref"]).any()),
     ("beta = 1", lambda s: s["beta"] == 1.0),
     ("there is one prompt", lambda s: s["P"] == 1),
     ("a response has one token (H = 1)", lambda s: s["H"] == 1),
@@ -151,18 +227,28 @@ CONDITIONS: tuple[tuple[str, Callable[[Scope], bool]], ...] = (
     ("all responses are equally long", lambda s: len(set(s["lengths"].tolist())) == 1),
     ("prompts are equally likely", lambda s: bool(np.ptp(s["mu"]) < 1e-12)),
     ("p_ref is uniform", lambda s: bool(np.ptp(s["p_ref"]) < 1e-12)),
+    *(_is_size(name, words, k) for name, words in SIZES for k in range(2, 6)),
 )
 
 
-def condition(tried: Sequence[tuple[Scope, bool]]) -> str | None:
-    """A condition under which the answer is always right, and without which it is hardly ever; worlds without a choice say nothing."""
-    telling = [(s, fine) for s, fine in tried if s["N"] > 2 and np.ptp(s["r"], axis=1).all()]
+def condition(tried: Sequence[tuple[Scope, bool]]) -> tuple[str, Holds] | None:
+    """A condition under which the answer is always right, and without which it is often wrong: the one that explains most failures.
+
+    "Only" is said where it is hardly ever right without it.
+    """
+    telling = [(s, fine) for s, fine in tried if s["N"] > 1]
+    failures = sum(not fine for _, fine in telling)
+    best: tuple[float, str, Holds] | None = None
     for words, holds in CONDITIONS:
         kept = [(holds(s), fine) for s, fine in telling]
         inside, outside = [f for h, f in kept if h], [f for h, f in kept if not h]
-        if min(len(inside), len(outside)) >= ENOUGH and all(inside) and sum(outside) <= 0.1 * len(outside):
-            return f"right only where {words}"
-    return None
+        if outside and all(inside) and len(inside) * failures >= CHANCE * len(telling):
+            wrong = failures / len(outside)
+            best = (wrong, words, holds) if best is None or wrong > best[0] else best
+    if best is None:
+        return None
+    only = f"right only where {best[1]}" if best[0] >= 0.9 else f"right where {best[1]}, but not always elsewhere"
+    return only, best[2]
 
 
 # ---------------------------------------------------------------------------------------------------- what a shape suggests
@@ -198,15 +284,16 @@ def _reduced(value: Any, scope: Scope) -> Iterator[tuple[str, Any]]:
         yield "summed altogether", np.sum(value)
 
 
-def shape_hint(pairs: Sequence[Pair]) -> str | None:
+def shape_claim(pairs: Sequence[Pair]) -> Fact | None:
     """How an answer of the wrong shape relates to the right one, on every world: too much was done, or too little."""
-    found: list[list[str]] = []
-    for scope, yours, right in pairs:
-        done = [f"the right answer {words}" for words, v in _reduced(right, scope) if _equal(v, yours)]
-        undone = [f"right once it is {words}" for words, v in _reduced(yours, scope) if _equal(v, right)]
-        found.append(done + undone)
+    found = [_relations(*pair) for pair in pairs]
     common = [words for words in (found[0] if found else []) if all(words in others for others in found)]
-    return common[0] if common else None
+    return (common[0], lambda scope, yours, right: common[0] in _relations(scope, yours, right)) if common else None
+
+
+def _relations(scope: Scope, yours: Any, right: Any) -> list[str]:
+    done = [f"the right answer {words}" for words, v in _reduced(right, scope) if _equal(v, yours)]
+    return done + [f"right once it is {words}" for words, v in _reduced(yours, scope) if _equal(v, right)]
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -17,12 +17,22 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.ledger.symbols import SYMBOLS, Scope
+from tabular_rlhf.logspace import log_of
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.world import World
 
-SHAPES = ((1, 1, 1, False), (2, 1, 1, False), (1, 1, 2, False), (3, 1, 1, False), (2, 2, 1, True), (2, 1, 2, False), (2, 2, 1, False))
+Shape = tuple[int, int, int, bool]
+SHAPES: tuple[Shape, ...] = (
+    (1, 1, 1, False),
+    (2, 1, 1, False),
+    (1, 1, 2, False),
+    (3, 1, 1, False),
+    (2, 2, 1, True),
+    (2, 1, 2, False),
+    (2, 2, 1, False),
+)
 """Vocabulary, horizon, prompts, EOS: fewest responses first."""
-BETAS = (1.0, 2.0, 0.5, 0.25)
+BETAS = (1.0, 2.0, 0.5, 0.25, 64.0, 1 / 64)
 REWARDS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 1.5, -1.5)
 DRAWS = 16
 """Worlds that are drawn of each shape."""
@@ -89,43 +99,52 @@ class DrawnScope(Scope):
         return other
 
 
-def chosen_world(choices: Choices, shape: tuple[int, int, int, bool]) -> World:
-    """A world of a shape with small numbers."""
+def chosen_world(choices: Choices, shape: Shape, *, gaps: bool) -> World:
+    """A world of a shape with small numbers; with gaps, one whose reference forbids some tokens."""
     V, H, P, eos = shape
-    asked = np.array(choices.several("mu", P, range(1, 5)), dtype=float) if P > 1 else np.ones(1)
-    mdp = TokenMDP(V, H, eos=V - 1 if eos else None, prompts=[f"x{i}" for i in range(P)], mu=asked / np.sum(asked))
+    mu = odds(choices, "mu", (P,), zeros=choices.one(("mu is zero somewhere", 0), (False, True))) if P > 1 else np.ones(1)
+    mdp = TokenMDP(V, H, eos=V - 1 if eos else None, prompts=[f"x{i}" for i in range(P)], mu=mu)
     beta = choices.one(("beta", 0), BETAS)
     r = np.array(choices.several("r", P * mdp.N, REWARDS)).reshape(P, mdp.N)
-    weights = np.array(choices.several("reference", P * mdp.S * V, range(1, 5)), dtype=float).reshape(P, mdp.S, V)
-    return World(mdp, np.log(weights / np.sum(weights, axis=-1, keepdims=True)), r, beta, name="smallest")
+    return World(mdp, log_of(odds(choices, "reference", (P, mdp.S, V), zeros=gaps)), r, beta, name="smallest")
+
+
+def odds(choices: Choices, name: str, shape: tuple[int, ...], *, zeros: bool) -> Any:
+    """Distributions along the last axis made of small whole weights; with zeros, some of them are 0, but never all."""
+    count = int(np.prod(shape))
+    weights = np.array(choices.several(name, count, range(1, 5)), dtype=float).reshape(shape)
+    if zeros:
+        none = np.array(choices.several(f"{name} is zero", count, (False, True))).reshape(shape)
+        weights = np.where(none & ~np.all(none, axis=-1, keepdims=True), 0.0, weights)
+    return weights / np.sum(weights, axis=-1, keepdims=True)
 
 
 @cache
-def responses(shape: tuple[int, int, int, bool]) -> int:
+def responses(shape: Shape) -> int:
     """Responses of a shape, over all prompts."""
     V, H, P, eos = shape
     return P * TokenMDP(V, H, eos=V - 1 if eos else None).N
 
 
 class Search:
-    """The worlds of one shape on which an answer fails.  left: how many may still be tried."""
+    """The worlds on which an answer fails.  gaps: of references that forbid tokens.  left: how many may still be tried."""
 
-    def __init__(self, fails: Callable[[Scope], bool], left: int) -> None:
-        self.fails, self.left = fails, left
+    def __init__(self, fails: Callable[[Scope], bool], gaps: bool, left: int) -> None:
+        self.fails, self.gaps, self.left = fails, gaps, left
 
-    def failing(self, shape: tuple[int, int, int, bool], known: dict[Place, int], seed: int) -> tuple[Scope, dict[Place, int]] | None:
+    def failing(self, shape: Shape, known: dict[Place, int], seed: int) -> tuple[Scope, dict[Place, int]] | None:
         """The world of some choices with what was chosen, if the answer fails there."""
         if not self.left:
             return None
         self.left -= 1
         choices = Choices(known, np.random.default_rng([seed, 11]))
-        scope = DrawnScope(chosen_world(choices, shape), choices)
+        scope = DrawnScope(chosen_world(choices, shape, gaps=self.gaps), choices)
         if not self.fails(scope):
             return None
         scope.choices = None
         return scope, choices.made
 
-    def lowered(self, shape: tuple[int, int, int, bool], found: tuple[Scope, dict[Place, int]]) -> Scope:
+    def lowered(self, shape: Shape, found: tuple[Scope, dict[Place, int]]) -> Scope:
         """The same failure with simpler choices: all of one name at once first, then one after another, until none can be lowered."""
         scope, made = found
         before: dict[Place, int] = {}
@@ -143,10 +162,13 @@ class Search:
         return scope
 
 
-def smallest(fails: Callable[[Scope], bool], most: int) -> Scope | None:
-    """The simplest world of at most `most` responses on which the answer fails, or None where the search found none."""
-    search = Search(fails, WORLDS)
-    for shape in (s for s in SHAPES if responses(s) <= most):
+def smallest(fails: Callable[[Scope], bool], most: int, *, gaps: bool = False) -> Scope | None:
+    """The simplest world of at most `most` responses on which the answer fails, or None where the search found none.
+
+    gaps: look among worlds whose reference forbids tokens.
+    """
+    search = Search(fails, gaps, WORLDS)
+    for shape in (s for s in SHAPES if responses(s) <= most and (s[0] > 1 or not gaps)):
         for seed in range(DRAWS):
             found = search.failing(shape, {}, seed)
             if found is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -57,25 +58,26 @@ NUMBERS: tuple[tuple[str, str, Factor], ...] = (
     ("S", "the number of states", lambda s: s["S"]),
     ("G", "the group size", lambda s: s["G"]),
     ("n", "the number of draws", lambda s: s["draws"]),
+    ("n", "the number of observations", lambda s: s["observed"]),
     ("N-1", "N - 1", lambda s: s["N"] - 1.0),
     ("G-1", "G - 1", lambda s: s["G"] - 1.0),
 )
 
 
-GROUP = (
-    ("n for n-1: off by a factor (G-1)/G", 1.0),
-    ("n-1 for n: off by a factor G/(G-1)", -1.0),
-    ("a factor (G-1)/G for G/(G-1), upside down, or squared", 2.0),
-    ("a factor G/(G-1) for (G-1)/G, upside down, or squared", -2.0),
+SHRUNK = (
+    ("n for n-1: off by a factor ({0}-1)/{0}", 1.0),
+    ("n-1 for n: off by a factor {0}/({0}-1)", -1.0),
+    ("a factor ({0}-1)/{0} for {0}/({0}-1), upside down, or squared", 2.0),
+    ("a factor {0}/({0}-1) for ({0}-1)/{0}, upside down, or squared", -2.0),
 )
+"""What a list of some length is divided by, and how often it is one too many."""
+LENGTHS = {"G": "G", "n": "observed", "N": "N"}
 CONSTANTS = (
     ("log base 2", 1.0 / np.log(2.0)),
     ("log base 10", 1.0 / np.log(10.0)),
     ("a factor log 2", np.log(2.0)),
     ("a factor 2 too many", 2.0),
     ("a factor 1/2 too many (a 2 is missing)", 0.5),
-    ("sum where the mean was due: a factor 3, the observations", 3.0),
-    ("mean where the sum was due: a factor 1/3, the observations", 1.0 / 3.0),
 )
 
 
@@ -83,8 +85,8 @@ def _power(number: Factor, k: float, c: float) -> Factor:
     return lambda scope: c * float(number(scope)) ** k
 
 
-def _shrinkage(scope: Scope) -> float:
-    return float((scope["G"] - 1) / scope["G"])
+def _shrinkage(symbol: str) -> Factor:
+    return lambda scope: float((scope[symbol] - 1) / scope[symbol])
 
 
 def _factors() -> Iterator[tuple[str, Factor]]:
@@ -98,9 +100,10 @@ def _factors() -> Iterator[tuple[str, Factor]]:
         for short, long, number in NUMBERS[1:]:
             yield f"mean where the sum was due: a factor 1/{short} ({long}) too many{note}", _power(number, -1.0, c)
             yield f"sum where the mean was due: a factor {short} ({long}) too many{note}", _power(number, 1.0, c)
-        for words, k in GROUP:
-            yield words + note, _power(_shrinkage, k, c)
-            yield words.replace("a factor", "the root of") + note, _power(_shrinkage, k / 2.0, c)
+        for (letter, symbol), (words, k) in product(LENGTHS.items(), SHRUNK):
+            said = words.format(letter) + note
+            yield said, _power(_shrinkage(symbol), k, c)
+            yield said.replace("a factor", "the root of"), _power(_shrinkage(symbol), k / 2.0, c)
         for words, constant in CONSTANTS:
             yield words + note, _power(lambda scope: 1.0, 1.0, c * constant)
 
@@ -120,54 +123,91 @@ OTHER_WORLDS: tuple[tuple[str, Callable[[Scope], Scope]], ...] = (
 # ---------------------------------------------------------------------------------------------------- slips of one symbol
 
 Change = Callable[[Scope], dict[str, Any]]
-UNARY: tuple[tuple[str, Callable[[Any], Any]], ...] = (
-    ("{0} omitted (as if {0} = 0)", np.zeros_like),
-    ("{0} omitted (as if {0} = 1)", np.ones_like),
-    ("the sign of {} flipped", np.negative),
-    ("1/{0} for {0}", lambda x: 1.0 / x),
-    ("{} squared", np.square),
-    ("exp({0}) for {0}", np.exp),
-    ("log({0}) for {0}", np.log),
-    ("{} in bits, powers of 2", lambda x: x * np.log(2.0)),
-    ("{} halved", lambda x: 0.5 * x),
-    ("{} doubled", lambda x: 2.0 * x),
-    ("{0} - 1 for {0}", lambda x: x - 1.0 if not np.ndim(x) else x * np.nan),
-    ("{0} + 1 for {0}", lambda x: x + 1.0 if not np.ndim(x) else x * np.nan),
-    ("{} averaged over prompts evenly", lambda x: np.ones_like(x) / np.size(x) if np.ndim(x) == 1 else x * np.nan),
-    ("a uniform distribution for {}", lambda x: np.ones_like(x) / np.shape(x)[-1]),
-    ("the log of a uniform distribution for {}", lambda x: -np.log(np.shape(x)[-1]) * np.ones_like(x)),
-    ("{} transposed", lambda x: np.swapaxes(x, -1, -2)),
+
+
+def _even(x: Any) -> Any:
+    return np.ones_like(x) / np.size(x) if np.ndim(x) == 1 else x * np.nan
+
+
+UNARY: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
+    ("{0} omitted (as if {0} = 0)", "0", np.zeros_like),
+    ("{0} omitted (as if {0} = 1)", "1", np.ones_like),
+    ("the sign of {0} flipped", "-{0}", np.negative),
+    ("1/{0} for {0}", "1/{0}", lambda x: 1.0 / x),
+    ("{0} squared", "{0}^2", np.square),
+    ("exp({0}) for {0}", "exp({0})", np.exp),
+    ("log({0}) for {0}", "log({0})", np.log),
+    ("{0} in bits, powers of 2", "{0} log 2", lambda x: x * np.log(2.0)),
+    ("{0} halved", "{0}/2", lambda x: 0.5 * x),
+    ("{0} doubled", "2 {0}", lambda x: 2.0 * x),
+    ("{0} - 1 for {0}", "{0} - 1", lambda x: x - 1.0 if not np.ndim(x) else x * np.nan),
+    ("{0} + 1 for {0}", "{0} + 1", lambda x: x + 1.0 if not np.ndim(x) else x * np.nan),
+    ("{0} averaged over prompts evenly", "an even {0}", _even),
+    ("a uniform distribution for {0}", "a uniform distribution", lambda x: np.ones_like(x) / np.shape(x)[-1]),
+    (
+        "the log of a uniform distribution for {0}",
+        "the log of a uniform distribution",
+        lambda x: -np.log(np.shape(x)[-1]) * np.ones_like(x),
+    ),
+    ("{0} transposed", "{0} transposed", lambda x: np.swapaxes(x, -1, -2)),
 )
+"""What is done to a symbol: as a mistake, what is to be written in its place, and the change itself."""
+VAGUE = (np.zeros_like, np.ones_like, _even)
+"""Changes so free that nearly any formula can be mended by one of them and another."""
 COSTLY = ("p_dpo", "p_dpo_linear", "score_rows")
 
 
-def changes(function: Function, scope: Scope, yours: bool = False) -> Iterator[tuple[str, Change]]:
-    """Every way to change one symbol of a formula: (words, what to supply instead).
-
-    `yours`: the formula is the reader's, and the change would mend it; otherwise it is the right one, and the change spoils it.
-    """
+def changes(function: Function, scope: Scope) -> Iterator[tuple[str, Change]]:
+    """Every way to spoil one symbol of the right formula: (words, what to supply instead)."""
     names = [n for n in parameters(function) if n in SYMBOLS and SYMBOLS[n].level != "tool"]
-    lead = "mend it: " if yours else ""
     winners = [n for n in names if n.endswith("_w") and n[:-2] + "_l" in names]
     if winners:
-        yield f"{lead}winner and loser swapped", exchanged({n: n[:-2] + "_l" for n in winners})
-    for a in winners:
-        for b in alike(a):
-            if b.endswith("_w"):
-                yield (f"{lead}write {b[:-2]} where you write {a[:-2]}" if yours else f"{b[:-2]} for {a[:-2]}"), _put_pair(a[:-2], b[:-2])
-    for i, a in enumerate(names):
-        for b in names[i + 1 :]:
-            if SYMBOLS[a].shape == SYMBOLS[b].shape:
-                yield f"{lead}{a} and {b} change places{_about(a, b)}", exchanged({a: b})
-    for a in names if not yours else ():
+        yield "winner and loser swapped", exchanged({n: n[:-2] + "_l" for n in winners})
+    for a, b in _other_winners(winners):
+        yield f"{b} for {a}", _put_pair(a, b)
+    for a, b in _same_shape(names):
+        yield f"{a} and {b} change places{_about(a, b)}", exchanged({a: b})
+    for a in names:
         yield from _of_meaning(a, names)
     for a in names:
-        for words, change in UNARY:
+        for words, _, change in UNARY:
             gone = f"{a.removeprefix('log_')} omitted (as if {a} = 0)" if change is np.zeros_like else words.format(a)
-            yield lead + gone, _changed(a, change)
+            yield gone, _changed(a, change)
         for b in alike(a):
-            if b not in names or not yours:
-                yield (f"{lead}write {b} where you write {a}" if yours else f"{b} for {a}"), _put(a, b)
+            yield f"{b} for {a}", _put(a, b)
+
+
+def mends(function: Function, *, vague: bool = True) -> Iterator[tuple[str, Change]]:
+    """Every way to change one symbol of a reader's formula, said as what to write instead; without the vague ones if two are joined."""
+    names = [n for n in parameters(function) if n in SYMBOLS and SYMBOLS[n].level != "tool"]
+    winners = [n for n in names if n.endswith("_w") and n[:-2] + "_l" in names]
+    if winners:
+        yield "mend it: winner and loser swapped", exchanged({n: n[:-2] + "_l" for n in winners})
+    for a, b in _same_shape(names):
+        yield f"mend it: {a} and {b} change places{_about(a, b)}", exchanged({a: b})
+    for a in names:
+        for _, write, change in UNARY:
+            if vague or change not in VAGUE:
+                also = ": its sign is flipped" if change is np.negative else ""
+                yield f"mend it: write {write.format(a)} where you write {a}{also}", _changed(a, change)
+    if vague:
+        for a, b in _other_winners(winners):
+            yield f"mend it: write {b} where you write {a}", _put_pair(a, b)
+        for a, b in _others(names):
+            yield f"mend it: write {b} where you write {a}", _put(a, b)
+
+
+def _other_winners(winners: list[str]) -> Iterator[tuple[str, str]]:
+    return ((a[:-2], b[:-2]) for a in winners for b in alike(a) if b.endswith("_w"))
+
+
+def _others(names: list[str]) -> Iterator[tuple[str, str]]:
+    """A symbol, and one that might be taken for it and is not used."""
+    return ((a, b) for a in names for b in alike(a) if b not in names)
+
+
+def _same_shape(names: list[str]) -> Iterator[tuple[str, str]]:
+    return ((a, b) for a, b in combinations(names, 2) if SYMBOLS[a].shape == SYMBOLS[b].shape)
 
 
 def _of_meaning(name: str, names: list[str]) -> Iterator[tuple[str, Change]]:

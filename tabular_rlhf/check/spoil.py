@@ -218,7 +218,7 @@ def single_uses(truth: Function, scope: Scope) -> Iterator[tuple[str, Change]]:
     names = [n for n in parameters(truth) if n in SYMBOLS and SYMBOLS[n].level != "tool"]
     for name in names:
         number = not np.ndim(scope[name])
-        for words, change in UNARY:
+        for words, _, change in UNARY:
             for k in range(USES):
                 missing = f"a term with {name} is missing" if change is np.zeros_like else f"{words.format(name)}, in one place"
                 yield missing, _counted(name, change, k)

@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
 
 def as_dict(e: Exercise) -> dict[str, Any]:
     """An exercise as plain values, without its answers."""
-    fields = ("slug", "chapter", "notebook", "title", "statement", "signature", "hint", "free", "minutes")
-    return {k: getattr(e, k) for k in fields} | {"rows": list(e.rows), "without": list(e.without)}
+    fields = ("slug", "chapter", "notebook", "title", "statement", "forbidden", "signature", "hint", "free", "minutes")
+    return {k: getattr(e, k) for k in fields} | {"statement": e.asked, "rows": list(e.rows), "without": list(e.without)}
 
 
 def plain_text(markdown: str) -> str:
@@ -68,7 +68,7 @@ def as_list(exercises: Sequence[Exercise]) -> str:
 def as_text(e: Exercise, hint: bool) -> str:
     """Title, statement, signature, symbols, and the hint if it is asked for."""
     lines = [f"{e.title}  ({e.slug}, chapter {e.chapter}, notebook {e.notebook}, about {e.minutes} minutes)", ""]
-    lines += textwrap.wrap(plain_text(e.statement), 110, initial_indent="  ", subsequent_indent="  ")
+    lines += textwrap.wrap(plain_text(e.asked), 110, initial_indent="  ", subsequent_indent="  ")
     lines += ["", f"    {e.signature}", "        return ...", ""]
     for name in parameters(e.answer):
         s = SYMBOLS[name]

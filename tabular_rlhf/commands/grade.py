@@ -90,6 +90,9 @@ def exercises(path: Path | None) -> dict[str, float]:
 
 
 def _checked(points: object, path: Path) -> dict[str, float]:
+    """What each exercise is worth, if it can be judged: a fault of the exercise must not cost anybody points."""
+    from tabular_rlhf.check.question import of_exercise
+    from tabular_rlhf.check.trial import sound
     from tabular_rlhf.exercises import EXERCISES
 
     remedy = "see exercises/record.py: add(Exercise(...)), or POINTS = {slug: points}"
@@ -100,4 +103,5 @@ def _checked(points: object, path: Path) -> dict[str, float]:
             raise InputError("POINTS must name exercises", got=repr(slug), where=str(path), remedy=remedy)
         if not isinstance(worth, int | float) or not 0 < worth < 1e9:
             raise InputError("points must be positive", got=repr(worth), where=f"{path}, {slug}", remedy=remedy)
+        sound(of_exercise(EXERCISES[slug]))
     return {slug: float(worth) for slug, worth in points.items()}

@@ -118,10 +118,10 @@ def derive(slug: str, world: World | str | None = None, *, lines: Mapping[int, C
     shown, read = _scope(derivation, world, seed), _instead(derivation, lines or {})
     steps = _related(read, lines)
     scopes = [shown] if world is not None else [*small_scopes(derivation, read, steps, seed), shown]
-    count, fails = next(((k, s) for k, s in enumerate(scopes, 1) if not follows(derivation, read, steps, s)), (len(scopes), shown))
-    # a reader's line may divide by zero: its value then shows it
-    accidents = np.errstate(all="ignore") if lines else np.errstate(divide="raise", over="raise", invalid="raise", under="ignore")
-    return _read(derivation, read, fails, count, accidents, sought=world is None)
+    count, fails = next(((k, s) for k, s in enumerate(scopes, 1) if not follows(derivation, read, steps, s)), (len(scopes), None))
+    # a wrong line may divide by zero: its value then shows it
+    accidents = np.errstate(all="ignore") if lines or fails else np.errstate(divide="raise", over="raise", invalid="raise", under="ignore")
+    return _read(derivation, read, fails or shown, count, accidents, sought=world is None)
 
 
 EVALUATIONS = 1500
@@ -130,7 +130,7 @@ EVALUATIONS = 1500
 
 def small_scopes(derivation: Derivation, read: tuple[Line, ...], steps: Sequence[int], seed: int = 0) -> list[Scope]:
     """The worlds on which relations are tried, fewest responses first: by accident a wrong line may hold on one, as on one beta."""
-    fits = [s for s in (*worlds.tiny(seed), *worlds.generic(seed)) if derivation.applies(s)]
+    fits = [s for s in worlds.everywhere(seed) if derivation.applies(s)]
     cost = sum(RELATIONS[read[k - 1].relation].cost for k in steps)
     most = min(derivation.most, EVALUATIONS // max(1, cost))
     return sorted(fits, key=lambda s: s.world.mdp.P * s.world.mdp.N)[:: (len(fits) // most) | 1]  # odd: betas and ties come in turns

@@ -123,8 +123,9 @@ add(
                 "exp(lambda/beta - 1) is 1/Z.",
                 wrong={
                     "Z omitted": lambda log_p_ref, r, beta: np.exp(log_p_ref + r / beta),
-                    "one Z for all prompts, and beta squared": lambda log_p_ref, r, beta, log_Z: np.exp(
-                        log_p_ref + r / beta**2 - log_Z[:, None]
+                    "beta squared": lambda log_p_ref, r, beta, log_Z: np.exp(log_p_ref + r / beta**2 - log_Z[:, None]),
+                    "one Z for all prompts": lambda mu, log_p_ref, r, beta, log_Z: np.exp(
+                        log_p_ref + r / beta - np.log(np.sum(mu * np.exp(log_Z)))
                     ),
                 },
             ),

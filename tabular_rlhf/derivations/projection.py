@@ -33,7 +33,7 @@ add(
         chapter=4,
         rows=("reverse-kl-projection", "regret-is-kl"),
         source=KORBAK,
-        where=lambda log_p_ref, r, beta: mild(log_p_ref, r, beta) and np.ptp(r) / beta < 12,
+        where=lambda log_p_ref, r, beta: mild(log_p_ref, r, beta) and np.ptp(r) / beta < 6,  # beyond, ascent meets plateaus
         largest=24,
         scale=terms,
         lines=(

@@ -203,8 +203,8 @@ def sampled_z(line: Line, scope: Scope) -> float:
     possible = population(scope.world, scope[line.law]).weight > 0
     largest = np.max(np.abs(table - exact)[possible], axis=0)
     draws = sample(scope.world, scope[line.law], DRAWS, rng=np.random.default_rng([scope.seed, 5]))
-    # a draw that rounding alone moves is no draw: the spread has a floor
-    floor = (EPS * roundings(scope) * size(table)) ** 2 * DRAWS
+    # a draw that rounding alone moves is no draw: the spread has a floor, the roundings of a sum of all draws among it
+    floor = (EPS * (roundings(scope) + DRAWS) * size(table)) ** 2 * DRAWS
     error = np.sqrt((spread + floor) / DRAWS) + (5.0 / 3.0) * largest / DRAWS
     return float(np.max(np.abs(np.mean(draws[table], axis=0) - exact) / error, initial=0.0))
 

@@ -92,11 +92,12 @@ add(
         title="From reward to policy",
         statement=(
             SCORED + "Return the policy, token by token, whose implicit reward $\\beta \\log(p/p_{ref})$ is $\\hat r$ up to a constant for "
-            "each prompt (the one that DPO learns): $\\pi(a \\mid s)$, shape `(P, S, V)`, every row summing to one. (`p_ref`, of shape "
-            "`(P, N)`, is never 0. `mdp.subtree_sum(x)` sums a table of shape `(P, N)` over the responses through each state and token.)"
+            "each prompt (the one that DPO learns): $\\pi(a \\mid s)$, shape `(P, S, V)`, every row summing to one. (`p_ref` has shape "
+            "`(P, N)`. `mdp.subtree_sum(x)` sums a table of shape `(P, N)` over the responses through each state and token.)"
         ),
         hint="Tilt p_ref by exp(scores/beta); the mass through s and a over the mass through s needs no log Z.",
         rows=("dpo-is-bt-mle", "policies-are-distributions"),
+        forbidden="refused",
         answer=lambda mdp, p_ref, scores, beta: by_tokens(mdp, p_ref * np.exp(scores / beta)),
         minutes=15,
         misses={
@@ -113,7 +114,6 @@ add(
             ),
             "p for p_ref": lambda mdp, p, scores, beta: by_tokens(mdp, p * np.exp(scores / beta)),
         },
-        where=lambda log_p_ref: not np.isneginf(log_p_ref).any(),
     )
 )
 
@@ -139,6 +139,7 @@ add(
         ),
         hint="The exercise `regret` of lesson 04, at another policy, averaged over prompts.",
         rows=("regret-is-kl",),
+        forbidden="refused",
         answer=lambda mu, beta, log_p_ref, scores, log_p_star: beta * np.sum(mu * kl(log_gibbs(log_p_ref, scores, beta), log_p_star)),
         minutes=15,
         misses={

@@ -21,11 +21,12 @@ add(
         title="The reward hidden in a policy",
         statement=(
             "Every policy is the optimum of some reward. `log_p` is the logarithm of a policy's law $p$ over responses, `log_p_ref` that "
-            "of the reference, both of shape `(P, N)` and finite. Return a reward for which $p$ maximizes "
+            "of the reference, both of shape `(P, N)`. Return a reward for which $p$ maximizes "
             "$\\mathbb{E}_p[r] - \\beta\\,\\mathrm{KL}(p, p_{ref})$: shape `(P, N)`, reward units. (A constant for each prompt is free.)"
         ),
         hint="Take the logarithm of the Gibbs optimum p = p_ref exp(r/beta)/Z and solve for r.",
         rows=("reward-inversion",),
+        forbidden="refused",
         answer=lambda beta, log_p, log_p_ref: beta * (log_p - log_p_ref),
         free="constant per prompt",
         misses={
@@ -36,7 +37,6 @@ add(
             "the log omitted: beta p/p_ref": lambda beta, log_p, log_p_ref: beta * np.exp(log_p - log_p_ref),
             "the reward of p* for that of p": lambda r: r,
         },
-        where=lambda log_p_ref: not np.isneginf(log_p_ref).any(),
     )
 )
 

@@ -76,6 +76,7 @@ add(
         ),
         hint="A mean over draws is a sum over responses, weighted with the law that they are drawn from.",
         rows=("k1", "k2", "k3"),
+        forbidden="refused",
         answer=lambda p, L: np.stack([np.sum(p * L, axis=1), np.sum(p * L**2 / 2.0, axis=1), np.sum(p * (np.exp(-L) - 1.0 + L), axis=1)]),
         misses={
             "all three taken for unbiased: KL": lambda KL: np.stack([KL, KL, KL]),
@@ -116,6 +117,7 @@ add(
         ),
         hint="Mean of the square less the square of the mean, both under p.",
         rows=("k1",),
+        forbidden="refused",
         answer=lambda p, L: np.sum(p * L**2, axis=1) - np.sum(p * L, axis=1) ** 2,
         misses={
             "second moment for variance": lambda p, L: np.sum(p * L**2, axis=1),
@@ -157,6 +159,7 @@ add(
         ),
         hint="The slope of k3 is (1 - p_ref/p) times the score; multiply by p and sum: the score of p has mean zero under p.",
         rows=("kl-gradients", "kl-estimator-theorem"),
+        forbidden="refused",
         answer=lambda mu, p, p_ref, score_rows: np.einsum("x,xn,xnsv->xsv", mu, p - p_ref, score_rows),
         minutes=20,
         largest=200,
@@ -187,6 +190,7 @@ add(
         ),
         hint="First k3, then the sum; the other way round it is the k3 of the whole response.",
         rows=("token-vs-sequence",),
+        forbidden="refused",
         answer=lambda mdp, L_s: mdp.path_sum(np.exp(-L_s) - 1.0 + L_s),
         misses={
             "k3 of the sum for the sum of k3": lambda mdp, L_s: k3(mdp.path_sum(L_s)),

@@ -25,6 +25,7 @@ add(
         ),
         hint="The mean of the log ratio: who stands first is both on top and the one who takes the mean.",
         rows=("mode-seeking", "regret-is-kl"),
+        forbidden="refused",
         answer=lambda log_p, log_p_star: np.stack([kl(log_p, log_p_star), kl(log_p_star, log_p)]),
         misses={
             "forward for reverse KL": lambda log_p, log_p_star: np.stack([kl(log_p_star, log_p), kl(log_p, log_p_star)]),
@@ -72,6 +73,7 @@ add(
         ),
         hint="Mix the logarithms, exponentiate, divide each row by its sum; what you return is called with t afterwards.",
         rows=("e-geodesic",),
+        forbidden="refused",
         answer=lambda log_p_ref, log_p_star: lambda t: np.exp(log_softmax((1.0 - t) * log_p_ref + t * log_p_star)),
         misses={
             "probabilities mixed for log-probabilities": lambda log_p_ref, log_p_star, t: mixture(log_p_ref, log_p_star, t),
@@ -99,6 +101,7 @@ add(
         ),
         hint="log(p*/p_ref) is r/beta - log Z: what remains is a difference of two means of it.",
         rows=("i-projection",),
+        forbidden="refused",
         answer=lambda log_p, log_p_star, r, beta: np.sum((np.exp(log_p) - np.exp(log_p_star)) * r, axis=1) / beta,
         misses={
             "beta dropped": lambda E_r, log_p_star, r: E_r - expect(log_p_star, r),
@@ -185,6 +188,7 @@ add(
         ),
         hint="Each difference is a sum over states of visits times KL(pi_hat, pi) in that state; only the visits differ.",
         rows=("m-projection-gap",),
+        forbidden="refused",
         answer=lambda mu, d_star, d_hat, log_pi_hat, log_pi_tied: weighted_gap(mu, d_star - d_hat, log_pi_hat, log_pi_tied),
         misses={
             "the last KL omitted: the gap of imitation": lambda mu, d_star, log_pi_hat, log_pi_tied: weighted_gap(

@@ -60,6 +60,7 @@ add(
         ),
         hint="One term for each token that is said, the last one included; `mdp.path_sum` adds a table up along every response.",
         rows=("chain-rule",),
+        forbidden="refused",
         answer=lambda mdp, log_pi: mdp.path_sum(log_pi),
         without=("log_p", "p", "L"),
         misses={
@@ -117,11 +118,12 @@ add(
         notebook="01",
         title="Any law is a policy",
         statement=(
-            "`p[x, tau]` is the probability of response $\\tau$ to prompt $x$, never 0, of shape `(P, N)`. Return the policy "
+            "`p[x, tau]` is the probability of response $\\tau$ to prompt $x$, of shape `(P, N)`. Return the policy "
             "$\\pi(a \\mid s)$ that says each response with just this probability: shape `(P, S, V)`, every row summing to one."
         ),
         hint="The mass of the responses through s and a, divided by the mass of those through s; `mdp.subtree_sum` finds masses.",
         rows=("policies-are-distributions",),
+        forbidden="refused",
         answer=lambda mdp, p: masses(mdp, p)[0] / masses(mdp, p)[1],
         without=("pi", "log_pi", "logits"),
         misses={
@@ -133,7 +135,6 @@ add(
                 masses(mdp, np.ones_like(p))[0] / masses(mdp, np.ones_like(p))[1]
             ),
         },
-        where=lambda p: bool(np.min(p) > 0.0),
     )
 )
 
@@ -172,6 +173,7 @@ add(
         ),
         hint="In every state the mean of A' under pi' itself is zero: use that as a check.",
         rows=("performance-difference",),
+        forbidden="refused",
         answer=lambda mdp, log_pi_2, r: advantage(mdp, log_pi_2, r),
         misses={
             "Q without V": lambda mdp, log_pi_2, r: plain_values(mdp, log_pi_2, r)[1],

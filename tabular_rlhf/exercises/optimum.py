@@ -50,6 +50,7 @@ add(
         ),
         hint="It is a divergence between p and p*. Which direction, and in which unit?",
         rows=("regret-is-kl",),
+        forbidden="refused",
         answer=lambda beta, log_p, log_p_star: beta * kl(log_p, log_p_star),
         misses={
             "beta dropped": lambda log_p, log_p_star: kl(log_p, log_p_star),
@@ -121,6 +122,7 @@ add(
         ),
         hint="V(s) is beta log of the mean of exp(Q/beta) under pi_ref, and pi* tilts pi_ref by Q - V.",
         rows=("soft-bellman",),
+        forbidden="refused",
         answer=soft_policy,
         without=("log_pi_star", "V_soft", "Q_soft", "soft", "solution"),
         misses={
@@ -152,6 +154,7 @@ add(
         ),
         hint="In every state a KL between two rows; how much it counts is how often one gets there. Which one?",
         rows=("kl-chain-rule",),
+        forbidden="refused",
         answer=lambda d_pi, log_pi, log_pi_ref: np.sum(d_pi * kl(log_pi, log_pi_ref), axis=1),
         without=("KL", "J_x", "J", "log_p", "p", "L", "log_p_ref", "p_ref"),
         misses={

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from tabular_rlhf.errors import InputError, did_you_mean
 from tabular_rlhf.ledger.record import LEDGER, Function, fits
 from tabular_rlhf.ledger.symbols import Scope, parameters, unknown_names
 
 FREE = ("", "constant per prompt", "constant", "positive factor")
 """What an answer may leave open: nothing, an additive constant for each prompt, one constant, one positive factor."""
+FORBIDDEN = {"allowed": "", "refused": "(The reference forbids no token: every response has positive probability.)"}
+"""Whether an exercise is asked where the reference forbids tokens, and what its statement says of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +31,7 @@ class Exercise:
     misses: diagnosis -> wrong answer, at least three.  free: what the answer leaves open, one of FREE.
     without: symbols that would give the answer away.  where, largest, scale: as of a row of the ledger.
     error: how far an answer may be off, as a share of its size, where the statement asks for so many decimals and not for the exact answer.
+    forbidden: "allowed" if it is asked of references that forbid tokens too (an answer that fails there is wrong), else "refused".
     """
 
     slug: str
@@ -45,6 +50,7 @@ class Exercise:
     scale: Function | None = None
     error: float = 0.0
     minutes: int = 10
+    forbidden: str = "allowed"
 
     def __post_init__(self) -> None:
         def require(holds: bool, must: str, got: Any) -> None:
@@ -57,6 +63,7 @@ class Exercise:
         )
         require(len(self.misses) >= 3, "an exercise must ship with at least three wrong answers", len(self.misses))
         require(self.free in FREE, f"what is free must be one of {FREE}", self.free)
+        require(self.forbidden in FORBIDDEN, f"`forbidden` must be one of {', '.join(FORBIDDEN)}", self.forbidden)
         require(all(row in LEDGER for row in self.rows), "rows must be in the ledger", self.rows)
         for function in (self.answer, *self.misses.values(), *(f for f in (self.where, self.scale) if f)):
             unknown = unknown_names(function)
@@ -64,7 +71,13 @@ class Exercise:
 
     def applies(self, scope: Scope) -> bool:
         """Whether it can be asked in this world: affordable, and within its hypotheses."""
-        return fits(scope, self.largest, self.where)
+        refused = self.forbidden == "refused" and np.isneginf(scope.world.log_ref).any()
+        return not refused and fits(scope, self.largest, self.where)
+
+    @property
+    def asked(self) -> str:
+        """The statement with the domain on which an answer is judged."""
+        return f"{self.statement} {FORBIDDEN[self.forbidden]}".strip()
 
     @property
     def name(self) -> str:

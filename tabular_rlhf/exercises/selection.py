@@ -55,6 +55,7 @@ add(
         ),
         hint="The best reward is that of y with probability F^n - F_-^n; responses of equal reward share it in proportion to p_ref.",
         rows=("best-of-n",),
+        forbidden="refused",
         answer=of_draws(best_of),
         without=("log_p_best_of_n",),
         minutes=20,
@@ -95,6 +96,7 @@ add(
         ),
         hint="The divergence is a mean of a log ratio under the law that stands first.",
         rows=("best-of-n",),
+        forbidden="refused",
         answer=lambda draws, log_p_best_of_n, log_p_ref: np.log(draws) - (draws - 1) / draws - kl(log_p_best_of_n, log_p_ref),
         misses={
             "sign flipped": lambda draws, log_p_best_of_n, log_p_ref: kl(log_p_best_of_n, log_p_ref) - bound(draws),
@@ -223,6 +225,7 @@ add(
         ),
         hint="One reward makes the law of the best of n, another is averaged under it.",
         rows=("best-of-n", "reward-hacking"),
+        forbidden="refused",
         answer=lambda p_ref, proxy, r, draws: np.sum((best_of(p_ref, proxy, draws) - p_ref) * r, axis=1),
         minutes=15,
         largest=300,

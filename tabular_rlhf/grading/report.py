@@ -35,6 +35,7 @@ class Mark:
     reason: str = ""
     diagnosis: str | None = None
     line: int | None = None
+    notes: tuple[str, ...] = ()
     seconds: float = 0.0
 
 
@@ -127,10 +128,14 @@ def _mark(slug: str, out_of: float, child: Child, judge: Judge) -> Mark:
 
 
 def _told(report: Any) -> dict[str, Any]:
-    """The judge's reason and diagnosis, a line each."""
+    """The judge's reason, diagnosis and notes, a line each."""
     told = report.json()
     diagnosis = told.get("diagnosis")
-    return {"reason": told.get("reason") or told.get("told") or "", "diagnosis": None if not diagnosis else one_line(str(diagnosis))}
+    return {
+        "reason": told.get("reason") or told.get("told") or "",
+        "diagnosis": None if not diagnosis else one_line(str(diagnosis)),
+        "notes": tuple(one_line(str(note)) for note in told.get("notes") or ()),
+    }
 
 
 def weakest(layers: list[list[dict[str, str]]]) -> tuple[dict[str, str], ...]:
@@ -175,4 +180,5 @@ def as_text(grades: Grades) -> str:
 
 def _why(mark: Mark) -> str:
     reason = mark.reason if mark.diagnosis is None else f"looks like this mistake: {mark.diagnosis}"
-    return f"{reason} (line {mark.line})" if mark.line and f"line {mark.line}" not in reason else reason
+    reason = f"{reason} (line {mark.line})" if mark.line and f"line {mark.line}" not in reason else reason
+    return "; ".join([reason.rstrip("."), *mark.notes]) if mark.notes else reason

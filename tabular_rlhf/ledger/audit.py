@@ -10,9 +10,8 @@ import numpy as np
 
 from tabular_rlhf.errors import InputError, did_you_mean
 from tabular_rlhf.ledger.record import LEDGER, Miss, Row, as_parts
-from tabular_rlhf.ledger.symbols import Scope, half_integers
-from tabular_rlhf.mdp import TokenMDP
-from tabular_rlhf.policy import dirichlet
+from tabular_rlhf.ledger.symbols import Scope
+from tabular_rlhf.ledger.tiny import tiny_scopes as tiny_scopes
 from tabular_rlhf.sampling import estimate, population, sample
 from tabular_rlhf.world import NAMED, World, generated_worlds, named_world, random_world
 
@@ -76,27 +75,6 @@ def standard_worlds(count: int, seed: int) -> list[World]:
     small = [named_world(name) for name in NAMED if name != "zen"]
     large = random_world(rng=rng, V=2, H=16, eos=False, beta=0.7)
     return [*generated_worlds(count, rng=rng), *small, large, named_world("zen")]
-
-
-def tiny_worlds(seed: int) -> list[World]:
-    """Worlds of one to three responses over all prompts, fewest first, with rewards and beta that read well."""
-    rng = np.random.default_rng([seed, 2])
-    shapes = [(1, 1, 1, False), (1, 2, 1, False), (1, 3, 1, False), (2, 1, 1, False), (1, 1, 2, False)]
-    shapes += [(3, 1, 1, False), (2, 2, 1, True), (1, 1, 3, False), (1, 2, 2, False)]
-    worlds = []
-    for V, H, P, eos in shapes:
-        mdp = TokenMDP(V, H, eos=V - 1 if eos else None, prompts=[f"x{i}" for i in range(P)])
-        for beta in (0.5, 2.0, 0.25, 1.0):
-            for forced in (False, True):
-                r = half_integers(rng, (P, mdp.N)) + (1.0 if forced else 0.0)
-                r = r if not forced or mdp.N < 3 else np.sort(r, axis=1)[:, [0, 2, 2]]  # a tie for the best
-                worlds.append(World(mdp, dirichlet(mdp, 2.0, rng=rng), r, beta, name="tiny"))
-    return sorted(worlds, key=lambda w: w.mdp.P * w.mdp.N)
-
-
-def tiny_scopes(seed: int) -> list[Scope]:
-    """The tiny worlds, fewest responses first; then again with other draws of their policies, counts and people."""
-    return [Scope(w, seed + i + 1000 * draw) for draw in range(4) for i, w in enumerate(tiny_worlds(seed))]
 
 
 def refute(row: Row, miss: Miss, scopes: Iterable[Scope]) -> Refutation | None:

@@ -8,8 +8,9 @@ import numpy as np
 
 from tabular_rlhf.ledger.symbols import half_integers, symbol
 
-OBSERVED = 3
-"""How many comparisons, groups and draws: enough that a mean is not a sum."""
+symbol("observed", "n, how many comparisons, groups or draws the data hold", "int", level="sample")(
+    lambda rng: int(rng.integers(2, 6))  # enough that a mean is not a sum
+)
 
 
 def drawn_from(p: Any, rng: Any, prompt: int) -> int:
@@ -21,8 +22,8 @@ def drawn_from(p: Any, rng: Any, prompt: int) -> int:
 
 
 @symbol("compared", "prompt, winner and loser of each comparison", "(n, 3)", level="pair")
-def _compared(p_ref: Any, rng: Any) -> Any:
-    prompts = [int(rng.integers(0, len(p_ref))) for _ in range(OBSERVED)]
+def _compared(p_ref: Any, observed: int, rng: Any) -> Any:
+    prompts = [int(rng.integers(0, len(p_ref))) for _ in range(observed)]
     return np.array([(x, drawn_from(p_ref, rng, x), drawn_from(p_ref, rng, x)) for x in prompts])
 
 
@@ -56,25 +57,33 @@ symbol("rhat_l", "implicit reward beta log(p_pi/p_ref) of the loser", "(n,)", "r
 
 # ---------------------------------------------------------------------------------------------------- groups
 
-symbol("rewards", "rewards of three groups of G responses", "(n, G)", "reward units", level="group")(
-    lambda G, rng: half_integers(rng, (OBSERVED, G))
+symbol("rewards", "rewards of n groups of G responses", "(n, G)", "reward units", level="group")(
+    lambda observed, G, rng: half_integers(rng, (observed, G))
 )
-symbol("successes", "0/1 rewards of three groups of G responses, each with a success and a failure", "(n, G)", level="group")(
-    lambda G, rng: np.concatenate([np.ones((OBSERVED, 1)), np.zeros((OBSERVED, 1)), rng.integers(0, 2, (OBSERVED, G - 2))], axis=1)
+symbol("successes", "0/1 rewards of n groups of G responses, each with a success and a failure", "(n, G)", level="group")(
+    lambda observed, G, rng: np.concatenate(
+        [np.ones((observed, 1)), np.zeros((observed, 1)), rng.integers(0, 2, (observed, G - 2))], axis=1
+    )
 )
-symbol("group_lengths", "tokens of each response of the groups", "(n, G)", level="group")(lambda G, rng: rng.integers(1, 6, (OBSERVED, G)))
+symbol("group_lengths", "tokens of each response of the groups", "(n, G)", level="group")(
+    lambda observed, G, rng: rng.integers(1, 6, (observed, G))
+)
 
 # ---------------------------------------------------------------------------------------------------- draws
 
 
 @symbol("drawn", "prompt and response of n draws from p_pi", "(n, 2)", level="sample")
-def _drawn(p: Any, rng: Any) -> Any:
-    prompts = [int(rng.integers(0, len(p))) for _ in range(OBSERVED)]
+def _drawn(p: Any, observed: int, rng: Any) -> Any:
+    prompts = [int(rng.integers(0, len(p))) for _ in range(observed)]
     return np.array([(x, drawn_from(p, rng, x)) for x in prompts])
 
 
 symbol("log_ratio", "log(p_pi/p_ref) of the draws", "(n,)", "nats", level="sample")(lambda L, drawn: L[drawn[:, 0], drawn[:, 1]])
 symbol("ratio", "p_ref/p_pi of the draws", "(n,)", level="sample")(lambda log_ratio: np.exp(-log_ratio))
 symbol("r_drawn", "reward of the draws", "(n,)", "reward units", level="sample")(lambda r, drawn: r[drawn[:, 0], drawn[:, 1]])
-symbol("advantage", "a drawn advantage of each draw", "(n,)", "reward units", level="sample")(lambda rng: half_integers(rng, OBSERVED))
-symbol("importance", "probability ratio pi/pi_old of each draw", "(n,)", level="sample")(lambda rng: rng.integers(2, 13, OBSERVED) / 8.0)
+symbol("advantage", "a drawn advantage of each draw", "(n,)", "reward units", level="sample")(
+    lambda observed, rng: half_integers(rng, observed)
+)
+symbol("importance", "probability ratio pi/pi_old of each draw", "(n,)", level="sample")(
+    lambda observed, rng: rng.integers(2, 13, observed) / 8.0
+)
