@@ -6,13 +6,14 @@ A question knows its answer on any world, the worlds it applies to, what it leav
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.check.calling import named, supply
+from tabular_rlhf.check.calling import named, quietly, supply
 from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.derivations.record import Derivation, Line
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
@@ -65,7 +66,8 @@ class Question:
     def truth(self, scope: Scope) -> Any:
         """The exact answer, computed once a scope."""
         if self not in scope.memo:
-            scope.memo[self] = np.asarray(self.picked(supply(self.truths[0], scope)), dtype=np.float64)
+            with quietly() if self.line else nullcontext():  # a derivation may be the reader's own, and its line no number here
+                scope.memo[self] = np.asarray(self.picked(supply(self.truths[0], scope)), dtype=np.float64)
         return scope.memo[self]
 
     def gap(self, value: Any, scope: Scope, function: Function) -> Gap:
