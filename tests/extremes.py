@@ -25,7 +25,6 @@ from tabular_rlhf.gibbs import solve
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.losses.analyse import analyse
-from tabular_rlhf.losses.newton import spectrum
 from tabular_rlhf.losses.objectives import OBJECTIVES
 from tabular_rlhf.losses.optimum import minimize
 from tabular_rlhf.losses.traits import TESTS, draw_pairs
@@ -78,6 +77,21 @@ NO_NUMBERS = {
     "world.worlds": "it is a strategy",
 }
 """Public functions that compute no number, and why."""
+THROUGH = {
+    "estimators.analyse.analyse": ("estimators.verdict", "estimators.theorem.whole", "estimators.theorem.name_of"),
+    "estimators.ends.follow": ("estimators.ends.end", "estimators.rest", "estimators.flows.steps_of", "estimators.evaluate.coefficients"),
+    "estimators.theorem.optimum": ("estimators.theorem.sum_of_parts", "estimators.theorem.optimum_of", "estimators.theorem.d_f"),
+    "estimators.evaluate.table": ("estimators.evaluate.h_of", "estimators.claims.never_negative"),
+    "losses.optimum.minimize": (
+        "losses.newton.End",
+        "losses.newton.Spectrum",
+        "losses.optimum.Root",
+        "losses.optimum.Way",
+        "optimize.followed",
+    ),
+    "losses.analyse.analyse": ("losses.closed.averaged", "losses.closed.linked", "losses.closed.length_tilt_row"),
+}
+"""Steps of a longer computation, whose arguments the function that is named here makes: that one is tried in their place."""
 
 
 def modules() -> Iterator[ModuleType]:
@@ -357,11 +371,6 @@ ARGUMENTS: dict[str, Argument] = {
     # methods
     "L_0": lambda s: s.values(),
     "Estimator.value.L": lambda s: s.values(),
-    "step.shift": lambda s: 0.0,
-    "unsettled.size": lambda s: 1.0,
-    "bounded_step.size": lambda s: 1.0,
-    "radius": lambda s: 1.0,
-    "Spectrum.mass.theta": lambda s: np.zeros(2),
     "Tabular.log_pi.theta": lambda s: s.logits,
     "NGram.log_pi.theta": lambda s: s.spread * np.ones(NGram(s.mdp, 1).shape),
     "LogLinear.log_pi.theta": lambda s: np.array([1e300]),
@@ -594,7 +603,7 @@ for _test in TESTS.values():
     ARGUMENTS[f"{_test.__name__}.s"] = lambda s: draw_pairs(s.loss, 1.0, rng=s.rng, n=20)
 
 DEAR = {
-    **dict.fromkeys(("losses.traits.faults", "estimators.flows.flow", "estimators.flows.follow", "simulator.figure.compute"), 1),
+    **dict.fromkeys(("losses.traits.faults", "estimators.flows.flow", "estimators.ends.follow", "simulator.figure.compute"), 1),
     **dict.fromkeys(("simulator.report.report", "simulator.report.render", "simulator.report.closing", "games.mirror_descent"), 1),
     **dict.fromkeys(("world.zen_world", "estimators.normal.normal_table", "simulator.chance.noise_of_steps"), 2),
     **dict.fromkeys(("simulator.algorithms.own_gibbs", "simulator.scoring.destination"), 3),
@@ -611,7 +620,6 @@ SELF: dict[str, Argument] = {
     "Gibbs": lambda s: solve(s.world),
     "Advantage": lambda s: ADVANTAGES["rloo"],
     "LossReport": lambda s: analyse(s.loss, s.world),
-    "Spectrum": lambda s: spectrum(np.array([1.0, -1.0]), np.eye(2), np.array([1.0, 1e-150]), 1.0),
     "DirectLoss": lambda s: s.loss,
     "TokenMDP": lambda s: s.mdp,
     "Tabular": lambda s: Tabular(s.mdp),

@@ -23,16 +23,19 @@ from tabular_rlhf.policy_gradient import ADVANTAGES, Recipe
 from tabular_rlhf.policy_gradient import LOSSES as POLICY_LOSSES
 from tabular_rlhf.policy_gradient.updates import expected_update
 from tabular_rlhf.sampling import population
-from tests.extremes import ARGUMENTS, DEAR, NO_NUMBERS, SCENES, SELF, Scene, called, numbers, public, required, supplier
+from tests.extremes import ARGUMENTS, DEAR, NO_NUMBERS, SCENES, SELF, THROUGH, Scene, called, numbers, public, required, supplier
 
-EVERY = {name: f for name, f in public().items() if name not in NO_NUMBERS}
+STEPS = tuple(step for steps in THROUGH.values() for step in steps)
+EVERY = {name: f for name, f in public().items() if name not in NO_NUMBERS and not name.startswith(STEPS)}
 
 
 def test_every_parameter_is_known_and_no_entry_is_stale() -> None:
     asked = {name: [p.name for p in required(f)] for name, f in EVERY.items()}
     unknown = [f"{name}({p})" for name, names in asked.items() for p in names if supplier(name, p) is None]
     assert not unknown, f"say in tests/extremes.py what these are: {unknown}"
-    assert NO_NUMBERS.keys() | DEAR.keys() <= public().keys()
+    assert NO_NUMBERS.keys() | DEAR.keys() | THROUGH.keys() <= public().keys()
+    assert all(any(name.startswith(step) for name in public()) for step in STEPS)
+    assert THROUGH.keys() <= EVERY.keys()
     used = {id(supplier(name, p)) for name, names in asked.items() for p in names}
     assert [key for key, make in {**ARGUMENTS, **SELF}.items() if id(make) not in used] == []
 

@@ -105,7 +105,8 @@ def _agree(got: Array, claimed: Descent, world: World, log_pi: Array, rounding: 
 def _gradient(found: Descent, world: World, log_pi: Array) -> Array:
     objective = found.objective
     assert objective is not None
-    return np.asarray(grad(lambda z: objective(world, log_softmax(z), log_pi) + 0.0 * np.sum(z))(log_pi))
+    live = ~np.isneginf(log_pi)  # what is descended may be a constant: then it is traced all the same
+    return np.asarray(grad(lambda z: objective(world, log_softmax(z), log_pi) + 0.0 * np.sum(np.where(live, z, 0.0)))(log_pi))
 
 
 # ---------------------------------------------------------------------------------------------------- regression
