@@ -9,6 +9,9 @@ from collections.abc import Iterator
 # Hypothesis writes a folder even where it keeps no database, unless it is told before it is imported where to write.
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", os.path.join(tempfile.gettempdir(), "tabular-rlhf-hypothesis"))
 
+# Pages are as wide as the terminal; whose terminal runs the tests, or how many processes do, is not to matter.
+os.environ["COLUMNS"] = "100"
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings

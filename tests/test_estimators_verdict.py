@@ -161,7 +161,7 @@ def test_the_command_weighs_by_any_ratio_and_names_the_levels(capsys: pytest.Cap
     assert "Flags token by token, ratio token.\n" in per_token
     assert "KL(pi, ref) by state, visits held" in per_token
     plain = told("--estimator", "k2", "--ratio", "none")
-    assert plain.count("k2 ") == 2  # the loss alone: without a ratio nothing can be weighed
+    assert plain.count("\n  k2 ") == 2  # the loss alone: without a ratio nothing can be weighed
     assert main(["kl", "--ratio", "token"]) == 2
     assert "one number a response must be weighed by one ratio" in capsys.readouterr().err
     assert main(["kl", "--ratio", "all"]) == 2
