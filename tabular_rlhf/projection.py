@@ -219,7 +219,7 @@ def reverse_projection(policy: PolicyClass, log_q: Any, *, rng: np.random.Genera
         divergence,
         _starts(policy, log_q, allowed, starts, rng),
         lambda theta: np.exp(mdp.path_sum(law(theta))),
-        (lambda m: _mixed(divergence, m, allowed)) if isinstance(policy, NGram) else None,
+        (lambda m: mixed(divergence, m, allowed)) if isinstance(policy, NGram) else None,
     )
     optima = tuple(LocalOptimum(m.x, np.asarray(law(m.x)), m.fun, m.gradient_norm, hits) for m, hits in found)
     return Projection(policy, "reverse", optima, f"{len(optima)} local minima from {starts} starts; best: {found[0][0].message}")
@@ -267,7 +267,7 @@ def local_minima(
     return [(m, hits) for m, _, hits in sorted(found, key=lambda entry: entry[0].fun)]
 
 
-def _mixed(f: Callable[[Any], Any], m: Minimum, allowed: Any) -> Array | None:
+def mixed(f: Callable[[Any], Any], m: Minimum, allowed: Any) -> Array | None:
     """The logits (C, V) of m with some more of the token of which f gains most, if it does visibly; else None.
 
     Where pi(a given c) is next to nothing, so is the slope of f in its logit, whatever would come of more of a: a plateau of the softmax,

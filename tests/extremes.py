@@ -89,6 +89,7 @@ THROUGH = {
         "losses.optimum.Way",
         "optimize.followed",
     ),
+    "projection.reverse_projection": ("projection.mixed",),
     "losses.analyse.analyse": ("losses.closed.averaged", "losses.closed.linked", "losses.closed.length_tilt_row"),
 }
 """Steps of a longer computation, whose arguments the function that is named here makes: that one is tried in their place."""

@@ -257,21 +257,26 @@ def test_records_that_make_no_sense_are_refused() -> None:
     with pytest.raises(InputError, match="name of its own"):
         add(good)
     with pytest.raises(InputError, match="4 to 12 lines"):
-        Derivation("x", "x", 4, ("gibbs-optimum",), "x", good.lines[:3])
+        Derivation("gibbs-optimum-x", "x", 4, ("gibbs-optimum",), "x", good.lines[:3])
     with pytest.raises(InputError, match="must have a reason"):
-        Derivation("x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", lambda value: value)))
+        Derivation("gibbs-optimum-x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", lambda value: value)))
     with pytest.raises(InputError, match="must be one of ="):
-        Derivation("x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", lambda value: value, "r", "about")))
+        Derivation("gibbs-optimum-x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", lambda value: value, "r", "about")))
     with pytest.raises(InputError, match="names of symbols"):
-        Derivation("x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", lambda valeu: valeu, "r")))
+        Derivation("gibbs-optimum-x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", lambda valeu: valeu, "r")))
     with pytest.raises(InputError, match="opens a chain"):
         Derivation(
-            "x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", lambda value: value, "r", "so", {"w": lambda value: value}))
+            "gibbs-optimum-x",
+            "x",
+            4,
+            ("gibbs-optimum",),
+            "x",
+            (*good.lines, Line("0", lambda value: value, "r", "so", {"w": lambda value: value})),
         )
     with pytest.raises(InputError, match="its law"):
-        Derivation("x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", lambda value: value, "r", "in expectation")))
+        Derivation("gibbs-optimum-x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", lambda value: value, "r", "in expectation")))
     with pytest.raises(InputError, match="along what"):
-        Derivation("x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", lambda value: value, "r", "in the limit")))
+        Derivation("gibbs-optimum-x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", lambda value: value, "r", "in the limit")))
 
 
 def test_unknown_names_worlds_and_lines_are_refused() -> None:

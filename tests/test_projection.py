@@ -171,8 +171,8 @@ def test_one_policy_is_nearest_and_best_at_every_beta(beta: float) -> None:
     for world in [coin(beta), rational(beta), *(w.at(beta) for w in generated_worlds(8, rng=np.random.default_rng(3), largest=16))]:
         scope = Scope(world, 1)
         if derivation.applies(scope):
-            gap, scale = RELATIONS["same maximizer"].compare(before, after, scope)
-            assert gap <= 1e-5 * scale, world.name
+            seen = RELATIONS["same maximizer"].compare(before, after, scope)
+            assert seen.gap <= 1e-5 * seen.scale, world.name
 
 
 @pytest.mark.parametrize(("L", "count"), [(1.0, 1), (1.9, 1), (2.1, 2), (3.0, 2), (8.0, 2)])

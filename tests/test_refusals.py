@@ -347,7 +347,7 @@ HOSTILE: dict[Any, tuple[str, ...]] = {
 
 def options(command: str) -> Iterator[tuple[argparse.Action, str]]:
     """Every option and positional of a command, with each hostile value for its type."""
-    parser = cli.build_parser(command)
+    parser = cli.build_parser(command)[0]
     commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     for action in commands.choices[command]._actions:
         if action.nargs != 0:
@@ -359,7 +359,7 @@ def options(command: str) -> Iterator[tuple[argparse.Action, str]]:
 def test_whatever_an_option_is_given_there_is_no_traceback(command: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tabular_rlhf.commands.bench.measure", lambda **_: {})
     monkeypatch.setattr("tabular_rlhf.commands.bench.report", lambda _: "")
-    monkeypatch.setattr("tabular_rlhf.commands.grade.grade", _no_grade)
+    monkeypatch.setattr("tabular_rlhf.grading.marks.grade", _no_grade)
     monkeypatch.setattr("tabular_rlhf.page.build", lambda *_: "")
     for action, value in options(command):
         words = [*BASES[command], f"{action.option_strings[-1]}={value}"] if action.option_strings else [value, *BASES[command][1:]]

@@ -100,15 +100,16 @@ def test_a_difference_quotient_is_told_what_it_is() -> None:
             out[at] = (J(logits + step) - J(logits - step)) / (2 * h)
         return out
 
-    report = check("kl-regularised-gradient", quotient)
+    report = check("kl-regularized-gradient", quotient)
     assert (report.ok, report.status) == (False, "approximate"), report
     assert "digits" in report.told
     assert report.headline.endswith("right to some digits, but not exact")
 
 
 def test_what_is_near_gets_no_mark() -> None:
-    from tabular_rlhf.grading.report import grade
+    from tabular_rlhf.grading.marks import grade
+    from tabular_rlhf.grading.submission import of
 
-    (mark,) = grade(GRADED, "near.py", {"regret": 2.0}, check).marks
+    (mark,) = grade(of("near.py", GRADED), {"regret": 2.0}, check).marks
     assert (mark.points, mark.status) == (0.0, "approximate")
     assert "right to 6 digits" in mark.reason

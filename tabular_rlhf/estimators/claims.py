@@ -195,7 +195,7 @@ def never_negative(e: Estimator) -> bool:
     """Whether E_pi[h] >= 0 for all pi: h is nowhere negative, or u h(log u) lies above its tangent at u = 1 (Jensen)."""
     f = np.exp(GRID) * e.h(GRID)
     above = f - derivative(e.h, np.zeros(1)) * np.expm1(GRID)
-    return bool(min(np.max([np.min(f / (1.0 + np.abs(f))), np.min(above / (1.0 + np.abs(f)))]), 0.0) >= -ROUNDING)
+    return bool(np.max([np.min(f / (1.0 + np.abs(f))), np.min(above / (1.0 + np.abs(f)))]) >= -ROUNDING)
 
 
 def trustworthy(estimator: Estimator) -> Estimator:

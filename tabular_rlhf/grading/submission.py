@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
 from tabular_rlhf.errors import InputError
+from tabular_rlhf.files import read_bytes
 
 LARGEST = {".py": 1_000_000, ".ipynb": 16_000_000}
 """Bytes of a file: a notebook may hold pictures."""
@@ -52,11 +53,11 @@ def of(name: str, source: bytes) -> Submission:
 
 def read(path: Path) -> Submission:
     """Whatever was handed in.  Raises InputError if it is too large, leads outside, or holds neither Python nor notebooks."""
-    if path.is_dir():
+    if "\0" not in str(path) and path.is_dir():
         return _several(path.name or path.resolve().name, _of_a_folder(path), None)
     if path.suffix == ".zip":
         return _several(path.name, _of_an_archive(path), path)
-    return of(path.name, path.read_bytes())
+    return of(path.name, read_bytes(path, "the submission"))
 
 
 def _several(name: str, found: Iterator[tuple[str, bytes]], path: Path | None) -> Submission:
@@ -73,7 +74,7 @@ def _several(name: str, found: Iterator[tuple[str, bytes]], path: Path | None) -
         remedy = "hand in a file of Python functions, or a notebook"
         raise InputError("a submission must hold a .py or an .ipynb file", got="none", where=name, remedy=remedy)
     listed = "".join(f"{hashlib.sha256(content).hexdigest()}  {inner}\n" for inner, content in sorted(files.items()))
-    digest = hashlib.sha256(listed.encode("utf-8", "surrogateescape") if path is None else path.read_bytes())
+    digest = hashlib.sha256(listed.encode("utf-8", "surrogateescape") if path is None else read_bytes(path, "the submission"))
     return Submission(name, dict(sorted(files.items())), digest.hexdigest())
 
 

@@ -46,7 +46,7 @@ def apart(one: Sequence[float], other: Sequence[float]) -> str:
     """A way to print two lists of numbers in which entries that differ look different; differences far smaller than the largest may not.
 
     >>> apart([0.25, 1.0], [0.5, 1.0 + 1e-16]), apart([0.25], [0.25 + 3e-8])
-    ('.6g', '.7g')
+    ('.6g', '.8g')
     """
     gaps = [abs(a - b) if a != b else 0.0 for a, b in zip(one, other, strict=True)]
     most = max((g for g in gaps if math.isfinite(g)), default=0.0)
@@ -62,8 +62,7 @@ def differing(one: Sequence[float], other: Sequence[float], most: int) -> list[i
     [0, 3]
     """
     gaps = [abs(a - b) if a != b else 0.0 for a, b in zip(one, other, strict=True)]
-    largest = max((g for g in gaps if math.isfinite(g)), default=0.0)
-    return sorted(sorted(range(len(gaps)), key=lambda i: not gaps[i] <= 0.01 * largest, reverse=True)[:most])
+    return sorted(sorted(range(len(gaps)), key=lambda i: math.inf if math.isnan(gaps[i]) else gaps[i], reverse=True)[:most])
 
 
 def _wrap(text: str, indent: str, hang: int = 0) -> list[str]:

@@ -22,7 +22,7 @@ from tabular_rlhf.logspace import Array
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.page.numbers import say, says, short
 from tabular_rlhf.policy import NGram
-from tabular_rlhf.projection import forward_projection, local_minima, reverse_kl
+from tabular_rlhf.projection import forward_projection, local_minima, mixed, reverse_kl
 from tabular_rlhf.world import World
 
 BETAS = (0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
@@ -109,7 +109,11 @@ def projections(g: Gibbs) -> dict[str, Any]:
         return {"knock": say(k), "p": shown(np.exp(law(theta))), "kl": say(value)}
 
     ends = [np.array([[2.0, -2.0]]), np.array([[-2.0, 2.0]])]  # the class is a curve: both its ends find whatever minima it has
-    minima = local_minima(lambda theta: reverse_kl(mdp, g.log_p, law(theta)), ends, lambda theta: np.exp(law(theta)))
+
+    def distance(theta: Any) -> Any:
+        return reverse_kl(mdp, g.log_p, law(theta))
+
+    minima = local_minima(distance, ends, lambda theta: np.exp(law(theta)), lambda m: mixed(distance, m, True))
     covers = forward_projection(tied, g.log_p)
     return {"forward": point(covers.theta, covers.value), "reverse": [point(m.x, m.fun) for m, _ in minima]}
 
