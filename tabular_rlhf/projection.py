@@ -277,11 +277,15 @@ def mixed(f: Callable[[Any], Any], m: Minimum, allowed: Any) -> Array | None:
     rate = np.where(allowed, grad(f)(log_pi) * np.exp(-log_pi), np.inf)
     best = np.arange(rate.size).reshape(rate.shape) == np.argmin(rate)
     points = [np.where(np.any(best, axis=1, keepdims=True), np.log((1.0 - e) * np.exp(log_pi) + e * best), m.x) for e in MIXED]
+    if np.max(np.where(best, log_pi, -np.inf)) > PLATEAU:
+        return None  # where the token is probable enough, the slope has told of it
     values = [float(f(x)) for x in points]
     lowest = int(np.argmin(values))
     return points[lowest] if values[lowest] < m.fun - 1e-9 * (1.0 + abs(m.fun)) else None
 
 
+PLATEAU = -12.0
+"""Log-probability below which the slope in a logit no longer tells."""
 MIXED = (0.1, 1e-2, 1e-3, 1e-4, 1e-6)
 """Probabilities to try."""
 

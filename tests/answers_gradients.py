@@ -139,7 +139,7 @@ WRONG |= {
         (lambda importance, advantage, clip: len(advantage) * clipped_by_cases(importance, advantage, clip), "sum where the mean"),
         (
             lambda importance, advantage, clip: np.mean(np.minimum(importance * advantage, np.clip(importance, -clip, clip) * advantage)),
-            "clip - 1 for clip",
+            "",  # no mistake that is known
         ),
     ],
 }
@@ -244,7 +244,7 @@ WRONG |= {
         (lambda mu, d_ref, pi, pi_ref: mu[:, None, None] * d_ref[..., None] * (pi_ref - pi), "sign flipped"),
         (lambda mu, d_pi, pi, pi_ref: mu[:, None, None] * d_pi[..., None] * (pi - pi_ref), "d_pi for d_ref"),
         (lambda pi: np.zeros_like(pi), "nothing"),
-        (lambda mu, p, L, score_rows: np.einsum("x,xn,xnsv->xsv", mu, p * (1 - np.exp(L)), score_rows), "sign of L flipped"),
+        (lambda mu, p, L, score_rows: np.einsum("x,xn,xnsv->xsv", mu, p * (1 - np.exp(L)), score_rows), "its sign is flipped"),
         (lambda beta, mu, d_ref, pi, pi_ref: beta * mu[:, None, None] * d_ref[..., None] * (pi - pi_ref), "beta"),
     ],
     "token-k3": [

@@ -130,10 +130,10 @@ WRONG |= {
         (lambda p_ref, r, beta: (p_ref * np.exp(r / beta)).sum(1), "max r omitted"),
         (lambda log_Z, r, beta: np.exp(r.max(1) / beta - log_Z), "inverted"),
         (lambda p_ref, r: (p_ref * np.exp(r - r.max(1, keepdims=True))).sum(1), "beta dropped"),
-        (lambda r, beta: np.exp((r - r.max(1, keepdims=True)) / beta).mean(1), "evenly"),
+        (lambda r, beta: np.exp((r - r.max(1, keepdims=True)) / beta).mean(1), "a uniform distribution for p_ref"),
         (lambda p_ref, r, beta: (p_ref * np.exp((r - r.max()) / beta)).sum(1), "all prompts"),
         (lambda log_Z, p_ref, r, beta: log_Z - possible(p_ref, r).max(1) / beta, "logarithm"),
-        (lambda log_Z, r, beta: np.exp(log_Z - r.max(1) / beta), "forbids"),
+        (lambda log_Z, r, beta: np.exp(log_Z - r.max(1) / beta), ""),
     ],
     "imitation-round": [
         (lambda log_p, earned: softmax(log_p + earned, axis=1), "tilt"),

@@ -128,6 +128,7 @@ def test_a_constant_in_the_place_of_a_number_is_refuted(question: Question) -> N
     """G = 4, n = 3, beta = 1: whatever the constant, the right answer with it fails on some world, unless any other would do as well."""
     for name in sorted(needs(question) & NUMBERS):
         constants = [int(v) if name in WHOLE else v for v in VALUES if name not in WHOLE or v >= 2]
+        constants = [v for v in constants if name != "clip" or v < 1]  # 1 and more clip no ratio from below
         found = [refuted(question, with_constant(question, name, c)) for c in constants]
         assert all(found) or not any(found), (name, list(zip(constants, found, strict=True)))
 
@@ -182,7 +183,7 @@ def test_answers_with_a_habit_of_the_worlds_are_refuted_small(slug: str) -> None
         report = check(slug, answer)
         assert report.status == "wrong", report
         assert report.counterexample is not None
-        assert report.counterexample.responses <= 3, report
+        assert report.counterexample.responses <= 4, report  # two prompts with a choice each are four
 
 
 # ------------------------------------------------------------------------------------------- nothing of ours fails where it is asked
