@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from tabular_rlhf.estimators import Flag, analyse, descent, end, ends, flags, follow, measure, optimum, theorem
+from tabular_rlhf.estimators import ESTIMATORS, Flag, analyse, descent, end, ends, flags, follow, measure, optimum, theorem
 from tabular_rlhf.estimators.rest import resting
 from tabular_rlhf.estimators.theorem import as_responses
 from tabular_rlhf.figures import kl as figures
@@ -95,7 +96,12 @@ def small_worlds() -> list[World]:
     """Two to four responses of one and two tokens; among them those in which a flow was once said to have ended too early."""
     rng = np.random.default_rng(3)
     settings = ((2, 1, False, 0.5), (4, 1, False, 0.3), (2, 2, False, 1.0))
-    return [figures.three(1.96), rational(), *(random_world(rng=rng, V=V, H=H, eos=eos, beta=b) for V, H, eos, b in settings)]
+    return [
+        figures.three(),
+        figures.three(1.96),
+        rational(),
+        *(random_world(rng=rng, V=V, H=H, eos=eos, beta=b) for V, H, eos, b in settings),
+    ]
 
 
 def asked(world: World) -> list[Flag]:
@@ -104,7 +110,7 @@ def asked(world: World) -> list[Flag]:
     return list({descent(f).name: f for f in found}.values())
 
 
-@pytest.mark.parametrize("world", small_worlds(), ids=lambda w: f"{w.name} {w.mdp.N}")
+@pytest.mark.parametrize("world", small_worlds(), ids=lambda w: f"{w.name} {w.mdp.N} {w.beta:.2g}")
 def test_an_end_is_where_an_integration_of_our_own_goes_and_nothing_moves_there(world: World) -> None:
     for flag in asked(world):
         found, witness = follow(flag, world), Witness(flag, world)
@@ -145,6 +151,38 @@ def test_what_still_moves_is_not_said_to_end(monkeypatch: pytest.MonkeyPatch) ->
     stuck = follow(Flag("k1", "loss"), far.with_reward(r[None]))
     assert not stuck.rests
     assert "would grow again" in stuck.remark
+
+
+def test_a_flow_does_not_end_at_a_place_that_is_not_stable() -> None:
+    """-L^2/2 in the loss drives away from the reference; a reward of 1e-12 is enough to begin, and without one nothing begins."""
+    away = replace(ESTIMATORS["k2"], name="away", h=lambda L: -0.5 * L**2, slope=lambda L: -L)
+    world = figures.three(0.5).with_reward(1e-12 * np.array([[0.0, 0.6, 1.0]]))
+    found = follow(Flag(away, "loss"), world)
+    assert found.words == "its flow goes to a vertex"
+    assert found.log_p is not None
+    assert_close(np.exp(found.log_p[0]), Witness(Flag("k2", "loss"), world.with_reward(-world.r)).law(_backwards(world)), 1e-3)
+    stays = follow(Flag(away, "loss"), world.with_reward(np.zeros((1, 3))))
+    assert stays.words == "its flow ends here"
+    assert_close(stays.log_p, world.log_p_ref, 0.0)
+
+
+def _backwards(world: World) -> Any:
+    """Where -k2 leads from the reference: the witness of k2 with everything reversed."""
+    witness = Witness(Flag("k2", "loss"), world.with_reward(-world.r))
+    found = solve_ivp(lambda t, y: -witness.velocity(t, y), (0.0, 3e5), witness.ref, method="LSODA", rtol=1e-9, atol=1e-12)
+    return found.y[:, -1]
+
+
+def test_a_record_that_lies_about_its_slopes_is_followed_by_its_h() -> None:
+    world = figures.three()
+    for name, what in (("k3", "slope"), ("abs", "rounded"), ("k1-straight-through", "slope")):
+        e = ESTIMATORS[name]
+        lie: dict[str, Any] = {"slope": lambda L, e=e: -3.0 * e.slope(L)} if what == "slope" else {"rounded": lambda L, width: 0.0 * L}
+        for place in ("loss", "ratio"):
+            want, got = (follow(Flag(record, place), world) for record in (e, replace(e, **lie)))
+            assert got.words == want.words
+            # a corner may be rounded in more than one way
+            assert_close(np.exp(got.log_p), np.exp(want.log_p), 1e-9 if what == "slope" else 1e-3, f"{name} {place}")  # type: ignore[arg-type]
 
 
 def test_closed_forms_are_at_rest_and_nothing_near_them_is() -> None:

@@ -16,7 +16,7 @@ from tabular_rlhf import NGram, TokenMDP
 from tabular_rlhf.check import find, supply, tried
 from tabular_rlhf.cli import main
 from tabular_rlhf.exercises import EXERCISES
-from tabular_rlhf.grading import Child, Limits, RemoteError
+from tabular_rlhf.grading import Child, Limits, RemoteError, nursery
 from tabular_rlhf.grading.answers import CLOSED
 from tabular_rlhf.grading.landlock import around
 from tabular_rlhf.grading.marks import function_name, grade
@@ -60,12 +60,20 @@ def objects(mdp): return float(mdp.N)
 
 def test_importing_is_not_answering() -> None:
     """A call's limit is a fraction of what these libraries take to import; whoever does not name them pays himself."""
-    limits = Limits(call=0.15)
+    limits = Limits(call=0.05, answer=0.1)
     with Child(LAZY.encode(), limits, imports=("scipy.stats", "hypothesis.strategies", "no.such")) as child:
         assert child.function("inside")(0.0) == 0.5
+    with Child(LAZY.encode(), limits) as child:
         assert child.function("objects")(MDPS[0]) == 9.0
-    with Child(LAZY.encode(), limits) as child, pytest.raises(RemoteError, match=r"no answer within 0\.15 s of computing"):
-        child.function("inside")(0.0)
+        with pytest.raises(RemoteError, match=r"no answer within 0\.05 s of computing"):
+            child.function("inside")(0.0)
+
+
+def test_what_the_answers_own_process_imports_is_not_its_answer_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nursery, "HEAVY", ())
+    with Child(LAZY.encode(), Limits(call=0.1, answer=0.2), imports=("scipy.stats", "hypothesis.strategies")) as child:
+        assert child.function("inside")(0.0) == 0.5
+        assert child.computed() > 0.2  # most of it for the libraries
 
 
 def test_every_parameter_that_an_exercise_suggests_can_be_sent() -> None:

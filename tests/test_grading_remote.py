@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import json
 import signal
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tabular_rlhf.grading import Child, RemoteError
+from tabular_rlhf.grading import Child, RemoteError, meter
 from tabular_rlhf.grading.remote import change, one_line, signature_of
 from tabular_rlhf.grading.wire import LARGEST, Reader, WireError, Writer
 from tabular_rlhf.ledger.symbols import parameters
+from tests.grading_support import QUICK
 
 # ---------------------------------------------------------------------------------------------------- functions from afar
 
@@ -104,6 +106,24 @@ def test_each_answer_starts_afresh() -> None:
     for _ in range(2):
         with Child(REMOTE.encode()) as child:
             assert child.function("counts")(0) == 1
+
+
+def test_many_short_rests_are_a_long_one() -> None:
+    source = b"import time\ndef rests(x): time.sleep(0.08); return x\n"
+    with Child(source, replace(QUICK, still=0.3)) as child:
+        rests = child.function("rests")
+        with pytest.raises(RemoteError, match=r"it stood still for 0\.3 s"):
+            assert [rests(float(k)) for k in range(50)] == []
+
+
+def test_a_grader_that_was_held_up_does_not_hold_it_against_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a terminal that stops it: much time has passed, and the answer has come meanwhile."""
+    source = b"import time\ndef rests(x): time.sleep(0.2); return x\n"
+    with Child(source, replace(QUICK, still=0.6)) as child:
+        rests, real = child.function("rests"), meter.time.monotonic
+        started = real()
+        monkeypatch.setattr(meter.time, "monotonic", lambda: real() + (1000.0 if real() - started > 0.1 else 0.0))
+        assert rests(3.0) == 3.0
 
 
 def test_a_judge_who_loses_patience_ends_the_answer() -> None:

@@ -28,6 +28,7 @@ from tabular_rlhf.logspace import Array, log_softmax
 _FAR = np.geomspace(1e-4, 20.0, 41)
 GRID = np.concatenate([-_FAR[::-1], _FAR])
 """L in nats, evenly in log |L|; 0 is apart, because slopes may jump there."""
+NEAR = 1e-9 * np.array([-1.0, 1.0])
 ROUNDING = 1e-9
 """Relative to the terms that are added up."""
 Fault = tuple[str, str]
@@ -116,10 +117,15 @@ def _per_state(e: Estimator) -> Iterator[str]:
         yield from _first("a state's sum of pi h is", own, state_kl(log_pi, log_ref)[:, 0], 1.0)
 
 
+def _jump(e: Estimator) -> float:
+    """By how much the slope jumps at L = 0; inf where that is no number."""
+    below, above = np.broadcast_to(e.slope(NEAR), 2)
+    jump = abs(float(above) - float(below))
+    return 0.0 if jump <= 1e-6 * (1.0 + abs(float(below))) else jump if np.isfinite(jump) else np.inf
+
+
 def _rounded(e: Estimator) -> Iterator[str]:
-    near = 1e-9 * np.array([-1.0, 1.0])
-    below, above = np.broadcast_to(e.slope(near), 2)
-    jumps = not abs(above - below) <= 1e-6 * (1.0 + abs(below))
+    jumps = bool(_jump(e))
     if (e.rounded is None) != (not jumps):
         yield (
             "the slope jumps at L = 0, and no rounded one is given" if jumps else "the slope does not jump: it has no need of a rounded one"
@@ -127,8 +133,8 @@ def _rounded(e: Estimator) -> Iterator[str]:
     if e.rounded is not None:
         close = np.array([e.rounded(np.array([x]), 1e-9 * abs(x))[0] for x in GRID])
         yield from _first("the rounded slope tends to", close, e.slope(GRID), 1e3)
-        inside = np.broadcast_to(e.rounded(near, 1e-3), 2)
-        yield from _first("across the corner it is", inside[1:], inside[:1], 1e4 * abs(above - below), near[1:])
+        inside = np.broadcast_to(e.rounded(NEAR, 1e-3), 2)
+        yield from _first("across the corner it is", inside[1:], inside[:1], 1e4 * _jump(e), NEAR[1:])
 
 
 KINDS: dict[str, Callable[[Estimator], Iterator[str]]] = {
@@ -199,11 +205,13 @@ def never_negative(e: Estimator) -> bool:
 
 
 def trustworthy(estimator: Estimator) -> Estimator:
-    """The record, its slope taken from h itself where the one it gives (or the rounded one) is not that."""
+    """The record, its slopes taken from h itself where the ones it gives are not that; a jump is rounded to the mean within a width."""
     if not {kind for kind, _ in found(estimator)} & {"slope", "rounded", "tangent"}:
         return estimator
     h = estimator.differentiated.h
-    return replace(estimator, slope=lambda L: derivative(h, np.asarray(L)), rounded=None)
+    honest = replace(estimator, slope=lambda L: derivative(h, np.asarray(L)), rounded=None)
+    mean = replace(honest, rounded=lambda L, width: (h(L + width) - h(L - width)) / (2.0 * width))
+    return mean if _jump(honest) else honest
 
 
 def honest(flag: Flag) -> Flag:

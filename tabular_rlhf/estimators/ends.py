@@ -15,7 +15,7 @@ from tabular_rlhf.errors import SolveError
 from tabular_rlhf.estimators.claims import honest
 from tabular_rlhf.estimators.flows import CORNER, field, steps_of
 from tabular_rlhf.estimators.record import Flag
-from tabular_rlhf.estimators.rest import balance, called, polish
+from tabular_rlhf.estimators.rest import balance, called, polish, still
 from tabular_rlhf.estimators.theorem import FlagOptimum
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.world import World
@@ -24,6 +24,8 @@ FOLLOWED = 32
 """Responses (over all prompts) up to which a flag without a closed form is followed."""
 LOOKS = np.concatenate([[0.0], np.geomspace(1e-2, 1e12, 43)])
 """Times at which the flow is looked at, in units of 1/max(1, beta, greatest difference of rewards)."""
+EVALUATIONS = 20_000
+"""Of the field, at most."""
 EARLY = 9
 """The first look at which a flow may have settled; it may also be at rest from the start."""
 SETTLED, NEAR, SAME = 2e-3, 1e-3, 1e-9
@@ -74,13 +76,15 @@ def follow(flag: Flag, world: World) -> End:
     seen: list[tuple[float, Array]] = []
     place: Array | None = None
     far = np.inf
-    for t, log_pi in steps_of(flag, world, time, rtol=1e-6):  # the place itself is found by Newton's method
+    for t, log_pi in steps_of(flag, world, time, rtol=1e-6, evaluations=EVALUATIONS):  # the place itself is found by Newton's method
         law = world.mdp.path_sum(log_pi)
         if place is not None and _apart(world, place, law) < far:
             return _at(world, place)
+        if t == 0 and still(flag, world, balance(flag, world, log_pi, np.isneginf(log_pi), CORNER), CORNER):
+            return _at(world, law)
         settles = t >= time[EARLY] and _apart(world, seen[-1][1], law) <= SETTLED
         seen.append((t, law))
-        found = arrival(flag, world, log_pi, t) if settles or t == 0 else None
+        found = arrival(flag, world, log_pi, t) if settles else None
         place = None if found is None else world.mdp.path_sum(found)
         far = np.inf if place is None else _apart(world, place, law)
         if place is not None and far <= SAME:
@@ -103,9 +107,7 @@ def arrival(flag: Flag, world: World, log_pi: Array, t: float) -> Array | None:
         back = called(flag, world, balance(flag, world, np.where(gone, -np.inf, log_pi), gone, CORNER))
         gone = gone & ~back
     found = polish(flag, world, log_pi, gone, CORNER)
-    if found is None or (found[1] > 1e-6 and t > 0):
-        return None
-    return found[0]
+    return None if found is None or found[1] > 1e-6 else found[0]
 
 
 def _at(world: World, log_p: Array) -> End:

@@ -11,6 +11,7 @@ Source: Kakade (2001) (natural gradient); the integrator is LSODA (Petzold 1983)
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -85,9 +86,16 @@ def flow(
 
 
 def steps_of(
-    flag: Flag | None, world: World, time: Array, *, natural: bool = False, start: Any = None, rtol: float = 1e-8
+    flag: Flag | None,
+    world: World,
+    time: Array,
+    *,
+    natural: bool = False,
+    start: Any = None,
+    rtol: float = 1e-8,
+    evaluations: int | None = None,
 ) -> Iterator[tuple[float, Array]]:
-    """(t, log_pi) at those times, (P, S, V), until EVALUATIONS of the field have been made.
+    """(t, log_pi) at those times, (P, S, V), until so many evaluations of the field have been made (EVALUATIONS by default).
 
     What is followed is log pi, because logits may run away together; below the floor the field is at its limit (see `rest`), and
     a token goes on falling there, as it would.
@@ -111,7 +119,7 @@ def steps_of(
     def at_edge(y: Array) -> bool:
         return natural and bool(np.min(policy(y)[free]) <= 1.0 - deepest)
 
-    for t, y in _integrate(velocity, log_start[free], time, at_edge, _name(flag), rtol):
+    for t, y in _integrate(velocity, log_start[free], time, at_edge, _name(flag), rtol, evaluations or EVALUATIONS):
         yield t, policy(y)
 
 
@@ -120,15 +128,16 @@ def _name(flag: Flag | None) -> str:
 
 
 def _integrate(
-    velocity: Velocity, y: Array, time: Array, done: Callable[[Array], bool], name: str, rtol: float
+    velocity: Velocity, y: Array, time: Array, done: Callable[[Array], bool], name: str, rtol: float, evaluations: int
 ) -> Iterator[tuple[float, Array]]:
     """The solution at `time`, or up to where it is done; raises SolveError where it cannot be followed."""
     from scipy.integrate import LSODA
 
-    solver, k = LSODA(velocity, 0.0, y, float(time[-1]), rtol=rtol, atol=rtol / 100.0), 1
+    solver, k = LSODA(velocity, 0.0, y, float(time[-1]), rtol=rtol, atol=rtol / 100.0, first_step=0.01 * float(time[1])), 1
     yield 0.0, y
-    while solver.status == "running" and solver.nfev <= EVALUATIONS:
-        with np.errstate(all="ignore"):  # a trial step may go too far; the integrator takes it back
+    while solver.status == "running" and solver.nfev <= evaluations:
+        with np.errstate(all="ignore"), warnings.catch_warnings():  # a trial step may go too far; the integrator takes it back
+            warnings.simplefilter("ignore")  # what it warns of is in the message
             message = solver.step()
         if message is not None or not np.isfinite(solver.y).all():
             why = message or "it reaches infinity"

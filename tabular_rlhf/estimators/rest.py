@@ -91,9 +91,9 @@ def floored(world: World, log_pi: Array, gone: Mask) -> Array:
 
 
 def reached(world: World, gone: Mask) -> Mask:
-    """The states of prompts that are asked, (P, S), on the way to which nothing is gone."""
+    """The states of prompts that are asked, (P, S), on the way to which nothing is gone or forbidden."""
     asked: Mask = world.mu[:, None] > 0
-    return np.asarray(asked & (world.mdp.prefix_sum(np.where(gone, 1.0, 0.0)) == 0))
+    return np.asarray(asked & (world.mdp.prefix_sum(np.where(gone | np.isneginf(world.log_ref), 1.0, 0.0)) == 0))
 
 
 def vanished(world: World, log_pi: Array) -> Mask:
@@ -191,7 +191,7 @@ def _level(flag: Flag, world: World, log_p: Array, log_q: Array, side: float, Q:
     """Whether Q - beta phi(log p/q) is the same for all events of positive probability, and no greater for the others."""
     possible = ~np.isneginf(log_q)
     if log_q.ndim == 3:  # tokens of states that can be
-        possible &= reached(world, ~possible)[..., None]
+        possible &= reached(world, np.zeros(possible.shape, dtype=bool))[..., None]
     held = np.where(possible, np.maximum(log_p, -FLOOR), -np.inf)
     alive, L = possible & (log_p > -FLOOR), np.where(possible, held - np.where(possible, log_q, 0.0), 0.0)
     place, e = flag.place, flag.record

@@ -181,8 +181,7 @@ class Child:
         meter.begin()
         try:
             self.process.send((writer or Writer()).frame({**request, "n": number}))
-            left = min(self.limits.call, self.limits.answer - self.seconds) if most is None else most
-            return self._read(self._next(meter, begun, left), number, name, args or {})
+            return self._read(self._next(meter, begun, *self._budget(most)), number, name, args or {})
         except RemoteError as e:
             self.last_error = e
             if e.kind in FATAL:
@@ -209,7 +208,15 @@ class Child:
         self.layers = [*hello["layers"], {"layer": "time", "contains": "answers without an end", "force": told[0], "how": told[1]}]
         return self._meter
 
-    def _next(self, meter: Meter, begun: float, most: float) -> bytes:
+    def _budget(self, most: float | None) -> tuple[float, str]:
+        """Seconds of computing for the next answer, and whose limit they are."""
+        left = self.limits.answer - self.seconds
+        if most is not None or left > self.limits.call:
+            most = self.limits.call if most is None else most
+            return most, f"no answer within {most:g} s of computing"
+        return left, f"more than {self.limits.answer:g} s of computing in all calls"
+
+    def _next(self, meter: Meter, begun: float, most: float, told: str) -> bytes:
         """The next frame.  Nothing is decided by the clock on the wall: it says only when to look at what the process did."""
         pause, asked = max(0.0, min(most, self.limits.still - self._still)), time.monotonic()
         while True:
@@ -217,14 +224,16 @@ class Child:
                 frame = self.process.receive(pause)
                 break
             except queue.Empty:
+                self._still += min(meter.stood_still(), pause + GLANCE)  # more than we meant to wait, and it is we who were held up
                 pause = GLANCE
-                self._still += meter.stood_still()
+            if self.process.has_spoken:
+                continue
             if meter.computed() - begun >= most:
-                raise RemoteError("stopped", f"no answer within {most:g} s of computing")
+                raise RemoteError("stopped", told)
             if self._still >= self.limits.still:
                 raise RemoteError("stopped", f"it stood still for {self.limits.still:g} s")
         if time.monotonic() - asked > BRIEF:
-            self._still += meter.stood_still()
+            self._still += min(meter.stood_still(), pause + GLANCE)
         if isinstance(frame, bytes):
             return frame
         raise self._not_a_frame(frame)

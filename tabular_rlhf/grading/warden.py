@@ -90,11 +90,11 @@ def _unshare(kind: int, left_out: bool) -> None:
 
 
 def _adopt(prctl: Callable[..., None]) -> dict[str, str]:
-    try:
+    with contextlib.suppress(OSError, AttributeError):
         prctl(SUBREAPER, 1)
-        return {"force": "full", "how": "a subreaper that kills all its descendants"}
-    except (OSError, AttributeError):
-        return {"force": "weak", "how": "only the process group is killed"}
+        if numbers_hold():
+            return {"force": "full", "how": "a subreaper that kills all its descendants"}
+    return {"force": "weak", "how": "only the process group is killed"}
 
 
 def _be_first(servant: int, lifeline: int) -> NoReturn:
@@ -155,7 +155,7 @@ def sweep(group: int = 0) -> None:
     """Kill every descendant, and those that they make meanwhile, until none is left."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
-        below = descendants(os.getpid()) if Path("/proc/self/stat").exists() else []
+        below = descendants(os.getpid()) if numbers_hold() else []
         for how in (signal.SIGSTOP, signal.SIGKILL):  # first frozen, so that nobody forks while the others are killed
             for pid in below:
                 _send(os.kill, pid, how)
@@ -164,6 +164,14 @@ def sweep(group: int = 0) -> None:
         if _nobody_left():
             return
         time.sleep(0.002)
+
+
+def numbers_hold() -> bool:
+    """Whether /proc is there, and numbers processes as this one does: not where it was mounted in another namespace."""
+    try:
+        return int(os.readlink("/proc/self")) == os.getpid()
+    except (OSError, ValueError):
+        return False
 
 
 def descendants(root: int) -> list[int]:
