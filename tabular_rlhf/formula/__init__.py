@@ -1,0 +1,1 @@
+r"""LaTeX that runs: text -> expression tree -> value on a world -> text again."""
