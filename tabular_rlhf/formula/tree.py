@@ -19,7 +19,8 @@ r"""The tree of a formula: one frozen node for everything, so that a rewrite is 
 | over | | index | one index that is run through: all of it |
 | range | low, high | index | an index that runs from low to high, both included |
 | such | over, condition | | an index that is run through where a condition holds |
-| E, Var, std | body, draw... , given... | | mean, variance, standard deviation under laws; no draw: the law of the setting |
+| E, Var | body, draw... , given... | | mean, variance under laws; no draw: the law of the setting |
+| mean, std | body | | over a group |
 | Cov | a, b, draw..., given... | | |
 | draw | law | index or None | what is drawn, and from which law: y ~ pi; None: whatever the law is over |
 | given | index... | | what stands to the right of the bar: E[r given s, a] |
@@ -28,7 +29,8 @@ r"""The tree of a formula: one frozen node for everything, so that a rewrite is 
 | prob | condition, draw... | | the probability that a condition holds under a law |
 | ind | condition | | 1 where it holds, else 0 |
 | beats | i, j | | P(i is preferred to j); i and j are indices |
-| eq, ne, lt, le, gt, ge | a, b | | a condition (within a formula); between formulas: see `read.sides` |
+| eq, ne, lt, le, gt, ge | a, b | | a condition (within a formula); between formulas: see `read` |
+| through | index, place | | a condition: a response passes through s, or through s + a |
 | grad | body | | the gradient in the policy's logits |
 | diff | body, sym | | the derivative in one letter |
 | where | body, let... | | a formula and the definitions that it uses |
