@@ -69,7 +69,7 @@ def expand(text: str) -> str:
     r"""The text with its own simple macros written out.
 
     >>> expand(r"\newcommand{\pref}{p_{ref}} \newcommand{\lr}[2]{\log\frac{#1}{#2}} \lr{p}{\pref}").strip()
-    '\\log\\frac{p}{p_{ref}}'
+    '{\\log\\frac{p}{{p_{ref}}}}'
     """
     macros: dict[str, tuple[int, str]] = {}
     while found := MACRO.search(text):
