@@ -38,11 +38,30 @@ class Symbol:
     level: str
 
     @property
+    def axes(self) -> tuple[str, ...] | None:
+        """What its shape says that it is a table of, by name: x prompts, tau responses, s states, a tokens; None for an object.
+
+        >>> SYMBOLS["p"].axes, SYMBOLS["log_pi"].axes, SYMBOLS["M"].axes, SYMBOLS["mdp"].axes
+        (('x', 'tau'), ('x', 's', 'a'), ('x', 'tau', "tau'"), None)
+        """
+        if self.shape in ("scalar", "int"):
+            return ()
+        found: list[str] = []
+        for length in self.shape.strip("()").replace(",", " ").split() if self.shape.startswith("(") else [""]:
+            if length not in AXES:
+                return None
+            axis = AXES[length]
+            logits = "x." in found or (axis == "x" and "x" in found)  # what comes behind a second P: the logits of a gradient
+            found += [f"{axis}." if logits else axis + "'" * sum(a.startswith(axis) for a in found)] if axis else []
+        return tuple(found)
+
+    @property
     def drawn(self) -> bool:
         """Whether it is drawn at random, once a world."""
         return "rng" in parameters(self.compute)
 
 
+AXES = {"P": "x", "N": "tau", "S": "s", "V": "a", "n": "draw", "G": "i", "1": ""}
 SYMBOLS: dict[str, Symbol] = {}
 LEVELS = {
     "world": "the world, and numbers of it",

@@ -1,0 +1,131 @@
+r"""LaTeX that runs: text -> expression tree -> value on a world -> text again.
+
+    Formula(r"\mathbb{E}_p[r] - \beta D_{KL}(p \| p_{ref})").on(world)
+
+| module | what it does |
+|---|---|
+| `tree` | one node for everything |
+| `spellings`, `tokens`, `letters`, `binders`, `grammar`, `read` | text into a tree |
+| `axes`, `lexicon`, `scopes`, `meaning`, `indices`, `sums`, `laws`, `slopes`, `compiled` | a tree into a function of a world's symbols |
+| `say` | a tree into text |
+
+A letter means what `tabular-rlhf symbols` says, unless it is bound; `assumed` says what was taken for what.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.formula.compiled import Compiled, compile
+from tabular_rlhf.formula.lexicon import Given
+from tabular_rlhf.formula.read import Statement, key_of, read, statement
+from tabular_rlhf.formula.say import say
+from tabular_rlhf.formula.scopes import Varied
+from tabular_rlhf.formula.spellings import ALIASES
+from tabular_rlhf.formula.tree import Node
+from tabular_rlhf.ledger.symbols import SYMBOLS, Scope
+from tabular_rlhf.logspace import log_of
+
+__all__ = ["Compiled", "Formula", "Node", "Statement", "compile", "read", "say", "statement"]
+
+
+class Formula:
+    r"""A formula that runs.
+
+    Args: tex, LaTeX or plain typing; bind, letters (as they are spelled) and what they stand for: another letter or formula as text, a
+    number, or a table; letters, the same by keyword.  Raises InputError for what cannot be read, with the place.
+
+    >>> from tabular_rlhf.world import coin
+    >>> f = Formula(r"\beta \log \sum_y \pi_{ref}(y|x)\, e^{r(x,y)/\beta}")
+    >>> f.read_as, f.axes, f.on(coin()).round(4).tolist()
+    ('beta*log(sum_{tau} pi_ref(tau, x)*exp(r(x, tau)/beta))', ('x',), [0.6201])
+    """
+
+    def __init__(self, tex: str, bind: Mapping[str, Any] | None = None, **letters: Any) -> None:
+        self.tex = tex
+        given = {**{key_of(k): v for k, v in (bind or {}).items()}, **letters}
+        self.bind = {ALIASES.get(k, k) if k not in given or ALIASES.get(k, k) in SYMBOLS else k: v for k, v in given.items()}
+        self.statement = statement(tex, letters=given)
+        self.trees = self.statement.values
+
+    @property
+    def tree(self) -> Node:
+        """The tree of what is evaluated: of a chain of sides the last one."""
+        return self.trees[0]
+
+    @property
+    def read_as(self) -> str:
+        """What was read, in plain typing."""
+        return "; ".join(map(say, self.trees))
+
+    @property
+    def latex(self) -> str:
+        """What was read, in LaTeX."""
+        return r"; \quad ".join(say(tree, latex=True) for tree in self.trees)
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """What the value is a table of: x prompts, tau responses, s states, a tokens; () for one number."""
+        return self._texts[0].axes
+
+    @property
+    def assumed(self) -> dict[str, str]:
+        """What each letter was taken for."""
+        return {name: what for made in self._texts for name, what in made.assumed.items()}
+
+    @cached_property
+    def _texts(self) -> list[Compiled]:
+        numbers = {k: Given(v, None, k, ()) for k, v in self.bind.items() if np.ndim(v) == 0 and not isinstance(v, str)}
+        texts = {k: v for k, v in self.bind.items() if isinstance(v, str)}
+        return [compile(tree, {**texts, **numbers}, self.statement.text) for tree in self.trees]
+
+    def on(self, world: Any, *, seed: int = 0, **tables: Any) -> Any:
+        """The value on a world: a float, or an array over `axes`.
+
+        Args: world; seed, of the policies that are drawn where none is given; tables, letters and their arrays, probabilities for laws
+        and policies: (P, N) over responses, (P, S, V) over tokens, (P,) over prompts; numbers; formulas as text.
+        Raises: InputError for a table of no such shape, a letter that nobody knows, a value that is undefined (0/0).
+        """
+        given = {**self.bind, **tables}
+        scope = _scope(world, seed, given)
+        bound = {k: v if isinstance(v, str) else Given(v, scope["mdp"], k) for k, v in given.items()}
+        scope = Varied(scope, {k: v.array for k, v in bound.items() if isinstance(v, Given)}) if bound else scope
+        values = [compile(tree, bound, self.statement.text)(scope) for tree in self.trees]
+        return _checked(values[0]) if len(values) == 1 else np.stack([_checked(v) for v in values])
+
+    def __repr__(self) -> str:
+        return f"Formula({self.read_as})"
+
+    def _repr_latex_(self) -> str:
+        return f"${self.latex}$"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<li>{html.escape(name)}: {html.escape(what)}</li>" for name, what in self.assumed.items())
+        return f"<p>\\({html.escape(self.latex)}\\)</p><ul>{rows}</ul>"
+
+
+def _scope(world: Any, seed: int, given: Mapping[str, Any]) -> Any:
+    """The symbols of a world; a policy that is given under the name pi, or p_ref's own, is the one that all others follow."""
+    scope = world if isinstance(world, (Scope, Varied)) else Scope(world, seed)
+    base = {}
+    if "pi" in given and not isinstance(given["pi"], str):
+        base["logits"] = log_of(np.asarray(given["pi"], dtype=np.float64))
+    for name in ("p", "p_ref", "pi_ref"):
+        if name in given and not isinstance(given[name], str):
+            base[f"log_{name}"] = log_of(np.asarray(given[name], dtype=np.float64))
+    return Varied(scope, base) if base else scope
+
+
+def _checked(value: Any) -> Any:
+    value = np.asarray(value, dtype=np.float64)
+    if np.isnan(value).any():
+        first = tuple(int(i) for i in np.argwhere(np.isnan(value))[0])
+        remedy = "average it under a law that is 0 there, or keep to what the reference allows"
+        raise InputError("a formula must be defined everywhere", got="0/0, or inf - inf", where=f"at {first}", remedy=remedy)
+    return float(value) if value.ndim == 0 else value

@@ -1,0 +1,371 @@
+r"""What binds: sums, products, means, extremes, divergences, probabilities."""
+
+from __future__ import annotations
+
+from tabular_rlhf.formula.letters import ANY, Letters, items, spelled
+from tabular_rlhf.formula.tokens import Token
+from tabular_rlhf.formula.tree import Node, index, num, sym, walk
+
+CONDITIONS = {"=": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
+
+
+def occurs(name: str, node: Node) -> bool:
+    """Whether an index occurs freely.
+
+    >>> occurs("tau", Node("at", (sym("p"), index("tau"))))
+    True
+    """
+    if node.op in ("sum", "prod", "maxover", "minover") and any(o.value == name for over in node.kids[1:] for _, o in walk(over)):
+        return False
+    return (node.op == "index" and node.value == name) or any(occurs(name, kid) for kid in node.kids)
+
+
+class Binders(Letters):
+    """Readers of the letters that bind indices or draw from laws."""
+
+    def term(self) -> Node:
+        raise NotImplementedError
+
+    def factor(self) -> Node:
+        raise NotImplementedError
+
+    def bracketed(self) -> Node:
+        raise NotImplementedError
+
+    def close(self, opening: Token) -> None:
+        raise NotImplementedError
+
+    def argument(self) -> Node:
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------------------------------------ sums
+
+    def read_sum(self) -> Node:
+        at, op = self.at, self.take().text
+        overs = self.overs()
+        if not overs:
+            raise self.refusal("a sum must say over what", r"write sum_tau, or sum_{h=1}^{H}", self.tokens[at].start, self.peek().end)
+        names = [str(n.value) for over in overs for _, n in walk(over) if n.op in ("over", "range")]
+        self.bound += names
+        body = self.term()
+        while op == "sum" and self.peek().kind in ("+", "-"):  # goes on while its index is free
+            back, sign = self.at, self.take().kind
+            more = self.term()
+            if not any(occurs(name, more) for name in names):
+                self.at = back
+                break
+            body = self.made("add" if sign == "+" else "sub", body, more)
+        del self.bound[len(self.bound) - len(names) :]
+        return self.made(op, body, *overs, at=at)
+
+    read_prod = read_sum
+
+    def overs(self) -> list[Node]:
+        """What stands below and above a sum: its indices, with their ranges or conditions."""
+        below: list[Token] = []
+        high: Node | None = None
+        while self.peek().kind in ("_", "^"):
+            if self.take().kind == "_":
+                below = self.skip_group() if self.peek().kind in ("{", "(") else [self.take(), *self.primes()]
+            else:
+                high = self.argument()
+        found = list[Node]()
+        for item in items([t for t in below if t.kind not in ("(", ")")] if below and below[0].kind == "(" else below):
+            found += self.within(item, "over_items", high)
+        return found
+
+    def within(self, tokens: list[Token], reader: str, *given: Node | None) -> list[Node]:
+        """What a reader makes of some tokens, all of them."""
+        inner = type(self)(self.text, tokens, self.aliases, self.declared)
+        inner.bound, inner.functions = self.bound, self.functions
+        found: list[Node] = getattr(inner, reader)(*given)
+        if inner.peek().kind:
+            token = inner.peek()
+            raise self.refusal(
+                "what stands below must be indices, ranges or conditions", "write tau, h=1, or i != j", token.start, token.end
+            )
+        return found
+
+    def over_items(self, high: Node | None) -> list[Node]:
+        found = list[Node]()
+        while self.peek().kind:
+            one = self.one_index()
+            if one is None:
+                token = self.peek()
+                raise self.refusal("a sum must run over an index", "use x, tau, s, a, h, i or j", token.start, token.end)
+            over = Node("over", (), one.value, one.start, one.end)
+            token = self.peek()
+            if token.kind == "=":
+                self.take()
+                low = self.sum()
+                if high is None:
+                    raise self.refusal("a range must have an upper end", "write sum_{h=1}^{H}", one.start, low.end)
+                over = Node("range", (low, high), one.value, one.start, low.end)
+            elif token.kind in CONDITIONS:
+                self.take()
+                over = self.made("such", over, self.made(CONDITIONS[token.kind], one, self.index_or_sum()))
+            elif token.kind == ":":
+                self.take()
+                over = self.made("such", over, self.condition())
+            elif token.text == "ni":
+                self.take()
+                place = self.place()
+                over = self.made("such", over, self.made("through", one, place))
+            elif token.text in ("in", "notin"):
+                self.take()
+                owner = self.letter()
+                belongs = self.made("at", owner, one)
+                over = self.made("such", over, self.made("gt" if token.text == "in" else "le", belongs, num(0)))
+            found.append(over)
+        return found
+
+    def place(self) -> Node:
+        """s, s + a, or (s, a), which is s + a."""
+        if self.peek().kind == "(":
+            inside = self.skip_group()
+            pair = [self.indices_in(item) for item in items(inside)]
+            if len(pair) == 2 and pair[0] and pair[1]:
+                return Node("add", (pair[0][0], pair[1][0]))
+        item = self.index_item()
+        if item is None or item is ANY:
+            token = self.peek()
+            raise self.refusal("a response must go through a state", "write s or s + a", token.start, token.end)
+        return item
+
+    def index_or_sum(self) -> Node:
+        start = self.at
+        one = self.one_index()
+        if one is not None and self.peek().kind not in ("+", "-", "*"):
+            return one
+        self.at = start
+        return self.sum()
+
+    # ------------------------------------------------------------------------------------------------ means
+
+    def read_E(self) -> Node:
+        at, name = self.at, self.take().text
+        draws = self.draws()
+        opening = self.peek()
+        if opening.kind == "[" or (opening.kind == "(" and name != "E"):
+            kids = self.held()
+        elif opening.kind == "{":
+            kids = [self.bracketed()]
+        elif name == "E":  # E(...)^2 has the square inside; E f g is the mean of all that follows
+            kids = [self.factor() if opening.kind == "(" else self.term()]
+        else:
+            kids = [self.factor()]
+        count = 2 if name == "Cov" else 1
+        if sum(kid.op != "given" for kid in kids) != count:
+            must = f"{name} must be of {'one number' if count == 1 else 'two numbers'}"
+            raise self.refusal(must, f"write {name}({'f, g' if count > 1 else 'f'})", opening.start, self.peek().start)
+        bodies, given = [k for k in kids if k.op != "given"], [k for k in kids if k.op == "given"]
+        return self.made(name, *bodies, *draws, *given, at=at)
+
+    read_Var = read_Cov = read_E
+
+    def held(self) -> list[Node]:
+        """What a bracket holds: formulas between commas, and what is given behind a bar."""
+        opening, bars = self.take(), self.bars
+        self.bars = 0
+        kids = [self.sum()]
+        while self.peek().kind in (",", "|", ";"):
+            if self.take().kind == "|":
+                kids.append(self.given())
+                break
+            kids.append(self.sum())
+        self.bars = bars
+        self.close(opening)
+        return kids
+
+    def given(self) -> Node:
+        at, found = self.at, list[Node]()
+        while True:
+            item = self.index_item()
+            if item is None:
+                token = self.peek()
+                raise self.refusal(
+                    "what is given must be a prompt, a state, or a state and a token", "write E[f | s, a]", token.start, token.end
+                )
+            found.append(item)
+            if self.peek().kind != ",":
+                return self.made("given", *found, at=at)
+            self.take()
+
+    def draws(self) -> list[Node]:
+        """The subscript of a mean: laws, and what is drawn from each."""
+        if self.peek().kind != "_":
+            return []
+        self.take()
+        inside = self.skip_group() if self.peek().kind in ("{", "(") else [self.take(), *self.primes()]
+        if not inside:
+            return []
+        found, waiting = list[Node](), list[Token]()
+        parts = items(inside)
+        for part in parts:
+            cut = next((k for k, t in enumerate(part) if t.kind == "~"), None)
+            if cut is None:
+                waiting += [*part, Token(",", ",", 0, 0)]
+                continue
+            drawn = self.drawn([*waiting, *part[:cut]])
+            found.append(Node("draw", tuple(self.within(part[cut + 1 :], "law")), drawn, part[0].start, part[-1].end))
+            waiting = []
+        if waiting and not found:
+            bare = [t for t in inside if t.kind not in ("(", ")")]
+            names = [self.indices_in(item) for item in items(bare)]
+            law = spelled(bare) in self.aliases or spelled(bare) in self.declared
+            if all(n is not None for n in names) and not law:
+                value = " ".join(str(n.value) for some in names for n in some or ())
+                return [Node("draw", (), value, inside[0].start, inside[-1].end)]
+            return [Node("draw", tuple(self.within(inside, "law")), None, inside[0].start, inside[-1].end)]
+        return found
+
+    def drawn(self, tokens: list[Token]) -> str:
+        """The names that are drawn: "x", "x w l"; a group {o_i}_{i=1}^G is "i"."""
+        if tokens and tokens[0].kind == "[":
+            tokens = tokens[1 : next(k for k, t in enumerate(tokens) if t.kind == "]")]
+        bare = [t for t in tokens if t.kind not in ("(", ")")]
+        names = list[str]()
+        for item in items(bare):
+            found = self.indices_in(item)
+            if found is None:
+                raise self.refusal(
+                    "what is drawn must be prompts, responses, states or tokens", "write x ~ mu, y ~ p", item[0].start, item[-1].end
+                )
+            names += [str(n.value) for n in found]
+        return " ".join(names)
+
+    def law(self) -> list[Node]:
+        return [self.letter()]
+
+    # ------------------------------------------------------------------------------------------------ extremes and other functions
+
+    def read_max(self) -> Node:
+        at, name = self.at, self.take().text
+        if name == "arg":
+            name = f"arg{self.take().text}"
+        overs = self.overs()
+        if not overs and name in ("max", "min") and self.peek().kind in ("(", "[", "{") and any(t.kind == "," for t in self.level()):
+            return self.made(name, *self.held(), at=at)
+        names = [str(n.value) for over in overs for _, n in walk(over) if n.op in ("over", "range")]
+        self.bound += names
+        body = self.bracketed() if self.peek().kind in ("(", "[") else self.factor()
+        del self.bound[len(self.bound) - len(names) :]
+        return self.made(name if name.startswith("arg") else f"{name}over", body, *overs, at=at)
+
+    read_min = read_argmax = read_argmin = read_arg = read_max
+
+    def read_std(self) -> Node:
+        """std(r), mean(r), std({r_1, ..., r_G}): of a group."""
+        at, name = self.at, self.take().text
+        if self.peek().kind not in ("(", "["):
+            return self.made("std" if name == "std" else "mean", self.factor(), at=at)
+        if any(t.kind == "dots" for t in self.tokens[self.at : self.at + 24]) and self.dotted():
+            opening = self.at
+            inside = [t for t in self.skip_group() if t.kind == "name"]
+            body = Node("at", (sym(self.name(inside[0].text)), index("i")), None, self.tokens[opening].start, self.peek().start)
+            return self.made(name, body, at=at)
+        return self.made(name, self.bracketed(), at=at)
+
+    read_mean = read_std
+
+    def dotted(self) -> bool:
+        depth = 0
+        for token in self.tokens[self.at :]:
+            depth += (token.kind in ("(", "[")) - (token.kind in (")", "]"))
+            if token.kind == "dots" or depth == 0:
+                return token.kind == "dots"
+        return False
+
+    def read_clip(self) -> Node:
+        at = self.at
+        self.take()
+        kids = self.held()
+        if len(kids) != 3:
+            raise self.refusal("clip must have a number and two ends", "write clip(x, low, high)", self.tokens[at].start, self.peek().start)
+        return self.made("clip", *kids, at=at)
+
+    # ------------------------------------------------------------------------------------------------ laws
+
+    def divergence(self, at: int, indices: list[Node]) -> Node:
+        """KL(p, q), KL(p || q), KL[p | q]; KL(s) of the policies in a state; KL alone is that of the policy."""
+        here = indices or self.arguments()
+        if here and all(str(i.value).startswith("s") for i in here):
+            return self.made("at", sym("KL_s"), *here, at=at)
+        if here or (here is None and self.peek().kind not in ("(", "[", "{")):
+            if here:
+                raise self.refusal("KL must be of two laws, or of a state", "write KL(p, q)", self.tokens[at].start, self.peek().start)
+            return self.made_at(sym("KL"), at)
+        opening, bars = self.take(), self.bars
+        self.bars = 0
+        p = self.sum()
+        if self.peek().kind not in (",", "||", "|", ";", ":"):
+            raise self.refusal("KL must be of two laws", "write KL(p, q)", p.start, self.peek().end)
+        while self.peek().kind in (",", "||", "|", ";"):
+            self.take()
+        q = self.sum()
+        self.bars = bars
+        self.close(opening)
+        return self.made("KL", p, q, at=at)
+
+    def read_H(self) -> Node:
+        """H(p) is an entropy, H alone the horizon, H (H + 1) a product."""
+        at = self.at
+        if self.tokens[self.at + 1].kind not in ("(", "["):
+            return self.letter()
+        self.take()
+        arithmetic = any(t.kind in ("+", "-", "num") for t in self.level())
+        if arithmetic:
+            return self.made_at(sym("H"), at)
+        law = self.bracketed()
+        return self.made("H", law, at=at)
+
+    def read_P(self) -> Node:
+        at = self.at
+        if self.tokens[self.at + 1].kind in ("(", "["):
+            self.take()
+            if self.comparison_ahead():
+                return self.probability(at, self.made_at(sym("P"), at))
+            self.at = at
+        return self.letter()
+
+    def probability(self, at: int, head: Node) -> Node:
+        """P(y > y'), a preference, where both sides are indices or laws; else the probability of a condition under the law in front."""
+        opening = self.take()
+        level = self.level(self.at - 1)
+        if any(t.text in ("succ", "prec") for t in level) or self.both_indices():
+            left = self.side()
+            prefers = self.take()
+            right = self.side()
+            self.behind_bar()
+            self.close(opening)
+            if prefers.text in ("prec", "<"):
+                left, right = right, left
+            return self.made("beats", left, right, at=at)
+        condition = self.condition()
+        given = [self.given()] if self.peek().kind == "|" and self.take() else []
+        self.close(opening)
+        laws = [] if head.value in ("P", "Pr") else [Node("draw", (head,), None, head.start, head.end)]
+        return self.made("prob", condition, *laws, *given, at=at)
+
+    def both_indices(self) -> bool:
+        """Whether > stands between two indices, so that it is a comparison of responses."""
+        start = self.at
+        left = self.one_index()
+        between = self.take().kind if left is not None else ""
+        right = self.one_index() if between in (">", "<") else None
+        closed = self.peek().kind in (")", "|", ",")
+        self.at = start
+        return right is not None and closed
+
+    def side(self) -> Node:
+        """A side of a preference: an index, a dot, or a law."""
+        one = self.index_item()
+        if one is ANY:
+            return index("tau")
+        return self.letter() if one is None else one
+
+    def behind_bar(self) -> None:
+        """Pass over "| x"."""
+        if self.peek().kind in ("|", ",", ";"):
+            self.take()
+            self.index_item()

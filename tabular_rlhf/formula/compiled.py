@@ -1,0 +1,53 @@
+r"""A tree compiled once: its axes, and a function of a scope.
+
+The plain closure is called first; where its answer is not finite, the careful one (see `axes`) is.  What is undefined even then (0/0
+outside every mean) is nan here, for whoever compares two formulas entry by entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.autodiff import plain
+from tabular_rlhf.formula import indices, laws, slopes, sums  # noqa: F401  they enter their rules
+from tabular_rlhf.formula.laws import SETTING
+from tabular_rlhf.formula.lexicon import Lexicon
+from tabular_rlhf.formula.meaning import Meaning
+from tabular_rlhf.formula.tree import Node
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A formula that runs: `compiled(scope)` is an array over `axes`; `assumed` says what its letters were taken for."""
+
+    tree: Node
+    axes: tuple[str, ...]
+    plainly: Any
+    carefully: Any
+    assumed: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(self, scope: Any) -> Any:
+        with np.errstate(all="ignore"):
+            y = self.plainly(scope)
+            return y if np.isfinite(plain(y)).all() else self.carefully(scope)
+
+
+def compile(tree: Node, bound: Mapping[str, Any] | None = None, text: str = "", **setting: str) -> Compiled:
+    """The tree as a function of a scope of symbols.
+
+    Args: tree; bound, letters and what they stand for: a formula as text, or a `lexicon.Given` table that the scope holds; text, from
+    which it was read; setting, laws of means that name none (law="p", prompts="mu", pairs="p_ref", people="P_beats").
+
+    >>> from tabular_rlhf.formula.read import read
+    >>> from tabular_rlhf.ledger.symbols import Scope
+    >>> from tabular_rlhf.world import coin
+    >>> compile(read("beta*log(sum_tau p_ref*exp(r/beta)) - V(x)"))(Scope(coin(), 0)).round(12).tolist()
+    [0.0]
+    """
+    lexicon = Lexicon(bound)
+    fast, safe = (Meaning(text, lexicon, {**SETTING, **setting}, careful=careful)(tree) for careful in (False, True))
+    return Compiled(tree, fast.axes, fast.of, safe.of, dict(lexicon.assumed))

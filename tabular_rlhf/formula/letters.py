@@ -1,0 +1,329 @@
+r"""Letters and indices: p_{ref}(y | x), \hat r_w, Q(s_h, a_h), p(s + a); and what decides whether a bracket is an argument or a factor.
+
+A star, a prime and an accent belong to the letter; then come subscript, bracket, power.  A subscript that is no part of the letter's
+name holds indices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.formula.spellings import INDICES, KL_KEYS, STARS
+from tabular_rlhf.formula.tokens import Token, refuse
+from tabular_rlhf.formula.tree import Node, index, num, sym
+
+OPENS, CLOSED = ("(", "[", "{", "(abs"), (")", "]", "}", "abs)")
+END = Token("", "", 0, 0)
+ANY = Node("any")
+"""A dot in the place of an index: all of it."""
+GIVEN = ("|", ",", ";")
+
+
+class Stream:
+    """Tokens, and the place among them that is read next."""
+
+    def __init__(self, text: str, tokens: list[Token], aliases: Mapping[str, str], declared: set[str]) -> None:
+        self.text, self.tokens, self.at, self.bars = text, [*tokens, Token("", "", len(text), len(text))], 0, 0
+        self.aliases, self.declared = aliases, declared
+        self.functions: set[str] = set()
+        self.bound: list[str] = []
+
+    def peek(self) -> Token:
+        return self.tokens[self.at]
+
+    def take(self) -> Token:
+        token = self.tokens[self.at]
+        self.at = min(self.at + 1, len(self.tokens) - 1)
+        return token
+
+    def expect(self, kind: str) -> None:
+        token = self.peek()
+        if token.kind != kind:
+            raise self.refusal(f"{kind} must come here", "balance the brackets", token.start, token.end)
+        self.take()
+
+    def refusal(self, must: str, remedy: str, start: int, end: int) -> InputError:
+        return refuse(self.text, start, end, must, remedy)
+
+    def made(self, op: str, *kids: Node, at: int | None = None, value: str | None = None) -> Node:
+        """A node from the token `at` (or its first kid) to the last one taken."""
+        start = kids[0].start if at is None else self.tokens[at].start
+        return Node(op, kids, value, start, self.tokens[self.at - 1].end)
+
+    def made_at(self, node: Node, at: int) -> Node:
+        return Node(node.op, node.kids, node.value, self.tokens[at].start, self.tokens[self.at - 1].end)
+
+    def level(self, at: int | None = None) -> list[Token]:
+        """The tokens of the bracket that opens at a token, without those of brackets within."""
+        depth, found = 0, list[Token]()
+        for token in self.tokens[self.at if at is None else at :]:
+            depth += token.kind in OPENS
+            depth -= token.kind in CLOSED
+            if depth <= 0:
+                break
+            found += [token] if depth == 1 else []
+        return found[1:]
+
+    def skip_group(self) -> list[Token]:
+        """Take a group in brackets, or one token; return what it holds."""
+        start = self.at
+        if self.take().kind not in OPENS:
+            return self.tokens[start : self.at]
+        depth = 1
+        while depth and self.peek().kind:
+            kind = self.take().kind
+            depth += (kind in OPENS) - (kind in CLOSED)
+        return self.tokens[start + 1 : self.at - 1]
+
+    def sum(self) -> Node:
+        raise NotImplementedError
+
+    def condition(self) -> Node:
+        raise NotImplementedError
+
+
+def spelled(tokens: list[Token]) -> str:
+    """A name in one line: "theta_old", "pi'", "h+1"."""
+    text = "".join("*" if t.text in STARS else t.text for t in tokens if t.kind not in ("{", "}"))
+    return text.replace("^'", "'")
+
+
+def items(tokens: list[Token]) -> list[list[Token]]:
+    """What commas separate, at the level of the whole."""
+    out, depth = [list[Token]()], 0
+    for token in tokens:
+        depth += (token.kind in OPENS) - (token.kind in CLOSED)
+        if token.kind in (",", ";") and depth == 0:
+            out.append([])
+        else:
+            out[-1].append(token)
+    return [item for item in out if item]
+
+
+class Letters(Stream):
+    """Names, indices, and letters that are applied to indices."""
+
+    def key(self) -> tuple[str, list[Node]]:
+        """A letter's key, with its sub- and superscripts as far as they are parts of its name, and the indices that follow it."""
+        at, token = self.at, self.take()
+        if token.kind != "name":
+            raise self.refusal("a letter must stand here", "write one", token.start, token.end)
+        sub, sup, primes, indices = "", "", "", list[Node]()
+        while True:
+            mark = self.peek().kind
+            if mark == "'":
+                self.take()
+                primes += "'"
+            elif mark == "_":
+                if sub or indices:
+                    raise self.refusal(
+                        "a letter must have one subscript", "put it in one pair of braces", self.tokens[at].start, self.peek().end
+                    )
+                self.take()
+                sub, indices = self.below(token.text + primes)
+            elif mark == "^" and not sup and (found := self.above(token.text, sub)):
+                sup = "" if found.strip("'") == "" else found
+                primes += found if not sup else ""
+            else:
+                break
+        key = token.text + (f"_{sub}" if sub else "") + (f"^{sup}" if sup else "") + primes
+        return key, indices
+
+    def below(self, base: str) -> tuple[str, list[Node]]:
+        """A subscript: the part of the name, and the indices."""
+        start = self.at
+        primed = self.take() if self.peek().kind != "{" else None
+        inside = self.skip_group_from(start) if primed is None else [primed, *self.primes()]
+        whole = spelled(inside)
+        if f"{base}_{whole}" in self.aliases or f"{base}_{whole}" in self.declared:
+            return whole, []
+        words, found = list[str](), list[Node]()
+        for item in items(inside):
+            read = self.indices_in(item)
+            if read is None:
+                words.append(spelled(item))
+            else:
+                found += read
+        return ",".join(words), found
+
+    def skip_group_from(self, start: int) -> list[Token]:
+        self.at = start
+        return self.skip_group()
+
+    def primes(self) -> list[Token]:
+        found = list[Token]()
+        while self.peek().kind == "'":
+            found.append(self.take())
+        return found
+
+    def above(self, base: str, sub: str) -> str:
+        """A superscript that belongs to the name: a star, a prime, a word; "" (and nothing taken) for a power."""
+        start = self.at
+        self.take()
+        inside = self.skip_group()
+        text = spelled(inside)
+        named = text in ("*", "+", "-", "o") or (text and not text.strip("'"))
+        whole = base + (f"_{sub}" if sub else "") + f"^{text}"
+        word = len(inside) == 1 and inside[0].kind in ("name", "word") and len(text) > 1 and text.isalpha() and text not in ("tau", "eta")
+        bracketed = (
+            len(inside) > 2
+            and inside[0].kind == "("
+            and inside[-1].kind == ")"
+            and all(t.kind in ("name", "num", "(", ")") for t in inside)
+        )
+        if (
+            named
+            or word
+            or bracketed
+            or whole in self.aliases
+            or whole in self.declared
+            or (base in ("y", "pi") and text in ("w", "l", "RL"))
+        ):
+            return text
+        self.at = start
+        return ""
+
+    def indices_in(self, tokens: list[Token]) -> list[Node] | None:
+        """The indices of a subscript, or None if it is no such thing: "ij" are two."""
+        inner = type(self)(self.text, tokens, self.aliases, self.declared)
+        inner.bound = self.bound
+        found = list[Node]()
+        while inner.peek().kind:
+            item = inner.index_item()
+            if item is None:
+                return None
+            found.append(item)
+        return found
+
+    # ------------------------------------------------------------------------------------------------ indices
+
+    def index_item(self) -> Node | None:
+        """One index, or nothing taken: y', s_{h+1}, s + a, a dot."""
+        start = self.at
+        token = self.peek()
+        if token.kind == "*":
+            self.take()
+            return ANY
+        one = self.one_index()
+        if one is not None and self.peek().kind == "+" and one.value in ("s", "s'"):
+            self.take()
+            other = self.one_index()
+            one = None if other is None else self.made("add", one, other, at=start)
+        elif one is not None and self.peek().kind == "=" and one.kids:  # s_t = s: the name on the right
+            self.take()
+            one = self.one_index()
+        if one is None:
+            self.at = start
+        return one
+
+    def one_index(self) -> Node | None:
+        start = self.at
+        if self.peek().kind != "name":
+            return None
+        base = self.take().text
+        name = base + "'" * len(self.primes())
+        if self.peek().kind in ("_", "^") and (name in ("s", "a") or self.two_part(name)):
+            mark = self.take().kind
+            inside = self.skip_group()
+            name = f"{name}{mark}{spelled(inside)}"
+            if base in ("s", "a") and mark == "_" and name != "s_0":
+                time = self.time(inside)
+                if time is None:
+                    self.at = start
+                    return None
+                return Node("index", (time,), base, self.tokens[start].start, self.tokens[self.at - 1].end)
+            name += "'" * len(self.primes())
+        if name not in INDICES:
+            self.at = start
+            return None
+        return self.made_at(index(INDICES[name]), start)
+
+    def two_part(self, name: str) -> bool:
+        """Whether what follows makes an index of two parts, like y_w."""
+        inside, mark = self.tokens[self.at + 1 : self.at + 3], self.peek().kind
+        text = spelled([t for t in inside if t.kind in ("name", "num", "+", "-")][:1])
+        return f"{name}{mark}{text}" in INDICES
+
+    def time(self, tokens: list[Token]) -> Node | None:
+        """The step of s_h, s_{h+1}, a_0."""
+        text = [t for t in tokens if t.kind not in ("{", "}")]
+        if len(text) == 1 and text[0].kind == "num":
+            return num(int(text[0].text))
+        if not text or text[0].text not in ("h", "t", "u", "k") or (len(text) > 1 and spelled(text[1:]) not in ("+1", "-1")):
+            return None
+        step = index(text[0].text)
+        return step if len(text) == 1 else Node("add" if text[1].kind == "+" else "sub", (step, num(1)))
+
+    def arguments(self) -> list[Node] | None:
+        """The indices of a bracket; None, and nothing taken, where it holds anything else."""
+        start, found = self.at, list[Node]()
+        if self.peek().kind != "(":
+            return None
+        self.take()
+        while True:
+            if self.peek().kind not in (*GIVEN, ")"):
+                item = self.index_item()
+                if item is None:
+                    break
+                found.append(item)
+            if self.peek().kind == ")" and found:
+                self.take()
+                return [item for item in found if item is not ANY]
+            if self.peek().kind not in GIVEN:
+                break
+            self.take()
+        self.at = start
+        return None
+
+    def length_index(self) -> Node | None:
+        """|y| is the length of a response: the letter `lengths` at an index."""
+        start = self.at
+        item = self.one_index()
+        if item is not None and not item.kids and self.peek().kind in ("|", "abs)"):
+            return self.made("at", sym("lengths"), item, at=start)
+        self.at = start
+        return None
+
+    # ------------------------------------------------------------------------------------------------ letters
+
+    def letter(self) -> Node:
+        """A letter with what it is applied to."""
+        at = self.at
+        if self.peek().text in self.bound and not self.applied_ahead():
+            return self.made_at(index(self.take().text), at)
+        key, indices = self.key()
+        if key in KL_KEYS:
+            return self.divergence(at, indices)
+        head = self.made_at(sym(self.name(key)), at)
+        if self.peek().kind in ("(", "["):
+            if self.comparison_ahead():
+                return self.probability(at, head)
+            if key in self.functions and self.peek().kind == "(":
+                self.take()
+                given = [self.sum()]
+                while self.peek().kind in (",", ";"):
+                    self.take()
+                    given.append(self.sum())
+                self.expect(")")
+                return self.made("at", head, *given, at=at)
+        given_ = self.arguments()
+        if given_ is not None:
+            return self.made("at", head, *indices, *given_, at=at) if indices or given_ else head
+        return self.made("at", head, *indices, at=at) if indices else head
+
+    def name(self, key: str) -> str:
+        return key if key in self.declared and key not in self.aliases else self.aliases.get(key, key)
+
+    def applied_ahead(self) -> bool:
+        return self.tokens[self.at + 1].kind in ("_", "(") and self.tokens[self.at].text not in ("h", "t", "u", "m", "n")
+
+    def comparison_ahead(self) -> bool:
+        """Whether the bracket that opens here holds a relation: y > y', r <= r(y)."""
+        return any(t.kind in ("<", "<=", ">", ">=", "=", "!=") or t.text in ("succ", "prec") for t in self.level())
+
+    def divergence(self, at: int, indices: list[Node]) -> Node:
+        raise NotImplementedError
+
+    def probability(self, at: int, head: Node) -> Node:
+        raise NotImplementedError

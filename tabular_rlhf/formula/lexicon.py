@@ -1,0 +1,135 @@
+r"""What a letter means: a symbol of the subject, a table or a formula that it is bound to, or one of a few definitions.
+
+    Lexicon({"mu": "...", "r_phi": table, "old": "p_2"})
+
+By default a letter is the symbol of its name (`tabular-rlhf symbols`); what was assumed is written down as it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.errors import InputError, did_you_mean, quoted
+from tabular_rlhf.formula import axes as ax
+from tabular_rlhf.formula.axes import Value
+from tabular_rlhf.ledger.symbols import SYMBOLS
+
+NAMES: Mapping[str, str] = {
+
+        "V": "V_soft",
+        "Q": "Q_soft",
+        "Phi": "phi",
+        "n": "draws",
+        "epsilon": "eps",
+        "score": "score",
+        "r_hat": "scores",
+        "pi_old": "pi_behavior"
+    ,
+    "T": "H", "D": "D", "p_n": "p_best_of_n", "p_old": "p_behavior", "p_hat": "p_hat", "c": "shift", "r'": "proxy",
+}
+"""Letters that are another name of a symbol."""
+DEFINED: Mapping[str, str] = {
+    "F": "p_ref(r <= r(tau))",
+    "F_-": "p_ref(r < r(tau))",
+    "k_1": "log(p/p_ref)",
+    "k_2": "log(p/p_ref)^2/2",
+    "k_3": "p_ref/p - 1 - log(p_ref/p)",
+    "p_behavior": "exp(log_p_behavior)",
+}
+"""Letters that are defined by a formula."""
+POSITIVE = {"beta", "lengths", "draws", "G", "eta"}
+SUMS_TO_ONE: Mapping[tuple[str, ...], str] = {("x", "tau"): "tau", ("x", "s", "a"): "a", ("x",): "x"}
+"""The axis along which a law of these axes sums to one."""
+
+
+class Lexicon:
+    """The meanings of letters, those bound by a caller first, and what was looked up."""
+
+    def __init__(self, bound: Mapping[str, Any] | None = None) -> None:
+        self.bound = dict(bound or {})
+        self.assumed: dict[str, str] = {}
+
+    def text_of(self, name: str) -> str | None:
+        """The formula that a letter stands for, if it stands for one."""
+        if name in self.bound:
+            return self.bound[name] if isinstance(self.bound[name], str) and self.bound[name] != name else None
+        return None if name in SYMBOLS or NAMES.get(name, name) in SYMBOLS else DEFINED.get(name)
+
+    def value(self, name: str) -> Value | None:
+        """The value of a letter; None for one that nobody knows."""
+        if name in self.bound and not isinstance(self.bound[name], str):
+            return self.table(name, self.bound[name])
+        if name == "Z":
+            return Value(("x",), lambda scope: np.exp(scope["log_Z"]), lambda scope: scope["log_Z"])
+        known = NAMES.get(name, name)
+        found = self.symbol(known)
+        if found is None and known != name:
+            found = self.symbol(name)
+        if found is not None:
+            self.assume(name, known)
+        return found
+
+    def assume(self, name: str, known: str) -> None:
+        symbol = SYMBOLS.get(known) or SYMBOLS.get(f"log_{known}")
+        if symbol is not None:
+            self.assumed[name] = symbol.meaning + (" (drawn)" if symbol.drawn else "")
+
+    def symbol(self, name: str) -> Value | None:
+        """A symbol, or the exponential of one that is kept as a logarithm."""
+        symbol, log = SYMBOLS.get(name), SYMBOLS.get(f"log_{name}")
+        whole = symbol if symbol is not None else log
+        if whole is None or whole.axes is None:
+            return None
+        of, logs = (lambda scope: scope[name]), None
+        if log is not None:
+            logs = lambda scope: scope[f"log_{name}"]  # noqa: E731
+        elif whole.unit == "probability" or name in POSITIVE:
+            logs = lambda scope: ax.log(scope[name])  # noqa: E731
+        if symbol is None:
+            of = lambda scope: np.exp(scope[f"log_{name}"])  # noqa: E731
+        if whole.shape == "(P, 1)":
+            return Value(("x",), lambda scope: scope[name][:, 0])
+        is_law = "probability" in whole.unit and not name.startswith(("log_", "d_"))
+        return Value(whole.axes, of, logs, SUMS_TO_ONE.get(whole.axes) if is_law else None)
+
+    def table(self, name: str, given: Any) -> Value:
+        """A number, or a table that a caller gives: its axes are told from its shape by who puts it into the scope (`shaped`)."""
+        axes = given.axes
+        of = lambda scope: scope[name]  # noqa: E731
+        logs = (lambda scope: ax.log(scope[name])) if given.positive else None
+        self.assumed[name] = f"given, over ({', '.join(axes)})" if axes else f"{given.shown}"
+        return Value(axes, of, logs, given.law)
+
+    def unknown(self, name: str) -> InputError:
+        known = {*SYMBOLS, *(s.removeprefix("log_") for s in SYMBOLS), *NAMES, *DEFINED, *self.bound}
+        remedy = did_you_mean(name, known, "bind it to a table, a number or a formula, or define it behind \\quad")
+        return InputError("a letter must mean something", got=quoted(name), remedy=remedy)
+
+
+class Given:
+    """A table as a caller gives it: its axes, whether it is a law, whether it is nowhere negative."""
+
+    def __init__(self, table: Any, mdp: Any, name: str, axes: tuple[str, ...] | None = None) -> None:
+        array = np.asarray(table, dtype=np.float64)
+        self.array, self.shown = array, str(table) if array.ndim == 0 else f"a table of shape {array.shape}"
+        self.axes = self.told(mdp, name) if axes is None else axes
+        self.positive = bool(np.all(array >= 0))
+        law = SUMS_TO_ONE.get(self.axes)
+        sums = self.positive and law is not None and bool(np.allclose(array.sum(axis=-1), 1.0, atol=1e-9))
+        self.law = law if sums else None
+
+    def told(self, mdp: Any, name: str) -> tuple[str, ...]:
+        """The axes that a shape must mean: responses before states, where the two are as many."""
+        P, N, S, V, shape = mdp.P, mdp.N, mdp.S, mdp.V, self.array.shape
+        shapes = [((), ()), (("x", "tau"), (P, N)), (("x", "s", "a"), (P, S, V)), (("x", "tau", "tau'"), (P, N, N)), (("x", "s"), (P, S))]
+        shapes += [(("x",), (P,)), (("tau",), (N,)), (("tau", "tau'"), (N, N))]
+        for axes, size in shapes:
+            if shape == size:
+                return axes
+        if len(shape) == 1:
+            return ("i",)
+        remedy = f"give (P, N) = {(P, N)}, (P, S, V) = {(P, S, V)}, (P, S) = {(P, S)}, (P,) = {(P,)}, or a number"
+        raise InputError("a table must be of prompts, responses, states or tokens", got=f"shape {shape}", where=name, remedy=remedy)

@@ -1,0 +1,291 @@
+r"""What a tree means: a `Value` with named axes, made once; the arithmetic of it, letters and definitions.
+
+Each op of the tree has one rule, entered by `@rule("add", ...)`; `indices.py`, `sums.py`, `laws.py` and `slopes.py` enter the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.autodiff import plain
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.formula import axes as ax
+from tabular_rlhf.formula.axes import Value, binary, constant, unary
+from tabular_rlhf.formula.lexicon import Lexicon
+from tabular_rlhf.formula.tokens import refuse
+from tabular_rlhf.formula.tree import Node
+from tabular_rlhf.logspace import log_sigmoid
+
+Rule = Callable[["Meaning", Node], Value]
+RULES: dict[str, Rule] = {}
+
+
+def rule(*ops: str) -> Callable[[Rule], Rule]:
+    """Enter the decorated function as the meaning of some ops."""
+
+    def enter(f: Rule) -> Rule:
+        RULES.update(dict.fromkeys(ops, f))
+        return f
+
+    return enter
+
+
+class Meaning:
+    """Makes values of trees.
+
+    text: what the tree was read from, to show a place; lexicon: what letters mean; setting: the laws that a mean without one is under
+    ("law", "prompts", "pairs"); careful: whether zeros and infinities are masked (see `axes`).
+    """
+
+    def __init__(self, text: str, lexicon: Lexicon, setting: dict[str, str], *, careful: bool) -> None:
+        self.text, self.lexicon, self.setting, self.careful = text, lexicon, setting, careful
+        self.local: dict[str, Value | Node] = {}
+        self.deep: list[str] = []
+        self.bare: dict[str, str] = {}  # names of the axes that letters without indices have here
+
+    def __call__(self, node: Node) -> Value:
+        try:
+            return RULES[node.op](self, node)
+        except InputError as e:
+            if e.where or not self.text:
+                raise
+            raise self.refusal(node, f"{e.must} (got {e.got})", e.remedy) from None
+
+    def refusal(self, node: Node, must: str, remedy: str) -> InputError:
+        return refuse(self.text, node.start, node.end, must, remedy)
+
+    @contextmanager
+    def where(self, **names: Value | Node) -> Iterator[None]:
+        """Names of its own, for a while."""
+        before = dict(self.local)
+        self.local.update(names)
+        try:
+            yield
+        finally:
+            self.local = before
+
+    @contextmanager
+    def masking(self) -> Iterator[None]:
+        """Careful arithmetic for a while: where a nan would not be seen, as in a comparison."""
+        before, self.careful = self.careful, True
+        try:
+            yield
+        finally:
+            self.careful = before
+
+    @property
+    def mul(self) -> Callable[[Any, Any], Any]:
+        return ax.times if self.careful else np.multiply
+
+    @property
+    def sub(self) -> Callable[[Any, Any], Any]:
+        return ax.minus if self.careful else np.subtract
+
+    def product(self, a: Value, b: Value) -> Value:
+        return binary(self.mul, a, b, np.add)
+
+    def letter(self, name: str, node: Node) -> Value:
+        """What a letter means here: a definition of the formula, a binding, a symbol."""
+        local = self.local.get(name)
+        if isinstance(local, Value):
+            return local
+        if local is not None:
+            return self.definition(name, local)
+        text = self.lexicon.text_of(name)
+        if text is not None:
+            return self.bound(name, text, node)
+        value = self.lexicon.value(name)
+        if value is None:
+            error = self.lexicon.unknown(name)
+            raise self.refusal(node, error.must, error.remedy)
+        return value
+
+    def definition(self, name: str, let: Node) -> Value:
+        """The value of a `let` without arguments, or at the indices that it was defined with."""
+        if name in self.deep:
+            raise self.refusal(let, "a letter must not be defined by itself", "define it by others")
+        self.deep.append(name)
+        try:
+            return self(let.kids[0])
+        finally:
+            self.deep.pop()
+
+    def bound(self, name: str, text: str, node: Node) -> Value:
+        """The value of a letter that stands for another formula."""
+        from tabular_rlhf.formula.read import read  # the reader knows nothing of meanings, and this is the one formula within another
+
+        if name in self.deep:
+            raise self.refusal(node, "a letter must not be bound to itself", "bind it to others")
+        self.deep.append(name)
+        outer, self.text = self.text, text
+        local, self.local = self.local, {}
+        try:
+            value = self(read(text, letters=self.lexicon.bound))
+            self.lexicon.assumed[name] = text
+            return value
+        finally:
+            self.text, self.local = outer, local
+            self.deep.pop()
+
+
+# ---------------------------------------------------------------------------------------------------- letters and numbers
+
+
+@rule("num")
+def _num(m: Meaning, node: Node) -> Value:
+    return constant(float(node.value))  # type: ignore[arg-type]
+
+
+@rule("sym")
+def _sym(m: Meaning, node: Node) -> Value:
+    value = m.letter(str(node.value), node)
+    value = value.renamed(m.bare) if m.bare else value
+    return replace(value, implicit=frozenset(value.axes))
+
+
+@rule("index")
+def _index(m: Meaning, node: Node) -> Value:
+    """An index as a number: of a range."""
+    value = m.local.get(f"#{node.value}")
+    if not isinstance(value, Value):
+        raise m.refusal(
+            node, "an index must run over numbers to be one", f"write sum_{{{node.value}=1}}^{{H}}, or a letter at {node.value}"
+        )
+    return value
+
+
+@rule("where")
+def _where(m: Meaning, node: Node) -> Value:
+    body, *lets = node.kids
+    with m.where(**{str(let.value): let for let in lets}):
+        return m(body)
+
+
+# ---------------------------------------------------------------------------------------------------- arithmetic
+
+
+@rule("add")
+def _add(m: Meaning, node: Node) -> Value:
+    a, b = map(m, node.kids)
+    return binary(np.add, a, b, np.logaddexp)
+
+
+@rule("sub")
+def _sub(m: Meaning, node: Node) -> Value:
+    a, b = map(m, node.kids)
+    return binary(m.sub, a, b)
+
+
+@rule("mul")
+def _mul(m: Meaning, node: Node) -> Value:
+    return m.product(m(node.kids[0]), m(node.kids[1]))
+
+
+@rule("div")
+def _div(m: Meaning, node: Node) -> Value:
+    a, b = map(m, node.kids)
+    return binary(ax.over if m.careful else np.divide, a, b, m.sub)
+
+
+@rule("neg")
+def _neg(m: Meaning, node: Node) -> Value:
+    return unary(np.negative, m(node.kids[0]))
+
+
+@rule("pow")
+def _pow(m: Meaning, node: Node) -> Value:
+    a, power = m(node.kids[0]), node.kids[1]
+    if power.op == "num" and power.value == 2:
+        value = unary(np.square, a)
+    elif power.op == "num" and isinstance(power.value, int):
+        exponent = float(power.value)
+        value = unary(lambda x: np.power(x, exponent), a)
+    else:
+        value = binary(np.power, a, m(power))
+    if a.log is None:
+        return value
+    return replace(value, log=binary(m.mul, Value(a.axes, a.log), m(power)).of)
+
+
+@rule("exp")
+def _exp(m: Meaning, node: Node) -> Value:
+    a = m(node.kids[0])
+    return replace(unary(np.exp, a), log=a.of)
+
+
+@rule("log")
+def _log(m: Meaning, node: Node) -> Value:
+    a = m(node.kids[0])
+    return Value(a.axes, a.log, None, None, a.implicit) if a.log is not None else unary(ax.log if m.careful else np.log, a)
+
+
+@rule("sigma")
+def _sigma(m: Meaning, node: Node) -> Value:
+    return unary(lambda x: np.exp(log_sigmoid(x)), m(node.kids[0]), log_sigmoid)
+
+
+@rule("sqrt")
+def _sqrt(m: Meaning, node: Node) -> Value:
+    return unary(np.sqrt, m(node.kids[0]))
+
+
+@rule("abs")
+def _abs(m: Meaning, node: Node) -> Value:
+    a = m(node.kids[0])
+    logits = tuple(axis for axis in a.axes if axis.endswith("."))
+    if logits:  # the length of a gradient
+        return unary(np.sqrt, ax.reduced(np.sum, unary(np.square, a), logits))
+    return unary(np.abs, a)
+
+
+@rule("min", "max")
+def _extreme(m: Meaning, node: Node) -> Value:
+    f = np.minimum if node.op == "min" else np.maximum
+    first, *others = map(m, node.kids)
+    for other in others:
+        first = binary(f, first, other)
+    return first
+
+
+@rule("clip")
+def _clip(m: Meaning, node: Node) -> Value:
+    a, low, high = map(m, node.kids)
+    return binary(np.minimum, binary(np.maximum, a, low), high)
+
+
+# ---------------------------------------------------------------------------------------------------- conditions
+
+COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal
+}
+
+
+@rule(*COMPARE)
+def _compare(m: Meaning, node: Node) -> Value:
+    """1 where a relation holds; of two indices: whether they are the same one."""
+    f = COMPARE[node.op]
+    with m.masking():
+        a, b = (places(m, kid) if kid.op == "index" and f"#{kid.value}" not in m.local else m(kid) for kid in node.kids)
+    return binary(lambda p, q: f(plain(p), plain(q)) * 1.0, a, b)
+
+
+def places(m: Meaning, node: Node) -> Value:
+    """The positions that an index runs through."""
+    axis = str(node.value)
+    return Value((axis,), lambda scope: np.arange(length(axis, scope)))
+
+
+def length(axis: str, scope: Any) -> int:
+    """How long an axis is."""
+    mdp, of = scope["mdp"], ax.axis_kind(axis)
+    return int({"x": mdp.P, "tau": mdp.N, "s": mdp.S, "a": mdp.V}[of])
+
+
+@rule("ind")
+def _ind(m: Meaning, node: Node) -> Value:
+    return m(node.kids[0])

@@ -1,0 +1,281 @@
+r"""Reading a formula: sides between relations, and the definitions that come with it.
+
+    J_x(p) = \mathbb{E}_p[r] - \beta \mathrm{KL}(p, p_{ref})          two sides, and "="
+    \mathbb{E}[\rho L], \quad \rho = \frac{p}{p_{old}}              one side, and what rho is
+    beta*log(p/p_ref)                                               one side
+
+What follows `\quad`, "where", "with" or "at" defines; so does a list of equations whose first one is a definition itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.formula.grammar import Grammar
+from tabular_rlhf.formula.letters import CLOSED, OPENS, spelled
+from tabular_rlhf.formula.spellings import ALIASES, INDICES, SEPARATORS
+from tabular_rlhf.formula.tokens import Token, expand, refuse, tokens
+from tabular_rlhf.formula.tree import Node, index, names, sym
+
+RELATIONS = {"=": "=", ":=": "=", "<=": "<=", ">=": ">=", "<": "<", ">": ">", "propto": "propto", "approx": "approx", "~": "~", "to": "to"}
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What one formula says: its sides and the relations between them, its definitions, and conditions that are no definitions."""
+
+    text: str
+    sides: tuple[Node, ...]
+    relations: tuple[str, ...] = ()
+    lets: tuple[Node, ...] = ()
+    conditions: tuple[Statement, ...] = ()
+
+    @property
+    def value(self) -> Node:
+        """The last side, with the definitions that it uses."""
+        return self.with_lets(self.sides[-1])
+
+    @property
+    def values(self) -> tuple[Node, ...]:
+        """What stands to the right of every equation, where the definitions are a list of such; else the value alone."""
+        if len(self.sides) > 1 and self.lets and not self.used(self.sides[-1]):
+            return (self.sides[-1], *(self.with_lets(let.kids[0]) for let in self.lets))
+        return (self.value,)
+
+    def used(self, side: Node) -> tuple[Node, ...]:
+        """The definitions that a side uses, also through others, in the order in which they can be made."""
+        wanted, found = set(names(side)), list[Node]()
+        for let in reversed(self.in_order()):
+            if let.value in wanted:
+                found.insert(0, let)
+                wanted |= set(names(let.kids[0]))
+        return tuple(found)
+
+    def in_order(self) -> list[Node]:
+        """The definitions, each behind those that it uses."""
+        left, done = list(self.lets), list[Node]()
+        while left:
+            free = [let for let in left if not any(o is not let and o.value in names(let.kids[0]) for o in left)]
+            if not free:
+                raise refuse(self.text, left[0].start, left[0].end, "a letter must not be defined by itself", "define it by others")
+            done += free
+            left = [let for let in left if all(let is not f for f in free)]
+        return done
+
+    def with_lets(self, side: Node) -> Node:
+        lets = self.used(side)
+        return Node("where", (side, *lets), None, side.start, side.end) if lets else side
+
+
+def read(text: str, aliases: Mapping[str, str] | None = None, letters: Iterable[str] = ()) -> Node:
+    r"""The tree of a formula: LaTeX or plain typing; of a chain of sides the last one.
+
+    Args: text; aliases, keys of letters and the letters that they are (see `spellings`), beside the table; letters, names of one's own.
+    Raises: InputError with the place, for what cannot be read, or could be read in two ways.
+
+    >>> read(r"\beta \log\frac{p}{p_{ref}}") == read("beta*log(p/p_ref)")
+    True
+    """
+    return statement(text, aliases, letters).value
+
+
+def statement(text: str, aliases: Mapping[str, str] | None = None, letters: Iterable[str] = ()) -> Statement:
+    r"""What a formula says: `Statement`.
+
+    >>> s = statement(r"J_x = \mathbb{E}_p[\rho], \quad \rho = p/q")
+    >>> len(s.sides), s.relations, [let.value for let in s.lets]
+    (2, ('=',), ['rho'])
+    """
+    if not isinstance(text, str):
+        raise InputError("a formula must be text", got=type(text).__name__, remedy="pass LaTeX, or beta*log(p/p_ref)")
+    text = expand(text)
+    table = {**ALIASES, **(aliases or {})}
+    declared = {*letters, *(aliases or {})}
+    try:
+        return Reader(text, tokens(text), table, declared).statement()
+    except RecursionError:
+        raise refuse(text, 0, 1, "a formula must not nest so deep", "write a simpler one") from None
+
+
+def key_of(text: str) -> str:
+    r"""The key of a letter that is spelled in LaTeX or plainly.
+
+    >>> key_of(r"\pi_\phi^{RL}"), key_of("p_ref")
+    ('pi_phi^RL', 'p_ref')
+    """
+    reader = Grammar(text, tokens(expand(text)), {}, set())
+    key, indices = reader.key()
+    if reader.peek().kind:
+        token = reader.peek()
+        raise refuse(text, token.start, token.end, "a letter must stand alone", "give its name")
+    return key + "".join(f"_{i.value}" for i in indices)
+
+
+class Reader:
+    """The tokens of a statement, cut into sides and definitions."""
+
+    def __init__(self, text: str, found: list[Token], aliases: Mapping[str, str], declared: set[str]) -> None:
+        self.text, self.aliases, self.declared = text, aliases, declared
+        self.functions: set[str] = set()
+        self.parts = self.cut(found)
+
+    def cut(self, found: list[Token]) -> list[list[Token]]:
+        """The formula and its definitions, without what separates them."""
+        parts, depth = [list[Token]()], 0
+        for k, token in enumerate(found):
+            depth += (token.kind in OPENS) - (token.kind in CLOSED)
+            separates = token.kind == "quad" or (token.kind in ("name", "word") and token.text in SEPARATORS)
+            if depth == 0 and (separates or (token.kind == "newline" and self.line_ends(found, k)) or (token.kind in (",", ";"))):
+                parts.append([])
+            elif token.kind not in ("newline", "quad"):
+                parts[-1].append(token)
+        return [part for part in parts if part]
+
+    def line_ends(self, found: list[Token], k: int) -> bool:
+        """Whether a line break ends an equation: the next line has a left side of its own."""
+        before, behind = (found[k - 1] if k else None), found[k + 1 :]
+        if not behind or behind[0].kind in RELATIONS or behind[0].text in RELATIONS or behind[0].kind in ("+", "-", "*"):
+            return False
+        return before is not None and before.kind not in ("+", "-", "*", "=")
+
+    def grammar(self, part: list[Token]) -> Grammar:
+        reader = Grammar(self.text, part, self.aliases, self.declared)
+        reader.functions = self.functions
+        reader.tokens[-1] = Token("", "", part[-1].end if part else len(self.text), part[-1].end if part else len(self.text))
+        return reader
+
+    def statement(self) -> Statement:
+        if not self.parts:
+            raise refuse(self.text, 0, 1, "a formula must hold something", "write one")
+        for part in self.parts:
+            self.note_function(part)
+        lets, conditions = list[Node](), list[Statement]()
+        for part in self.parts[1:]:
+            head = self.header(part)
+            if head is None:
+                conditions.append(Statement(self.text, *self.sides(part)))
+                continue
+            sides, relations = self.sides(part)
+            if any(r != "=" for r in relations):
+                conditions.append(Statement(self.text, sides, relations))
+                continue
+            lets.append(replace(self.let(head[0], sides[-1]), start=part[0].start))
+            chain = [self.header(p) for p in self.pieces(part)[1:-1]]
+            lets += [self.let(h[0], sides[-1]) for h in chain if h is not None]
+        sides, relations = self.sides(self.parts[0])
+        return Statement(self.text, sides, relations, tuple(lets), tuple(conditions))
+
+    def let(self, head: Node, body: Node) -> Node:
+        what, *given = head.kids if head.op == "at" else (head,)
+        return Node("let", (body, *given), what.value, head.start, body.end)
+
+    def pieces(self, part: list[Token]) -> list[list[Token]]:
+        """What stands between the relations of a part."""
+        pieces, depth = [list[Token]()], 0
+        for token in part:
+            depth += (token.kind in OPENS) - (token.kind in CLOSED)
+            if depth == 0 and (token.kind in RELATIONS or token.text in RELATIONS):
+                pieces.append([])
+            else:
+                pieces[-1].append(token)
+        return pieces
+
+    def sides(self, part: list[Token]) -> tuple[tuple[Node, ...], tuple[str, ...]]:
+        found, depth = list[str](), 0
+        for token in part:
+            depth += (token.kind in OPENS) - (token.kind in CLOSED)
+            if depth == 0 and (token.kind in RELATIONS or token.text in RELATIONS):
+                found.append(RELATIONS[token.kind if token.kind in RELATIONS else token.text])
+        pieces = self.pieces(part)
+        if found and not pieces[0]:  # a line that goes on: "= ..."
+            pieces, found = pieces[1:], found[1:]
+        return tuple(self.side(piece, k == 0 and bool(found)) for k, piece in enumerate(pieces)), tuple(found)
+
+    def side(self, piece: list[Token], first: bool) -> Node:
+        head = self.header([*piece, Token("=", "=", 0, 0)]) if first else None
+        if head is not None:
+            return head[0]
+        reader = self.grammar(piece)
+        objective = self.objective(reader)
+        tree = reader.sum()
+        token = reader.peek()
+        if token.kind:
+            must = "words must stand outside a formula" if token.kind == "word" else "a formula must be read to its end"
+            remedy = (
+                "leave them out, or put them behind \\quad"
+                if token.kind == "word"
+                else "put a sign, a bracket or \\quad where it is missing"
+            )
+            raise refuse(self.text, token.start, token.end, must, remedy)
+        return tree if objective is None else Node("maxover", (tree, objective), None, piece[0].start, tree.end)
+
+    def objective(self, reader: Grammar) -> Node | None:
+        r"""What stands below a \max that begins a side, where it is a policy: the formula is the objective of it."""
+        start = reader.at
+        if reader.peek().text in ("max", "min"):
+            name = reader.take().text
+            if reader.peek().kind == "_":
+                reader.take()
+                inside = reader.skip_group()
+                key = spelled(inside[:-1] if inside and inside[-1].kind == "'" else inside)
+                if key in ("pi", "pi_theta", "theta", "p", "pi_phi", "phi", "p_theta") or key.startswith("pi_"):
+                    return Node("objective", (), f"{name} {key}", reader.tokens[start].start, reader.peek().start)
+        reader.at = start
+        return None
+
+    def header(self, part: list[Token]) -> tuple[Node, list[str]] | None:
+        """The letter that a part defines, with its indices or names of arguments; None if it begins otherwise."""
+        reader = self.grammar(part)
+        if reader.peek().kind != "name" or reader.peek().text in (
+            "frac",
+            "sum",
+            "prod",
+            "E",
+            "log",
+            "nabla",
+            "exp",
+            "max",
+            "min",
+            "KL",
+            "argmax",
+        ):
+            return None
+        try:
+            key, indices = reader.key()
+        except InputError:
+            return None
+        given: list[str] = []
+        if reader.peek().kind == "(":
+            read = reader.arguments()
+            if read is not None:
+                indices = [*indices, *read]
+            else:
+                given = [spelled([t]) for t in reader.skip_group() if t.kind == "name"]
+        if reader.peek().kind not in ("=", ":=") and reader.peek().text not in RELATIONS:
+            return None
+        head = sym(reader.name(key))
+        kids = [*indices, *(sym(g) for g in given)] if key in self.functions or not given else indices
+        node = Node("at", (head, *kids)) if kids else head
+        return Node(node.op, node.kids, node.value, part[0].start, reader.peek().start), given
+
+    def note_function(self, part: list[Token]) -> None:
+        """Whether a part defines a function of letters that are no indices: f(y) = y log y counts, if y is used as a number."""
+        reader = self.grammar(part)
+        if reader.peek().kind != "name":
+            return
+        try:
+            key, _ = reader.key()
+        except InputError:
+            return
+        if reader.peek().kind != "(":
+            return
+        read, inside = reader.arguments(), reader.level() if reader.peek().kind == "(" else []
+        if read is None and inside and all(t.kind in ("name", ",", ";") for t in inside):
+            reader.skip_group()
+            if reader.peek().kind in ("=", ":="):
+                self.functions.add(key)
+
+
+__all__ = ["INDICES", "Statement", "index", "key_of", "read", "statement"]
