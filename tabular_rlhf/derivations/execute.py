@@ -27,7 +27,7 @@ class Step:
     """One executed line.  entries: its value as (label, number).  error: the gap to the line before in units of what rounding allows.
 
     ok: whether the relation holds; None for the first line.  Where it does not hold: verdict, "near" or "different"; view, what the
-    relation looks at; seen, that of the line before and of this one as (label, number, number).
+    relation looks at; seen, that of the line before and of this one as (label, number, number).  source: its line in the reader's text.
     """
 
     number: int
@@ -41,6 +41,7 @@ class Step:
     verdict: str = ""
     view: str = ""
     seen: tuple[tuple[str, float, float], ...] = ()
+    source: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Derived:
     """An executed derivation.  Prints as text; in a notebook it renders as Markdown; `html()` makes a fragment of a page.
 
     world, responses: the one that is shown, and its size.  worlds: on how many every line was tried; the shown one is the smallest on which
-    one does not follow, if there is any, and then instance is that world in numbers.
+    one does not follow, if there is any, and then instance is that world in numbers.  Of a reader's own derivation: letters, what each was
+    taken for; mended, what would make the first broken line hold.
     """
 
     slug: str
@@ -61,6 +63,8 @@ class Derived:
     worlds: int
     steps: tuple[Step, ...]
     instance: Record | None = None
+    letters: Mapping[str, str] = field(default_factory=dict)
+    mended: str = ""
 
     @property
     def broken(self) -> int | None:
@@ -91,7 +95,7 @@ class Derived:
     def json(self) -> Record:
         """Plain values for JSON."""
         steps = [{**s.__dict__, "entries": [list(e) for e in s.entries], "seen": [list(e) for e in s.seen]} for s in self.steps]
-        return {**{k: v for k, v in self.__dict__.items() if k != "steps"}, "rows": list(self.rows), "holds": self.holds, "steps": steps}
+        return {**{k: v for k, v in self.__dict__.items() if k != "steps"}, "rows": list(self.rows), "letters": dict(self.letters), "holds": self.holds, "steps": steps}
 
 
 def find(slug: str) -> Derivation:
@@ -106,7 +110,7 @@ def find(slug: str) -> Derivation:
 def derive(slug: str, world: World | str | None = None, *, lines: Mapping[int, Callable[..., Any]] | None = None, seed: int = 0) -> Derived:
     """Execute a derivation line by line.
 
-    Args: slug, its name; world, a World or the name of one, on which alone it is then tried (default: tried on all small worlds that fit,
+    Args: slug, its name, or the text of a derivation of your own (plain typing, Markdown or LaTeX; see `formula.chain_text`); world, a World or the name of one, on which alone it is then tried (default: tried on all small worlds that fit,
     and shown on the smallest that refutes a line, or else on the first of rational, fork, coin that fits); lines, functions to stand in
     place of lines, by number from 1: a reader's own; seed, of what is drawn.
     Returns: a `Derived`, which prints itself.  Raises InputError for an unknown name, line, or a world outside the hypotheses.
@@ -116,13 +120,30 @@ def derive(slug: str, world: World | str | None = None, *, lines: Mapping[int, C
     >>> derive("gibbs-optimum", lines={2: lambda E_r, beta, KL: E_r + beta * KL}).broken
     2
     """
-    derivation = find(slug)
-    shown, read = _scope(derivation, world, seed), _instead(derivation, lines or {})
+    if is_text(slug):
+        from tabular_rlhf.formula.own import derive_text  # the reader of formulas is imported only for those who write some
+
+        return derive_text(slug, world, seed=seed)
+    return execute(find(slug), world, lines or {}, seed)
+
+
+def is_text(slug: str) -> bool:
+    """Whether it is a derivation itself, and not the name of one.
+
+    >>> is_text("gibbs-optimum"), is_text("J_x = E_p[r]")
+    (False, True)
+    """
+    return isinstance(slug, str) and any(sign in slug for sign in ("\n", "=", "<", "$"))
+
+
+def execute(derivation: Derivation, world: World | str | None, lines: Mapping[int, Callable[..., Any]], seed: int) -> Derived:
+    """Try a derivation, and show it on one world; see `derive`."""
+    shown, read = _scope(derivation, world, seed), _instead(derivation, lines)
     steps = _related(read, lines)
     scopes = [shown] if world is not None else [*small_scopes(derivation, read, steps, seed), shown]
     count, fails = next(((k, s) for k, s in enumerate(scopes, 1) if not follows(derivation, read, steps, s)), (len(scopes), None))
     # a wrong line may divide by zero: its value then shows it
-    accidents = np.errstate(all="ignore") if lines or fails else np.errstate(divide="raise", over="raise", invalid="raise", under="ignore")
+    accidents = np.errstate(all="ignore") if lines or fails or not derivation.rows else np.errstate(divide="raise", over="raise", invalid="raise", under="ignore")
     return _read(derivation, read, fails or shown, count, accidents, sought=world is None)
 
 
@@ -197,12 +218,12 @@ def _step(derivation: Derivation, k: int, read: tuple[Line, ...], line: Line, sc
     names = labels(scope.world.mdp, np.shape(value), axes)
     entries = tuple(zip(names, ordered(value, scope.world.mdp, axes), strict=True))
     if k == 1:
-        return Step(k, line.tex, "", "", line.reason, entries, 0.0, None)
+        return Step(k, line.tex, "", "", line.reason, entries, 0.0, None, source=line.source)
     how, gap = RELATIONS[line.relation], derivation.step(k, scope, read)
     if gap.same:
-        return Step(k, line.tex, how.mark, how.meaning, line.reason, entries, gap.units, True)
+        return Step(k, line.tex, how.mark, how.meaning, line.reason, entries, gap.units, True, source=line.source)
     seen = pairs(derivation.seen(k, scope, read), scope)
-    return Step(k, line.tex, how.mark, how.meaning, line.reason, entries, gap.units, False, gap.verdict, how.view, seen)
+    return Step(k, line.tex, how.mark, how.meaning, line.reason, entries, gap.units, False, gap.verdict, how.view, seen, line.source)
 
 
 def pairs(seen: Seen, scope: Scope) -> tuple[tuple[str, float, float], ...]:

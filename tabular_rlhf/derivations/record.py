@@ -42,6 +42,7 @@ class Line:
     (P, N, ...), and the line is its mean under that law (the name of a log-probability symbol), over prompts too.
     of: the symbol that gradients, constants and maximizers are about.  along: (symbol, values) of a limit.
     error: what a truncated route leaves, as a share of a term, instead of rounding.  foreign: whether it stands in another's place.
+    source: the line of the text that it was read from, if it was.
     """
 
     tex: str
@@ -54,6 +55,7 @@ class Line:
     along: tuple[str, tuple[float, ...]] | None = None
     error: float = 0.0
     foreign: bool = False
+    source: int = 0
 
     def __call__(self, scope: Scope) -> Any:
         """The line's value: what its function returns, or the mean of the table that it returns."""
@@ -147,6 +149,12 @@ def both(view: Callable[[Line, Scope], Any]) -> Callable[[Line, Line, Scope], Se
 relation("=", "=", "equal")(both(lambda line, scope: line(scope)))
 
 
+@relation(">=", "≥", "at least")
+def _at_least(before: Line, after: Line, scope: Scope) -> Seen:
+    found = _at_most(after, before, scope)
+    return Seen(found.after, found.before, found.gap, found.scale)
+
+
 @relation("<=", "≤", "at most")
 def _at_most(before: Line, after: Line, scope: Scope) -> Seen:
     a, b = np.asarray(before(scope), dtype=np.float64), np.asarray(after(scope), dtype=np.float64)
@@ -235,7 +243,7 @@ class Derivation:
     where: function of symbols, its hypotheses.  largest: most responses over all prompts for which it is affordable; most: most worlds.
     scale: function of symbols, the size of a term (default: the largest entry compared, at least 1).  formerly: slugs of before.
 
-    The slug is that of the first of the rows; a second derivation of a row adds a suffix.
+    The slug is that of the first of the rows; a second derivation of a row adds a suffix.  A reader's own has no rows.
     """
 
     slug: str
@@ -255,23 +263,29 @@ class Derivation:
             if not holds:
                 raise InputError(must, got=got, where=f"derivation {self.slug!r}", remedy="see derivations/record.py")
 
-        require(4 <= len(self.lines) <= 12, "a derivation must have 4 to 12 lines", len(self.lines))
-        wrong = sum(len(line.wrong) for line in self.lines)
-        require(wrong >= 2, "a derivation must have at least two wrong lines", wrong)
-        require(bool(self.title and self.source and self.rows), "a derivation must have title, source and rows", self.rows)
-        require(all(row in LEDGER for row in self.rows), "rows must be in the ledger", self.rows)
-        own = f"{self.slug}-".startswith(f"{self.rows[0]}-")
-        require(own, "the slug must be that of the first row, or begin with it and a hyphen", self.rows[0])
-        require(not self.lines[0].wrong, "the first line must have no wrong lines: nothing stands before it", self.lines[0].wrong)
+        if self.rows:
+            self._belongs(require)
         for k, line in enumerate(self.lines[1:], 2):
             require(line.relation in RELATIONS, f"the relation of line {k} must be one of {', '.join(RELATIONS)}", line.relation)
-            require(bool(line.reason), f"line {k} must have a reason", line.reason)
-            require(line.relation != "so" or not line.wrong, f"line {k} opens a chain: a wrong line there cannot be refuted", line.wrong)
             require(line.relation != "in expectation" or line.law is not None, f"line {k} must name its law", line.law)
             require(line.relation != "in the limit" or line.along is not None, f"line {k} must say along what", line.along)
         for function in self.functions:
             unknown = unknown_names(function)
             require(not unknown, "parameters must be names of symbols", unknown)
+
+    def _belongs(self, require: Callable[[bool, str, Any], None]) -> None:
+        """What a derivation of the book must be."""
+        require(4 <= len(self.lines) <= 12, "a derivation must have 4 to 12 lines", len(self.lines))
+        wrong = sum(len(line.wrong) for line in self.lines)
+        require(wrong >= 2, "a derivation must have at least two wrong lines", wrong)
+        require(bool(self.title and self.source), "a derivation must have a title and a source", self.title)
+        require(all(row in LEDGER for row in self.rows), "rows must be in the ledger", self.rows)
+        own = f"{self.slug}-".startswith(f"{self.rows[0]}-")
+        require(own, "the slug must be that of the first row, or begin with it and a hyphen", self.rows[0])
+        require(not self.lines[0].wrong, "the first line must have no wrong lines: nothing stands before it", self.lines[0].wrong)
+        for k, line in enumerate(self.lines[1:], 2):
+            require(bool(line.reason), f"line {k} must have a reason", line.reason)
+            require(line.relation != "so" or not line.wrong, f"line {k} opens a chain: a wrong line there cannot be refuted", line.wrong)
 
     @property
     def functions(self) -> list[Function]:
@@ -305,5 +319,7 @@ def add(derivation: Derivation) -> Derivation:
     """Enter a derivation into the table, refusing a second one of the same name."""
     if derivation.slug in DERIVATIONS:
         raise InputError("a derivation must have a name of its own", got=quoted(derivation.slug), remedy="choose another slug")
+    if not derivation.rows:
+        raise InputError("a derivation of the book must name its rows", got="none", where=derivation.slug, remedy="name what it proves")
     DERIVATIONS[derivation.slug] = derivation
     return derivation

@@ -73,7 +73,10 @@ def closing(found: Derived, measured: bool = True) -> str:
     if found.broken is not None:
         tried = "" if found.worlds == 1 else f" (it does on {found.worlds - 1} as small or smaller)"
         size = f"a world of {found.responses} response{'s' if found.responses > 1 else ''}{tried}"
-        return f"Line {found.broken} does not follow from line {found.broken - 1} on {size}: the reading stops here."
+        source = found.steps[-1].source
+        of_text = f" ({source} of the text)" if source else ""
+        said = f"Line {found.broken}{of_text} does not follow from line {found.broken - 1} on {size}: the reading stops here."
+        return f"{said}  {found.mended}" if found.mended else said
     worst = max((s.error for s in found.steps), default=0.0)
     return f"Every line follows, {worlds}" + (f" (largest gap here: {worst:.2g} of what rounding allows)." if measured else ".")
 
@@ -86,7 +89,7 @@ def legend(found: Derived) -> str:
 
 def text(found: Derived) -> str:
     """The page for a terminal."""
-    head = wrap(f"{found.title}  ({found.slug}, chapter {found.chapter})")
+    head = wrap(f"{found.title}  ({found.slug}, chapter {found.chapter})" if found.rows else found.title)
     about = wrap(f"world {found.world}; source: {found.source}")
     where = [] if found.instance is None else ["", *world_lines(found.instance)]
     lines = [*head, "=" * max(map(len, head)), *about, *where, ""]
@@ -100,6 +103,7 @@ def text(found: Derived) -> str:
             lines += wrap(f"{name} = {values}", first=" " * 12, then=" " * 14)
         lines += [""]
     marks = wrap(f"Marks: {legend(found)}.") if legend(found) else []
+    marks += wrap(f"Letters: {'; '.join(f'{name}, {what}' for name, what in found.letters.items())}.") if found.letters else []
     return "\n".join(line.rstrip() for line in [*lines, *wrap(closing(found)), *marks])
 
 

@@ -208,8 +208,8 @@ class Scope:
         return other[name]
 
     def call(self, function: Callable[..., Any]) -> Any:
-        """`function` with every parameter supplied by name."""
-        return supplied(function, self.__getitem__)
+        """`function` with every parameter supplied by name; a formula that was read (`on_scope`) is given the scope itself."""
+        return function(self) if getattr(function, "on_scope", False) else supplied(function, self.__getitem__)
 
 
 def half_integers(rng: np.random.Generator, shape: Any) -> Any:

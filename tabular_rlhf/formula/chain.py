@@ -1,0 +1,254 @@
+r"""A reader's own derivation, executed: a text becomes a `Derivation`, whose lines are formulas that were read.
+
+    chain("J_x = E_p[r] - beta*KL(p, p_ref)\n = E_p[r - beta*log(p/p_ref)]").derivation
+
+Every relation is tried on all small worlds, as those of the book are.  A letter that nobody knows on the left of a first line is
+defined by that line; a definition holds to the end of the text.  Sides of one chain are compared on the axes that any of them has:
+a number beside a table is the same number everywhere.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.derivations.record import RELATIONS, Derivation, Line
+from tabular_rlhf.errors import InputError, quoted
+from tabular_rlhf.formula.axes import fitted, merged
+from tabular_rlhf.formula.chain_text import Piece, pieces
+from tabular_rlhf.formula.compiled import Compiled, compile
+from tabular_rlhf.formula.lexicon import NAMES
+from tabular_rlhf.formula.read import Statement, statement
+from tabular_rlhf.formula.say import say
+from tabular_rlhf.formula.tree import Node, names, walk
+from tabular_rlhf.ledger.symbols import SYMBOLS, Scope
+
+UNKNOWN = "a letter must mean something"
+TITLE = "A derivation of your own"
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One side of a relation: a formula, compiled; `axes`, those of its chain; `kin`, the sides of its chain.
+
+    It is a function of a whole scope, and stands wherever a function of symbols may.
+    """
+
+    compiled: Compiled
+    axes: tuple[str, ...]
+    kin: tuple[Compiled, ...] = ()
+    on_scope = True
+
+    def __call__(self, scope: Scope) -> Any:
+        value = self.spread(self.compiled, scope)
+        if self.compiled.axes == self.axes:
+            return value
+        shapes = [np.shape(self.spread(other, scope)) for other in self.kin]
+        return value + np.zeros(np.broadcast_shapes(*shapes))
+
+    def spread(self, compiled: Compiled, scope: Scope) -> Any:
+        return fitted(compiled, compiled.axes, self.axes)(scope)
+
+    @cached_property
+    def __signature__(self) -> inspect.Signature:
+        """The symbols that it is computed from, as the parameters of a function."""
+        used = names(self.compiled.tree) + tuple("p" for _, node in walk(self.compiled.tree) if node.op == "E")
+        known = (n for name in used for n in (name, f"log_{name}", NAMES.get(name, "")) if n in SYMBOLS)
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        return inspect.Signature([inspect.Parameter(n, kind) for n in dict.fromkeys(known)])
+
+    def instead(self, tree: Node) -> Side:
+        """Another formula in this one's place, in the same chain."""
+        made = compile(tree)
+        return Side(made, self.axes, self.kin) if set(made.axes) <= set(self.axes) else Side(made, made.axes)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line that was read: how it stands to the line before ("so" where it begins a chain), its tree, its definitions written out."""
+
+    relation: str
+    tree: Node
+    piece: Piece
+
+    @property
+    def shown(self) -> Node:
+        """The line as it was written, without the definitions."""
+        return self.tree.kids[0] if self.tree.op == "where" else self.tree
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A text that was read.  title; steps; lets, definitions by letter; letters, what each letter was taken for."""
+
+    title: str
+    steps: tuple[Step, ...]
+    lets: Mapping[str, Node] = field(default_factory=dict)
+
+    @cached_property
+    def sides(self) -> tuple[Side, ...]:
+        """The lines, compiled, each with the axes of its chain."""
+        made = [_compiled(step) for step in self.steps]
+        starts = [k for k, step in enumerate(self.steps) if step.relation == "so"] + [len(made)]
+        found: list[Side] = []
+        for first, last in zip(starts, starts[1:], strict=False):
+            kin = tuple(made[first:last])
+            axes = merged(*kin)
+            found += [Side(one, axes, kin) for one in kin]
+        return tuple(found)
+
+    @cached_property
+    def derivation(self) -> Derivation:
+        """The lines as a derivation, which `derive` executes."""
+        lines = tuple(
+            Line(say(step.shown, latex=True), side, step.piece.about, step.relation, source=step.piece.line)
+            for step, side in zip(self.steps, self.sides, strict=True)
+        )
+        return Derivation("yours", self.title, 0, (), "your text", lines, self.defined, largest=64)
+
+    @property
+    def defined(self) -> Any:
+        """The hypothesis: where the reference forbids a response, only worlds on which no line is 0/0."""
+        return Defined(self.sides)
+
+    @property
+    def letters(self) -> dict[str, str]:
+        """What each letter was taken for, definitions of the text among them."""
+        own = {name: f"{say(let.kids[0])} (defined here)" for name, let in self.lets.items()}
+        return own | {name: what for side in self.sides for name, what in side.compiled.assumed.items() if name not in own}
+
+
+@dataclass(frozen=True, eq=False)
+class Defined:
+    """Whether no line is undefined on a world where the reference forbids something; elsewhere all must be defined."""
+
+    sides: tuple[Side, ...]
+    on_scope = True
+    __signature__ = inspect.Signature()
+
+    def __call__(self, scope: Scope) -> bool:
+        if not np.isneginf(scope["log_p_ref"]).any():
+            return True
+        with np.errstate(all="ignore"):
+            return not any(np.isnan(side(scope)).any() for side in self.sides)
+
+
+def chain(text: str, bind: Mapping[str, str] | None = None) -> Chain:
+    r"""Read a derivation.
+
+    Args: text, as `chain_text` says; bind, letters and the letters or formulas that they stand for.
+    Raises: InputError with the line and the place, for what cannot be read.
+
+    >>> found = chain("let u = p_ref/p\nE_p[u - 1 - log u] = KL(p, p_ref)")
+    >>> [(step.relation, say(step.tree)) for step in found.steps][1]
+    ('=', 'KL(p, p_ref)')
+    """
+    reader = Reader(bind or {})
+    for piece in pieces(text):
+        reader.take(piece)
+    if len(reader.steps) < 2:
+        raise InputError("a chain must hold a relation", got="one formula", remedy="write what it is equal to, one relation a line")
+    return Chain(heading(text) or TITLE, tuple(reader.steps), reader.lets)
+
+
+def heading(text: str) -> str:
+    """The first words of a text, if it begins with a comment."""
+    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return first.lstrip("#%/ ").strip() if first.startswith(("#", "%", "//")) else ""
+
+
+class Reader:
+    """Takes one piece after the other, and keeps what was defined."""
+
+    def __init__(self, bind: Mapping[str, str]) -> None:
+        self.steps: list[Step] = []
+        self.lets: dict[str, Node] = {}
+        for letter, meaning in bind.items():
+            self.take(Piece("let", f"{letter} = {meaning}", 0))
+
+    def take(self, piece: Piece) -> None:
+        said = self.statement(piece)
+        for let in said.lets:
+            self.define(let, piece)
+        if said.conditions:
+            must = "what follows a formula must define a letter"
+            raise InputError(must, got=quoted(piece.formula), where=f"line {piece.line}", remedy="write with u = p/p_ref")
+        if piece.relation == "let":
+            self.definition(said, piece)
+            return
+        sides, relations = list(said.sides), list(said.relations)
+        if not piece.relation and len(sides) > 1 and self.is_new(sides[0], piece):
+            self.define(_let(sides[0], sides[-1], piece), piece)
+        starts = piece.relation or "so"
+        for relation, side in zip([starts, *relations], sides, strict=True):
+            if relation not in RELATIONS:
+                remedy = f"use one of {', '.join(r for r in RELATIONS if r not in ('in expectation', 'in the limit'))}"
+                must = "a relation must be one that can be executed"
+                raise InputError(must, got=quoted(relation), where=f"line {piece.line}", remedy=remedy)
+            self.steps.append(Step(relation, self.whole(side), piece))
+
+    def statement(self, piece: Piece) -> Statement:
+        formula = in_words(piece.formula) if piece.relation == "let" else piece.formula
+        try:
+            return statement(formula, letters=self.lets)
+        except InputError as e:
+            raise InputError(e.must, got=e.got, where=", ".join(filter(None, (f"line {piece.line}", e.where))), remedy=e.remedy) from None
+
+    def definition(self, said: Statement, piece: Piece) -> None:
+        if len(said.sides) != 2 or said.relations != ("=",):
+            remedy = "write let u = p/p_ref"
+            raise InputError("a definition must say what a letter is", got=quoted(piece.formula), where=f"line {piece.line}", remedy=remedy)
+        self.define(_let(said.sides[0], said.sides[1], piece), piece)
+
+    def define(self, let: Node, piece: Piece) -> None:
+        name = str(let.value)
+        if name in self.lets and self.lets[name] != let:
+            got = f"{name} = {say(self.lets[name].kids[0])}, and {name} = {say(let.kids[0])}"
+            raise InputError("a letter must not stand for two laws", got=got, where=f"line {piece.line}", remedy="take another letter")
+        self.lets[name] = let
+
+    def is_new(self, side: Node, piece: Piece) -> bool:
+        """Whether the left side is a letter that nobody knows: this line then says what it is."""
+        head = side.kids[0] if side.op == "at" else side
+        if head.op != "sym" or head.value in self.lets:
+            return False
+        try:
+            compile(self.whole(head))
+        except InputError as e:
+            return UNKNOWN in e.must
+        return False
+
+    def whole(self, tree: Node) -> Node:
+        """A tree with the definitions that it uses."""
+        return Statement("", (tree,), (), tuple(self.lets.values())).with_lets(tree)
+
+
+def in_words(formula: str) -> str:
+    """A definition in words: "mu be pi_behavior" is mu = pi_behavior."""
+    letter, be, meaning = formula.partition(" be ")
+    if not be:
+        return formula
+    words = meaning.strip().removeprefix("the ").removeprefix("a ")
+    named = next((n for n, s in SYMBOLS.items() if s.meaning.removeprefix("the ").removeprefix("a ") == words), meaning)
+    return f"{letter} = {named.removeprefix('log_')}"
+
+
+def _let(head: Node, body: Node, piece: Piece) -> Node:
+    what, *given = head.kids if head.op == "at" else (head,)
+    if what.op != "sym":
+        must = "a definition must begin with a letter"
+        raise InputError(must, got=quoted(piece.formula), where=f"line {piece.line}", remedy="write let u = p/p_ref")
+    return Node("let", (body, *(g for g in given if g.op == "index")), what.value)
+
+
+def _compiled(step: Step) -> Compiled:
+    try:
+        return compile(step.tree, None, step.piece.formula)
+    except InputError as e:
+        where = ", ".join(filter(None, (f"line {step.piece.line}", e.where)))
+        raise InputError(e.must, got=e.got, where=where, remedy=e.remedy) from None

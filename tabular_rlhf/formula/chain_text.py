@@ -1,0 +1,161 @@
+r"""A reader's own derivation as text: plain typing, Markdown or LaTeX, cut into steps that are read one by one.
+
+    # what a policy gives away                     a comment
+    let u = p_ref/p                                a definition, from here on
+    J_x = E_p[r] - beta*KL(p, p_ref)               an equation of its own: its left side begins a chain
+     = E_p[r - beta*log(p/p_ref)]                  a relation to the line above
+    so log p_star = log p_ref + r/beta - log Z     a new chain, said in so many words
+
+In Markdown what stands in `$...$` or `$$...$$` is the chain, and the words around it are comments; a text without a dollar is
+plain.  Of LaTeX the surroundings (`\begin{align}`, `&`, `\\`, labels) are left out.  A line goes on with the next one while a
+bracket is open, and where the next begins with + or -.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tabular_rlhf.errors import InputError, quoted
+
+MOST = 400
+"""Lines of formulas that a chain may have."""
+WORDS = {
+    r"(?:=|equals?|is)?\s*up to a constant(?: in (?:pi|p|theta|the policy))?\s*:?": "up to a constant",
+    r"(?:has |with |of )?(?:the )?same gradient(?: in theta)?(?: as)?\s*:?": "same gradient",
+    r"(?:has |with )?(?:the )?same maximizer(?: as)?\s*:?": "same maximizer",
+    r"(?:has |with )?(?:the )?same minimizer(?: as)?\s*:?": "same minimizer",
+    r"(?:so|hence|thus|therefore|then)\b[,:]?": "so",
+    r"\\(?:Rightarrow|implies|Longrightarrow|iff|Leftrightarrow|therefore)(?![A-Za-z])": "so",
+    r"<=|≤|\\leq?(?:slant)?(?![A-Za-z])": "<=",
+    r">=|≥|\\geq?(?:slant)?(?![A-Za-z])": ">=",
+    r"\\simeq(?![A-Za-z])|≃": "up to a constant",
+    r":?=|\\(?:equiv|coloneqq)(?![A-Za-z])": "=",
+}
+"""How a relation may be written where a line begins."""
+OPENING = re.compile("|".join(f"(?P<r{k}>{words})" for k, words in enumerate(WORDS)), re.IGNORECASE)
+FURNITURE = re.compile(
+    r"\\(?:begin|end)\{(?:align|aligned|equation|gather|split|eqnarray|multline|flalign|alignat|document|proof)\*?\}(?:\{\d+\})?"
+    r"|\\(?:nonumber|notag|displaystyle|allowdisplaybreaks)(?![A-Za-z])|\\(?:label|tag)\*?\{[^}]*\}|\\[\[\]]|(?<!\\)&"
+)
+"""What LaTeX wraps around formulas."""
+COMMENT = re.compile(r"\s*(?:#|//|>|<!--)|(?<![\\%])%")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One line of a chain.  relation: as in RELATIONS, "let" for a definition, "" where an equation of its own begins.
+
+    line: of the text, from 1.  about: the words beside it.
+    """
+
+    relation: str
+    formula: str
+    line: int
+    about: str = ""
+
+
+def pieces(text: str) -> list[Piece]:
+    r"""The lines of a chain, in order.
+
+    Raises: InputError for a text without a formula, one that is too long, or whose first line is a relation without a left side.
+
+    >>> [(p.relation, p.formula) for p in pieces("let u = p/p_ref\nE_p[log(u)]\n = KL(p, p_ref)  # by definition")]
+    [('let', 'u = p/p_ref'), ('', 'E_p[log(u)]'), ('=', 'KL(p, p_ref)')]
+    >>> [p.relation for p in pieces(r"\begin{align} J &= a \\ &\le b \end{align}")]
+    ['', '<=']
+    """
+    found: list[Piece] = []
+    for line, formula, about in joined(lines_of(text)):
+        relation, rest = opening(formula)
+        if not rest:
+            if relation == "so":
+                continue  # the word alone, on a line of its own: the next line begins a chain anyway
+            raise InputError("a relation must have a right side", got=quoted(formula), where=f"line {line}", remedy="write what it is equal to")
+        if relation not in ("", "so", "let") and not any(p.relation != "let" for p in found):
+            remedy = f"write A {relation} B, or put the left side on a line before"
+            raise InputError("a relation must have a left side", got=quoted(formula), where=f"line {line}", remedy=remedy)
+        found.append(Piece("" if relation == "so" else relation, rest, line, about))
+        if len(found) > MOST:
+            raise InputError(f"a chain must have at most {MOST} lines", got=f"{len(text.splitlines())} lines", remedy="cut it into parts")
+    if not any(p.relation != "let" for p in found):
+        raise InputError("a chain must hold a formula", got=quoted(text), remedy="write E_p[r] = sum_tau p*r, one relation a line")
+    return found
+
+
+def opening(formula: str) -> tuple[str, str]:
+    """The relation that a line begins with, "" if it has none, and what stands behind it."""
+    if m := re.match(r"(?:let|define|set|where|with|put)\b\s*:?", formula, re.IGNORECASE):
+        return "let", formula[m.end() :].strip()
+    m = OPENING.match(formula)
+    if m is None:
+        return "", formula
+    relation, rest = list(WORDS.values())[int(str(m.lastgroup)[1:])], formula[m.end() :].strip()
+    if relation == "so":  # "so = ..." and "so that = ..." go on
+        following, behind = opening(rest)
+        return (following, behind) if following not in ("", "so") else ("so", behind)
+    return relation, rest
+
+
+def lines_of(text: str) -> Iterator[tuple[int, str, str]]:
+    """(number, formula, words beside it) of every line that holds a formula."""
+    markdown = "$" in text
+    displayed = False
+    for number, raw in enumerate(text.splitlines(), 1):
+        if markdown:
+            inside, outside, displayed = dollars(raw, displayed)
+            found, about = [inside], outside
+        else:
+            code, about = uncommented(raw)
+            found = [code]
+        for part in found:
+            for formula in re.split(r"\\\\(?:\[[^\]]*\])?", FURNITURE.sub(" ", part)):
+                formula = formula.strip().rstrip(".,;").strip()
+                if formula:
+                    yield number, formula, about.strip()
+
+
+def uncommented(raw: str) -> tuple[str, str]:
+    """A line without its comment, and the comment."""
+    m = COMMENT.search(raw) if COMMENT.match(raw) else re.search(r"\s#|(?<![\\%])%", raw)
+    return (raw, "") if m is None else (raw[: m.start()], raw[m.start() :].strip(" \t#/%>"))
+
+
+INLINE = re.compile(
+    r"\s*(?:[-*>]\s+|\d+[.)]\s+)?(?P<word>(?:=|<=|>=|(?:so|hence|thus|therefore|then|let|define|set|with|where)\b(?: that)?)?)[,:]?\s*"
+    r"\$(?P<formula>[^$]+)\$\s*(?P<about>[.,;:]?\s*(?:\(.*\)|#.*|by .*|because .*|since .*|[.,;:])?)\s*",
+    re.IGNORECASE,
+)
+"""A line of Markdown that is one formula; a formula within a sentence is part of the sentence."""
+
+
+def dollars(raw: str, displayed: bool) -> tuple[str, str, bool]:
+    """The formula of a line of Markdown, the words beside it; displayed: whether the line begins, and the next one, inside of $$."""
+    if displayed or raw.strip().startswith("$$"):
+        parts = raw.split("$$")
+        formula = " ".join(part.strip() for part in parts[0 if displayed else 1 :: 2])
+        return formula, " ".join(part.strip() for part in parts[1 if displayed else 0 :: 2]), displayed == (len(parts) % 2 == 1)
+    if m := INLINE.fullmatch(raw):
+        return f"{m['word'].removesuffix(' that')} {m['formula']}".strip(), m["about"].strip(" .,;:()#"), False
+    return "", raw.strip(" #*_-"), False
+
+
+def joined(lines: Iterator[tuple[int, str, str]]) -> Iterator[tuple[int, str, str]]:
+    """Lines that go on put together: while a bracket is open, or where the next begins with + or -."""
+    held: tuple[int, str, str] | None = None
+    for number, formula, about in lines:
+        if held is not None and (is_open(held[1]) or re.match(r"[+\-*/−·]|\\cdot|\\times", formula)):
+            held = held[0], f"{held[1]} {formula}", f"{held[2]} {about}".strip()
+            continue
+        if held is not None:
+            yield held
+        held = number, formula, about
+    if held is not None:
+        yield held
+
+
+def is_open(formula: str) -> bool:
+    """Whether a line ends inside a bracket, or with a sign that wants more."""
+    plain = re.sub(r"\\[{}]", "", formula)
+    return any(plain.count(a) > plain.count(b) for a, b in ("()", "[]", "{}")) or bool(re.search(r"[+\-*/=,]$", plain.rstrip()))

@@ -1,0 +1,332 @@
+r"""Slips: the mistakes that people make, as rewrites of a formula.
+
+A rule takes one node and yields what somebody may write in its place:
+
+    @slip(f"{b} dropped", ...)      a b  ->  a
+
+Applied to a right formula it gives wrong ones (near misses); applied to a wrong one, among others, what would mend it.  So every
+rewrite has two names: of the mistake that it *makes*, and of the mistake that it *mends*.
+
+>>> from tabular_rlhf.formula.read import read
+>>> for s in slips(read("beta*KL(p, p_ref)")):
+...     if s.makes in ("beta dropped", "arguments of KL swapped"): print(s.makes, "|", s.mends, "|", s.shown)
+beta dropped | a factor beta is too many | KL(p, p_ref)
+arguments of KL swapped | the arguments of KL are swapped | KL(p_ref, p)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tabular_rlhf.formula.say import say
+from tabular_rlhf.formula.tree import Node, Path, names, num, put, sym, walk
+
+Rewrites = Iterator[tuple[Node, str, str]]
+Rule = Callable[[Node], Rewrites]
+RULES: list[tuple[int, Rule]] = []
+"""(rank, rule): the mistake of least rank is named first."""
+DROP, SIGN, SYMBOL, SHAPE, EXTRA = range(5)
+"""Ranks: a part left out, a sign, a wrong letter, a wrong operation, a part too many."""
+
+
+@dataclass(frozen=True)
+class Slip:
+    """One rewrite of a tree: of the node at `path`, `before` into `after`; what mistake it makes, and which one it mends."""
+
+    rank: int
+    makes: str
+    mends: str
+    path: Path
+    before: Node
+    after: Node
+    tree: Node
+
+    @property
+    def mending(self) -> int:
+        """The rank of the mistake that it mends: what puts in a part mends one that was left out."""
+        return {DROP: EXTRA, EXTRA: DROP}.get(self.rank, self.rank)
+
+    @property
+    def shown(self) -> str:
+        """The rewritten formula, in plain typing."""
+        return say(self.tree)
+
+    @property
+    def change(self) -> str:
+        """The change alone: what for what."""
+        return f"{say(self.after)} for {say(self.before)}"
+
+
+def slip(rank: int) -> Callable[[Rule], Rule]:
+    """Enter the decorated rule into the table."""
+
+    def enter(rule: Rule) -> Rule:
+        RULES.append((rank, rule))
+        return rule
+
+    return enter
+
+
+def slips(tree: Node, letters: tuple[str, ...] = ()) -> Iterator[Slip]:
+    """Every rewrite of a tree by one rule, each result once, those of least rank first.
+
+    letters: factors and terms that may be missing, beside beta and those of the tree itself.
+    """
+    seen = {tree}
+    found = list(walk(tree))
+    around = {path: node for path, node in found}
+    for rank, rule in sorted(RULES, key=lambda entry: entry[0]):
+        for path, node in found:
+            if node.op in ("index", "over", "range", "draw", "given", "let"):
+                continue
+            for after, makes, mends in rule(node):
+                new = put(tree, path, after)
+                if new not in seen:
+                    seen.add(new)
+                    yield Slip(rank, makes, mends, path, node, after, new)
+    for path, node in found:
+        parent = around[path[:-1]] if path else None
+        if not is_term(node, parent):
+            continue
+        for after, makes, mends in missing(node, factors(tree, letters)):
+            new = put(tree, path, after)
+            if new not in seen:
+                seen.add(new)
+                yield Slip(EXTRA, makes, mends, path, node, after, new)
+
+
+def is_term(node: Node, parent: Node | None) -> bool:
+    """Whether a factor or a term may be missing here: at a whole formula, a term of a sum, the body of a mean or of a function."""
+    if node.op in ("index", "over", "range", "such", "draw", "given", "let", "num"):
+        return False
+    return parent is None or parent.op in ("add", "sub", "neg", "where", "E", "sum", "log", "exp", "sigma", "Var", "grad", "let", "eq", "div")
+
+
+def factors(tree: Node, letters: tuple[str, ...]) -> list[Node]:
+    """What people forget to write: the letters that are numbers, 2, and log Z."""
+    own = [name for name in names(tree) if name in SCALARS]
+    return [sym(name) for name in dict.fromkeys(["beta", *own, *letters])]
+
+
+SCALARS = {"beta", "eta", "gamma", "eps", "alpha", "lam", "tau", "G", "draws", "n", "H"}
+
+
+def missing(node: Node, scalars: list[Node]) -> Rewrites:
+    """A factor, a divisor or a term that is missing."""
+    for factor in scalars:
+        name = say(factor)
+        yield Node("mul", (factor, node)), f"a factor {name} too many", f"a factor {name} is missing"
+        yield Node("div", (node, factor)), f"divided by {name}, which is too much", f"it is to be divided by {name}"
+    for factor in (2,):
+        yield Node("mul", (num(factor), node)), f"a factor {factor} too many", f"a factor {factor} is missing"
+        yield Node("div", (node, num(factor))), f"a factor 1/{factor} too many", f"a factor 1/{factor} is missing"
+    if node.op not in ("add", "sub"):
+        yield Node("neg", (node,)), "sign flipped", "its sign is flipped"
+    for term in (num(1), Node("log", (sym("Z"),)), Node("mul", (sym("beta"), Node("log", (sym("Z"),))))):
+        for op, word in (("add", "added"), ("sub", "taken away")):
+            yield Node(op, (node, term)), f"{say(term)} {word}, which is too much", f"{'-' if op == 'sub' else ''}{say(term)} is missing"
+
+
+# ---------------------------------------------------------------------------------------------------- parts left out
+
+
+@slip(DROP)
+def dropped_factor(node: Node) -> Rewrites:
+    if node.op in ("mul", "div"):
+        a, b = node.kids
+        if node.op == "mul":
+            yield b, f"{say(a)} dropped", f"a factor {say(a)} is too many"
+        yield a, f"{say(b)} dropped", f"{'a factor' if node.op == 'mul' else 'a divisor'} {say(b)} is too many"
+        if node.op == "div":
+            yield Node("div", (num(1), b)), f"{say(a)} dropped", f"a factor {say(a)} is too many"
+
+
+@slip(DROP)
+def dropped_term(node: Node) -> Rewrites:
+    if node.op in ("add", "sub"):
+        a, b = node.kids
+        yield a, f"the term {say(b)} dropped", f"the term {say(b)} is too many"
+        yield b if node.op == "add" else Node("neg", (b,)), f"the term {say(a)} dropped", f"the term {say(a)} is too many"
+
+
+@slip(DROP)
+def dropped_function(node: Node) -> Rewrites:
+    if node.op in ("log", "exp", "sigma", "sqrt", "abs"):
+        yield node.kids[0], f"{node.op} dropped", f"{node.op} is too many"
+    if node.op == "pow":
+        yield node.kids[0], f"the exponent {say(node.kids[1])} dropped", f"the exponent {say(node.kids[1])} is too many"
+    if node.op == "clip":
+        yield node.kids[0], "clipping omitted", "nothing is to be clipped"
+    if node.op in ("max", "min"):
+        for kid in node.kids:
+            yield kid, f"{node.op} dropped", f"{node.op} is too many"
+
+
+# ---------------------------------------------------------------------------------------------------- signs
+
+
+@slip(SIGN)
+def sign(node: Node) -> Rewrites:
+    if node.op in ("add", "sub"):
+        other = "sub" if node.op == "add" else "add"
+        word = "+ for -" if other == "add" else "- for +"
+        yield Node(other, node.kids), f"sign of {say(node.kids[1])} flipped", f"the sign of {say(node.kids[1])} is flipped ({word} is right)"
+    if node.op == "neg":
+        yield node.kids[0], "sign flipped", "its sign is flipped"
+    if node.op == "sigma":
+        yield Node("sigma", (Node("neg", node.kids),)), "sign within sigma flipped", "the sign within sigma is flipped"
+    if node.op == "exp":
+        yield Node("exp", (Node("neg", node.kids),)), "sign of the exponent flipped", "the sign of the exponent is flipped"
+
+
+@slip(SIGN)
+def swapped(node: Node) -> Rewrites:
+    """Two parts in each other's place."""
+    if node.op in ("KL", "sub"):
+        a, b = node.kids[:2]
+        what = "KL" if node.op == "KL" else "the difference"
+        yield node.over(b, a, *node.kids[2:]), f"arguments of {what} swapped", f"the arguments of {what} are swapped"
+    if node.op == "div":
+        a, b = node.kids
+        yield Node("div", (b, a)), f"{say(node)} inverted", f"{say(node)} is upside down"
+    if node.op == "beats":
+        yield node.over(*reversed(node.kids)), "winner and loser swapped", "winner and loser are swapped"
+
+
+# ---------------------------------------------------------------------------------------------------- wrong letters
+
+KIN = (
+    ("p", "p_ref", "p_star", "p_behavior", "p_2"),
+    ("pi", "pi_ref", "pi_star", "pi_behavior", "pi_2"),
+    ("d_pi", "d_ref", "d_star"),
+    ("r", "V_soft", "Q_soft", "proxy"),
+    ("V", "Q", "A"),
+    ("beta", "eta", "gamma"),
+    ("k_1", "k_2", "k_3"),
+    ("log_Z", "value"),
+    ("F", "F_-"),
+    ("J", "J_x"),
+)
+"""Letters that are taken for each other."""
+
+
+@slip(SYMBOL)
+def another_letter(node: Node) -> Rewrites:
+    if node.op == "sym":
+        for family in KIN:
+            for other in family if node.value in family else ():
+                if other != node.value:
+                    yield sym(other), f"{say(sym(other))} for {say(node)}", f"{say(sym(other))} is due for {say(node)}"
+
+
+@slip(SYMBOL)
+def another_index(node: Node) -> Rewrites:
+    """The loser for the winner, one of two responses or states for the other."""
+    if node.op == "at":
+        for k, kid in enumerate(node.kids[1:], 1):
+            other = {"w": "l", "l": "w", "tau": "tau'", "tau'": "tau", "i": "j", "j": "i"}.get(str(kid.value)) if kid.op == "index" else None
+            if other:
+                new = Node("index", (), other)
+                yield node.over(*node.kids[:k], new, *node.kids[k + 1 :]), f"{other} for {kid.value}", f"{other} is due for {kid.value}"
+
+
+@slip(SYMBOL)
+def another_number(node: Node) -> Rewrites:
+    if node.op == "num" and isinstance(node.value, (int, float)):
+        n = node.value
+        for other in dict.fromkeys((n + 1, n - 1, 2 * n, n / 2)):
+            if other != n:
+                shown = num(int(other) if other == int(other) else other)
+                yield shown, f"{say(shown)} for {say(node)}", f"{say(shown)} is due for {say(node)}"
+
+
+# ---------------------------------------------------------------------------------------------------- wrong operations
+
+
+@slip(SHAPE)
+def another_operation(node: Node) -> Rewrites:
+    if node.op == "mul":
+        a, b = node.kids
+        yield Node("div", (b, a)), f"divided by {say(a)} where one multiplies", f"it is to be divided by {say(a)}"
+        yield Node("div", (a, b)), f"divided by {say(b)} where one multiplies", f"it is to be divided by {say(b)}"
+    if node.op == "div":
+        a, b = node.kids
+        yield Node("mul", (a, b)), f"multiplied by {say(b)} where one divides", f"it is to be multiplied by {say(b)}"
+    if node.op == "pow":
+        a, b = node.kids
+        if b.op == "num" and isinstance(b.value, int) and b.value > 2:
+            yield Node("pow", (a, num(b.value - 1))), f"the exponent {b.value - 1} for {b.value}", f"the exponent is to be {b.value - 1}"
+    if node.op in ("max", "min"):
+        other = "min" if node.op == "max" else "max"
+        yield Node(other, node.kids), f"{other} for {node.op}", f"{other} is due for {node.op}"
+    if node.op in ("E", "Var"):
+        other = "Var" if node.op == "E" else "E"
+        yield Node(other, node.kids), f"{other} for {node.op}", f"{other} is due for {node.op}"
+
+
+@slip(SHAPE)
+def squared(node: Node) -> Rewrites:
+    if node.op == "sym" or node.op == "log" or node.op == "sub":
+        yield Node("pow", (node, num(2))), f"{say(node)} squared", f"{say(node)} is to be squared"
+
+
+@slip(SHAPE)
+def logarithm(node: Node) -> Rewrites:
+    if node.op in ("div", "sigma", "sum", "E") or (node.op == "sym" and node.value in ("p", "p_ref", "p_star", "pi", "Z")):
+        yield Node("log", (node,)), "a log too many", f"log {say(node)} is due"
+    if node.op == "sym" and node.value == "Z":
+        yield num(1), "Z omitted", "Z is too many"
+
+
+@slip(SHAPE)
+def mean_or_sum(node: Node) -> Rewrites:
+    """A mean under a law, and a plain sum."""
+    if node.op == "E" and len(node.kids) > 1 and node.kids[1].op == "draw":
+        draw = node.kids[1]
+        over = Node("over", (), draw.value or "tau")
+        yield Node("sum", (node.kids[0], over)), "a sum where a mean is due", "a mean is due, not a sum"
+    if node.op == "E" and len(node.kids) > 1 and node.kids[1].op == "draw" and node.kids[1].kids[0].op == "sym":
+        for family in KIN[:2]:
+            for other in family if node.kids[1].kids[0].value in family else ():
+                if other != node.kids[1].kids[0].value:
+                    new = node.kids[1].over(sym(other))
+                    mean = f"a mean under {say(sym(other))}"
+                    yield node.over(node.kids[0], new, *node.kids[2:]), f"{mean} where one under {say(node.kids[1].kids[0])} is due", f"{mean} is due"
+    if node.op == "sum" and len(node.kids) == 2:
+        for law in ("p", "p_ref"):
+            draw = Node("draw", (sym(law),), node.kids[1].value)
+            yield Node("E", (node.kids[0], draw)), f"a mean under {law} where a sum is due", f"a mean under {say(sym(law))} is due, not a sum"
+    if node.op == "E" and any(kid.op == "draw" and kid.value == "x" for kid in node.kids):
+        yield node.kids[0], "the mean over prompts dropped", "one prompt is meant, not the mean over prompts"
+
+
+@slip(SHAPE)
+def moved_through(node: Node) -> Rewrites:
+    """A function, a power or a gradient taken through a mean or a sum, or out of it."""
+    inner = node.kids[0] if node.kids else node
+    if node.op in ("log", "exp", "sigma", "pow", "grad", "abs") and inner.op in ("E", "sum"):
+        through = inner.over(node.over(inner.kids[0], *node.kids[1:]), *inner.kids[1:])
+        what = {"grad": "nabla", "pow": "the power"}.get(node.op, node.op)
+        due = "the law depends on the policy too: nabla is to be taken of all" if node.op == "grad" else f"{what} is to be taken of each"
+        yield through, f"{what} taken into the mean", due
+    if node.op in ("E", "sum"):
+        yield from _out_of(node, inner)
+
+
+def _out_of(node: Node, inner: Node) -> Rewrites:
+    if inner.op in ("log", "exp", "sigma", "pow", "grad", "abs"):
+        what = {"grad": "nabla", "pow": "the power"}.get(inner.op, inner.op)
+        out = inner.over(node.over(inner.kids[0], *node.kids[1:]), *inner.kids[1:])
+        due = "the law depends on the policy too: nabla is to be taken of the whole mean" if inner.op == "grad" else f"{what} is to be taken last"
+        yield out, f"{what} taken out of the mean", due
+    if node.op == "sum" and inner.op == "mul" and inner.kids[1].op == "grad":
+        whole = Node("grad", (node.over(Node("mul", (inner.kids[0], inner.kids[1].kids[0])), *node.kids[1:]),))
+        due = f"{say(inner.kids[0])} depends on the policy too: a term of the product rule is missing"
+        yield whole, "nabla taken out of the sum", due
+    if inner.op in ("mul", "div"):
+        for k in (0, 1):
+            a, b = inner.kids[k], inner.kids[1 - k]
+            if inner.op == "mul":
+                split = Node("mul", (node.over(a, *node.kids[1:]), node.over(b, *node.kids[1:])))
+                yield split, "the mean of a product split", "the mean is to be taken of each factor"
