@@ -13,6 +13,7 @@ estimators put noise on everything; the ledger checks that it all adds up; figur
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from tabular_rlhf import door  # noqa: F401 (before what takes its time)
@@ -87,3 +88,7 @@ if not TYPE_CHECKING:
 
     def __dir__() -> list[str]:
         return [*globals(), *_LATER]
+
+
+if (_shell := getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()) is not None:  # a notebook: `%%derive` is known there
+    importlib.import_module("tabular_rlhf.formula.magic").enter(_shell)

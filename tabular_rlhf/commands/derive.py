@@ -1,21 +1,38 @@
-"""`tabular-rlhf derive SLUG [--world NAME]`: a derivation executed line by line; without a slug, the list of them."""
+"""`tabular-rlhf derive SLUG|FILE [--world NAME]`: a derivation, ours or a reader's, executed line by line; without one, the list."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
 
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.printing import show
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.derivations import DERIVATIONS, derive
-from tabular_rlhf.errors import whole
+from tabular_rlhf.errors import InputError, quoted, whole
+from tabular_rlhf.files import read_text
+from tabular_rlhf.formula.own import derive_text
 from tabular_rlhf.layout import table
 
 SCHEMA = "tabular-rlhf/derive/1"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("slug", nargs="?", metavar="SLUG", help="the derivation (leave it out for the list)")
+    parser.add_argument(
+        "slug",
+        nargs="?",
+        metavar="SLUG|FILE",
+        help="a derivation, or a file that holds your own (plain typing, Markdown, LaTeX; - for standard input); without it, the list",
+    )
+    parser.add_argument(
+        "--bind",
+        action="append",
+        default=[],
+        metavar="LETTER=MEANING",
+        help="in your own: what a letter means, as in --bind mu=pi_behavior",
+    )
     parser.add_argument("--world", metavar="WORLD", help="a named world or a TOML file (default: the first small one that fits)")
     parser.add_argument("--beta", type=float, help="another KL weight than the world's, in reward units per nat")
     parser.add_argument("--seed", type=int, default=0, help="seed of the drawn policies and counts (default 0)")
@@ -34,12 +51,41 @@ def run(args: argparse.Namespace) -> int:
     world = None if args.world is None else find_world(args.world)
     if args.beta is not None:
         world = (find_world("rational") if world is None else world).at(args.beta)
-    found = derive(args.slug, world, seed=args.seed)
+    text = own_text(args.slug)
+    bind = bound(args.bind)
+    if text is None and bind:
+        raise InputError("--bind must go with a derivation of your own", got=quoted(args.slug), remedy="give a file")
+    found = derive(args.slug, world, seed=args.seed) if text is None else derive_text(text, world, seed=args.seed, bind=bind)
     if args.json:
         answer_json(SCHEMA, args, found.json())
     else:
         answer_text(args, found)
     return 0 if found.holds else 1
+
+
+def own_text(named: str) -> str | None:
+    """The text of a derivation in a file, or of standard input; None for the name of one of ours."""
+    if named == "-":
+        return sys.stdin.read()
+    path = Path(named)
+    if named in DERIVATIONS or not (path.suffix or "/" in named or path.exists()):
+        return None
+    return read_text(path, "a derivation")
+
+
+def bound(pairs: Iterable[str]) -> dict[str, str]:
+    """Letters and meanings, from LETTER=MEANING.
+
+    >>> bound(["mu=pi_behavior"])
+    {'mu': 'pi_behavior'}
+    """
+    found = {}
+    for pair in pairs:
+        letter, sign, meaning = pair.partition("=")
+        if not (letter.strip() and sign and meaning.strip()):
+            raise InputError("--bind must be LETTER=MEANING", got=quoted(pair), remedy="write --bind mu=pi_behavior")
+        found[letter.strip()] = meaning.strip()
+    return found
 
 
 def as_list() -> str:

@@ -37,7 +37,10 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "rows": "claims of the ledger that it proves",
         "broken": "number of the first line that does not follow, or null",
         "holds": "whether every line follows",
-        "steps": "lines: number, tex, mark, relation, reason, entries (label, value), error, ok",
+        "letters": "of a derivation of your own: what each letter was taken for",
+        "mended": "of a derivation of your own: what would make its broken line hold; or empty",
+        "unread": "of a derivation of your own: formulas within sentences, which were not read",
+        "steps": "lines: number, tex, mark, relation, reason, entries (label, value), error, ok, source (its line in your text, or 0)",
     },
     "tabular-rlhf/check/1": {
         "ok": "whether the answer is right",

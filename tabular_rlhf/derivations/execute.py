@@ -50,7 +50,7 @@ class Derived:
 
     world, responses: the one that is shown, and its size.  worlds: on how many every line was tried; the shown one is the smallest on which
     one does not follow, if there is any, and then instance is that world in numbers.  Of a reader's own derivation: letters, what each was
-    taken for; mended, what would make the first broken line hold.
+    taken for; mended, what would make the first broken line hold; unread, formulas within sentences.
     """
 
     slug: str
@@ -65,6 +65,7 @@ class Derived:
     instance: Record | None = None
     letters: Mapping[str, str] = field(default_factory=dict)
     mended: str = ""
+    unread: tuple[str, ...] = ()
 
     @property
     def broken(self) -> int | None:
@@ -95,7 +96,14 @@ class Derived:
     def json(self) -> Record:
         """Plain values for JSON."""
         steps = [{**s.__dict__, "entries": [list(e) for e in s.entries], "seen": [list(e) for e in s.seen]} for s in self.steps]
-        return {**{k: v for k, v in self.__dict__.items() if k != "steps"}, "rows": list(self.rows), "letters": dict(self.letters), "holds": self.holds, "steps": steps}
+        return {
+            **{k: v for k, v in self.__dict__.items() if k != "steps"},
+            "rows": list(self.rows),
+            "letters": dict(self.letters),
+            "unread": list(self.unread),
+            "holds": self.holds,
+            "steps": steps,
+        }
 
 
 def find(slug: str) -> Derivation:
@@ -110,9 +118,9 @@ def find(slug: str) -> Derivation:
 def derive(slug: str, world: World | str | None = None, *, lines: Mapping[int, Callable[..., Any]] | None = None, seed: int = 0) -> Derived:
     """Execute a derivation line by line.
 
-    Args: slug, its name, or the text of a derivation of your own (plain typing, Markdown or LaTeX; see `formula.chain_text`); world, a World or the name of one, on which alone it is then tried (default: tried on all small worlds that fit,
-    and shown on the smallest that refutes a line, or else on the first of rational, fork, coin that fits); lines, functions to stand in
-    place of lines, by number from 1: a reader's own; seed, of what is drawn.
+    Args: slug, its name, or the text of a derivation of your own (`formula.chain_text`); world, a World or the name of one, on which alone
+    it is then tried (default: tried on all small worlds that fit, and shown on the smallest that refutes a line, or else on the first of
+    rational, fork, coin that fits); lines, functions to stand in place of lines, by number from 1: a reader's own; seed, of what is drawn.
     Returns: a `Derived`, which prints itself.  Raises InputError for an unknown name, line, or a world outside the hypotheses.
 
     >>> derive("gibbs-optimum").holds
@@ -143,7 +151,11 @@ def execute(derivation: Derivation, world: World | str | None, lines: Mapping[in
     scopes = [shown] if world is not None else [*small_scopes(derivation, read, steps, seed), shown]
     count, fails = next(((k, s) for k, s in enumerate(scopes, 1) if not follows(derivation, read, steps, s)), (len(scopes), None))
     # a wrong line may divide by zero: its value then shows it
-    accidents = np.errstate(all="ignore") if lines or fails or not derivation.rows else np.errstate(divide="raise", over="raise", invalid="raise", under="ignore")
+    accidents = (
+        np.errstate(all="ignore")
+        if lines or fails or not derivation.rows
+        else np.errstate(divide="raise", over="raise", invalid="raise", under="ignore")
+    )
     return _read(derivation, read, fails or shown, count, accidents, sought=world is None)
 
 

@@ -104,6 +104,7 @@ def text(found: Derived) -> str:
         lines += [""]
     marks = wrap(f"Marks: {legend(found)}.") if legend(found) else []
     marks += wrap(f"Letters: {'; '.join(f'{name}, {what}' for name, what in found.letters.items())}.") if found.letters else []
+    marks += wrap(f"Not read, because they stand within sentences: {'; '.join(found.unread)}.") if found.unread else []
     return "\n".join(line.rstrip() for line in [*lines, *wrap(closing(found)), *marks])
 
 

@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ class Chain:
         made = [_compiled(step) for step in self.steps]
         starts = [k for k, step in enumerate(self.steps) if step.relation == "so"] + [len(made)]
         found: list[Side] = []
-        for first, last in zip(starts, starts[1:], strict=False):
+        for first, last in pairwise(starts):
             kin = tuple(made[first:last])
             axes = merged(*kin)
             found += [Side(one, axes, kin) for one in kin]

@@ -72,7 +72,9 @@ def pieces(text: str) -> list[Piece]:
         if not rest:
             if relation == "so":
                 continue  # the word alone, on a line of its own: the next line begins a chain anyway
-            raise InputError("a relation must have a right side", got=quoted(formula), where=f"line {line}", remedy="write what it is equal to")
+            raise InputError(
+                "a relation must have a right side", got=quoted(formula), where=f"line {line}", remedy="write what it is equal to"
+            )
         if relation not in ("", "so", "let") and not any(p.relation != "let" for p in found):
             remedy = f"write A {relation} B, or put the left side on a line before"
             raise InputError("a relation must have a left side", got=quoted(formula), where=f"line {line}", remedy=remedy)
@@ -82,6 +84,18 @@ def pieces(text: str) -> list[Piece]:
     if not any(p.relation != "let" for p in found):
         raise InputError("a chain must hold a formula", got=quoted(text), remedy="write E_p[r] = sum_tau p*r, one relation a line")
     return found
+
+
+def unread(text: str) -> list[str]:
+    r"""The formulas of a Markdown text that stand within sentences: they are part of the sentence, and not of the chain.
+
+    >>> unread("We see that $p = q$ here.\n$r = r$")
+    ['p = q']
+    """
+    if "$" not in text:
+        return []
+    taken = {number for number, _, _ in lines_of(text)}
+    return [m for n, raw in enumerate(text.splitlines(), 1) if n not in taken for m in re.findall(r"\$([^$]*[=<>][^$]*)\$", raw)]
 
 
 def opening(formula: str) -> tuple[str, str]:

@@ -18,17 +18,21 @@ from tabular_rlhf.formula.axes import Value
 from tabular_rlhf.ledger.symbols import SYMBOLS
 
 NAMES: Mapping[str, str] = {
-
-        "V": "V_soft",
-        "Q": "Q_soft",
-        "Phi": "phi",
-        "n": "draws",
-        "epsilon": "eps",
-        "score": "score",
-        "r_hat": "scores",
-        "pi_old": "pi_behavior"
-    ,
-    "T": "H", "D": "D", "p_n": "p_best_of_n", "p_old": "p_behavior", "p_hat": "p_hat", "c": "shift", "r'": "proxy",
+    "V": "V_soft",
+    "Q": "Q_soft",
+    "Phi": "phi",
+    "n": "draws",
+    "epsilon": "eps",
+    "score": "score",
+    "r_hat": "scores",
+    "pi_old": "pi_behavior",
+    "T": "H",
+    "D": "D",
+    "p_n": "p_best_of_n",
+    "p_old": "p_behavior",
+    "p_hat": "p_hat",
+    "c": "shift",
+    "r'": "proxy",
 }
 """Letters that are another name of a symbol."""
 DEFINED: Mapping[str, str] = {

@@ -13,6 +13,7 @@ from tabular_rlhf.derivations.execute import Derived, execute, follows, small_sc
 from tabular_rlhf.derivations.record import Derivation, Line
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.chain import Chain, Side, chain
+from tabular_rlhf.formula.chain_text import unread
 from tabular_rlhf.formula.slips import Slip, slips
 from tabular_rlhf.ledger import worlds
 from tabular_rlhf.world import World
@@ -31,7 +32,7 @@ def derive_text(text: str, world: World | str | None = None, *, seed: int = 0, b
     read = chain(text, bind)
     found = execute(read.derivation, world, {}, seed)
     mended = "" if found.broken is None else in_words(mend(read, found.broken, seed))
-    return replace(found, letters=read.letters, mended=mended)
+    return replace(found, letters=read.letters, mended=mended, unread=tuple(unread(text)))
 
 
 def in_words(slip: Slip | None) -> str:
@@ -66,4 +67,3 @@ def with_line(derivation: Derivation, k: int, side: Side) -> tuple[Line, ...]:
     """The lines with another formula in the place of line k."""
     line = derivation.lines[k - 1]
     return (*derivation.lines[: k - 1], line.instead(side), *derivation.lines[k:])
-

@@ -11,7 +11,7 @@ rewrite has two names: of the mistake that it *makes*, and of the mistake that i
 >>> for s in slips(read("beta*KL(p, p_ref)")):
 ...     if s.makes in ("beta dropped", "arguments of KL swapped"): print(s.makes, "|", s.mends, "|", s.shown)
 beta dropped | a factor beta is too many | KL(p, p_ref)
-arguments of KL swapped | the arguments of KL are swapped | KL(p_ref, p)
+arguments of KL swapped | the arguments of KL are swapped | beta*KL(p_ref, p)
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def slips(tree: Node, letters: tuple[str, ...] = ()) -> Iterator[Slip]:
     """
     seen = {tree}
     found = list(walk(tree))
-    around = {path: node for path, node in found}
+    around = dict(found)
     for rank, rule in sorted(RULES, key=lambda entry: entry[0]):
         for path, node in found:
             if node.op in ("index", "over", "range", "draw", "given", "let"):
@@ -100,7 +100,22 @@ def is_term(node: Node, parent: Node | None) -> bool:
     """Whether a factor or a term may be missing here: at a whole formula, a term of a sum, the body of a mean or of a function."""
     if node.op in ("index", "over", "range", "such", "draw", "given", "let", "num"):
         return False
-    return parent is None or parent.op in ("add", "sub", "neg", "where", "E", "sum", "log", "exp", "sigma", "Var", "grad", "let", "eq", "div")
+    return parent is None or parent.op in (
+        "add",
+        "sub",
+        "neg",
+        "where",
+        "E",
+        "sum",
+        "log",
+        "exp",
+        "sigma",
+        "Var",
+        "grad",
+        "let",
+        "eq",
+        "div",
+    )
 
 
 def factors(tree: Node, letters: tuple[str, ...]) -> list[Node]:
@@ -171,7 +186,11 @@ def sign(node: Node) -> Rewrites:
     if node.op in ("add", "sub"):
         other = "sub" if node.op == "add" else "add"
         word = "+ for -" if other == "add" else "- for +"
-        yield Node(other, node.kids), f"sign of {say(node.kids[1])} flipped", f"the sign of {say(node.kids[1])} is flipped ({word} is right)"
+        yield (
+            Node(other, node.kids),
+            f"sign of {say(node.kids[1])} flipped",
+            f"the sign of {say(node.kids[1])} is flipped ({word} is right)",
+        )
     if node.op == "neg":
         yield node.kids[0], "sign flipped", "its sign is flipped"
     if node.op == "sigma":
@@ -225,7 +244,9 @@ def another_index(node: Node) -> Rewrites:
     """The loser for the winner, one of two responses or states for the other."""
     if node.op == "at":
         for k, kid in enumerate(node.kids[1:], 1):
-            other = {"w": "l", "l": "w", "tau": "tau'", "tau'": "tau", "i": "j", "j": "i"}.get(str(kid.value)) if kid.op == "index" else None
+            other = (
+                {"w": "l", "l": "w", "tau": "tau'", "tau'": "tau", "i": "j", "j": "i"}.get(str(kid.value)) if kid.op == "index" else None
+            )
             if other:
                 new = Node("index", (), other)
                 yield node.over(*node.kids[:k], new, *node.kids[k + 1 :]), f"{other} for {kid.value}", f"{other} is due for {kid.value}"
@@ -292,11 +313,19 @@ def mean_or_sum(node: Node) -> Rewrites:
                 if other != node.kids[1].kids[0].value:
                     new = node.kids[1].over(sym(other))
                     mean = f"a mean under {say(sym(other))}"
-                    yield node.over(node.kids[0], new, *node.kids[2:]), f"{mean} where one under {say(node.kids[1].kids[0])} is due", f"{mean} is due"
+                    yield (
+                        node.over(node.kids[0], new, *node.kids[2:]),
+                        f"{mean} where one under {say(node.kids[1].kids[0])} is due",
+                        f"{mean} is due",
+                    )
     if node.op == "sum" and len(node.kids) == 2:
         for law in ("p", "p_ref"):
             draw = Node("draw", (sym(law),), node.kids[1].value)
-            yield Node("E", (node.kids[0], draw)), f"a mean under {law} where a sum is due", f"a mean under {say(sym(law))} is due, not a sum"
+            yield (
+                Node("E", (node.kids[0], draw)),
+                f"a mean under {law} where a sum is due",
+                f"a mean under {say(sym(law))} is due, not a sum",
+            )
     if node.op == "E" and any(kid.op == "draw" and kid.value == "x" for kid in node.kids):
         yield node.kids[0], "the mean over prompts dropped", "one prompt is meant, not the mean over prompts"
 
@@ -318,7 +347,11 @@ def _out_of(node: Node, inner: Node) -> Rewrites:
     if inner.op in ("log", "exp", "sigma", "pow", "grad", "abs"):
         what = {"grad": "nabla", "pow": "the power"}.get(inner.op, inner.op)
         out = inner.over(node.over(inner.kids[0], *node.kids[1:]), *inner.kids[1:])
-        due = "the law depends on the policy too: nabla is to be taken of the whole mean" if inner.op == "grad" else f"{what} is to be taken last"
+        due = (
+            "the law depends on the policy too: nabla is to be taken of the whole mean"
+            if inner.op == "grad"
+            else f"{what} is to be taken last"
+        )
         yield out, f"{what} taken out of the mean", due
     if node.op == "sum" and inner.op == "mul" and inner.kids[1].op == "grad":
         whole = Node("grad", (node.over(Node("mul", (inner.kids[0], inner.kids[1].kids[0])), *node.kids[1:]),))
