@@ -31,18 +31,22 @@ from tabular_rlhf.ledger.symbols import SYMBOLS, Scope
 
 UNKNOWN = "a letter must mean something"
 TITLE = "A derivation of your own"
+KEPT = 256
+"""Formulas whose values are kept with a world, the latest."""
 
 
 @dataclass(frozen=True, eq=False)
 class Side:
     """One side of a relation: a formula, compiled; `axes`, those of its chain; `kin`, the sides of its chain.
 
-    It is a function of a whole scope, and stands wherever a function of symbols may.
+    It is a function of a whole scope, and stands wherever a function of symbols may.  What a world gives is kept with the world, so
+    that after an edit only the edited line is computed again.
     """
 
     compiled: Compiled
     axes: tuple[str, ...]
     kin: tuple[Compiled, ...] = ()
+    kept: bool = True
     on_scope = True
 
     def __call__(self, scope: Scope) -> Any:
@@ -53,7 +57,16 @@ class Side:
         return value + np.zeros(np.broadcast_shapes(*shapes))
 
     def spread(self, compiled: Compiled, scope: Scope) -> Any:
-        return fitted(compiled, compiled.axes, self.axes)(scope)
+        """The value of one side, with the axes that it lacks of length 1."""
+        if compiled is self.compiled and not self.kept:  # an edit that is only tried
+            return fitted(compiled, compiled.axes, self.axes)(scope)
+        kept = scope.memo.setdefault("formulas", {})
+        key = compiled.tree, self.axes
+        if key not in kept:
+            if len(kept) >= KEPT:
+                kept.pop(next(iter(kept)))
+            kept[key] = fitted(compiled, compiled.axes, self.axes)(scope)
+        return kept[key]
 
     @cached_property
     def __signature__(self) -> inspect.Signature:
@@ -66,7 +79,7 @@ class Side:
     def instead(self, tree: Node) -> Side:
         """Another formula in this one's place, in the same chain."""
         made = compile(tree)
-        return Side(made, self.axes, self.kin) if set(made.axes) <= set(self.axes) else Side(made, made.axes)
+        return Side(made, merged(made, *self.kin), self.kin, kept=False)
 
 
 @dataclass(frozen=True)
