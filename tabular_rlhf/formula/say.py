@@ -128,7 +128,9 @@ class Writer:
         plain = node.kids[0].op in ("num", "E", "KL", "abs", "clip") or (
             node.kids[0].op in ("sym", "at") and "^" not in base and "'" not in base
         )
-        if (not plain and not base.endswith(")")) or (not plain and self.latex and node.kids[0].op in ("exp", "sqrt", "div", "log", "grad")):
+        if (not plain and not base.endswith(")")) or (
+            not plain and self.latex and node.kids[0].op in ("exp", "sqrt", "div", "log", "grad")
+        ):
             base = self.brackets(base)
         power = self.kid(node, path, 1)
         simple = node.kids[1].op == "num"
