@@ -23,7 +23,7 @@ import numpy as np
 
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.compiled import Compiled, compile
-from tabular_rlhf.formula.lexicon import Given
+from tabular_rlhf.formula.lexicon import Given, used_at
 from tabular_rlhf.formula.read import Statement, key_of, read, statement
 from tabular_rlhf.formula.say import say
 from tabular_rlhf.formula.scopes import Varied
@@ -53,6 +53,7 @@ class Formula:
         self.bind = {ALIASES.get(k, k) if k not in given or ALIASES.get(k, k) in SYMBOLS else k: v for k, v in given.items()}
         self.statement = statement(tex, letters=given)
         self.trees = self.statement.values
+        self._last: list[Compiled] = []
 
     @property
     def tree(self) -> Node:
@@ -76,28 +77,31 @@ class Formula:
 
     @property
     def assumed(self) -> dict[str, str]:
-        """What each letter was taken for."""
-        return {name: what for made in self._texts for name, what in made.assumed.items()}
+        """What each letter was taken for, in the last evaluation if there was one."""
+        return {name: what for made in self._last or self._texts for name, what in made.assumed.items()}
 
     @cached_property
     def _texts(self) -> list[Compiled]:
-        numbers = {k: Given(v, None, k, ()) for k, v in self.bind.items() if np.ndim(v) == 0 and not isinstance(v, str)}
-        texts = {k: v for k, v in self.bind.items() if isinstance(v, str)}
-        return [compile(tree, {**texts, **numbers}, self.statement.text) for tree in self.trees]
+        return self._made({k: v if isinstance(v, str) else Given(v, None, k, used_at(self.trees, k)) for k, v in self.bind.items()})
 
-    def on(self, world: Any, *, seed: int = 0, **tables: Any) -> Any:
+    def _made(self, bound: Mapping[str, Any]) -> list[Compiled]:
+        return [compile(tree, bound, self.statement.text) for tree in self.trees]
+
+    def on(self, world: Any, *, seed: int = 0, partial: bool = False, **tables: Any) -> Any:
         """The value on a world: a float, or an array over `axes`.
 
-        Args: world; seed, of the policies that are drawn where none is given; tables, letters and their arrays, probabilities for laws
+        Args: world; seed, of the policies that are drawn where none is given; partial, return nan where it is undefined; tables, letters
+        and their arrays, probabilities for laws
         and policies: (P, N) over responses, (P, S, V) over tokens, (P,) over prompts; numbers; formulas as text.
         Raises: InputError for a table of no such shape, a letter that nobody knows, a value that is undefined (0/0).
         """
         given = {**self.bind, **tables}
         scope = _scope(world, seed, given)
-        bound = {k: v if isinstance(v, str) else Given(v, scope["mdp"], k) for k, v in given.items()}
+        bound = {k: v if isinstance(v, str) else Given(v, scope["mdp"], k, used_at(self.trees, k)) for k, v in given.items()}
         scope = Varied(scope, {k: v.array for k, v in bound.items() if isinstance(v, Given)}) if bound else scope
-        values = [compile(tree, bound, self.statement.text)(scope) for tree in self.trees]
-        return _checked(values[0]) if len(values) == 1 else np.stack([_checked(v) for v in values])
+        self._last = self._made(bound)
+        values = [made(scope) for made in self._last]
+        return _checked(values[0], partial) if len(values) == 1 else np.stack([_checked(v, partial) for v in values])
 
     def __repr__(self) -> str:
         return f"Formula({self.read_as})"
@@ -122,10 +126,10 @@ def _scope(world: Any, seed: int, given: Mapping[str, Any]) -> Any:
     return Varied(scope, base) if base else scope
 
 
-def _checked(value: Any) -> Any:
+def _checked(value: Any, partial: bool) -> Any:
     value = np.asarray(value, dtype=np.float64)
-    if np.isnan(value).any():
+    if np.isnan(value).any() and not partial:
         first = tuple(int(i) for i in np.argwhere(np.isnan(value))[0])
-        remedy = "average it under a law that is 0 there, or keep to what the reference allows"
+        remedy = "average it under a law that is 0 there, or ask for partial=True"
         raise InputError("a formula must be defined everywhere", got="0/0, or inf - inf", where=f"at {first}", remedy=remedy)
     return float(value) if value.ndim == 0 else value

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tabular_rlhf.formula.binders import CONDITIONS, Binders
+from tabular_rlhf.formula.binders import Binders
+from tabular_rlhf.formula.events import CONDITIONS
 from tabular_rlhf.formula.spellings import FUNCTIONS, KL_KEYS
 from tabular_rlhf.formula.tokens import Token
 from tabular_rlhf.formula.tree import Node, num
@@ -152,7 +153,7 @@ class Grammar(Binders):
             if token.text in FUNCTIONS and token.text not in self.declared:
                 return self.function(FUNCTIONS[token.text])
             if reader is not None and token.text not in self.declared:
-                return reader()  # type: ignore[no-any-return]
+                return reader()
             return self.letter()
         must = "a formula must go on with a number, a letter or a bracket"
         raise self.refusal(must, "complete it, or leave out what stands before", token.start, token.end)
@@ -265,6 +266,17 @@ class Grammar(Binders):
 
     read_grad = read_nabla
 
+    def read_diff(self) -> Node:
+        """diff(f, z), in plain typing."""
+        at = self.at
+        self.take()
+        self.expect("(")
+        body = self.sum()
+        self.expect(",")
+        variable = self.letter()
+        self.expect(")")
+        return self.made("diff", body, variable, at=at)
+
     def read_e(self) -> Node:
         """e^x is exp(x), where e is no letter of its own."""
         at = self.at
@@ -284,6 +296,8 @@ class Grammar(Binders):
         """1[i = k], 1_{y = w}, 1(r > 0), and 1_A, which is 1 where A holds."""
         if self.peek().kind == "_":
             self.take()
+        if self.peek().kind == "name":
+            return self.letter()
         if self.peek().kind not in ("[", "(", "{"):
             raise self.refusal("an indicator must hold a condition", "write 1[i = j]", self.tokens[at].start, self.peek().end)
         opening = self.take()
@@ -292,19 +306,24 @@ class Grammar(Binders):
         return self.made("ind", condition, at=at)
 
     def condition(self) -> Node:
+        """i = k, r > 0, p_pi < p_ref, i in A."""
         at = self.at
-        left = self.sum()
+        left = self.index_or_sum()
         token = self.peek()
         relation = CONDITIONS.get(token.kind)
+        if token.text in ("in", "notin"):
+            self.take()
+            belongs = self.made("at", self.letter(), left, at=at)
+            return self.made("gt" if token.text == "in" else "le", belongs, num(0), at=at)
         if relation is None:
             raise self.refusal("a condition must hold a relation", "write i = j, r > 0, or the like", token.start, token.end)
         self.take()
-        return self.made(relation, left, self.sum(), at=at)
+        return self.made(relation, left, self.index_or_sum(), at=at)
 
     def relation_inside(self) -> bool:
         """Whether the bracket that opens here holds a relation at its own level."""
-        return any(t.kind in CONDITIONS or t.text in ("succ", "prec") for t in self.level())
+        return any(t.kind in CONDITIONS or t.text in ("succ", "prec", "in", "notin") for t in self.level())
 
 
 READ = {"frac", "nabla", "grad", "e", "ind", "I", "sum", "prod", "max", "min", "argmax", "argmin", "arg", "E", "Var", "Cov", "std", "mean"}
-READ |= {"clip", "H", "P"}
+READ |= {"clip", "H", "P", "diff"}

@@ -146,7 +146,10 @@ def response_law(m: Meaning, name: str, policy: Value) -> Value:
         return kept
     log = policy.log
     assert log is not None
-    logs = lambda scope: scope["mdp"].path_sum(log(scope))  # noqa: E731
+
+    def logs(scope: Any) -> Any:
+        return scope["mdp"].path_sum(log(scope))
+
     return Value(("x", "tau"), lambda scope: np.exp(logs(scope)), logs, "tau")
 
 
@@ -164,13 +167,16 @@ def _mass(m: Meaning, node: Node, name: str, law: Value, place: Node) -> Value:
     if law.axes != ("x", "tau"):
         raise m.refusal(node, f"{name} must be a table of responses to have a mass in a state", "write a law at s or s + a")
     of = law.of
-    table = lambda scope: scope["mdp"].subtree_sum(of(scope))  # noqa: E731
-    if place.op == "add":
-        return Value(("x", *(axis_of(k) for k in place.kids)), table, None if law.log is None else lambda scope: ax.log(table(scope)))
-    mass = lambda scope: np.sum(table(scope), axis=-1)  # noqa: E731
-    logs = None if law.log is None else (lambda scope: ax.log(mass(scope)))
-    value = Value(("x", axis_of(place)), mass, logs)
-    return first_state(value) if axis_of(place) == "s@0" else value
+
+    def table(scope: Any) -> Any:
+        return scope["mdp"].subtree_sum(of(scope))
+
+    def mass(scope: Any) -> Any:
+        return np.sum(table(scope), axis=-1)
+
+    f, axes = (table, tuple(map(axis_of, place.kids))) if place.op == "add" else (mass, (axis_of(place),))
+    value = Value(("x", *axes), f, None if law.log is None else lambda scope: ax.log(f(scope)))
+    return first_state(value) if axes == ("s@0",) else value
 
 
 def _next(m: Meaning, node: Node, name: str, value: Value, place: Node) -> Value:

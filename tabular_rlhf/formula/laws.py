@@ -88,10 +88,9 @@ def _drawn(m: Meaning, node: Node, value: Value, draw: Node) -> Value:
     try:
         law = law_of(m, draw.kids[0], value.axes)
     except InputError:
-        if not {"x", "w", "l"} & set(drawn):
+        if "x" not in drawn and not {"w", "l"} <= set(drawn):
             raise
-        law = law_of(m, sym(m.setting["prompts"]))  # a data set by name: its prompts are those of the world
-        m.lexicon.assumed[_name(draw.kids[0])] = "the prompts of the world" + (", and its pairs" if "w" in drawn else "")
+        law = _data(m, draw, drawn)
     if "w" in drawn and "l" in drawn:
         value = _pairs(m, value)
         return averaged(m, value, law_of(m, sym(m.setting["prompts"])), "x") if "x" in drawn else value
@@ -125,6 +124,15 @@ def _indices(m: Meaning, value: Value, drawn: list[str]) -> Value:
             value = averaged(m, value, law_of(m, sym(name)).renamed({"tau": axis}), axis)
     paired = any(d in ("w", "l", "i", "j", "x") for d in drawn)
     return averaged(m, value, law_of(m, sym(m.setting["prompts"])), "x") if paired else value
+
+
+def _data(m: Meaning, draw: Node, drawn: list[str]) -> Value:
+    """A data set that only has a name: the prompts of the world, with responses of the setting's law, or its pairs."""
+    responses = [d for d in drawn if d not in ("x", "w", "l")]
+    law = m.setting["law"] if responses else m.setting["prompts"]
+    what = f"prompts of {m.setting['prompts']}" + (f", responses of {law}" if responses else "")
+    m.lexicon.assumed[_name(draw.kids[0])] = what
+    return law_of(m, sym(law))
 
 
 def _name(node: Node) -> str:
@@ -222,7 +230,7 @@ def _entropy(m: Meaning, node: Node) -> Value:
 def _entropy_of_two(m: Meaning, p: Value) -> Value:
     with m.masking():
         terms = [m.product(a, unary(ax.log, a)) for a in (p, binary(np.subtract, constant(1.0), p))]
-        return unary(np.negative, binary(np.add, *terms))
+        return unary(np.negative, binary(np.add, terms[0], terms[1]))
 
 
 # ---------------------------------------------------------------------------------------------------- events

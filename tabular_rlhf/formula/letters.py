@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.formula.spellings import INDICES, KL_KEYS, STARS
+from tabular_rlhf.formula.spellings import GREEK, INDICES, KL_KEYS
 from tabular_rlhf.formula.tokens import Token, refuse
 from tabular_rlhf.formula.tree import Node, index, num, sym
 
@@ -85,7 +85,7 @@ class Stream:
 
 def spelled(tokens: list[Token]) -> str:
     """A name in one line: "theta_old", "pi'", "h+1"."""
-    text = "".join("*" if t.text in STARS else t.text for t in tokens if t.kind not in ("{", "}"))
+    text = "".join(t.text for t in tokens if t.kind not in ("{", "}"))
     return text.replace("^'", "'")
 
 
@@ -141,6 +141,10 @@ class Letters(Stream):
         words, found = list[str](), list[Node]()
         for item in items(inside):
             read = self.indices_in(item)
+            if read is None and len(item) > 1 and any(t.kind in ("+", "-", "/", "=", "<", ">", "<=", ">=") for t in item):
+                raise self.refusal(
+                    "a subscript must be a name, or indices", "give the letter a name of its own", item[0].start, item[-1].end
+                )
             if read is None:
                 words.append(spelled(item))
             else:
@@ -165,7 +169,7 @@ class Letters(Stream):
         text = spelled(inside)
         named = text in ("*", "+", "-", "o") or (text and not text.strip("'"))
         whole = base + (f"_{sub}" if sub else "") + f"^{text}"
-        word = len(inside) == 1 and inside[0].kind in ("name", "word") and len(text) > 1 and text.isalpha() and text not in ("tau", "eta")
+        word = len(inside) == 1 and inside[0].kind in ("name", "word") and len(text) > 1 and text.isalpha() and text not in GREEK
         bracketed = (
             len(inside) > 2
             and inside[0].kind == "("
@@ -313,7 +317,10 @@ class Letters(Stream):
         return self.made("at", head, *indices, at=at) if indices else head
 
     def name(self, key: str) -> str:
-        return key if key in self.declared and key not in self.aliases else self.aliases.get(key, key)
+        """The letter of a key: by the table; a star is what is best."""
+        if key in self.aliases or key in self.declared:
+            return self.aliases.get(key, key)
+        return f"{key[:-2]}_star" if key.endswith("^*") else key
 
     def applied_ahead(self) -> bool:
         return self.tokens[self.at + 1].kind in ("_", "(") and self.tokens[self.at].text not in ("h", "t", "u", "m", "n")

@@ -7,14 +7,15 @@ By default a letter is the symbol of its name (`tabular-rlhf symbols`); what was
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.formula import axes as ax
-from tabular_rlhf.formula.axes import Value
+from tabular_rlhf.formula.axes import Value, axis_kind
+from tabular_rlhf.formula.tree import Node, walk
 from tabular_rlhf.ledger.symbols import SYMBOLS
 
 NAMES: Mapping[str, str] = {
@@ -61,6 +62,10 @@ class Lexicon:
         if name in self.bound:
             return self.bound[name] if isinstance(self.bound[name], str) and self.bound[name] != name else None
         return None if name in SYMBOLS or NAMES.get(name, name) in SYMBOLS else DEFINED.get(name)
+
+    def is_symbol(self, name: str) -> bool:
+        """Whether a letter means something of itself, whatever it is bound to."""
+        return name == "Z" or any(n in SYMBOLS or f"log_{n}" in SYMBOLS for n in (name, NAMES.get(name, name)))
 
     def value(self, name: str) -> Value | None:
         """The value of a letter; None for one that nobody knows."""
@@ -119,7 +124,8 @@ class Given:
     def __init__(self, table: Any, mdp: Any, name: str, axes: tuple[str, ...] | None = None) -> None:
         array = np.asarray(table, dtype=np.float64)
         self.array, self.shown = array, str(table) if array.ndim == 0 else f"a table of shape {array.shape}"
-        self.axes = self.told(mdp, name) if axes is None else axes
+        hinted = axes if axes is not None and len(axes) == array.ndim else None
+        self.axes = hinted if hinted is not None else self.told(mdp, name)
         self.positive = bool(np.all(array >= 0))
         law = SUMS_TO_ONE.get(self.axes)
         sums = self.positive and law is not None and bool(np.allclose(array.sum(axis=-1), 1.0, atol=1e-9))
@@ -127,6 +133,8 @@ class Given:
 
     def told(self, mdp: Any, name: str) -> tuple[str, ...]:
         """The axes that a shape must mean: responses before states, where the two are as many."""
+        if mdp is None:
+            return ((), ("i",), ("x", "tau"), ("x", "s", "a"))[self.array.ndim]
         P, N, S, V, shape = mdp.P, mdp.N, mdp.S, mdp.V, self.array.shape
         shapes = [((), ()), (("x", "tau"), (P, N)), (("x", "s", "a"), (P, S, V)), (("x", "tau", "tau'"), (P, N, N)), (("x", "s"), (P, S))]
         shapes += [(("x",), (P,)), (("tau",), (N,)), (("tau", "tau'"), (N, N))]
@@ -137,3 +145,17 @@ class Given:
             return ("i",)
         remedy = f"give (P, N) = {(P, N)}, (P, S, V) = {(P, S, V)}, (P, S) = {(P, S)}, (P,) = {(P,)}, or a number"
         raise InputError("a table must be of prompts, responses, states or tokens", got=f"shape {shape}", where=name, remedy=remedy)
+
+
+def used_at(trees: Iterable[Node], name: str) -> tuple[str, ...] | None:
+    """The axes that a letter's indices in a formula tell: of a group (i), of states (x, s), of tokens (x, s, a); None if they do not."""
+    for tree in trees:
+        for _, node in walk(tree):
+            inside = node.kids[0] if node.kids else node
+            if node.op in ("mean", "std") and inside.op == "sym" and inside.value == name:
+                return ("i",)
+            if node.op == "at" and inside.value == name:
+                kinds = [axis_kind(str(k.value)) for k in node.kids[1:] if k.op == "index"]
+                if "s" in kinds:
+                    return ("x", "s", "a") if "a" in kinds else ("x", "s")
+    return None

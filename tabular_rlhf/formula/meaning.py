@@ -18,7 +18,7 @@ from tabular_rlhf.formula import axes as ax
 from tabular_rlhf.formula.axes import Value, binary, constant, unary
 from tabular_rlhf.formula.lexicon import Lexicon
 from tabular_rlhf.formula.tokens import refuse
-from tabular_rlhf.formula.tree import Node
+from tabular_rlhf.formula.tree import Node, walk
 from tabular_rlhf.logspace import log_sigmoid
 
 Rule = Callable[["Meaning", Node], Value]
@@ -46,6 +46,7 @@ class Meaning:
         self.text, self.lexicon, self.setting, self.careful = text, lexicon, setting, careful
         self.local: dict[str, Value | Node] = {}
         self.deep: list[str] = []
+        self.within = False  # whether this is the formula that a letter is bound to
         self.bare: dict[str, str] = {}  # names of the axes that letters without indices have here
 
     def __call__(self, node: Node) -> Value:
@@ -97,7 +98,7 @@ class Meaning:
         if local is not None:
             return self.definition(name, local)
         text = self.lexicon.text_of(name)
-        if text is not None:
+        if text is not None and not (self.within and self.lexicon.is_symbol(name)):  # a binding speaks of the subject's own letters
             return self.bound(name, text, node)
         value = self.lexicon.value(name)
         if value is None:
@@ -124,12 +125,13 @@ class Meaning:
         self.deep.append(name)
         outer, self.text = self.text, text
         local, self.local = self.local, {}
+        within, self.within = self.within, name in self.lexicon.bound
         try:
             value = self(read(text, letters=self.lexicon.bound))
             self.lexicon.assumed[name] = text
             return value
         finally:
-            self.text, self.local = outer, local
+            self.text, self.local, self.within = outer, local, within
             self.deep.pop()
 
 
@@ -171,14 +173,36 @@ def _where(m: Meaning, node: Node) -> Value:
 
 @rule("add")
 def _add(m: Meaning, node: Node) -> Value:
-    a, b = map(m, node.kids)
+    a, b = terms(m, node)
     return binary(np.add, a, b, np.logaddexp)
 
 
 @rule("sub")
 def _sub(m: Meaning, node: Node) -> Value:
-    a, b = map(m, node.kids)
+    a, b = terms(m, node)
     return binary(m.sub, a, b)
+
+
+def terms(m: Meaning, node: Node) -> list[Value]:
+    """The two terms of a sum.  Beside a mean over prompts, a divergence that stands outside of it is meant as a mean over prompts, too."""
+    values = [m(kid) for kid in node.kids]
+    for k, (value, kid) in enumerate(zip(values, node.kids, strict=True)):
+        other = node.kids[1 - k]
+        if value.axes == ("x",) and holds(kid, ("KL", "H")) and not values[1 - k].axes and averages_prompts(other):
+            m.lexicon.assumed["KL outside of the mean"] = f"averaged over prompts, by {m.setting['prompts']}"
+            law = m.letter(m.setting["prompts"], kid)
+            values[k] = ax.reduced(np.sum, m.product(law, value), ("x",))
+    return values
+
+
+def holds(node: Node, ops: tuple[str, ...]) -> bool:
+    return any(n.op in ops for _, n in walk(node))
+
+
+def averages_prompts(node: Node) -> bool:
+    """Whether a mean over prompts is written in a formula: E_{x ~ D}, E_mu."""
+    draws = [n for _, n in walk(node) if n.op == "draw"]
+    return any("x" in str(d.value).split() or any(n.value == "mu" for _, n in walk(d)) for d in draws)
 
 
 @rule("mul")

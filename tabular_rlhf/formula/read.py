@@ -100,7 +100,7 @@ def statement(text: str, aliases: Mapping[str, str] | None = None, letters: Iter
 
 
 def key_of(text: str) -> str:
-    r"""The key of a letter that is spelled in LaTeX or plainly.
+    r"""The key of a letter that is spelled in LaTeX or plainly; of one at an index, that of the letter.
 
     >>> key_of(r"\pi_\phi^{RL}"), key_of("p_ref")
     ('pi_phi^RL', 'p_ref')
@@ -110,7 +110,7 @@ def key_of(text: str) -> str:
     if reader.peek().kind:
         token = reader.peek()
         raise refuse(text, token.start, token.end, "a letter must stand alone", "give its name")
-    return key + "".join(f"_{i.value}" for i in indices)
+    return reader.name(key) if indices else key
 
 
 class Reader:
@@ -189,6 +189,8 @@ class Reader:
             if depth == 0 and (token.kind in RELATIONS or token.text in RELATIONS):
                 found.append(RELATIONS[token.kind if token.kind in RELATIONS else token.text])
         pieces = self.pieces(part)
+        if part[0].kind == "(" and part[-1].kind == ")" and not found and any(t.text == "to" for t in part):  # (beta -> 0)
+            return self.sides(part[1:-1])
         if found and not pieces[0]:  # a line that goes on: "= ..."
             pieces, found = pieces[1:], found[1:]
         return tuple(self.side(piece, k == 0 and bool(found)) for k, piece in enumerate(pieces)), tuple(found)

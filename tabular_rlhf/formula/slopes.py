@@ -63,7 +63,7 @@ def _derivative(m: Meaning, node: Node) -> Value:
         names = [axis_of(k) for k in variable.kids[1:]]
         held = [a for a in base.axes if a != "x"]
         base = base.renamed(dict(zip(held, [n for n in names if n != "x"], strict=False)))
-    if own and value.axes == base.axes:
+    if variable.op == "sym" and value.axes == base.axes:
         return Value(value.axes, _entrywise(value, base, key), None, None, value.implicit)
     shared = tuple(a for a in value.axes if a == "x" and a in base.axes)
     if set(value.axes) & set(base.axes) - set(shared):
@@ -82,7 +82,7 @@ def _entrywise(value: Value, base: Value, key: str) -> Any:
     def slope(scope: Any) -> Any:
         from tabular_rlhf.autodiff import grad
 
-        return grad(lambda x: np.sum(value.of(Varied(scope, {key: x}))))(base.of(scope))
+        return grad(lambda x: np.sum(value.of(Varied(scope, _overlay(key, x)))))(base.of(scope))
 
     return slope
 

@@ -6,6 +6,8 @@ A *key* is a letter as it is spelled, in one line: base, `_` subscript, `^` supe
 
 from __future__ import annotations
 
+import re
+
 
 def table(text: str) -> dict[str, str]:
     """A table that is written down as "key value , key value"; a key alone is its own value.
@@ -13,7 +15,7 @@ def table(text: str) -> dict[str, str]:
     >>> table("le <= , log")
     {'le': '<=', 'log': 'log'}
     """
-    rows = (row.split() for row in text.split(" , "))
+    rows = (row.split() for row in re.split(r"\s,\s", text))
     return {row[0]: row[-1] for row in rows}
 
 
@@ -25,12 +27,13 @@ UNICODE = dict(zip("αβγδεζηθικλμνξπρστφχψωΓΔΘΛΞΠΣΦ
 UNICODE |= table(r"∇ \nabla , ∑ \sum , ≤ <= , ≥ >= , ≠ != , ≻ \succ , · * , − - , ∞ \infty , ∼ \sim")
 COMMANDS = GREEK | table(
     r"""
-    varepsilon epsilon , vartheta theta , varphi phi , lVERT || , star , ast star , prime ' , log , ln log , exp , max , min , sup max
-    , inf min , arg , Pr P , argmax , argmin , sum , prod , nabla , partial , sqrt , frac , tfrac frac , dfrac frac , cfrac frac , E ,
-    KL , Var , Cov , cdot * , times * , mid | , vert | , lvert (abs , rvert abs) , | || , Vert || , parallel || , colon : , coloneqq
-    := , triangleq := , doteq := , le <= , leq <= , leqslant <= , ge >= , geq >= , geqslant >= , ne != , neq != , lt < , gt > , propto
-    , approx , sim ~ , succ , prec , in , notin , ni , to , infty , { [ , } ] , lbrace [ , rbrace ] , lbrack [ , rbrack ] , langle ,
-    rangle , quad , qquad quad , \ newline , equiv := , ldots dots , cdots dots , dots , odot * , underset"""
+    varepsilon epsilon , vartheta theta , varphi phi , lVERT || , star * , ast * , prime ' , log , ln log , exp , max , min
+    , sup max , inf min , arg , Pr P , argmax , argmin , sum , prod , nabla , partial , sqrt , frac , tfrac frac , dfrac frac
+    , cfrac frac , E , KL , Var , Cov , cdot * , times * , mid | , vert | , lvert (abs , rvert abs) , | || , Vert || , parallel ||
+    , colon : , coloneqq := , triangleq := , doteq := , le <= , leq <= , leqslant <= , ge >= , geq >= , geqslant >= , ne !=
+    , neq != , lt < , gt > , propto , approx , sim ~ , succ , prec , in , notin , ni , to , infty , { [ , } ] , lbrace [
+    , rbrace ] , lbrack [ , rbrack ] , quad , qquad quad , \ newline , equiv := , ldots dots , cdots dots , dots , odot *
+    , underset"""
 )
 """What a command means."""
 SPACING = {
@@ -49,14 +52,13 @@ FONTS |= set(
 )
 ACCENTS = table("hat , widehat hat , tilde , widetilde tilde , bar , overline bar , dot , check , breve") | {"vec": ""}
 WORDS = GREEK.keys() | table(
-    "log , exp , sigmoid , max , min , argmax , argmin , sum , prod , nabla , grad , sqrt , clip , mean , std , abs , E , Var , Cov , KL , KLdiv"
-    " , DKL , Pr , ref , old , new , star , expert , where , with , and , at , let , so , up , to , for , softmax"
+    "log , exp , sigmoid , max , min , argmax , argmin , sum , prod , nabla , grad , sqrt , clip , mean , std , abs , E , Var , Cov , KL"
+    " , KLdiv , DKL , Pr , ref , old , new , star , expert , where , with , and , at , let , so , up , to , for , softmax"
 )
 """Words that are names wherever they stand; other runs of one or two letters in LaTeX are letters side by side."""
 SEPARATORS = {"where", "with", "and", "at", "for", "let", "quad", "if"}
 FUNCTIONS = table("log , ln log , exp , sigma , sigmoid sigma , sqrt , abs")
 KL_KEYS = {"KL", "KLdiv", "DKL", "D_KL", "D^KL", "D_kl", "kl", "KL_div"}
-STARS = {"*", "star", r"\ast"}
 
 INDICES = table(
     r"""

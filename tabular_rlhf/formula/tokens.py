@@ -69,7 +69,7 @@ def expand(text: str) -> str:
     r"""The text with its own simple macros written out.
 
     >>> expand(r"\newcommand{\pref}{p_{ref}} \newcommand{\lr}[2]{\log\frac{#1}{#2}} \lr{p}{\pref}").strip()
-    '{\\log\\frac{p}{{p_{ref}}}}'
+    '\\log\\frac{p}{ p_{ref} }'
     """
     macros: dict[str, tuple[int, str]] = {}
     while found := MACRO.search(text):
@@ -85,7 +85,7 @@ def expand(text: str) -> str:
         for k in range(count):
             argument, at = group(text, at)
             body = body.replace(f"#{k + 1}", argument)
-        text = f"{text[: found.start()]}{{{body}}}{text[at:]}"
+        text = f"{text[: found.start()]} {body} {text[at:]}"
     return "".join(UNICODE.get(c, c) for c in text)
 
 
@@ -99,7 +99,20 @@ def tokens(text: str) -> list[Token]:
     """
     if len(text) > LONGEST:
         raise InputError(f"a formula must have at most {LONGEST:,} characters", got=f"{len(text):,}", remedy="cut it into lines")
-    return _Lexer(text, "\\" in text or "{" in text).run(0, len(text))
+    return bare(_Lexer(text, "\\" in text).run(0, len(text)))
+
+
+def bare(found: list[Token]) -> list[Token]:
+    r"""Tokens without braces around a lone name that is no argument: {\rm mean}(r)."""
+    out = list[Token]()
+    for k, token in enumerate(found):
+        lone = token.kind == "{" and [t.kind for t in found[k + 1 : k + 4]] == ["name", "}", "("]
+        if lone and not (out and (out[-1].kind in ("_", "^", "}") or out[-1].text in ("frac", "sqrt"))):
+            continue
+        if token.kind == "}" and k >= 2 and found[k - 2].kind == "{" and (len(out) < 2 or out[-2] is not found[k - 2]):
+            continue
+        out.append(token)
+    return out
 
 
 class _Lexer:
@@ -140,7 +153,8 @@ class _Lexer:
         """A run of letters, digits and underscores."""
         end = start + len(run)
         base, _, below = run.partition("_")
-        if below and (base in WORDS or not self.latex or len(below) == 1):
+        word = below in WORDS or (len(below) > 2 and below.isalpha())
+        if below and (not self.latex or len(below) == 1 or below.isdigit() or word):
             self.letters(base, start)
             at = start + len(base) + 1
             self.add("_", "_", at - 1, at)
@@ -156,11 +170,16 @@ class _Lexer:
             self.letters(f"{found[1]}_{found[2]}", start) if found[1] not in WORDS else self.add("name", run, start, end)
         elif run[0].isdigit():
             self.add("num", run, start, end)
-        elif run in WORDS or not self.latex or (len(run) > 2 and run.isalpha()):
+        elif run in WORDS or (len(run) > 2 and run.isalpha()) or not (self.latex or self.two_indices(run)):
             self.add("name", run, start, end)
         else:
             for k, c in enumerate(run, start):
                 self.add("num" if c.isdigit() else "name", c, k, k + 1)
+
+    def two_indices(self, run: str) -> bool:
+        """Whether two letters below another are two indices: P_{ij}."""
+        below = len(self.out) > 1 and self.out[-1].kind == "{" and self.out[-2].kind == "_"
+        return below and len(run) == 2 and set(run) <= set("ijkwlsaxt")
 
     def command(self, name: str, start: int, end: int) -> int:
         if name in SPACING:
@@ -208,7 +227,10 @@ class _Lexer:
             kind = "name" if " " not in lone and lone.isalpha() else "word"
             self.add(kind, lone.replace("arg max", "argmax").replace("arg min", "argmin"), start, after)
         elif word:
-            self.out += self.inside(end)[0]
+            made = self.inside(end)[0]
+            made[0] = made[0]._replace(start=start)
+            made[-1] = made[-1]._replace(end=after)
+            self.out += made
         return after
 
     def underset(self, start: int, end: int) -> int:

@@ -1,0 +1,315 @@
+"""What a formula means: its value on generated worlds is that of a plain-`math` walk over its tree; and what is said is read again."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tabular_rlhf.autodiff import grad
+from tabular_rlhf.derivations import DERIVATIONS
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.formula import Formula, compile, read, say, statement
+from tabular_rlhf.formula.scopes import Varied
+from tabular_rlhf.formula.tree import Node, walk
+from tabular_rlhf.ledger.symbols import Scope
+from tabular_rlhf.ledger.worlds import everywhere
+from tabular_rlhf.world import World, generated_worlds, random_world
+from tests import formula_oracle as oracle
+
+# ---------------------------------------------------------------------------------------------------- formulas, generated
+
+LAWS = ("p", "p_ref", "p_star")
+R = (  # numbers for each response; {R} another one, {P} one for each prompt
+    *("r", "r(x, tau)", "f", "log(p/p_ref)", "p_ref/p", "p(tau)", "{R} + {R}", "{R} - {R}", "{R}*{R}", "-{R}", "beta*{R}", "{R}*{P}"),
+    *(
+        "sigma({R})",
+        "abs({R})",
+        "({R})^2",
+        "exp(r/beta)",
+        "max({R}, 0)",
+        "min(1, {R})",
+        "clip({R}, -1, 1/2)",
+        "1[{R} <= {P}]",
+        "({R})/(1 + abs({R}))",
+    ),
+    *(
+        "sum_h log(pi(a_h | s_h))",
+        "sum_h (r_token(s_h, a_h))^2*{T}",
+        "p_ref(r <= r(tau))",
+        "p(r < r(tau))",
+        "prod_h pi(a_h | s_h)",
+        "pi_ref(y | x)",
+    ),
+    *("sum_{tau'} p(tau')*abs(r(tau) - r(tau'))", "lengths(tau)", "-log(sigma({R}))", "sum_{tau'} P(tau > tau')*p_ref(tau')"),
+)
+P = (
+    *(
+        "E_p[{R}]",
+        "E_p_ref[{R}]",
+        "E_{p_star}[{R}]",
+        "E_{tau ~ p}[{R}]",
+        "sum_tau p(tau)*{R}",
+        "sum_tau p*({R})",
+        "KL(p, p_ref)",
+        "KL(p_ref, p)",
+    ),
+    *(
+        "KL(p, p_star)",
+        "H(p)",
+        "H(p_ref)",
+        "Var_p({R})",
+        "Cov_p({R}, {R})",
+        "log(sum_tau p_ref*exp(r/beta))",
+        "max_tau r(tau)",
+        "Z(x)",
+        "{P}*{P}",
+        "{P} - {P}",
+    ),
+    *(
+        "sum_s d_pi(s)*sum_a pi(a | s)*{T}",
+        "log(E_{p_ref}[exp(r/beta)])",
+        "sum_{h=1}^{H} h*{P}",
+        "V(x)",
+    ),
+    *(
+        "sum_s sum_a (sum_{tau ni s + a} p(tau)*{R})",
+        "beta*log(Z)",
+        "sum_{tau: r(tau) > 0} p(tau)",
+        "sum_{h=0}^{H} beta^h*({P})",
+        "E_{tau ~ p, tau' ~ p_ref}[1]",
+    ),
+)
+T = (
+    "pi(a_h | s_h)",
+    "log(pi(a_h | s_h)/pi_ref(a_h | s_h))",
+    "d_pi(s_h)",
+    "r_token(s_h, a_h)",
+    "Q(s_h, a_h)",
+    "V(s_h)",
+    "p(s_h)",
+    "p(s_h + a_h)",
+)
+SCALAR = ("E_mu[{P}]", "sum_x mu(x)*({P})", "E_{x ~ mu, tau ~ p}[{R}]", "E_mu E_p[{R}]")
+
+
+def formula(rng: np.random.Generator, kind: tuple[str, ...], deep: int, times: bool = False) -> str:
+    """A formula of a kind, in plain typing, with others of its kinds inside."""
+    simple = [f for f in kind if "{R}" not in f and "{P}" not in f and "{T}" not in f]
+    text = str(rng.choice(kind if deep > 0 or not simple else simple))
+    for slot, other in (("{R}", R), ("{P}", P)):
+        while slot in text:
+            text = text.replace(slot, f"({formula(rng, other, deep - 1)})", 1)
+    while "{T}" in text:
+        token = str(rng.choice(T))
+        text = text.replace("{T}", f"({token if 'a_h' in text else token.replace('_h', '')})", 1)
+    return text
+
+
+FORMULAS = sorted({formula(np.random.default_rng([k, seed]), kind, 3) for k, kind in enumerate((R, P, SCALAR)) for seed in range(90)})
+FORMULAS = [f for f in FORMULAS if "E_{tau ~ p, tau'" not in f]
+
+
+# ---------------------------------------------------------------------------------------------------- worlds, small
+
+
+def small_worlds() -> list[tuple[World, Scope]]:
+    found = []
+    for k, (P_, V, H, eos) in enumerate(itertools.product((1, 2), (1, 2, 3), (1, 2), (False, True))):
+        if eos and V == 1 and H == 2:
+            continue
+        rng = np.random.default_rng([5, k])
+        world = random_world(rng=rng, V=V, H=H, P=P_, eos=eos, beta=(0.7, 2.5)[k % 2], forbidden=0.4 * (k % 3 == 0))
+        world = world.with_reward(np.round(world.r * 2) / 2)  # ties
+        found.append((world, Scope(world, k)))
+    return found
+
+
+def oracle_world(scope: Scope) -> tuple[oracle.World, list[int], list[int]]:
+    """The same world in dictionaries, and where the package keeps each response and state."""
+    mdp = scope.world.mdp
+    w = oracle.World(mdp.V, mdp.H, mdp.eos is not None, mdp.mu.tolist(), scope["beta"])
+    rows = {tuple(int(t) for t in row if t >= 0): k for k, row in enumerate(mdp.tokens())}
+    states = {tuple(int(t) for t in row if t >= 0): k for k, row in enumerate(mdp.state_tokens())}
+    responses, prefixes = [rows[tau] for tau in w.responses], [states[s] for s in w.states]
+    for name in ("r", "f", "p", "p_ref", "p_star"):
+        w.tables[name] = (
+            ("x", "tau"),
+            {(x, t): float(scope[name][x, k]) for x in range(mdp.P) for t, k in zip(w.responses, responses, strict=True)},
+        )
+    for name in ("pi", "pi_ref", "r_token", "Q_soft"):
+        w.tables[name] = (
+            ("x", "s", "a"),
+            {
+                (x, s, a): float(scope[name][x, k, a])
+                for x in range(mdp.P)
+                for s, k in zip(w.states, prefixes, strict=True)
+                for a in range(mdp.V)
+            },
+        )
+    for name in ("d_pi", "V_soft"):
+        w.tables[name] = (
+            ("x", "s"),
+            {(x, s): float(scope[name][x, k]) for x in range(mdp.P) for s, k in zip(w.states, prefixes, strict=True)},
+        )
+    w.tables["Q"] = w.tables["Q_soft"]
+    w.tables["lengths"] = ("tau",), {(tau,): float(len(tau)) for tau in w.responses}
+    w.tables["mu"] = ("x",), {(x,): mu for x, mu in enumerate(w.mu)}
+    w.tables["Z"] = ("x",), {(x,): float(np.exp(scope["log_Z"][x])) for x in range(mdp.P)}
+    w.tables["beta"], w.tables["H"] = ((), {(): w.beta}), ((), {(): w.H})
+    r = w.tables["r"][1]
+    w.tables["P_beats"] = (
+        None,
+        {(x, t, u): 1 / (1 + math.exp(r[x, u] - r[x, t])) for x in range(mdp.P) for t in w.responses for u in w.responses},
+    )
+    return w, responses, prefixes
+
+
+class Walk(oracle.Walker):
+    """The walker, with V(x) the value of the first state."""
+
+    def do_at(self, node: Node, place: oracle.Place) -> float:
+        head, *given = node.kids
+        if head.value == "V":
+            table = self.world.tables["V_soft"][1]
+            state = () if given[0].value == "x" else self.read(given[0], place)
+            return float(table[place["x"], state])
+        if any(g.value == "s_0" or (g.op == "add" and g.kids[0].value == "s_0") for g in given):
+            place = {**place, "s_0": ()}
+        return super().do_at(node, place)
+
+    def holds(self, node: Node, place: oracle.Place) -> bool:
+        return super().holds(node, {**place, "s_0": ()})
+
+
+WORLDS = small_worlds()
+ORACLES = [(Walk(oracle_world(scope)[0]), oracle_world(scope)[1:]) for _, scope in WORLDS]
+
+
+def by_hand(tree: Node, axes: tuple[str, ...], k: int) -> np.ndarray:
+    walker, (responses, _) = ORACLES[k]
+    P_, w = len(walker.world.mu), walker.world
+    if axes == ():
+        return np.array(walker(tree, {}))
+    if axes == ("x",):
+        return np.array([walker(tree, {"x": x}) for x in range(P_)])
+    table = np.zeros((P_, len(responses)))
+    for x, (tau, place) in itertools.product(range(P_), zip(w.responses, responses, strict=True)):
+        table[x, place] = walker(tree, {"x": x, "tau": tau})
+    return table if axes == ("x", "tau") else table[0]
+
+
+@pytest.mark.parametrize("part", range(6))
+def test_a_formula_is_worth_what_a_walk_over_its_tree_gives(part: int) -> None:
+    """Alignment of axes, masks, laws and sums over the tree, against loops that know none of them: to 1e-9 of the largest term."""
+    for n, text in enumerate(FORMULAS):
+        if n % 6 != part:
+            continue
+        tree = read(text)
+        made = compile(tree, text=text)
+        for k, (_, scope) in enumerate(WORLDS):
+            if (n + k) % 4 and k % 3:  # every formula on a third of the worlds, forbidden tokens always among them
+                continue
+            found, expected = np.asarray(made(scope), float), by_hand(tree, made.axes, k)
+            same = np.isclose(found, expected, rtol=1e-9, atol=1e-9, equal_nan=True) | (np.abs(expected) > 1e200)
+            assert same.all(), f"{text} on world {k}: {found} for {expected}"
+
+
+@pytest.mark.parametrize("latex", [False, True])
+def test_what_is_said_is_read_again(latex: bool) -> None:
+    """read(say(tree)) == tree, for what is generated and for what the book prints."""
+    trees = [read(text) for text in FORMULAS]
+    for derivation in DERIVATIONS.values():
+        for line in derivation.lines:
+            try:
+                trees.append(statement(line.tex).value)
+            except InputError:
+                continue
+    assert len(trees) > 500
+    for tree in trees:
+        text = say(tree, latex=latex)
+        assert read(text) == tree, text
+
+
+def test_a_marked_place_is_shown() -> None:
+    """Every node can be marked; without the marks the text is the same."""
+    for text in FORMULAS[::9]:
+        tree = read(text)
+        for path, _ in walk(tree):
+            marked = say(tree, mark=path)
+            assert (marked.count(">>"), marked.count("<<")) in ((0, 0), (1, 1))
+
+
+# ---------------------------------------------------------------------------------------------------- derivatives
+
+
+def smooth(text: str) -> bool:
+    return not any(word in text for word in ("1[", "max", "min", "clip", "abs", "p_star", "sum_{tau:", "(r <", "log(p/", "p_ref/p", "^2"))
+
+
+def test_a_formula_is_differentiated() -> None:
+    """The compiled closure through the gradient core against central differences, in the policy's logits; forbidden tokens too."""
+    tried = 0
+    for n, text in enumerate(FORMULAS):
+        made = compile(read(text), text=text)
+        if made.axes not in ((), ("x",)) or not smooth(text) or n % 3:
+            continue
+        for _, scope in WORLDS[n % 5 :: 7]:
+            logits = scope["logits"]
+
+            def total(x: Any, made: Any = made, scope: Any = scope) -> Any:
+                return np.sum(made(Varied(scope, {"logits": x})))
+
+            slope = grad(total)(logits)
+            for index in list(np.ndindex(logits.shape))[:: max(1, logits.size // 3)]:
+                if not np.isfinite(logits[index]):
+                    assert slope[index] == 0
+                    continue
+                step = np.zeros(logits.shape)
+                step[index] = 1e-5
+                expected = (total(logits + step) - total(logits - step)) / 2e-5
+                assert abs(slope[index] - expected) <= 1e-5 * max(1.0, abs(expected), abs(float(total(logits)))), text
+                tried += 1
+    assert tried > 60
+
+
+def test_nabla_and_d_of_a_letter() -> None:
+    """nabla is in all logits, d/dz moves what depends on z: the optimum on beta, the value on r."""
+    world = random_world(rng=np.random.default_rng(3), V=2, H=2, P=2, beta=0.7)
+    scope = Scope(world, 3)
+    score = Formula(r"\nabla \log p(\tau)").on(scope)
+    assert np.allclose(score, scope["score"])
+    slope = Formula(r"\frac{d}{d\beta} \mathbb{E}_{p^*}[r]").on(world)
+    step = 1e-5
+    ends = [Formula(r"\mathbb{E}_{p^*}[r]").on(world.at(world.beta + h)) for h in (step, -step)]
+    assert np.allclose(slope, (ends[0] - ends[1]) / (2 * step), rtol=1e-6)
+    assert np.allclose(Formula(r"\frac{\partial V(x)}{\partial r(\tau)}", V="value").on(scope), scope["p_star"])
+    off = Formula(r"\frac{\partial}{\partial p(\tau)} \sum_{\tau'} p(\tau') \log\frac{p(\tau')}{p_{ref}(\tau')}").on(scope)
+    assert np.allclose(off, np.log(scope["p"] / scope["p_ref"]) + 1)
+
+
+def test_every_world_of_the_book() -> None:
+    """J is log Z less a divergence, wherever the ledger looks: beta from 1/64 to 64, ties, forbidden tokens."""
+    left, right = (compile(read(t)) for t in ("E_p[r - beta*log(p/p_ref)]", "beta*log(Z) - beta*KL(p, p_star)"))
+    for scope in everywhere(0):
+        a, b = left(scope), right(scope)
+        assert np.allclose(a, b, atol=1e-9 * max(1.0, np.abs(scope["r"]).max(), scope["beta"]))
+
+
+def test_speed_is_that_of_the_arithmetic() -> None:
+    """A compiled formula asks the scope and NumPy no more often than the lambda would: counted, not timed."""
+
+    class Counting:
+        def __init__(self, scope: Any) -> None:
+            self.scope, self.count = scope, 0
+
+        def __getitem__(self, name: str) -> Any:
+            self.count += 1
+            return self.scope[name]
+
+    scope = Counting(Scope(generated_worlds(1, rng=np.random.default_rng(0))[0], 0))
+    compile(read("E_p[r - beta*log(p/p_ref)]"))(scope)
+    assert scope.count <= 5

@@ -1,0 +1,149 @@
+"""What is read, in whichever spelling; and what is refused, with its place and a way out, because it could be meant in two ways."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.formula import Formula, read, statement
+from tabular_rlhf.formula.tree import walk
+from tabular_rlhf.world import random_world
+
+WORLD = random_world(rng=np.random.default_rng(2), V=2, H=2, P=2, beta=0.7)
+
+SAME = [
+    (r"\beta \log\frac{p}{p_{ref}}", "beta*log(p/p_ref)"),
+    (r"\mathbb{E}_p\!\left[ r \right]", "E_p[r]"),
+    (r"\sum_\tau p\, r", "sum_tau p*r"),
+    (r"D_{KL}(p \| q)", "KL(p, q)"),
+    (r"\mathbb{D}_{\mathrm{KL}}\left[p\,||\,q\right]", "KL(p, q)"),
+    (r"\mathrm{KL}(p \parallel q)", "KLdiv(p, q)"),
+    (r"\pi_{\text{ref}}(y \mid x)", r"\pi^{\mathrm{SFT}}(y|x)"),
+    (r"\pi_\theta(y|x)", "pi(y | x)"),
+    (r"\mathbb{E}_{x\sim\mathcal{D},\, y\sim\pi_\theta(\cdot|x)}[r(x,y)]", "E_{x ~ D, y ~ pi(.|x)}[r(x, y)]"),
+    (r"\underset{y\sim\pi}{\mathbb{E}}[r]", "E_{y ~ pi}[r]"),
+    (r"\exp\left(\tfrac{1}{\beta} r\right)", "exp(1/beta*r)"),
+    (r"\dfrac12 r^2", "1/2*r^2"),
+    (r"e^{r/\beta}", "exp(r/beta)"),
+    (r"P(y \succ y' \mid x)", "P(y > y')"),
+    (r"p^*(y_1 \succ y_2 \mid x)", "P(y_1 > y_2)"),
+    (r"\operatorname{Var}_{p}\left(r\right)", "Var_p[r]"),
+    (r"\bm{\beta}\, \widehat{r}_w", "beta*r_hat(w)"),
+    (r"\lvert y \rvert", "lengths(y)"),
+    (r"\newcommand{\ptheta}{\pi_\theta} \newcommand{\given}[2]{#1(#2)} \given{\ptheta}{y|x}", "pi(y | x)"),
+    (r"\begin{split} J =& E_p[r] - \\ & \beta KL(p, p_{ref}) \end{split}", "E_p[r] - beta*KL(p, p_ref)"),
+    (r"\max\{0, r\}", "max(0, r)"),
+    (r"\log^2 p", "log(p)^2"),
+    (r"\mathbb{1}[r > 0]", "1[r > 0]"),
+    (r"\nabla_\theta \log \pi_\theta(y \mid x)", "nabla(log(pi(y | x)))"),
+    (r"β log(π(y|x)/π_ref(y|x))", "beta*log(pi(y | x)/pi_ref(y | x))"),
+    ("log_Z", "log(Z)"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_spellings_of_the_same_formula(one: str, other: str) -> None:
+    assert read(one) == read(other)
+
+
+REFUSED = [
+    ("d_pi(s)*V(s)", {"V": "value"}, "every index must mean something: V has none for s, it is over (x)"),
+    (r"\sum_s d_\pi(s) V(s)", {"V": "value"}, "every index must mean something"),
+    (r"\pi(a \mid x)", {}, "all indices of pi must be written"),
+    (r"\beta(\tau)", {}, "every index must mean something: beta has none for tau, it is a number"),
+    (r"\sum_s p(\tau)", {}, "a sum must be over what occurs in it"),
+    ("sum_tau beta", {}, "a sum must be over what occurs in it"),
+    ("sum_a E_p[r]", {}, "a sum must be over what occurs in it"),
+    ("r + pi", {}, "letters that stand side by side must be of the same things"),
+    ("r*log(pi/pi_ref)", {}, "letters that stand side by side must be of the same things"),
+    (r"\log p / p_{ref}", {}, "a logarithm before a slash must show what it is of"),
+    ("log p / p_ref", {}, "write log(p/q), or (log p)/q"),
+    (r"r / \beta p", {}, "what stands below a slash must be plain"),
+    (r"p_\pi_{ref}", {}, "a letter must have one subscript"),
+    (r"\pi_{\theta + \eta}(y)", {}, "a subscript must be a name, or indices"),
+    ("regert + 1", {}, "a letter must mean something"),
+    ("E_t[r]", {}, "a mean over time must say which one it is"),
+    ("sum_tau tau*p", {}, "an index must run over numbers to be one"),
+    (r"\log_2 p", {}, "a logarithm must be natural"),
+    (r"\frac{p}{q", {}, "a bracket { must be closed by }"),
+    ("E_p[r", {}, "a bracket [ must be closed by ]"),
+    ("r + ", {}, "a formula must go on with a number, a letter or a bracket"),
+    ("", {}, "a formula must hold something"),
+    (r"r \text{ of the best response}", {}, "words must stand outside a formula"),
+    (r"\int_0^1 r", {}, "a command must be one that has a meaning here"),
+    (r"\sum r", {}, "a sum must say over what"),
+    (r"\sum_{h=1} r", {}, "a range must have an upper end"),
+    ("KL(p)", {}, "KL must be of two laws"),
+    ("Cov_p(r)", {}, "Cov must be of two numbers"),
+    (r"\mathbb{E}_{r}[p]", {}, "a mean must be under a law"),
+    ("clip(r, 1)", {}, "clip must have a number and two ends"),
+    ("mean(r)", {}, "mean must be over a group"),
+    ("P(y > y)", {}, "a comparison must be of two responses"),
+    ("max beta", {}, "an extreme must be over an index"),
+    ("u where u = 2*u", {}, "a letter must not be defined by itself"),
+    ("?", {}, "a formula must be of letters, numbers and signs"),
+    ("(" * 400 + "r" + ")" * 400, {}, "a formula must not nest so deep"),
+    ("r" * 5000, {}, "a formula must have at most"),
+    (r"\prod_h \log \pi(a_h | s_h)", {}, "a product must be of what is never negative"),
+]
+
+
+@pytest.mark.parametrize(("text", "bind", "words"), REFUSED)
+def test_what_could_mean_two_things_or_nothing_is_refused(text: str, bind: dict[str, str], words: str) -> None:
+    """A refusal says what must hold, shows the place, and offers a way out."""
+    with pytest.raises(InputError) as caught:
+        Formula(text, bind).on(WORLD)
+    error = caught.value
+    assert words in str(error)
+    assert error.remedy
+    assert text in ("",) or len(text) > 1000 or ">>" in str(error) or "column" in str(error), str(error)
+
+
+def test_a_refusal_marks_the_piece() -> None:
+    with pytest.raises(InputError, match=r"column 7: got 'regert', in E_p\[r\*>>regert<<\]"):
+        Formula("E_p[r*regert]").on(WORLD)
+
+
+def test_a_place_is_kept_of_every_node() -> None:
+    """start and end of a node cut its own text out of what was read."""
+    text = r"\beta \log\frac{p}{p_{ref}} - \mathbb{E}_p[r]"
+    cut = {node.op: text[node.start : node.end] for _, node in walk(read(text))}
+    assert cut["div"] == r"\frac{p}{p_{ref}}"
+    assert cut["E"] == r"\mathbb{E}_p[r]"
+    assert cut["log"] == r"\log\frac{p}{p_{ref}}"
+
+
+def test_scope_of_sums_means_and_functions() -> None:
+    """The habits of print: where a sum ends, what log takes, where the square belongs."""
+    assert read("sum_h h*r - h") != read("sum_{h} (h*r) - r")
+    assert read(r"\sum_{h=1}^H 1 - (1 - \beta)^h").op == "sum"
+    assert read(r"\sum_\tau p(\tau) + 1").op == "add"
+    assert read(r"\log p\, r").op == "mul"
+    assert read(r"\log \sum_\tau p(\tau)\, r(\tau)").op == "log"
+    assert read(r"\mathbb{E}\left( r \right)^2").op == "E"
+    assert read(r"\mathbb{E}[r]^2").op == "pow"
+    assert read("H(p)").op == "H"
+    assert read("H (H + 1)").op == "mul"
+    assert read("p(s + a)").op == "at"
+    assert read(r"\beta (1 - r)").op == "mul"
+    assert read("p_ref(r <= r(tau))").op == "prob"
+
+
+def test_relations_and_definitions_are_cut() -> None:
+    s = statement(r"J_x(p) = \mathbb{E}_p[\rho L] \le 1, \quad \rho = \frac{p}{p_{old}}, \quad (\beta \to 0)")
+    assert s.relations == ("=", "<=")
+    assert [let.value for let in s.lets] == ["rho"]
+    assert [c.relations for c in s.conditions] == [("to",)]
+    s = statement("E_p[k3] where k3 = u - 1 - log(u), u = p_ref/p")
+    assert [let.value for let in s.used(s.sides[-1])] == ["u", "k_3"]
+
+
+def test_a_letter_is_bound_and_what_was_assumed_is_told() -> None:
+    f = Formula(r"\mathbb{E}_\mu[r]", mu="p_ref")
+    assert np.allclose(f.on(WORLD), np.sum(np.exp(WORLD.log_p_ref) * WORLD.r, axis=1))
+    assert f.assumed["mu"] == "p_ref"
+    g = Formula(r"\max_{\pi_\theta} \mathbb{E}_{x \sim D, y \sim \pi_\theta}[r(x, y)]")
+    assert isinstance(g.on(WORLD), float)
+    assert "the objective itself" in g.assumed["max pi_theta"]
+    assert g._repr_latex_().startswith("$") and "mathbb{E}" in g._repr_html_()  # noqa: PT018
