@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.grammar import Grammar
 from tabular_rlhf.formula.letters import CLOSED, OPENS, spelled
-from tabular_rlhf.formula.spellings import ALIASES, INDICES, SEPARATORS
+from tabular_rlhf.formula.spellings import ALIASES, FUNCTIONS, INDICES, SEPARATORS
 from tabular_rlhf.formula.tokens import Token, expand, refuse, tokens
 from tabular_rlhf.formula.tree import Node, index, names, sym
 
@@ -242,6 +242,7 @@ class Reader:
             "min",
             "KL",
             "argmax",
+            *FUNCTIONS,
         ):
             return None
         try:
@@ -254,7 +255,10 @@ class Reader:
             if read is not None:
                 indices = [*indices, *read]
             else:
-                given = [spelled([t]) for t in reader.skip_group() if t.kind == "name"]
+                inside = reader.skip_group()
+                if any(t.text in ("+", "-", "*", "/", "succ", "prec") for t in inside):  # P(y > y') is no letter with arguments
+                    return None
+                given = [spelled([t]) for t in inside if t.kind == "name"]
         if reader.peek().kind not in ("=", ":=") and reader.peek().text not in RELATIONS:
             return None
         head = sym(reader.name(key))
