@@ -79,7 +79,7 @@ class Side:
     def instead(self, tree: Node) -> Side:
         """Another formula in this one's place, in the same chain."""
         made = compile(tree)
-        return Side(made, merged(made, *self.kin), self.kin, kept=False)
+        return Side(made, merged(*self.kin, made), self.kin, kept=False)
 
 
 @dataclass(frozen=True)

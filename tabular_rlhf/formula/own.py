@@ -52,9 +52,9 @@ def mend(read: Chain, k: int, seed: int = 0) -> Slip | None:
 
 
 def edited(read: Chain, k: int) -> Iterator[tuple[Slip, tuple[Line, ...]]]:
-    """Line k rewritten by every rule, what people forget first, and the lines with it."""
+    """Line k rewritten by every rule, the smallest edits first, and the lines with it."""
     derivation, side = read.derivation, read.sides[k - 1]
-    found = sorted(slips(read.steps[k - 1].tree), key=lambda slip: slip.mending)
+    found = sorted(slips(read.steps[k - 1].tree), key=lambda slip: slip.rank)
     for slip in found[:EDITS]:
         try:
             other = side.instead(slip.tree)

@@ -27,7 +27,8 @@ Rule = Callable[[Node], Rewrites]
 RULES: list[tuple[int, Rule]] = []
 """(rank, rule): the mistake of least rank is named first."""
 DROP, SIGN, SYMBOL, SHAPE, EXTRA = range(5)
-"""Ranks: a part left out, a sign, a wrong letter, a wrong operation, a part too many."""
+"""Ranks: a part left out, a sign, a wrong letter, a wrong operation, a part put in.  Of edits that all mend, the one of least rank is the
+smallest: to leave out a part."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,6 @@ class Slip:
     before: Node
     after: Node
     tree: Node
-
-    @property
-    def mending(self) -> int:
-        """The rank of the mistake that it mends: what puts in a part mends one that was left out."""
-        return {DROP: EXTRA, EXTRA: DROP}.get(self.rank, self.rank)
 
     @property
     def shown(self) -> str:
