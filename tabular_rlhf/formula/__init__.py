@@ -44,7 +44,7 @@ class Formula:
     >>> from tabular_rlhf.world import coin
     >>> f = Formula(r"\beta \log \sum_y \pi_{ref}(y|x)\, e^{r(x,y)/\beta}")
     >>> f.read_as, f.axes, f.on(coin()).round(4).tolist()
-    ('beta*log(sum_{tau} pi_ref(tau, x)*exp(r(x, tau)/beta))', ('x',), [0.6201])
+    ('beta*log(sum_{tau} pi_ref(tau | x)*exp(r(x, tau)/beta))', ('x',), [0.6201])
     """
 
     def __init__(self, tex: str, bind: Mapping[str, Any] | None = None, **letters: Any) -> None:

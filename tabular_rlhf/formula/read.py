@@ -81,8 +81,10 @@ def read(text: str, aliases: Mapping[str, str] | None = None, letters: Iterable[
     return statement(text, aliases, letters).value
 
 
-def statement(text: str, aliases: Mapping[str, str] | None = None, letters: Iterable[str] = ()) -> Statement:
-    r"""What a formula says: `Statement`.
+def statement(
+    text: str, aliases: Mapping[str, str] | None = None, letters: Iterable[str] = (), before: tuple[Node, ...] = ()
+) -> Statement:
+    r"""What a formula says: `Statement`.  before: definitions that were made before it, and still hold.
 
     >>> s = statement(r"J_x = \mathbb{E}_p[\rho], \quad \rho = p/q")
     >>> len(s.sides), s.relations, [let.value for let in s.lets]
@@ -94,7 +96,7 @@ def statement(text: str, aliases: Mapping[str, str] | None = None, letters: Iter
     table = {**ALIASES, **(aliases or {})}
     declared = {*letters, *(aliases or {})}
     try:
-        return Reader(text, tokens(text), table, declared).statement()
+        return Reader(text, tokens(text), table, declared, before).statement()
     except RecursionError:
         raise refuse(text, 0, 1, "a formula must not nest so deep", "write a simpler one") from None
 
@@ -116,9 +118,12 @@ def key_of(text: str) -> str:
 class Reader:
     """The tokens of a statement, cut into sides and definitions."""
 
-    def __init__(self, text: str, found: list[Token], aliases: Mapping[str, str], declared: set[str]) -> None:
-        self.text, self.aliases, self.declared = text, aliases, declared
-        self.functions: set[str] = set()
+    def __init__(
+        self, text: str, found: list[Token], aliases: Mapping[str, str], declared: set[str], before: tuple[Node, ...] = ()
+    ) -> None:
+        self.text, self.aliases, self.before = text, aliases, before
+        self.declared = declared | {str(let.value) for let in before}
+        self.functions = {str(let.value) for let in before if let.kids[1:] and let.kids[1].op == "sym"}
         self.parts = self.cut(found)
 
     def cut(self, found: list[Token]) -> list[list[Token]]:
@@ -165,6 +170,8 @@ class Reader:
             chain = [self.header(p) for p in self.pieces(part)[1:-1]]
             lets += [self.let(h[0], sides[-1]) for h in chain if h is not None]
         sides, relations = self.sides(self.parts[0])
+        own = {let.value for let in lets}
+        lets += [let for let in self.before if let.value not in own]
         return Statement(self.text, sides, relations, tuple(lets), tuple(conditions))
 
     def let(self, head: Node, body: Node) -> Node:
