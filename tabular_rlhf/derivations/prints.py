@@ -38,7 +38,9 @@ class Print:
 def prints(derivation: Derivation, scopes: Iterable[Scope]) -> list[Print]:
     """Every line of a derivation, executed on those worlds in which it applies."""
     fit = [scope for scope in scopes if derivation.applies(scope)]
-    return [_print(derivation, k, line, made, fit) for k, (line, made) in enumerate(zip(derivation.lines, _read(derivation), strict=True), 1)]
+    return [
+        _print(derivation, k, line, made, fit) for k, (line, made) in enumerate(zip(derivation.lines, _read(derivation), strict=True), 1)
+    ]
 
 
 def declared(derivation: Derivation) -> list[str]:

@@ -25,9 +25,8 @@ from tabular_rlhf.formula.tree import Node
 
 AT_TOKENS = {"L": "L_s", "KL": "KL_s", "r": "r_token"}
 """A letter of responses, and the one of tokens that it is at an index of time."""
-NEXT = {"V_soft": "Q_soft", "V": "Q_soft"}
+NEXT = {"V_soft": "Q_soft", "V": "Q_soft", "V'": "Q'"}
 """A value of states, and its table of next states."""
-NEXT_OF = {"V_soft": "V_soft", "V": "V_soft"}
 
 
 def axis_of(index: Node) -> str:
@@ -106,7 +105,7 @@ def placed(m: Meaning, node: Node, name: str, value: Value, given: list[Node]) -
     """A value at indices."""
     local = m.local.get(name)
     if isinstance(local, Node) and local.kids[1:] and name in NEXT:  # the definition is of other things
-        value = m.letter(NEXT_OF[name], node)
+        value = m.letter("V_soft", node)
     through = next((g for g in given if g.op == "add"), None)
     states = [g for g in given if g.op == "index" and axis_kind(axis_of(g)) == "s"]
     kinds = [axis_kind(a) for a in value.axes]
@@ -121,7 +120,7 @@ def placed(m: Meaning, node: Node, name: str, value: Value, given: list[Node]) -
         elif "a" not in kinds and responses and name in NEXT:
             value = m.letter("r", node)
         elif "a" not in kinds and given and all(axis_kind(axis_of(g)) == "x" for g in given):
-            value = m.letter("value", node) if name in NEXT else first_state(value)
+            value = m.letter("value", node) if name == "V" and name not in m.lexicon.bound else first_state(value)
     return renamed(m, node, name, value, given)
 
 
@@ -200,7 +199,7 @@ def _next(m: Meaning, node: Node, name: str, value: Value, place: Node) -> Value
     """V(s + a), V(s_{h+1}): the value where the token leads."""
     here, token = place.kids if place.op == "add" else (place, Node("index", place.kids, "a"))
     target = ("x", axis_of(here), axis_of(token))
-    if name in NEXT and name not in m.lexicon.bound:
+    if name in NEXT:
         return m.letter(NEXT[name], node).renamed(dict(zip(("x", "s", "a"), target, strict=True)))
     if value.axes != ("x", "s"):
         raise m.refusal(node, f"{name} must be a table of states to be taken at the next one", "write V(s + a) or Phi(s_{h+1})")

@@ -285,7 +285,7 @@ class Letters(Stream):
     def length_index(self) -> Node | None:
         """|y| is the length of a response: the letter `lengths` at an index."""
         start = self.at
-        item = self.one_index()
+        item = self.one_index() if self.peek().text not in self.declared else None
         if item is not None and not item.kids and self.peek().kind in ("|", "abs)"):
             return self.made("at", sym("lengths"), item, at=start)
         self.at = start
@@ -338,7 +338,7 @@ class Letters(Stream):
     def name(self, key: str) -> str:
         """The letter of a key: by the table; a star is what is best."""
         if key in self.aliases or key in self.declared:
-            return self.aliases.get(key, key)
+            return key if key in self.declared else self.aliases[key]
         return f"{key[:-2]}_star" if key.endswith("^*") else key
 
     def applied_ahead(self) -> bool:

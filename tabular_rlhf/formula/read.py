@@ -81,9 +81,7 @@ def read(text: str, aliases: Mapping[str, str] | None = None, letters: Iterable[
     return statement(text, aliases, letters).value
 
 
-def statement(
-    text: str, aliases: Mapping[str, str] | None = None, letters: Iterable[str] = (), before: tuple[Node, ...] = ()
-) -> Statement:
+def statement(text: str, aliases: Mapping[str, str] | None = None, letters: Iterable[str] = (), before: tuple[Node, ...] = ()) -> Statement:
     r"""What a formula says: `Statement`.  before: definitions that were made before it, and still hold.
 
     >>> s = statement(r"J_x = \mathbb{E}_p[\rho], \quad \rho = p/q")
@@ -93,8 +91,7 @@ def statement(
     if not isinstance(text, str):
         raise InputError("a formula must be text", got=type(text).__name__, remedy="pass LaTeX, or beta*log(p/p_ref)")
     text = expand(text)
-    table = {**ALIASES, **(aliases or {})}
-    declared = {*letters, *(aliases or {})}
+    table, declared = {**ALIASES, **(aliases or {})}, set(letters)
     try:
         return Reader(text, tokens(text), table, declared, before).statement()
     except RecursionError:
@@ -113,6 +110,11 @@ def key_of(text: str) -> str:
         token = reader.peek()
         raise refuse(text, token.start, token.end, "a letter must stand alone", "give its name")
     return reader.name(key) if indices else key
+
+
+def placeless(tree: Node) -> Node:
+    """A tree that stands in another text."""
+    return Node(tree.op, tuple(map(placeless, tree.kids)), tree.value)
 
 
 class Reader:
@@ -156,6 +158,8 @@ class Reader:
             raise refuse(self.text, 0, 1, "a formula must hold something", "write one")
         for part in self.parts:
             self.note_function(part)
+        heads = [self.header(part) for part in self.parts[1:]]
+        self.declared |= {str((h[0].kids[0] if h[0].op == "at" else h[0]).value) for h in heads if h is not None}
         lets, conditions = list[Node](), list[Statement]()
         for part in self.parts[1:]:
             head = self.header(part)
@@ -171,7 +175,7 @@ class Reader:
             lets += [self.let(h[0], sides[-1]) for h in chain if h is not None]
         sides, relations = self.sides(self.parts[0])
         own = {let.value for let in lets}
-        lets += [let for let in self.before if let.value not in own]
+        lets += [placeless(let) for let in self.before if let.value not in own]
         return Statement(self.text, sides, relations, tuple(lets), tuple(conditions))
 
     def let(self, head: Node, body: Node) -> Node:
@@ -257,6 +261,8 @@ class Reader:
             return None
         given: list[str] = []
         if reader.peek().kind == "(":
+            if reader.comparison_ahead():
+                return None
             read = reader.arguments()
             if read is not None:
                 indices = [*indices, *read]

@@ -64,7 +64,7 @@ class Writer:
     # ------------------------------------------------------------------------------------------------ letters
 
     def say_num(self, node: Node, path: Path) -> str:
-        return repr(node.value)
+        return repr(node.value) if node.value != float("inf") else r"\infty" if self.latex else "∞"
 
     def say_sym(self, node: Node, path: Path) -> str:
         name = str(node.value)
