@@ -139,6 +139,13 @@ def test_relations_and_definitions_are_cut() -> None:
     assert [let.value for let in s.used(s.sides[-1])] == ["u", "k_3"]
 
 
+def test_an_objective_is_a_function_of_a_law() -> None:
+    """J(p) is that of p for each prompt, J_x the policy's own, J(theta) its mean over prompts."""
+    assert np.allclose(Formula("J(p)").on(WORLD), Formula("J_x").on(WORLD))
+    assert np.allclose(Formula("J_x(p_star)").on(WORLD), Formula("beta*log(Z)").on(WORLD))
+    assert np.isclose(Formula(r"J(\theta)").on(WORLD), Formula("E_mu[J_x]").on(WORLD))
+
+
 def test_a_letter_is_bound_and_what_was_assumed_is_told() -> None:
     f = Formula(r"\mathbb{E}_\mu[r]", mu="p_ref")
     assert np.allclose(f.on(WORLD), np.sum(np.exp(WORLD.log_p_ref) * WORLD.r, axis=1))

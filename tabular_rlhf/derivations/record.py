@@ -242,6 +242,8 @@ class Derivation:
 
     where: function of symbols, its hypotheses.  largest: most responses over all prompts for which it is affordable; most: most worlds.
     scale: function of symbols, the size of a term (default: the largest entry compared, at least 1).  formerly: slugs of before.
+    letters: what its letters stand for where the notation table says otherwise, "p": "p_star" (see `prints.py`); setting: the laws of a
+    mean that names none.
 
     The slug is that of the first of the rows; a second derivation of a row adds a suffix.  A reader's own has no rows.
     """
@@ -257,6 +259,8 @@ class Derivation:
     scale: Function | None = None
     formerly: tuple[str, ...] = ()
     most: int = 2**62
+    letters: Mapping[str, str] = field(default_factory=dict)
+    setting: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         def require(holds: bool, must: str, got: Any) -> None:

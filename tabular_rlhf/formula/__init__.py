@@ -27,9 +27,8 @@ from tabular_rlhf.formula.lexicon import Given, used_at
 from tabular_rlhf.formula.read import Statement, key_of, read, statement
 from tabular_rlhf.formula.say import say
 from tabular_rlhf.formula.scopes import Varied
-from tabular_rlhf.formula.spellings import ALIASES
 from tabular_rlhf.formula.tree import Node
-from tabular_rlhf.ledger.symbols import SYMBOLS, Scope
+from tabular_rlhf.ledger.symbols import Scope
 from tabular_rlhf.logspace import log_of
 
 __all__ = ["Compiled", "Formula", "Node", "Statement", "compile", "read", "say", "statement"]
@@ -44,14 +43,13 @@ class Formula:
     >>> from tabular_rlhf.world import coin
     >>> f = Formula(r"\beta \log \sum_y \pi_{ref}(y|x)\, e^{r(x,y)/\beta}")
     >>> f.read_as, f.axes, f.on(coin()).round(4).tolist()
-    ('beta*log(sum_{tau} pi_ref(tau, x)*exp(r(x, tau)/beta))', ('x',), [0.6201])
+    ('beta*log(sum_{tau} pi_ref(tau | x)*exp(r(x, tau)/beta))', ('x',), [0.6201])
     """
 
     def __init__(self, tex: str, bind: Mapping[str, Any] | None = None, **letters: Any) -> None:
         self.tex = tex
-        given = {**{key_of(k): v for k, v in (bind or {}).items()}, **letters}
-        self.bind = {ALIASES.get(k, k) if k not in given or ALIASES.get(k, k) in SYMBOLS else k: v for k, v in given.items()}
-        self.statement = statement(tex, letters=given)
+        self.bind = {**{key_of(k): v for k, v in (bind or {}).items()}, **letters}
+        self.statement = statement(tex, letters=self.bind)
         self.trees = self.statement.values
         self._last: list[Compiled] = []
 

@@ -17,7 +17,7 @@ A plain and a careful closure do the same; the careful one masks, and is called 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +29,8 @@ from tabular_rlhf.formula.spellings import kind
 
 Closure = Callable[[Any], Any]
 ORDER = ("x", "tau", "time", "s", "a")
+FIRST = ("tau", "w", "i", "tau'", "l", "j")
+"""Of two responses, the one that stands first in a table."""
 
 
 def axis_kind(axis: str) -> str:
@@ -44,7 +46,8 @@ def axis_kind(axis: str) -> str:
 class Value:
     """A value: axes; the closure; its logarithm, if it is known to be no less than 0; the axis along which it sums to one, if it is a law.
 
-    implicit: axes that no index in the text names, because a letter stands bare.
+    implicit: axes that no index in the text names, because a letter stands bare.  rest: log(1 - value), where that is known better than
+    by the difference.
     """
 
     axes: tuple[str, ...]
@@ -52,6 +55,7 @@ class Value:
     log: Closure | None = None
     law: str | None = None
     implicit: frozenset[str] = frozenset()
+    rest: Closure | None = None
 
     def renamed(self, names: dict[str, str]) -> Value:
         """The same table under other names of axes: no data moves."""
@@ -70,8 +74,21 @@ def constant(x: Any, axes: tuple[str, ...] = ()) -> Value:
 
 def merged(*values: Value) -> tuple[str, ...]:
     """The axes of a result: all that occur, prompts first, then responses, states, tokens; within a kind as they come."""
-    seen = dict.fromkeys(axis for value in values for axis in value.axes)
-    return tuple(sorted(seen, key=lambda a: ORDER.index(axis_kind(a)) if axis_kind(a) in ORDER else len(ORDER) + a.endswith(".")))
+    return in_order(dict.fromkeys(axis for value in values for axis in value.axes))
+
+
+def in_order(axes: Iterable[str]) -> tuple[str, ...]:
+    """Axes as a table has them.
+
+    >>> in_order(["a", "l", "s", "x", "w"])
+    ('x', 'w', 'l', 's', 'a')
+    """
+
+    def place(axis: str) -> tuple[int, int]:
+        of = axis_kind(axis)
+        return ORDER.index(of) if of in ORDER else len(ORDER) + axis.endswith("."), FIRST.index(axis) if axis in FIRST else len(FIRST)
+
+    return tuple(sorted(axes, key=place))
 
 
 def fitted(closure: Closure, axes: tuple[str, ...], target: tuple[str, ...]) -> Closure:
@@ -91,7 +108,7 @@ def fitted(closure: Closure, axes: tuple[str, ...], target: tuple[str, ...]) -> 
 
 def outer_sum(a: Value, b: Value) -> bool:
     """Whether bare letters would span responses and tokens at once, which nobody means: r + pi."""
-    kinds = [{axis_kind(x) for x in v.axes} for v in (a, b)]
+    kinds = [{axis_kind(x) for x in v.axes if "@" not in x} for v in (a, b)]
     crossed = ("tau" in kinds[0] and "s" in kinds[1] and "s" not in kinds[0]) or (
         "tau" in kinds[1] and "s" in kinds[0] and "s" not in kinds[1]
     )

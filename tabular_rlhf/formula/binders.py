@@ -19,6 +19,20 @@ def occurs(name: str, node: Node) -> bool:
     return (node.op == "index" and node.value == name) or any(occurs(name, kid) for kid in node.kids)
 
 
+def shared(overs: list[Node]) -> list[Node]:
+    """What "i, j in A" says of j holds of i, too."""
+    last = overs[-1] if overs else None
+    if last is None or last.op != "such" or not (last.kids[1].op in ("gt", "le") and last.kids[1].kids[0].op == "at"):
+        return overs
+    over, condition = last.kids
+    owner = condition.kids[0].kids[0]
+    out = list[Node]()
+    for one in overs:
+        belongs = Node("at", (owner, Node("index", (), one.value)), None, owner.start, owner.end)
+        out.append(Node("such", (one, condition.over(belongs, num(0))), None, one.start, one.end) if one.op == "over" else one)
+    return out
+
+
 class Binders(Events):
     """Readers of the letters that bind indices or draw from laws."""
 
@@ -39,7 +53,8 @@ class Binders(Events):
         if not overs:
             raise self.refusal("a sum must say over what", r"write sum_tau, or sum_{h=1}^{H}", self.tokens[at].start, self.peek().end)
         names = [str(n.value) for over in overs for _, n in walk(over) if n.op in ("over", "range")]
-        self.bound += names
+        spelled_ = self.spelled_names(overs)
+        self.bound += spelled_
         body = self.term()
         while op == "sum" and self.peek().kind in ("+", "-"):  # goes on while its index is free
             back, sign = self.at, self.take().kind
@@ -48,10 +63,15 @@ class Binders(Events):
                 self.at = back
                 break
             body = self.made("add" if sign == "+" else "sub", body, more)
-        del self.bound[len(self.bound) - len(names) :]
+        del self.bound[len(self.bound) - len(spelled_) :]
         return self.made(op, body, *overs, at=at)
 
     read_prod = read_sum
+
+    def spelled_names(self, overs: list[Node]) -> list[str]:
+        """The indices of a binder as they are written, y and not tau: bare, they are numbers of a range, or nothing."""
+        found = [n for over in overs for _, n in walk(over) if n.op in ("over", "range")]
+        return [self.text[n.start : n.end].lstrip("\\").partition("=")[0].strip() for n in found]
 
     def overs(self) -> list[Node]:
         """What stands below and above a sum: its indices, with their ranges or conditions."""
@@ -65,7 +85,7 @@ class Binders(Events):
         found = list[Node]()
         for item in items([t for t in below if t.kind not in ("(", ")")] if below and below[0].kind == "(" else below):
             found += self.within(item, "over_items", high)
-        return found
+        return shared(found)
 
     def within(self, tokens: list[Token], reader: str, *given: Node | None) -> list[Node]:
         """What a reader makes of some tokens, all of them."""
@@ -225,7 +245,7 @@ class Binders(Events):
         overs = self.overs()
         if not overs and name in ("max", "min") and self.peek().kind in ("(", "[", "{") and any(t.kind == "," for t in self.level()):
             return self.made(name, *self.held(), at=at)
-        names = [str(n.value) for over in overs for _, n in walk(over) if n.op in ("over", "range")]
+        names = self.spelled_names(overs)
         self.bound += names
         body = self.bracketed() if self.peek().kind in ("(", "[") else self.factor()
         del self.bound[len(self.bound) - len(names) :]

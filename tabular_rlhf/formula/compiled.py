@@ -14,6 +14,7 @@ import numpy as np
 
 from tabular_rlhf.autodiff import plain
 from tabular_rlhf.formula import indices, laws, slopes, sums  # noqa: F401  they enter their rules
+from tabular_rlhf.formula.axes import fitted, in_order
 from tabular_rlhf.formula.laws import SETTING
 from tabular_rlhf.formula.lexicon import Lexicon
 from tabular_rlhf.formula.meaning import Meaning
@@ -50,4 +51,6 @@ def compile(tree: Node, bound: Mapping[str, Any] | None = None, text: str = "", 
     """
     lexicon = Lexicon(bound)
     fast, safe = (Meaning(text, lexicon, {**SETTING, **setting}, careful=careful)(tree) for careful in (False, True))
-    return Compiled(tree, fast.axes, fast.of, safe.of, dict(lexicon.assumed))
+    axes = in_order(fast.axes)
+    closures = (fitted(value.of, value.axes, axes) for value in (fast, safe))
+    return Compiled(tree, axes, *closures, dict(lexicon.assumed))

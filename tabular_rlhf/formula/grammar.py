@@ -144,6 +144,9 @@ class Grammar(Binders):
             if token.text == "1" and ((self.peek().kind == "[" and self.relation_inside()) or self.peek().kind == "_"):
                 return self.indicator(at)
             return self.made_at(num(float(token.text) if "." in token.text or "e" in token.text.lower() else int(token.text)), at)
+        if token.kind == "infty":
+            self.take()
+            return self.made_at(num(float("inf")), at)
         if token.kind in ("(", "[", "{"):
             return self.bracketed()
         if token.kind in ("|", "(abs"):

@@ -19,12 +19,13 @@ import numpy as np
 
 from tabular_rlhf.formula import axes as ax
 from tabular_rlhf.formula.axes import Value, axis_kind
+from tabular_rlhf.formula.letters import OBJECTIVES
 from tabular_rlhf.formula.meaning import Meaning, rule
 from tabular_rlhf.formula.tree import Node
 
 AT_TOKENS = {"L": "L_s", "KL": "KL_s", "r": "r_token"}
 """A letter of responses, and the one of tokens that it is at an index of time."""
-NEXT = {"V_soft": "Q_soft", "V": "Q_soft"}
+NEXT = {"V_soft": "Q_soft", "V": "Q_soft", "V'": "Q'"}
 """A value of states, and its table of next states."""
 
 
@@ -47,7 +48,8 @@ def _at(m: Meaning, node: Node) -> Value:
     head, *given = node.kids
     name = str(head.value)
     local = m.local.get(name)
-    if isinstance(local, Node) and local.kids[1:]:
+    onward = any(g.op == "add" or ahead(g) for g in given)
+    if isinstance(local, Node) and local.kids[1:] and not (name in NEXT and (onward or _elsewhere(local, given))):
         return _applied(m, node, local, given)
     if not all(g.op in ("index", "add") for g in given):
         return _of_law(m, node, name, given)
@@ -62,6 +64,11 @@ def _at(m: Meaning, node: Node) -> Value:
     return placed(m, node, name, value, given)
 
 
+def _elsewhere(let: Node, given: list[Node]) -> bool:
+    """Whether a definition is of other things: V(tau) = r(tau) does not say what V(s) is."""
+    return [axis_kind(axis_of(p)) for p in let.kids[1:]] != [axis_kind(axis_of(g)) for g in given]
+
+
 def _applied(m: Meaning, node: Node, let: Node, given: list[Node]) -> Value:
     """A function of the formula's own at numbers, or a definition at other indices than its own."""
     body, *own = let.kids
@@ -70,14 +77,20 @@ def _applied(m: Meaning, node: Node, let: Node, given: list[Node]) -> Value:
     if all(p.op == "sym" for p in own):
         with m.where(**{str(p.value): m(g) for p, g in zip(own, given, strict=True)}):
             return m(body)
+    if any(g.op == "add" or ahead(g) for g in given):
+        raise m.refusal(node, f"{let.value} must be defined at the next state", "write what it is there, at the end of a response, too")
+    if _elsewhere(let, given):
+        raise m.refusal(node, f"{let.value} must be at what it is defined at", "write the same kind of index")
     names = {axis_of(p): axis_of(g) for p, g in zip(own, given, strict=True)}
     return m.definition(str(let.value), let).renamed(names)
 
 
 def _of_law(m: Meaning, node: Node, name: str, given: list[Node]) -> Value:
     """J(p), the objective of a law, for each prompt."""
-    if name in ("J", "J_x") and len(given) == 1:
+    if name in OBJECTIVES and len(given) == 1:
         law = given[0]
+        if law.op == "sym" and law.value == "theta":
+            return m.letter("J", node)
         return m(
             Node("sub", (Node("E", (Node("sym", (), "r"), Node("draw", (law,)))), _times_beta(Node("KL", (law, Node("sym", (), "p_ref"))))))
         )
@@ -90,6 +103,9 @@ def _times_beta(node: Node) -> Node:
 
 def placed(m: Meaning, node: Node, name: str, value: Value, given: list[Node]) -> Value:
     """A value at indices."""
+    local = m.local.get(name)
+    if isinstance(local, Node) and local.kids[1:] and name in NEXT:  # the definition is of other things
+        value = m.letter("V_soft", node)
     through = next((g for g in given if g.op == "add"), None)
     states = [g for g in given if g.op == "index" and axis_kind(axis_of(g)) == "s"]
     kinds = [axis_kind(a) for a in value.axes]
@@ -104,7 +120,7 @@ def placed(m: Meaning, node: Node, name: str, value: Value, given: list[Node]) -
         elif "a" not in kinds and responses and name in NEXT:
             value = m.letter("r", node)
         elif "a" not in kinds and given and all(axis_kind(axis_of(g)) == "x" for g in given):
-            value = first_state(value)
+            value = m.letter("value", node) if name == "V" and name not in m.lexicon.bound else first_state(value)
     return renamed(m, node, name, value, given)
 
 
@@ -183,7 +199,7 @@ def _next(m: Meaning, node: Node, name: str, value: Value, place: Node) -> Value
     """V(s + a), V(s_{h+1}): the value where the token leads."""
     here, token = place.kids if place.op == "add" else (place, Node("index", place.kids, "a"))
     target = ("x", axis_of(here), axis_of(token))
-    if name in NEXT and name not in m.lexicon.bound:
+    if name in NEXT:
         return m.letter(NEXT[name], node).renamed(dict(zip(("x", "s", "a"), target, strict=True)))
     if value.axes != ("x", "s"):
         raise m.refusal(node, f"{name} must be a table of states to be taken at the next one", "write V(s + a) or Phi(s_{h+1})")

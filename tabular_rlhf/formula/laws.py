@@ -64,7 +64,7 @@ def _of_setting(m: Meaning, value: Value, given: bool) -> Value:
     for axis in [a for a in value.axes if axis_kind(a) == "tau"]:
         name = m.setting["pairs" if axis in ("i", "j") else "law"]
         value = averaged(m, value, law_of(m, sym(name)).renamed({"tau": axis}), axis)
-    return value if given else averaged(m, value, law_of(m, sym(m.setting["prompts"])), "x")
+    return value if given or m.setting["prompts"] == "given" else averaged(m, value, law_of(m, sym(m.setting["prompts"])), "x")
 
 
 def _pairs(m: Meaning, value: Value) -> Value:
@@ -209,11 +209,16 @@ def _kl_of_two(m: Meaning, p: Value, q: Value) -> Value:
     """KL of two coins that fall with probability p, and q."""
     with m.masking():
 
-        def term(a: Value, b: Value) -> Value:
-            return m.product(a, binary(m.sub, unary(ax.log, a), unary(ax.log, b)))
+        def log(a: Value) -> Value:
+            return unary(ax.log, a) if a.log is None else Value(a.axes, a.log)
 
-        one = constant(1.0)
-        return binary(np.add, term(p, q), term(binary(np.subtract, one, p), binary(np.subtract, one, q)))
+        def term(a: Value, b: Value) -> Value:
+            return m.product(a, binary(m.sub, log(a), log(b)))
+
+        def rest(a: Value) -> Value:
+            return replace(binary(np.subtract, constant(1.0), a), log=a.rest)
+
+        return binary(np.add, term(p, q), term(rest(p), rest(q)))
 
 
 @rule("H")

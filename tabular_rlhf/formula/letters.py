@@ -18,6 +18,8 @@ END = Token("", "", 0, 0)
 ANY = Node("any")
 """A dot in the place of an index: all of it."""
 GIVEN = ("|", ",", ";")
+OBJECTIVES = ("J", "J_x")
+"""Letters that are functions of a law."""
 
 
 class Stream:
@@ -283,7 +285,7 @@ class Letters(Stream):
     def length_index(self) -> Node | None:
         """|y| is the length of a response: the letter `lengths` at an index."""
         start = self.at
-        item = self.one_index()
+        item = self.one_index() if self.peek().text not in self.declared else None
         if item is not None and not item.kids and self.peek().kind in ("|", "abs)"):
             return self.made("at", sym("lengths"), item, at=start)
         self.at = start
@@ -311,15 +313,32 @@ class Letters(Stream):
                     given.append(self.sum())
                 self.expect(")")
                 return self.made("at", head, *given, at=at)
+        if key in OBJECTIVES and self.peek().kind == "(" and self.index_in_bracket() is None:
+            return self.made("at", head, self.one_law(), at=at)
         given_ = self.arguments()
         if given_ is not None:
             return self.made("at", head, *indices, *given_, at=at) if indices or given_ else head
         return self.made("at", head, *indices, at=at) if indices else head
 
+    def index_in_bracket(self) -> Node | None:
+        """The first index of the bracket that opens here, if it begins with one."""
+        start = self.at
+        self.take()
+        found = self.index_item()
+        self.at = start
+        return found
+
+    def one_law(self) -> Node:
+        """The law of J(p)."""
+        self.take()
+        law = self.letter()
+        self.expect(")")
+        return law
+
     def name(self, key: str) -> str:
         """The letter of a key: by the table; a star is what is best."""
         if key in self.aliases or key in self.declared:
-            return self.aliases.get(key, key)
+            return key if key in self.declared else self.aliases[key]
         return f"{key[:-2]}_star" if key.endswith("^*") else key
 
     def applied_ahead(self) -> bool:

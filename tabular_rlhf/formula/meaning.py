@@ -17,6 +17,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula import axes as ax
 from tabular_rlhf.formula.axes import Value, binary, constant, unary
 from tabular_rlhf.formula.lexicon import Lexicon
+from tabular_rlhf.formula.say import say
 from tabular_rlhf.formula.tokens import refuse
 from tabular_rlhf.formula.tree import Node, walk
 from tabular_rlhf.logspace import log_sigmoid
@@ -58,6 +59,8 @@ class Meaning:
             raise self.refusal(node, f"{e.must} (got {e.got})", e.remedy) from None
 
     def refusal(self, node: Node, must: str, remedy: str) -> InputError:
+        if node.end == 0:  # of a definition that stands elsewhere
+            return InputError(must, got=say(node), remedy=remedy)
         return refuse(self.text, node.start, node.end, must, remedy)
 
     @contextmanager
@@ -96,6 +99,9 @@ class Meaning:
         if isinstance(local, Value):
             return local
         if local is not None:
+            own = [str(k.value) for k in local.kids[1:]]
+            if any(index not in ("x", "tau", "s", "a") for index in own) and node.op == "sym":
+                raise self.refusal(node, f"{name} is defined at {', '.join(own)}, and must be written at such", f"write {name}_{own[0]}")
             return self.definition(name, local)
         text = self.lexicon.text_of(name)
         if text is not None and not (self.within and self.lexicon.is_symbol(name)):  # a binding speaks of the subject's own letters
@@ -127,7 +133,7 @@ class Meaning:
         local, self.local = self.local, {}
         within, self.within = self.within, name in self.lexicon.bound
         try:
-            value = self(read(text, letters=self.lexicon.bound))
+            value = self(Node("sym", (), text) if self.lexicon.is_symbol(text) else read(text, letters=self.lexicon.bound))
             self.lexicon.assumed[name] = text
             return value
         finally:
@@ -180,6 +186,9 @@ def _add(m: Meaning, node: Node) -> Value:
 @rule("sub")
 def _sub(m: Meaning, node: Node) -> Value:
     a, b = terms(m, node)
+    if b.rest is not None and node.kids[0].op == "num" and node.kids[0].value == 1:
+        rest = b.rest
+        return replace(b, of=lambda scope: np.exp(rest(scope)), log=rest, rest=b.log, law=None)
     return binary(m.sub, a, b)
 
 
@@ -250,7 +259,8 @@ def _log(m: Meaning, node: Node) -> Value:
 
 @rule("sigma")
 def _sigma(m: Meaning, node: Node) -> Value:
-    return unary(lambda x: np.exp(log_sigmoid(x)), m(node.kids[0]), log_sigmoid)
+    a = m(node.kids[0])
+    return replace(unary(lambda x: np.exp(log_sigmoid(x)), a, log_sigmoid), rest=lambda scope: log_sigmoid(-a.of(scope)))
 
 
 @rule("sqrt")
@@ -304,9 +314,18 @@ def _compare(m: Meaning, node: Node) -> Value:
 
 
 def places(m: Meaning, node: Node) -> Value:
-    """The positions that an index runs through."""
+    """The positions that an index runs through; of a step, the depths of the states where it can be."""
     axis = str(node.value)
+    if ax.axis_kind(axis) == "time":
+        return Value((f"s@{axis}",), lambda scope: depths(scope["mdp"]))
+    if not ax.axis_kind(axis):
+        raise m.refusal(node, "an index must run over something to be compared", "write tau, s, a, or a range")
     return Value((axis,), lambda scope: np.arange(length(axis, scope)))
+
+
+def depths(mdp: Any) -> Any:
+    """How many tokens every state has."""
+    return np.concatenate([np.full(mdp.width(h), h) for h in range(mdp.H)])
 
 
 def length(axis: str, scope: Any) -> int:

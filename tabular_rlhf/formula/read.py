@@ -81,8 +81,8 @@ def read(text: str, aliases: Mapping[str, str] | None = None, letters: Iterable[
     return statement(text, aliases, letters).value
 
 
-def statement(text: str, aliases: Mapping[str, str] | None = None, letters: Iterable[str] = ()) -> Statement:
-    r"""What a formula says: `Statement`.
+def statement(text: str, aliases: Mapping[str, str] | None = None, letters: Iterable[str] = (), before: tuple[Node, ...] = ()) -> Statement:
+    r"""What a formula says: `Statement`.  before: definitions that were made before it, and still hold.
 
     >>> s = statement(r"J_x = \mathbb{E}_p[\rho], \quad \rho = p/q")
     >>> len(s.sides), s.relations, [let.value for let in s.lets]
@@ -91,10 +91,9 @@ def statement(text: str, aliases: Mapping[str, str] | None = None, letters: Iter
     if not isinstance(text, str):
         raise InputError("a formula must be text", got=type(text).__name__, remedy="pass LaTeX, or beta*log(p/p_ref)")
     text = expand(text)
-    table = {**ALIASES, **(aliases or {})}
-    declared = {*letters, *(aliases or {})}
+    table, declared = {**ALIASES, **(aliases or {})}, set(letters)
     try:
-        return Reader(text, tokens(text), table, declared).statement()
+        return Reader(text, tokens(text), table, declared, before).statement()
     except RecursionError:
         raise refuse(text, 0, 1, "a formula must not nest so deep", "write a simpler one") from None
 
@@ -113,12 +112,20 @@ def key_of(text: str) -> str:
     return reader.name(key) if indices else key
 
 
+def placeless(tree: Node) -> Node:
+    """A tree that stands in another text."""
+    return Node(tree.op, tuple(map(placeless, tree.kids)), tree.value)
+
+
 class Reader:
     """The tokens of a statement, cut into sides and definitions."""
 
-    def __init__(self, text: str, found: list[Token], aliases: Mapping[str, str], declared: set[str]) -> None:
-        self.text, self.aliases, self.declared = text, aliases, declared
-        self.functions: set[str] = set()
+    def __init__(
+        self, text: str, found: list[Token], aliases: Mapping[str, str], declared: set[str], before: tuple[Node, ...] = ()
+    ) -> None:
+        self.text, self.aliases, self.before = text, aliases, before
+        self.declared = declared | {str(let.value) for let in before}
+        self.functions = {str(let.value) for let in before if let.kids[1:] and let.kids[1].op == "sym"}
         self.parts = self.cut(found)
 
     def cut(self, found: list[Token]) -> list[list[Token]]:
@@ -151,6 +158,8 @@ class Reader:
             raise refuse(self.text, 0, 1, "a formula must hold something", "write one")
         for part in self.parts:
             self.note_function(part)
+        heads = [self.header(part) for part in self.parts[1:]]
+        self.declared |= {str((h[0].kids[0] if h[0].op == "at" else h[0]).value) for h in heads if h is not None}
         lets, conditions = list[Node](), list[Statement]()
         for part in self.parts[1:]:
             head = self.header(part)
@@ -165,6 +174,8 @@ class Reader:
             chain = [self.header(p) for p in self.pieces(part)[1:-1]]
             lets += [self.let(h[0], sides[-1]) for h in chain if h is not None]
         sides, relations = self.sides(self.parts[0])
+        own = {let.value for let in lets}
+        lets += [placeless(let) for let in self.before if let.value not in own]
         return Statement(self.text, sides, relations, tuple(lets), tuple(conditions))
 
     def let(self, head: Node, body: Node) -> Node:
@@ -251,6 +262,8 @@ class Reader:
             return None
         given: list[str] = []
         if reader.peek().kind == "(":
+            if reader.comparison_ahead():
+                return None
             read = reader.arguments()
             if read is not None:
                 indices = [*indices, *read]

@@ -64,7 +64,7 @@ class Writer:
     # ------------------------------------------------------------------------------------------------ letters
 
     def say_num(self, node: Node, path: Path) -> str:
-        return repr(node.value)
+        return repr(node.value) if node.value != float("inf") else r"\infty" if self.latex else "∞"
 
     def say_sym(self, node: Node, path: Path) -> str:
         name = str(node.value)
@@ -88,7 +88,18 @@ class Writer:
         if name == "lengths" and self.latex:
             return rf"\lvert {self.kids(node, path, 1)} \rvert"
         head = (r"\mathrm{KL}" if self.latex else "KL") if name == "KL_s" else self.kid(node, path, 0)
-        return f"{head}({self.kids(node, path, 1)})"
+        return f"{head}({self.indices(name, node, path)})"
+
+    def indices(self, name: str, node: Node, path: Path) -> str:
+        """What a letter is at: of a law, what is given stands behind a bar."""
+        bar = r" \mid " if self.latex else " | "
+        last = str(node.kids[-1].value)
+        conditional = name.startswith(("p", "pi")) and last[:1] in ("x", "s") and node.kids[-1].op == "index"
+        if conditional and len(node.kids) > 2:
+            return f"{self.kids(node, path, 1, len(node.kids) - 1)}{bar}{self.kid(node, path, len(node.kids) - 1)}"
+        dot = r"\cdot" if self.latex else "."
+        whole = conditional and name.startswith("pi") and last.startswith("s")
+        return f"{dot}{bar}{self.kids(node, path, 1)}" if whole else self.kids(node, path, 1)
 
     # ------------------------------------------------------------------------------------------------ arithmetic
 

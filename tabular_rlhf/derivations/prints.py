@@ -1,0 +1,123 @@
+r"""What a derivation prints, executed: every side of every line is read, run, and compared with the function that stands beside it.
+
+A definition ("u = p/q") holds from its line to the end of the derivation; a letter that a line begins with and nobody knows is defined
+by that line.  What `Derivation.letters` declares is printed above the lines.  What cannot be read is listed, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.derivations.record import Derivation, Line
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.formula import Node, Statement, compile, statement
+from tabular_rlhf.formula.axes import axis_kind
+from tabular_rlhf.formula.compiled import Compiled
+from tabular_rlhf.formula.lexicon import Lexicon
+from tabular_rlhf.ledger.symbols import Scope
+
+CLOSE = 1e-7
+"""Values that differ by less than this share of the largest are the same, for a print: a slip is far larger somewhere."""
+
+
+@dataclass(frozen=True)
+class Print:
+    """One line as it is printed: whether it agrees with its function (None: it is not executed), and why not."""
+
+    slug: str
+    number: int
+    tex: str
+    agrees: bool | None
+    reason: str = ""
+
+
+def prints(derivation: Derivation, scopes: Iterable[Scope]) -> list[Print]:
+    """Every line of a derivation, executed on those worlds in which it applies."""
+    fit = [scope for scope in scopes if derivation.applies(scope)]
+    return [
+        _print(derivation, k, line, made, fit) for k, (line, made) in enumerate(zip(derivation.lines, _read(derivation), strict=True), 1)
+    ]
+
+
+def declared(derivation: Derivation) -> list[str]:
+    """What is printed above its lines: which letter stands for what."""
+    return [f"{name} is {what}" for name, what in derivation.letters.items()]
+
+
+def _read(derivation: Derivation) -> Iterator[list[Compiled] | str]:
+    """Of every line its sides, compiled; or why they are not."""
+    known, before = Lexicon(derivation.letters), tuple[Node, ...]()
+    for line in derivation.lines:
+        try:
+            said = statement(line.tex, letters=derivation.letters, before=before)
+            sides, before = _sides(said, known)
+            yield [compile(side, derivation.letters, said.text, **derivation.setting) for side in sides]
+        except InputError as e:
+            yield f"{e.must} (got {e.got})"
+
+
+def _sides(said: Statement, known: Lexicon) -> tuple[list[Node], tuple[Node, ...]]:
+    """The sides that are executed, and the definitions that hold from here on."""
+    sides, lets = list(said.sides), said.lets
+    head = sides[0]
+    name = str((head.kids[0] if head.op == "at" else head).value)
+    own = {let.value for let in lets}
+    new = head.op in ("sym", "at") and name not in own and known.text_of(name) is None and known.value(name) is None
+    if len(sides) > 1 and new:
+        let = Node("let", (sides[-1], *(head.kids[1:] if head.op == "at" else ())), name)
+        sides, lets = sides[1:], (*lets, let)
+    return [said.with_lets(side) for side in sides], lets
+
+
+def _print(derivation: Derivation, k: int, line: Line, made: list[Compiled] | str, scopes: list[Scope]) -> Print:
+    if isinstance(made, str):
+        return Print(derivation.slug, k, line.tex, None, made)
+    for scope in scopes:
+        for side in made:
+            try:
+                why = difference(side, scope, line(scope))
+            except InputError as e:  # what only a world shows: a derivative through a solver
+                return Print(derivation.slug, k, line.tex, None, f"{e.must} (got {e.got})")
+            if why:
+                return Print(derivation.slug, k, line.tex, False, f"{why}, on {scope.world.name} of {scope['N']} responses")
+    return Print(derivation.slug, k, line.tex, True)
+
+
+def difference(side: Compiled, scope: Scope, value: Any) -> str:
+    """How a formula's value differs from the one that stands beside it; "" where they agree.
+
+    A formula over prompts beside a number is averaged over them.  Responses that the reference forbids are passed over.
+    """
+    found, expected = np.asarray(side(scope), dtype=np.float64), np.asarray(value, dtype=np.float64)
+    axes = side.axes
+    if found.shape != expected.shape and "x" in axes and found.ndim == expected.ndim + 1:
+        found = np.tensordot(scope["mu"], np.moveaxis(found, axes.index("x"), 0), 1)
+        axes = tuple(a for a in axes if a != "x")
+    if found.shape != expected.shape and not (found.ndim == 0 or expected.ndim == 0 or found.shape == np.squeeze(expected).shape):
+        return f"it is over ({', '.join(side.axes)}), of shape {found.shape}, for {expected.shape}"
+    expected = np.reshape(expected, found.shape) if expected.size == found.size else expected
+    found, expected = np.broadcast_arrays(found, expected)
+    counted = ~np.isnan(found) & _possible(axes, scope, found.shape)
+    size = max(1.0, float(np.max(np.abs(expected[counted & np.isfinite(expected)]), initial=0.0)))
+    with np.errstate(invalid="ignore"):
+        gap = np.where(found == expected, 0.0, np.abs(found - expected))[counted]
+    worst = float(np.max(gap, initial=0.0))
+    return "" if worst <= CLOSE * size else f"it differs by {worst:.3g}"
+
+
+def _possible(axes: tuple[str, ...], scope: Scope, shape: tuple[int, ...]) -> Any:
+    """Where no response is one that the reference forbids."""
+    allowed = np.broadcast_to(np.array(True), shape)
+    forbidden = np.isneginf(scope["log_p_ref"])
+    if len(axes) != len(shape) or "x" not in axes or not forbidden.any():
+        return allowed
+    for k, axis in enumerate(axes):
+        if axis_kind(axis) == "tau":
+            spread = [1] * len(shape)
+            spread[0], spread[k] = forbidden.shape
+            allowed = allowed & ~np.reshape(forbidden, spread)
+    return allowed
