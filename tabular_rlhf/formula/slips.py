@@ -284,7 +284,7 @@ def another_operation(node: Node) -> Rewrites:
 
 @slip(SHAPE)
 def squared(node: Node) -> Rewrites:
-    if node.op == "sym" or node.op == "log" or node.op == "sub":
+    if node.op in ("sym", "log", "sub", "E", "KL"):
         yield Node("pow", (node, num(2))), f"{say(node)} squared", f"{say(node)} is to be squared"
 
 
