@@ -2,6 +2,7 @@ r"""Own derivations: right ones hold in every way of writing, a slip in any line
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
@@ -11,10 +12,13 @@ from typing import Any
 
 import pytest
 
+from tabular_rlhf.check import check
+from tabular_rlhf.check.proof import judge_proof
 from tabular_rlhf.cli import main
 from tabular_rlhf.derivations import derive
 from tabular_rlhf.derivations.execute import execute
 from tabular_rlhf.errors import InputError
+from tabular_rlhf.exercises import PROOFS
 from tabular_rlhf.formula.chain import Chain, chain
 from tabular_rlhf.formula.chain_text import MOST, pieces, unread
 from tabular_rlhf.formula.own import derive_text, mend
@@ -283,3 +287,59 @@ def test_a_cell_is_a_derivation() -> None:
     assert kind == "cell"
     assert function("", "J_x = E_p[r] - beta*KL(p, p_ref)").holds
     assert function("coin --bind q=p_ref", "KL(p, q) = E_p[log(p/q)]").worlds == 1
+
+
+# ---------------------------------------------------------------------------------------------------- asked for as an exercise
+
+
+@pytest.mark.parametrize("slug", PROOFS)
+def test_the_solution_of_a_proof_is_right_and_no_other_is(slug: str) -> None:
+    proof = PROOFS[slug]
+    assert check(slug, proof.solution).ok
+    lines = proof.solution.strip().splitlines()
+    short = check(slug, f"{lines[0]}\n= {proof.end}")
+    assert (short.status, "steps or more" in short.told) == ("wrong", True)
+    padded = check(slug, "\n".join([lines[0], *(f" = {lines[0]}" for _ in range(proof.fewest)), f" = {proof.end}"]))
+    assert "steps or more" in padded.told, "a line that repeats the one before is no step"
+    assert "must begin with" in check(slug, "\n".join(lines[1:]).strip().removeprefix("= ")).told
+    assert "must end with" in check(slug, "\n".join(lines[:-1])).told
+
+
+def test_a_proof_that_breaks_earns_its_share_and_a_counterexample() -> None:
+    text = PROOFS["prove-regret"].solution.replace("beta*KL(p, p_star)", "beta*KL(p_star, p)")
+    report = check("prove-regret", text)
+    assert (report.status, report.share) == ("wrong", 3 / 4)
+    assert "the arguments of KL are swapped" in report.told
+    elsewhere = check("prove-regret", text.replace("beta*KL(p_star, p)", "beta*KL(p_star, p)^2"))
+    assert (elsewhere.share, "must end with" in elsewhere.notes[0]) == (0.0, True)
+    text = PROOFS["prove-regret"].solution.replace("- beta*log Z +", "+ beta*log Z +")
+    report = check("prove-regret", lambda: text)
+    assert report.share == pytest.approx(2 / 4)
+    assert "the sign of beta*log(Z) is flipped" in report.told
+    assert report.counterexample is not None
+    assert report.counterexample.beside == "line 3"
+    assert "yours" in str(report)
+
+
+def test_letters_that_are_not_allowed_are_named() -> None:
+    proof = replace(PROOFS["prove-k3"], without=("p_ref",))
+    assert "must do without p_ref" in judge_proof(proof, proof.solution).told
+    assert "must do without beta" in judge_proof(replace(proof, without=(), letters=("p", "p_ref")), f"beta = beta\n{proof.solution}").told
+
+
+@pytest.mark.parametrize(("answer", "status"), [(3.0, "shape"), (lambda: 3.0, "shape"), (lambda: 1 / 0, "raises"), ("E_p[", "raises")])
+def test_what_is_no_derivation_is_told(answer: Any, status: str) -> None:
+    assert check("prove-k3", answer).status == status
+
+
+def test_a_proof_is_listed_shown_and_graded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["exercises", "prove-regret", "--hint"]) == 0
+    assert "the text of a derivation" in capsys.readouterr().out
+    sheet = tmp_path / "set.py"
+    sheet.write_text('POINTS = {"prove-regret": 4, "prove-k3": 2}\n')
+    broken = PROOFS["prove-regret"].solution.replace("- beta*log Z +", "+ beta*log Z +")
+    handed = tmp_path / "handed.py"
+    handed.write_text(f"def prove_regret():\n    return {broken!r}\n\n\ndef prove_k3():\n    return {PROOFS['prove-k3'].solution!r}\n")
+    assert main(["grade", str(handed), "--exercises", str(sheet), "--json"]) == 1
+    marks = {m["slug"]: m["points"] for m in json.loads(capsys.readouterr().out)["exercises"]}
+    assert marks == {"prove-regret": 2.0, "prove-k3": 2.0}

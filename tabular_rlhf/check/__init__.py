@@ -48,6 +48,7 @@ from tabular_rlhf.check.report import Counterexample, Report, broken_relation, c
 from tabular_rlhf.check.shrink import smallest
 from tabular_rlhf.check.trial import fault, first_world, forbids, tried
 from tabular_rlhf.derivations import RELATIONS
+from tabular_rlhf.exercises.proof import PROOFS
 from tabular_rlhf.ledger.symbols import SYMBOLS, Scope
 from tabular_rlhf.ledger.tolerance import Gap
 
@@ -57,8 +58,9 @@ CARELESS = "right wherever p_ref > 0, but here the reference forbids a token (lo
 def check(slug: str, answer: Any, *, part: int | str | None = None) -> Report:
     """Check an answer.
 
-    Args: slug, an exercise, a row of the ledger, or "derivation/line"; answer, a function of symbols by name (it may return a
-    scalar, an array, a tuple with one entry a part, or a function of symbols), or the value itself; part, of a row with several.
+    Args: slug, an exercise, a row of the ledger, "derivation/line", or a proof that is asked for; answer, the text of a proof, or a
+    function that returns it; else a function of symbols by name (it may return a scalar, an array, a tuple with one entry a part, or a
+    function of symbols), or the value itself; part, of a row with several.
     Returns: a `Report`, true in a condition where the answer is right.  Raises InputError for an unknown slug or part.
 
     >>> check("regret-is-kl", lambda value, J_x: value - J_x).ok
@@ -67,6 +69,10 @@ def check(slug: str, answer: Any, *, part: int | str | None = None) -> Report:
     >>> report.status, report.diagnosis
     ('wrong', 'beta dropped')
     """
+    if slug in PROOFS:
+        from tabular_rlhf.check.proof import judge_proof  # the reader of formulas is opened for those who ask for it
+
+        return judge_proof(PROOFS[slug], answer)
     function: Callable[..., Any] = answer if callable(answer) else constant(answer)
     asked = find(slug, part)
     try:

@@ -18,6 +18,7 @@ from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.derivations.record import Derivation, Line
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.exercises import EXERCISES, Exercise
+from tabular_rlhf.exercises.proof import PROOFS
 from tabular_rlhf.ledger import LEDGER, Row
 from tabular_rlhf.ledger.record import Approximately, as_parts
 from tabular_rlhf.ledger.renamed import today
@@ -174,6 +175,7 @@ def _scale(exercise: Exercise) -> Callable[[Scope], float] | None:
 def questions() -> Iterator[str]:
     """Every name that `check` knows, exercises first."""
     yield from EXERCISES
+    yield from PROOFS
     yield from (slug for slug in LEDGER if slug not in EXERCISES)
     yield from (f"{d.slug}/{k}" for d in DERIVATIONS.values() for k in range(1, len(d.lines) + 1))
 

@@ -61,7 +61,8 @@ class Report:
     """The result of a check.  True in a condition if the answer is right; prints as text, renders as HTML in a notebook.
 
     slug, part; status, a key of STATUS; told, one sentence; worlds, on how many the answer was tried; ruled_out, the wrong answers
-    that it is not; notes; diagnosis, what a wrong answer looks like, and on how many worlds that was compared; counterexample.
+    that it is not; notes; diagnosis, what a wrong answer looks like, and on how many worlds that was compared; counterexample;
+    share, of the points, of a derivation that breaks: its steps up to there.
     """
 
     slug: str
@@ -74,6 +75,7 @@ class Report:
     diagnosis: str | None = None
     compared: int = 0
     counterexample: Counterexample | None = field(default=None, repr=False)
+    share: float = 0.0
 
     @property
     def ok(self) -> bool:

@@ -10,8 +10,8 @@ from typing import Any
 from tabular_rlhf.commands.answer import answer_json
 from tabular_rlhf.commands.printing import show
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.exercises import EXERCISES, Exercise
-from tabular_rlhf.exercises.record import find
+from tabular_rlhf.exercises import PROOFS, Exercise, Proof, every
+from tabular_rlhf.exercises.record import find as find_exercise
 from tabular_rlhf.layout import table, wrap
 from tabular_rlhf.ledger.symbols import SYMBOLS, parameters
 from tabular_rlhf.tex import plain
@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    chosen = selected([find(args.slug)] if args.slug else EXERCISES.values(), args.chapter, args.notebook)
+    chosen = selected([find(args.slug)] if args.slug else every().values(), args.chapter, args.notebook)
     if args.json:
         answer_json(SCHEMA, args, {"exercises": [as_dict(e) for e in chosen]})
     else:
@@ -36,22 +36,35 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def selected(exercises: Iterable[Exercise], chapter: int | None, notebook: str | None) -> list[Exercise]:
+def find(slug: str) -> Exercise | Proof:
+    """An exercise or a proof by name."""
+    return PROOFS[slug] if slug in PROOFS else find_exercise(slug)
+
+
+def selected(exercises: Iterable[Exercise | Proof], chapter: int | None, notebook: str | None) -> list[Exercise | Proof]:
     """Those of a chapter and of a notebook, where these are named.  Raises InputError if there is none."""
     chosen = [e for e in exercises if chapter in (None, e.chapter) and (notebook is None or notebook.zfill(2) == e.notebook)]
     if not chosen:
-        chapters = ", ".join(map(str, sorted({e.chapter for e in EXERCISES.values()})))
+        chapters = ", ".join(map(str, sorted({e.chapter for e in every().values()})))
         got = ", ".join(f"{name} {value}" for name, value in (("chapter", chapter), ("notebook", notebook)) if value is not None)
-        notebooks = ", ".join(sorted({e.notebook for e in EXERCISES.values()}))
+        notebooks = ", ".join(sorted({e.notebook for e in every().values()}))
         remedy = f"there are exercises of chapters {chapters} and of notebooks {notebooks}"
         raise InputError("some exercise must fit", got=got, remedy=remedy)
     return chosen
 
 
-def as_dict(e: Exercise) -> dict[str, Any]:
+def as_dict(e: Exercise | Proof) -> dict[str, Any]:
     """An exercise as plain values, without its answers."""
     fields = ("slug", "chapter", "notebook", "title", "statement", "forbidden", "signature", "hint", "free", "minutes")
-    return {k: getattr(e, k) for k in fields} | {"statement": e.asked, "rows": list(e.rows), "without": list(e.without)}
+    return {k: getattr(e, k, "") for k in fields} | {"statement": e.asked, "rows": list(e.rows), "without": list(e.without)}
+
+
+def _symbols(e: Exercise) -> list[str]:
+    lines = []
+    for name in parameters(e.answer):
+        s = SYMBOLS[name]
+        lines.append(f"  {name:<18} {s.meaning}{', ' + s.shape if s.shape else ''}{', ' + s.unit if s.unit else ''}")
+    return lines + ([f"  any answer that is right up to a {e.free} is right"] if e.free else [])
 
 
 def plain_text(markdown: str) -> str:
@@ -63,22 +76,19 @@ def plain_text(markdown: str) -> str:
     return re.sub(r"\$([^$]+)\$", lambda found: plain(found[1]), markdown)
 
 
-def as_list(exercises: Sequence[Exercise]) -> str:
+def as_list(exercises: Sequence[Exercise | Proof]) -> str:
     """One line an exercise."""
     rows = [[str(e.chapter), e.slug, e.notebook, str(e.minutes), e.title] for e in exercises]
     lines = [table("", ["", "exercise", "notebook", "minutes", "title"], rows, left=(0, 1, 4))]
     return "\n".join([*lines, "", f"{len(exercises)} exercises.  `tabular-rlhf exercises SLUG` shows one in full."])
 
 
-def as_text(e: Exercise, hint: bool) -> str:
+def as_text(e: Exercise | Proof, hint: bool) -> str:
     """Title, statement, signature, symbols, and the hint if it is asked for."""
     lines = [f"{e.title}  ({e.slug}, chapter {e.chapter}, notebook {e.notebook}, about {e.minutes} minutes)", ""]
     lines += wrap(plain_text(e.asked), first="  ")
     lines += ["", f"    {e.signature}", "        return ...", ""]
-    for name in parameters(e.answer):
-        s = SYMBOLS[name]
-        lines.append(f"  {name:<18} {s.meaning}{', ' + s.shape if s.shape else ''}{', ' + s.unit if s.unit else ''}")
-    lines += [f"  any answer that is right up to a {e.free} is right"] if e.free else []
+    lines += ["  It returns the text of a derivation, as `derive` reads one."] if isinstance(e, Proof) else _symbols(e)
     lines += ["", *wrap(f"Hint: {plain_text(e.hint)}", first="  ")] if hint else []
     lines += ["", f"  Rows of the ledger: {', '.join(e.rows)}.", f"  Check it: tabular-rlhf check {e.slug} my_file.py:{e.name}"]
     return "\n".join(lines)

@@ -88,7 +88,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from tabular_rlhf.commands.exercises import plain_text
-    from tabular_rlhf.exercises import EXERCISES
+    from tabular_rlhf.exercises import every
     from tabular_rlhf.grading.marks import grade
     from tabular_rlhf.grading.shapes import fair
     from tabular_rlhf.grading.submission import read
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     )
 
     def hint(slug: str) -> str:
-        return plain_text(EXERCISES[slug].hint)
+        return plain_text(every()[slug].hint)
 
     if args.html is not None:
         write_text(args.html, as_html(found, hint))
@@ -122,40 +122,44 @@ def run(args: argparse.Namespace) -> int:
 def chosen(points: dict[str, float], chapter: int | None, notebook: str | None) -> dict[str, float]:
     """The exercises of a chapter and of a notebook, where these are named."""
     from tabular_rlhf.commands.exercises import selected
-    from tabular_rlhf.exercises import EXERCISES
+    from tabular_rlhf.exercises import every
 
-    return {e.slug: points[e.slug] for e in selected([EXERCISES[slug] for slug in points], chapter, notebook)}
+    return {e.slug: points[e.slug] for e in selected([every()[slug] for slug in points], chapter, notebook)}
 
 
 def exercises(path: Path | None) -> dict[str, float]:
     """The slugs of the set and what each is worth: one point, unless the instructor's file says otherwise."""
-    from tabular_rlhf.exercises import EXERCISES
+    from tabular_rlhf.exercises import EXERCISES, every
 
     if path is None:
         return dict.fromkeys(EXERCISES, 1.0)
-    before = dict(EXERCISES)
+    before = every()
     _ = read_bytes(path, "the file of exercises")  # a missing file is a missing file, whatever runpy makes of it
     try:
         told = runpy.run_path(str(path))
     except (Exception, SystemExit) as e:  # a file that exits must not pass for one that was graded
         raise InputError("the exercises must import", got=raised(e), where=str(path), remedy="run the file by itself") from e
-    points = told.get("POINTS", dict.fromkeys((slug for slug, e in EXERCISES.items() if before.get(slug) is not e), 1.0))
+    points = told.get("POINTS", dict.fromkeys((slug for slug, e in every().items() if before.get(slug) is not e), 1.0))
     return _checked(points, path)
 
 
 def _checked(points: object, path: Path) -> dict[str, float]:
     """What each exercise is worth, if it can be judged: a fault of the exercise must not cost anybody points."""
+    from tabular_rlhf.check.proof import judge_proof
     from tabular_rlhf.check.question import of_exercise
     from tabular_rlhf.check.trial import sound
-    from tabular_rlhf.exercises import EXERCISES
+    from tabular_rlhf.exercises import EXERCISES, PROOFS, every
 
-    remedy = "see exercises/record.py: add(Exercise(...)), or POINTS = {slug: points}"
+    remedy = "see exercises/record.py and exercises/proof.py: add(Exercise(...)), add(Proof(...)), or POINTS = {slug: points}"
     if not isinstance(points, Mapping) or not points:
         raise InputError("there must be exercises to grade", got=quoted(points), where=str(path), remedy=remedy)
     for slug, worth in points.items():
-        if slug not in EXERCISES:
+        if slug not in every():
             raise InputError("POINTS must name exercises", got=quoted(slug), where=str(path), remedy=remedy)
         if not isinstance(worth, int | float) or not 0 < worth < 1e9:
             raise InputError("points must be positive", got=quoted(worth), where=f"{path}, {slug}", remedy=remedy)
-        sound(of_exercise(EXERCISES[slug]))
+        if slug not in PROOFS:
+            sound(of_exercise(EXERCISES[slug]))
+        elif not (report := judge_proof(PROOFS[slug], PROOFS[slug].solution)).ok:
+            raise InputError("a proof's solution must be right", got=report.told, where=slug, remedy="mend it, or what it is asked for")
     return {slug: float(worth) for slug, worth in points.items()}

@@ -82,7 +82,7 @@ def entries() -> tuple[Entry, ...]:
 
 def of_the_course() -> Iterator[Entry]:
     from tabular_rlhf.derivations import DERIVATIONS
-    from tabular_rlhf.exercises import EXERCISES
+    from tabular_rlhf.exercises import every
     from tabular_rlhf.ledger import LEDGER
     from tabular_rlhf.ledger.symbols import SYMBOLS
     from tabular_rlhf.tex import plain
@@ -91,7 +91,7 @@ def of_the_course() -> Iterator[Entry]:
         yield Entry("claim", row.slug, plain(row.statement), f"verify {row.slug} --explain")
     for d in DERIVATIONS.values():
         yield Entry("derivation", d.slug, d.title, f"derive {d.slug}")
-    for e in EXERCISES.values():
+    for e in every().values():
         yield Entry("exercise", e.slug, e.title, f"exercises {e.slug}")
     for s in SYMBOLS.values():
         yield Entry("symbol", s.name, s.meaning, f"symbols {s.name}")

@@ -53,6 +53,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "notes": "sentences",
         "diagnosis": "what a wrong answer looks like, or null",
         "compared": "on how many worlds the diagnosis was compared",
+        "share": "of the points, of a derivation that breaks: its steps up to there",
         "counterexample": "the smallest world on which it fails: responses, world, symbols, entries, yours, exact; or null",
     },
     "tabular-rlhf/exercises/1": {"exercises": "slug, chapter, notebook, title, statement, signature, hint, free, minutes, rows, without"},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from tabular_rlhf.exercises.proof import PROOFS, Proof
 from tabular_rlhf.exercises.record import EXERCISES, Exercise, add
 
 CHAPTERS = ("language", "challenges", "preferences", "optimum", "geometry", "direct", "gradients", "estimators", "selection", "capstone")
@@ -16,4 +17,10 @@ CHAPTERS = ("language", "challenges", "preferences", "optimum", "geometry", "dir
 for _chapter in CHAPTERS:
     import_module(f"{__name__}.{_chapter}")
 
-__all__ = ["CHAPTERS", "EXERCISES", "Exercise", "add"]
+
+def every() -> dict[str, Exercise | Proof]:
+    """All that can be asked: answers that are functions, and derivations."""
+    return {**EXERCISES, **PROOFS}
+
+
+__all__ = ["CHAPTERS", "EXERCISES", "PROOFS", "Exercise", "Proof", "add", "every"]

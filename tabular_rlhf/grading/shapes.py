@@ -15,6 +15,7 @@ import numpy as np
 from tabular_rlhf.check import Report, check, find, tried
 from tabular_rlhf.check.calling import quietly, watched
 from tabular_rlhf.check.facts import spelled
+from tabular_rlhf.exercises.proof import PROOFS
 
 SHARE = 0.5
 """Of the points, where only the shape is wrong."""
@@ -42,7 +43,7 @@ def fair(slug: str, function: Callable[..., Any], share: float = SHARE) -> Any:
     ('shape', 0.5, '(P, 1) where (P,) is expected: reshape; the numbers are right.')
     """
     report = check(slug, function)
-    if report.status != "shape" or (told := only_the_shape(slug, function)) is None:
+    if slug in PROOFS or report.status != "shape" or (told := only_the_shape(slug, function)) is None:
         return report
     return NearlyRight(replace(report, told=told), share)
 
