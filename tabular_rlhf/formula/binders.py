@@ -24,7 +24,7 @@ def shared(overs: list[Node]) -> list[Node]:
     last = overs[-1] if overs else None
     if last is None or last.op != "such" or not (last.kids[1].op in ("gt", "le") and last.kids[1].kids[0].op == "at"):
         return overs
-    over, condition = last.kids
+    condition = last.kids[1]
     owner = condition.kids[0].kids[0]
     out = list[Node]()
     for one in overs:

@@ -29,6 +29,8 @@ def law_of(m: Meaning, node: Node, among: tuple[str, ...] = ()) -> Value:
     if head.op != "sym":
         return m(node)
     name = str(head.value)
+    if any(g.op == "index" and axis_kind(axis_of(g)) not in ("x", "tau", "s", "a") for g in given):
+        return m(node)
     states = [axis_of(g) for g in given if g.op == "index" and axis_kind(axis_of(g)) == "s"]
     value = m.letter(name, head)
     value = value.renamed(m.bare) if m.bare else value
@@ -61,6 +63,8 @@ def mean(m: Meaning, node: Node, value: Value, draws: list[Node], given: list[No
 def _of_setting(m: Meaning, value: Value, given: bool) -> Value:
     """Under the laws of the setting: pairs, responses, tokens, then prompts (unless they are given)."""
     value = _pairs(m, value)
+    if len([a for a in value.axes if axis_kind(a) == "x"]) > 1:
+        raise InputError("a mean over two prompts must name its laws", got=f"({', '.join(value.axes)})", remedy="write x ~ mu, x' ~ mu")
     for axis in [a for a in value.axes if axis_kind(a) == "tau"]:
         name = m.setting["pairs" if axis in ("i", "j") else "law"]
         value = averaged(m, value, law_of(m, sym(name)).renamed({"tau": axis}), axis)
@@ -165,6 +169,8 @@ def parts(node: Node, count: int) -> tuple[list[Node], list[Node], list[Node]]:
 @rule("E")
 def _mean(m: Meaning, node: Node) -> Value:
     (body,), draws, given = parts(node, 1)
+    if not draws and any(n.op == "sym" and n.value == "G" for _, n in walk(body)) and "G" not in m.lexicon.bound:
+        raise m.refusal(node, "a mean over groups must say what a group is", "bind the letters to a group's tables, and G to its size")
     return mean(m, node, m(body), draws, given)
 
 

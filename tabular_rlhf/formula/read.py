@@ -167,6 +167,9 @@ class Reader:
                 conditions.append(Statement(self.text, *self.sides(part)))
                 continue
             sides, relations = self.sides(part)
+            if relations == ("propto",):  # a law, once it is normalized
+                total = Node("sum", (sides[-1], Node("over", (), "tau")), None, sides[-1].start, sides[-1].end)
+                sides, relations = (Node("div", (sides[-1], total), None, total.start, total.end),), ()
             if any(r != "=" for r in relations):
                 conditions.append(Statement(self.text, sides, relations))
                 continue
@@ -233,7 +236,7 @@ class Reader:
                 reader.take()
                 inside = reader.skip_group()
                 key = spelled(inside[:-1] if inside and inside[-1].kind == "'" else inside)
-                if key in ("pi", "pi_theta", "theta", "p", "pi_phi", "phi", "p_theta") or key.startswith("pi_"):
+                if key in ("theta", "phi") or key.startswith("pi"):
                     return Node("objective", (), f"{name} {key}", reader.tokens[start].start, reader.peek().start)
         reader.at = start
         return None
