@@ -330,8 +330,16 @@ class Letters(Stream):
 
     def lone_letter(self) -> bool:
         """Whether the bracket that opens here holds one letter and nothing else: f(L), p(B)."""
-        level = [t for t in self.level() if t.kind != "'"]
-        return bool(level) and level[0].kind == "name" and all(t.kind in ("_", "^", "num") or t is level[0] for t in level)
+        level = [t for t in self.level() if t.kind not in ("'", "{", "}")]
+        names = [k for k, t in enumerate(level) if t.kind == "name"]
+        below = all(level[k - 1].kind in ("_", "^") for k in names[1:])
+        return (
+            bool(level)
+            and names[:1] == [0]
+            and level[0].text != "frac"
+            and below
+            and all(t.kind in ("_", "^", "num", "name") for t in level)
+        )
 
     def index_in_bracket(self) -> Node | None:
         """The first index of the bracket that opens here, if it begins with one."""

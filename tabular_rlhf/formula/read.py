@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.grammar import Grammar
@@ -98,12 +99,26 @@ def statement(text: str, aliases: Mapping[str, str] | None = None, letters: Iter
         raise refuse(text, 0, 1, "a formula must not nest so deep", "write a simpler one") from None
 
 
+def definitions(bound: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Node, ...]]:
+    """What is bound, apart: letters, and functions, whose names show what they are of.
+
+    >>> letters, lets = definitions({"r": "f", "J(q)": "E_q[r]"})
+    >>> letters, [(let.value, [kid.value for kid in let.kids[1:]]) for let in lets]
+    ({'r': 'f'}, [('J', ['q'])])
+    """
+    letters = {name: what for name, what in bound.items() if "(" not in name}
+    texts = [f"0, where {name} = {what}" for name, what in bound.items() if "(" in name]
+    return letters, tuple(placeless(let) for text in texts for let in statement(text, letters=letters).lets)
+
+
 def key_of(text: str) -> str:
     r"""The key of a letter that is spelled in LaTeX or plainly; of one at an index, that of the letter.
 
     >>> key_of(r"\pi_\phi^{RL}"), key_of("p_ref")
     ('pi_phi^RL', 'p_ref')
     """
+    if "(" in text and "=" not in text and not text.lstrip().startswith("("):
+        return text
     reader = Grammar(text, tokens(expand(text)), {}, set())
     key, indices = reader.key()
     if reader.peek().kind:
