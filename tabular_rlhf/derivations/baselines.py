@@ -112,6 +112,7 @@ add(
                 },
             ),
         ),
+        letters={"b": "b_x"},
     )
 )
 
@@ -250,5 +251,7 @@ add(
                 },
             ),
         ),
+        letters={"b": "b_x"},
+        setting={"prompts": "given"},
     )
 )

@@ -287,5 +287,6 @@ add(
                 },
             ),
         ),
+        letters={"pi": "p", "pi_ref": "p_ref", "r_hat": "beta*log(p/p_ref)"},
     )
 )

@@ -154,5 +154,7 @@ add(
                 },
             ),
         ),
+        letters={"q": "q_game", "Z_q": "sum_y p_ref(y)*exp(P(y succ q)/tau)"},
+        setting={"people": "M"},
     )
 )

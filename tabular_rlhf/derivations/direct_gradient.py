@@ -186,5 +186,6 @@ add(
                 },
             ),
         ),
+        letters={"pi": "p", "pi_ref": "p_ref"},
     )
 )

@@ -169,5 +169,7 @@ add(
                 },
             ),
         ),
+        letters={"tau": "beta", "pi": "p", "pi_ref": "p_ref", "M": "1[r(tau) > r(tau')] + 1/2*1[r(tau) = r(tau')]"},
+        setting={"people": "M"},
     )
 )

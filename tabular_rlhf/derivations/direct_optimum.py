@@ -171,6 +171,7 @@ add(
                 },
             ),
         ),
+        letters={"P": "P_beats", "r_hat": "beta*log(p/p_ref)"},
     )
 )
 
@@ -271,5 +272,6 @@ add(
                 },
             ),
         ),
+        letters={"Z_kappa": "sum_y p_ref(y)*exp(kappa*r(y)/beta)"},
     )
 )

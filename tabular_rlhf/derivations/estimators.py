@@ -345,5 +345,6 @@ add(
                 },
             ),
         ),
+        letters={"q": "p_short"},
     )
 )

@@ -177,5 +177,6 @@ add(
                 },
             ),
         ),
+        letters={"w": "wins_ij", "n": "n_ij", "v": "f", "NLL": "-(sum_i sum_j w(i, j)*log(sigma(r_hat(i) - r_hat(j))))"},
     )
 )

@@ -190,5 +190,12 @@ add(
                 wrong={"never: the slope only fades": lambda wins_ring: grad(nll)(np.zeros(wins_ring.shape[:2]), wins_ring)},
             ),
         ),
+        letters={
+            "w": "wins_A",
+            "A": "group_A",
+            "D": "scores(i) + far*group_A(i) - scores(j) - far*group_A(j)",
+            "NLL(z)": "-(sum_i sum_j w(i, j)*log(sigma(z(i) - z(j))))",
+            "t": "far",
+        },
     )
 )

@@ -172,6 +172,7 @@ add(
                 },
             ),
         ),
+        letters={"q": "p_level"},
     )
 )
 
@@ -293,5 +294,6 @@ add(
                 },
             ),
         ),
+        letters={"p_t": "p_ref*exp(t*r/beta)/Z_t", "Z_t": "sum_tau p_ref(tau)*exp(t*r(tau)/beta)"},
     )
 )

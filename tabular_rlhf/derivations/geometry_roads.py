@@ -170,5 +170,7 @@ add(
                 },
             ),
         ),
+        letters={"pi": "p_tied", "pi_ref": "p_ref", "pi'": "p_2"},
+        setting={"people": "M"},
     )
 )

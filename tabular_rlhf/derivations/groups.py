@@ -171,5 +171,6 @@ add(
                 },
             ),
         ),
+        letters={"r": "graded"},
     )
 )

@@ -239,5 +239,6 @@ add(
                 wrong={"1/2, the group mean's (G - 1)/G": lambda p, success: np.full_like(success_probability(p, success), 0.5)},
             ),
         ),
+        letters={"r": "success"},
     )
 )

@@ -81,6 +81,7 @@ add(
                 wrong={"the prompt's probability left in: mu(x) p(tau)": lambda mu, p_star: mu[:, None] * p_star},
             ),
         ),
+        letters={"p": "p_star"},
     )
 )
 
@@ -187,6 +188,7 @@ add(
                 },
             ),
         ),
+        letters={"V'": "E_{p_2}[r | s]", "Q'": "E_{p_2}[r | s, a]", "J(q)": "E_mu[E_q[r]]"},
     )
 )
 

@@ -182,5 +182,6 @@ add(
                 },
             ),
         ),
+        letters={"v": "direction"},
     )
 )

@@ -130,6 +130,7 @@ add(
                 },
             ),
         ),
+        letters={"lambda": "beta*(1 - log(Z))"},
     )
 )
 

@@ -155,6 +155,7 @@ add(
                 },
             ),
         ),
+        letters={"P": "P_beats", "P_hat": "sigma(scores(i) - scores(j))"},
     )
 )
 

@@ -47,7 +47,7 @@ add(
         lines=(
             Line(
                 r"(1 - e)\, \tilde\ell(D) + e\, \tilde\ell(-D), \quad \tilde\ell(D) = \frac{(1 - e)\, \ell(D) - e\, \ell(-D)}{1 - 2 e}, "
-                r"\quad \ell = -\log \sigma",
+                r"\quad \ell(D) = -\log \sigma(D)",
                 lambda score_gaps, flip: (1 - flip) * unbiased_loss(score_gaps, flip) + flip * unbiased_loss(-score_gaps, flip),
                 "A pair of fitted margin D comes with its label flipped with probability e < 1/2: the mean over the flip of the loss.",
             ),
@@ -151,5 +151,6 @@ add(
                 },
             ),
         ),
+        letters={"e": "flip", "D": "scores(i) - scores(j)", "ell(z)": "-log(sigma(z))"},
     )
 )

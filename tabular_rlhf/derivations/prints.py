@@ -18,6 +18,7 @@ from tabular_rlhf.formula import Node, Statement, compile, statement
 from tabular_rlhf.formula.axes import axis_kind
 from tabular_rlhf.formula.compiled import Compiled
 from tabular_rlhf.formula.lexicon import Lexicon
+from tabular_rlhf.formula.read import definitions
 from tabular_rlhf.ledger.symbols import Scope
 
 CLOSE = 1e-7
@@ -50,12 +51,13 @@ def declared(derivation: Derivation) -> list[str]:
 
 def _read(derivation: Derivation) -> Iterator[list[Compiled] | str]:
     """Of every line its sides, compiled; or why they are not."""
-    known, before = Lexicon(derivation.letters), tuple[Node, ...]()
+    letters, before = definitions(derivation.letters)
+    known = Lexicon(letters)
     for line in derivation.lines:
         try:
-            said = statement(line.tex, letters=derivation.letters, before=before)
+            said = statement(line.tex, letters=letters, before=before)
             sides, before = _sides(said, known)
-            yield [compile(side, derivation.letters, said.text, **derivation.setting) for side in sides]
+            yield [compile(side, letters, said.text, **derivation.setting) for side in sides]
         except InputError as e:
             yield f"{e.must} (got {e.got})"
 

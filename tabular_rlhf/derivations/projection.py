@@ -150,5 +150,6 @@ add(
                 },
             ),
         ),
+        letters={"p_theta": "p_tied", "J": "E_mu[E_{p_tied}[r] - beta*KL(p_tied, p_ref)]"},
     )
 )

@@ -215,6 +215,7 @@ add(
                 },
             ),
         ),
+        letters={"q": "p_ref(r = r(tau))"},
     )
 )
 

@@ -329,5 +329,6 @@ add(
                 },
             ),
         ),
+        letters={"r'": "r + sum_h (Phi(s_{h+1}) - Phi(s_h))"},
     )
 )

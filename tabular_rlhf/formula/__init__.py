@@ -24,7 +24,7 @@ import numpy as np
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.compiled import Compiled, compile
 from tabular_rlhf.formula.lexicon import Given, used_at
-from tabular_rlhf.formula.read import Statement, key_of, read, statement
+from tabular_rlhf.formula.read import Statement, definitions, key_of, read, statement
 from tabular_rlhf.formula.say import say
 from tabular_rlhf.formula.scopes import Varied
 from tabular_rlhf.formula.tree import Node
@@ -48,8 +48,9 @@ class Formula:
 
     def __init__(self, tex: str, bind: Mapping[str, Any] | None = None, **letters: Any) -> None:
         self.tex = tex
-        self.bind = {**{key_of(k): v for k, v in (bind or {}).items()}, **letters}
-        self.statement = statement(tex, letters=self.bind)
+        given = {**{key_of(k): v for k, v in (bind or {}).items()}, **letters}
+        self.bind, functions = definitions(given)
+        self.statement = statement(tex, letters=self.bind, before=functions)
         self.trees = self.statement.values
         self._last: list[Compiled] = []
 

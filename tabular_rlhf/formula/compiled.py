@@ -52,5 +52,5 @@ def compile(tree: Node, bound: Mapping[str, Any] | None = None, text: str = "", 
     lexicon = Lexicon(bound)
     fast, safe = (Meaning(text, lexicon, {**SETTING, **setting}, careful=careful)(tree) for careful in (False, True))
     axes = in_order(fast.axes)
-    closures = (fitted(value.of, value.axes, axes) for value in (fast, safe))
-    return Compiled(tree, axes, *closures, dict(lexicon.assumed))
+    plainly, carefully = (fitted(value.of, value.axes, axes) for value in (fast, safe))
+    return Compiled(tree, axes, plainly, carefully, dict(lexicon.assumed))

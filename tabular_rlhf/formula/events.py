@@ -9,6 +9,10 @@ from tabular_rlhf.formula.tree import Node, index, sym
 CONDITIONS = {"=": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
 
 
+PREFERENCES = {"P", "Pr", "p", "p_star", "p_BT", "P_BT", "p_star_BT"}
+"""How the probability of a preference is called; another letter is another law of people."""
+
+
 class Events(Letters):
     """Readers of divergences, entropies, preferences and probabilities."""
 
@@ -72,6 +76,8 @@ class Events(Letters):
             self.close(opening)
             if prefers.text in ("prec", "<"):
                 left, right = right, left
+            if head.value not in PREFERENCES:
+                return self.made("at", head, left, right, at=at)
             return self.made("beats", left, right, at=at)
         condition = self.condition()
         given = [self.given()] if self.peek().kind == "|" and self.take() else []

@@ -105,7 +105,12 @@ class Grammar(Binders):
         base = self.primary()
         while self.peek().kind == "^":
             self.take()
-            base = self.made("pow", base, self.argument(), at=at)
+            power = self.argument()
+            if base.op == "sym" and power.op == "sym" and power.value == "tau":
+                raise self.refusal(
+                    "a power must be no name", "write (p)^{tau} for a power, or name the letter otherwise", base.start, power.end
+                )
+            base = self.made("pow", base, power, at=at)
         return base
 
     def argument(self) -> Node:

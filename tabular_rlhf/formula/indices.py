@@ -109,7 +109,11 @@ def placed(m: Meaning, node: Node, name: str, value: Value, given: list[Node]) -
     through = next((g for g in given if g.op == "add"), None)
     states = [g for g in given if g.op == "index" and axis_kind(axis_of(g)) == "s"]
     kinds = [axis_kind(a) for a in value.axes]
+    if "s" not in kinds and "tau" in kinds and states and name in AT_TOKENS and name not in m.lexicon.bound:
+        value, kinds = m.letter(AT_TOKENS[name], node), ["x", "s", "a"]
     if "s" not in kinds and "tau" in kinds and (through is not None or states):
+        if value.law is None or len([g for g in given if axis_kind(axis_of(g)) != "x"]) > 1:
+            raise m.refusal(node, f"{name} must be a law, to have a mass in a state", "write p(s), p(s + a), or a table of tokens")
         return _mass(m, node, name, value, through or states[0])
     if through is not None or (states and ahead(states[0])):
         return _next(m, node, name, value, through or states[0])

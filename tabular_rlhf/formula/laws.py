@@ -7,14 +7,13 @@ setting: over responses p, over prompts mu; a pair (w, l) is two draws of p_ref,
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula import axes as ax
 from tabular_rlhf.formula.axes import Value, axis_kind, binary, constant, fitted, merged, reduced, unary
-from tabular_rlhf.formula.indices import axis_of, response_law
+from tabular_rlhf.formula.indices import axis_of, incidence, response_law
 from tabular_rlhf.formula.meaning import Meaning, rule
 from tabular_rlhf.formula.tree import Node, index, sym, walk
 from tabular_rlhf.logspace import kl, logsumexp
@@ -29,6 +28,8 @@ def law_of(m: Meaning, node: Node, among: tuple[str, ...] = ()) -> Value:
     if head.op != "sym":
         return m(node)
     name = str(head.value)
+    if any(g.op == "index" and axis_kind(axis_of(g)) not in ("x", "tau", "s", "a") for g in given):
+        return m(node)
     states = [axis_of(g) for g in given if g.op == "index" and axis_kind(axis_of(g)) == "s"]
     value = m.letter(name, head)
     value = value.renamed(m.bare) if m.bare else value
@@ -36,6 +37,9 @@ def law_of(m: Meaning, node: Node, among: tuple[str, ...] = ()) -> Value:
         value = response_law(m, name, value)
     if states:
         return value.renamed({"s": states[0]})
+    if value.law is None and value.axes == ("x", "tau") and (name in m.local or m.lexicon.text_of(name)):
+        m.lexicon.assumed[f"{name} as a law"] = "sums to one over the responses"
+        return replace(value, law="tau")
     return value if value.law is not None or not given else m(node)
 
 
@@ -61,6 +65,8 @@ def mean(m: Meaning, node: Node, value: Value, draws: list[Node], given: list[No
 def _of_setting(m: Meaning, value: Value, given: bool) -> Value:
     """Under the laws of the setting: pairs, responses, tokens, then prompts (unless they are given)."""
     value = _pairs(m, value)
+    if len([a for a in value.axes if axis_kind(a) == "x"]) > 1:
+        raise InputError("a mean over two prompts must name its laws", got=f"({', '.join(value.axes)})", remedy="write x ~ mu, x' ~ mu")
     for axis in [a for a in value.axes if axis_kind(a) == "tau"]:
         name = m.setting["pairs" if axis in ("i", "j") else "law"]
         value = averaged(m, value, law_of(m, sym(name)).renamed({"tau": axis}), axis)
@@ -142,18 +148,18 @@ def _name(node: Node) -> str:
 def _given_place(m: Meaning, node: Node, value: Value, draws: list[Node], places: list[Node]) -> Value:
     """E[f | s], E[f | s, a]: over the responses that pass through."""
     law = law_of(m, draws[0].kids[0]) if draws and draws[0].kids else law_of(m, sym(m.setting["law"]))
-    if value.axes != ("x", "tau"):
-        raise m.refusal(node, "a mean given a state must be of a number for each response", "write E[r | s, a]")
     names = [axis_of(k) for p in places for k in (p.kids if p.op == "add" else (p,))]
-    both, weight = m.product(law, value).of, law.of
-    tokens = len(names) == 2
-
-    def table(scope: Any) -> Any:
-        mass = [scope["mdp"].subtree_sum(f(scope)) for f in (both, weight)]
-        above, below = mass if tokens else [np.sum(t, axis=-1) for t in mass]
-        return ax.over(above, below)
-
-    return Value(("x", *names), table, None if value.log is None else lambda scope: ax.log(table(scope)))
+    steps = {a: names[0] for a in value.axes if a.startswith("s@")}  # s_t = s: the step of the state that is given
+    value = replace(value.renamed(steps), implicit=frozenset())
+    if "tau" not in value.axes or set(value.axes) - {"x", "tau", names[0]}:
+        raise m.refusal(node, "a mean given a state must be of a number for each response", "write E[r | s, a]")
+    last = names[1] if len(names) == 2 else "a@given"
+    with m.masking():
+        passes = m.product(Value(("tau", names[0], last), lambda scope: incidence(scope["mdp"])), law)
+        gone = ("tau",) if len(names) == 2 else ("tau", last)
+        above, below = (reduced(np.sum, f, gone) for f in (m.product(passes, value), passes))
+    found = binary(ax.over, above, below)
+    return replace(found, log=None if value.log is None else lambda scope: ax.log(found.of(scope)))
 
 
 def parts(node: Node, count: int) -> tuple[list[Node], list[Node], list[Node]]:
@@ -165,6 +171,8 @@ def parts(node: Node, count: int) -> tuple[list[Node], list[Node], list[Node]]:
 @rule("E")
 def _mean(m: Meaning, node: Node) -> Value:
     (body,), draws, given = parts(node, 1)
+    if not draws and any(n.op == "sym" and n.value == "G" for _, n in walk(body)) and not ("G" in m.lexicon.bound or "G" in m.local):
+        raise m.refusal(node, "a mean over groups must say what a group is", "bind the letters to a group's tables, and G to its size")
     return mean(m, node, m(body), draws, given)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.formula.spellings import GREEK, INDICES, KL_KEYS
+from tabular_rlhf.formula.spellings import GREEK, INDICES, KL_KEYS, kind
 from tabular_rlhf.formula.tokens import Token, refuse
 from tabular_rlhf.formula.tree import Node, index, num, sym
 
@@ -18,6 +18,8 @@ END = Token("", "", 0, 0)
 ANY = Node("any")
 """A dot in the place of an index: all of it."""
 GIVEN = ("|", ",", ";")
+LAWS = ("p", "q", "pi", "Z")
+"""Letters that no step of a response is an index of."""
 OBJECTIVES = ("J", "J_x")
 """Letters that are functions of a law."""
 
@@ -143,6 +145,8 @@ class Letters(Stream):
         words, found = list[str](), list[Node]()
         for item in items(inside):
             read = self.indices_in(item)
+            if base.rstrip("'") in LAWS and read is not None and all(kind(str(i.value)) in ("time", "") for i in read):
+                read = None  # p_t, p_n, Z_t: laws of their own
             if read is None and len(item) > 1 and any(t.kind in ("+", "-", "/", "=", "<", ">", "<=", ">=") for t in item):
                 raise self.refusal(
                     "a subscript must be a name, or indices", "give the letter a name of its own", item[0].start, item[-1].end
@@ -316,9 +320,26 @@ class Letters(Stream):
         if key in OBJECTIVES and self.peek().kind == "(" and self.index_in_bracket() is None:
             return self.made("at", head, self.one_law(), at=at)
         given_ = self.arguments()
+        if given_ is None and self.peek().kind == "(" and self.lone_letter():
+            must = "a letter in brackets must be an index, or what stands before must be a function"
+            token = self.peek()
+            raise self.refusal(must, "define the function behind \\quad, or put a sign of multiplication", self.tokens[at].start, token.end)
         if given_ is not None:
             return self.made("at", head, *indices, *given_, at=at) if indices or given_ else head
         return self.made("at", head, *indices, at=at) if indices else head
+
+    def lone_letter(self) -> bool:
+        """Whether the bracket that opens here holds one letter and nothing else: f(L), p(B)."""
+        level = [t for t in self.level() if t.kind not in ("'", "{", "}")]
+        names = [k for k, t in enumerate(level) if t.kind == "name"]
+        below = all(level[k - 1].kind in ("_", "^") for k in names[1:])
+        return (
+            bool(level)
+            and names[:1] == [0]
+            and level[0].text != "frac"
+            and below
+            and all(t.kind in ("_", "^", "num", "name") for t in level)
+        )
 
     def index_in_bracket(self) -> Node | None:
         """The first index of the bracket that opens here, if it begins with one."""

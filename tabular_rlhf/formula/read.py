@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.grammar import Grammar
@@ -98,12 +99,26 @@ def statement(text: str, aliases: Mapping[str, str] | None = None, letters: Iter
         raise refuse(text, 0, 1, "a formula must not nest so deep", "write a simpler one") from None
 
 
+def definitions(bound: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Node, ...]]:
+    """What is bound, apart: letters, and functions, whose names show what they are of.
+
+    >>> letters, lets = definitions({"r": "f", "J(q)": "E_q[r]"})
+    >>> letters, [(let.value, [kid.value for kid in let.kids[1:]]) for let in lets]
+    ({'r': 'f'}, [('J', ['q'])])
+    """
+    letters = {name: what for name, what in bound.items() if "(" not in name}
+    texts = [f"0, where {name} = {what}" for name, what in bound.items() if "(" in name]
+    return letters, tuple(placeless(let) for text in texts for let in statement(text, letters=letters).lets)
+
+
 def key_of(text: str) -> str:
     r"""The key of a letter that is spelled in LaTeX or plainly; of one at an index, that of the letter.
 
     >>> key_of(r"\pi_\phi^{RL}"), key_of("p_ref")
     ('pi_phi^RL', 'p_ref')
     """
+    if "(" in text and "=" not in text and not text.lstrip().startswith("("):
+        return text
     reader = Grammar(text, tokens(expand(text)), {}, set())
     key, indices = reader.key()
     if reader.peek().kind:
@@ -167,6 +182,9 @@ class Reader:
                 conditions.append(Statement(self.text, *self.sides(part)))
                 continue
             sides, relations = self.sides(part)
+            if relations == ("propto",):  # a law, once it is normalized
+                total = Node("sum", (sides[-1], Node("over", (), "tau")), None, sides[-1].start, sides[-1].end)
+                sides, relations = (Node("div", (sides[-1], total), None, total.start, total.end),), ()
             if any(r != "=" for r in relations):
                 conditions.append(Statement(self.text, sides, relations))
                 continue
@@ -233,7 +251,7 @@ class Reader:
                 reader.take()
                 inside = reader.skip_group()
                 key = spelled(inside[:-1] if inside and inside[-1].kind == "'" else inside)
-                if key in ("pi", "pi_theta", "theta", "p", "pi_phi", "phi", "p_theta") or key.startswith("pi_"):
+                if key in ("theta", "phi") or key.startswith("pi"):
                     return Node("objective", (), f"{name} {key}", reader.tokens[start].start, reader.peek().start)
         reader.at = start
         return None

@@ -42,7 +42,7 @@ class Writer:
         text = writer(node, path)
         strength = STRENGTH.get(node.op, ATOM)
         if self.latex and node.op == "div":
-            strength = ATOM if least < POWER else PRODUCT
+            strength = ATOM if least < ATOM else PRODUCT
         if strength < least:
             text = self.brackets(text)
         if path == self.mark:

@@ -54,7 +54,11 @@ def _derivative(m: Meaning, node: Node) -> Value:
     name = str(head.value)
     own = name in m.local
     base = m(variable) if own else m.letter(name, head)
-    key = f"own {name}" if own else NAMES.get(name, name)
+    text = m.lexicon.text_of(name)
+    if text is not None and not own and not m.lexicon.is_symbol(text):
+        raise m.refusal(node, f"a derivative must be in a letter, and {name} stands for {text}", "define it behind \\quad")
+    known = text or name
+    key = f"own {name}" if own else NAMES.get(known, known)
     if own:
         with m.where(**{name: Value(base.axes, lambda scope: scope[key])}):
             value = m(body)

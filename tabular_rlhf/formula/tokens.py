@@ -220,8 +220,12 @@ class _Lexer:
         body, after = group(self.text, end + (self.text[end : end + 1] == "*"))
         word = body.strip()
         prose = name.startswith(("text", "mbox", "hbox", "operatorname", "mathrm", "mathop"))
+        prose_inside = name.startswith(("text", "mbox", "hbox")) and len(re.findall("[A-Za-z]{2,}", word)) > 1 and "$" not in word
         if word in ("1", "I") and name in ("mathbb", "mathbf", "mathbbm", "bm"):
             self.add("name", "ind", start, after)
+        elif prose_inside:
+            lone = " ".join(word.split())
+            self.add("word", lone.replace("arg max", "argmax").replace("arg min", "argmin"), start, after)
         elif prose and re.fullmatch(r"[A-Za-z][A-Za-z ,.\-]*", word):
             lone = " ".join(word.replace(",", " ").split())
             kind = "name" if " " not in lone and lone.isalpha() else "word"
