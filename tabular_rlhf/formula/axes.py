@@ -72,7 +72,7 @@ def constant(x: Any, axes: tuple[str, ...] = ()) -> Value:
     return Value(axes, lambda scope: x, (lambda scope: log) if known else None)
 
 
-def merged(*values: Value) -> tuple[str, ...]:
+def merged(*values: Any) -> tuple[str, ...]:
     """The axes of a result: all that occur, prompts first, then responses, states, tokens; within a kind as they come."""
     return in_order(dict.fromkeys(axis for value in values for axis in value.axes))
 

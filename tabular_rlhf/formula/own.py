@@ -54,7 +54,7 @@ def mend(read: Chain, k: int, seed: int = 0) -> Slip | None:
 def edited(read: Chain, k: int) -> Iterator[tuple[Slip, tuple[Line, ...]]]:
     """Line k rewritten by every rule, the smallest edits first, and the lines with it."""
     derivation, side = read.derivation, read.sides[k - 1]
-    found = sorted(slips(read.steps[k - 1].tree), key=lambda slip: slip.rank)
+    found = sorted(slips(read.steps[k - 1].tree), key=lambda slip: (slip.cost, slip.rank))
     for slip in found[:EDITS]:
         try:
             other = side.instead(slip.tree)

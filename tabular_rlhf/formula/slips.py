@@ -27,8 +27,7 @@ Rule = Callable[[Node], Rewrites]
 RULES: list[tuple[int, Rule]] = []
 """(rank, rule): the mistake of least rank is named first."""
 DROP, SIGN, SYMBOL, SHAPE, EXTRA = range(5)
-"""Ranks: a part left out, a sign, a wrong letter, a wrong operation, a part put in.  Of edits that all mend, the one of least rank is the
-smallest: to leave out a part."""
+"""Ranks: a part left out, a sign, a wrong letter, a wrong operation, a part put in."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,11 @@ class Slip:
     tree: Node
 
     @property
+    def cost(self) -> int:
+        """How much of the formula it changes: of edits that all mend, the cheapest is the diagnosis."""
+        return max(1, abs(size(self.after) - size(self.before)))
+
+    @property
     def shown(self) -> str:
         """The rewritten formula, in plain typing."""
         return say(self.tree)
@@ -52,6 +56,11 @@ class Slip:
     def change(self) -> str:
         """The change alone: what for what."""
         return f"{say(self.after)} for {say(self.before)}"
+
+
+def size(tree: Node) -> int:
+    """How many nodes a tree has."""
+    return sum(1 for _ in walk(tree))
 
 
 def slip(rank: int) -> Callable[[Rule], Rule]:
@@ -129,9 +138,8 @@ def missing(node: Node, scalars: list[Node]) -> Rewrites:
         name = say(factor)
         yield Node("mul", (factor, node)), f"a factor {name} too many", f"a factor {name} is missing"
         yield Node("div", (node, factor)), f"divided by {name}, which is too much", f"it is to be divided by {name}"
-    for factor in (2,):
-        yield Node("mul", (num(factor), node)), f"a factor {factor} too many", f"a factor {factor} is missing"
-        yield Node("div", (node, num(factor))), f"a factor 1/{factor} too many", f"a factor 1/{factor} is missing"
+    yield Node("mul", (num(2), node)), "a factor 2 too many", "a factor 2 is missing"
+    yield Node("div", (node, num(2))), "a factor 1/2 too many", "a factor 1/2 is missing"
     if node.op not in ("add", "sub"):
         yield Node("neg", (node,)), "sign flipped", "its sign is flipped"
     for term in (num(1), Node("log", (sym("Z"),)), Node("mul", (sym("beta"), Node("log", (sym("Z"),))))):
@@ -253,7 +261,7 @@ def another_number(node: Node) -> Rewrites:
     if node.op == "num" and isinstance(node.value, (int, float)):
         n = node.value
         for other in dict.fromkeys((n + 1, n - 1, 2 * n, n / 2)):
-            if other != n:
+            if other not in (n, 0):  # a term of 0 is one that is left out
                 shown = num(int(other) if other == int(other) else other)
                 yield shown, f"{say(shown)} for {say(node)}", f"{say(shown)} is due for {say(node)}"
 
