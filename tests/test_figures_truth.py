@@ -23,9 +23,12 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter
 
-from tabular_rlhf.figures import all_figures, page
+from tabular_rlhf.explore import svg
+from tabular_rlhf.explore.triangle import MARKS
+from tabular_rlhf.figures import all_figures, glyphs, page
 from tabular_rlhf.figures.glyphs import GLYPHS
 from tabular_rlhf.losses.evaluate import slope_gradient, value
+from tabular_rlhf.page.fragments import PATHS, SHAPES
 from tabular_rlhf.world import coin, zen_world
 from tests.test_figures import COMMITTED, P_REF, REWARD, soft
 
@@ -283,6 +286,28 @@ def test_one_glyph_is_one_object_in_every_picture(name: str) -> None:
             a, b = GLYPHS[one], GLYPHS[other]
             for lined, marked in kinds[0] & kinds[1]:
                 assert (lined and a.line != b.line) or (marked and (a.marker, a.hollow) != (b.marker, b.hollow)), (name, one, other)
+
+
+def test_the_page_and_the_panels_draw_the_same_glyphs() -> None:
+    """The page's marks and lines by its style sheet, the triangle of `explore` by its elements."""
+    css = (Path(page.__file__).parent.parent / "page" / "page.css").read_text(encoding="utf-8")
+    inks = {"var(--ink)": glyphs.BLACK, "var(--blue)": glyphs.BLUE, "var(--orange)": glyphs.ORANGE, "var(--green)": glyphs.GREEN}
+    kinds = {"ref": "reference", "star": "optimum", "forward": "forward", "reverse": "reverse", "end": "end"}
+    for kind, name in kinds.items():
+        fill, stroke = re.findall(rf"path\.{kind} {{ fill: ([^;]+); stroke: ([^;]+);", css)[0]
+        assert inks[stroke if GLYPHS[name].hollow else fill] == GLYPHS[name].color
+        assert (fill == "var(--paper)") == GLYPHS[name].hollow
+        assert SHAPES[name] == PATHS[GLYPHS[name].marker]
+    for kind, name in {"path.arc": "tilted", "path.curve": "class", "path.path": "policy", ".line.dpo": "dpo"}.items():
+        rule = re.findall(rf"{re.escape(kind)} {{ ([^}}]+)}}", css)[0]
+        assert inks[re.findall(r"stroke: ([^;]+);", rule)[0]] == GLYPHS[name].color
+        assert ("stroke-dasharray" in rule) == (GLYPHS[name].line != glyphs.SOLID)
+    drawn = [svg.mark(0.0, 0.0, glyph) for _, _, glyph, _ in MARKS]
+    for said, (_, _, glyph, _) in zip(drawn, MARKS, strict=True):
+        color = svg.INK if GLYPHS[glyph].color == glyphs.BLACK else GLYPHS[glyph].color
+        assert f'stroke="{color}"' in said
+        assert ('fill="none"' in said) == GLYPHS[glyph].hollow
+    assert len(set(drawn)) == len(drawn)
 
 
 # ---------------------------------------------------------------------------------------------------- what can be seen

@@ -93,8 +93,8 @@ GLYPHS: Mapping[str, Glyph] = MappingProxyType(
         # aggregations over tokens
         "sequence-sum": Glyph("sequence-sum", ORANGE, SOLID),
         "sequence-mean": Glyph("sequence-mean", WINE, DASH),
-        "token-mean": Glyph("token-mean", GREEN, TWO_DOTS),
-        "constant": Glyph("constant", GRAY, DASHDOT),
+        "token-mean": Glyph("token-mean", GREEN, DOT),
+        "constant": Glyph("constant", BLACK, TWO_DOTS),
         # one thing at growing settings (group sizes, weights): darker and longer
         "rung-0": Glyph("", "#E08A3C", DOT, "o"),
         "rung-1": Glyph("", "#C0641C", DASHDOT, "s"),

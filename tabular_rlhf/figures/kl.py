@@ -63,7 +63,7 @@ def draw_spread(axes: list[Axes], data: Data) -> list[Artist]:
     left, right = axes
     artists: list[Artist] = []
     for ax, key in ((left, "std"), (right, "bias")):
-        for size, name in zip((16, 10, 5), THREE, strict=True):
+        for size, name in zip((14, 9, 5), THREE, strict=True):
             artists += line(ax, name, data["kl"], data[key][name], label=GLYPHS[name].label)
             dots = [(p["kl"], p[key]) for p in data["published"] if p["estimator"] == name]
             artists += points(ax, name, *zip(*dots, strict=True), markersize=size, markeredgecolor="white", zorder=4)
