@@ -1,7 +1,7 @@
 """One glyph an object, in every picture: its color, its line, its marker, and the word that names it.
 
 The colors are Okabe and Ito's, and Tol's wine: readers who do not tell red from green tell these apart.  Color is never the only
-difference: in a picture any two objects also differ in line or marker (tests/test_figures.py).  ★ is p* and its kin, ◇ the reference,
+difference: in a picture any two objects also differ in line or marker (tests/test_figures_seen.py).  ★ is p* and its kin, ◇ the reference,
 ● a policy on its way; an estimator keeps its marker wherever it is placed.
 """
 
@@ -129,5 +129,5 @@ def _named(ax: Axes, name: str, lines: list[Line2D]) -> list[Line2D]:
     sheet = ax.get_figure()
     panel = sheet.axes.index(ax) if sheet is not None else 0
     for drawn in lines:
-        drawn.set_gid(f"{name}.{panel}.{ax.lines.index(drawn) if drawn in list(ax.lines) else 0}")
+        drawn.set_gid(f"{name}.{panel}.{list(ax.lines).index(drawn)}")
     return lines

@@ -1,6 +1,6 @@
 """A number printed at a mark: the place, the words, and where they stand beside it, kept with the figure's data.
 
-`compute` makes marks from the very numbers that place them; `draw` writes them and no other number.  tests/test_figures.py recomputes every
+`compute` makes marks from the very numbers that place them; `draw` writes them and no other number.  tests/test_figures_marks.py recomputes every
 one from its place, by formulas of its own.
 """
 
