@@ -1,7 +1,7 @@
 """A number printed at a mark: the place, the words, and where they stand beside it, kept with the figure's data.
 
-`compute` makes marks from the very numbers that place them; `draw` writes them and no other number.  tests/test_figures_marks.py recomputes every
-one from its place, by formulas of its own.
+`compute` makes marks from the very numbers that place them; `draw` writes them and no other number.  tests/test_figures_marks.py
+recomputes every one from its place, by formulas of its own.
 """
 
 from __future__ import annotations
