@@ -268,7 +268,7 @@ tried = {"reference": p_ref, "k = 2": tilted(2), "k = 3": tilted(3), "k = 4": ti
 {name: J_proxy(p, beta=1 / math.log(3)) for name, p in tried.items()}
 
 # %% [markdown]
-# **The proxy always rises.** How does its mean change with $\beta$? Take the logarithm of the tilt and its derivative,
+# **The proxy never falls.** How does its mean change with $\beta$? Take the logarithm of the tilt and its derivative,
 #
 # $$\log p = \log p_{ref} + \frac{r'}{\beta} - \log Z, \qquad
 # \frac{d \log p}{d\beta} = -\frac{r'}{\beta^2} - \frac{d \log Z}{d\beta} .$$
@@ -279,7 +279,7 @@ tried = {"reference": p_ref, "k = 2": tilted(2), "k = 3": tilted(3), "k = 4": ti
 # $$\frac{d \log p}{d\beta} = -\frac{r' - \mathbb{E}_p[r']}{\beta^2}, \qquad
 # \frac{d\, \mathbb{E}_p[r']}{d\beta} = \mathbb{E}_p\Big[r' \frac{d \log p}{d\beta}\Big] = -\frac{\mathrm{Var}_p(r')}{\beta^2} .$$
 #
-# A variance is never negative: less $\beta$, that is, more optimization, always brings more proxy. At $k = 3$, by the formula:
+# A variance is never negative: less $\beta$, that is, more optimization, never brings less proxy. At $k = 3$, by the formula:
 
 # %%
 variance = mean(tilted(3), {tau: proxy[tau] ** 2 for tau in p_ref}) - mean(tilted(3), proxy) ** 2

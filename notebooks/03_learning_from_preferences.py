@@ -228,7 +228,7 @@ structure(no_bats).reasons()
 
 # %% [markdown]
 # Lower the bat's reward: five outcomes get likelier, and the others do not mind. Lower it again, and again. The likelihood has no
-# maximum, and a program that reports one has merely stopped. The same happens to any *group* that was never beaten from outside.
+# maximum, and a program that reports one has merely stopped. The same happens to any *group* that met others and lost to none.
 #
 # **Theorem** (Ford 1957). *Draw an arrow from $i$ to $j$ wherever $i$ has beaten $j$. A finite maximum, unique up to a shift, exists if
 # and only if one can walk along arrows from every answer to every other.* The proof is section 3.10.

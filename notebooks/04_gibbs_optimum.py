@@ -244,7 +244,7 @@ value_slopes = tr.grad(lambda rewards: np.sum(tr.soft_value(world.log_p_ref, rew
 explore.derivation("free-energy-derivatives")
 
 # %% [markdown]
-# Line 12, the last, says that a smaller $\beta$ always earns more. What does it cost? $V = \mathbb{E}_{p^*}[r] - \beta\, \mathrm{KL}$,
+# Line 12, the last, says that a smaller $\beta$ never earns less. What does it cost? $V = \mathbb{E}_{p^*}[r] - \beta\, \mathrm{KL}$,
 # where $\mathrm{KL}$ is short for $\mathrm{KL}(p^*, p_{ref})$. Change $\beta$ by a little: $p^*$ moves too, but at a maximum that
 # changes nothing to first order, so $dV = -\mathrm{KL}\, d\beta$. On the other hand
 # $dV = d\, \mathbb{E}_{p^*}[r] - \beta\, d\mathrm{KL} - \mathrm{KL}\, d\beta$. What is left is

@@ -522,8 +522,9 @@ ratios = {"none": "loss", "token": "ratio", "decision": "ratio", "sequence": "ra
 #
 # ## 8.11 What to choose
 #
-# - To *report* a KL: $k_3$ as long as it is well below a nat, or "full" where it can be had; if sampling cut off tokens, $k_1$ with the
-#   log-probabilities of the law that was sampled from, and not those of the whole softmax.
+# - To *report* a KL: $k_3$ as long as $p_{ref}/p$ is nowhere large (up to 2, of whole responses, it is never noisier than $k_1$), or "full"
+#   where it can be had; if sampling cut off tokens, $k_1$ with the log-probabilities of the law that was sampled from, and not those of
+#   the whole softmax.
 # - To *train* toward $p^*$: $k_1$ in the reward; or, of whole responses, $k_2$ in the loss; or $k_3$ with a live ratio.
 # - $k_3$ in the loss, the usual choice with GRPO (lesson 7), holds the policy to the reference by the forward KL. That may be what you
 #   want: it punishes forgetting, and its optimum is $\beta p_{ref}/(\lambda' - r)$. It is not $p^*$.

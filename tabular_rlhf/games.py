@@ -14,8 +14,8 @@ unique, and mirror descent with a pull to p_ref converges to it in its *last* it
 
     p <- (p p_ref^(eta tau) exp(eta M p))^(1/(1 + eta tau)) / norm,     KL(p_eq, p) falls by 1/(1 + eta tau) a step for eta <= 4 tau,
 
-because A = M - 1/2 is antisymmetric with entries of at most 1/2.  (With tau = 0 this does not converge: the flow
-circles the winner at a constant KL, and steps of any length spiral out.)
+because A = M - 1/2 is antisymmetric with entries of at most 1/2.  (With tau = 0 it need not: around a single winner that plays
+every response the flow circles at a constant KL, and steps of any length spiral out.)
 
 **Newton's method** on the fixed point is the independent route.  With y = log p and the gap g = log p_ref + A p/tau - y, which at the
 equilibrium is a constant, its step d solves

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import mpmath
@@ -105,6 +107,68 @@ def test_divergences_are_not_negative_and_vanish_only_at_equality(name: str, a: 
         assert_close(value, kl(np.log(p), np.log(q)), 64 * EPS)
     if name == "forward-kl":
         assert_close(value, kl(np.log(q), np.log(p)), 64 * EPS)
+
+
+@over_family
+def test_the_tail_is_f_without_its_growth(name: str) -> None:
+    d = FAMILY[name]
+    if d.tail is not None:
+        u = np.array([1.5, 4.0, 50.0, 1e6])
+        assert_close(u ** (1.0 + d.growth) * d.tail(np.log(u)), d.f(u), 64 * EPS * (1.0 + np.abs(d.f(u)) + u))
+
+
+USUAL: dict[str, Callable[[Any, Any], Any]] = {
+    "chi-squared": lambda p, q: np.sum((p - q) ** 2 / q),
+    "jensen-shannon": lambda p, q: sum(np.sum(a * np.log(2.0 * a / (p + q))) for a in (p, q)) / 2.0,
+    "alpha=0.5": lambda p, q: 1.0 - np.sum(np.sqrt(p * q)),
+}
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_the_factor_to_common_use_is_as_told(name: str) -> None:
+    d, p, q = FAMILY[name], np.array([0.2, 0.5, 0.3]), np.array([0.6, 0.1, 0.3])
+    assert (name in USUAL) == bool(d.usual[1])
+    if name in USUAL:
+        assert_close(d(np.log(p), np.log(q)), d.usual[0] * USUAL[name](p, q), 64 * EPS)
+
+
+LIES: dict[str, Callable[[Divergence], Any]] = {
+    "f": lambda d: lambda u: d.f(u) * 1.001,
+    "slope": lambda d: lambda v: d.slope(v) * 1.001,
+    "inverse": lambda d: lambda y: d.inverse(y) * 1.001,
+    "tilt": lambda d: lambda v, gap: (d.tilt(v, gap)[0] + 1e-3, d.tilt(v, gap)[1]),
+    "tail": lambda d: d.tail and (lambda v: d.tail(v) * 1.001),  # type: ignore[misc]
+    "growth": lambda d: d.growth + 0.5,
+    "usual": lambda d: (d.usual[0] * 2.0, d.usual[1]),
+}
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+@pytest.mark.parametrize("claim", LIES)
+def test_a_planted_lie_in_any_claim_fails_a_law(name: str, claim: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    d = DIVERGENCES[name]
+    if claim == "usual" and not d.usual[1]:
+        return
+    monkeypatch.setitem(FAMILY, name, replace(d, **{claim: LIES[claim](d)}))
+    laws: list[Callable[[], None]] = [
+        partial(law, name)
+        for law in (
+            test_f_is_convex_zero_at_one_and_its_slope_is_its_derivative,
+            test_the_inverse_inverts_the_slope,
+            test_the_tail_is_f_without_its_growth,
+            test_the_factor_to_common_use_is_as_told,
+        )
+    ]
+    laws += [partial(test_the_tilt_lowers_the_slope_by_the_gap_and_knows_its_own_slope, name, 0.3)]
+    assert any(map(fails, laws))
+
+
+def fails(law: Callable[[], None]) -> bool:
+    try:
+        law()
+    except AssertionError:
+        return True
+    return False
 
 
 def test_a_divergence_wants_p_covered_by_q() -> None:

@@ -255,6 +255,27 @@ def test_off_policy_only_whole_or_decision_ratios_restore_the_gradient() -> None
     assert descent(Flag("k1", "ratio", "token", ratio="token"), own=False).name == "none"
 
 
+def test_k3_is_never_noisier_than_k1_up_to_a_ratio_of_two() -> None:
+    """L + e^-L has slopes between -1 and 1 where p_ref/p <= 2; a KL of a hundredth of a nat does not do."""
+    rng = np.random.default_rng(3)
+    k1, k3 = ESTIMATORS["k1"].h, ESTIMATORS["k3"].h
+
+    def spread(p: Any, q: Any) -> tuple[float, float]:
+        L = np.log(p / q)
+        return tuple(float(p @ np.square(h(L) - p @ h(L))) for h in (k1, k3))  # type: ignore[return-value]
+
+    for _ in range(2000):
+        q = rng.dirichlet(np.full(rng.integers(2, 7), rng.choice([0.3, 1.0, 5.0]))) + 1e-9
+        q /= q.sum()
+        p = q / 2 + rng.dirichlet(np.full(len(q), 0.2)) / 2  # q/p is at most 2
+        one, three = spread(p, q)
+        assert three <= one * (1 + 1e-9)
+    p, q = np.array([1 - 1e-5, 1e-5]), np.array([0.99, 0.01])
+    one, three = spread(p, q)
+    assert p @ np.log(p / q) < 0.01
+    assert three > 10_000 * one
+
+
 def test_the_rao_blackwell_sum_may_vary_more_than_k1() -> None:
     """On p_ref restricted to a set, k1 is constant; the sum of exact KLs is not.  Three responses, in fractions by hand.
 

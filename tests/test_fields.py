@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -51,6 +52,43 @@ def test_every_named_objective_is_recognized_with_its_sign(name: str) -> None:
         assert found.residual < 1e-9
         assert found.share == pytest.approx(1.0)
         assert found.words.startswith("-") == (c < 0)
+
+
+def enumerated(world: World, log_pi: Array, log_old: Array) -> dict[str, float]:
+    """The objectives, response by response."""
+    p, q, old = (np.exp(world.mdp.path_sum(log)) for log in (log_pi, world.log_ref, log_old))
+    mdp, r, out = world.mdp, world.r, dict[str, float]()
+
+    def add(name: str, value: float) -> None:
+        out[name] = out.get(name, 0.0) + value
+
+    for x in range(mdp.P):
+        mean_old = float(old[x] @ r[x])
+        for i, w in enumerate(world.mu[x] * p[x]):
+            L = float(mdp.lengths[i])
+            terms = {"E[r]": r[x, i], "E[r^2]": r[x, i] ** 2, "E[r/L]": r[x, i] / L, "E[1/L]": 1 / L, "E[r L]": r[x, i] * L, "E[L]": L}
+            terms |= {"H": -math.log(p[x, i]), "KL(pi, ref)": math.log(p[x, i] / q[x, i])}
+            for name, value in terms.items():
+                add(name, w * value)
+            add("KL(ref, pi)", world.mu[x] * q[x, i] * math.log(q[x, i] / p[x, i]))
+            drawn = world.mu[x] * old[x, i] * math.log(p[x, i])
+            for name, weight in {"E_old[r log pi]": r[x, i], "E_old[(r - V_old) log pi]": r[x, i] - mean_old, "E_old[log pi]": 1.0}.items():
+                add(name, weight * drawn)
+        for k in (2, 3):
+            for group in itertools.product(range(mdp.N), repeat=k):
+                add(f"E[max of {k}]", world.mu[x] * float(np.prod(p[x, list(group)])) * max(r[x, list(group)]))
+    return out
+
+
+def test_every_named_objective_is_what_it_is_called() -> None:
+    world = random_world(rng=np.random.default_rng(5), V=2, H=2, P=2)
+    rng = np.random.default_rng(6)
+    log_pi, log_old = (log_softmax(rng.standard_normal(world.log_ref.shape)) for _ in range(2))
+    want = enumerated(world, log_pi, log_old)
+    named = objectives(Case(world, log_pi, log_old), G=3)
+    assert set(want) <= set(named)
+    for name, value in want.items():
+        assert float(named[name](log_pi)) == pytest.approx(value), name
 
 
 def test_sums_of_two_and_three_are_recognized() -> None:

@@ -192,6 +192,45 @@ def test_what_the_data_leave_open() -> None:
     assert [c["reward"] for c in report["responses"]] == pytest.approx([0.0, 0.0, 0.0, 0.0, None], abs=1e-12)
 
 
+@pytest.mark.parametrize("seed", range(24))
+def test_a_maximum_is_called_finite_and_single_where_it_is(seed: int) -> None:
+    """Against a linear program (is there a direction in which no comparison loses, and some gains?) and a rank."""
+    from scipy.optimize import linprog
+
+    rng = np.random.default_rng(seed)
+    links = [[0, 1], [1, 2], [3, 4]][: rng.integers(1, 4)]
+    pairs = [rng.permutation(links[rng.integers(len(links))]) for _ in range(rng.integers(2, 12))]
+    report = analyse(collect(row("p", "abcde"[i], "abcde"[j]).encode() for i, j in pairs))
+    X = np.array([np.eye(5)[i] - np.eye(5)[j] for i, j in pairs])
+    best = linprog(-np.sum(X, axis=0), A_ub=np.vstack([-X, X]), b_ub=np.repeat([0.0, 1.0], len(X)), bounds=(None, None))
+    finite = best.fun > -1e-9
+    single = np.linalg.matrix_rank(X) == len(np.unique(pairs)) - 1
+    text = render(report, "drawn")
+    assert ("No finite maximum:" in text) == (not finite)
+    assert ("No single maximum:" in text) == (finite and not single)
+    assert report["totals"]["finite_maximum"] == (finite and single)
+
+
+def test_the_share_of_a_group_is_nothing_to_dpo_and_yet_moves() -> None:
+    """a beats b three times in four, c and d draw: the loss does not see how much the two groups have, and descent changes it."""
+    lines = [row("p", "a", "b")] * 3 + [row("p", "b", "a"), row("p", "c", "d"), row("p", "d", "c")]
+    report = analyse(collect(line.encode() for line in lines))
+    assert "No single maximum: no chain of comparisons links 2 groups" in render(report, "groups")
+
+    def loss(theta: Any) -> Any:
+        log_pi = theta - np.log(np.sum(np.exp(theta)))
+        d = np.array([[1.0, -1, 0, 0]] * 3 + [[-1.0, 1, 0, 0], [0, 0, 1, -1], [0, 0, -1, 1]]) @ log_pi
+        return np.sum(np.logaddexp(0.0, -d))
+
+    theta = np.zeros(4)
+    assert abs(loss(theta + np.array([2.0, 2.0, 0.0, 0.0])) - loss(theta)) < 1e-12
+    for _ in range(200):
+        theta = theta - 0.2 * value_and_grad(loss)(theta)[1]
+    # the logits keep their sum: a and b end at +-log(3)/2, so the group has 2 cosh(log(3)/2) = 4/sqrt 3 against 2
+    share = float(np.sum(np.exp(theta[:2])) / np.sum(np.exp(theta)))
+    assert abs(share - 2 / (2 + math.sqrt(3))) < 1e-9
+
+
 def test_a_prior_decides_where_the_data_do_not() -> None:
     (report,) = analyse(collect([row("p", "yes", "no").encode()]), prior=2.0, betas=[1.0])["prompts"]
     yes = next(c for c in report["responses"] if c["response"] == "yes")
@@ -218,7 +257,7 @@ def test_the_command_on_a_good_file(good: Path, capsys: pytest.CaptureFixture[st
     out, err = capsys.readouterr()
     assert err == ""
     assert max(map(len, out.splitlines())) <= 100
-    assert re.search(r"prompts with a finite maximum-likelihood fit +3 of 4\n", out)
+    assert re.search(r"prompts with a single finite maximum-likelihood fit +3 of 4\n", out)
     assert "A never beaten from outside, B never beats outside" in out
     assert "1 circular triad" in " ".join(out.split())
     assert "np.float64" not in out

@@ -15,7 +15,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import NGram, uniform
-from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, LOSSES, Recipe, success_weight
+from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, LOSSES, Recipe, analyse, success_weight
 from tabular_rlhf.policy_gradient import groups as g
 from tabular_rlhf.policy_gradient.analysis import TWO
 from tabular_rlhf.policy_gradient.record import Advantage, parameters, register
@@ -301,3 +301,10 @@ def test_bad_options_are_refused_in_four_parts(build: Any, must: str) -> None:
 def test_a_policy_that_forbids_what_was_drawn_is_refused() -> None:
     with pytest.raises(InputError, match="pi must allow what pi_old draws"):
         expected_update(coin(), np.array([[[0.0, -np.inf]]]), Recipe("rloo"), log_old=coin().log_ref)
+
+
+def test_where_nothing_can_be_gained_there_is_no_direction() -> None:
+    """A large reward that is the same for all: what rounding leaves of the gradient is no gradient."""
+    world = random_world(rng=np.random.default_rng(1), V=3, H=2)
+    found = analyse(world.with_reward(np.full_like(world.r, 1e3 / 3.0)), world.log_ref, Recipe("none", G=2))
+    assert (found.cosine, found.ratio) == (None, None)

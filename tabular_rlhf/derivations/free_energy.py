@@ -159,7 +159,7 @@ add(
             Line(
                 r"-\frac{\mathrm{Var}_{p^*}(r)}{\beta^2}",
                 lambda r, log_p_star, beta: -expect(log_p_star, (r - expect(log_p_star, r)[:, None]) ** 2) / beta**2,
-                "E[r^2] - E[r]^2 is the variance: a smaller beta always earns more, and most where the optimum is undecided.",
+                "E[r^2] - E[r]^2 is the variance: a smaller beta never earns less, and gains most where the optimum is undecided.",
                 wrong={
                     "sign flipped": lambda r, log_p_star, beta: expect(log_p_star, (r - expect(log_p_star, r)[:, None]) ** 2) / beta**2,
                     "second moment for variance": lambda r, log_p_star, beta: -expect(log_p_star, r**2) / beta**2,

@@ -193,8 +193,8 @@ def _in_expectation(before: Line, after: Line, scope: Scope) -> Seen:
 def sampled_z(line: Line, scope: Scope) -> float:
     """How far the mean of a line's table over draws lies from its exact mean, in exact standard errors: the worst entry.
 
-    Five is the edge of Bernstein's inequality, 5 sqrt(spread/n) + (25/3) largest/n, which a right line oversteps with probability
-    2 exp(-25/2) at most: where a rare response makes up most of the spread, one draw of it is no evidence.
+    Five is the edge of Bernstein's inequality, 5 sqrt(spread/n) + (25/3) largest/n, which an entry of a right line oversteps with
+    probability 2 exp(-25/2) at most: where a rare response makes up most of the spread, one draw of it is no evidence.
     """
     assert line.law is not None
     table = np.asarray(scope.call(line.value), dtype=np.float64)

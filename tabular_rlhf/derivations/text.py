@@ -132,7 +132,8 @@ def markdown(found: Derived) -> str:
     columns = (f'<div style="width:{wide}em">{name}</div>' for name, wide in COLUMNS.items())
     lines += [f"| {' | '.join(columns)} |", "|---:|:---:|:---|:---|"]
     for s in found.steps:
-        formula = r"$\displaystyle " + s.tex.replace("|", r"\vert ") + "$"  # fractions in a table would be tiny
+        parts = s.tex.replace("|", r"\vert ").split(r"\quad")  # between them a long line may be broken
+        formula = "&emsp;".join(rf"$\displaystyle {part.strip()}$" for part in parts)  # fractions in a table would be tiny
         shown = value(s, 3, "<br>").replace("|", "/")
         reason = "".join(f"${piece}$" if is_formula else literal(piece) for is_formula, piece in formulas(s.reason))
         apart = "".join(f"<br>{name} = {values}" for name, values in sides(s)).replace("|", "/")

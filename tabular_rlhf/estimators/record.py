@@ -130,7 +130,7 @@ def straight_through(value: Estimator, tangent: Estimator) -> Estimator:
     """The value of one estimator with the gradient of another."""
     latex = rf"{value.latex} \ (\nabla: {tangent.latex})"
     name = f"{value.name}-straight-through"
-    source = "Tang and Munos (2025), arXiv:2506.09477."
+    source = "verl (2025), whose names are k1+ and k3+."
     return Estimator(name, latex, source, value.h, tangent.slope, value.oracle, value.path, value.mean, tangent, rounded=tangent.rounded)
 
 

@@ -58,7 +58,7 @@ def draw(axes: list[Axes], data: Data) -> list[Artist]:
     artists += points(right, "reference", data["p_ref"], places, label=GLYPHS["reference"].label, zorder=1)
     right.set_yticks(places, [""] * len(places))
     right.set_xlim(-0.03, 1.03)
-    right.set_xlabel("probability" if data["beta"] else "probability (no finite maximum: the reference alone)")
+    right.set_xlabel("probability" if data["beta"] else "probability (no single finite maximum: the reference alone)")
     artists.append(right.legend(loc="best"))
     for ax in axes:
         ax.set_ylim(len(places) - 0.4, -0.6)

@@ -171,7 +171,7 @@ add(
             r"\frac{d\,\mathbb{E}_p[r]}{d\beta} = -\frac{\mathrm{Cov}_p(r, r')}{\beta^2}"
         ),
         source="Gao, Schulman and Hilton (2023), Scaling laws for reward model overoptimization, arXiv:2210.10760 (the phenomenon).",
-        note="So the proxy always rises as beta falls, and the true reward peaks where Cov(r, r') changes sign.",
+        note="So as beta falls the proxy never falls, and the true reward turns where Cov(r, r') changes sign.",
         parts=("proxy", "true reward"),
         sides={
             "covariances": hacking_slopes,
@@ -212,7 +212,7 @@ def hand_designed(mdp: Any, r: Any, log_p_ref: Any) -> Any:
 
 
 def population_nll(scores: Any, r: Any, log_p_ref: Any) -> Any:
-    """Bradley-Terry negative log-likelihood of `scores` when labels follow r and pairs are drawn from p_ref, both prompts' sum."""
+    """Bradley-Terry negative log-likelihood of `scores` when labels follow r and pairs are drawn from p_ref, summed over prompts."""
     weight = np.exp(log_p_ref[:, :, None] + log_p_ref[:, None, :])
     label = np.exp(log_sigmoid(r[:, :, None] - r[:, None, :]))
     return -np.sum(weight * label * log_sigmoid(scores[:, :, None] - scores[:, None, :]))

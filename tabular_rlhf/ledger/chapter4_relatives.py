@@ -100,7 +100,7 @@ add(
             r"\log \mathbb{E}_{p_{ref}}[e^f] = \max_p\ \mathbb{E}_p[f] - \mathrm{KL}(p, p_{ref}), \qquad "
             r"\text{the gap at } p \text{ is } \mathrm{KL}(p, p_f),\ p_f \propto p_{ref}\, e^f"
         ),
-        source="Donsker and Varadhan (1975); Boucheron, Lugosi and Massart (2013), corollary 4.15.",
+        source="Donsker and Varadhan (1975); Boucheron, Lugosi and Massart (2013), section 4.9.",
         parts=("maximum", "gap at a drawn p"),
         sides={
             "log-mean-exp": lambda log_p_ref, f, log_p: (logsumexp(log_p_ref + f), kl(log_p, log_gibbs(log_p_ref, f, 1.0))),

@@ -164,7 +164,10 @@ add(
             r"\nabla\, \frac{\pi}{\pi_{old}} h = \nabla\, \mathbb{E}_\pi[h]: \ k_1, k_3 \to \mathrm{KL}(\pi, ref),\ k_2 \to \mathbb{E}[k_2]"
         ),
         source=TANG,
-        note="k3 in the reward: unbiased, quiet near the reference, and wrong; f'' = 1/u - 1/u^2 < 0 for u < 1, so the flow leaves Gibbs.",
+        note=(
+            "k3 in the reward: unbiased, quiet near the reference, and wrong: Gibbs is no place of rest, and f'' = 1/u - 1/u^2 < 0 for "
+            "u < 1 drives out what has become unlikely."
+        ),
         parts=tuple(flag.label for flag in PLACED),
         sides={
             "E[phi(L) score]": lambda world, log_pi: tuple(score_gradient(flag, world, log_pi) for flag in PLACED),

@@ -248,6 +248,10 @@ RESIDUE = 1e-13
 
 
 def settled(x: float, world: World | None = None) -> float:
-    """`x`, or 0 where it is a residue of rounding: of nats (numbers near 1), or of a world's rewards."""
+    """`x`, or 0 where it is a residue of rounding: of nats (numbers near 1), or of a world's rewards.
+
+    >>> settled(1e-14), settled(1e-12)
+    (0.0, 1e-12)
+    """
     scale = 1.0 if world is None else max(world.beta, float(np.max(np.abs(world.r))))
     return 0.0 if abs(x) <= RESIDUE * scale else x

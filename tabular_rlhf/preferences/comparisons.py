@@ -179,7 +179,7 @@ class Structure:
 
     @property
     def exists(self) -> bool:
-        """Whether the likelihood has a finite maximum: one strong component."""
+        """Whether the likelihood has a finite maximum, unique up to a shift: one strong component."""
         return bool(np.max(self.strong) == 0)
 
     def members(self) -> list[Indices]:
@@ -193,7 +193,7 @@ class Structure:
         return int(np.max(self.strong))
 
     def reasons(self, most: int = 3) -> list[str]:
-        """Why there is no finite maximum, in words that name the items."""
+        """Why there is no single finite maximum, in words that name the items."""
         said = []
         if np.max(self.linked) > 0:
             count = int(np.max(self.linked)) + 1
@@ -214,10 +214,10 @@ class Structure:
         return " and ".join([", ".join((names + more)[:-1]), (names + more)[-1]] if len(items) > 1 else names)
 
     def require(self) -> None:
-        """Raise InputError, naming the items that block a finite maximum."""
+        """Raise InputError, naming the items that block a single finite maximum."""
         if not self.exists:
             raise InputError(
-                "a finite maximum needs a walk along wins from every item to every other",
+                "a single finite maximum needs a walk along wins from every item to every other",
                 got="; ".join(self.reasons()),
                 remedy="collect the missing comparisons, fit each strong component alone, or state a prior",
             )

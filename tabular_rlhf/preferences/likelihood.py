@@ -133,7 +133,7 @@ def fit(wins: Wins, *, prior: float | None = None) -> Fit:
     """The maximum-likelihood rewards, or with a prior the maximum of the posterior.
 
     Args: prior, the variance s^2 of r_i ~ N(0, s^2): the penalty is sum r^2/(2 s^2).  Raises: InputError naming the items that
-    block a finite maximum (a prior always allows one); SolveError if the iteration does not end.
+    block a single finite maximum (a prior always allows one); SolveError if the iteration does not end.
     """
     if prior is None:
         structure(wins).require()
@@ -147,7 +147,7 @@ def fit(wins: Wins, *, prior: float | None = None) -> Fit:
 
 
 def fit_components(found: Structure) -> list[tuple[Any, Fit]]:
-    """The fit of every strong component of two items or more, with its items: what can be said without a finite maximum."""
+    """The fit of every strong component of two items or more, with its items: what can be said without a single finite maximum."""
     return [(items, fit(found.wins.only(items))) for items in found.members() if len(items) > 1]
 
 

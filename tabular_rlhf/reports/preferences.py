@@ -5,11 +5,11 @@ summing to zero within each strong component of the beats graph; p_ref a referen
 
     Gibbs:  pi(y) proportional to p_ref(y) exp(r(y)/beta).
     DPO:    minimizes the same likelihood over pi, with beta log(pi/p_ref) in the place of r (`dpo-is-bt-mle`).  So where the
-            likelihood has a finite maximum, DPO's policy on the candidates *is* the Gibbs policy at the fitted r, for every beta.
+            likelihood has a single finite maximum, DPO's policy on the candidates *is* the Gibbs policy at the fitted r, for every beta.
 
 **What the data leave open.** A shift of r for each prompt (which no policy sees), and all probability outside the candidates.
 Within a prompt: candidates that no chain of comparisons links may trade probability freely, one dimension for each linked set but
-the first; and where a set was never beaten from outside, likelihood and DPO both push its margin to infinity, and stop nowhere.
+the first; and where a set beat others and lost to none, likelihood and DPO both push its margin to infinity, and stop nowhere.
 
 **Intransitivity** is priced by what Bradley-Terry misses of the observed win rates, sum_ij n_ij KL(rate_ij, p_ij) in nats.  If the
 model is right this is chance, half a chi-squared: `degrees`/2 nats on average.

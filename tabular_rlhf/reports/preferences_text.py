@@ -67,7 +67,7 @@ def determined(report: Record) -> str:
     cost = t["intransitivity"]
     p = "" if cost["p_value"] is None else f", p = {number(cost['p_value'], '.2g')}"
     rows = [
-        ("prompts with a finite maximum-likelihood fit", f"{t['finite_maximum']:,} of {t['prompts']:,}"),
+        ("prompts with a single finite maximum-likelihood fit", f"{t['finite_maximum']:,} of {t['prompts']:,}"),
         ("differences of rewards pushed to infinity by the data", f"{t['unbounded']:,}"),
         ("differences of rewards that nobody compared", f"{t['free']:,}"),
         ("nats of the win rates that Bradley-Terry misses", f"{number(cost['nats'], '.4g')} ({number(cost['by_chance'])} by chance{p})"),
@@ -135,11 +135,12 @@ def notes(row: Record, settled: bool) -> Iterator[str]:
         reasons = said[:MOST] + more
         if row["free"]:
             reasons.append(f"no chain of comparisons links {plural(row['free'] + 1, 'group')} of responses")
-        yield f"No finite maximum: {', '.join(reasons)}." + ("  The prior decides." if settled else "")
+        kind = "finite" if row["unbounded"] else "single"
+        yield f"No {kind} maximum: {', '.join(reasons)}." + ("  The prior decides." if settled else "")
         if not settled and row["unbounded"]:
             yield "DPO has no minimizer here: it pushes the margins between these sets to infinity.  Rewards compare within a set."
         elif not settled:
-            yield "DPO leaves the share of each group where it started.  Rewards compare within a set."
+            yield "DPO's loss does not depend on the share of each group.  Rewards compare within a set."
     cost = row["intransitivity"]
     if cost["degrees"] > 0:
         p = f", p = {number(cost['p_value'], '.2g')}" if cost["p_value"] is not None else ""
@@ -155,10 +156,12 @@ def reading(report: Record) -> str:
         f"reward: Bradley-Terry, in nats, mean zero over a set{prior}, and its standard error; exp of a difference is the odds of being"
         " preferred.",
         f"pi(beta) = p_ref exp(reward/beta) / Z over the responses compared, p_ref {report['reference']}: the Gibbs policy."
-        + ("" if report["prior"] else "  DPO at that beta, on these comparisons, ends there too, where the maximum is finite."),
+        + ("" if report["prior"] else "  DPO at that beta, on these comparisons, ends there too, where there is a single finite maximum."),
         "Not determined by any comparison: a constant added to all rewards of a prompt (no policy sees it), and the probability of"
         " responses that were never compared.",
     ]
     if report["totals"]["finite_maximum"] < report["totals"]["prompts"] and not report["prior"]:
-        said.append("For rewards where there is no finite maximum, state how far they may spread: --prior 1 is a variance of 1 nat^2.")
+        said.append(
+            "For rewards where there is no single finite maximum, state how far they may spread: --prior 1 is a variance of 1 nat^2."
+        )
     return "\n".join(wrapped(s) for s in said)

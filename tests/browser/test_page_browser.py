@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tabular_rlhf.page import data as page_data
+from tabular_rlhf.page import embedded
 from tabular_rlhf.page.numbers import differences
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ CONTROLS = {"beta": 9, "two": 9, "one": 9, "estimator": 8, "placement": 3, "flag
 
 @cache
 def today() -> dict[str, Any]:
-    return page_data.compute()
+    """The data of the committed page, which `tests/test_page.py` holds to be today's."""
+    return embedded(FILE.read_text(encoding="utf-8"))
 
 
 @contextmanager
@@ -176,7 +177,7 @@ def test_every_flag(browser: Browser) -> None:
 def test_every_loss_at_every_margin(browser: Browser) -> None:
     z = today()["zoo"]
     sweep = f"""(sizes) => {{
-      const set = {SET}, found = [], text = (id) => document.getElementById(id).innerText;
+      const set = {SET}, found = [], text = (id) => document.getElementById(id).textContent; // no layout a position
       for (let n = 0; n < sizes[0]; n += 1) for (let s = 0; s < sizes[1]; s += 1) for (let D = 0; D < sizes[2]; D += 1) {{
         set(["loss", n]); set(["share", s]); set(["margin", D]);
         const dots = [...document.querySelectorAll("#zoo circle")].map((dot) =>
