@@ -241,9 +241,10 @@ studies = np.array([study(np.random.default_rng(seed)) for seed in range(40)])
 # We could have known, before asking anybody. The regret falls like $1/n$, not like $1/\sqrt{n}$: near an optimum, mistakes cost their
 # square.
 #
-# The same on a smaller world, whose reward adds up three counts (15 responses). On the right, the policy is a table. Circles: the reward
-# is fitted to the three counts, then the tilt. Squares: DPO, whose implicit reward has a number for each response. Both follow the
-# predicted $1/n$, and not to share costs four times as many comparisons. (A mean is missing where some data set had no finite fit.)
+# The same on a smaller world, whose reward adds up three counts (15 responses). On the right, the policy is a table. Squares: the reward
+# is fitted to the three counts, then the tilt. Rings: DPO, whose implicit reward has a number for each response. Both approach their
+# asymptotes in $1/n$, and not to share costs four times as many comparisons. (Where some data sets had no finite fit, it says how many
+# had one, and shows no mean.)
 # On the left, the policy is not allowed to look at what it has said. Then no number of comparisons leads to $p^*$; and DPO, whose
 # reward must fit into this class too, ends up farther away (lesson 5's roads).
 

@@ -6,7 +6,6 @@ products p h(L) in a form that has a limit at p = 0.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -215,42 +214,3 @@ def test_an_optimum_is_given_only_where_the_flag_rests(monkeypatch: pytest.Monke
     found = end(report.flag, world, report.optimum)
     assert found.words == "its flow ends here"
     assert_close(found.log_p, exact.log_p, 1e-9)
-
-
-# ---------------------------------------------------------------------------------------------------- pictures
-
-
-def recomputed(figure: str, data: dict[str, Any]) -> list[tuple[float, float]]:
-    """(what is printed, the same from the mark's own coordinates) for every mark with a number; figures join by a line here."""
-    assert figure == "kl-flags"
-    beta, p_ref, r = data["beta"], np.array(data["p_ref"]), np.array(data["reward"])
-    star = p_ref * np.exp(r / beta) / np.sum(p_ref * np.exp(r / beta))
-    pairs = []
-    for row in data["flags"]:
-        p = np.array(row["end"])
-        pairs.append((row["regret"], beta * float(np.sum(np.where(p > 0, p * np.log(np.maximum(p, 1e-300) / star), 0.0)))))
-    return pairs
-
-
-def test_every_mark_says_what_its_own_place_is_worth() -> None:
-    import matplotlib.figure
-
-    figure = next(f for f in figures.FIGURES if f.name == "kl-flags")
-    data = figure.compute()
-    pairs = recomputed(figure.name, data)
-    for printed, own in pairs:
-        assert_close(printed, own, 1e-7)
-    ax = matplotlib.figure.Figure().add_subplot()
-    figure.draw([ax], data)
-    marks = {line.get_label(): line for line in ax.lines if "regret" in str(line.get_label())}
-    assert [label.split()[-1] for label in map(str, marks)] == [f"{own:.3f}" for _, own in pairs]
-    for row, line in zip(data["flags"], marks.values(), strict=True):
-        x, y = (float(v[0]) for v in line.get_data())
-        assert_close([x - 0.5 * (y / (3**0.5 / 2)), y / (3**0.5 / 2)], row["end"][1:], 1e-9)
-    places: dict[tuple[float, ...], list[float]] = {}
-    for row, line in zip(data["flags"], marks.values(), strict=True):
-        places.setdefault(tuple(np.round(row["end"], 2)), []).append(float(line.get_markersize()))
-    assert all(a > b + 4 for sizes in places.values() for a, b in itertools.pairwise(sizes)), "a mark hides another"
-    words = {"six": len(data["flags"]), "five": len(places)}
-    assert figure.caption.startswith("Six KL flags, the same beta and reward, five destinations")
-    assert (words["six"], words["five"]) == (6, 5)

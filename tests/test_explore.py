@@ -28,6 +28,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators import analyse, flags
 from tabular_rlhf.explore import bars, flag, stepper, svg, tilting, triangle
 from tabular_rlhf.explore.panel import Control, View, as_html, on_screen, panel
+from tabular_rlhf.figures import glyphs
 from tabular_rlhf.gibbs import regret, solve
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.tex import plain
@@ -246,7 +247,7 @@ def contrast(a: str, b: str) -> float:
 def test_colors_stand_out_in_both_themes(ground: str) -> None:
     """WCAG 1.4.11: 3 to 1 for what is drawn; words are in the theme's own ink."""
     assert contrast("#000000", "#ffffff") == pytest.approx(21.0)
-    assert all(contrast(color, ground) >= 3.0 for color in (svg.BLUE, svg.ORANGE, svg.GREEN, svg.GRAY))
+    assert all(contrast(color, ground) >= 3.0 for color in (glyphs.BLUE, glyphs.ORANGE, glyphs.GREEN))
 
 
 def pictures() -> list[tuple[str, svg.Picture]]:
@@ -310,8 +311,8 @@ def test_points_of_the_triangle_are_the_laws() -> None:
     sheet = ET.fromstring(triangle.draw(shown).svg())
     circle = next(c for c in sheet.iter(f"{NAMESPACE}circle") if c.findtext(f"{NAMESPACE}title") == "p: your policy")
     assert (float(circle.get("cx") or 0), float(circle.get("cy") or 0)) == pytest.approx(triangle.at([0.2, 0.4, 0.4]), abs=0.01)
-    looks = [(shape, color) for _, _, shape, color, _ in triangle.MARKS]
-    assert len({shape for shape, _ in looks}) == len(looks), "told apart without color"
+    looks = [(glyphs.GLYPHS[glyph].marker, glyphs.GLYPHS[glyph].hollow) for _, _, glyph, _ in triangle.MARKS]
+    assert len(set(looks)) == len(looks), "told apart without color"
 
 
 def test_names_keep_clear_of_each_other() -> None:

@@ -111,7 +111,7 @@ def test_tree_is_soft_bellman(data: dict[str, Any]) -> None:
         start, end = nodes[edge["from"]], nodes[edge["to"]]
         assert f"{start['text']} {edge['tokens']}".strip() == end["text"]
         assert edge["pi"] == pytest.approx(edge["pi_ref"] * math.exp((end["value"] - start["value"]) / 0.5), abs=1e-12)
-        assert end["p"] == pytest.approx(start["p"] * edge["pi"], abs=1e-12)
+        assert end["p"] == edge["mass"] == pytest.approx(start["p"] * edge["pi"], abs=1e-12)
 
 
 def test_tree_layout_keeps_leaves_apart(data: dict[str, Any]) -> None:
@@ -141,8 +141,8 @@ def test_artists_show_the_data(data: dict[str, Any]) -> None:
         np.testing.assert_array_equal(ax.lines[0].get_xydata(), np.transpose([page.rounded(data["frontier"][k]) for k in (x, "reward")]))
     (ax,) = drawn(figures["soft-value-tree"], data["soft-value-tree"]).axes
     widths = [line.get_linewidth() for line in ax.lines[::2]]
-    pis = [edge["pi"] for edge in data["soft-value-tree"]["edges"]]
-    assert sorted(range(len(pis)), key=pis.__getitem__) == sorted(range(len(pis)), key=widths.__getitem__)
+    masses = [edge["mass"] for edge in data["soft-value-tree"]["edges"]]
+    assert [width / widths[0] for width in widths[:-1]] == pytest.approx([mass / masses[0] for mass in masses], rel=1e-5)
 
 
 @pytest.mark.parametrize("name", list(all_figures()))

@@ -223,7 +223,8 @@ def test_best_of_n_stays_below_gibbs_in_its_figure() -> None:
     for key in ("best_of_n", "soft"):
         assert all(got <= best + 1e-9 for got, best in zip(shown[key]["reward"], shown[key]["best"], strict=True))
         assert shown[key]["kl"][0] == pytest.approx(0.0, abs=1e-12)
-    assert all(far <= bound + 1e-12 for far, bound in zip(shown["kl"], shown["bound"], strict=True))
+    assert shown["bound"] == pytest.approx([np.log(n) - (n - 1) / n for n in shown["line"]])
+    assert all(far <= np.log(n) - (n - 1) / n + 1e-12 for far, n in zip(shown["kl"], shown["n"], strict=True))
     assert shown["best_of_n"]["kl"] == pytest.approx(shown["kl"], abs=1e-9)
 
 

@@ -13,7 +13,8 @@ from tabular_rlhf.errors import positive
 from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS, analyse, end, flags, measure
 from tabular_rlhf.explore import bars
 from tabular_rlhf.explore.panel import Control, Data, View, on_screen, panel
-from tabular_rlhf.explore.svg import BLUE, INK, ORANGE, Picture, text
+from tabular_rlhf.explore.svg import INK, Picture, text
+from tabular_rlhf.figures.glyphs import BLUE, ORANGE
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.reports.solution_text import number
 from tabular_rlhf.world import World

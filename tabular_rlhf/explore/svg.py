@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#767676"
-"""Okabe and Ito's colors that stand out, at 3 to 1 or more, from white paper and from a dark theme's black (tests/test_explore.py)."""
+from tabular_rlhf.figures.glyphs import BLACK, GLYPHS
+
 INK = "currentColor"
 SIZE = 14.0
 """Of letters, in pixels."""
@@ -84,7 +84,6 @@ def path(points: Iterable[Point], color: str = INK, *, dash: str | None = None, 
 
 
 SHAPES: dict[str, Sequence[Point]] = {
-    "square": ((-1, -1), (1, -1), (1, 1), (-1, 1)),
     "diamond": ((0, -1.35), (1.35, 0), (0, 1.35), (-1.35, 0)),
     "star": (
         (0, -1.9),
@@ -101,13 +100,20 @@ SHAPES: dict[str, Sequence[Point]] = {
 }
 
 
-def mark(x: float, y: float, shape: str, color: str, *, title: str = "") -> str:
-    """A point as a shape: a circle, or one of SHAPES."""
-    name = element("title", spoken(title)) if title else ""
+MARKERS = {"o": "circle", "D": "diamond", "*": "star"}
+"""The markers of the figures' table as shapes."""
+
+
+def mark(x: float, y: float, glyph: str, *, title: str = "") -> str:
+    """A point as the glyph of its object in the figures' table (`figures.glyphs`); what is black there has the theme's color."""
+    g = GLYPHS[glyph]
+    color = INK if g.color == BLACK else g.color
+    look = {"fill": "none" if g.hollow else color, "stroke": color, "stroke_width": 2.0 if g.hollow else 1.0}
+    name, shape = element("title", spoken(title)) if title else "", MARKERS[g.marker]
     if shape == "circle":
-        return element("circle", name, cx=x, cy=y, r=RADIUS, fill=color, stroke=color, stroke_width=1.0)
+        return element("circle", name, cx=x, cy=y, r=RADIUS, **look)
     corners = " ".join(f"{place(x + RADIUS * dx)},{place(y + RADIUS * dy)}" for dx, dy in SHAPES[shape])
-    return element("polygon", name, points=corners, fill=color, stroke=color, stroke_width=1.0)
+    return element("polygon", name, points=corners, **look)
 
 
 # ---------------------------------------------------------------------------------------------------- words beside points

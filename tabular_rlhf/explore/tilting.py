@@ -16,7 +16,8 @@ import numpy as np
 from tabular_rlhf.errors import InputError, positive
 from tabular_rlhf.explore import bars
 from tabular_rlhf.explore.panel import Data, View, on_screen, panel
-from tabular_rlhf.explore.svg import BLUE, GREEN, INK, Picture, clipped, text
+from tabular_rlhf.explore.svg import INK, Picture, clipped, text
+from tabular_rlhf.figures.glyphs import BLUE, GREEN
 from tabular_rlhf.logspace import expect, kl, log_tilt, soft_value
 from tabular_rlhf.reports.solution_text import number
 from tabular_rlhf.world import World

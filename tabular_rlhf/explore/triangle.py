@@ -21,7 +21,8 @@ import numpy as np
 from tabular_rlhf.errors import InputError, positive
 from tabular_rlhf.explore import bars
 from tabular_rlhf.explore.panel import Control, Data, View, on_screen, panel
-from tabular_rlhf.explore.svg import BLUE, GRAY, GREEN, INK, ORANGE, Picture, Point, clipped, mark, names, path, text
+from tabular_rlhf.explore.svg import INK, Picture, Point, clipped, mark, names, path, text
+from tabular_rlhf.figures.glyphs import BLUE, GREEN
 from tabular_rlhf.logspace import Array, expect, kl, log_of, log_softmax, log_tilt, logsumexp, soft_value
 from tabular_rlhf.reports.solution_text import number
 from tabular_rlhf.world import World
@@ -155,18 +156,18 @@ def at(p: Any) -> Point:
 
 
 MARKS = (
-    ("p_ref", "p_ref", "square", GRAY, "the reference"),
-    ("p_star", "p*", "star", BLUE, "the optimum"),
-    ("q", "q", "diamond", GREEN, "your reward, on the arc"),
-    ("p", "p", "circle", ORANGE, "your policy"),
+    ("p_ref", "p_ref", "reference", "the reference"),
+    ("q", "q", "tilted", "your reward, on the arc"),
+    ("p_star", "p*", "optimum", "the optimum"),
+    ("p", "p", "policy", "your policy"),
 )
-"""Key in the data, name, shape, color and role of each point, in the order they are drawn."""
+"""Key in the data, name, glyph and role of each point, in the order they are drawn."""
 
 
 def draw(shown: Data) -> Picture:
     """The triangle with its arc, the line of your mean reward, and four points by shape, color and name; a table beside it."""
     arc, level = [at(p) for p in shown["arc"]], [at(p) for p in shown["level"]]
-    points = [(at(shown[key]), key, name, shape, color, role) for key, name, shape, color, role in MARKS]
+    points = [(at(shown[key]), key, name, glyph, role) for key, name, glyph, role in MARKS]
     parts = [path([at(p) for p in np.eye(3)], INK, width=1.0, closed=True)]
     parts += [path(arc, BLUE, width=2.5)] if arc else []
     parts += [path(level, GREEN, dash="6 4", width=2.0)] if level else []
@@ -177,7 +178,7 @@ def draw(shown: Data) -> Picture:
     ]
     for i, (x, y, anchor) in enumerate(corners):
         parts.append(text(x, y, f"always {clipped(shown['response'][i], 130)!r}: r = {number(shown['r'][i], '.3g')}", anchor=anchor))
-    parts += [mark(*where, shape, color, title=f"{name}: {role}") for where, _, name, shape, color, role in points]
+    parts += [mark(*where, glyph, title=f"{name}: {role}") for where, _, name, glyph, role in points]
     parts += names([(where, name) for where, _, name, *_ in points], taken=[*arc, *_between(level)])
     parts += _legend(shown, points)
     said = [(name, [bars.percent(v) for v in shown[key]]) for _, key, name, *_ in points]
@@ -193,8 +194,8 @@ def _between(ends: list[Point], steps: int = 40) -> list[Point]:
 def _legend(shown: Data, points: list[Any]) -> list[str]:
     """What each mark and line is, with the law it stands for."""
     x, y, out = 500.0, 60.0, []
-    for _, key, name, shape, color, role in points:
-        out += [mark(x, y - 5, shape, color), text(x + 18, y, name, bold=True), text(x + 62, y, role)]
+    for _, key, name, glyph, role in points:
+        out += [mark(x, y - 5, glyph), text(x + 18, y, name, bold=True), text(x + 62, y, role)]
         out.append(text(x + 62, y + 19, ", ".join(bars.percent(v) for v in shown[key])))
         y += 50
     lines = (("arc of Gibbs laws, all β", BLUE, None, 2.5), (f"E[r] = {number(shown['c'], '.4g')}, yours", GREEN, "6 4", 2.0))

@@ -1,7 +1,8 @@
 """Figures as a table of records, each `draw(axes, data)` of `data = compute()`.
 
 A room of this package defines its figures in a tuple `FIGURES`; to add a room, name it in `ROOMS`.  `record` says what a
-figure is, `page` puts it on paper, `show` into a notebook cell.
+figure is, `glyphs` how an object looks in all of them, `marks` how a number is printed at its place, `trace` how a function becomes a
+curve; `page` puts a figure on paper, `show` into a notebook cell.
 """
 
 from __future__ import annotations

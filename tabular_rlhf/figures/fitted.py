@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tabular_rlhf.figures import page
-from tabular_rlhf.figures.record import BLACK, BLUE, GRAY, GREEN, ORANGE, PINK, Data
+from tabular_rlhf.figures.glyphs import GLYPHS, GRAY, points, rung
+from tabular_rlhf.figures.record import Data
 from tabular_rlhf.layout import clip
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 MOST = 12
 """Responses that fit on the picture."""
-MARKS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PINK, "D"), (BLACK, "v"))
 
 
 def compute(report: Record) -> Data:
@@ -47,16 +47,15 @@ def draw(axes: list[Axes], data: Data) -> list[Artist]:
     ends += [[high - r for r, (_, high) in zip(data["reward"], data["interval"], strict=True)]]
     artists: list[Artist] = []
     if places:
-        artists += left.errorbar(data["reward"], places, xerr=ends, fmt="o", color=BLUE, ecolor=GRAY, capsize=3).get_children()
+        artists += left.errorbar(data["reward"], places, xerr=ends, fmt="none", ecolor=GRAY, capsize=3).get_children()
+        artists += points(left, "reward", data["reward"], places)
     artists.append(left.axvline(0.0, color=GRAY, linewidth=0.8, linestyle=":"))
     left.set_yticks(places, data["response"])
     left.set_xlabel(f"reward, nats, with {100 * data['level']:g} % intervals")
     artists.append(left.set_title(data["prompt"], loc="left"))
     for k, beta in enumerate(data["beta"]):
-        color, mark = MARKS[k % len(MARKS)]
-        p = [cell[k] for cell in data["policy"]]
-        artists += right.plot(p, places, mark, color=color, linestyle="none", label=rf"$\beta = {beta:g}$")
-    artists += right.plot(data["p_ref"], places, "|", color=GRAY, linestyle="none", markersize=12, label=r"$p_{\mathrm{ref}}$")
+        artists += points(right, rung(k), [cell[k] for cell in data["policy"]], places, label=rf"$\beta = {beta:g}$")
+    artists += points(right, "reference", data["p_ref"], places, label=GLYPHS["reference"].label, zorder=1)
     right.set_yticks(places, [""] * len(places))
     right.set_xlim(-0.03, 1.03)
     right.set_xlabel("probability" if data["beta"] else "probability (no single finite maximum: the reference alone)")

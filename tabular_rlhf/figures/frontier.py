@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tabular_rlhf.figures.record import BLACK, BLUE, GRAY, GREEN, ORANGE, Data, Figure
+from tabular_rlhf.figures.glyphs import BLACK, GRAY, line, points
+from tabular_rlhf.figures.marks import mark, write
+from tabular_rlhf.figures.record import Data, Figure
 from tabular_rlhf.gibbs import frontier, greedy_limit
 from tabular_rlhf.logspace import Array, expect, kl, log_of
 from tabular_rlhf.mdp import TokenMDP
@@ -32,24 +34,35 @@ def by_reward(world: World) -> World:
     return World(mdp, log_ref[:, None], np.broadcast_to(levels, mass.shape), world.beta, name=world.name)
 
 
-def compute(world: World, marked: Sequence[float], points: int = 151, decades: float = 1.5) -> Data:
+def compute(world: World, marked: Sequence[float], steps: int = 151, decades: float = 1.5) -> Data:
     """The frontier between its limits, with the betas `marked`, and the tangent of slope beta at the world's own."""
     small = by_reward(world)
-    betas = world.beta * 10.0 ** np.linspace(-decades, decades, points)
+    betas = world.beta * 10.0 ** np.linspace(-decades, decades, steps)
     betas = betas[(betas > 0) & np.isfinite(betas)]
     curve, marks, own = frontier(small, betas), frontier(small, marked), frontier(small, [world.beta])
     reference, greedy = _point(small, small.log_p_ref), _point(small, greedy_limit(small.log_p_ref, small.r))
     ends = [max(0.0, own.kl[0] - (own.reward[0] - reference[1]) / world.beta), own.kl[0] + (greedy[1] - own.reward[0]) / world.beta]
     kls = [greedy[0], *curve.kl.tolist(), reference[0]]
-    return {
+    data: Data = {
         "beta": [0.0, *betas.tolist(), None],
         "kl": kls,
         "root_kl": np.sqrt(kls).tolist(),
         "reward": [greedy[1], *curve.reward.tolist(), reference[1]],
         "marked": {"beta": list(marked), "kl": marks.kl.tolist(), "root_kl": np.sqrt(marks.kl).tolist(), "reward": marks.reward.tolist()},
-        "own": {"beta": world.beta, "kl": float(own.kl[0]), "reward": float(own.reward[0])},
+        "own": {"beta": world.beta, "kl": float(own.kl[0]), "root_kl": float(np.sqrt(own.kl[0])), "reward": float(own.reward[0])},
         "tangent": {"kl": [float(k) for k in ends], "reward": [float(own.reward[0] + world.beta * (k - own.kl[0])) for k in ends]},
     }
+    return {**data, "marks": [*_betas(data, "kl", 0), *_betas(data, "root_kl", 1)]}
+
+
+def _betas(data: Data, x: str, panel: int) -> list[Data]:
+    """beta at its point of a panel, where there is room for it; at the world's own, that it is the slope."""
+    own, most = data["own"], data["kl"][0]
+    said = [mark(own["kl"], own["reward"], rf"$p^*$, slope $\beta = {own['beta']:g}$", beside="below right")] if x == "kl" else []
+    for beta, k, far, r in zip(*(data["marked"][key] for key in ("beta", "kl", x, "reward")), strict=True):
+        if x == "root_kl" or (0.04 * most < k < 0.9 * most and beta != own["beta"]):
+            said.append(mark(far, r, rf"$\beta = {beta:g}$", beside="below right", panel=panel))
+    return said
 
 
 def _point(world: World, log_p: Array) -> tuple[float, float]:
@@ -59,20 +72,22 @@ def _point(world: World, log_p: Array) -> tuple[float, float]:
 
 def draw_plane(ax: Axes, data: Data, x: str) -> list[Artist]:
     """The curve, its limits and its marked betas, against `kl` or `root_kl`."""
-    kls, rewards, marked = data[x], data["reward"], data["marked"]
+    kls, rewards, marked, own = data[x], data["reward"], data["marked"], data["own"]
+    others = [(k, r) for beta, k, r in zip(marked["beta"], marked[x], marked["reward"], strict=True) if beta != own["beta"]]
     span = rewards[0] - rewards[-1] or 1.0  # a constant reward still gets a plane
     top = rewards[0] + 0.12 * span
     shade = ax.fill_between(kls, rewards, [top] * len(kls), color="#EEEEEE", linewidth=0)
-    (line,) = ax.plot(kls, rewards, color=BLUE, linestyle="-")
-    dots = ax.plot(marked[x], marked["reward"], "o", color=BLUE, markerfacecolor="white", linestyle="none")
     ends = [
-        *ax.plot(kls[-1], rewards[-1], "s", color=BLACK, linestyle="none", clip_on=False, zorder=4),
-        *ax.plot(kls[0], rewards[0], "*", color=GREEN, markersize=11, linestyle="none", clip_on=False, zorder=4),
+        *line(ax, "tilted", kls, rewards),
+        *points(ax, "tilted", [k for k, r in others], [r for k, r in others]),
+        *points(ax, "optimum", [own[x]], [own["reward"]], zorder=4),
+        *points(ax, "tilted", kls[:1], rewards[:1], clip_on=False, zorder=4),
+        *points(ax, "reference", kls[-1:], rewards[-1:], clip_on=False, zorder=4),
     ]
     ax.set_ylim(rewards[-1] - 0.06 * span, top)
     ax.set_xlim(0, 1.04 * kls[0] or 1.0)
     ax.set_xlabel(r"$\mathrm{KL}(p, p_{\mathrm{ref}})$, nats" if x == "kl" else r"$\sqrt{\mathrm{KL}}$")
-    return [shade, line, *dots, *ends]
+    return [shade, *ends]
 
 
 def draw(axes: list[Axes], data: Data) -> list[Artist]:
@@ -81,33 +96,22 @@ def draw(axes: list[Axes], data: Data) -> list[Artist]:
     artists = [*draw_annotated(ax, data), *draw_plane(right, data, "root_kl")]
     right.tick_params(labelleft=False)
     right.set_title("the same, small KL magnified")
-    for beta, k, r in zip(*(data["marked"][key] for key in ("beta", "root_kl", "reward")), strict=True):
-        artists.append(_label(right, beta, k, r))
-    return artists
+    return [*artists, *write(axes, (m for m in data["marks"] if m["panel"] == 1))]
 
 
 def draw_annotated(ax: Axes, data: Data) -> list[Artist]:
     """Reward against KL, with the tangent of slope beta and words."""
     artists = draw_plane(ax, data, "kl")
-    own, rewards, kls = data["own"], data["reward"], data["kl"]
-    artists += ax.plot(data["tangent"]["kl"], data["tangent"]["reward"], color=ORANGE, linestyle="--", linewidth=1.4)
-    artists += ax.plot(own["kl"], own["reward"], "D", color=ORANGE, linestyle="none")
-    for beta, k, r in zip(*(data["marked"][key] for key in ("beta", "kl", "reward")), strict=True):
-        if 0.04 * kls[0] < k < 0.9 * kls[0] and beta != own["beta"]:
-            artists.append(_label(ax, beta, k, r))
-    note: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8}
+    rewards, kls = data["reward"], data["kl"]
+    artists += line(ax, "tangent", data["tangent"]["kl"], data["tangent"]["reward"], linewidth=1.2)
+    artists += write([ax], (m for m in data["marks"] if m["panel"] == 0))
     artists += [
-        ax.annotate(rf"slope $\beta = {own['beta']:g}$", (own["kl"], own["reward"]), (12, -6), color=ORANGE, **note),
-        ax.annotate(r"$p_{\mathrm{ref}}$", (kls[-1], rewards[-1]), (7, -4), **note),
-        ax.annotate(r"greedy, $\beta \to 0$", (kls[0], rewards[0]), (-4, 7), color=GREEN, ha="right", **note),
+        ax.annotate(r"$p_{\mathrm{ref}}$", (kls[-1], rewards[-1]), (9, -4), textcoords="offset points", fontsize=8, color=BLACK),
+        ax.annotate(r"greedy, $\beta \to 0$", (kls[0], rewards[0]), (-4, 7), textcoords="offset points", fontsize=8, ha="right"),
         ax.text(0.06, 0.93, "out of reach", transform=ax.transAxes, color=GRAY, style="italic", fontsize=8),
     ]
     ax.set_ylabel(r"$\mathrm{E}_p[r]$, reward units")
     return artists
-
-
-def _label(ax: Axes, beta: float, x: float, y: float) -> Artist:
-    return ax.annotate(rf"$\beta = {beta:g}$", (x, y), (7, -9), textcoords="offset points", fontsize=8, color=BLUE)
 
 
 FIGURES = (

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tabular_rlhf.errors import SolveError
-from tabular_rlhf.figures.record import BLACK, BLUE, GRAY, GREEN, ORANGE, PINK, Data, Figure
+from tabular_rlhf.figures.glyphs import GLYPHS, GRAY, line, points
+from tabular_rlhf.figures.marks import mark, write
+from tabular_rlhf.figures.record import Data, Figure
 from tabular_rlhf.gibbs import log_gibbs, solve
 from tabular_rlhf.logspace import Array, kl
 from tabular_rlhf.mdp import TokenMDP
@@ -36,16 +38,16 @@ def three_responses() -> World:
     return World(mdp, log_ref, np.log([[ODDS[mdp.text(i)] for i in range(mdp.N)]]), 1.0, name="three")
 
 
-def compute_simplex(world: World, points: int = 121) -> Data:
+def compute_simplex(world: World, steps: int = 241) -> Data:
     """Points of the triangle (x, y): the Gibbs arc, the curve of policies without context, both projections of p* onto it, and
     the level sets through them, {p : KL(p*, p) = forward value} and {p : KL(p, p*) = reverse value}."""
     mdp, tied = world.mdp, NGram(world.mdp, 0)
     target = solve(world).log_p
     forward = forward_projection(tied, target)
     reverse = reverse_projection(tied, target, rng=np.random.default_rng(0))
-    s = np.concatenate([np.linspace(0.0, 1.0, points // 2), np.linspace(1.0, 8.0, points // 2)[1:]])
+    s = np.concatenate([np.linspace(0.0, 1.0, steps // 2), np.linspace(1.0, 8.0, steps // 2)[1:]])
     arc = [np.exp(log_gibbs(world.log_p_ref, world.r, 1.0 / t))[0] if t > 0 else np.exp(world.log_p_ref[0]) for t in s]
-    q = np.linspace(1e-6, 1 - 1e-6, points)
+    q = np.linspace(1e-6, 1 - 1e-6, steps)
     curve = [np.exp(mdp.path_sum(tied.log_pi(np.log([[p, 1 - p]]))))[0] for p in q]
     p_star = np.exp(target[0])
     return {
@@ -56,8 +58,8 @@ def compute_simplex(world: World, points: int = 121) -> Data:
         "class": _xy(np.array(curve)),
         "forward": {**_xy(np.exp(forward.log_p)), "pi": _pi(forward.log_pi), "kl": forward.value},
         "reverse": [{**_xy(np.exp(mdp.path_sum(o.log_pi))), "pi": _pi(o.log_pi), "kl": o.value} for o in reverse.optima],
-        "forward_level": _xy(level_set(lambda log_p: kl(target, log_p), p_star, forward.value, 3 * points)),
-        "reverse_level": _xy(level_set(lambda log_p: kl(log_p, target), p_star, reverse.value, 3 * points)),
+        "forward_level": _xy(level_set(lambda log_p: kl(target, log_p), p_star, forward.value, 3 * steps)),
+        "reverse_level": _xy(level_set(lambda log_p: kl(log_p, target), p_star, reverse.value, 3 * steps)),
     }
 
 
@@ -70,15 +72,15 @@ def _xy(p: Array) -> dict[str, list[float]]:
     return {"x": xy[:, 0].tolist(), "y": xy[:, 1].tolist()}
 
 
-def level_set(divergence: Callable[[Any], Any], center: Array, value: float, points: int) -> Array:
+def level_set(divergence: Callable[[Any], Any], center: Array, value: float, rays: int) -> Array:
     """The closed curve of laws at a given divergence from the center, by bisection along rays: both divergences are convex in p,
-    so each ray meets it once; a ray that leaves the simplex before ends at the edge.  (points, 3)."""
-    angle = np.linspace(0.0, 2 * np.pi, points)
+    so each ray meets it once; a ray that leaves the simplex before ends at the edge.  (rays, 3)."""
+    angle = np.linspace(0.0, 2 * np.pi, rays)
     plane = np.array([[1.0, -0.5, -0.5], [0.0, 0.75**0.5, -(0.75**0.5)]])
     way = np.cos(angle)[:, None] * plane[0] + np.sin(angle)[:, None] * plane[1]
     with np.errstate(divide="ignore"):
         far = np.min(np.where(way < 0, -center / np.where(way < 0, way, -1.0), np.inf), axis=1) * (1 - 1e-12)
-    low, high = np.zeros(points), far
+    low, high = np.zeros(rays), far
     for _ in range(60):
         middle = 0.5 * (low + high)
         inside = divergence(np.log(center + middle[:, None] * way)) <= value
@@ -87,34 +89,36 @@ def level_set(divergence: Callable[[Any], Any], center: Array, value: float, poi
 
 
 def draw_simplex(axes: list[Axes], data: Data) -> list[Artist]:
-    """The triangle with its corners named, the arc, the class, and where each projection lands."""
+    """The triangle with its corners named, the arc, the class, where each projection lands, and all laws that are as far in its KL."""
     (ax,) = axes
     corners = data["corners"]
     artists: list[Artist] = [*ax.fill(corners["x"], corners["y"], facecolor="none", edgecolor=GRAY, linewidth=1.0)]
     for name, x, y in zip(corners["response"], corners["x"], corners["y"], strict=True):
         shift = (0, 8) if y > 0.5 else (0, -14)
         artists.append(ax.annotate(f"always {name!r}", (x, y), shift, textcoords="offset points", ha="center", fontsize=9))
-    artists += ax.plot(data["forward_level"]["x"], data["forward_level"]["y"], color=GREEN, linestyle=":", linewidth=1.2)
-    artists += ax.plot(data["reverse_level"]["x"], data["reverse_level"]["y"], color=ORANGE, linestyle="--", linewidth=1.0)
-    artists += ax.plot(data["class"]["x"], data["class"]["y"], color=BLACK, linewidth=1.6, label="policies without context")
-    artists += ax.plot(data["arc"]["x"], data["arc"]["y"], color=BLUE, linewidth=1.6, linestyle="-.", label=r"$p_\beta$, all $\beta$")
-    marks = [("reference", "s", BLACK, r"$p_{\mathrm{ref}}$"), ("optimum", "*", BLUE, r"$p^*$"), ("forward", "o", GREEN, "forward: covers")]
-    for key, marker, color, label in marks:
-        size = 13 if marker == "*" else 7
-        artists += ax.plot(data[key]["x"], data[key]["y"], marker, color=color, markersize=size, linestyle="none", label=label, zorder=5)
-    for i, found in enumerate(data["reverse"]):
-        face, label = (ORANGE, "reverse: best") if i == 0 else ("white", "reverse: local optimum")
-        artists += ax.plot(found["x"], found["y"], "D", color=ORANGE, markerfacecolor=face, linestyle="none", label=label, zorder=5)
+    artists += line(ax, "class", data["class"]["x"], data["class"]["y"], linewidth=1.6, label=GLYPHS["class"].label)
+    artists += line(ax, "tilted", data["arc"]["x"], data["arc"]["y"], linewidth=1.6, label=r"$p_\beta$, all $\beta$")
+    for name, place in (("reference", data["reference"]), ("optimum", data["optimum"])):
+        artists += points(ax, name, place["x"], place["y"], label=GLYPHS[name].label, zorder=5)
+    ways = {"forward": r"$\mathrm{KL}(p^*, p)$", "reverse": r"$\mathrm{KL}(p, p^*)$"}
+    best, *local = data["reverse"]
+    for way, place in (("forward", data["forward"]), ("reverse", best)):
+        artists += points(ax, way, place["x"], place["y"], label=f"{GLYPHS[way].label}, of least {ways[way]}", zorder=5)
+        level = data[f"{way}_level"]
+        artists += line(ax, way, level["x"], level["y"], linewidth=1.1, label=f"laws with the same {ways[way]}", zorder=1)
+    for place in local:
+        artists += points(ax, "reverse-local", place["x"], place["y"], label=GLYPHS["reverse-local"].label, zorder=5, clip_on=False)
     ax.set_aspect("equal")
     ax.set_xlim(-0.14, 1.14)
     ax.set_axis_off()
-    artists.append(ax.legend(loc="upper left", bbox_to_anchor=(-0.12, 1.0), fontsize=8, frameon=False))
+    artists.append(ax.legend(loc="upper left", bbox_to_anchor=(-0.15, 1.0), fontsize=8, frameon=False))
     return artists
 
 
 # ---------------------------------------------------------------------------------------------------- regret
 
 SIZES = (100, 400, 1600, 6400)
+PANELS = ("small class", "every policy")
 
 
 def small_talk() -> tuple[World, Array]:
@@ -139,31 +143,64 @@ def the_roads(world: World, features: Array) -> dict[str, Road]:
 
 
 def compute_regret(world: World, features: Array, sizes: Sequence[int] = SIZES, draws: int = 12) -> Data:
-    """Regret beta KL(p, p*) of each road on data sets drawn, and what theory says: its limit, the mean limit + curvature/n where the
-    limit is stationary (else the limit: first-order errors are symmetric), and the standard deviation of one data set.
+    """Regret beta KL(p, p*) of each road on data sets drawn, and its first-order asymptote as n grows: the limit, and where the limit is
+    stationary the mean of what is added to it, limit + curvature/n (elsewhere errors are symmetric to first order).
 
-    Where the likelihood of a data set has no maximum there is no policy: it is counted in `without`.
+    Where the likelihood of a data set has no maximum there is no policy: it is counted in `without`, and no mean is taken of the rest.
     """
-    law = bradley_terry(world.r)
-    data: Data = {"n": list(sizes), "draws": draws, "roads": []}
+    law, n_line = bradley_terry(world.r), np.geomspace(min(sizes), max(sizes), 61)
+    data: Data = {"n": list(sizes), "draws": draws, "line": n_line.tolist(), "roads": []}
     samples = [[sample_pairs(world, law, n, rng=np.random.default_rng([i, n])) for i in range(draws)] for n in sizes]
     for name, road in the_roads(world, features).items():
         limit = road(population_pairs(world, law), np.random.default_rng(0)).regret
-        stationary = limit.deviation < 1e-6
+        slope = limit.curvature if limit.deviation < 1e-6 else 0.0
         found = [[_regret(road, pairs) for pairs in group] for group in samples]
         kept = [[value for value in group if value is not None] for group in found]
         data["roads"].append(
             {
                 "name": name,
                 "limit": limit.value,
-                "expected": [limit.value + (limit.curvature / n if stationary else 0.0) for n in sizes],
-                "deviation": [limit.at(n) for n in sizes],
+                "slope": slope,
+                "asymptote": (limit.value + slope / n_line).tolist(),
                 "sets": kept,
                 "mean": [float(np.mean(group)) if len(group) == draws else None for group in kept],
                 "without": [draws - len(group) for group in kept],
             }
         )
-    return data
+    return {**data, "marks": [m for k, where in enumerate(PANELS) for road in _on(data, where) for m in _missing(data, road, k)]}
+
+
+def _on(data: Data, where: str) -> list[Data]:
+    """The roads of a panel."""
+    return [road for road in data["roads"] if road["name"].endswith(where)]
+
+
+def _missing(data: Data, road: Data, panel: int) -> list[Data]:
+    """At every size at which some data sets have no fit: how many of them have one, above the highest (or on the asymptote)."""
+    said = []
+    for n, group, without in zip(data["n"], road["sets"], road["without"], strict=True):
+        if without:
+            y = max(group, default=road["limit"] + road["slope"] / n)
+            said.append(
+                mark(
+                    _beside(road, n),
+                    y,
+                    f"{_label(road)}: {data['draws'] - without} of {data['draws']}\nhave a fit",
+                    beside="above",
+                    panel=panel,
+                )
+            )
+    return said
+
+
+def _beside(road: Data, n: int) -> float:
+    """Where the data sets of size n of a road stand, so that two roads do not cover each other."""
+    return (0.93 if _label(road) == "RLHF" else 1.07) * n
+
+
+def _label(road: Data) -> str:
+    """RLHF or DPO."""
+    return str(road["name"].partition(",")[0])
 
 
 def _regret(road: Road, pairs: Pairs) -> float | None:
@@ -176,25 +213,25 @@ def _regret(road: Road, pairs: Pairs) -> float | None:
 
 
 def draw_regret(axes: list[Axes], data: Data) -> list[Artist]:
-    """One panel a class: lines are theory, small dots data sets, large ones their means."""
+    """One panel a class: lines are the first-order asymptotes, small marks data sets, large ones the means where every set has a fit."""
     artists: list[Artist] = []
-    for ax, where, title in zip(axes, ("small class", "every policy"), ("a class without p*", "every policy"), strict=True):
-        for road in (r for r in data["roads"] if r["name"].endswith(where)):
-            rlhf_ = road["name"].startswith("RLHF")
-            color, marker, line, shift = (BLUE, "o", "-", 0.93) if rlhf_ else (PINK, "s", "--", 1.07)
-            name = road["name"].partition(",")[0]
-            artists += ax.plot(data["n"], road["expected"], color=color, linestyle=line, label=f"{name}, theory")
-            dots = [(shift * n, value) for n, group in zip(data["n"], road["sets"], strict=True) for value in group]
-            artists += ax.plot(*zip(*dots, strict=True), marker, color=color, markersize=2.5, alpha=0.4, linestyle="none")
-            means = [(shift * n, m) for n, m in zip(data["n"], road["mean"], strict=True) if m is not None]
-            artists += ax.plot(*zip(*means, strict=True), marker, color=color, linestyle="none", label=f"{name}, mean of {data['draws']}")
+    for ax, where, title in zip(axes, PANELS, ("a class without p*", "every policy"), strict=True):
+        for road in _on(data, where):
+            name, form = _label(road), r"$R_\infty + c/n$" if road["slope"] else r"$R_\infty$"
+            glyph = name.lower()
+            artists += line(ax, glyph, data["line"], road["asymptote"], label=f"{name}, asymptote {form}")
+            dots = [(_beside(road, n), value) for n, group in zip(data["n"], road["sets"], strict=True) for value in group]
+            artists += points(ax, glyph, *zip(*dots, strict=True), markersize=2.5, alpha=0.45)
+            means = [(_beside(road, n), m) for n, m in zip(data["n"], road["mean"], strict=True) if m is not None]
+            artists += points(ax, glyph, *zip(*means, strict=True), markersize=7, label=f"{name}, mean of {data['draws']}", zorder=4)
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_title(title)
-        ax.set_xlabel("comparisons")
+        ax.set_xlabel("comparisons $n$")
+        ax.margins(x=0.12, y=0.16)
         artists.append(ax.legend(fontsize=8, frameon=False))
     axes[0].set_ylabel(r"regret $\beta\,\mathrm{KL}(p, p^*)$, reward units")
-    return artists
+    return [*artists, *write(axes, data["marks"], fontsize=7.5)]
 
 
 FIGURES = (
@@ -208,7 +245,8 @@ FIGURES = (
     ),
     Figure(
         name="regret-by-comparisons",
-        caption="RLHF with the right reward class finds the best policy of any class; DPO pays for what its class cannot say.",
+        caption="RLHF with the right reward class finds the best policy of any class; DPO pays for what its class cannot say, and over "
+        "every policy few comparisons often leave it without a fit. Lines: first-order asymptotes.",
         rows=("all-roads", "reverse-kl-projection"),
         compute=lambda: compute_regret(*small_talk()),
         draw=draw_regret,

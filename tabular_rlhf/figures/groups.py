@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tabular_rlhf.figures.record import BLACK, BLUE, GRAY, GREEN, ORANGE, PINK, Data, Figure
+from tabular_rlhf.figures.glyphs import GLYPHS, line, rung
+from tabular_rlhf.figures.record import Data, Figure
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import uniform
@@ -19,12 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-LINES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PINK, ":"), (BLACK, (0, (5, 1))))
-
 # ---------------------------------------------------------------------------------------------------- group normalization
 
 
-def compute_weight(sizes: Sequence[int] = (2, 4, 8, 64), points: int = 199) -> Data:
+def compute_weight(sizes: Sequence[int] = (2, 4, 8, 64), points: int = 801) -> Data:
     """c_G(q) and F_G(q) of 0/1 rewards, and their limits."""
     q = np.linspace(0.0, 1.0, points)
     inner = q[1:-1]
@@ -42,11 +41,11 @@ def draw_weight(axes: list[Axes], data: Data) -> list[Artist]:
     """Left: the weight of the gradient.  Right: the objective that is ascended."""
     left, right = axes
     artists: list[Artist] = []
-    for (color, line), G, weight, objective in zip(LINES, data["sizes"], data["weight"], data["objective"], strict=False):
-        artists += left.plot(data["q"], weight, color=color, linestyle=line, label=f"$G = {G}$")
-        artists += right.plot(data["q"], objective, color=color, linestyle=line)
-    artists += left.plot(data["limit"]["q"], data["limit"]["weight"], color=GRAY, linewidth=1.0, label=r"$1/\sqrt{q(1-q)}$")
-    artists += right.plot(data["q"], data["arcsine"], color=GRAY, linewidth=1.0, label=r"$2\,\arcsin\sqrt{q}$")
+    for k, (G, weight, objective) in enumerate(zip(data["sizes"], data["weight"], data["objective"], strict=True)):
+        artists += line(left, rung(k), data["q"], weight, label=f"$G = {G}$")
+        artists += line(right, rung(k), data["q"], objective, label=f"$G = {G}$")
+    artists += line(left, "bound", data["limit"]["q"], data["limit"]["weight"], linewidth=1.0, label=r"$G \to \infty$: $1/\sqrt{q(1-q)}$")
+    artists += line(right, "bound", data["q"], data["arcsine"], linewidth=1.0, label=r"$G \to \infty$: $2\,\arcsin\sqrt{q}$")
     left.set_ylim(0.0, 8.5)
     left.set_ylabel(r"$c_G(q)$: update $= c_G(q)\, \nabla q$")
     right.set_ylabel(r"$F_G(q)$, the objective ascended")
@@ -96,8 +95,9 @@ def draw_length(axes: list[Axes], data: Data) -> list[Artist]:
     """Left: every response right.  Right: every response wrong."""
     artists: list[Artist] = []
     for ax, sign in zip(axes, ("right", "wrong"), strict=True):
-        for (color, line), (rule, curve) in zip(LINES, data["curves"].items(), strict=False):
-            artists += ax.plot(data["step"], curve[sign], color=color, linestyle=line, label=rule)
+        for rule, curve in data["curves"].items():  # two of them coincide: the wide one under the narrow
+            wide = 3.6 if rule == "sequence-sum" else 1.6
+            artists += line(ax, rule, data["step"], curve[sign], linewidth=wide, label=GLYPHS[rule].label)
         ax.set_title(f"every response is {sign}")
         ax.set_xlabel("step")
     axes[0].set_ylabel("mean length, tokens")

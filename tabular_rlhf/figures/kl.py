@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tabular_rlhf.errors import SolveError
 from tabular_rlhf.estimators import Flag, analyse, end, flow, measure, normal_table
 from tabular_rlhf.estimators.normal import PUBLISHED
-from tabular_rlhf.figures.record import BLACK, BLUE, GRAY, GREEN, ORANGE, PINK, Data, Figure
+from tabular_rlhf.figures.glyphs import GLYPHS, GRAY, dotted, line, points
+from tabular_rlhf.figures.marks import mark, write
+from tabular_rlhf.figures.record import Data, Figure
+from tabular_rlhf.gibbs import solve
+from tabular_rlhf.logspace import Array
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.world import World
 
@@ -17,16 +21,16 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-LOOKS = {"k1": (BLUE, "-", "o"), "k2": (ORANGE, "--", "s"), "k3": (GREEN, "-.", "^")}
+THREE = ("k1", "k2", "k3")
 SIX = (
-    (Flag("k1", "loss"), "k1 in the loss", PINK, "v"),
-    (Flag("k2", "loss"), "k2 in the loss", BLUE, "o"),
-    (Flag("k3", "loss"), "k3 in the loss", GREEN, "^"),
-    (Flag("k3-inverted", "loss"), "inverted k3 in the loss", ORANGE, "s"),
-    (Flag("abs", "loss"), "|L| in the loss", GRAY, "D"),
-    (Flag("k3", "reward"), "k3 in the reward", BLACK, "X"),
+    (Flag("k1", "loss"), "k1", "k1 in the loss"),
+    (Flag("k2", "loss"), "k2", "k2 in the loss"),
+    (Flag("k3", "loss"), "k3", "k3 in the loss"),
+    (Flag("k3-inverted", "loss"), "k3-inverted", "inverted k3 in the loss"),
+    (Flag("abs", "loss"), "abs", "|L| in the loss"),
+    (Flag("k3", "reward"), "k3-reward", "k3 in the reward"),
 )
-"""Six flags, each with its name, color and marker."""
+"""Six flags, each with its glyph and its name."""
 
 
 def three(beta: float = 0.4) -> World:
@@ -37,7 +41,7 @@ def three(beta: float = 0.4) -> World:
 # ---------------------------------------------------------------------------------------------------- bias and spread
 
 
-def compute_spread(shifts: int = 25, cells: int = 2**14) -> Data:
+def compute_spread(shifts: int = 97, cells: int = 2**14) -> Data:
     """|bias|/KL and std/KL of k1, k2, k3 between N(0, 1) and N(m, 1), with the published points."""
     shift = np.geomspace(0.05, 3.0, shifts).tolist()
     rows = [normal_table(m, cells=cells) for m in shift]
@@ -48,57 +52,88 @@ def compute_spread(shifts: int = 25, cells: int = 2**14) -> Data:
     ]
     return {
         "kl": [row[0].kl for row in rows],
-        "std": {name: [row[i].std for row in rows] for i, name in enumerate(LOOKS)},
-        "bias": {name: [round(row[i].bias, 9) for row in rows] for i, name in enumerate(LOOKS)},
+        "std": {name: [row[i].std for row in rows] for i, name in enumerate(THREE)},
+        "bias": {name: [round(row[i].bias, 9) for row in rows] for i, name in enumerate(THREE)},
         "published": published,
     }
 
 
 def draw_spread(axes: list[Axes], data: Data) -> list[Artist]:
-    """Left: standard deviation over KL.  Right: bias over KL.  Open markers: the published table."""
+    """Left: standard deviation over KL.  Right: bias over KL.  Markers: the published table, the smaller on the larger where they meet."""
     left, right = axes
     artists: list[Artist] = []
     for ax, key in ((left, "std"), (right, "bias")):
-        for name, (color, style, marker) in LOOKS.items():
-            artists += ax.plot(data["kl"], data[key][name], color=color, linestyle=style, label=name)
+        for size, name in zip((14, 9, 5), THREE, strict=True):
+            artists += line(ax, name, data["kl"], data[key][name], label=GLYPHS[name].label)
             dots = [(p["kl"], p[key]) for p in data["published"] if p["estimator"] == name]
-            artists += ax.plot(*zip(*dots, strict=True), marker, color=color, markerfacecolor="white", linestyle="none", zorder=4)
+            artists += points(ax, name, *zip(*dots, strict=True), markersize=size, markeredgecolor="white", zorder=4)
         ax.set_xscale("log")
         ax.set_xlabel(r"$\mathrm{KL}(\mathcal{N}(0, 1), \mathcal{N}(m, 1)) = m^2/2$, nats")
     left.set_yscale("log")
     left.set_ylabel("standard deviation of one draw / KL")
     right.set_ylabel("bias / KL")
-    artists.append(left.legend(frameon=False, title="markers: published"))
+    artists.append(right.legend(frameon=False, loc="upper left", title="markers: published"))
     return artists
 
 
 # ---------------------------------------------------------------------------------------------------- where they lead
 
 
-def compute_optima() -> Data:
-    """The flow of each flag from p_ref on the simplex of three responses, the place where it ends, and the regret there."""
-    world, rows = three(), []
-    for flag, label, color, marker in SIX:
-        path = flow(flag, world, horizon=1e3, points=80)
+def ends(world: World) -> list[Array]:
+    """log p of the place where each of the six flags rests."""
+    found = []
+    for flag, _, _ in SIX:
         there = end(flag, world, analyse(flag, world, world.log_ref).optimum)
         if there.log_p is None or not there.rests:
             raise SolveError(f"{flag.label} must be at rest where its mark is drawn: {there.remark}")
-        rows.append(
-            {
-                "label": label,
-                "color": color,
-                "marker": marker,
-                "path": np.exp([*path.log_p[:, 0], there.log_p[0]]).tolist(),
-                "end": np.exp(there.log_p[0]).tolist(),
-                "regret": measure(world, there.log_p)[2],
-            }
-        )
-    return {"p_ref": np.exp(world.log_p_ref[0]).tolist(), "reward": world.r[0].tolist(), "beta": world.beta, "flags": rows}
+        found.append(there.log_p)
+    return found
 
 
-def _under(rows: list[dict[str, Any]], k: int) -> int:
-    """How many marks are drawn later at the place of mark k: so many rings it must show around them."""
-    return sum(float(np.max(np.abs(np.subtract(row["end"], rows[k]["end"])))) < 0.01 for row in rows[k + 1 :])
+def meet(p: list[float], q: list[float]) -> bool:
+    """Whether two laws have one mark."""
+    return max(abs(a - b) for a, b in zip(p, q, strict=True)) < 0.01
+
+
+def destinations(laws: list[list[float]]) -> list[list[int]]:
+    """The flags by destination."""
+    found: list[list[int]] = []
+    for k, p in enumerate(laws):
+        group = next((group for group in found if meet(laws[group[0]], p)), None)
+        found = [*found, [k]] if group is None else [[*g, k] if g is group else g for g in found]
+    return found
+
+
+def compute_optima() -> Data:
+    """The flow of each flag from p_ref on the simplex of three responses, the place where it ends, and the regret there."""
+    world, rows = three(), []
+    places = ends(world)
+    for (flag, glyph, label), log_p in zip(SIX, places, strict=True):
+        path = flow(flag, world, horizon=1e3, points=160)
+        laws = np.exp([*path.log_p[:, 0], log_p[0]]).tolist()
+        rows.append({"label": label, "glyph": glyph, "path": laws, "end": laws[-1], "regret": measure(world, log_p)[2]})
+    groups = destinations([row["end"] for row in rows])
+    marks = [mark(*_place(rows[k]["end"]), f"{rows[k]['regret']:.4f}", beside=_side(rows[k]["end"])) for k, *_ in groups]
+    return {
+        "p_ref": np.exp(world.log_p_ref[0]).tolist(),
+        "p_star": solve(world).p[0].tolist(),
+        "reward": world.r[0].tolist(),
+        "beta": world.beta,
+        "flags": rows,
+        "destinations": groups,
+        "marks": marks,
+    }
+
+
+def counts() -> dict[str, int]:
+    """How many flags, and how many places they lead to."""
+    laws = [np.exp(log_p[0]).tolist() for log_p in ends(three())]
+    return {"flags": len(laws), "places": len(destinations(laws))}
+
+
+def _side(p: list[float]) -> str:
+    """Where there is room for words: left of what says the worst response often, else right, past marks that share a place."""
+    return "left" if p[0] > 1 / 7 else "far right"
 
 
 def _place(p: list[float]) -> tuple[float, float]:
@@ -107,23 +142,28 @@ def _place(p: list[float]) -> tuple[float, float]:
 
 
 def draw_optima(axes: list[Axes], data: Data) -> list[Artist]:
-    """The simplex; lines: the flows; markers: where they end, the larger under the smaller where several do."""
+    """The simplex; lines: the flows; markers: where they end, the larger under the smaller where several do; numbers: the regret."""
     (ax,) = axes
     corners = [_place([1.0, 0.0, 0.0]), _place([0.0, 1.0, 0.0]), _place([0.0, 0.0, 1.0])]
-    artists: list[Artist] = [*ax.plot(*zip(*corners, corners[0], strict=True), color=BLACK, linewidth=0.8)]
-    for (x, y), name, r, shift in zip(corners, "abc", data["reward"], ((-6, -14), (-10, -14), (8, -2)), strict=True):
+    artists: list[Artist] = [*ax.fill(*zip(*corners, strict=True), facecolor="none", edgecolor=GRAY, linewidth=0.8)]
+    for (x, y), name, r, shift in zip(corners, "abc", data["reward"], ((-6, -14), (-10, -14), (-60, 0)), strict=True):
         artists.append(ax.annotate(f"{name}, r = {r:g}", (x, y), shift, textcoords="offset points", fontsize=8))
+    star = data["p_star"]
     for k, row in enumerate(data["flags"]):
-        artists += ax.plot(*zip(*map(_place, row["path"]), strict=True), color=row["color"], linewidth=1.2, alpha=0.8)
-        size = 8 + 8 * _under(data["flags"], k)
-        style: dict[str, Any] = {"linestyle": "none", "markersize": size, "markeredgecolor": "white", "clip_on": False, "zorder": 4}
-        label = f"{row['label']}, regret {row['regret']:.3f}"
-        artists += ax.plot(*_place(row["end"]), row["marker"], color=row["color"], label=label, **style)
-    artists += ax.plot(*_place(data["p_ref"]), "*", color=BLACK, markersize=10, linestyle="none", label=r"$p_{\mathrm{ref}}$", zorder=5)
+        artists += line(ax, row["glyph"], *zip(*map(_place, row["path"]), strict=True), linewidth=1.3, alpha=0.85)
+        over = sum(meet(row["end"], later["end"]) for later in data["flags"][k + 1 :]) + meet(row["end"], star)
+        look: Data = {"markersize": 8 + 10 * over, "markeredgewidth": 1.4, "clip_on": False, "zorder": 4}
+        artists += points(ax, row["glyph"], *([v] for v in _place(row["end"])), label=row["label"], **look)
+    for name, p in (("optimum", star), ("reference", data["p_ref"])):
+        artists += points(ax, name, *([v] for v in _place(p)), label=GLYPHS[name].label, zorder=5)
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8}
+    artists += write(axes, data["marks"], bbox=box)
     ax.set_aspect("equal")
     ax.set_axis_off()
-    legend = ax.legend(frameon=False, loc="center left", bbox_to_anchor=(0.88, 0.62), fontsize=8)
-    for handle in legend.legend_handles[:-1]:
+    legend = ax.legend(
+        frameon=False, loc="center left", bbox_to_anchor=(0.92, 0.62), fontsize=8, title="numbers: regret, reward units", title_fontsize=8
+    )
+    for handle in legend.legend_handles:
         handle.set_markersize(8)  # type: ignore[union-attr]
     artists.append(legend)
     return artists
@@ -132,20 +172,20 @@ def draw_optima(axes: list[Axes], data: Data) -> list[Artist]:
 # ---------------------------------------------------------------------------------------------------- the runaway
 
 PLACED = (
-    (Flag("k1", "reward"), "k1 in the reward", BLUE, "-"),
-    (Flag("k3", "ratio"), "k3 times a live ratio", GREEN, "-."),
-    (Flag("k3", "loss"), "k3 in the loss", ORANGE, "--"),
-    (Flag("k3", "reward"), "k3 in the reward", BLACK, ":"),
+    (Flag("k1", "reward"), "k1-reward"),
+    (Flag("k3", "ratio"), "k3-ratio"),
+    (Flag("k3", "loss"), "k3"),
+    (Flag("k3", "reward"), "k3-reward"),
 )
 
 
 def compute_runaway() -> Data:
     """Regret and KL along the exact flows of four flags, the last of which is a wrong placement."""
     world, rows = three(), []
-    for flag, label, color, style in PLACED:
-        path = flow(flag, world, horizon=300.0, points=70)
+    for flag, glyph in PLACED:
+        path = flow(flag, world, horizon=300.0, points=260)
         late = path.time >= 1e-2
-        row = {"label": label, "color": color, "style": style, "time": path.time[late].tolist()}
+        row = {"glyph": glyph, "time": path.time[late].tolist()}
         rows.append({**row, "regret": path.regret[late].tolist(), "kl": path.kl[late].tolist()})
     greatest = float(-np.min(world.log_p_ref[0][np.argmax(world.r[0])]))
     return {"flags": rows, "vertex_kl": greatest}
@@ -155,12 +195,13 @@ def draw_runaway(axes: list[Axes], data: Data) -> list[Artist]:
     """Left: regret against the time of the flow.  Right: KL to the reference."""
     left, right = axes
     artists: list[Artist] = []
-    for row in data["flags"]:
-        look = {"color": row["color"], "linestyle": row["style"], "label": row["label"]}
-        artists += left.plot(row["time"], row["regret"], **look)
-        artists += right.plot(row["time"], row["kl"], **look)
-    artists.append(right.axhline(data["vertex_kl"], color=GRAY, linewidth=0.8))
+    artists += line(right, "bound", [1e-2, 3e2], [data["vertex_kl"]] * 2, linewidth=0.8)
     artists.append(right.text(0.03, 0.92, "all on the best response", transform=right.transAxes, color=GRAY, fontsize=8))
+    for k, row in enumerate(data["flags"]):
+        label = GLYPHS[row["glyph"]].label
+        look = {"label": label if label != "k3" else "k3 in the loss", "markersize": 5, "markevery": (5 + 7 * k, 28)}
+        artists += dotted(left, row["glyph"], row["time"], row["regret"], **look)
+        artists += dotted(right, row["glyph"], row["time"], row["kl"], **look)
     for ax in axes:
         ax.set_xscale("log")
         ax.set_xlabel("time of the flow")
@@ -183,11 +224,12 @@ FIGURES = (
     ),
     Figure(
         name="kl-flags",
-        caption="Six KL flags, the same beta and reward, five destinations: only k2 in the loss ends at the Gibbs optimum.",
+        caption="{flags} KL flags, the same beta and reward, {places} destinations: only k2 in the loss ends at the Gibbs optimum p*.",
         rows=("kl-estimator-theorem", "kl-placement"),
         compute=compute_optima,
         draw=draw_optima,
-        size=(8.0, 4.2),
+        size=(8.4, 4.8),
+        counts=counts,
     ),
     Figure(
         name="kl-runaway",

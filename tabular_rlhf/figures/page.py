@@ -45,7 +45,7 @@ def rounded(value: Any) -> Any:
 
 def as_json(figure: Figure, data: Data) -> str:
     """The text of a figure's data file: one line for each entry, so that differences read well."""
-    head = {"schema": SCHEMA, "name": figure.name, "caption": figure.caption, "rows": list(figure.rows)}
+    head = {"schema": SCHEMA, "name": figure.name, "caption": figure.told, "rows": list(figure.rows)}
     lines = [f" {_dump(k)}: {_dump(v)}" for k, v in head.items()]
     inner = [f"  {_dump(k)}: {_dump(v)}" for k, v in rounded(data).items()]
     return "{\n" + ",\n".join(lines) + ',\n "data": {\n' + ",\n".join(inner) + "\n }\n}\n"

@@ -7,8 +7,9 @@ nothing: it puts the data on axes and returns the artists, so that tests compare
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tabular_rlhf.errors import InputError, quoted
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 Data = dict[str, Any]
 Draw = Callable[["list[Axes]", Data], "list[Artist]"]
 
-BLUE, ORANGE, GREEN, PINK, BLACK, GRAY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#6E6E6E"
-"""Okabe and Ito's colors, which color-blind readers can tell apart; never the only difference between two things."""
+WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
 def readable(text: str, width: int = 40) -> str:
@@ -38,8 +38,9 @@ def readable(text: str, width: int = 40) -> str:
 class Figure:
     """One figure.
 
-    Args: name, of its files; caption, what a reader should see in it; rows, the slugs of the claims it shows; compute and
-    draw, as above; widths, of its panels relative to each other (`draw` gets one axes each); size, in inches.
+    Args: name, of its files; caption, what a reader should see in it, with {names} where `counts` has numbers for it; rows, the slugs
+    of the claims it shows; compute and draw, as above; widths, of its panels relative to each other (`draw` gets one axes each);
+    size, in inches.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Figure:
     draw: Draw
     widths: tuple[float, ...] = (1.0,)
     size: tuple[float, float] = (7.2, 4.2)
+    counts: Callable[[], Mapping[str, int]] = dict
 
     def __post_init__(self) -> None:
         for what, word in [("name", self.name), *(("slug", row) for row in self.rows)]:
@@ -58,3 +60,10 @@ class Figure:
                 )
         if not self.caption or not self.rows:
             raise InputError("a figure must have a caption and the claims it shows", got="none", where=self.name, remedy="write them")
+
+    @cached_property
+    def told(self) -> str:
+        """The caption, with its counts as they are now, in words."""
+        words = {key: WORDS[n] if n < len(WORDS) else f"{n:,}" for key, n in self.counts().items()}
+        told = self.caption.format_map(words)
+        return told[0].upper() + told[1:] if self.caption.startswith("{") else told

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tabular_rlhf.figures.record import BLUE, GRAY, GREEN, ORANGE, Data, Figure
+from tabular_rlhf.figures.glyphs import GLYPHS, dotted, line
+from tabular_rlhf.figures.record import Data, Figure
 from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.logspace import Array, expect
 from tabular_rlhf.mdp import TokenMDP
@@ -28,7 +29,7 @@ def crowd(seed: int = 5, levels: float = 2.0) -> World:
     return World(mdp, dirichlet(mdp, 2.0, rng=rng), np.round(levels * rng.standard_normal((1, mdp.N))) / levels, 1.0, name="crowd")
 
 
-def points(curve: Selected) -> dict[str, list[float]]:
+def plain(curve: Selected) -> dict[str, list[float]]:
     """A curve as plain lists."""
     keys = ("setting", "kl", "reward", "gold", "best")
     return {key: getattr(curve, key).tolist() for key in keys}
@@ -40,15 +41,17 @@ def compute_best_of_n(lam: float = 0.25) -> Data:
     ref = world.log_p_ref
     best = select_by(world, lambda r, n: best_of_n(ref, r, n), DRAWS)
     soft = select_by(world, lambda r, n: soft_best_of_n(ref, r, n, lam), DRAWS)
-    gibbs = select_by(world, lambda r, beta: log_gibbs(ref, r, beta), np.geomspace(20.0, 0.08, 60))
+    gibbs = select_by(world, lambda r, beta: log_gibbs(ref, r, beta), np.geomspace(20.0, 0.08, 120))
+    real = np.geomspace(1.0, DRAWS[-1], 121)  # the bound holds between whole n as well
     return {
         "lam": lam,
-        "best_of_n": points(best),
-        "soft": points(soft),
-        "gibbs": points(gibbs),
+        "best_of_n": plain(best),
+        "soft": plain(soft),
+        "gibbs": plain(gibbs),
         "n": list(DRAWS),
         "kl": [float(best_of_n_kl(ref, world.r, n)[0]) for n in DRAWS],
-        "bound": [best_of_n_bound(n) for n in DRAWS],
+        "line": real.tolist(),
+        "bound": [best_of_n_bound(n) for n in real.tolist()],
     }
 
 
@@ -56,14 +59,13 @@ def draw_best_of_n(axes: list[Axes], data: Data) -> list[Artist]:
     """Left: reward against KL.  Right: the KL of best-of-n against its bound."""
     left, right = axes
     artists: list[Artist] = []
-    artists += left.plot(data["gibbs"]["kl"], data["gibbs"]["reward"], color=BLUE, label="Gibbs")
-    artists += left.plot(data["best_of_n"]["kl"], data["best_of_n"]["reward"], "o--", color=ORANGE, markersize=3, label="best of $n$")
-    label = rf"soft best of $n$, $\lambda = {data['lam']:g}$"
-    artists += left.plot(data["soft"]["kl"], data["soft"]["reward"], "s:", color=GREEN, markersize=3, label=label)
+    artists += line(left, "tilted", data["gibbs"]["kl"], data["gibbs"]["reward"], label=r"Gibbs, $p_\beta$")
+    for key, name, more in (("best_of_n", "best-of-n", ""), ("soft", "soft-best-of-n", rf", $\lambda = {data['lam']:g}$")):
+        artists += dotted(left, name, data[key]["kl"], data[key]["reward"], linewidth=1.2, label=GLYPHS[name].label + more)
     left.set_xlabel(r"$\mathrm{KL}(p, p_{\mathrm{ref}})$, nats")
     left.set_ylabel(r"$\mathrm{E}_p[r]$, reward units")
-    artists += right.plot(data["n"], data["bound"], color=GRAY, label=r"$\log n - (n - 1)/n$")
-    artists += right.plot(data["n"], data["kl"], "o--", color=ORANGE, markersize=3, label="exact, with ties")
+    artists += line(right, "bound", data["line"], data["bound"], label=r"$\log n - (n - 1)/n$")
+    artists += dotted(right, "best-of-n", data["n"], data["kl"], linewidth=1.2, label=f"{GLYPHS['best-of-n'].label}, exact, with ties")
     right.set_xscale("log", base=2)
     right.set_xlabel("$n$")
     right.set_ylabel("KL of best of $n$, nats")
@@ -84,21 +86,22 @@ def compute_proxy() -> Data:
     world = crowd()
     ref, proxy = world.log_p_ref, proxy_of(world)
     best = select_by(world, lambda r, n: best_of_n(ref, r, n), [*DRAWS, 2048, 4096, 8192, 16384], proxy=proxy)
-    gibbs = select_by(world, lambda r, beta: log_gibbs(ref, r, beta), np.geomspace(40.0, 0.2, 80), proxy=proxy)
+    gibbs = select_by(world, lambda r, beta: log_gibbs(ref, r, beta), np.geomspace(40.0, 0.2, 240), proxy=proxy)
     start = float(np.sum(world.mu * expect(ref, proxy)))
     return {"best_of_n": _rooted(best), "gibbs": _rooted(gibbs), "start": start}
 
 
 def _rooted(curve: Selected) -> dict[str, Any]:
-    return {**points(curve), "root_kl": np.sqrt(curve.kl).tolist()}
+    return {**plain(curve), "root_kl": np.sqrt(curve.kl).tolist()}
 
 
 def draw_proxy(axes: list[Axes], data: Data) -> list[Artist]:
     """Left: the proxy.  Right: the true reward.  Both against the square root of KL, as over-optimization is usually plotted."""
     artists: list[Artist] = []
     for ax, key, title in zip(axes, ("reward", "gold"), ("the proxy", "the true reward"), strict=True):
-        artists += ax.plot(data["gibbs"]["root_kl"], data["gibbs"][key], color=BLUE, label="Gibbs")
-        artists += ax.plot(data["best_of_n"]["root_kl"], data["best_of_n"][key], "o--", color=ORANGE, markersize=3, label="best of $n$")
+        artists += line(ax, "tilted", data["gibbs"]["root_kl"], data["gibbs"][key], label=r"Gibbs, $p_\beta$")
+        best, name = data["best_of_n"], "best-of-n"
+        artists += dotted(ax, name, best["root_kl"], best[key], linewidth=1.2, label=GLYPHS[name].label)
         ax.set_title(title)
         ax.set_xlabel(r"$\sqrt{\mathrm{KL}(p, p_{\mathrm{ref}})}$")
     axes[0].set_ylabel("reward units")

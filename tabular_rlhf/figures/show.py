@@ -63,4 +63,4 @@ def show(name: str) -> Shown:
     if name not in figures:
         remedy = did_you_mean(name, figures, f"use one of {', '.join(figures)}")
         raise InputError("a figure must be in the gallery", got=quoted(name), remedy=remedy)
-    return Shown(figures[name], name, figures[name].caption)
+    return Shown(figures[name], name, figures[name].told)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def compute(world: World) -> Data:
     """The tilt at the world's own beta, each response given its prompt as in the report, and the frontier around it."""
     marked = [world.beta * step for step in (0.25, 0.5, 1.0, 2.0) if 0 < world.beta * step < np.inf]
-    return {"tilt": tilt.compute(world, (None, world.beta), given=True), "frontier": frontier.compute(world, marked, points=81)}
+    return {"tilt": tilt.compute(world, (None, world.beta), given=True), "frontier": frontier.compute(world, marked, steps=81)}
 
 
 def draw(axes: list[Axes], data: Data) -> list[Artist]:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tabular_rlhf.figures.record import BLUE, GRAY, Data, Figure, readable
+from tabular_rlhf.figures.glyphs import GLYPHS
+from tabular_rlhf.figures.marks import mark, write
+from tabular_rlhf.figures.record import Data, Figure, readable
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.reports.solution_text import words
 from tabular_rlhf.world import World
@@ -37,14 +39,19 @@ def compute(world: World, betas: Sequence[float | None] = BETAS, top: int = 8, *
         rows = [[p / float(world.mu[i // mdp.N]) for p, i in zip(row, order, strict=True)] for row in rows]
         texts = [words(mdp.prompts[i // mdp.N], text) for text, i in zip(texts, order, strict=True)]
         others = 0
+    scale = _round_up(max(map(max, rows)))
+    rest = [max(0.0, 1.0 - sum(row)) if others else 0.0 for row in rows]
+    marks = [mark(p, y, _value(p, scale), panel=k) for k, row in enumerate(rows) for y, p in enumerate(row)]
+    marks += [mark(0.0, len(texts), f"{p:.2f} together", panel=k) for k, p in enumerate(rest) if others > 0]
     return {
         "beta": list(betas),
         "response": texts,
         "reward": [float(r[i]) for i in order],
         "p": rows,
-        "scale": _round_up(max(map(max, rows))),
-        "rest": [max(0.0, 1.0 - sum(row)) if others else 0.0 for row in rows],
+        "scale": scale,
+        "rest": rest,
         "rest_count": others,
+        "marks": marks,
     }
 
 
@@ -76,16 +83,22 @@ def draw(axes: list[Axes], data: Data) -> list[Artist]:
     names = [f"{readable(text)}   r = {r:.3g}" for text, r in zip(data["response"], data["reward"], strict=True)]
     others = [f"{data['rest_count']:,} others"] if data["rest_count"] > 0 else []
     places = list(range(len(names) + len(others)))
-    for ax, beta, p, rest in zip(axes, data["beta"], data["p"], data["rest"], strict=True):
-        color, hatch = (GRAY, "////") if beta is None else (BLUE, "")
-        artists += ax.barh(places[: len(p)], p, color=color, hatch=hatch, edgecolor="white")
-        artists += [_value(ax, y, v, data["scale"]) for y, v in enumerate(p)]
-        if others:
-            artists.append(ax.text(0.02 * data["scale"], len(p), f"{rest:.2f} together", va="center", fontsize=7.5, style="italic"))
-        ax.set_title(r"$p_{\mathrm{ref}}$  ($\beta = \infty$)" if beta is None else rf"$\beta = {beta:g}$")
+    for ax, beta, p in zip(axes, data["beta"], data["p"], strict=True):
+        bars = ax.barh(places[: len(p)], p, **_look(beta))
+        for k, bar in enumerate(bars):
+            bar.set_gid(f"{'reference' if beta is None else 'optimum'}.{axes.index(ax)}.{k}")
+        artists += bars
+        ax.set_title(r"$p_{\mathrm{ref}}$  ($\beta = \infty$)" if beta is None else rf"$p^*$ at $\beta = {beta:g}$")
         _frame(ax, data["scale"], places, [*names, *others] if ax is axes[0] else [""] * len(places))
     axes[len(axes) // 2].set_xlabel("probability")
-    return artists
+    return [*artists, *write(axes, data["marks"], fontsize=7.5)]
+
+
+def _look(beta: float | None) -> Data:
+    """Hollow bars of p_ref, full ones of p*."""
+    if beta is None:
+        return {"facecolor": "white", "edgecolor": GLYPHS["reference"].color, "linewidth": 1.0}
+    return {"facecolor": GLYPHS["optimum"].color, "linewidth": 0.0}
 
 
 def _frame(ax: Axes, scale: float, places: list[int], names: list[str]) -> None:
@@ -96,12 +109,11 @@ def _frame(ax: Axes, scale: float, places: list[int], names: list[str]) -> None:
     ax.tick_params(axis="y", length=0)
 
 
-def _value(ax: Axes, y: int, p: float, scale: float) -> Artist:
+def _value(p: float, scale: float) -> str:
     """The number at the end of a bar, with two digits of the scale."""
     digits = 2 + sum(scale < limit for limit in (0.2, 0.02))
     least = 10.0**-digits
-    text = "0" if p == 0 else f"<{least:.{digits}f}" if p < least / 2 else f"{p:.{digits}f}"
-    return ax.text(p + 0.03 * scale, y, text, va="center", fontsize=7.5, weight="bold" if p >= 0.5 * scale else "normal")
+    return "0" if p == 0 else f"<{least:.{digits}f}" if p < least / 2 else f"{p:.{digits}f}"
 
 
 FIGURES = (

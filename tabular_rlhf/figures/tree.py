@@ -1,4 +1,4 @@
-"""The soft values of a small world on its prefix tree, with the optimum's choices as the widths of the branches."""
+"""The soft values of a small world on its prefix tree, with the mass of p* that flows through as the widths of the branches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tabular_rlhf.figures.record import BLUE, GRAY, Data, Figure, readable
+from tabular_rlhf.figures.glyphs import GRAY, line
+from tabular_rlhf.figures.marks import mark, write
+from tabular_rlhf.figures.record import Data, Figure, readable
 from tabular_rlhf.gibbs import SoftBellman, soft_bellman
 from tabular_rlhf.world import World
 from tabular_rlhf.worldfile import EXAMPLE, parse_world
@@ -15,17 +17,37 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
+POINTS = 26.0
+"""Width of a branch through which all of p* flows."""
+
 
 def compute(world: World, prompt: int = 0) -> Data:
     """Nodes and edges of the tree that p_ref can reach.  States with a single way on are merged with what follows.
 
     A node: its text, depth, height (leaves at whole numbers), value (V of a state, reward of a leaf), p* of passing it.
-    An edge: its nodes, the tokens along it, pi_ref and pi* of choosing it.
+    An edge: its nodes, the tokens along it, pi_ref and pi* of choosing it, and the mass d_p*(s) pi*(a|s) that p* sends along it.
     """
     soft = soft_bellman(world.mdp, world.log_ref, world.r, world.beta)
     tree = Tree(world, soft, prompt)
     tree.grow([], 0, 1.0)
-    return {"beta": world.beta, "nodes": tree.nodes, "edges": tree.edges, "leaves": tree.leaves}
+    marks = [*(_edge_mark(tree.nodes, edge) for edge in tree.edges), *(_node_mark(node) for node in tree.nodes)]
+    return {"beta": world.beta, "nodes": tree.nodes, "edges": tree.edges, "leaves": tree.leaves, "marks": marks}
+
+
+def _edge_mark(nodes: list[Data], edge: Data) -> Data:
+    """Words on a branch: its tokens, pi_ref -> pi*."""
+    start, end = nodes[edge["from"]], nodes[edge["to"]]
+    x, y = (start[key] + 0.58 * (end[key] - start[key]) for key in ("depth", "height"))
+    return mark(x, y, f"{readable(edge['tokens'])}\n{edge['pi_ref']:.2f} → {edge['pi']:.2f}", beside="on")
+
+
+def _node_mark(node: Data) -> Data:
+    """Words at a node: V of a state; r and p* of a response."""
+    if node["leaf"]:
+        says = f"{readable(node['text'])}   r = {node['value']:g}\n$p^*$ = {node['p']:.3f}"
+        return mark(node["depth"], node["height"], says)
+    title = f"“{readable(node['text'])}”" if node["text"] else "start"
+    return mark(node["depth"], node["height"], f"{title}\nV = {node['value']:.3f}", beside="on")
 
 
 class Tree:
@@ -62,7 +84,7 @@ class Tree:
             further = self.follow([*tokens, token])
             child = self.grow(further, depth + 1, p * pi)
             said = mdp.sep.join(further[len(tokens) :])
-            self.edges.append({"from": number, "to": child, "tokens": said, "pi_ref": pi_ref, "pi": pi})
+            self.edges.append({"from": number, "to": child, "tokens": said, "pi_ref": pi_ref, "pi": pi, "mass": p * pi})
             heights.append(self.nodes[child]["height"])
         node["height"] = (heights[0] + heights[-1]) / 2
         return number
@@ -75,41 +97,40 @@ class Tree:
 
 
 def draw(axes: list[Axes], data: Data) -> list[Artist]:
-    """From left to right; a branch is as wide as pi*, its words and pi_ref -> pi* beside it."""
+    """From left to right; a branch is as wide as the mass of p* that flows through, its words and pi_ref -> pi* on it."""
     (ax,) = axes
     nodes, artists = data["nodes"], []
     for edge in data["edges"]:
-        artists += _branch(ax, nodes[edge["from"]], nodes[edge["to"]], edge)
-    artists += [_node(ax, node) for node in nodes]
+        artists += _branch(ax, nodes[edge["from"]], nodes[edge["to"]], edge["mass"])
+    branches, states = data["marks"][: len(data["edges"])], data["marks"][len(data["edges"]) :]
+    artists += write(axes, branches, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}, linespacing=1.35, zorder=3)
+    box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": GRAY}
+    for node, m in zip(nodes, states, strict=True):
+        artists += write(axes, [m], bbox=None if node["leaf"] else box, zorder=4)
     deepest = max(node["depth"] for node in nodes)
     ax.set_xlim(-0.25, deepest + 0.75)
     ax.set_ylim(data["leaves"] - 0.4, -0.6)
-    note = rf"branches: $\pi_{{\mathrm{{ref}}}} \to \pi^*$, as wide as $\pi^*$;  $\beta = {data['beta']:g}$"
-    artists.append(ax.text(1.0, 0.02, note, transform=ax.transAxes, ha="right", fontsize=8, color=GRAY))
     ax.axis("off")
-    return artists
+    return [*artists, *_legend(ax, data["beta"], deepest + 0.72, data["leaves"] - 0.95)]
 
 
-def _branch(ax: Axes, start: Data, end: Data, edge: Data) -> list[Artist]:
+def _branch(ax: Axes, start: Data, end: Data, mass: float) -> list[Artist]:
+    """A band and a hair along it, which shows where there is hardly any mass."""
     x, y = (start["depth"], end["depth"]), (start["height"], end["height"])
-    band = ax.plot(x, y, color=BLUE, alpha=0.45, linewidth=1 + 13 * edge["pi"], solid_capstyle="butt", linestyle="-", zorder=1)
-    hair = ax.plot(x, y, color=BLUE, linewidth=0.8, linestyle="-", zorder=2)
-    spot = (x[0] + 0.58 * (x[1] - x[0]), y[0] + 0.58 * (y[1] - y[0]))
-    text = f"{readable(edge['tokens'])}\n{edge['pi_ref']:.2f} → {edge['pi']:.2f}"
-    words = ax.text(*spot, text, ha="center", va="center", fontsize=8, zorder=3, linespacing=1.35)
-    words.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0})
-    return [*band, *hair, words]
+    look = {"linestyle": "-", "solid_capstyle": "butt"}
+    band = line(ax, "optimum", x, y, alpha=0.45, linewidth=POINTS * mass, zorder=1, **look)
+    return [*band, *line(ax, "optimum", x, y, linewidth=0.6, zorder=2, **look)]
 
 
-def _node(ax: Axes, node: Data) -> Artist:
-    if node["leaf"]:
-        text = f"{readable(node['text'])}   r = {node['value']:g}\n$p^*$ = {node['p']:.3f}"
-        return ax.text(node["depth"] + 0.04, node["height"], text, ha="left", va="center", fontsize=8, zorder=3)
-    box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": GRAY}
-    title = f"“{readable(node['text'])}”" if node["text"] else "start"
-    return ax.text(
-        node["depth"], node["height"], f"{title}\nV = {node['value']:.3f}", ha="center", va="center", fontsize=8, bbox=box, zorder=4
-    )
+def _legend(ax: Axes, beta: float, x: float, y: float) -> list[Artist]:
+    """What the widths and the numbers mean, and the band through which half of p* flows, up to x at height y."""
+    said = [
+        r"width of a branch: the mass of $p^*$ that flows through, $d_{p^*}(s)\,\pi^*(a|s)$",
+        rf"numbers on it: $\pi_{{\mathrm{{ref}}}}(a|s) \to \pi^*(a|s)$;  $\beta = {beta:g}$",
+    ]
+    words = ax.text(x, y + 0.02, "\n".join(said), ha="right", va="top", fontsize=8, color=GRAY, linespacing=1.5)
+    sample = line(ax, "optimum", (x - 0.46, x - 0.28), (y - 0.35, y - 0.35), alpha=0.45, linewidth=POINTS * 0.5, solid_capstyle="butt")
+    return [words, *sample, ax.text(x, y - 0.35, "half of $p^*$", ha="right", va="center", fontsize=8, color=GRAY)]
 
 
 FIGURES = (

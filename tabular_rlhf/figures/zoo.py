@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tabular_rlhf.autodiff import grad
-from tabular_rlhf.figures.record import BLACK, BLUE, GRAY, GREEN, ORANGE, PINK, Data, Figure
+from tabular_rlhf.figures.glyphs import GLYPHS, GRAY, line
+from tabular_rlhf.figures.record import Data, Figure
+from tabular_rlhf.figures.trace import trace
 from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.losses.evaluate import slope_gradient, value
 from tabular_rlhf.losses.optimum import minimize
@@ -18,14 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-STYLES = {
-    "dpo": (BLUE, "-"),
-    "cdpo": (ORANGE, "--"),
-    "ipo": (GREEN, "-."),
-    "exo-pair": (PINK, ":"),
-    "slic-reference": (BLACK, "--"),
-    "discopop": (GRAY, "-"),
-}
+SHOWN = ("dpo", "cdpo", "ipo", "exo-pair", "slic-reference", "discopop")
 WITH_OPTIMUM = ("dpo", "cdpo", "ipo", "exo-pair", "slic-reference")
 """Those whose optimal margin is one number for each preference probability."""
 
@@ -40,19 +36,32 @@ def at_margin(world: World, D: float) -> Array:
     return np.asarray(log_softmax(world.log_p_ref + np.array([[0.0, D]])))
 
 
-def compute(beta: float = 1.0, reach: float = 4.0, points: int = 161, shares: int = 15) -> Data:
-    """Value and slope over margins, for one pair; the optimal margin over preference probabilities, for two responses."""
+PANELS = (
+    ("value", "loss of one pair", "margin D, nats", (-0.2, 6.0)),
+    ("slope", "slope", "margin D, nats", (-3.0, 2.5)),
+    ("optimum", "optimal margin", "P(first beats second)", (-3.0, 3.0)),
+)
+"""Key in the data, title, what is across, and the heights that are seen."""
+
+
+def compute(beta: float = 1.0, reach: float = 4.0) -> Data:
+    """Value and slope over margins, for one pair; the optimal margin over preference probabilities, for two responses.
+
+    A curve is a list of places and one of heights, with None in the place of a jump.
+    """
     world, sure = coin(beta), one_pair(1.0)
-    margins = np.linspace(-reach, reach, points)
-    chances = np.linspace(0.06, 0.94, shares)
-    return {
-        "beta": beta,
-        "margin": margins.tolist(),
-        "value": {name: [float(value(name, world, at_margin(world, D), sure)) for D in margins] for name in STYLES},
-        "slope": {name: [float(slope_gradient(name, world, at_margin(world, D), sure)[0, 1]) for D in margins] for name in STYLES},
-        "chance": chances.tolist(),
-        "optimum": {name: [_margin(world, name, float(c)) for c in chances] for name in WITH_OPTIMUM},
+    law = {
+        "value": lambda name, D: float(value(name, world, at_margin(world, D), sure)),
+        "slope": lambda name, D: float(slope_gradient(name, world, at_margin(world, D), sure)[0, 1]),
+        "optimum": lambda name, c: _margin(world, name, c),
     }
+    out: Data = {"beta": beta}
+    for what, _, _, heights in PANELS:
+        if what == "optimum":  # found by a solver: fewer points, and a jump is seen to a third of a pixel
+            out[what] = {name: trace(partial(law[what], name), 0.06, 0.94, heights, steps=12, least=1e-3) for name in WITH_OPTIMUM}
+        else:
+            out[what] = {name: trace(partial(law[what], name), -reach, reach, heights) for name in SHOWN}
+    return out
 
 
 def _margin(world: World, name: str, chance: float) -> float:
@@ -61,27 +70,25 @@ def _margin(world: World, name: str, chance: float) -> float:
 
 
 def draw(axes: list[Axes], data: Data) -> list[Artist]:
-    """Three panels: the loss, its slope, its optimum."""
+    """Three panels: the loss, its slope, its optimum; one legend below them."""
     artists: list[Artist] = []
-    panels = (("value", "margin", "loss of one pair"), ("slope", "margin", "slope"), ("optimum", "chance", "optimal margin"))
-    for ax, (what, against, title) in zip(axes, panels, strict=True):
-        for name, y in data[what].items():
-            color, line = STYLES[name]
-            artists += ax.plot(data[against], y, color=color, linestyle=line, label=name)
-        ax.axhline(0, color=GRAY, linewidth=0.6)
+    for ax, (what, title, across, heights) in zip(axes, PANELS, strict=True):
+        for name, curve in data[what].items():
+            artists += line(ax, name, curve["x"], curve["y"], linewidth=1.6, label=GLYPHS[name].label)
+        ax.axhline(0, color=GRAY, linewidth=0.6, zorder=0)
         ax.set_title(title)
-        ax.set_xlabel("margin D, nats" if against == "margin" else "P(first beats second)")
-    axes[0].set_ylim(-0.2, 6.0)
-    axes[1].set_ylim(-3.0, 2.5)
-    axes[0].legend(fontsize=7.5)
-    return artists
+        ax.set_xlabel(across)
+        ax.set_ylim(heights)
+    handles, labels = axes[0].get_legend_handles_labels()
+    sheet = axes[0].figure
+    return [*artists, sheet.legend(handles, labels, loc="outside lower center", ncols=len(labels), handlelength=4.0)]
 
 
 # ---------------------------------------------------------------------------------------------------- displacement
 
 FEATURES = np.array([[1.0], [0.5], [3.0]])
 """Winner, loser and a response in no pair, which has more of the feature that tells the first two apart."""
-NAMES = ("winner", "loser", "never compared")
+NAMES = ("winner", "loser", "bystander")
 
 
 def flow(features: Array, steps: int, step: float, beta: float = 1.0) -> list[list[float]]:
@@ -104,7 +111,6 @@ def compute_displacement(steps: int = 60, step: float = 0.25) -> Data:
         "time": [step * k for k in range(steps + 1)],
         "tabular": flow(np.eye(3), steps, step),
         "log-linear": flow(FEATURES, steps, step),
-        "names": list(NAMES),
     }
 
 
@@ -112,9 +118,8 @@ def draw_displacement(axes: list[Axes], data: Data) -> list[Artist]:
     """Two panels: the classes; three lines each."""
     artists: list[Artist] = []
     for ax, name in zip(axes, ("tabular", "log-linear"), strict=True):
-        looks = zip(data["names"], (BLUE, ORANGE, GREEN), ("-", "--", ":"), strict=True)
-        for (label, color, line), p in zip(looks, zip(*data[name], strict=True), strict=True):
-            artists += ax.plot(data["time"], p, color=color, linestyle=line, label=label)
+        for glyph, p in zip(NAMES, zip(*data[name], strict=True), strict=True):
+            artists += line(ax, glyph, data["time"], p, label=GLYPHS[glyph].label)
         ax.set_title(f"{name} policy")
         ax.set_xlabel("gradient flow time")
         ax.set_ylim(0, 1)
@@ -131,7 +136,7 @@ FIGURES = (
         compute=compute,
         draw=draw,
         widths=(1.0, 1.0, 1.0),
-        size=(10.0, 3.4),
+        size=(10.0, 3.7),
     ),
     Figure(
         name="displacement",

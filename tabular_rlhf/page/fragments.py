@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from html import escape
 
 from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS
+from tabular_rlhf.figures.glyphs import GLYPHS
 from tabular_rlhf.ledger import LEDGER
 from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.page import derivation
@@ -23,14 +24,16 @@ SHOWS = {
 }
 """The claims that each section shows."""
 
-SHAPES = {
-    "square": "M-4.5-4.5H4.5V4.5H-4.5Z",
-    "star": "M0-8L2.1-2.7 7.6-2.5 3.3.9 4.7 6.5 0 3.3-4.7 6.5-3.3.9-7.6-2.5-2.1-2.7Z",
-    "circle": "M-5.5 0A5.5 5.5 0 1 1 5.5 0A5.5 5.5 0 1 1-5.5 0Z",
-    "triangle": "M0-6.8L6.2 4.4H-6.2Z",
-    "diamond": "M0-7.5L7.5 0 0 7.5-7.5 0Z",
+PATHS = {
+    "D": "M0-7L7 0 0 7-7 0Z",
+    "*": "M0-8L2.1-2.7 7.6-2.5 3.3.9 4.7 6.5 0 3.3-4.7 6.5-3.3.9-7.6-2.5-2.1-2.7Z",
+    "P": "M-2.2-6.5H2.2V-2.2H6.5V2.2H2.2V6.5H-2.2V2.2H-6.5V-2.2H-2.2Z",
+    "h": "M0-6.5L5.6-3.2V3.2L0 6.5-5.6 3.2V-3.2Z",
+    "X": "M-6-3L-3-6 0-3 3-6 6-3 3 0 6 3 3 6 0 3-3 6-6 3-3 0Z",
 }
-"""Marks around the origin: every kind of point has a shape of its own, so none is told by color alone."""
+"""Markers of the figures' table of glyphs, around the origin."""
+SHAPES = {name: PATHS[GLYPHS[name].marker] for name in ("reference", "optimum", "forward", "reverse", "end")}
+"""One glyph an object, here as in every figure: none is told by color alone."""
 
 
 def pieces() -> dict[str, str]:

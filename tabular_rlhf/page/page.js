@@ -85,11 +85,11 @@ function drawTilt() {
   triangle(svg, t.names);
   put(svg, "path", { class: "curve", d: line(t.class.map(place)) });
   put(svg, "path", { class: "arc", d: line(t.arcs[j][k].map(place)) });
-  mark(svg, "ref", "square", t.p_ref, "the reference");
-  cell.reverse.slice(1).forEach((other) => mark(svg, "other", "triangle", other.p, "another local minimum of the reverse"));
-  mark(svg, "forward", "circle", cell.forward.p, "the forward projection");
-  mark(svg, "reverse", "triangle", cell.reverse[0].p, "the reverse projection");
-  mark(svg, "star", "star", cell.p, "the optimum");
+  mark(svg, "ref", "reference", t.p_ref, "the reference");
+  cell.reverse.slice(1).forEach((other) => mark(svg, "other", "reverse", other.p, "another local minimum of the reverse"));
+  mark(svg, "forward", "forward", cell.forward.p, "the forward projection");
+  mark(svg, "reverse", "reverse", cell.reverse[0].p, "the reverse projection");
+  mark(svg, "star", "optimum", cell.p, "the optimum");
   svg.setAttribute("aria-label", `Simplex of ${t.names.join(", ")}: p* at ${cell.p.join(", ")}; ` +
     `forward projection at ${cell.forward.p.join(", ")}; reverse at ${cell.reverse.map((m) => m.p.join(", ")).join(" and ")}.`);
 }
@@ -108,9 +108,9 @@ function drawFlag() {
   const svg = by("flag-simplex");
   triangle(svg, f.responses.map((name, n) => `${name}, r = ${f.r[n]}`));
   put(svg, "path", { class: "path", d: line(cell.path.map(place)) });
-  mark(svg, "ref", "square", f.p_ref, "the reference");
-  mark(svg, "end", "diamond", cell.p, "where the flag leads");
-  mark(svg, "star", "star", best.p, "the Gibbs optimum");
+  mark(svg, "ref", "reference", f.p_ref, "the reference");
+  mark(svg, "star", "optimum", best.p, "the Gibbs optimum");
+  mark(svg, "end", "end", cell.p, "where the flag leads"); // the smaller on the larger, where it leads there
   svg.setAttribute("aria-label", `Simplex of ${f.responses.join(", ")}: the flag leads to ${cell.p.join(", ")}; p* is ${best.p.join(", ")}.`);
 }
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tabular_rlhf.figures import page
-from tabular_rlhf.figures.record import BLUE, GRAY, ORANGE, Data
+from tabular_rlhf.figures.glyphs import line, points
+from tabular_rlhf.figures.record import Data
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -24,17 +25,22 @@ def draw(axes: list[Axes], data: Data) -> list[Artist]:
     """Left: regret against steps.  Right: the way through the plane of reward and KL, under the frontier."""
     left, right = axes
     artists: list[Artist] = []
-    for kind, color, style, name in (("curves", ORANGE, "-", "sampled"), ("exact", BLUE, "--", "exact ascent")):
+    for kind, glyph, name, width in (("curves", "policy", "sampled", 0.9), ("exact", "ascent", "exact ascent", 1.6)):
         for k, curve in enumerate(data[kind]):
-            label = name if k == 0 else None
-            width = 1.6 if kind == "exact" else 0.9
             for ax, x, y in ((left, "step", "regret"), (right, "kl", "reward")):
-                artists += ax.plot(curve[x], curve[y], label=label, color=color, linestyle=style, linewidth=width)
+                artists += line(ax, glyph, curve[x], curve[y], linewidth=width, label=name if k == 0 else None)
     farthest = 1.15 * max(max(c["kl"]) for kind in ("curves", "exact") for c in data[kind])
-    artists += right.plot(data["frontier"]["kl"], data["frontier"]["reward"], ":", color=GRAY, label="Gibbs frontier", zorder=0)
+    artists += line(right, "tilted", data["frontier"]["kl"], data["frontier"]["reward"], label=r"Gibbs frontier, $p_\beta$", zorder=0)
     for row in data["predicted"]:
-        artists += right.plot([row["kl"]], [row["reward"]], "*", color=BLUE, markersize=11, label="predicted")
-        artists.append(left.axhline(row["regret"], color=GRAY, linestyle=":", label="regret there"))
+        artists += points(right, "end", [row["kl"]], [row["reward"]], label="predicted end", zorder=4)
+        artists += line(
+            left,
+            "bound",
+            [0, max(c["step"][-1] for c in data["exact"])],
+            [row["regret"]] * 2,
+            linewidth=0.8,
+            label="regret of the predicted end",
+        )
         farthest = max(farthest, 1.15 * row["kl"])
     left.set_yscale("symlog", linthresh=1e-6)
     left.set_xlabel("step")
