@@ -44,11 +44,6 @@ def prints(derivation: Derivation, scopes: Iterable[Scope]) -> list[Print]:
     ]
 
 
-def declared(derivation: Derivation) -> list[str]:
-    """What is printed above its lines: which letter stands for what."""
-    return [f"{name} is {what}" for name, what in derivation.letters.items()]
-
-
 def _read(derivation: Derivation) -> Iterator[list[Compiled] | str]:
     """Of every line its sides, compiled; or why they are not."""
     letters, before = definitions(derivation.letters)
