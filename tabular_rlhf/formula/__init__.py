@@ -77,7 +77,8 @@ class Formula:
     @property
     def assumed(self) -> dict[str, str]:
         """What each letter was taken for, in the last evaluation if there was one."""
-        return {name: what for made in self._last or self._texts for name, what in made.assumed.items()}
+        notes = {" ".join(map(say, c.sides)): "a condition, which was not looked at" for c in self.statement.conditions}
+        return {name: what for made in self._last or self._texts for name, what in made.assumed.items()} | notes
 
     @cached_property
     def _texts(self) -> list[Compiled]:

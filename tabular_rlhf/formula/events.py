@@ -46,7 +46,7 @@ class Events(Letters):
     def read_H(self) -> Node:
         """H(p) is an entropy, H alone the horizon, H (H + 1) a product."""
         at = self.at
-        if self.tokens[self.at + 1].kind not in ("(", "["):
+        if self.ahead().kind not in ("(", "["):
             return self.letter()
         self.take()
         arithmetic = any(t.kind in ("+", "-", "num") for t in self.level())
@@ -57,7 +57,7 @@ class Events(Letters):
 
     def read_P(self) -> Node:
         at = self.at
-        if self.tokens[self.at + 1].kind in ("(", "["):
+        if self.ahead().kind in ("(", "["):
             self.take()
             if self.comparison_ahead():
                 return self.probability(at, self.made_at(sym("P"), at))

@@ -36,6 +36,10 @@ class Stream:
     def peek(self) -> Token:
         return self.tokens[self.at]
 
+    def ahead(self, k: int = 1) -> Token:
+        """The token that stands k further on."""
+        return self.tokens[min(self.at + k, len(self.tokens) - 1)]
+
     def take(self) -> Token:
         token = self.tokens[self.at]
         self.at = min(self.at + 1, len(self.tokens) - 1)
@@ -78,6 +82,9 @@ class Stream:
         while depth and self.peek().kind:
             kind = self.take().kind
             depth += (kind in OPENS) - (kind in CLOSED)
+        if depth:
+            opening = self.tokens[start]
+            raise self.refusal(f"a bracket {opening.text} must be closed", "close it", opening.start, opening.end)
         return self.tokens[start + 1 : self.at - 1]
 
     def sum(self) -> Node:
@@ -363,7 +370,7 @@ class Letters(Stream):
         return f"{key[:-2]}_star" if key.endswith("^*") else key
 
     def applied_ahead(self) -> bool:
-        return self.tokens[self.at + 1].kind in ("_", "(") and self.tokens[self.at].text not in ("h", "t", "u", "m", "n")
+        return self.ahead().kind in ("_", "(") and self.tokens[self.at].text not in ("h", "t", "u", "m", "n")
 
     def comparison_ahead(self) -> bool:
         """Whether the bracket that opens here holds a relation: y > y', r <= r(y)."""
