@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from tabular_rlhf.cli import main
+from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.formula import Formula, read, statement
+from tabular_rlhf.formula import Formula, read, say, statement
 from tabular_rlhf.formula.tree import walk
 from tabular_rlhf.world import random_world
 
@@ -112,6 +113,34 @@ def test_what_could_mean_two_things_or_nothing_is_refused(text: str, bind: dict[
 def test_a_refusal_marks_the_piece() -> None:
     with pytest.raises(InputError, match=r"column 7: got 'regert', in E_p\[r\*>>regert<<\]"):
         Formula("E_p[r*regert]").on(WORLD)
+
+
+WORDS = ("p", "r", "tau", "s", "a", "E", "1", "KL", "P", "log", r"\sum", r"\frac", r"\quad ", r"\nabla", " where ")
+PIECES = (*"()[]{}|_^'=,+-*/<~:", *WORDS)
+
+
+def damaged(text: str, rng: np.random.Generator) -> str:
+    """A text with a few pieces put in, or cut out."""
+    for _ in range(rng.integers(1, 4)):
+        k = int(rng.integers(0, len(text) + 1))
+        text = text[:k] + str(rng.choice(PIECES)) + text[k:] if rng.random() < 0.5 else text[:k] + text[k + int(rng.integers(1, 5)) :]
+    return text
+
+
+def test_whatever_is_typed_is_read_or_refused() -> None:
+    """Damaged formulas: in our own words, never an accident; and what is read is said so that it is read again."""
+    rng, right = np.random.default_rng(23), 0
+    texts = [line.tex for d in DERIVATIONS.values() for line in d.lines] + [one for one, _ in SAME]
+    for text in rng.choice(texts, 1500):
+        try:
+            formula = Formula(damaged(str(text), rng))
+            formula.on(WORLD)
+        except InputError:
+            continue
+        right += 1
+        for tree in formula.trees:
+            assert read(say(tree)) == read(say(tree, latex=True)) == tree
+    assert right > 15
 
 
 def test_a_place_is_kept_of_every_node() -> None:

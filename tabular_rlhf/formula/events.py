@@ -31,7 +31,7 @@ class Events(Letters):
             if here:
                 raise self.refusal("KL must be of two laws, or of a state", "write KL(p, q)", self.tokens[at].start, self.peek().start)
             return self.made_at(sym("KL"), at)
-        opening, bars = self.take(), self.bars
+        opening, bars = self.opening(), self.bars
         self.bars = 0
         p = self.sum()
         if self.peek().kind not in (",", "||", "|", ";", ":"):
@@ -66,7 +66,7 @@ class Events(Letters):
 
     def probability(self, at: int, head: Node) -> Node:
         """P(y > y'), a preference, where both sides are indices or laws; else the probability of a condition under the law in front."""
-        opening = self.take()
+        opening = self.opening()
         level = self.level(self.at - 1)
         if any(t.text in ("succ", "prec") for t in level) or self.both_indices():
             left = self.side()

@@ -125,7 +125,7 @@ class Grammar(Binders):
 
     def bracketed(self) -> Node:
         """A sum in brackets, whatever their kind; the node spans the brackets."""
-        at, opening = self.at, self.take()
+        at, opening = self.at, self.opening()
         bars, self.bars = self.bars, 0
         inner = self.sum()
         self.bars = bars

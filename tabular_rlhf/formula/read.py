@@ -15,8 +15,8 @@ from typing import Any
 
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.grammar import Grammar
-from tabular_rlhf.formula.letters import CLOSED, OPENS, spelled
 from tabular_rlhf.formula.spellings import ALIASES, INDICES, SEPARATORS
+from tabular_rlhf.formula.stream import CLOSED, OPENS, spelled
 from tabular_rlhf.formula.tokens import Token, expand, refuse, tokens
 from tabular_rlhf.formula.tree import Node, index, names, sym
 
