@@ -24,6 +24,8 @@ COMMANDS = {
     "derive": "a derivation executed line by line",
     "check": "a function of your own held against a claim, an exercise or a line of a derivation",
     "exercises": "the exercises of the course",
+    "formula": "a formula of your own, LaTeX or plain typing: what it is read as, its value on a world, what it equals",
+    "formulas": "the notation that formulas are read in, every entry executed",
     "symbols": "the names that a formula may use: meaning, shape, unit",
     "solve": "solve a world of your own from a TOML file (the zen world by default)",
     "losses": "the family of direct alignment losses: optima, traits, one loss's report",

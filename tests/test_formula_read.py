@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
+from tabular_rlhf.cli import main
+from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.formula import Formula, read, statement
+from tabular_rlhf.formula import Formula, read, say, statement
 from tabular_rlhf.formula.tree import walk
 from tabular_rlhf.world import random_world
 
@@ -85,6 +89,12 @@ REFUSED = [
     ("?", {}, "a formula must be of letters, numbers and signs"),
     ("(" * 400 + "r" + ")" * 400, {}, "a formula must not nest so deep"),
     ("r" * 5000, {}, "a formula must have at most"),
+    ("p_{", {}, "a bracket { must be closed"),
+    (r"\frac", {}, "a formula must go on with"),
+    ("r, r", {}, "what follows a comma"),
+    ("r^r^r", {}, "a power of a power must show its brackets"),
+    ("sum_{h=1}^{10^9} h", {}, "a range must run over at most 1,000,000 whole numbers"),
+    ("sum_{h=0}^{1/2} h", {}, "a range must run over at most"),
     (r"\prod_h \log \pi(a_h | s_h)", {}, "a product must be of what is never negative"),
 ]
 
@@ -103,6 +113,34 @@ def test_what_could_mean_two_things_or_nothing_is_refused(text: str, bind: dict[
 def test_a_refusal_marks_the_piece() -> None:
     with pytest.raises(InputError, match=r"column 7: got 'regert', in E_p\[r\*>>regert<<\]"):
         Formula("E_p[r*regert]").on(WORLD)
+
+
+WORDS = ("p", "r", "tau", "s", "a", "E", "1", "KL", "P", "log", r"\sum", r"\frac", r"\quad ", r"\nabla", " where ")
+PIECES = (*"()[]{}|_^'=,+-*/<~:", *WORDS)
+
+
+def damaged(text: str, rng: np.random.Generator) -> str:
+    """A text with a few pieces put in, or cut out."""
+    for _ in range(rng.integers(1, 4)):
+        k = int(rng.integers(0, len(text) + 1))
+        text = text[:k] + str(rng.choice(PIECES)) + text[k:] if rng.random() < 0.5 else text[:k] + text[k + int(rng.integers(1, 5)) :]
+    return text
+
+
+def test_whatever_is_typed_is_read_or_refused() -> None:
+    """Damaged formulas: in our own words, never an accident; and what is read is said so that it is read again."""
+    rng, right = np.random.default_rng(23), 0
+    texts = [line.tex for d in DERIVATIONS.values() for line in d.lines] + [one for one, _ in SAME]
+    for text in rng.choice(texts, 1500):
+        try:
+            formula = Formula(damaged(str(text), rng))
+            formula.on(WORLD)
+        except InputError:
+            continue
+        right += 1
+        for tree in formula.trees:
+            assert read(say(tree)) == read(say(tree, latex=True)) == tree
+    assert right > 15
 
 
 def test_a_place_is_kept_of_every_node() -> None:
@@ -154,3 +192,40 @@ def test_a_letter_is_bound_and_what_was_assumed_is_told() -> None:
     assert isinstance(g.on(WORLD), float)
     assert "the objective itself" in g.assumed["max pi_theta"]
     assert g._repr_latex_().startswith("$") and "mathbb{E}" in g._repr_html_()  # noqa: PT018
+
+
+# ---------------------------------------------------------------------------------------------------- the commands
+
+
+def test_a_formula_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["formula", r"\mathbb{E}_p[r] - \beta D_{KL}(p \| p_{ref})", "--world", "fork"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "read as E_{p}[r] - beta*KL(p, p_ref) It is over (x)" in told
+    assert "regret-is-kl, line 1" in told
+    assert "p: p_pi(tau given x) (drawn)" in told
+
+
+def test_a_formula_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["formula", "r + gamma", "--bind", "gamma=0.5", "--world", "coin", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["axes"], found["value"], found["assumed"]["gamma"]) == (["x", "tau"], [[0.5, 1.5]], "0.5")
+
+
+@pytest.mark.parametrize("words", [["r +"], ["r", "--bind", "gamma"], ["r", "--world", "nowhere"], ["r + pi"]])
+def test_a_formula_that_is_none_is_refused_in_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["formula", *words]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("tabular-rlhf formula: ")
+    assert told.count("\n") == 1
+
+
+def test_the_notation_is_executed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every example runs, and is read again as it is told."""
+    assert main(["formulas", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["formulas"]
+    assert len(found) > 25
+    for entry in found:
+        assert read(entry["read_as"]) == Formula(entry["latex"]).tree
+    assert main(["formulas", "means"]) == 0
+    assert "MEANS" in capsys.readouterr().out
+    assert main(["formulas", "meens"]) == 2

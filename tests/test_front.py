@@ -37,6 +37,8 @@ ASKED: dict[str, list[str]] = {
     "derive": ["derive", "derive regret-is-kl"],
     "check": ["check regret answers.py:regret"],
     "exercises": ["exercises", "exercises regret --hint"],
+    "formula": ["formula log_Z --world coin"],
+    "formulas": ["formulas"],
     "symbols": ["symbols"],
     "solve": ["solve rational --samples 50", "solve two.toml --samples 50"],
     "losses": ["losses --world coin", "losses ipo --world coin"],

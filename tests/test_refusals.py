@@ -324,6 +324,8 @@ BASES: dict[str, tuple[str, ...]] = {
     "derive": ("bt-score-hessian", "--world", "coin"),
     "check": ("regret-is-kl", "answers.py:regret"),
     "exercises": (),
+    "formula": ("r",),
+    "formulas": ("means",),
     "symbols": ("beta",),
     "solve": ("coin", "--samples", "10"),
     "losses": ("dpo", "--world", "coin"),

@@ -57,6 +57,16 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "counterexample": "the smallest world on which it fails: responses, world, symbols, entries, yours, exact; or null",
     },
     "tabular-rlhf/exercises/1": {"exercises": "slug, chapter, notebook, title, statement, signature, hint, free, minutes, rows, without"},
+    "tabular-rlhf/formula/1": {
+        **_WORLD,
+        "read_as": "the formula in plain typing",
+        "latex": "the formula as it was read",
+        "axes": "what the value is a table of",
+        "assumed": "what each letter was taken for",
+        "value": "a number, or nested lists over the axes",
+        "equals": "printed lines of derivations with the same value on every world tried",
+    },
+    "tabular-rlhf/formulas/1": {"world": "its name", "formulas": "kind, latex, about, read_as, axes, value"},
     "tabular-rlhf/symbols/1": {"symbols": "name, level, meaning, shape, unit, drawn"},
     "tabular-rlhf/solve/1": {
         "world": "vocabulary, horizon, eos, prompts, mu, beta, responses, states, forbidden_responses of each prompt, reward_range",

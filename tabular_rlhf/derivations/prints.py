@@ -44,11 +44,6 @@ def prints(derivation: Derivation, scopes: Iterable[Scope]) -> list[Print]:
     ]
 
 
-def declared(derivation: Derivation) -> list[str]:
-    """What is printed above its lines: which letter stands for what."""
-    return [f"{name} is {what}" for name, what in derivation.letters.items()]
-
-
 def _read(derivation: Derivation) -> Iterator[list[Compiled] | str]:
     """Of every line its sides, compiled; or why they are not."""
     letters, before = definitions(derivation.letters)
@@ -89,13 +84,16 @@ def _print(derivation: Derivation, k: int, line: Line, made: list[Compiled] | st
     return Print(derivation.slug, k, line.tex, True)
 
 
-def difference(side: Compiled, scope: Scope, value: Any) -> str:
+def difference(side: Compiled, scope: Scope, value: Any, *, strict: bool = False) -> str:
     """How a formula's value differs from the one that stands beside it; "" where they agree.
 
-    A formula over prompts beside a number is averaged over them.  Responses that the reference forbids are passed over.
+    A formula over prompts beside a number is averaged over them, unless it is looked at strictly.  Responses that the reference forbids
+    are passed over.
     """
     found, expected = np.asarray(side(scope), dtype=np.float64), np.asarray(value, dtype=np.float64)
     axes = side.axes
+    if strict and found.shape != expected.shape:
+        return "it has another shape"
     if found.shape != expected.shape and "x" in axes and found.ndim == expected.ndim + 1:
         found = np.tensordot(scope["mu"], np.moveaxis(found, axes.index("x"), 0), 1)
         axes = tuple(a for a in axes if a != "x")

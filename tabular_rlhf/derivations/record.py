@@ -316,6 +316,11 @@ class Derivation:
         return between(found.gap, scope, scale=found.scale, term=term, eps=rounding(*foreign), error=error)
 
 
+def declared(derivation: Derivation) -> list[str]:
+    """What is printed above the lines of a derivation: which letter stands for what."""
+    return [f"{name} is {what}" for name, what in derivation.letters.items()]
+
+
 DERIVATIONS: dict[str, Derivation] = {}
 
 

@@ -8,6 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from tabular_rlhf import tex
+from tabular_rlhf.derivations.record import DERIVATIONS, declared
 from tabular_rlhf.layout import wrap
 from tabular_rlhf.ledger.explain_text import apart, differing, number, world_lines
 
@@ -91,6 +92,7 @@ def text(found: Derived) -> str:
     """The page for a terminal."""
     head = wrap(f"{found.title}  ({found.slug}, chapter {found.chapter})" if found.rows else found.title)
     about = wrap(f"world {found.world}; source: {found.source}")
+    about += wrap(f"letters: {'; '.join(declared(DERIVATIONS[found.slug]))}") if DERIVATIONS[found.slug].letters else []
     where = [] if found.instance is None else ["", *world_lines(found.instance)]
     lines = [*head, "=" * max(map(len, head)), *about, *where, ""]
     for s in found.steps:

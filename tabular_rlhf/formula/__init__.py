@@ -77,7 +77,8 @@ class Formula:
     @property
     def assumed(self) -> dict[str, str]:
         """What each letter was taken for, in the last evaluation if there was one."""
-        return {name: what for made in self._last or self._texts for name, what in made.assumed.items()}
+        notes = {" ".join(map(say, c.sides)): "a condition, which was not looked at" for c in self.statement.conditions}
+        return {name: what for made in self._last or self._texts for name, what in made.assumed.items()} | notes
 
     @cached_property
     def _texts(self) -> list[Compiled]:
@@ -100,7 +101,11 @@ class Formula:
         scope = Varied(scope, {k: v.array for k, v in bound.items() if isinstance(v, Given)}) if bound else scope
         self._last = self._made(bound)
         values = [made(scope) for made in self._last]
-        return _checked(values[0], partial) if len(values) == 1 else np.stack([_checked(v, partial) for v in values])
+        found = [_checked(v, partial) for v in values]
+        if len({np.shape(v) for v in found}) > 1:
+            axes = ", ".join(f"({', '.join(made.axes)})" for made in self._last)
+            raise InputError("formulas that are evaluated together must be over the same", got=axes, remedy="ask for them one by one")
+        return found[0] if len(found) == 1 else np.stack(found)
 
     def __repr__(self) -> str:
         return f"Formula({self.read_as})"

@@ -3,7 +3,8 @@ r"""What binds: sums, products, means, extremes."""
 from __future__ import annotations
 
 from tabular_rlhf.formula.events import CONDITIONS, Events
-from tabular_rlhf.formula.letters import ANY, items, spelled
+from tabular_rlhf.formula.letters import ANY
+from tabular_rlhf.formula.stream import CLOSED, items, spelled
 from tabular_rlhf.formula.tokens import Token
 from tabular_rlhf.formula.tree import Node, index, num, sym, walk
 
@@ -178,7 +179,7 @@ class Binders(Events):
 
     def held(self) -> list[Node]:
         """What a bracket holds: formulas between commas, and what is given behind a bar."""
-        opening, bars = self.take(), self.bars
+        opening, bars = self.opening(), self.bars
         self.bars = 0
         kids = [self.sum()]
         while self.peek().kind in (",", "|", ";"):
@@ -196,8 +197,10 @@ class Binders(Events):
             return []
         self.take()
         inside = self.skip_group() if self.peek().kind in ("{", "(") else [self.take(), *self.primes()]
-        if not inside:
-            return []
+        if not inside or inside[0].kind in CLOSED:
+            raise self.refusal(
+                "a subscript must hold something", "write E_p, or leave it out", self.tokens[self.at - 1].start, self.peek().start
+            )
         found, waiting = list[Node](), list[Token]()
         parts = items(inside)
         for part in parts:
@@ -206,11 +209,15 @@ class Binders(Events):
                 waiting += [*part, Token(",", ",", 0, 0)]
                 continue
             drawn = self.drawn([*waiting, *part[:cut]])
+            if not drawn:
+                raise self.refusal("a draw must name what is drawn", "write y ~ pi", part[0].start, part[-1].end)
             found.append(Node("draw", tuple(self.within(part[cut + 1 :], "law")), drawn, part[0].start, part[-1].end))
             waiting = []
         if waiting and not found:
             bare = [t for t in inside if t.kind not in ("(", ")")]
             names = [self.indices_in(item) for item in items(bare)]
+            if any(n.value is None for some in names for n in some or ()):
+                raise self.refusal("a mean must be under a law", "write E_p", inside[0].start, inside[-1].end)
             law = spelled(bare) in self.aliases or spelled(bare) in self.declared
             if all(n is not None for n in names) and not law:
                 value = " ".join(str(n.value) for some in names for n in some or ())
@@ -226,7 +233,7 @@ class Binders(Events):
         names = list[str]()
         for item in items(bare):
             found = self.indices_in(item)
-            if found is None:
+            if found is None or any(n.value is None for n in found):
                 raise self.refusal(
                     "what is drawn must be prompts, responses, states or tokens", "write x ~ mu, y ~ p", item[0].start, item[-1].end
                 )
@@ -241,6 +248,8 @@ class Binders(Events):
     def read_max(self) -> Node:
         at, name = self.at, self.take().text
         if name == "arg":
+            if self.peek().text not in ("max", "min"):
+                raise self.refusal("arg must be of max or min", r"write \arg\max", self.tokens[at].start, self.peek().end)
             name = f"arg{self.take().text}"
         overs = self.overs()
         if not overs and name in ("max", "min") and self.peek().kind in ("(", "[", "{") and any(t.kind == "," for t in self.level()):
@@ -261,6 +270,10 @@ class Binders(Events):
         if any(t.kind == "dots" for t in self.tokens[self.at : self.at + 24]) and self.dotted():
             opening = self.at
             inside = [t for t in self.skip_group() if t.kind == "name"]
+            if not inside:
+                raise self.refusal(
+                    "a group must be of a letter", r"write std(r_1, \ldots, r_G)", self.tokens[opening].start, self.peek().start
+                )
             body = Node("at", (sym(self.name(inside[0].text)), index("i")), None, self.tokens[opening].start, self.peek().start)
             return self.made(name, body, at=at)
         return self.made(name, self.bracketed(), at=at)

@@ -31,7 +31,7 @@ class Events(Letters):
             if here:
                 raise self.refusal("KL must be of two laws, or of a state", "write KL(p, q)", self.tokens[at].start, self.peek().start)
             return self.made_at(sym("KL"), at)
-        opening, bars = self.take(), self.bars
+        opening, bars = self.opening(), self.bars
         self.bars = 0
         p = self.sum()
         if self.peek().kind not in (",", "||", "|", ";", ":"):
@@ -46,7 +46,7 @@ class Events(Letters):
     def read_H(self) -> Node:
         """H(p) is an entropy, H alone the horizon, H (H + 1) a product."""
         at = self.at
-        if self.tokens[self.at + 1].kind not in ("(", "["):
+        if self.ahead().kind not in ("(", "["):
             return self.letter()
         self.take()
         arithmetic = any(t.kind in ("+", "-", "num") for t in self.level())
@@ -57,7 +57,7 @@ class Events(Letters):
 
     def read_P(self) -> Node:
         at = self.at
-        if self.tokens[self.at + 1].kind in ("(", "["):
+        if self.ahead().kind in ("(", "["):
             self.take()
             if self.comparison_ahead():
                 return self.probability(at, self.made_at(sym("P"), at))
@@ -66,7 +66,7 @@ class Events(Letters):
 
     def probability(self, at: int, head: Node) -> Node:
         """P(y > y'), a preference, where both sides are indices or laws; else the probability of a condition under the law in front."""
-        opening = self.take()
+        opening = self.opening()
         level = self.level(self.at - 1)
         if any(t.text in ("succ", "prec") for t in level) or self.both_indices():
             left = self.side()

@@ -104,6 +104,8 @@ class Grammar(Binders):
         at = self.at
         base = self.primary()
         while self.peek().kind == "^":
+            if base.op == "pow" and self.text[base.end - 1 : base.end] != ")":
+                raise self.refusal("a power of a power must show its brackets", "write (a^b)^c", base.start, self.peek().end)
             self.take()
             power = self.argument()
             if base.op == "sym" and power.op == "sym" and power.value == "tau":
@@ -123,7 +125,7 @@ class Grammar(Binders):
 
     def bracketed(self) -> Node:
         """A sum in brackets, whatever their kind; the node spans the brackets."""
-        at, opening = self.at, self.take()
+        at, opening = self.at, self.opening()
         bars, self.bars = self.bars, 0
         inner = self.sum()
         self.bars = bars
@@ -182,7 +184,7 @@ class Grammar(Binders):
         power = None
         if op == "log" and self.peek().kind == "_":
             self.take()
-            if self.peek().kind == "num" or (self.peek().kind == "{" and self.tokens[self.at + 1].kind == "num"):
+            if self.peek().kind == "num" or (self.peek().kind == "{" and self.ahead().kind == "num"):
                 token = self.peek()
                 raise self.refusal("a logarithm must be natural", "divide by log 2", token.start, token.end)
             inner = self.argument()
@@ -224,8 +226,8 @@ class Grammar(Binders):
 
     def derivative(self, at: int) -> Node | None:
         r"""\frac{d}{dz} f, \frac{\partial f}{\partial z}, \frac{d^2}{dz^2} f."""
-        top = self.tokens[self.at + 1] if self.peek().kind == "{" else self.peek()
-        behind = self.tokens[self.at + (2 if self.peek().kind == "{" else 1)].kind
+        top = self.ahead() if self.peek().kind == "{" else self.peek()
+        behind = self.ahead(2 if self.peek().kind == "{" else 1).kind
         if top.text not in ("d", "partial") or "d" in self.declared or behind in ("_", "("):
             return None
         back = self.at
@@ -236,7 +238,7 @@ class Grammar(Binders):
         inner = None if not braced or self.peek().kind == "}" else self.sum()
         if braced:
             self.expect("}")
-        if self.peek().kind != "{" or self.tokens[self.at + 1].text not in ("d", "partial"):
+        if self.peek().kind != "{" or self.ahead().text not in ("d", "partial"):
             self.at = back
             return None
         self.take(), self.take()
@@ -288,7 +290,7 @@ class Grammar(Binders):
     def read_e(self) -> Node:
         """e^x is exp(x), where e is no letter of its own."""
         at = self.at
-        if self.tokens[self.at + 1].kind != "^":
+        if self.ahead().kind != "^":
             return self.letter()
         self.take(), self.take()
         return self.made("exp", self.argument(), at=at)

@@ -6,15 +6,11 @@ name holds indices.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.spellings import GREEK, INDICES, KL_KEYS, kind
-from tabular_rlhf.formula.tokens import Token, refuse
+from tabular_rlhf.formula.stream import Stream, items, spelled
+from tabular_rlhf.formula.tokens import Token
 from tabular_rlhf.formula.tree import Node, index, num, sym
 
-OPENS, CLOSED = ("(", "[", "{", "(abs"), (")", "]", "}", "abs)")
-END = Token("", "", 0, 0)
 ANY = Node("any")
 """A dot in the place of an index: all of it."""
 GIVEN = ("|", ",", ";")
@@ -22,87 +18,6 @@ LAWS = ("p", "q", "pi", "Z")
 """Letters that no step of a response is an index of."""
 OBJECTIVES = ("J", "J_x")
 """Letters that are functions of a law."""
-
-
-class Stream:
-    """Tokens, and the place among them that is read next."""
-
-    def __init__(self, text: str, tokens: list[Token], aliases: Mapping[str, str], declared: set[str]) -> None:
-        self.text, self.tokens, self.at, self.bars = text, [*tokens, Token("", "", len(text), len(text))], 0, 0
-        self.aliases, self.declared = aliases, declared
-        self.functions: set[str] = set()
-        self.bound: list[str] = []
-
-    def peek(self) -> Token:
-        return self.tokens[self.at]
-
-    def take(self) -> Token:
-        token = self.tokens[self.at]
-        self.at = min(self.at + 1, len(self.tokens) - 1)
-        return token
-
-    def expect(self, kind: str) -> None:
-        token = self.peek()
-        if token.kind != kind:
-            raise self.refusal(f"{kind} must come here", "balance the brackets", token.start, token.end)
-        self.take()
-
-    def refusal(self, must: str, remedy: str, start: int, end: int) -> InputError:
-        return refuse(self.text, start, end, must, remedy)
-
-    def made(self, op: str, *kids: Node, at: int | None = None, value: str | None = None) -> Node:
-        """A node from the token `at` (or its first kid) to the last one taken."""
-        start = kids[0].start if at is None else self.tokens[at].start
-        return Node(op, kids, value, start, self.tokens[self.at - 1].end)
-
-    def made_at(self, node: Node, at: int) -> Node:
-        return Node(node.op, node.kids, node.value, self.tokens[at].start, self.tokens[self.at - 1].end)
-
-    def level(self, at: int | None = None) -> list[Token]:
-        """The tokens of the bracket that opens at a token, without those of brackets within."""
-        depth, found = 0, list[Token]()
-        for token in self.tokens[self.at if at is None else at :]:
-            depth += token.kind in OPENS
-            depth -= token.kind in CLOSED
-            if depth <= 0:
-                break
-            found += [token] if depth == 1 else []
-        return found[1:]
-
-    def skip_group(self) -> list[Token]:
-        """Take a group in brackets, or one token; return what it holds."""
-        start = self.at
-        if self.take().kind not in OPENS:
-            return self.tokens[start : self.at]
-        depth = 1
-        while depth and self.peek().kind:
-            kind = self.take().kind
-            depth += (kind in OPENS) - (kind in CLOSED)
-        return self.tokens[start + 1 : self.at - 1]
-
-    def sum(self) -> Node:
-        raise NotImplementedError
-
-    def condition(self) -> Node:
-        raise NotImplementedError
-
-
-def spelled(tokens: list[Token]) -> str:
-    """A name in one line: "theta_old", "pi'", "h+1"."""
-    text = "".join(t.text for t in tokens if t.kind not in ("{", "}"))
-    return text.replace("^'", "'")
-
-
-def items(tokens: list[Token]) -> list[list[Token]]:
-    """What commas separate, at the level of the whole."""
-    out, depth = [list[Token]()], 0
-    for token in tokens:
-        depth += (token.kind in OPENS) - (token.kind in CLOSED)
-        if token.kind in (",", ";") and depth == 0:
-            out.append([])
-        else:
-            out[-1].append(token)
-    return [item for item in out if item]
 
 
 class Letters(Stream):
@@ -330,16 +245,13 @@ class Letters(Stream):
 
     def lone_letter(self) -> bool:
         """Whether the bracket that opens here holds one letter and nothing else: f(L), p(B)."""
-        level = [t for t in self.level() if t.kind not in ("'", "{", "}")]
-        names = [k for k, t in enumerate(level) if t.kind == "name"]
-        below = all(level[k - 1].kind in ("_", "^") for k in names[1:])
-        return (
-            bool(level)
-            and names[:1] == [0]
-            and level[0].text != "frac"
-            and below
-            and all(t.kind in ("_", "^", "num", "name") for t in level)
-        )
+        start, lone = self.at, False
+        self.take()
+        if self.peek().kind == "name" and self.peek().text != "frac":
+            self.key()
+            lone = self.peek().kind == ")"
+        self.at = start
+        return lone
 
     def index_in_bracket(self) -> Node | None:
         """The first index of the bracket that opens here, if it begins with one."""
@@ -363,7 +275,7 @@ class Letters(Stream):
         return f"{key[:-2]}_star" if key.endswith("^*") else key
 
     def applied_ahead(self) -> bool:
-        return self.tokens[self.at + 1].kind in ("_", "(") and self.tokens[self.at].text not in ("h", "t", "u", "m", "n")
+        return self.ahead().kind in ("_", "(") and self.tokens[self.at].text not in ("h", "t", "u", "m", "n")
 
     def comparison_ahead(self) -> bool:
         """Whether the bracket that opens here holds a relation: y > y', r <= r(y)."""

@@ -8,6 +8,7 @@ By default a letter is the symbol of its name (`tabular-rlhf symbols`); what was
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.formula import axes as ax
 from tabular_rlhf.formula.axes import Value, axis_kind
 from tabular_rlhf.formula.tree import Node, walk
-from tabular_rlhf.ledger.symbols import SYMBOLS
+from tabular_rlhf.ledger.symbols import SYMBOLS, parameters
 
 NAMES: Mapping[str, str] = {
     "V": "V_soft",
@@ -48,6 +49,16 @@ DEFINED: Mapping[str, str] = {
 POSITIVE = {"beta", "lengths", "draws", "G", "eta"}
 SUMS_TO_ONE: Mapping[tuple[str, ...], str] = {("x", "tau"): "tau", ("x", "s", "a"): "a", ("x",): "x"}
 """The axis along which a law of these axes sums to one."""
+
+
+@cache
+def by_chance(name: str) -> bool:
+    """Whether a symbol is drawn, or computed from one that is.
+
+    >>> by_chance("p"), by_chance("p_star")
+    (True, False)
+    """
+    return SYMBOLS[name].drawn or any(by_chance(need) for need in parameters(SYMBOLS[name].compute) if need in SYMBOLS)
 
 
 class Lexicon:
@@ -84,7 +95,7 @@ class Lexicon:
     def assume(self, name: str, known: str) -> None:
         symbol = SYMBOLS.get(known) or SYMBOLS.get(f"log_{known}")
         if symbol is not None:
-            self.assumed[name] = symbol.meaning + (" (drawn)" if symbol.drawn else "")
+            self.assumed[name] = symbol.meaning + (" (drawn)" if by_chance(symbol.name) else "")
 
     def symbol(self, name: str) -> Value | None:
         """A symbol, or the exponential of one that is kept as a logarithm."""
@@ -113,7 +124,8 @@ class Lexicon:
         return Value(axes, of, logs, given.law)
 
     def unknown(self, name: str) -> InputError:
-        known = {*SYMBOLS, *(s.removeprefix("log_") for s in SYMBOLS), *NAMES, *DEFINED, *self.bound}
+        symbols = [s for s, symbol in SYMBOLS.items() if symbol.axes is not None]
+        known = {*symbols, *(s.removeprefix("log_") for s in symbols), *NAMES, *DEFINED, *self.bound}
         remedy = did_you_mean(name, known, "bind it to a table, a number or a formula, or define it behind \\quad")
         return InputError("a letter must mean something", got=quoted(name), remedy=remedy)
 

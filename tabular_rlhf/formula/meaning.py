@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.autodiff import plain
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, as_number
 from tabular_rlhf.formula import axes as ax
 from tabular_rlhf.formula.axes import Value, binary, constant, unary
 from tabular_rlhf.formula.lexicon import Lexicon
@@ -146,7 +146,7 @@ class Meaning:
 
 @rule("num")
 def _num(m: Meaning, node: Node) -> Value:
-    return constant(float(node.value))  # type: ignore[arg-type]
+    return constant(as_number(node.value))
 
 
 @rule("sym")

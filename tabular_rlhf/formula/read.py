@@ -15,8 +15,8 @@ from typing import Any
 
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.grammar import Grammar
-from tabular_rlhf.formula.letters import CLOSED, OPENS, spelled
 from tabular_rlhf.formula.spellings import ALIASES, FUNCTIONS, INDICES, SEPARATORS
+from tabular_rlhf.formula.stream import CLOSED, OPENS, spelled
 from tabular_rlhf.formula.tokens import Token, expand, refuse, tokens
 from tabular_rlhf.formula.tree import Node, index, names, sym
 
@@ -179,7 +179,7 @@ class Reader:
         for part in self.parts[1:]:
             head = self.header(part)
             if head is None:
-                conditions.append(Statement(self.text, *self.sides(part)))
+                conditions.append(self.condition(part))
                 continue
             sides, relations = self.sides(part)
             if relations == ("propto",):  # a law, once it is normalized
@@ -195,6 +195,14 @@ class Reader:
         own = {let.value for let in lets}
         lets += [placeless(let) for let in self.before if let.value not in own]
         return Statement(self.text, sides, relations, tuple(lets), tuple(conditions))
+
+    def condition(self, part: list[Token]) -> Statement:
+        """A relation that stands behind a formula and defines nothing: E_q[r] = E_{p*}[r], beta -> 0."""
+        sides, relations = self.sides(part)
+        if not relations:
+            must = "what follows a comma or \\quad must define something, or hold a relation"
+            raise refuse(self.text, part[0].start, part[-1].end, must, "leave it out, or write u = ...")
+        return Statement(self.text, sides, relations)
 
     def let(self, head: Node, body: Node) -> Node:
         what, *given = head.kids if head.op == "at" else (head,)

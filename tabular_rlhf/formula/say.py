@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tabular_rlhf.formula.binders import occurs
-from tabular_rlhf.formula.spellings import GREEK
+from tabular_rlhf.formula.spellings import GREEK, INDICES
 from tabular_rlhf.formula.tree import Node, Path, walk
 
 SUM, PRODUCT, POWER, ATOM = 1, 2, 3, 4
@@ -27,14 +27,14 @@ ACCENTS = ("hat", "tilde", "bar", "dot")
 
 def say(tree: Node, *, latex: bool = False, mark: Path | None = None) -> str:
     """The text of a tree; mark: a path, whose node is shown between marks (in LaTeX in a frame)."""
-    return Writer(latex, mark).at(tree, (), 0)
+    return Writer(latex, mark, any(node.op == "sym" and node.value == "tau" for _, node in walk(tree))).at(tree, (), 0)
 
 
 class Writer:
     """Writes nodes by their ops, in brackets where what stands around binds tighter."""
 
-    def __init__(self, latex: bool, mark: Path | None) -> None:
-        self.latex, self.mark = latex, mark
+    def __init__(self, latex: bool, mark: Path | None, taken: bool) -> None:
+        self.latex, self.mark, self.taken = latex, mark, taken  # tau is a letter here: a response is y
 
     def at(self, node: Node, path: Path, least: int) -> str:
         """The node at a path, in brackets if it binds less than `least`."""
@@ -71,7 +71,7 @@ class Writer:
         return spelled(name) if self.latex else name
 
     def say_index(self, node: Node, path: Path) -> str:
-        name = str(node.value)
+        name = str(node.value).replace("tau", "y") if self.taken else str(node.value)
         base = (letter(name.rstrip("'")) if self.latex else name.rstrip("'")) + "'" * name.count("'")
         if not node.kids:
             head, _, sub = name.partition("_")
@@ -124,7 +124,8 @@ class Writer:
             right = self.kid(node, path, 1, PRODUCT)
         if not self.latex:
             return f"{left}*{right}"
-        apart = right[0].isdigit() or right.startswith(("1[", "-")) or (left[-1].isdigit() and right[0].isdigit())
+        called = node.kids[0].op == "sym" and node.kids[0].value in ("H", "P", "KL", "J", "J_x") and right.startswith((r"\left(", "("))
+        apart = called or right[0].isdigit() or right.startswith(("1[", "-")) or (left[-1].isdigit() and right[0].isdigit())
         return rf"{left} \cdot {right}" if apart or right.startswith((r"\lvert", "|")) else f"{left} {right}"
 
     def say_div(self, node: Node, path: Path) -> str:
@@ -253,7 +254,11 @@ class Writer:
 
     def relation(self, node: Node, path: Path) -> str:
         sign = RELATION[node.op]
-        return f"{self.kid(node, path, 0)} {LATEX.get(sign, sign) if self.latex else sign} {self.kid(node, path, 1)}"
+        sides = [self.kid(node, path, k) for k in (0, 1)]
+        for k, kid in enumerate(node.kids):
+            if kid.op == "sym" and kid.value in INDICES:  # a letter, and not the index of that name
+                sides[k] = self.brackets(sides[k])
+        return f"{sides[0]} {LATEX.get(sign, sign) if self.latex else sign} {sides[1]}"
 
     say_eq = say_ne = say_lt = say_le = say_gt = say_ge = relation
 

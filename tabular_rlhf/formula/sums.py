@@ -19,10 +19,11 @@ from tabular_rlhf.formula import axes as ax
 from tabular_rlhf.formula.axes import Value, axis_kind, binary, reduced
 from tabular_rlhf.formula.indices import axis_of, incidence
 from tabular_rlhf.formula.meaning import Meaning, rule
+from tabular_rlhf.formula.tokens import refuse
 from tabular_rlhf.formula.tree import Node, walk
 from tabular_rlhf.logspace import logsumexp
 
-Bound = tuple[str, Node | None]
+LONGEST = 1_000_000
 
 
 def bound(node: Node) -> list[Node]:
@@ -41,8 +42,17 @@ def _range(m: Meaning, node: Node) -> Value:
     low, high = map(m, node.kids)
     if low.axes or high.axes:
         raise m.refusal(node, "a range must have numbers for ends", "write sum_{h=1}^{H}")
-    first, last = low.of, high.of
-    return Value((str(node.value),), lambda scope: np.arange(round(float(plain(first(scope)))), round(float(plain(last(scope)))) + 1.0))
+
+    text = m.text
+
+    def numbers(scope: Any) -> Any:
+        first, last = (float(plain(end.of(scope))) for end in (low, high))
+        if not last - first < LONGEST or first != round(first) or last != round(last):
+            must = f"a range must run over at most {LONGEST:,} whole numbers, not from {first:g} to {last:g}"
+            raise refuse(text, node.start, node.end, must, "write sum_{h=1}^{H}")
+        return np.arange(first, last + 1.0)
+
+    return Value((str(node.value),), numbers)
 
 
 @rule("sum")

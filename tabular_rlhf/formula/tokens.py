@@ -151,6 +151,12 @@ class _Lexer:
 
     def letters(self, run: str, start: int) -> None:
         """A run of letters, digits and underscores."""
+        digits = re.match(r"\d*", run)
+        if digits and digits[0]:
+            self.add("num", digits[0], start, start + digits.end())
+            run, start = run[digits.end() :], start + digits.end()
+        if not run:
+            return
         end = start + len(run)
         base, _, below = run.partition("_")
         word = below in WORDS or (len(below) > 2 and below.isalpha())
@@ -167,9 +173,7 @@ class _Lexer:
             self.letters(below[0], start + len(base) + 1)
             self.letters(below[1:], start + len(base) + 2)
         elif (found := re.fullmatch(r"([A-Za-z]+)(\d+)", run)) and not self.latex:  # k3 is k_3
-            self.letters(f"{found[1]}_{found[2]}", start) if found[1] not in WORDS else self.add("name", run, start, end)
-        elif run[0].isdigit():
-            self.add("num", run, start, end)
+            self.letters(f"{found[1]}_{found[2]}", start)
         elif run in WORDS or (len(run) > 2 and run.isalpha()) or not (self.latex or self.two_indices(run)):
             self.add("name", run, start, end)
         else:
@@ -232,6 +236,8 @@ class _Lexer:
             self.add(kind, lone.replace("arg max", "argmax").replace("arg min", "argmin"), start, after)
         elif word:
             made = self.inside(end)[0]
+            if not made:
+                return after
             made[0] = made[0]._replace(start=start)
             made[-1] = made[-1]._replace(end=after)
             self.out += made

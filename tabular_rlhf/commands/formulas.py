@@ -1,0 +1,62 @@
+"""`tabular-rlhf formulas [WORD]`: the notation that formulas are read in, every entry executed on a world."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.commands.answer import answer_json
+from tabular_rlhf.commands.printing import show
+from tabular_rlhf.errors import InputError, did_you_mean, quoted
+from tabular_rlhf.formula import Formula
+from tabular_rlhf.formula.examples import EXAMPLES
+from tabular_rlhf.reports.solution_text import number
+from tabular_rlhf.world import fork
+
+SCHEMA = "tabular-rlhf/formulas/1"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", nargs="?", metavar="KIND", help=f"only these: {', '.join(EXAMPLES)}")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.kind is not None and args.kind not in EXAMPLES:
+        remedy = did_you_mean(args.kind, EXAMPLES, f"use one of {', '.join(EXAMPLES)}")
+        raise InputError("a kind of notation must be known", got=quoted(args.kind), remedy=remedy)
+    found = [entry(kind, text, about) for kind, some in EXAMPLES.items() if args.kind in (None, kind) for text, about in some]
+    if args.json:
+        answer_json(SCHEMA, args, {"world": fork(0.5).name, "formulas": found})
+    else:
+        show(as_text(found))
+    return 0
+
+
+def entry(kind: str, text: str, about: str) -> dict[str, Any]:
+    """One formula, executed on the world `fork`."""
+    formula = Formula(text)
+    value = np.asarray(formula.on(fork(0.5), partial=True), dtype=np.float64)
+    return {
+        "kind": kind,
+        "latex": text,
+        "about": about,
+        "read_as": formula.read_as,
+        "axes": list(formula.axes),
+        "value": value.tolist(),
+    }
+
+
+def as_text(found: list[dict[str, Any]]) -> str:
+    """Under the heading of its kind every formula, as it is typed, as it is read, and its first numbers."""
+    lines = ["What formulas are read as; executed on the world fork, the policy p drawn.  `tabular-rlhf symbols` lists the letters."]
+    for kind in dict.fromkeys(e["kind"] for e in found):
+        lines += ["", kind.upper()]
+        for e in (e for e in found if e["kind"] == kind):
+            numbers = np.ravel(e["value"])
+            shown = "  ".join(number(float(v), ".4g") for v in numbers[:4]) + (f"  ... {numbers.size} numbers" if numbers.size > 4 else "")
+            over = f"over ({', '.join(e['axes'])})" if e["axes"] else "one number"
+            lines += [f"  {e['latex']}", f"      {e['about']}", f"      {e['read_as']}", f"      {over}: {shown}"]
+    return "\n".join(lines)
