@@ -200,6 +200,7 @@ def _two(relation: str, first: Callable[..., Any], second: Callable[..., Any], *
 HOLD: list[tuple[str, Callable[..., Any], Callable[..., Any], Callable[..., Any], dict[str, Any]]] = [
     ("=", lambda beta, KL: beta * KL, lambda KL, beta: KL * beta, lambda KL: KL, {}),
     ("<=", lambda J_x: J_x, lambda value: value, lambda J_x: J_x - 1e-3, {}),
+    (">=", lambda value: value, lambda J_x: J_x, lambda value: value + 1e-3, {}),
     ("up to a constant", lambda J: J, lambda J, value: J - np.sum(value), lambda J: 2.0 * J, {}),
     ("same gradient", lambda J: J, lambda J: J + 7.0, lambda J: -J, {}),
     ("same maximizer", lambda J: J, lambda J: 3.0 * J + 1.0, lambda E_r, beta, KL, mu: np.sum(mu * (E_r - 2.0 * beta * KL)), {}),

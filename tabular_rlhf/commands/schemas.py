@@ -37,7 +37,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "rows": "claims of the ledger that it proves",
         "broken": "number of the first line that does not follow, or null",
         "holds": "whether every line follows",
-        "letters": "of a derivation of your own: what each letter was taken for",
+        "letters": "what letters mean: those that are not in `symbols`; in a derivation of your own, all",
         "mended": "of a derivation of your own: what would make its broken line hold; or empty",
         "unread": "of a derivation of your own: formulas within sentences, which were not read",
         "steps": "lines: number, tex, mark, relation, reason, entries (label, value), error, ok, source (its line in your text, or 0)",

@@ -49,8 +49,9 @@ class Derived:
     """An executed derivation.  Prints as text; in a notebook it renders as Markdown; `html()` makes a fragment of a page.
 
     world, responses: the one that is shown, and its size.  worlds: on how many every line was tried; the shown one is the smallest on which
-    one does not follow, if there is any, and then instance is that world in numbers.  Of a reader's own derivation: letters, what each was
-    taken for; mended, what would make the first broken line hold; unread, formulas within sentences.
+    one does not follow, if there is any, and then instance is that world in numbers.  letters: what those mean that are not in `symbols`,
+    or in a reader's own derivation all.  Of a reader's own: mended, what would make the first broken line hold; unread, formulas within
+    sentences.
     """
 
     slug: str
@@ -221,7 +222,7 @@ def _read(derivation: Derivation, read: tuple[Line, ...], scope: Scope, count: i
     d, size = derivation, scope.world.mdp.P * scope.world.mdp.N
     broken = [f.value for k, f in enumerate(read, 1) for s in steps if s.ok is False and k in (s.number - 1, s.number)]
     where = instance(scope, broken) if broken and sought else None
-    return Derived(d.slug, d.title, d.chapter, d.source, d.rows, scope.world.name, size, count, tuple(steps), where)
+    return Derived(d.slug, d.title, d.chapter, d.source, d.rows, scope.world.name, size, count, tuple(steps), where, d.letters)
 
 
 def _step(derivation: Derivation, k: int, read: tuple[Line, ...], line: Line, scope: Scope) -> Step:

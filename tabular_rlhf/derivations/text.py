@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from tabular_rlhf import tex
-from tabular_rlhf.derivations.record import DERIVATIONS, declared
+from tabular_rlhf.derivations.record import declared
 from tabular_rlhf.layout import wrap
 from tabular_rlhf.ledger.explain_text import apart, differing, number, world_lines
 
@@ -92,7 +92,7 @@ def text(found: Derived) -> str:
     """The page for a terminal."""
     head = wrap(f"{found.title}  ({found.slug}, chapter {found.chapter})" if found.rows else found.title)
     about = wrap(f"world {found.world}; source: {found.source}")
-    about += wrap(f"letters: {'; '.join(declared(DERIVATIONS[found.slug]))}") if DERIVATIONS[found.slug].letters else []
+    about += wrap(f"letters: {'; '.join(declared(found.letters))}") if found.letters else []
     where = [] if found.instance is None else ["", *world_lines(found.instance)]
     lines = [*head, "=" * max(map(len, head)), *about, *where, ""]
     for s in found.steps:
@@ -105,7 +105,6 @@ def text(found: Derived) -> str:
             lines += wrap(f"{name} = {values}", first=" " * 12, then=" " * 14)
         lines += [""]
     marks = wrap(f"Marks: {legend(found)}.") if legend(found) else []
-    marks += wrap(f"Letters: {'; '.join(f'{name}, {what}' for name, what in found.letters.items())}.") if found.letters else []
     marks += wrap(f"Not read, because they stand within sentences: {'; '.join(found.unread)}.") if found.unread else []
     return "\n".join(line.rstrip() for line in [*lines, *wrap(closing(found)), *marks])
 
@@ -135,7 +134,9 @@ def formulas(words: str) -> Iterator[tuple[bool, str]]:
 
 def markdown(found: Derived) -> str:
     """A table for a notebook: columns of fixed width, the value under its line; formulas are LaTeX, in the reasons too."""
-    lines = [f"**{literal(found.title)}** (`{found.slug}`, chapter {found.chapter}), executed on the world `{found.world}`.", ""]
+    named = f" (`{found.slug}`, chapter {found.chapter})" if found.rows else ""
+    lines = [f"**{literal(found.title)}**{named}, executed on the world `{found.world}`.", ""]
+    lines += [f"Letters: {literal('; '.join(declared(found.letters)))}.", ""] if found.letters else []
     columns = (f'<div style="width:{wide}em">{name}</div>' for name, wide in COLUMNS.items())
     lines += [f"| {' | '.join(columns)} |", "|---:|:---:|:---|:---|"]
     for s in found.steps:
