@@ -91,4 +91,4 @@ if not TYPE_CHECKING:
 
 
 if (_shell := getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()) is not None:  # a notebook: `%%derive` is known there
-    importlib.import_module("tabular_rlhf.formula.magic").enter(_shell)
+    importlib.import_module("tabular_rlhf.derivations.cell").enter(_shell)

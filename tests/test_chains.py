@@ -17,11 +17,11 @@ from tabular_rlhf.check.proof import judge_proof
 from tabular_rlhf.cli import main
 from tabular_rlhf.derivations import derive
 from tabular_rlhf.derivations.execute import execute
+from tabular_rlhf.derivations.own import derive_text, mend
+from tabular_rlhf.derivations.own_lines import Chain, chain
+from tabular_rlhf.derivations.own_text import MOST, pieces, unread
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises import PROOFS
-from tabular_rlhf.formula.chain import Chain, chain
-from tabular_rlhf.formula.chain_text import MOST, pieces, unread
-from tabular_rlhf.formula.own import derive_text, mend
 from tabular_rlhf.formula.slips import slips
 from tabular_rlhf.ledger import worlds
 
@@ -266,7 +266,7 @@ def test_the_command_reads_a_file_and_standard_input(tmp_path: Path, capsys: pyt
     assert main(["derive", str(tmp_path / "none.md")]) == 2
     assert main(["derive", "gibbs-optimum", "--bind", "q=p"]) == 2
     assert main(["derive", str(path), "--bind", "q"]) == 2
-    assert "LETTER=MEANING" in capsys.readouterr().err
+    assert "LETTER=WHAT" in capsys.readouterr().err
     done = subprocess.run(
         [sys.executable, "-m", "tabular_rlhf", "derive", "-"], input="J_x = J_x", capture_output=True, text=True, check=False
     )
@@ -274,7 +274,7 @@ def test_the_command_reads_a_file_and_standard_input(tmp_path: Path, capsys: pyt
 
 
 def test_a_cell_is_a_derivation() -> None:
-    from tabular_rlhf.formula import magic
+    from tabular_rlhf.derivations import cell as magic
 
     entered: dict[str, Any] = {}
 

@@ -11,10 +11,10 @@ from typing import Any
 from tabular_rlhf.check.calling import CALL, STILL, Stopped, guard, has_limits, quietly
 from tabular_rlhf.check.report import Counterexample, Report
 from tabular_rlhf.derivations.execute import Derived, execute
+from tabular_rlhf.derivations.own import in_words, mend
+from tabular_rlhf.derivations.own_lines import Chain, chain
 from tabular_rlhf.errors import InputError, raised
 from tabular_rlhf.exercises.proof import Proof
-from tabular_rlhf.formula.chain import Chain, chain
-from tabular_rlhf.formula.own import in_words, mend
 from tabular_rlhf.formula.read import read
 from tabular_rlhf.formula.say import say
 from tabular_rlhf.formula.tree import Node, names, walk

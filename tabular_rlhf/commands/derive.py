@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.printing import show
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.derivations import DERIVATIONS, derive
+from tabular_rlhf.derivations.own import bound, derive_text
 from tabular_rlhf.errors import InputError, quoted, whole
 from tabular_rlhf.files import read_text
-from tabular_rlhf.formula.own import derive_text
 from tabular_rlhf.layout import table
 
 SCHEMA = "tabular-rlhf/derive/1"
@@ -30,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--bind",
         action="append",
         default=[],
-        metavar="LETTER=MEANING",
+        metavar="LETTER=WHAT",
         help="in your own: what a letter means, as in --bind mu=pi_behavior",
     )
     parser.add_argument("--world", metavar="WORLD", help="a named world or a TOML file (default: the first small one that fits)")
@@ -71,21 +70,6 @@ def own_text(named: str) -> str | None:
     if named in DERIVATIONS or not (path.suffix or "/" in named or path.exists()):
         return None
     return read_text(path, "a derivation")
-
-
-def bound(pairs: Iterable[str]) -> dict[str, str]:
-    """Letters and meanings, from LETTER=MEANING.
-
-    >>> bound(["mu=pi_behavior"])
-    {'mu': 'pi_behavior'}
-    """
-    found = {}
-    for pair in pairs:
-        letter, sign, meaning = pair.partition("=")
-        if not (letter.strip() and sign and meaning.strip()):
-            raise InputError("--bind must be LETTER=MEANING", got=quoted(pair), remedy="write --bind mu=pi_behavior")
-        found[letter.strip()] = meaning.strip()
-    return found
 
 
 def as_list() -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.solve import check_draws, find_world
-from tabular_rlhf.errors import InputError, quoted
+from tabular_rlhf.derivations.own import bound
 from tabular_rlhf.formula import Formula
 from tabular_rlhf.formula.axes import axis_kind
 from tabular_rlhf.layout import table
@@ -60,16 +60,14 @@ def bindings(words: Sequence[str]) -> dict[str, Any]:
     >>> bindings(["gamma=0.4", "mu=p_ref"])
     {'gamma': 0.4, 'mu': 'p_ref'}
     """
-    out: dict[str, Any] = {}
-    for word in words:
-        letter, equals_, what = word.partition("=")
-        if not (letter and equals_ and what):
-            raise InputError("a binding must be LETTER=WHAT", got=quoted(word), remedy="say, --bind mu=p_ref, or --bind gamma=0.4")
-        try:
-            out[letter] = float(what)
-        except ValueError:
-            out[letter] = what
-    return out
+    return {letter: _number(what) for letter, what in bound(words).items()}
+
+
+def _number(what: str) -> Any:
+    try:
+        return float(what)
+    except ValueError:
+        return what
 
 
 def equals(formula: Formula) -> list[str]:

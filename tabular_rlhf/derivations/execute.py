@@ -119,7 +119,7 @@ def find(slug: str) -> Derivation:
 def derive(slug: str, world: World | str | None = None, *, lines: Mapping[int, Callable[..., Any]] | None = None, seed: int = 0) -> Derived:
     """Execute a derivation line by line.
 
-    Args: slug, its name, or the text of a derivation of your own (`formula.chain_text`); world, a World or the name of one, on which alone
+    Args: slug, its name, or the text of a derivation of your own (`own_text`); world, a World or the name of one, on which alone
     it is then tried (default: tried on all small worlds that fit, and shown on the smallest that refutes a line, or else on the first of
     rational, fork, coin that fits); lines, functions to stand in place of lines, by number from 1: a reader's own; seed, of what is drawn.
     Returns: a `Derived`, which prints itself.  Raises InputError for an unknown name, line, or a world outside the hypotheses.
@@ -130,7 +130,7 @@ def derive(slug: str, world: World | str | None = None, *, lines: Mapping[int, C
     2
     """
     if is_text(slug):
-        from tabular_rlhf.formula.own import derive_text  # the reader of formulas is imported only for those who write some
+        from tabular_rlhf.derivations.own import derive_text  # the reader of formulas is imported only for those who write some
 
         return derive_text(slug, world, seed=seed)
     return execute(find(slug), world, lines or {}, seed)

@@ -2,7 +2,7 @@ r"""An exercise that asks for a derivation: from where to where, with which lett
 
     Proof("prove-regret", ..., start="V(x) - J_x", end="beta*KL(p, p_star)", fewest=4)
 
-An answer is a text (`formula.chain_text`), or a function that returns one.  Every line is executed on all small worlds (`check.proof`),
+An answer is a text (`derivations.own_text`), or a function that returns one.  Every line is executed on all small worlds (`check.proof`),
 and a derivation that breaks earns the share of its steps up to the first that does not follow.
 """
 

@@ -6,14 +6,14 @@ derivation is tried, and the edits are tried in a fixed order, so many at most: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from tabular_rlhf.derivations.execute import Derived, execute, follows, small_scopes
+from tabular_rlhf.derivations.own_lines import Chain, Side, chain
+from tabular_rlhf.derivations.own_text import unread
 from tabular_rlhf.derivations.record import Derivation, Line
-from tabular_rlhf.errors import InputError
-from tabular_rlhf.formula.chain import Chain, Side, chain
-from tabular_rlhf.formula.chain_text import unread
+from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.formula.slips import Slip, slips
 from tabular_rlhf.ledger import worlds
 from tabular_rlhf.world import World
@@ -67,3 +67,18 @@ def with_line(derivation: Derivation, k: int, side: Side) -> tuple[Line, ...]:
     """The lines with another formula in the place of line k."""
     line = derivation.lines[k - 1]
     return (*derivation.lines[: k - 1], line.instead(side), *derivation.lines[k:])
+
+
+def bound(pairs: Iterable[str]) -> dict[str, str]:
+    """Letters and what they stand for, from LETTER=WHAT.
+
+    >>> bound(["mu=pi_behavior"])
+    {'mu': 'pi_behavior'}
+    """
+    found = {}
+    for pair in pairs:
+        letter, sign, meaning = pair.partition("=")
+        if not (letter.strip() and sign and meaning.strip()):
+            raise InputError("a binding must be LETTER=WHAT", got=quoted(pair), remedy="say, --bind mu=p_ref")
+        found[letter.strip()] = meaning.strip()
+    return found

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.derivations.own_text import Piece, pieces
 from tabular_rlhf.derivations.record import RELATIONS, Derivation, Line
 from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.formula.axes import fitted, merged
-from tabular_rlhf.formula.chain_text import Piece, pieces
 from tabular_rlhf.formula.compiled import Compiled, compile
 from tabular_rlhf.formula.lexicon import NAMES
 from tabular_rlhf.formula.read import Statement, statement
@@ -155,7 +155,7 @@ class Defined:
 def chain(text: str, bind: Mapping[str, str] | None = None) -> Chain:
     r"""Read a derivation.
 
-    Args: text, as `chain_text` says; bind, letters and the letters or formulas that they stand for.
+    Args: text, as `own_text` says; bind, letters and the letters or formulas that they stand for.
     Raises: InputError with the line and the place, for what cannot be read.
 
     >>> found = chain("let u = p_ref/p\nE_p[u - 1 - log u] = KL(p, p_ref)")

@@ -18,8 +18,7 @@ def derive_cell(line: str, cell: str) -> Any:
     >>> derive_cell("rational", "J_x = E_p[r] - beta*KL(p, p_ref)").holds
     True
     """
-    from tabular_rlhf.commands.derive import bound
-    from tabular_rlhf.formula.own import derive_text
+    from tabular_rlhf.derivations.own import bound, derive_text
 
     parser = argparse.ArgumentParser("%%derive", exit_on_error=False, add_help=False)
     parser.add_argument("world", nargs="?")
