@@ -329,3 +329,15 @@ def test_a_bag_counts_and_an_empty_comparison_is_refused() -> None:
     one = World(TokenMDP(1, 1), np.zeros((1, 1, 1)), np.zeros((1, 1)), 1.0)
     with pytest.raises(InputError, match="of two responses"):
         begin(one, Options(algorithm="dpo"))
+
+
+def test_the_frontier_of_a_report_is_of_gibbs_laws_and_a_mean_over_prompts() -> None:
+    from tabular_rlhf.simulator.report import _frontier
+
+    world = random_world(rng=np.random.default_rng(2), V=3, H=1, P=3)
+    found = _frontier(world)
+    for nats, reward, k in list(zip(found["kl"], found["reward"], np.geomspace(0.05, 50.0, 61), strict=True))[::20]:
+        p = np.exp(world.log_p_ref + world.r / (world.beta * k))
+        p /= p.sum(axis=1, keepdims=True)
+        assert nats == pytest.approx(float(world.mu @ np.sum(p * (np.log(p) - world.log_p_ref), axis=1)))
+        assert reward == pytest.approx(float(world.mu @ np.sum(p * world.r, axis=1)))
