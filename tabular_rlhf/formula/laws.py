@@ -91,15 +91,15 @@ def _drawn(m: Meaning, node: Node, value: Value, draw: Node) -> Value:
     drawn = str(draw.value).split() if draw.value else []
     if not draw.kids:
         return _indices(m, value, drawn)
+    if "w" in drawn and "l" in drawn:  # a data set of comparisons, whatever its name
+        value = _pairs(m, value)
+        return averaged(m, value, law_of(m, sym(m.setting["prompts"])), "x") if "x" in drawn else value
     try:
         law = law_of(m, draw.kids[0], value.axes)
     except InputError:
-        if "x" not in drawn and not {"w", "l"} <= set(drawn):
+        if "x" not in drawn:
             raise
         law = _data(m, draw, drawn)
-    if "w" in drawn and "l" in drawn:
-        value = _pairs(m, value)
-        return averaged(m, value, law_of(m, sym(m.setting["prompts"])), "x") if "x" in drawn else value
     if law.law is None:
         raise m.refusal(draw, "a mean must be under a law: numbers that sum to one", "write E_p, E_mu, or y ~ pi")
     if not drawn:
@@ -134,7 +134,7 @@ def _indices(m: Meaning, value: Value, drawn: list[str]) -> Value:
 
 def _data(m: Meaning, draw: Node, drawn: list[str]) -> Value:
     """A data set that only has a name: the prompts of the world, with responses of the setting's law, or its pairs."""
-    responses = [d for d in drawn if d not in ("x", "w", "l")]
+    responses = [d for d in drawn if d != "x"]
     law = m.setting["law"] if responses else m.setting["prompts"]
     what = f"prompts of {m.setting['prompts']}" + (f", responses of {law}" if responses else "")
     m.lexicon.assumed[_name(draw.kids[0])] = what

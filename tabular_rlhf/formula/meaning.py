@@ -330,8 +330,7 @@ def depths(mdp: Any) -> Any:
 
 def length(axis: str, scope: Any) -> int:
     """How long an axis is."""
-    mdp, of = scope["mdp"], ax.axis_kind(axis)
-    return int({"x": mdp.P, "tau": mdp.N, "s": mdp.S, "a": mdp.V}[of])
+    return int(getattr(scope["mdp"], {"x": "P", "tau": "N", "s": "S", "a": "V"}[ax.axis_kind(axis)]))
 
 
 @rule("ind")
