@@ -10,10 +10,10 @@ import numpy as np
 from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.derivations.prints import Print, difference, prints
 from tabular_rlhf.derivations.record import declared
+from tabular_rlhf.derivations.records import record_prints, shares
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula import compile, statement
 from tabular_rlhf.formula.read import definitions
-from tabular_rlhf.formula.records import record_prints, shares
 from tabular_rlhf.formula.tree import Node, put, walk
 from tabular_rlhf.ledger.symbols import Scope
 from tabular_rlhf.ledger.worlds import gaps, generic, tiny
