@@ -12,6 +12,7 @@ from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula import Formula, read, say, statement
 from tabular_rlhf.formula.tree import walk
+from tabular_rlhf.ledger.symbols import Scope
 from tabular_rlhf.world import random_world
 
 WORLD = random_world(rng=np.random.default_rng(2), V=2, H=2, P=2, beta=0.7)
@@ -89,6 +90,7 @@ REFUSED = [
     ("?", {}, "a formula must be of letters, numbers and signs"),
     ("(" * 400 + "r" + ")" * 400, {}, "a formula must not nest so deep"),
     ("r" * 5000, {}, "a formula must have at most"),
+    ("V(s + a)", {"V": "d_pi"}, "V must be known where a token leads"),
     ("p_{", {}, "a bracket { must be closed"),
     (r"\frac", {}, "a formula must go on with"),
     ("r, r", {}, "what follows a comma"),
@@ -175,6 +177,15 @@ def test_relations_and_definitions_are_cut() -> None:
     assert [c.relations for c in s.conditions] == [("to",)]
     s = statement("E_p[k3] where k3 = u - 1 - log(u), u = p_ref/p")
     assert [let.value for let in s.used(s.sides[-1])] == ["u", "k_3"]
+
+
+def test_what_a_state_leads_to() -> None:
+    """V at the end of a response is its reward, a potential 0, and visits are the mass of the response."""
+    scope = Scope(WORLD, 0)
+    assert np.allclose(Formula("V(s + a)").on(scope), scope["Q_soft"])
+    assert np.allclose(Formula("d_pi(s + a)").on(scope), scope["d_pi"][..., None] * scope["pi"])
+    along = Formula(r"\sum_h \Phi(s_{h+1}) - \Phi(s_h)").on(scope)
+    assert np.allclose(along, -scope["phi"][:, :1])
 
 
 def test_an_objective_is_a_function_of_a_law() -> None:
