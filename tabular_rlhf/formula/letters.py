@@ -127,7 +127,7 @@ class Letters(Stream):
         """One index, or nothing taken: y', s_{h+1}, s + a, a dot."""
         start = self.at
         token = self.peek()
-        if token.kind == "*":
+        if token.kind == "*" or (token.text in ("theta", "phi") and self.ahead().kind in (")", ";", ",")):  # r_t(theta)
             self.take()
             return ANY
         one = self.one_index()
@@ -220,6 +220,9 @@ class Letters(Stream):
         key, indices = self.key()
         if key in KL_KEYS:
             return self.divergence(at, indices)
+        if key.partition("_")[0] == "KL" and self.peek().kind in ("(", "["):  # KL_rho(p, q), a mean over prompts
+            law = Node("draw", (self.made_at(sym(self.name(key.partition("_")[2])), at),), "x", self.tokens[at].start, self.peek().start)
+            return self.made("E", self.divergence(at, []), law, at=at)
         head = self.made_at(sym(self.name(key)), at)
         if self.peek().kind in ("(", "["):
             if self.comparison_ahead():

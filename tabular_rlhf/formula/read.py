@@ -20,6 +20,7 @@ from tabular_rlhf.formula.stream import CLOSED, OPENS, spelled
 from tabular_rlhf.formula.tokens import Token, expand, refuse, tokens
 from tabular_rlhf.formula.tree import Node, index, names, sym
 
+END = Token("", "", 0, 0)
 RELATIONS = {"=": "=", ":=": "=", "<=": "<=", ">=": ">=", "<": "<", ">": ">", "propto": "propto", "approx": "approx", "~": "~", "to": "to"}
 
 
@@ -206,6 +207,8 @@ class Reader:
 
     def let(self, head: Node, body: Node) -> Node:
         what, *given = head.kids if head.op == "at" else (head,)
+        if any(g.op == "add" for g in given):
+            raise refuse(self.text, head.start, head.end, "a definition must be at plain indices", "define it at s, or at s and a")
         return Node("let", (body, *given), what.value, head.start, body.end)
 
     def pieces(self, part: list[Token]) -> list[list[Token]]:
@@ -290,7 +293,7 @@ class Reader:
         if reader.peek().kind == "(":
             if reader.comparison_ahead():
                 return None
-            read = reader.arguments()
+            read = None if key in self.functions else reader.arguments()
             if read is not None:
                 indices = [*indices, *read]
             else:
@@ -316,11 +319,33 @@ class Reader:
             return
         if reader.peek().kind != "(":
             return
-        read, inside = reader.arguments(), reader.level() if reader.peek().kind == "(" else []
-        if read is None and inside and all(t.kind in ("name", ",", ";") for t in inside):
-            reader.skip_group()
-            if reader.peek().kind in ("=", ":="):
-                self.functions.add(key)
+        inside = reader.level()
+        if not inside or not all(t.kind in ("name", ",", ";") for t in inside):
+            return
+        reader.skip_group()
+        if reader.peek().kind in ("=", ":=") and self.of_numbers([t.text for t in inside if t.kind == "name"], part[reader.at + 1 :]):
+            self.functions.add(key)
+
+    def of_numbers(self, letters: list[str], body: list[Token]) -> bool:
+        """Whether a function's letters are numbers: some is no index, or stands neither below a letter nor among its indices."""
+        if any(letter not in INDICES for letter in letters):
+            return True
+        reader = self.grammar(body)
+        while reader.peek().kind:
+            before = reader.tokens[reader.at - 1] if reader.at else END
+            applied = before.kind in ("name", "'", "}") and before.text not in FUNCTIONS
+            if reader.peek().kind == "_":
+                reader.take()
+                reader.skip_group()
+            elif applied and reader.arguments() is not None:
+                continue
+            elif reader.peek().kind == "|":  # what is given
+                reader.take()
+                while reader.index_item() is not None and reader.peek().kind == ",":
+                    reader.take()
+            elif reader.take().text in letters:
+                return True
+        return False
 
 
 __all__ = ["INDICES", "Statement", "index", "key_of", "read", "statement"]

@@ -74,9 +74,18 @@ def _summed(m: Meaning, node: Node, value: Value, over: Node) -> Value:
     if axis in value.axes:
         return reduced(np.sum, value, (axis,), logsumexp)
     if any(a.endswith(f"@{axis}") for a in value.axes):
+        if over.op == "range" and not all_steps(*over.kids):
+            raise m.refusal(node, "a sum along a response must run over all of it", "write sum_t, or sum_{t=0}^{T}")
         return _along(m, node, value, axis)
     must = f"a sum must be over what occurs in it: over ({', '.join(value.axes) or 'nothing'}) there is no {axis}"
     raise m.refusal(node, must, "leave the sum out, or write the index")
+
+
+def all_steps(low: Node, high: Node) -> bool:
+    """Whether a range means every step of a response: 0 or 1 to T, H, H - 1, or the length."""
+    last = high.kids[0] if high.op == "sub" and high.kids[1].value == 1 else high
+    named = (last.op == "sym" and last.value in ("T", "H")) or (last.op == "at" and last.kids[0].value == "lengths")
+    return low.op == "num" and low.value in (0, 1) and named
 
 
 def _such(m: Meaning, value: Value, condition: Node) -> Value:
