@@ -23,6 +23,7 @@ from tabular_rlhf.derivations.record import RELATIONS, Derivation, Line
 from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.formula.axes import fitted, merged
 from tabular_rlhf.formula.compiled import Compiled, compile
+from tabular_rlhf.formula.letters import OBJECTIVES
 from tabular_rlhf.formula.lexicon import NAMES
 from tabular_rlhf.formula.read import Statement, statement
 from tabular_rlhf.formula.say import say
@@ -196,7 +197,7 @@ class Reader:
             self.definition(said, piece)
             return
         sides, relations = list(said.sides), list(said.relations)
-        if not piece.relation and len(sides) > 1 and self.is_new(sides[0], piece):
+        if not piece.relation and len(sides) > 1 and (self.is_new(sides[0]) or self.is_functional(said)):
             self.define(_let(sides[0], sides[-1], piece), piece)
         starts = piece.relation or "so"
         for relation, side in zip([starts, *relations], sides, strict=True):
@@ -209,7 +210,7 @@ class Reader:
     def statement(self, piece: Piece) -> Statement:
         formula = in_words(piece.formula) if piece.relation == "let" else piece.formula
         try:
-            return statement(formula, letters=self.lets)
+            return statement(formula, letters=self.lets, before=tuple(let for let in self.lets.values() if is_function(let)))
         except InputError as e:
             raise InputError(e.must, got=e.got, where=", ".join(filter(None, (f"line {piece.line}", e.where))), remedy=e.remedy) from None
 
@@ -226,7 +227,13 @@ class Reader:
             raise InputError("a letter must not stand for two laws", got=got, where=f"line {piece.line}", remedy="take another letter")
         self.lets[name] = let
 
-    def is_new(self, side: Node, piece: Piece) -> bool:
+    def is_functional(self, said: Statement) -> bool:
+        r"""Whether the left side is written as a functional of the policy, L(theta) or \mathcal{L}, and so is no table of that letter."""
+        side = said.sides[0]
+        written = said.text[side.start : side.end]
+        return side.op == "sym" and side.value not in (*self.lets, *OBJECTIVES) and ("(" in written or "mathcal" in written)
+
+    def is_new(self, side: Node) -> bool:
         """Whether the left side is a letter that nobody knows: this line then says what it is."""
         head = side.kids[0] if side.op == "at" else side
         if head.op != "sym" or head.value in self.lets:
@@ -257,7 +264,12 @@ def _let(head: Node, body: Node, piece: Piece) -> Node:
     if what.op != "sym":
         must = "a definition must begin with a letter"
         raise InputError(must, got=quoted(piece.formula), where=f"line {piece.line}", remedy="write let u = p/p_ref")
-    return Node("let", (body, *(g for g in given if g.op == "index")), what.value)
+    return Node("let", (body, *given), what.value)
+
+
+def is_function(let: Node) -> bool:
+    """Whether a definition is of a function, f(t) = t log t, and not of a letter at indices."""
+    return any(kid.op == "sym" for kid in let.kids[1:])
 
 
 def _compiled(step: Step) -> Compiled:

@@ -24,6 +24,12 @@ END = Token("", "", 0, 0)
 RELATIONS = {"=": "=", ":=": "=", "<=": "<=", ">=": ">=", "<": "<", ">": ">", "propto": "propto", "approx": "approx", "~": "~", "to": "to"}
 
 
+NO_LETTERS = {"frac", "sum", "prod", "E", "log", "nabla", "exp", "max", "min", "KL", "argmax", *FUNCTIONS}
+"""Names that no definition begins with."""
+PARAMETERS = ("theta", "phi")
+"""What stands for a policy: L(theta) is the letter L, and no function of a number."""
+
+
 @dataclass(frozen=True)
 class Statement:
     """What one formula says: its sides and the relations between them, its definitions, and conditions that are no definitions."""
@@ -270,20 +276,7 @@ class Reader:
     def header(self, part: list[Token]) -> tuple[Node, list[str]] | None:
         """The letter that a part defines, with its indices or names of arguments; None if it begins otherwise."""
         reader = self.grammar(part)
-        if reader.peek().kind != "name" or reader.peek().text in (
-            "frac",
-            "sum",
-            "prod",
-            "E",
-            "log",
-            "nabla",
-            "exp",
-            "max",
-            "min",
-            "KL",
-            "argmax",
-            *FUNCTIONS,
-        ):
+        if reader.peek().kind != "name" or reader.peek().text in NO_LETTERS or self.operates(part):
             return None
         try:
             key, indices = reader.key()
@@ -306,7 +299,15 @@ class Reader:
         head = sym(reader.name(key))
         kids = [*indices, *(sym(g) for g in given)] if key in self.functions or not given else indices
         node = Node("at", (head, *kids)) if kids else head
-        return Node(node.op, node.kids, node.value, part[0].start, reader.peek().start), given
+        return Node(node.op, node.kids, node.value, part[0].start, reader.tokens[reader.at - 1].end), given
+
+    def operates(self, part: list[Token]) -> bool:
+        """Whether a part begins with an operator at work, H(p) or Var_p(r), and not with the letter of that name."""
+        try:
+            found = self.grammar(part).factor()
+        except InputError:
+            return False
+        return found.op in ("H", "Var", "Cov", "std", "mean", "prob", "beats", "ind", "exp")
 
     def note_function(self, part: list[Token]) -> None:
         """Whether a part defines a function of letters that are no indices: f(y) = y log y counts, if y is used as a number."""
@@ -320,7 +321,7 @@ class Reader:
         if reader.peek().kind != "(":
             return
         inside = reader.level()
-        if not inside or not all(t.kind in ("name", ",", ";") for t in inside):
+        if not inside or not all(t.kind in ("name", ",", ";") for t in inside) or all(t.text in PARAMETERS for t in inside):
             return
         reader.skip_group()
         if reader.peek().kind in ("=", ":=") and self.of_numbers([t.text for t in inside if t.kind == "name"], part[reader.at + 1 :]):

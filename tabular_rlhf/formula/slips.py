@@ -296,9 +296,14 @@ def squared(node: Node) -> Rewrites:
         yield Node("pow", (node, num(2))), f"{say(node)} squared", f"{say(node)} is to be squared"
 
 
+LOGGED = ("Z", *KIN[0], *KIN[1])
+"""Letters that stand within a log more often than not."""
+
+
 @slip(SHAPE)
 def logarithm(node: Node) -> Rewrites:
-    if node.op in ("div", "sigma", "sum", "E") or (node.op == "sym" and node.value in ("p", "p_ref", "p_star", "pi", "Z")):
+    letter = node.kids[0] if node.op == "at" else node
+    if node.op in ("div", "sigma", "sum", "E") or (letter.op == "sym" and letter.value in LOGGED):
         yield Node("log", (node,)), "a log too many", f"log {say(node)} is due"
     if node.op == "sym" and node.value == "Z":
         yield num(1), "Z omitted", "Z is too many"
@@ -310,7 +315,7 @@ def mean_or_sum(node: Node) -> Rewrites:
     if node.op == "E" and len(node.kids) > 1 and node.kids[1].op == "draw":
         draw = node.kids[1]
         over = Node("over", (), draw.value or "tau")
-        yield Node("sum", (node.kids[0], over)), "a sum where a mean is due", "a mean is due, not a sum"
+        yield Node("sum", (node.kids[0], over)), "a sum where a mean is due", "a sum is due, not a mean"
     if node.op == "E" and len(node.kids) > 1 and node.kids[1].op == "draw" and node.kids[1].kids[0].op == "sym":
         for family in KIN[:2]:
             for other in family if node.kids[1].kids[0].value in family else ():
