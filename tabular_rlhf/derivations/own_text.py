@@ -6,9 +6,9 @@ r"""A reader's own derivation as text: plain typing, Markdown or LaTeX, cut into
      = E_p[r - beta*log(p/p_ref)]                  a relation to the line above
     so log p_star = log p_ref + r/beta - log Z     a new chain, said in so many words
 
-In Markdown what stands in `$...$`, `$$...$$` or a display of LaTeX is the chain, and the words around it are comments; a text without a dollar is
-plain.  Of LaTeX the surroundings (`\begin{align}`, `&`, `\\`, labels) are left out.  A line goes on with the next one while a
-bracket is open, and where the next begins with + or -.
+In Markdown what stands in `$...$`, `$$...$$` or a display of LaTeX is the chain, and the words around it are comments; a text without a
+dollar is plain.  Of LaTeX the surroundings (`\begin{align}`, `&`, `\\`, labels) are left out.  A line goes on with the next one while
+a bracket is open, and where the next begins with + or -.
 """
 
 from __future__ import annotations
