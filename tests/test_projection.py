@@ -19,6 +19,7 @@ from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.optimize import minimize
 from tabular_rlhf.policy import LogLinear, NGram, Tabular, forbid, uniform
 from tabular_rlhf.projection import (
+    check_law,
     expected_counts,
     forward_kl,
     forward_projection,
@@ -304,3 +305,12 @@ def test_local_minima_merge_what_is_the_same() -> None:
     found = local_minima(lambda x: (x[0] ** 2 - 1) ** 2, [np.array([s]) for s in (-2.0, -0.5, 0.7, 3.0)], lambda x: x)
     assert [hits for _, hits in found] == [2, 2]
     assert sorted(float(m.x[0]) for m, _ in found) == pytest.approx([-1.0, 1.0])
+
+
+def test_a_law_must_normalize_for_every_prompt_not_only_for_one() -> None:
+    world = random_world(rng=np.random.default_rng(0), V=2, H=1, P=2)
+    log_q = world.log_p_ref.copy()
+    log_q[1] += 0.1
+    with pytest.raises(InputError, match="must normalize for each prompt"):
+        check_law(world.mdp, log_q)
+    assert check_law(world.mdp, world.log_p_ref) is not None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tabular_rlhf import Estimate, InputError, World, estimate, population, sample, solve
 from tabular_rlhf.sampling import draw
-from tabular_rlhf.world import long_tail, worlds
+from tabular_rlhf.world import coin, long_tail, worlds
 from tests import oracle
 from tests.laws import EPS, WORLDS, assert_close, nats, size, tell, units
 
@@ -187,3 +187,13 @@ def test_a_sample_needs_a_draw(n: int) -> None:
     world = WORLDS["coin"]
     with pytest.raises(InputError, match=rf"draws must be a whole number .*: got {n}; ask for n >= 1"):
         sample(world, world.log_p_ref, n, rng=np.random.default_rng(0))
+
+
+def test_the_spread_of_values_whose_squares_are_no_floats() -> None:
+    """1e300 times small numbers: the spread is 1e300 times theirs, though the variance is no float."""
+    data = population(coin(), np.log([[0.25, 0.75]]))
+    plain, huge = (estimate(data, scale * np.array([1.0, 3.0])[None]) for scale in (1.0, 1e300))
+    assert plain.spread is None
+    assert np.isinf(huge.variance)
+    assert huge.spread is not None
+    assert huge.error_of(4) == pytest.approx(1e300 * plain.error_of(4))

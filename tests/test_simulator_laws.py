@@ -20,7 +20,7 @@ from tabular_rlhf.simulator.algorithms import ADAM, EPOCHS, KEEP, MEMORY, compar
 from tabular_rlhf.simulator.chance import noise_of_steps
 from tabular_rlhf.simulator.record import KL_FLAGS, Data, bag, learner
 from tabular_rlhf.simulator.report import FIELDS, closing, report
-from tabular_rlhf.simulator.scoring import total_variation
+from tabular_rlhf.simulator.scoring import price_of_comparisons, total_variation
 from tabular_rlhf.simulator.stages import curvature, prepare, usual_step
 from tabular_rlhf.simulator.state import digest
 from tabular_rlhf.world import World, coin, named_world, random_world
@@ -341,3 +341,12 @@ def test_the_frontier_of_a_report_is_of_gibbs_laws_and_a_mean_over_prompts() -> 
         p /= p.sum(axis=1, keepdims=True)
         assert nats == pytest.approx(float(world.mu @ np.sum(p * (np.log(p) - world.log_p_ref), axis=1)))
         assert reward == pytest.approx(float(world.mu @ np.sum(p * world.r, axis=1)))
+
+
+def test_the_price_of_comparisons_of_two_responses_by_hand() -> None:
+    """The fitted difference of rewards varies by 1/(n w), w = 2 q q' s s', and KL is p p'/2 of its square, per beta squared."""
+    world = coin(beta=1.0).with_reward(np.array([[0.3, 1.7]]))
+    q, (p, p_other) = 0.5, np.exp(solve(world).log_p[0])
+    s = 1.0 / (1.0 + math.exp(-1.4))
+    varies = 1.0 / (50.0 * 2.0 * q * q * s * (1.0 - s))
+    assert price_of_comparisons(world, 50).mean == pytest.approx(p * p_other / 2.0 * varies)  # type: ignore[union-attr]

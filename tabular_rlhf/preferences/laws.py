@@ -36,6 +36,7 @@ import numpy as np
 from tabular_rlhf.errors import InputError, as_floats
 from tabular_rlhf.logspace import Array, log_sigmoid, logsumexp
 from tabular_rlhf.mdp import Indices
+from tabular_rlhf.projection import check_law
 from tabular_rlhf.sampling import draw
 from tabular_rlhf.world import World
 
@@ -235,11 +236,7 @@ def _check(world: World, law: Law, log_q: Any) -> Array:
     shape = (world.mdp.P, world.mdp.N)
     if law.shape != shape:
         raise InputError(f"the law must speak of the world's responses, {shape}", got=law.shape, remedy="make it from a (P, N) table")
-    log_q = world.log_p_ref if log_q is None else as_floats(log_q, "log_q", shape, minus_inf=True)
-    total = np.sum(np.exp(log_q), axis=1)
-    if np.max(np.abs(total - 1.0)) > 1e-9:
-        raise InputError("log_q must normalize for each prompt", got=f"sums {total.tolist()}", remedy="pass logits through log_softmax")
-    return log_q
+    return world.log_p_ref if log_q is None else check_law(world.mdp, log_q)
 
 
 # ---------------------------------------------------------------------------------------------------- rankings
