@@ -44,6 +44,7 @@ SAME = [
     (r"\nabla_\theta \log \pi_\theta(y \mid x)", "nabla(log(pi(y | x)))"),
     (r"β log(π(y|x)/π_ref(y|x))", "beta*log(pi(y | x)/pi_ref(y | x))"),
     ("log_Z", "log(Z)"),
+    (r"\sum_{t=1}^{|y|} \log \pi_\theta(y_t \mid x, y_{<t})", r"\sum_{t=1}^{|y|} \log \pi(a_t \mid x, s_t)"),
 ]
 
 

@@ -33,7 +33,8 @@ def bound(node: Node) -> list[Node]:
 
 def body_of(m: Meaning, node: Node) -> Value:
     """The body of a binder, where the index of a range is a number."""
-    ranges = {f"#{n.value}": _range(m, n) for n in bound(node) if n.op == "range"}
+    numbers = [n for n in bound(node) if n.op == "range" and not (n.kids[1].op == "at" and all_steps(*n.kids))]
+    ranges = {f"#{n.value}": _range(m, n) for n in numbers}
     with m.where(**ranges):
         return m(node.kids[0])
 
