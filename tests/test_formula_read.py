@@ -13,7 +13,8 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula import Formula, read, say, statement
 from tabular_rlhf.formula.tree import walk
 from tabular_rlhf.ledger.symbols import Scope
-from tabular_rlhf.world import random_world
+from tabular_rlhf.logspace import kl
+from tabular_rlhf.world import World, random_world
 
 WORLD = random_world(rng=np.random.default_rng(2), V=2, H=2, P=2, beta=0.7)
 
@@ -178,6 +179,22 @@ def test_relations_and_definitions_are_cut() -> None:
     assert [c.relations for c in s.conditions] == [("to",)]
     s = statement("E_p[k3] where k3 = u - 1 - log(u), u = p_ref/p")
     assert [let.value for let in s.used(s.sides[-1])] == ["u", "k_3"]
+
+
+def test_what_is_computed_from_a_given_table_follows() -> None:
+    """Another reward, reference, KL weight or policy moves the optimum, the value, the laws: as in the world that has them."""
+    rng = np.random.default_rng(5)
+    r = rng.standard_normal(WORLD.r.shape)
+    pi = rng.dirichlet(np.ones(2), WORLD.log_ref.shape[:2])
+    log_p = WORLD.mdp.path_sum(np.log(pi))
+    optimum = Formula("p_star")
+    assert np.allclose(optimum.on(WORLD, r=r), optimum.on(WORLD.with_reward(r)))
+    assert np.allclose(optimum.on(WORLD, beta=0.3), optimum.on(WORLD.at(0.3)))
+    assert np.allclose(optimum.on(WORLD, pi_ref=pi), optimum.on(World(WORLD.mdp, np.log(pi), WORLD.r, WORLD.beta)))
+    assert np.allclose(Formula("p").on(WORLD, pi=pi), np.exp(log_p))
+    assert np.allclose(Formula(r"\pi_\theta(y|x)").on(WORLD, pi=pi), np.exp(log_p))
+    assert np.allclose(Formula("KL(p, p_ref)").on(WORLD, p=np.exp(log_p)), kl(log_p, WORLD.log_p_ref))
+    assert np.allclose(Formula("L").on(WORLD, pi=pi), log_p - WORLD.log_p_ref)
 
 
 def test_what_a_state_leads_to() -> None:
