@@ -92,6 +92,8 @@ REFUSED = [
     ("?", {}, "a formula must be of letters, numbers and signs"),
     ("(" * 400 + "r" + ")" * 400, {}, "a formula must not nest so deep"),
     ("r" * 5000, {}, "a formula must have at most"),
+    (r"\sum_{i=2}^{N} r_i", {}, "a range must be all of what it runs through"),
+    (r"\frac{1}{G} \sum_{i=1}^{G} r_i", {"G": "2"}, "a range must be all of what it runs through: there are 3, not 1 to 2"),
     ("V(s + a)", {"V": "d_pi"}, "V must be known where a token leads"),
     ("p_{", {}, "a bracket { must be closed"),
     (r"\frac", {}, "a formula must go on with"),
