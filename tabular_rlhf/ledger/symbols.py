@@ -85,6 +85,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "d_star": ("d_p^*",),
     "beta": ("lambda_KL",),
     "J_x": (),
+    "pi_old": ("pi_theta_old", "pi^old", "pi_b"),
 }
 """How papers write a symbol (or the exponential of one that is kept as a logarithm): base, _subscript, ^superscript, primes."""
 AXES = {"P": "x", "N": "tau", "S": "s", "V": "a", "n": "draw", "G": "i", "1": ""}
