@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tabular_rlhf.formula.say import say
-from tabular_rlhf.formula.tree import Node, Path, names, num, put, sym, walk
+from tabular_rlhf.formula.tree import Node, Path, index, names, node_at, num, put, sym, walk
 
 Rewrites = Iterator[tuple[Node, str, str]]
 Rule = Callable[[Node], Rewrites]
@@ -54,8 +54,16 @@ class Slip:
 
     @property
     def change(self) -> str:
-        """The change alone: what for what."""
-        return f"{say(self.after)} for {say(self.before)}"
+        """The change alone: what for what, with so much around it that it can be found in the formula."""
+        path, after, before = self.path, self.after, self.before
+        while path and self.occurs(before) > 1:
+            path = path[:-1]
+            after, before = node_at(self.tree, path), put(node_at(self.tree, path), self.path[len(path) :], self.before)
+        return f"{say(after)} for {say(before)}"
+
+    def occurs(self, part: Node) -> int:
+        """How often a part stands in the formula that was rewritten."""
+        return sum(node == part for _, node in walk(put(self.tree, self.path, self.before)))
 
 
 def size(tree: Node) -> int:
@@ -103,7 +111,7 @@ def slips(tree: Node, letters: tuple[str, ...] = ()) -> Iterator[Slip]:
 
 def is_term(node: Node, parent: Node | None) -> bool:
     """Whether a factor or a term may be missing here: at a whole formula, a term of a sum, the body of a mean or of a function."""
-    if node.op in ("index", "over", "range", "such", "draw", "given", "let", "num"):
+    if node.op in ("index", "over", "range", "such", "draw", "given", "let", "num", "where"):
         return False
     return parent is None or parent.op in (
         "add",
@@ -309,6 +317,14 @@ def logarithm(node: Node) -> Rewrites:
         yield num(1), "Z omitted", "Z is too many"
 
 
+WEIGHTS = {
+    "s": (("d_pi", "s"), ("d_ref", "s")),
+    "a": (("pi", "a", "s"), ("pi_ref", "a", "s"), ("pi_star", "a", "s")),
+    "tau": (("p_star", "tau"),),
+}
+"""Laws that a sum over an index is weighted by, and what they stand at."""
+
+
 @slip(SHAPE)
 def mean_or_sum(node: Node) -> Rewrites:
     """A mean under a law, and a plain sum."""
@@ -335,6 +351,11 @@ def mean_or_sum(node: Node) -> Rewrites:
                 f"a mean under {law} where a sum is due",
                 f"a mean under {say(sym(law))} is due, not a sum",
             )
+    if node.op == "sum" and len(node.kids) == 2 and node.kids[1].value in WEIGHTS:
+        for law, *given in WEIGHTS[str(node.kids[1].value)]:
+            factor = Node("at", (sym(law), *map(index, given)))
+            weighted = node.over(Node("mul", (factor, node.kids[0])), node.kids[1])
+            yield weighted, f"a factor {say(factor)} too many", f"a factor {say(factor)} is missing"
     if node.op == "E" and any(kid.op == "draw" and kid.value == "x" for kid in node.kids):
         yield node.kids[0], "the mean over prompts dropped", "one prompt is meant, not the mean over prompts"
 
