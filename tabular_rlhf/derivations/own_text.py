@@ -124,8 +124,8 @@ def lines_of(text: str) -> Iterator[tuple[int, str, str]]:
             code, about = uncommented(raw)
             found = [code]
         for part in found:
-            for formula in re.split(r"\\\\(?:\[[^\]]*\])?", FURNITURE.sub(" ", part)):
-                formula = formula.strip().rstrip(".,;").strip()
+            for formula in re.split(r"\\\\(?:\[[^\]]*\])?", part):
+                formula = FURNITURE.sub(" ", formula).strip().rstrip(".,;").strip()
                 if formula:
                     yield number, formula, about.strip()
 

@@ -95,7 +95,7 @@ def slips(tree: Node, letters: tuple[str, ...] = ()) -> Iterator[Slip]:
                 continue
             for after, makes, mends in rule(node):
                 new = put(tree, path, after)
-                if new not in seen:
+                if new not in seen and not is_left_out(after, around[path[:-1]] if path else None):
                     seen.add(new)
                     yield Slip(rank, makes, mends, path, node, after, new)
     for path, node in found:
@@ -107,6 +107,11 @@ def slips(tree: Node, letters: tuple[str, ...] = ()) -> Iterator[Slip]:
             if new not in seen:
                 seen.add(new)
                 yield Slip(EXTRA, makes, mends, path, node, after, new)
+
+
+def is_left_out(node: Node, parent: Node | None) -> bool:
+    """Whether a part is as good as left out, which has a rule of its own: 0 in a formula, 1 as a factor, a divisor, an exponent."""
+    return parent is not None and (node == num(0) or (node == num(1) and parent.op in ("mul", "div", "pow")))
 
 
 def is_term(node: Node, parent: Node | None) -> bool:
@@ -243,6 +248,23 @@ KIN = (
 
 
 @slip(SYMBOL)
+def another_law(node: Node) -> Rewrites:
+    """A mean under another law."""
+    if node.op != "E" or len(node.kids) < 2 or node.kids[1].op != "draw" or node.kids[1].kids[0].op != "sym":
+        return
+    law = node.kids[1].kids[0]
+    for family in KIN[:2]:
+        for other in family if law.value in family else ():
+            if other != law.value:
+                new, mean = node.kids[1].over(sym(other)), f"a mean under {say(sym(other))}"
+                yield (
+                    node.over(node.kids[0], new, *node.kids[2:]),
+                    f"{mean} where one under {say(law)} is due",
+                    f"{mean} is due, not one under {say(law)}",
+                )
+
+
+@slip(SYMBOL)
 def another_letter(node: Node) -> Rewrites:
     if node.op == "sym":
         for family in KIN:
@@ -268,8 +290,8 @@ def another_index(node: Node) -> Rewrites:
 def another_number(node: Node) -> Rewrites:
     if node.op == "num" and isinstance(node.value, (int, float)):
         n = node.value
-        for other in dict.fromkeys((n + 1, n - 1, 2 * n, n / 2)):
-            if other not in (n, 0):  # a term of 0 is one that is left out
+        for other in dict.fromkeys((n + 1, n - 1, 2 * n, n / 2, 0)):
+            if other != n:
                 shown = num(int(other) if other == int(other) else other)
                 yield shown, f"{say(shown)} for {say(node)}", f"{say(shown)} is due for {say(node)}"
 
@@ -332,17 +354,6 @@ def mean_or_sum(node: Node) -> Rewrites:
         draw = node.kids[1]
         over = Node("over", (), draw.value or "tau")
         yield Node("sum", (node.kids[0], over)), "a sum where a mean is due", "a sum is due, not a mean"
-    if node.op == "E" and len(node.kids) > 1 and node.kids[1].op == "draw" and node.kids[1].kids[0].op == "sym":
-        for family in KIN[:2]:
-            for other in family if node.kids[1].kids[0].value in family else ():
-                if other != node.kids[1].kids[0].value:
-                    new = node.kids[1].over(sym(other))
-                    mean = f"a mean under {say(sym(other))}"
-                    yield (
-                        node.over(node.kids[0], new, *node.kids[2:]),
-                        f"{mean} where one under {say(node.kids[1].kids[0])} is due",
-                        f"{mean} is due",
-                    )
     if node.op == "sum" and len(node.kids) == 2:
         for law in ("p", "p_ref"):
             draw = Node("draw", (sym(law),), node.kids[1].value)
