@@ -274,7 +274,11 @@ def _other() -> World:
 
 def _scope(derivation: Derivation, world: World | str | None, seed: int) -> Scope:
     if world is None:
-        return next(s for s in (Scope(w, seed) for w in (rational(), fork(), coin())) if derivation.applies(s))
+        shown = next((s for s in (Scope(w, seed) for w in (rational(), fork(), coin())) if derivation.applies(s)), None)
+        if shown is None:
+            must = "a derivation must begin with what is a number on some world"
+            raise InputError(must, got="0/0, or a log or a root of what is negative", where="line 1", remedy="mend its first line")
+        return shown
     scope = Scope(named_world(world) if isinstance(world, str) else world, seed)
     if not derivation.applies(scope):
         fits = [name for name in NAMED if name != "zen" and derivation.applies(Scope(named_world(name), seed))]

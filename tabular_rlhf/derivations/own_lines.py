@@ -3,7 +3,7 @@ r"""A reader's own derivation, executed: a text becomes a `Derivation`, whose li
     chain("J_x = E_p[r] - beta*KL(p, p_ref)\n = E_p[r - beta*log(p/p_ref)]").derivation
 
 Every relation is tried on all small worlds, as those of the book are.  A letter that nobody knows on the left of a first line is
-defined by that line; a definition holds to the end of the text.  Sides of one chain are compared on the axes that any of them has:
+defined by that line; a definition holds in the whole text.  Sides of one chain are compared on the axes that any of them has:
 a number beside a table is the same number everywhere.
 """
 
@@ -69,6 +69,11 @@ class Side:
             kept[key] = fitted(compiled, compiled.axes, self.axes)(scope)
         return kept[key]
 
+    @property
+    def begins(self) -> bool:
+        """Whether it is the first of its chain."""
+        return self.compiled is self.kin[0]
+
     @cached_property
     def __signature__(self) -> inspect.Signature:
         """The symbols that it is computed from, as the parameters of a function."""
@@ -128,7 +133,7 @@ class Chain:
 
     @property
     def defined(self) -> Any:
-        """The hypothesis: where the reference forbids a response, only worlds on which no line is 0/0."""
+        """The hypothesis: only worlds on which no line is 0/0 that needs not be."""
         return Defined(self.sides)
 
     @property
@@ -140,17 +145,16 @@ class Chain:
 
 @dataclass(frozen=True, eq=False)
 class Defined:
-    """Whether no line is undefined on a world where the reference forbids something; elsewhere all must be defined."""
+    """Whether what a chain begins with is defined on a world, and no line is undefined where the reference forbids something."""
 
     sides: tuple[Side, ...]
     on_scope = True
     __signature__ = inspect.Signature()
 
     def __call__(self, scope: Scope) -> bool:
-        if not np.isneginf(scope["log_p_ref"]).any():
-            return True
+        forbids = np.isneginf(scope["log_p_ref"]).any()
         with np.errstate(all="ignore"):
-            return not any(np.isnan(side(scope)).any() for side in self.sides)
+            return not any(np.isnan(side(scope)).any() for side in self.sides if forbids or side.begins)
 
 
 def chain(text: str, bind: Mapping[str, str] | None = None) -> Chain:
@@ -164,7 +168,7 @@ def chain(text: str, bind: Mapping[str, str] | None = None) -> Chain:
     ('=', 'KL(p, p_ref)')
     """
     reader = Reader(bind or {})
-    for piece in pieces(text):
+    for piece in sorted(pieces(text), key=lambda piece: piece.relation != "let"):  # "where u = ..." comes behind what it is for
         reader.take(piece)
     if len(reader.steps) < 2:
         raise InputError("a chain must hold a relation", got="one formula", remedy="write what it is equal to, one relation a line")

@@ -1,7 +1,7 @@
 r"""A reader's own derivation as text: plain typing, Markdown or LaTeX, cut into steps that are read one by one.
 
     # what a policy gives away                     a comment
-    let u = p_ref/p                                a definition, from here on
+    let u = p_ref/p                                a definition, for the whole text
     J_x = E_p[r] - beta*KL(p, p_ref)               an equation of its own: its left side begins a chain
      = E_p[r - beta*log(p/p_ref)]                  a relation to the line above
     so log p_star = log p_ref + r/beta - log Z     a new chain, said in so many words
@@ -124,8 +124,8 @@ def lines_of(text: str) -> Iterator[tuple[int, str, str]]:
             code, about = uncommented(raw)
             found = [code]
         for part in found:
-            for formula in re.split(r"\\\\(?:\[[^\]]*\])?", FURNITURE.sub(" ", part)):
-                formula = formula.strip().rstrip(".,;").strip()
+            for formula in re.split(r"\\\\(?:\[[^\]]*\])?", part):
+                formula = FURNITURE.sub(" ", formula).strip().rstrip(".,;").strip()
                 if formula:
                     yield number, formula, about.strip()
 

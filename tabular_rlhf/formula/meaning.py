@@ -93,7 +93,7 @@ class Meaning:
         return ax.minus if self.careful else np.subtract
 
     def product(self, a: Value, b: Value) -> Value:
-        return binary(self.mul, a, b, np.add)
+        return binary(self.mul, a, b, ax.log_times if self.careful else np.add)
 
     def letter(self, name: str, node: Node) -> Value:
         """What a letter means here: a definition of the formula, a binding, a symbol."""

@@ -334,7 +334,8 @@ class Reader:
         reader = self.grammar(body)
         while reader.peek().kind:
             before = reader.tokens[reader.at - 1] if reader.at else END
-            applied = before.kind in ("name", "'", "}") and before.text not in FUNCTIONS
+            starred = before.kind == "*" and reader.at > 1 and reader.tokens[reader.at - 2].kind == "^"  # pi^*(y | x)
+            applied = starred or (before.kind in ("name", "'", "}") and before.text not in FUNCTIONS)
             if reader.peek().kind == "_":
                 reader.take()
                 reader.skip_group()
