@@ -152,3 +152,21 @@ def test_what_is_not_executed_is_listed(capsys: pytest.CaptureFixture[str]) -> N
     assert found["executed"] == found["of"] > 5
     assert main(["verify", "--explain", "tree-counts"]) == 0
     assert "†" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("formula", "said"),
+    [
+        ("beta*KL(p, p_star)", "it equals regret-is-kl."),
+        ("beta*KL(p_star, p)", "it would equal regret-is-kl: the arguments of KL are swapped."),
+        (r"\beta \log \sum_y \pi_{ref}(y|x) \exp(\beta r(x,y))", "it is to be divided by beta"),
+        ("E_p[r^3]*17", "no claim and no printed line."),
+    ],
+)
+def test_a_formula_is_told_which_claim_it_is_or_by_which_slip_it_misses_one(
+    formula: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["formula", formula]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert said in out
+    assert ("With " in out) == ("would" in said or "divided" in said)

@@ -68,6 +68,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "assumed": "what each letter was taken for",
         "value": "a number, or nested lists over the axes",
         "equals": "printed lines of derivations with the same value on every world tried",
+        "misses": "where it equals none: change, slip, equals: the smallest slip by which it misses some; or null",
     },
     "tabular-rlhf/formulas/1": {"world": "its name", "formulas": "kind, latex, about, read_as, axes, value"},
     "tabular-rlhf/symbols/1": {"symbols": "name, level, meaning, shape, axes, unit, spellings, drawn"},
