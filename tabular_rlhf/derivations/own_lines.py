@@ -281,4 +281,5 @@ def _compiled(step: Step) -> Compiled:
         return compile(step.tree, None, step.piece.formula)
     except InputError as e:
         where = ", ".join(filter(None, (f"line {step.piece.line}", e.where)))
-        raise InputError(e.must, got=e.got, where=where, remedy=e.remedy) from None
+        remedy = "say what it is on a line of its own: let b = E_p[r]" if e.must == UNKNOWN and "bind it" in str(e.remedy) else e.remedy
+        raise InputError(e.must, got=e.got, where=where, remedy=remedy) from None

@@ -238,6 +238,8 @@ KIN = (
     ("d_pi", "d_ref", "d_star"),
     ("r", "V_soft", "Q_soft", "proxy"),
     ("V", "Q", "A"),
+    ("Q", "Q_pi", "A_pi"),
+    ("V", "V_pi"),
     ("beta", "eta", "gamma"),
     ("k_1", "k_2", "k_3"),
     ("log_Z", "value"),
