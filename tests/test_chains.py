@@ -129,6 +129,14 @@ so \mathrm{Cov}_p(r, \log p) = E_p[r \log p] - E_p[r] E_p[\log p]
 let f(t) = t log t
 D_f(p, p_ref) = E_{p_ref}[f(p/p_ref)] = KL(p, p_ref)
 """,
+    "slopes in beta": r"""
+\frac{d}{d\beta} \mathbb{E}_{p^*}[r] = -\frac{1}{\beta^2} \mathrm{Var}_{p^*}(r)
+so \frac{d}{d\beta} \left(\beta \log Z\right) = \log Z - \frac{1}{\beta}\mathbb{E}_{p^*}[r] = -D_{KL}(p^* \| p_{ref})
+""",
+    "pinsker": r"""
+\frac12 E_{p_ref}[|p/p_ref - 1|] = \frac12 \sum_y |p(y) - p_{ref}(y)|
+\le \sqrt{\frac12 KL(p, p_ref)}
+""",
     "jensen": r"""
 -KL(p, p_star) = E_p[log(p_star/p)]
 <= log E_p[p_star/p]
@@ -214,6 +222,8 @@ NAMED = {
     r"\sigma(r(x,y) - r(x,y')) = \sigma(r(x,y') - r(x,y))": "flipped",
     r"\log\sigma(r(x,y)) = \sigma(r(x,y))": "log",
     r"\nabla E_p[r] = E_p[r \nabla \pi(y|x)]": "log pi(tau | x) is due",
+    r"p(\tau) = \sum_h \pi(a_h|s_h)": "a product is due, not a sum",
+    r"\frac{d}{d\beta} E_{p^*}[r] = -\frac1\beta Var_{p^*}[r]": "beta is to be squared",
     r"V(s) = \beta \log \sum_a \exp(V(s+a)/\beta)": "a factor pi_ref(a | s) is missing",
     r"\sum_a \pi(a|s) A^\pi(s,a) = 1": "0 is due for 1",
     r"V^\pi(s) = \sum_a \pi(a|s) Q(s,a)": "Q_pi is due for Q",
