@@ -338,6 +338,18 @@ PAPERS: list[tuple[str, str, dict[str, Any], Callable[[Own], Any]]] = [
         {},
         lambda o: np.einsum("x,xn,xn,xnsa->xsa", o.mu, o.p, o.r, o.score),
     ),
+    (
+        "log-probability of a response",
+        r"\sum_{t=1}^{|y|} \log \pi_\theta(y_t \mid x, y_{<t})",
+        {},
+        lambda o: np.where(o.ref > 0, np.log(np.where(o.p > 0, o.p, 1.0)), np.nan),
+    ),
+    (
+        "SimPO's reward (Meng 2024, eq. 4)",
+        r"\frac{\beta}{|y|} \sum_{t=1}^{|y|} \log \pi_\theta(y_t \mid x, y_{<t})",
+        {},
+        lambda o: np.where(o.ref > 0, o.beta * np.log(np.where(o.p > 0, o.p, 1.0)) / o.ell, np.nan),
+    ),
     ("Bradley-Terry 1952", r"P(i > j) = \frac{\pi_i}{\pi_i + \pi_j}", {r"\pi_i": "exp(r_i)"}, lambda o: o.P),
 ]
 

@@ -67,7 +67,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "equals": "printed lines of derivations with the same value on every world tried",
     },
     "tabular-rlhf/formulas/1": {"world": "its name", "formulas": "kind, latex, about, read_as, axes, value"},
-    "tabular-rlhf/symbols/1": {"symbols": "name, level, meaning, shape, unit, drawn"},
+    "tabular-rlhf/symbols/1": {"symbols": "name, level, meaning, shape, axes, unit, spellings, drawn"},
     "tabular-rlhf/solve/1": {
         "world": "vocabulary, horizon, eos, prompts, mu, beta, responses, states, forbidden_responses of each prompt, reward_range",
         "notes": "how the reference's text was read, a sentence each",

@@ -105,6 +105,7 @@ def _drawn(m: Meaning, node: Node, value: Value, draw: Node) -> Value:
         return averaged(m, value, law, law.law)
     if drawn == ["x"] and law.law == "tau":  # a text: a prompt with its response
         drawn = ["x", "tau"]
+        m.lexicon.assumed[f"x, drawn from {_name(draw.kids[0])}"] = "a prompt with its response"
     for axis in [d for d in drawn if d != "x"]:
         value = averaged(m, value, law.renamed({law.law: axis}), axis)
     if "x" in drawn:

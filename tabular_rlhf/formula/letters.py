@@ -148,6 +148,8 @@ class Letters(Stream):
             return None
         base = self.take().text
         name = base + "'" * len(self.primes())
+        if name in ("y", "o") and self.peek().kind == "_" and (step := self.token_of_response()) is not None:
+            return self.made_at(step, start)
         if self.peek().kind in ("_", "^") and (name in ("s", "a") or self.two_part(name)):
             mark = self.take().kind
             inside = self.skip_group()
@@ -163,6 +165,18 @@ class Letters(Stream):
             self.at = start
             return None
         return self.made_at(index(INDICES[name]), start)
+
+    def token_of_response(self) -> Node | None:
+        """y_t is the token a_t of a response, y_{<t} the state s_t before it; None, and nothing taken, for another subscript."""
+        start = self.at
+        self.take()
+        inside = self.skip_group()
+        before = bool(inside) and inside[0].kind == "<"
+        time = self.time(inside[before:])
+        if time is None or time.op == "num":
+            self.at = start
+            return None
+        return Node("index", (time,), "s" if before else "a")
 
     def two_part(self, name: str) -> bool:
         """Whether what follows makes an index of two parts, like y_w."""
