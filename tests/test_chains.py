@@ -109,8 +109,10 @@ nabla KL(p, p_ref)
 We differentiate
 \begin{align}
 \nabla_\theta \left(-\mathbb{E}_{(x,y_w,y_l)\sim D}[\log\sigma(\hat r(x,y_w) - \hat r(x,y_l))]\right)
-&= -\mathbb{E}_{(x,y_w,y_l)\sim D}[\sigma(\hat r(x,y_l) - \hat r(x,y_w)) (\nabla_\theta \hat r(x,y_w) - \nabla_\theta \hat r(x,y_l))] \\[2pt]
-&= -\beta\, \mathbb{E}_{(x,y_w,y_l)\sim D}[\sigma(\hat r(x,y_l) - \hat r(x,y_w)) \nabla_\theta \log\frac{\pi_\theta(y_w|x)}{\pi_\theta(y_l|x)}]
+&= -\mathbb{E}_{(x,y_w,y_l)\sim D}[\sigma(\hat r(x,y_l) - \hat r(x,y_w))
+\nabla_\theta (\hat r(x,y_w) - \hat r(x,y_l))] \\[2pt]
+&= -\beta\, \mathbb{E}_{(x,y_w,y_l)\sim D}[\sigma(\hat r(x,y_l) - \hat r(x,y_w))
+\nabla_\theta \log\frac{\pi_\theta(y_w|x)}{\pi_\theta(y_l|x)}]
 \end{align}
 where $\hat r(x,y) = \beta\log\frac{\pi_\theta(y|x)}{\pi_{ref}(y|x)}$.
 """,
@@ -126,6 +128,14 @@ so \mathrm{Cov}_p(r, \log p) = E_p[r \log p] - E_p[r] E_p[\log p]
     "function": r"""
 let f(t) = t log t
 D_f(p, p_ref) = E_{p_ref}[f(p/p_ref)] = KL(p, p_ref)
+""",
+    "slopes in beta": r"""
+\frac{d}{d\beta} \mathbb{E}_{p^*}[r] = -\frac{1}{\beta^2} \mathrm{Var}_{p^*}(r)
+so \frac{d}{d\beta} \left(\beta \log Z\right) = \log Z - \frac{1}{\beta}\mathbb{E}_{p^*}[r] = -D_{KL}(p^* \| p_{ref})
+""",
+    "pinsker": r"""
+\frac12 E_{p_ref}[|p/p_ref - 1|] = \frac12 \sum_y |p(y) - p_{ref}(y)|
+\le \sqrt{\frac12 KL(p, p_ref)}
 """,
     "jensen": r"""
 -KL(p, p_star) = E_p[log(p_star/p)]
@@ -144,8 +154,9 @@ so E_p[((r - m)/sd)^2] = 1
 """,
     "tokens": r"""
 let A(s,a) = E_p[r | s, a] - E_p[r | s]
-\nabla E_p[r] = \sum_s d_\pi(s) \sum_a \pi(a|s) E_p[r | s, a] \nabla \log \pi(a|s)
+\nabla E_p[r] = \sum_s d_\pi(s) \sum_a \pi(a|s) Q^\pi(s,a) \nabla \log \pi(a|s)
 = \sum_s d_\pi(s) \sum_a \pi(a|s) A(s,a) \nabla \log \pi(a|s)
+so A^{\pi_\theta}(s,a) = Q_\pi(s,a) - V^\pi(s)
 """,
     "cauchy": r"""
 E_p[r]^2 <= E_p[r^2]
@@ -211,10 +222,17 @@ NAMED = {
     r"\sigma(r(x,y) - r(x,y')) = \sigma(r(x,y') - r(x,y))": "flipped",
     r"\log\sigma(r(x,y)) = \sigma(r(x,y))": "log",
     r"\nabla E_p[r] = E_p[r \nabla \pi(y|x)]": "log pi(tau | x) is due",
+    r"p(\tau) = \sum_h \pi(a_h|s_h)": "a product is due, not a sum",
+    r"\frac{d}{d\beta} E_{p^*}[r] = -\frac1\beta Var_{p^*}[r]": "beta is to be squared",
     r"V(s) = \beta \log \sum_a \exp(V(s+a)/\beta)": "a factor pi_ref(a | s) is missing",
+    r"\sum_a \pi(a|s) A^\pi(s,a) = 1": "0 is due for 1",
+    r"V^\pi(s) = \sum_a \pi(a|s) Q(s,a)": "Q_pi is due for Q",
     r"KL(p, p_ref) = \sum_s \sum_a \pi(a|s) \log(\pi(a|s)/\pi_{ref}(a|s))": "a factor d_pi(s) is missing",
     r"(r - 1/(2 beta))^2 = r^2 - r/(2 beta) + 1/(4 beta^2)": "with beta for 2*beta: a factor 2 is too many",
     "E_p[r - E_p[r]] = 1": "0 is due for 1",
+    "KL(p, p_ref) <= 0": "with >= for <=: the inequality points the other way",
+    r"\log \mathbb{E}_{p_{ref}}[e^{r/\beta}] \le \mathbb{E}_{p_{ref}}[r]/\beta": "points the other way",
+    r"\mathrm{KL}(p_n \| p_{ref}) = \log n - \frac{n-1}{n}": "with <= for =: the two are not always equal",
     r"E_p[r] = E_p[p/p_ref * r]": "E_{p_ref}[p/p_ref*r] for E_{p}[p/p_ref*r]: a mean under p_ref is due, not one under p",
     r"r(x,y) = \beta \log \frac{\pi_{ref}(y|x)}{\pi^*(y|x)} + \beta\log Z(x)": "upside down",
 }
@@ -249,6 +267,8 @@ def test_an_edit_costs_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("J_x\n = E_p[r] - beta*KL(p, p_ref)\n <= V(x)", ["", "=", "<="]),
         ("V(x) >= J_x", [""]),
+        ("V(x)\n >= J_x", ["", ">="]),
+        ("> a quotation\nV(x)\n>= J_x", ["", ">="]),
         ("# a comment\nJ_x = E_p[r] # and one\n- beta*KL(p, p_ref)", [""]),
         ("Prose, with $p = q$ in it.\n\n$$\nJ_x\n= E_p[r] - \\beta KL(p, p_{ref})\n$$\n", ["", "="]),
         ("$J_x$\n$= V(x) - \\beta KL(p, p^*)$", ["", "="]),
@@ -286,6 +306,8 @@ REFUSED = {
     "J_x = E_p[zeta]": "a letter must mean something",
     "let u = p\nlet u = p_ref\nu = p": "a letter must not stand for two laws",
     "E_p[r]": "a chain must hold a relation",
+    "We know that it holds.": "a line must be a formula, not a sentence",
+    "E_p[r - b] = E_p[r]": "let b = E_p",
     "sqrt(-1) = 3": "a derivation must begin with what is a number",
     "# only words\n": "a chain must hold a formula",
     "a = b\n" * (MOST + 1): f"a chain must have at most {MOST} lines",

@@ -144,7 +144,7 @@ def is_text(slug: str) -> bool:
     >>> is_text("gibbs-optimum"), is_text("J_x = E_p[r]")
     (False, True)
     """
-    return isinstance(slug, str) and any(sign in slug for sign in ("\n", "=", "<", "$"))
+    return isinstance(slug, str) and any(sign in slug for sign in "\n=<>≤≥$\\")
 
 
 def execute(derivation: Derivation, world: World | str | None, lines: Mapping[int, Callable[..., Any]], seed: int) -> Derived:

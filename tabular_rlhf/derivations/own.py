@@ -31,8 +31,28 @@ def derive_text(text: str, world: World | str | None = None, *, seed: int = 0, b
     """
     read = chain(text, bind)
     found = execute(read.derivation, world, {}, seed)
-    mended = "" if found.broken is None else in_words(mend(read, found.broken, seed))
+    mended = "" if found.broken is None else remedy(read, found.broken, seed)
     return replace(found, letters=read.letters, mended=mended, unread=tuple(unread(text)))
+
+
+def remedy(read: Chain, k: int, seed: int) -> str:
+    """What would make line k hold: an inequality turned round, an edit of the line, an inequality for an equals sign; "" if none does."""
+    was, derivation = read.steps[k - 1].relation, read.derivation
+    line, everywhere = derivation.lines[k - 1], small_scopes(derivation, derivation.lines, [k], seed)
+
+    def holds(relation: str) -> bool:
+        lines = (*derivation.lines[: k - 1], replace(line, relation=relation), *derivation.lines[k:])
+        return all(follows(derivation, lines, [k], s) for s in everywhere)
+
+    if was in TURNED and holds(TURNED[was]):
+        return f"It would hold with {TURNED[was]} for {was}: the inequality points the other way."
+    said = in_words(mend(read, k, seed))
+    weaker = next((r for r in TURNED if was == "=" and not said and holds(r)), "")
+    return f"It would hold with {weaker} for =: the two are not always equal." if weaker else said
+
+
+TURNED = {"<=": ">=", ">=": "<="}
+"""An inequality, the other way round."""
 
 
 def in_words(slip: Slip | None) -> str:

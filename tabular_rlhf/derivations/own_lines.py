@@ -27,7 +27,7 @@ from tabular_rlhf.formula.letters import OBJECTIVES
 from tabular_rlhf.formula.lexicon import NAMES
 from tabular_rlhf.formula.read import Statement, statement
 from tabular_rlhf.formula.say import say
-from tabular_rlhf.formula.tree import Node, names, walk
+from tabular_rlhf.formula.tree import Node, names, sym, walk
 from tabular_rlhf.ledger.symbols import SYMBOLS, Scope
 
 UNKNOWN = "a letter must mean something"
@@ -129,7 +129,14 @@ class Chain:
             Line(say(step.shown, latex=True), side, step.piece.about, step.relation, source=step.piece.line)
             for step, side in zip(self.steps, self.sides, strict=True)
         )
-        return Derivation("yours", self.title, 0, (), "your text", lines, self.defined, largest=64)
+        return Derivation("yours", self.title, 0, (), "your text", lines, self.defined, largest=64, scale=self.steep)
+
+    @property
+    def steep(self) -> Any:
+        """The size of the terms that cancel in a slope in beta: those of r/beta, differentiated as often; None where there is none."""
+        slopes = [sum(n.op == "diff" and n.kids[1] == sym("beta") for _, n in walk(step.tree)) for step in self.steps]
+        times = max(slopes)
+        return (lambda r, beta: np.max(np.abs(r)) / beta ** (times + 1)) if times else None
 
     @property
     def defined(self) -> Any:
@@ -281,4 +288,5 @@ def _compiled(step: Step) -> Compiled:
         return compile(step.tree, None, step.piece.formula)
     except InputError as e:
         where = ", ".join(filter(None, (f"line {step.piece.line}", e.where)))
-        raise InputError(e.must, got=e.got, where=where, remedy=e.remedy) from None
+        remedy = "say what it is on a line of its own: let b = E_p[r]" if e.must == UNKNOWN and "bind it" in str(e.remedy) else e.remedy
+        raise InputError(e.must, got=e.got, where=where, remedy=remedy) from None

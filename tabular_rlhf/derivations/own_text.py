@@ -6,9 +6,9 @@ r"""A reader's own derivation as text: plain typing, Markdown or LaTeX, cut into
      = E_p[r - beta*log(p/p_ref)]                  a relation to the line above
     so log p_star = log p_ref + r/beta - log Z     a new chain, said in so many words
 
-In Markdown what stands in `$...$`, `$$...$$` or a display of LaTeX is the chain, and the words around it are comments; a text without a
-dollar is plain.  Of LaTeX the surroundings (`\begin{align}`, `&`, `\\`, labels) are left out.  A line goes on with the next one while
-a bracket is open, and where the next begins with + or -.
+In Markdown what stands in `$...$`, `$$...$$` or a display of LaTeX is the chain, and the words around it are comments; a text
+without a dollar is plain.  Of LaTeX the surroundings (`\begin{align}`, `&`, `\\`, labels) are left out.  A line goes on with the next
+one while a bracket is open, and where the next begins with + or -.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ FURNITURE = re.compile(
     r"|\\(?:nonumber|notag|displaystyle|allowdisplaybreaks)(?![A-Za-z])|\\(?:label|tag)\*?\{[^}]*\}|\\[\[\]]|(?<!\\)&"
 )
 """What LaTeX wraps around formulas."""
-COMMENT = re.compile(r"\s*(?:#|//|>|<!--)|(?<![\\%])%")
+PROSE = re.compile(r"(?!.*[\\=<>$])(?:[A-Za-z']+[,:;]? ){2,}[A-Za-z']+$")
+"""A line of words, without a sign of mathematics."""
+COMMENT = re.compile(r"\s*(?:#|//|>(?!=)|<!--)|(?<![\\%])%")
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,9 @@ def pieces(text: str) -> list[Piece]:
     """
     found: list[Piece] = []
     for line, formula, about in joined(lines_of(text)):
+        if PROSE.match(formula):
+            remedy = "put # before words, or $ around formulas"
+            raise InputError("a line must be a formula, not a sentence", got=quoted(formula), where=f"line {line}", remedy=remedy)
         relation, rest = opening(formula)
         if not rest:
             if relation == "so":

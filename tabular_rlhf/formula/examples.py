@@ -9,6 +9,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         (r"\pi_\theta(y \mid x)", "a policy's law over responses"),
         (r"\pi(a \mid s)", "its tokens in every state"),
         (r"V(s + a) - V(s)", "a token leads from a state to the next; at the end of a response V is r"),
+        (r"Q^\pi(s, a) - V^\pi(s)", "of a policy, A^\\pi: means of r from there on; Q and V alone are the soft ones of p*"),
         (r"p(s + a)", "the mass of the responses through a token"),
     ),
     "sums and products": (

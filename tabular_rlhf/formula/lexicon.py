@@ -44,6 +44,9 @@ DEFINED: Mapping[str, str] = {
     "k_2": "log(p/p_ref)^2/2",
     "k_3": "p_ref/p - 1 - log(p_ref/p)",
     "p_behavior": "exp(log_p_behavior)",
+    "Q_pi": "E_p[r | s, a]",
+    "V_pi": "E_p[r | s]",
+    "A_pi": "E_p[r | s, a] - E_p[r | s]",
 }
 """Letters that are defined by a formula."""
 POSITIVE = {"beta", "lengths", "draws", "G", "eta"}

@@ -238,6 +238,8 @@ KIN = (
     ("d_pi", "d_ref", "d_star"),
     ("r", "V_soft", "Q_soft", "proxy"),
     ("V", "Q", "A"),
+    ("Q", "Q_pi", "A_pi"),
+    ("V", "V_pi"),
     ("beta", "eta", "gamma"),
     ("k_1", "k_2", "k_3"),
     ("log_Z", "value"),
@@ -299,6 +301,9 @@ def another_number(node: Node) -> Rewrites:
 # ---------------------------------------------------------------------------------------------------- wrong operations
 
 
+NAMED = {"sum": "sum", "prod": "product"}
+
+
 @slip(SHAPE)
 def another_operation(node: Node) -> Rewrites:
     if node.op == "mul":
@@ -315,6 +320,9 @@ def another_operation(node: Node) -> Rewrites:
     if node.op in ("max", "min"):
         other = "min" if node.op == "max" else "max"
         yield Node(other, node.kids), f"{other} for {node.op}", f"{other} is due for {node.op}"
+    if node.op in ("sum", "prod"):
+        other = "prod" if node.op == "sum" else "sum"
+        yield Node(other, node.kids), f"{other} for {node.op}", f"a {NAMED[other]} is due, not a {NAMED[node.op]}"
     if node.op in ("E", "Var"):
         other = "Var" if node.op == "E" else "E"
         yield Node(other, node.kids), f"{other} for {node.op}", f"{other} is due for {node.op}"

@@ -142,7 +142,8 @@ class _Lexer:
             self.letters(text, start)
         elif text[0].isdigit() or text[0] == ".":
             after = [t.text for t in self.out[-2:]]
-            end = start + 1 if "frac" in after and not {"{", "}"} & set(after) else end  # \frac12
+            argument = after[-1:] == ["frac"] or (after[:1] == ["frac"] and after[-1] not in ("{", "}"))
+            end = start + 1 if argument else end  # \frac12
             self.add("num", self.text[start:end], start, end)
         else:
             mark = {"**": "^", "==": "="}.get(text, text)

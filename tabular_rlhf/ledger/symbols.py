@@ -86,6 +86,9 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "beta": ("lambda_KL",),
     "J_x": (),
     "pi_old": ("pi_theta_old", "pi^old", "pi_b"),
+    "Q_pi": ("Q^pi", "Q^pi_theta"),
+    "V_pi": ("V^pi", "V^pi_theta"),
+    "A_pi": ("A^pi", "A^pi_theta"),
 }
 """How papers write a symbol (or the exponential of one that is kept as a logarithm): base, _subscript, ^superscript, primes."""
 AXES = {"P": "x", "N": "tau", "S": "s", "V": "a", "n": "draw", "G": "i", "1": ""}
