@@ -141,6 +141,7 @@ def test_the_command_prints_a_page_and_writes_json(monkeypatch: pytest.MonkeyPat
     result = json.loads(out.read_text())
     assert result["schema"] == bench.SCHEMA
     assert {row["workload"] for row in result["rows"]} == {w.name for w in bench.every_workload()}
+    monkeypatch.setattr(bench, "every_workload", lambda: workloads.WORKLOADS[:1])  # the words are the same for any
     assert main(["bench", "--quick", "--repeats", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["schema"] == bench.SCHEMA
 

@@ -307,6 +307,49 @@ PAPERS: list[tuple[str, str, dict[str, Any], Callable[[Own], Any]]] = [
         lambda o: -(o.mean(o.r**2, o.star) - o.mean(o.r, o.star) ** 2) / o.beta**2,
     ),
     ("Plackett-Luce, first place", r"\frac{e^{r(x,y)}}{\sum_{y'} e^{r(x,y')}}", {}, lambda o: np.exp(log_softmax(o.r))),
+    (
+        "DPO gradient with its words (Rafailov 2023)",
+        r"\underbrace{\sigma(\hat{r}_\theta(x, y_l) - \hat{r}_\theta(x, y_w))}_{\text{higher weight when the estimate is wrong}}",
+        {r"\hat{r}_\theta": "beta*log(p/p_ref)"},
+        lambda o: np.where((o.ref > 0)[:, :, None] & (o.ref > 0)[:, None, :], sigma(-o.h), np.nan),
+    ),
+    (
+        "IPO's objective (Azar 2023, eq. 4)",
+        r"\underset{\pi}{\max} \underset{\substack{x\sim\rho\\ y\sim\pi(.|x)\\ y'\sim\mu(.|x)}}{\mathbb{E}}[p^*(y\succ y'|x)]"
+        r" - \tau D_{\mathrm{KL}}(\pi || \pi_{ref})",
+        {r"\rho": "mu", r"\mu": "p_ref", r"\tau": 0.3},
+        lambda o: o.mu @ (np.einsum("xi,xj,xij->x", o.p, o.ref, o.P) - 0.3 * o.kl(o.p, o.ref)),
+    ),
+    (
+        "regularized preference (Munos 2023)",
+        r"P(\pi \succ \pi_{ref}) - \tau \mathrm{KL}_\rho(\pi, \pi_{ref}), \quad \rho = \mu",
+        {r"\tau": 0.3},
+        lambda o: np.einsum("xi,xj,xij->x", o.p, o.ref, o.P) - 0.3 * (o.mu @ o.kl(o.p, o.ref)),
+    ),
+    (
+        "f-divergence (Wang 2023)",
+        r"\mathbb{E}_{y \sim \pi_{ref}}\left[ f\left(\frac{\pi_\theta(y|x)}{\pi_{ref}(y|x)}\right) \right], \quad f(u) = u \log u",
+        {},
+        lambda o: o.kl(o.p, o.ref),
+    ),
+    (
+        "REINFORCE by tokens (Sutton and Barto 2018)",
+        r"\mathbb{E}_{x \sim \mu, \tau \sim \pi_\theta}\left[\sum_{t=0}^{T} \nabla_\theta \log \pi_\theta(a_t|s_t)\, r(x, \tau)\right]",
+        {},
+        lambda o: np.einsum("x,xn,xn,xnsa->xsa", o.mu, o.p, o.r, o.score),
+    ),
+    (
+        "log-probability of a response",
+        r"\sum_{t=1}^{|y|} \log \pi_\theta(y_t \mid x, y_{<t})",
+        {},
+        lambda o: np.where(o.ref > 0, np.log(np.where(o.p > 0, o.p, 1.0)), np.nan),
+    ),
+    (
+        "SimPO's reward (Meng 2024, eq. 4)",
+        r"\frac{\beta}{|y|} \sum_{t=1}^{|y|} \log \pi_\theta(y_t \mid x, y_{<t})",
+        {},
+        lambda o: np.where(o.ref > 0, o.beta * np.log(np.where(o.p > 0, o.p, 1.0)) / o.ell, np.nan),
+    ),
     ("Bradley-Terry 1952", r"P(i > j) = \frac{\pi_i}{\pi_i + \pi_j}", {r"\pi_i": "exp(r_i)"}, lambda o: o.P),
 ]
 

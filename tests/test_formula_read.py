@@ -12,7 +12,9 @@ from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula import Formula, read, say, statement
 from tabular_rlhf.formula.tree import walk
-from tabular_rlhf.world import random_world
+from tabular_rlhf.ledger.symbols import Scope
+from tabular_rlhf.logspace import kl
+from tabular_rlhf.world import World, random_world
 
 WORLD = random_world(rng=np.random.default_rng(2), V=2, H=2, P=2, beta=0.7)
 
@@ -43,6 +45,7 @@ SAME = [
     (r"\nabla_\theta \log \pi_\theta(y \mid x)", "nabla(log(pi(y | x)))"),
     (r"β log(π(y|x)/π_ref(y|x))", "beta*log(pi(y | x)/pi_ref(y | x))"),
     ("log_Z", "log(Z)"),
+    (r"\sum_{t=1}^{|y|} \log \pi_\theta(y_t \mid x, y_{<t})", r"\sum_{t=1}^{|y|} \log \pi(a_t \mid x, s_t)"),
 ]
 
 
@@ -89,6 +92,9 @@ REFUSED = [
     ("?", {}, "a formula must be of letters, numbers and signs"),
     ("(" * 400 + "r" + ")" * 400, {}, "a formula must not nest so deep"),
     ("r" * 5000, {}, "a formula must have at most"),
+    (r"\sum_{i=2}^{N} r_i", {}, "a range must be all of what it runs through"),
+    (r"\frac{1}{G} \sum_{i=1}^{G} r_i", {"G": "2"}, "a range must be all of what it runs through: there are 3, not 1 to 2"),
+    ("V(s + a)", {"V": "d_pi"}, "V must be known where a token leads"),
     ("p_{", {}, "a bracket { must be closed"),
     (r"\frac", {}, "a formula must go on with"),
     ("r, r", {}, "what follows a comma"),
@@ -175,6 +181,31 @@ def test_relations_and_definitions_are_cut() -> None:
     assert [c.relations for c in s.conditions] == [("to",)]
     s = statement("E_p[k3] where k3 = u - 1 - log(u), u = p_ref/p")
     assert [let.value for let in s.used(s.sides[-1])] == ["u", "k_3"]
+
+
+def test_what_is_computed_from_a_given_table_follows() -> None:
+    """Another reward, reference, KL weight or policy moves the optimum, the value, the laws: as in the world that has them."""
+    rng = np.random.default_rng(5)
+    r = rng.standard_normal(WORLD.r.shape)
+    pi = rng.dirichlet(np.ones(2), WORLD.log_ref.shape[:2])
+    log_p = WORLD.mdp.path_sum(np.log(pi))
+    optimum = Formula("p_star")
+    assert np.allclose(optimum.on(WORLD, r=r), optimum.on(WORLD.with_reward(r)))
+    assert np.allclose(optimum.on(WORLD, beta=0.3), optimum.on(WORLD.at(0.3)))
+    assert np.allclose(optimum.on(WORLD, pi_ref=pi), optimum.on(World(WORLD.mdp, np.log(pi), WORLD.r, WORLD.beta)))
+    assert np.allclose(Formula("p").on(WORLD, pi=pi), np.exp(log_p))
+    assert np.allclose(Formula(r"\pi_\theta(y|x)").on(WORLD, pi=pi), np.exp(log_p))
+    assert np.allclose(Formula("KL(p, p_ref)").on(WORLD, p=np.exp(log_p)), kl(log_p, WORLD.log_p_ref))
+    assert np.allclose(Formula("L").on(WORLD, pi=pi), log_p - WORLD.log_p_ref)
+
+
+def test_what_a_state_leads_to() -> None:
+    """V at the end of a response is its reward, a potential 0, and visits are the mass of the response."""
+    scope = Scope(WORLD, 0)
+    assert np.allclose(Formula("V(s + a)").on(scope), scope["Q_soft"])
+    assert np.allclose(Formula("d_pi(s + a)").on(scope), scope["d_pi"][..., None] * scope["pi"])
+    along = Formula(r"\sum_h \Phi(s_{h+1}) - \Phi(s_h)").on(scope)
+    assert np.allclose(along, -scope["phi"][:, :1])
 
 
 def test_an_objective_is_a_function_of_a_law() -> None:

@@ -61,10 +61,10 @@ def measure(*, quick: bool, repeats: int) -> dict[str, Any]:
 
 
 def every_workload() -> tuple[Any, ...]:
-    """The workloads of both tables, in the order in which they run."""
-    from tabular_rlhf.bench import workloads, workloads_data
+    """The workloads of all tables, in the order in which they run."""
+    from tabular_rlhf.bench import workloads, workloads_data, workloads_own
 
-    return workloads.WORKLOADS + workloads_data.WORKLOADS
+    return workloads.WORKLOADS + workloads_data.WORKLOADS + workloads_own.WORKLOADS
 
 
 def _shrunk(workload: Any) -> tuple[Any, ...]:

@@ -22,8 +22,11 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "seconds": "of the whole audit",
         "rows": "claims: slug, chapter, holds, worlds, error (in roundings allowed), z, near_misses; of --list: statement, source",
         "derivations": "slug, chapter, holds, worlds, lines, error, wrong_lines; of --list: title, source",
+        "prints": "of --prints: executed, of, others (slug, line, tex, agrees, reason): what is printed and is not what runs",
     },
-    "tabular-rlhf/explain/1": {"rows": "claims worked out: statement, world, sides, parts, tiny_worlds, near_misses"},
+    "tabular-rlhf/explain/1": {
+        "rows": "claims worked out: statement, printed (executed as it stands), world, sides, parts, tiny_worlds, near_misses"
+    },
     "tabular-rlhf/derive/1": {
         "derivations": "of the list: slug, chapter, title, lines",
         "slug": "the derivation's name",
@@ -40,7 +43,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "letters": "what letters mean: those that are not in `symbols`; in a derivation of your own, all",
         "mended": "of a derivation of your own: what would make its broken line hold; or empty",
         "unread": "of a derivation of your own: formulas within sentences, which were not read",
-        "steps": "lines: number, tex, mark, relation, reason, entries (label, value), error, ok, source (its line in your text, or 0)",
+        "steps": "lines: number, tex, mark, relation, reason, entries (label, value), error, ok, source (of yours), printed",
     },
     "tabular-rlhf/check/1": {
         "ok": "whether the answer is right",
@@ -65,9 +68,10 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "assumed": "what each letter was taken for",
         "value": "a number, or nested lists over the axes",
         "equals": "printed lines of derivations with the same value on every world tried",
+        "misses": "where it equals none: change, slip, equals: the smallest slip by which it misses some; or null",
     },
     "tabular-rlhf/formulas/1": {"world": "its name", "formulas": "kind, latex, about, read_as, axes, value"},
-    "tabular-rlhf/symbols/1": {"symbols": "name, level, meaning, shape, unit, drawn"},
+    "tabular-rlhf/symbols/1": {"symbols": "name, level, meaning, shape, axes, unit, spellings, drawn"},
     "tabular-rlhf/solve/1": {
         "world": "vocabulary, horizon, eos, prompts, mu, beta, responses, states, forbidden_responses of each prompt, reward_range",
         "notes": "how the reference's text was read, a sentence each",

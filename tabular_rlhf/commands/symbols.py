@@ -38,7 +38,9 @@ def run(args: argparse.Namespace) -> int:
 
 def as_dict(s: Symbol) -> dict[str, object]:
     """A symbol as plain values."""
-    return {"name": s.name, "level": s.level, "meaning": s.meaning, "shape": s.shape, "unit": s.unit, "drawn": s.drawn}
+    axes = None if s.axes is None else list(s.axes)
+    head = {"name": s.name, "level": s.level, "meaning": s.meaning, "shape": s.shape, "axes": axes, "unit": s.unit}
+    return {**head, "spellings": list(s.spellings), "drawn": s.drawn}
 
 
 def as_text(symbols: Sequence[Symbol]) -> str:

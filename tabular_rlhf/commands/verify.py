@@ -12,6 +12,8 @@ from tabular_rlhf.commands.printing import show
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.derivations import DERIVATIONS, Derivation
 from tabular_rlhf.derivations.execute import DerivationVerdict, audit_slugs
+from tabular_rlhf.derivations.prints import Print, executed, reading, statement_print
+from tabular_rlhf.derivations.records import record_prints
 from tabular_rlhf.errors import InputError, whole
 from tabular_rlhf.layout import table
 from tabular_rlhf.ledger import LEDGER, Row, Verdict
@@ -36,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--explain", action="store_true", help="show statement, source, a worked small instance and the near misses, and stop"
     )
+    parser.add_argument("--prints", action="store_true", help="list what is printed and not executed as it is printed, and stop")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -54,12 +57,19 @@ def run(args: argparse.Namespace) -> int:
     if args.explain:
         if not rows:
             raise InputError("only rows are explained", got=", ".join(args.slugs), remedy="`tabular-rlhf derive SLUG` shows a derivation")
-        found = [worked(row, seed=args.seed) for row in rows]
+        found = [{**worked(row, seed=args.seed), "printed": statement_print(row, reading()).agrees is True} for row in rows]
         if args.json:
             answer_json(EXPLAINED, args, {"rows": found})
         else:
             answer_text(args, "\n\n\n".join(map(render, found)))
         return 0
+    if args.prints:
+        made = all_prints(rows, derivations, every=not args.slugs and args.chapter is None)
+        if args.json:
+            answer_json(SCHEMA, args, {"prints": prints_as_json(made)})
+        else:
+            answer_text(args, prints_as_text(made))
+        return 1 if any(p.agrees is False for p in made) else 0
     start = time.perf_counter()
     verdicts, derived = _audit_with_bar(rows, derivations, args)
     seconds = time.perf_counter() - start
@@ -106,6 +116,29 @@ def _audit_with_bar(
         return verdicts, derived
 
 
+def all_prints(rows: list[Row], derivations: list[Derivation], *, every: bool) -> list[Print]:
+    """Statements and lines, and (every) the LaTeX of the records of losses, advantages, estimators and divergences."""
+    lines = [p for d in derivations for p in executed(d.slug)]
+    return [*(statement_print(row, reading()) for row in rows), *lines, *(record_prints() if every else [])]
+
+
+def prints_as_json(prints: list[Print]) -> dict[str, Any]:
+    """How many are executed, and the others."""
+    others = [{"slug": p.slug, "line": p.number, "tex": p.tex, "agrees": p.agrees, "reason": p.reason} for p in prints if not p.agrees]
+    return {"executed": sum(p.agrees is True for p in prints), "of": len(prints), "others": others}
+
+
+def prints_as_text(prints: list[Print]) -> str:
+    """What is printed and not executed, one line each, by what it is part of."""
+    rows = [
+        [p.slug, str(p.number) if p.number else "", ("DIFFERS: " if p.agrees is False else "") + p.reason] for p in prints if not p.agrees
+    ]
+    lines = [table("PRINTED, AND NOT EXECUTED AS IT IS PRINTED", ["of", "line", "why"], rows, left=(0, 2)), ""] if rows else []
+    return "\n".join(
+        [*lines, f"{sum(p.agrees is True for p in prints)} of {len(prints)} printed formulas are executed as they are printed."]
+    )
+
+
 def as_text(verdicts: list[Verdict], derived: list[DerivationVerdict], seconds: float) -> str:
     """One line a row and a derivation, the reasons of any failure, and the verdict."""
     lines = [*(rows_as_text(verdicts) if verdicts else []), *([""] if verdicts and derived else [])]
@@ -130,6 +163,8 @@ def as_text(verdicts: list[Verdict], derived: list[DerivationVerdict], seconds: 
             f"{len(derived)} derivations of {sum(v.lines for v in derived)} lines, executed {sum(v.worlds for v in derived):,} times, "
             f"{sum(x is not None for x in wrong)} of {len(wrong)} wrong lines refuted where they stand."
         )
+        printed = [p.agrees is True for v in derived for p in v.prints]
+        lines.append(f"{sum(printed)} of {len(printed)} printed lines executed as they are printed (`verify --prints` lists the others).")
     total = len(verdicts) + len(derived)
     verdict = "every equals sign holds." if not failed else f"{len(failed)} of {total} fail: {', '.join(failed)}."
     return "\n".join([*lines, f"{seconds:.1f} s.", f"VERDICT: {verdict}", "", *what_next(verdicts, derived, failed)])
@@ -169,6 +204,7 @@ def derivations_as_text(derived: list[DerivationVerdict]) -> list[str]:
 def derivation_reasons(v: DerivationVerdict) -> list[str]:
     """Why a derivation fails, in words."""
     out = ["no world within its hypotheses was tried"] if v.worlds == 0 else []
+    out += [f"line {p.number} does not say what runs: {p.reason}" for p in v.prints if p.agrees is False]
     out += [] if v.error <= 1.0 else [f"a line does not follow, by {v.error:.3g} tolerances: {v.worst}"]
     return out + [f"wrong line not refuted: {d}" for d, found in v.refuted.items() if found is None]
 

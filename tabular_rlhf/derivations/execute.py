@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -28,6 +28,7 @@ class Step:
 
     ok: whether the relation holds; None for the first line.  Where it does not hold: verdict, "near" or "different"; view, what the
     relation looks at; seen, that of the line before and of this one as (label, number, number).  source: its line in the reader's text.
+    printed: whether what is printed is what runs; else only the function beside it does.
     """
 
     number: int
@@ -42,6 +43,7 @@ class Step:
     view: str = ""
     seen: tuple[tuple[str, float, float], ...] = ()
     source: int = 0
+    printed: bool = True
 
 
 @dataclass(frozen=True)
@@ -220,9 +222,17 @@ def _read(derivation: Derivation, read: tuple[Line, ...], scope: Scope, count: i
                 must = f"line {k} must return numbers of the shape of the line that it replaces"
                 raise InputError(must, got=raised(e), where=derivation.slug, remedy="try it by itself first") from e
     d, size = derivation, scope.world.mdp.P * scope.world.mdp.N
+    if derivation.slug in DERIVATIONS and derivation is DERIVATIONS[derivation.slug]:
+        steps = [replace(s, printed=read[s.number - 1].foreign or bool(_executed(derivation.slug)[s.number - 1].agrees)) for s in steps]
     broken = [f.value for k, f in enumerate(read, 1) for s in steps if s.ok is False and k in (s.number - 1, s.number)]
     where = instance(scope, broken) if broken and sought else None
     return Derived(d.slug, d.title, d.chapter, d.source, d.rows, scope.world.name, size, count, tuple(steps), where, d.letters)
+
+
+def _executed(slug: str) -> Any:
+    from tabular_rlhf.derivations.prints import executed  # the reader of formulas is opened only where lines are shown
+
+    return executed(slug)
 
 
 def _step(derivation: Derivation, k: int, read: tuple[Line, ...], line: Line, scope: Scope) -> Step:
@@ -264,7 +274,11 @@ def _other() -> World:
 
 def _scope(derivation: Derivation, world: World | str | None, seed: int) -> Scope:
     if world is None:
-        return next(s for s in (Scope(w, seed) for w in (rational(), fork(), coin())) if derivation.applies(s))
+        shown = next((s for s in (Scope(w, seed) for w in (rational(), fork(), coin())) if derivation.applies(s)), None)
+        if shown is None:
+            must = "a derivation must begin with what is a number on some world"
+            raise InputError(must, got="0/0, or a log or a root of what is negative", where="line 1", remedy="mend its first line")
+        return shown
     scope = Scope(named_world(world) if isinstance(world, str) else world, seed)
     if not derivation.applies(scope):
         fits = [name for name in NAMED if name != "zen" and derivation.applies(Scope(named_world(name), seed))]
@@ -287,11 +301,13 @@ class DerivationVerdict:
     worst: str = ""
     refuted: dict[str, int | None] = field(default_factory=dict)
     seconds: float = 0.0
+    prints: tuple[Any, ...] = ()
 
     @property
     def holds(self) -> bool:
-        """Every line follows on every world, and every wrong line is refuted where it stands."""
-        return self.worlds > 0 and self.error <= 1.0 and None not in self.refuted.values()
+        """Every line follows on every world, no print differs from what runs, every wrong line is refuted where it stands."""
+        printed = all(p.agrees is not False for p in self.prints)
+        return self.worlds > 0 and self.error <= 1.0 and printed and None not in self.refuted.values()
 
 
 def audit_derivations(
@@ -311,6 +327,7 @@ def audit_derivations(
             for diagnosis, wrong in line.wrong.items():
                 found = refute_line(derivation, k, wrong, tiny)
                 verdict.refuted[f"line {k}: {diagnosis}"] = None if found is None else found.world.mdp.P * found.world.mdp.N
+        verdict.prints = _executed(derivation.slug) if derivation.slug in DERIVATIONS else ()
         verdict.seconds = time.perf_counter() - start
         verdicts.append(verdict)
         on_progress(len(scopes))

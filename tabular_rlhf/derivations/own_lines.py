@@ -3,7 +3,7 @@ r"""A reader's own derivation, executed: a text becomes a `Derivation`, whose li
     chain("J_x = E_p[r] - beta*KL(p, p_ref)\n = E_p[r - beta*log(p/p_ref)]").derivation
 
 Every relation is tried on all small worlds, as those of the book are.  A letter that nobody knows on the left of a first line is
-defined by that line; a definition holds to the end of the text.  Sides of one chain are compared on the axes that any of them has:
+defined by that line; a definition holds in the whole text.  Sides of one chain are compared on the axes that any of them has:
 a number beside a table is the same number everywhere.
 """
 
@@ -23,6 +23,7 @@ from tabular_rlhf.derivations.record import RELATIONS, Derivation, Line
 from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.formula.axes import fitted, merged
 from tabular_rlhf.formula.compiled import Compiled, compile
+from tabular_rlhf.formula.letters import OBJECTIVES
 from tabular_rlhf.formula.lexicon import NAMES
 from tabular_rlhf.formula.read import Statement, statement
 from tabular_rlhf.formula.say import say
@@ -67,6 +68,11 @@ class Side:
                 kept.pop(next(iter(kept)))
             kept[key] = fitted(compiled, compiled.axes, self.axes)(scope)
         return kept[key]
+
+    @property
+    def begins(self) -> bool:
+        """Whether it is the first of its chain."""
+        return self.compiled is self.kin[0]
 
     @cached_property
     def __signature__(self) -> inspect.Signature:
@@ -127,7 +133,7 @@ class Chain:
 
     @property
     def defined(self) -> Any:
-        """The hypothesis: where the reference forbids a response, only worlds on which no line is 0/0."""
+        """The hypothesis: only worlds on which no line is 0/0 that needs not be."""
         return Defined(self.sides)
 
     @property
@@ -139,17 +145,16 @@ class Chain:
 
 @dataclass(frozen=True, eq=False)
 class Defined:
-    """Whether no line is undefined on a world where the reference forbids something; elsewhere all must be defined."""
+    """Whether what a chain begins with is defined on a world, and no line is undefined where the reference forbids something."""
 
     sides: tuple[Side, ...]
     on_scope = True
     __signature__ = inspect.Signature()
 
     def __call__(self, scope: Scope) -> bool:
-        if not np.isneginf(scope["log_p_ref"]).any():
-            return True
+        forbids = np.isneginf(scope["log_p_ref"]).any()
         with np.errstate(all="ignore"):
-            return not any(np.isnan(side(scope)).any() for side in self.sides)
+            return not any(np.isnan(side(scope)).any() for side in self.sides if forbids or side.begins)
 
 
 def chain(text: str, bind: Mapping[str, str] | None = None) -> Chain:
@@ -163,7 +168,7 @@ def chain(text: str, bind: Mapping[str, str] | None = None) -> Chain:
     ('=', 'KL(p, p_ref)')
     """
     reader = Reader(bind or {})
-    for piece in pieces(text):
+    for piece in sorted(pieces(text), key=lambda piece: piece.relation != "let"):  # "where u = ..." comes behind what it is for
         reader.take(piece)
     if len(reader.steps) < 2:
         raise InputError("a chain must hold a relation", got="one formula", remedy="write what it is equal to, one relation a line")
@@ -196,7 +201,7 @@ class Reader:
             self.definition(said, piece)
             return
         sides, relations = list(said.sides), list(said.relations)
-        if not piece.relation and len(sides) > 1 and self.is_new(sides[0], piece):
+        if not piece.relation and len(sides) > 1 and (self.is_new(sides[0]) or self.is_functional(said)):
             self.define(_let(sides[0], sides[-1], piece), piece)
         starts = piece.relation or "so"
         for relation, side in zip([starts, *relations], sides, strict=True):
@@ -209,7 +214,7 @@ class Reader:
     def statement(self, piece: Piece) -> Statement:
         formula = in_words(piece.formula) if piece.relation == "let" else piece.formula
         try:
-            return statement(formula, letters=self.lets)
+            return statement(formula, letters=self.lets, before=tuple(let for let in self.lets.values() if is_function(let)))
         except InputError as e:
             raise InputError(e.must, got=e.got, where=", ".join(filter(None, (f"line {piece.line}", e.where))), remedy=e.remedy) from None
 
@@ -226,7 +231,13 @@ class Reader:
             raise InputError("a letter must not stand for two laws", got=got, where=f"line {piece.line}", remedy="take another letter")
         self.lets[name] = let
 
-    def is_new(self, side: Node, piece: Piece) -> bool:
+    def is_functional(self, said: Statement) -> bool:
+        r"""Whether the left side is written as a functional of the policy, L(theta) or \mathcal{L}, and so is no table of that letter."""
+        side = said.sides[0]
+        written = said.text[side.start : side.end]
+        return side.op == "sym" and side.value not in (*self.lets, *OBJECTIVES) and ("(" in written or "mathcal" in written)
+
+    def is_new(self, side: Node) -> bool:
         """Whether the left side is a letter that nobody knows: this line then says what it is."""
         head = side.kids[0] if side.op == "at" else side
         if head.op != "sym" or head.value in self.lets:
@@ -257,7 +268,12 @@ def _let(head: Node, body: Node, piece: Piece) -> Node:
     if what.op != "sym":
         must = "a definition must begin with a letter"
         raise InputError(must, got=quoted(piece.formula), where=f"line {piece.line}", remedy="write let u = p/p_ref")
-    return Node("let", (body, *(g for g in given if g.op == "index")), what.value)
+    return Node("let", (body, *given), what.value)
+
+
+def is_function(let: Node) -> bool:
+    """Whether a definition is of a function, f(t) = t log t, and not of a letter at indices."""
+    return any(kid.op == "sym" for kid in let.kids[1:])
 
 
 def _compiled(step: Step) -> Compiled:

@@ -1,14 +1,14 @@
 r"""A reader's own derivation as text: plain typing, Markdown or LaTeX, cut into steps that are read one by one.
 
     # what a policy gives away                     a comment
-    let u = p_ref/p                                a definition, from here on
+    let u = p_ref/p                                a definition, for the whole text
     J_x = E_p[r] - beta*KL(p, p_ref)               an equation of its own: its left side begins a chain
      = E_p[r - beta*log(p/p_ref)]                  a relation to the line above
     so log p_star = log p_ref + r/beta - log Z     a new chain, said in so many words
 
-In Markdown what stands in `$...$` or `$$...$$` is the chain, and the words around it are comments; a text without a dollar is
-plain.  Of LaTeX the surroundings (`\begin{align}`, `&`, `\\`, labels) are left out.  A line goes on with the next one while a
-bracket is open, and where the next begins with + or -.
+In Markdown what stands in `$...$`, `$$...$$` or a display of LaTeX is the chain, and the words around it are comments; a text without a
+dollar is plain.  Of LaTeX the surroundings (`\begin{align}`, `&`, `\\`, labels) are left out.  A line goes on with the next one while
+a bracket is open, and where the next begins with + or -.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ WORDS = {
 """How a relation may be written where a line begins."""
 OPENING = re.compile("|".join(f"(?P<r{k}>{words})" for k, words in enumerate(WORDS)), re.IGNORECASE)
 FURNITURE = re.compile(
-    r"\\(?:begin|end)\{(?:align|aligned|equation|gather|split|eqnarray|multline|flalign|alignat|document|proof)\*?\}(?:\{\d+\})?"
+    r"\\(?:begin|end)\{(?:align|aligned|equation|displaymath|gather|split|eqnarray|multline|flalign|alignat|document|proof)\*?\}(?:\{\d+\})?"
     r"|\\(?:nonumber|notag|displaystyle|allowdisplaybreaks)(?![A-Za-z])|\\(?:label|tag)\*?\{[^}]*\}|\\[\[\]]|(?<!\\)&"
 )
 """What LaTeX wraps around formulas."""
@@ -116,7 +116,7 @@ def lines_of(text: str) -> Iterator[tuple[int, str, str]]:
     """(number, formula, words beside it) of every line that holds a formula."""
     markdown = "$" in text
     displayed = False
-    for number, raw in enumerate(text.splitlines(), 1):
+    for number, raw in enumerate((in_dollars(text) if markdown else text).splitlines(), 1):
         if markdown:
             inside, outside, displayed = dollars(raw, displayed)
             found, about = [inside], outside
@@ -124,10 +124,38 @@ def lines_of(text: str) -> Iterator[tuple[int, str, str]]:
             code, about = uncommented(raw)
             found = [code]
         for part in found:
-            for formula in re.split(r"\\\\(?:\[[^\]]*\])?", FURNITURE.sub(" ", part)):
-                formula = formula.strip().rstrip(".,;").strip()
+            for formula in re.split(r"\\\\(?:\[[^\]]*\])?", part):
+                formula = FURNITURE.sub(" ", formula).strip().rstrip(".,;").strip()
                 if formula:
                     yield number, formula, about.strip()
+
+
+ENVIRONMENT = r"(?:align|equation|gather|eqnarray|multline|flalign|alignat|displaymath)\*?"
+DISPLAY = re.compile(rf"\$\$|\\\\\[|\\(?P<open>\[|begin\{{{ENVIRONMENT}\}}(?:\{{\d+\}})?)|\\(?P<close>\]|end\{{{ENVIRONMENT}\}})")
+"""What begins and ends a display; a line break with a length, \\\\[2pt], is none."""
+
+
+def in_dollars(text: str) -> str:
+    r"""A text whose displays all stand in $$: \begin{align} and \[ begin one, where none is open.
+
+    >>> in_dollars(r"We have \[ a = b \] and $$\begin{align} c &= d \end{align}$$")
+    'We have $$ a = b $$ and $$\\begin{align} c &= d \\end{align}$$'
+    """
+    within = ""
+
+    def dollar(m: re.Match[str]) -> str:
+        nonlocal within
+        if m[0] == "$$":
+            within = "" if within else "$$"
+        elif m["open"] and not within:
+            within = "\\]"
+            return "$$"
+        elif m["close"] and within == "\\]":
+            within = ""
+            return "$$"
+        return m[0]
+
+    return DISPLAY.sub(dollar, text)
 
 
 def uncommented(raw: str) -> tuple[str, str]:
@@ -146,7 +174,7 @@ INLINE = re.compile(
 
 def dollars(raw: str, displayed: bool) -> tuple[str, str, bool]:
     """The formula of a line of Markdown, the words beside it; displayed: whether the line begins, and the next one, inside of $$."""
-    if displayed or raw.strip().startswith("$$"):
+    if displayed or "$$" in raw:
         parts = raw.split("$$")
         formula = " ".join(part.strip() for part in parts[0 if displayed else 1 :: 2])
         return formula, " ".join(part.strip() for part in parts[1 if displayed else 0 :: 2]), displayed == (len(parts) % 2 == 1)

@@ -21,6 +21,7 @@ RESIDUE = 1e-13
 """What is left of a difference that is 0 but for rounding, as a share of the line, is printed as 0."""
 COLUMNS = {"": 1, "&nbsp;": 3, "line, and its value": 34, "why": 22}
 """The columns of a notebook's table, and how wide each is, in em, whatever stands in it."""
+DAGGER, UNREAD = "†", "not executed as it is printed, only as the function that stands beside it"
 MARKS = {True: "✓", False: "✗", None: " "}
 
 
@@ -85,7 +86,12 @@ def closing(found: Derived, measured: bool = True) -> str:
 def legend(found: Derived) -> str:
     """What the marks between the lines mean, those that are not plain equality."""
     marks = {s.mark: s.relation for s in found.steps if s.mark not in ("", "=")}
+    marks |= {DAGGER: UNREAD} if any(not s.printed for s in found.steps) else {}
     return "; ".join(f"{mark} {meaning}" for mark, meaning in marks.items())
+
+
+def _dagger(s: Step) -> str:
+    return "" if s.printed else f" {DAGGER}"
 
 
 def text(found: Derived) -> str:
@@ -97,7 +103,7 @@ def text(found: Derived) -> str:
     lines = [*head, "=" * max(map(len, head)), *about, *where, ""]
     for s in found.steps:
         mark = f"{s.number:>3}  {s.mark:<2}" if s.mark else f"{s.number:>3}    "
-        lines += wrap(tex.plain(s.tex), first=mark + " ", then=" " * 10)
+        lines += wrap(tex.plain(s.tex) + _dagger(s), first=mark + " ", then=" " * 10)
         lines += wrap(s.reason, first=" " * 10) if s.reason else []
         shown = f"{MARKS[s.ok]} {value(s)}" if s.ok is not False else f"{MARKS[s.ok]} {value(s)}   {verdict(s)}"
         lines += wrap(shown, first=" " * 10, then=" " * 12)
@@ -146,7 +152,7 @@ def markdown(found: Derived) -> str:
         reason = "".join(f"${piece}$" if is_formula else literal(piece) for is_formula, piece in formulas(s.reason))
         apart = "".join(f"<br>{name} = {values}" for name, values in sides(s)).replace("|", "/")
         why = reason if s.ok is not False else f"**{verdict(s)}**{literal(apart)}"
-        lines.append(f"| {s.number} | {s.mark}\N{NO-BREAK SPACE}{MARKS[s.ok]} | {formula}<br>{shown} | {why} |")
+        lines.append(f"| {s.number} | {s.mark}\N{NO-BREAK SPACE}{MARKS[s.ok]} | {formula}{_dagger(s)}<br>{shown} | {why} |")
     marks = f" ({legend(found)})" if legend(found) else ""
     return "\n".join([*lines, "", closing(found, measured=False) + marks])
 
@@ -164,7 +170,7 @@ def html(found: Derived) -> str:
     """A list of lines, formulas in MathML."""
     items = [
         f'<li class="{ {True: "holds", False: "breaks", None: "start"}[s.ok] }"><span class="mark">{escape(s.mark)}</span> '
-        f'{tex.html(s.tex)} <span class="value">{escape(value(s))}</span> <span class="tick">{MARKS[s.ok].strip()}</span>'
+        f'{tex.html(s.tex)}{_dagger(s)} <span class="value">{escape(value(s))}</span> <span class="tick">{MARKS[s.ok].strip()}</span>'
         f'<p class="reason">{escape(s.reason if s.ok is not False else "; ".join([verdict(s), *map(" = ".join, sides(s))]))}</p></li>'
         for s in found.steps
     ]

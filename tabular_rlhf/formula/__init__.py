@@ -5,9 +5,10 @@ r"""LaTeX that runs: text -> expression tree -> value on a world -> text again.
 | module | what it does |
 |---|---|
 | `tree` | one node for everything |
-| `spellings`, `tokens`, `letters`, `binders`, `grammar`, `read` | text into a tree |
+| `spellings`, `tokens`, `stream`, `letters`, `events`, `binders`, `grammar`, `read` | text into a tree |
 | `axes`, `lexicon`, `scopes`, `meaning`, `indices`, `sums`, `laws`, `slopes`, `compiled` | a tree into a function of a world's symbols |
 | `say` | a tree into text |
+| `examples` | the notation, executed by `tabular-rlhf formulas` |
 
 A letter means what `tabular-rlhf symbols` says, unless it is bound; `assumed` says what was taken for what.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -30,6 +32,7 @@ from tabular_rlhf.formula.scopes import Varied
 from tabular_rlhf.formula.tree import Node
 from tabular_rlhf.ledger.symbols import Scope
 from tabular_rlhf.logspace import log_of
+from tabular_rlhf.world import World
 
 __all__ = ["Compiled", "Formula", "Node", "Statement", "compile", "read", "say", "statement"]
 
@@ -119,15 +122,27 @@ class Formula:
 
 
 def _scope(world: Any, seed: int, given: Mapping[str, Any]) -> Any:
-    """The symbols of a world; a policy that is given under the name pi, or p_ref's own, is the one that all others follow."""
-    scope = world if isinstance(world, (Scope, Varied)) else Scope(world, seed)
-    base = {}
-    if "pi" in given and not isinstance(given["pi"], str):
-        base["logits"] = log_of(np.asarray(given["pi"], dtype=np.float64))
-    for name in ("p", "p_ref", "pi_ref"):
-        if name in given and not isinstance(given[name], str):
-            base[f"log_{name}"] = log_of(np.asarray(given[name], dtype=np.float64))
-    return Varied(scope, base) if base else scope
+    """The symbols of a world with some tables of its own: whatever is computed from them follows.
+
+    A reference, a reward or beta makes another world; a policy pi, or a law p, is the one that all others of its symbols follow.
+    """
+    tables = {k: np.asarray(v, dtype=np.float64) for k, v in given.items() if not isinstance(v, str)}
+    if not isinstance(world, Varied):
+        inner = world.world if isinstance(world, Scope) else world
+        other = _world(inner, tables)
+        world = world if isinstance(world, Scope) and other is inner else Scope(other, world.seed if isinstance(world, Scope) else seed)
+    base = {"logits": log_of(tables["pi"])} if "pi" in tables else {}
+    base |= {f"log_{name}": log_of(tables[name]) for name in ("p", "p_ref") if name in tables}
+    return Varied(world, base) if base else world
+
+
+def _world(world: World, tables: Mapping[str, Any]) -> World:
+    """The world with another reference, reward or KL weight, where these are given."""
+    if "pi_ref" in tables and tables["pi_ref"].shape == world.log_ref.shape:
+        world = replace(world, log_ref=log_of(tables["pi_ref"]))
+    if "r" in tables and tables["r"].shape == world.r.shape:
+        world = world.with_reward(tables["r"])
+    return world.at(float(tables["beta"])) if "beta" in tables and tables["beta"].ndim == 0 else world
 
 
 def _checked(value: Any, partial: bool) -> Any:

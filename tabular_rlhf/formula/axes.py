@@ -158,7 +158,18 @@ def times(a: Any, b: Any) -> Any:
     [0.0, 6.0]
     """
     zero = np.logical_or(np.equal(plain(a), 0), np.equal(plain(b), 0))
-    return np.where(zero, 0.0, a) * np.where(zero, 0.0, b)
+    lost = zero & ~(np.isfinite(plain(a)) & np.isfinite(plain(b)))  # elsewhere a factor that happens to be 0 still has a slope
+    return np.where(lost, 0.0, a) * np.where(lost, 0.0, b)
+
+
+def log_times(a: Any, b: Any) -> Any:
+    """log of a product, from the logarithms of its factors: where one is 0, so is the product, whatever the other is.
+
+    >>> log_times(np.array([-np.inf, 1.0]), np.array([np.nan, 2.0])).tolist()
+    [-inf, 3.0]
+    """
+    zero = np.logical_or(np.isneginf(plain(a)), np.isneginf(plain(b)))
+    return np.where(zero, -np.inf, np.where(zero, 0.0, a) + np.where(zero, 0.0, b))
 
 
 def over(a: Any, b: Any) -> Any:

@@ -15,9 +15,8 @@ import numpy as np
 from tabular_rlhf.autodiff import plain
 from tabular_rlhf.formula import indices, laws, slopes, sums  # noqa: F401  they enter their rules
 from tabular_rlhf.formula.axes import fitted, in_order
-from tabular_rlhf.formula.laws import SETTING
 from tabular_rlhf.formula.lexicon import Lexicon
-from tabular_rlhf.formula.meaning import Meaning
+from tabular_rlhf.formula.meaning import SETTING, Meaning
 from tabular_rlhf.formula.tree import Node
 
 

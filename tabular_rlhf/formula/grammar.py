@@ -53,10 +53,10 @@ class Grammar(Binders):
         while True:
             kind = self.peek().kind
             if kind in ("*", "/"):
-                self.take()
+                sign = self.take()
                 if kind == "/" and self.bare_log(left):
                     remedy = "write log(p/q), or (log p)/q"
-                    raise self.refusal("a logarithm before a slash must show what it is of", remedy, left.start, self.peek().end)
+                    raise self.refusal("a logarithm before a slash must show what it is of", remedy, left.start, sign.end)
                 right = self.signed()
                 left, slash = self.made("mul" if kind == "*" else "div", left, right, at=at), kind == "/" and left.op != "num"
             elif self.starts_factor():

@@ -27,6 +27,8 @@ AT_TOKENS = {"L": "L_s", "KL": "KL_s", "r": "r_token"}
 """A letter of responses, and the one of tokens that it is at an index of time."""
 NEXT = {"V_soft": "Q_soft", "V": "Q_soft", "V'": "Q'"}
 """A value of states, and its table of next states."""
+MASS = {"d_pi": "p", "d_ref": "p_ref", "d_star": "p_star"}
+"""Visits of states, and the law of responses whose mass they are."""
 
 
 def axis_of(index: Node) -> str:
@@ -203,10 +205,16 @@ def _next(m: Meaning, node: Node, name: str, value: Value, place: Node) -> Value
     """V(s + a), V(s_{h+1}): the value where the token leads."""
     here, token = place.kids if place.op == "add" else (place, Node("index", place.kids, "a"))
     target = ("x", axis_of(here), axis_of(token))
-    if name in NEXT:
+    bound = m.lexicon.bound
+    own = name in bound or name in m.local
+    if name in NEXT and (name in bound) == (NEXT[name] in bound):
+        m.lexicon.assumed[f"{name} of the next state"] = "the value after the token; at the end of a response its reward"
         return m.letter(NEXT[name], node).renamed(dict(zip(("x", "s", "a"), target, strict=True)))
-    if value.axes != ("x", "s"):
-        raise m.refusal(node, f"{name} must be a table of states to be taken at the next one", "write V(s + a) or Phi(s_{h+1})")
+    if name in MASS and not own and place.op == "add":
+        return _mass(m, node, name, m.letter(MASS[name], node), place)
+    if name not in ("Phi", "phi") or own or value.axes != ("x", "s"):
+        must = f"{name} must be known where a token leads, at the end of a response, too"
+        raise m.refusal(node, must, "write V(s + a), Phi(s_{h+1}), or Q(s, a)")
     of = value.of
     return Value(target, lambda scope: _led(of(scope), scope["mdp"]))
 

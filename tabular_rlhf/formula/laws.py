@@ -15,11 +15,8 @@ from tabular_rlhf.formula import axes as ax
 from tabular_rlhf.formula.axes import Value, axis_kind, binary, constant, fitted, merged, reduced, unary
 from tabular_rlhf.formula.indices import axis_of, incidence, response_law
 from tabular_rlhf.formula.meaning import Meaning, rule
-from tabular_rlhf.formula.tree import Node, index, sym, walk
+from tabular_rlhf.formula.tree import Node, index, walk
 from tabular_rlhf.logspace import kl, logsumexp
-
-SETTING = {"law": "p", "prompts": "mu", "pairs": "p_ref", "people": "P_beats", "tokens": "pi"}
-"""The laws of a mean that names none."""
 
 
 def law_of(m: Meaning, node: Node, among: tuple[str, ...] = ()) -> Value:
@@ -68,18 +65,18 @@ def _of_setting(m: Meaning, value: Value, given: bool) -> Value:
     if len([a for a in value.axes if axis_kind(a) == "x"]) > 1:
         raise InputError("a mean over two prompts must name its laws", got=f"({', '.join(value.axes)})", remedy="write x ~ mu, x' ~ mu")
     for axis in [a for a in value.axes if axis_kind(a) == "tau"]:
-        name = m.setting["pairs" if axis in ("i", "j") else "law"]
-        value = averaged(m, value, law_of(m, sym(name)).renamed({"tau": axis}), axis)
-    return value if given or m.setting["prompts"] == "given" else averaged(m, value, law_of(m, sym(m.setting["prompts"])), "x")
+        law = m.setting_law("pairs" if axis in ("i", "j") else "law")
+        value = averaged(m, value, law.renamed({"tau": axis}), axis)
+    return value if given or m.setting["prompts"] == "given" else averaged(m, value, m.setting_law("prompts"), "x")
 
 
 def _pairs(m: Meaning, value: Value) -> Value:
     """The mean over an observed pair: two draws, the one that people prefer is w."""
     if not {"w", "l"} & set(value.axes):
         return value
-    draw = law_of(m, sym(m.setting["pairs"]))
+    draw = m.setting_law("pairs")
     both = m.product(draw.renamed({"tau": "w"}), draw.renamed({"tau": "l"}))
-    beats = m.letter(m.setting["people"], sym("P")).renamed({"tau": "w", "tau'": "l"})
+    beats = m.setting_law("people").renamed({"tau": "w", "tau'": "l"})
     weight = m.product(constant(2.0), m.product(both, beats))
     m.lexicon.assumed["w, l"] = f"two draws of {m.setting['pairs']}, w preferred by {m.setting['people']}"
     value = m.product(weight, value)
@@ -91,15 +88,15 @@ def _drawn(m: Meaning, node: Node, value: Value, draw: Node) -> Value:
     drawn = str(draw.value).split() if draw.value else []
     if not draw.kids:
         return _indices(m, value, drawn)
+    if "w" in drawn and "l" in drawn:  # a data set of comparisons, whatever its name
+        value = _pairs(m, value)
+        return averaged(m, value, m.setting_law("prompts"), "x") if "x" in drawn else value
     try:
         law = law_of(m, draw.kids[0], value.axes)
     except InputError:
-        if "x" not in drawn and not {"w", "l"} <= set(drawn):
+        if "x" not in drawn:
             raise
         law = _data(m, draw, drawn)
-    if "w" in drawn and "l" in drawn:
-        value = _pairs(m, value)
-        return averaged(m, value, law_of(m, sym(m.setting["prompts"])), "x") if "x" in drawn else value
     if law.law is None:
         raise m.refusal(draw, "a mean must be under a law: numbers that sum to one", "write E_p, E_mu, or y ~ pi")
     if not drawn:
@@ -108,10 +105,11 @@ def _drawn(m: Meaning, node: Node, value: Value, draw: Node) -> Value:
         return averaged(m, value, law, law.law)
     if drawn == ["x"] and law.law == "tau":  # a text: a prompt with its response
         drawn = ["x", "tau"]
+        m.lexicon.assumed[f"x, drawn from {_name(draw.kids[0])}"] = "a prompt with its response"
     for axis in [d for d in drawn if d != "x"]:
         value = averaged(m, value, law.renamed({law.law: axis}), axis)
     if "x" in drawn:
-        value = averaged(m, value, law if law.law == "x" else law_of(m, sym(m.setting["prompts"])), "x")
+        value = averaged(m, value, law if law.law == "x" else m.setting_law("prompts"), "x")
     return value
 
 
@@ -124,21 +122,21 @@ def _indices(m: Meaning, value: Value, drawn: list[str]) -> Value:
     value = _pairs(m, value)
     for axis in drawn:
         if axis_kind(axis) == "a":
-            value = averaged(m, value, law_of(m, sym(m.setting["tokens"]), ("a",)).renamed({"a": axis}), axis)
+            value = averaged(m, value, m.setting_law("tokens").renamed({"a": axis}), axis)
         elif axis_kind(axis) == "tau" and axis in value.axes:
-            name = m.setting["pairs" if axis in ("i", "j") else "law"]
-            value = averaged(m, value, law_of(m, sym(name)).renamed({"tau": axis}), axis)
+            law = m.setting_law("pairs" if axis in ("i", "j") else "law")
+            value = averaged(m, value, law.renamed({"tau": axis}), axis)
     paired = any(d in ("w", "l", "i", "j", "x") for d in drawn)
-    return averaged(m, value, law_of(m, sym(m.setting["prompts"])), "x") if paired else value
+    return averaged(m, value, m.setting_law("prompts"), "x") if paired else value
 
 
 def _data(m: Meaning, draw: Node, drawn: list[str]) -> Value:
     """A data set that only has a name: the prompts of the world, with responses of the setting's law, or its pairs."""
-    responses = [d for d in drawn if d not in ("x", "w", "l")]
-    law = m.setting["law"] if responses else m.setting["prompts"]
-    what = f"prompts of {m.setting['prompts']}" + (f", responses of {law}" if responses else "")
+    responses = [d for d in drawn if d != "x"]
+    law = "law" if responses else "prompts"
+    what = f"prompts of {m.setting['prompts']}" + (f", responses of {m.setting['law']}" if responses else "")
     m.lexicon.assumed[_name(draw.kids[0])] = what
-    return law_of(m, sym(law))
+    return m.setting_law(law)
 
 
 def _name(node: Node) -> str:
@@ -147,7 +145,7 @@ def _name(node: Node) -> str:
 
 def _given_place(m: Meaning, node: Node, value: Value, draws: list[Node], places: list[Node]) -> Value:
     """E[f | s], E[f | s, a]: over the responses that pass through."""
-    law = law_of(m, draws[0].kids[0]) if draws and draws[0].kids else law_of(m, sym(m.setting["law"]))
+    law = law_of(m, draws[0].kids[0]) if draws and draws[0].kids else m.setting_law("law")
     names = [axis_of(k) for p in places for k in (p.kids if p.op == "add" else (p,))]
     steps = {a: names[0] for a in value.axes if a.startswith("s@")}  # s_t = s: the step of the state that is given
     value = replace(value.renamed(steps), implicit=frozenset())
@@ -253,7 +251,7 @@ def _entropy_of_two(m: Meaning, p: Value) -> Value:
 def _probability(m: Meaning, node: Node) -> Value:
     """The probability of a condition: letters without an index are those of the draw, those with one stand still."""
     (condition,), draws, _ = parts(node, 1)
-    law = law_of(m, draws[0].kids[0]) if draws else law_of(m, sym(m.setting["law"]))
+    law = law_of(m, draws[0].kids[0]) if draws else m.setting_law("law")
     if law.law != "tau":
         raise m.refusal(node, "a probability must be under a law of responses", "write p_ref(r <= r(tau))")
     still = any(n.op == "index" and n.value == "tau" for _, n in walk(condition))
@@ -268,7 +266,7 @@ def _probability(m: Meaning, node: Node) -> Value:
 @rule("beats")
 def _beats(m: Meaning, node: Node) -> Value:
     """P(y > y'); of a law, its mean: P(y > pi_ref)."""
-    people, names, laws = m.letter(m.setting["people"], node), list[str](), list[tuple[Value, str]]()
+    people, names, laws = m.setting_law("people"), list[str](), list[tuple[Value, str]]()
     for k, side in enumerate(node.kids):
         if side.op == "index":
             names.append(axis_of(side))

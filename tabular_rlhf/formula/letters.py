@@ -127,7 +127,7 @@ class Letters(Stream):
         """One index, or nothing taken: y', s_{h+1}, s + a, a dot."""
         start = self.at
         token = self.peek()
-        if token.kind == "*":
+        if token.kind == "*" or (token.text in ("theta", "phi") and self.ahead().kind in (")", ";", ",")):  # r_t(theta)
             self.take()
             return ANY
         one = self.one_index()
@@ -148,6 +148,8 @@ class Letters(Stream):
             return None
         base = self.take().text
         name = base + "'" * len(self.primes())
+        if name in ("y", "o") and self.peek().kind == "_" and (step := self.token_of_response()) is not None:
+            return self.made_at(step, start)
         if self.peek().kind in ("_", "^") and (name in ("s", "a") or self.two_part(name)):
             mark = self.take().kind
             inside = self.skip_group()
@@ -163,6 +165,18 @@ class Letters(Stream):
             self.at = start
             return None
         return self.made_at(index(INDICES[name]), start)
+
+    def token_of_response(self) -> Node | None:
+        """y_t is the token a_t of a response, y_{<t} the state s_t before it; None, and nothing taken, for another subscript."""
+        start = self.at
+        self.take()
+        inside = self.skip_group()
+        before = bool(inside) and inside[0].kind == "<"
+        time = self.time(inside[before:])
+        if time is None or time.op == "num":
+            self.at = start
+            return None
+        return Node("index", (time,), "s" if before else "a")
 
     def two_part(self, name: str) -> bool:
         """Whether what follows makes an index of two parts, like y_w."""
@@ -220,6 +234,9 @@ class Letters(Stream):
         key, indices = self.key()
         if key in KL_KEYS:
             return self.divergence(at, indices)
+        if key.partition("_")[0] == "KL" and self.peek().kind in ("(", "["):  # KL_rho(p, q), a mean over prompts
+            law = Node("draw", (self.made_at(sym(self.name(key.partition("_")[2])), at),), "x", self.tokens[at].start, self.peek().start)
+            return self.made("E", self.divergence(at, []), law, at=at)
         head = self.made_at(sym(self.name(key)), at)
         if self.peek().kind in ("(", "["):
             if self.comparison_ahead():

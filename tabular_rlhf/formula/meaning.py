@@ -22,6 +22,8 @@ from tabular_rlhf.formula.tokens import refuse
 from tabular_rlhf.formula.tree import Node, walk
 from tabular_rlhf.logspace import log_sigmoid
 
+SETTING = {"law": "p", "prompts": "mu", "pairs": "p_ref", "people": "P_beats", "tokens": "pi"}
+"""The laws of a mean that names none."""
 Rule = Callable[["Meaning", Node], Value]
 RULES: dict[str, Rule] = {}
 
@@ -91,7 +93,7 @@ class Meaning:
         return ax.minus if self.careful else np.subtract
 
     def product(self, a: Value, b: Value) -> Value:
-        return binary(self.mul, a, b, np.add)
+        return binary(self.mul, a, b, ax.log_times if self.careful else np.add)
 
     def letter(self, name: str, node: Node) -> Value:
         """What a letter means here: a definition of the formula, a binding, a symbol."""
@@ -111,6 +113,12 @@ class Meaning:
             error = self.lexicon.unknown(name)
             raise self.refusal(node, error.must, error.remedy)
         return value
+
+    def setting_law(self, kind: str) -> Value:
+        """A law of the setting: by default the subject's own, whatever its letter is bound to in a paper."""
+        name = self.setting[kind]
+        own = self.lexicon.symbol(name) if name == SETTING[kind] and isinstance(self.lexicon.bound.get(name), str) else None
+        return self.letter(name, Node("sym", (), name)) if own is None else own
 
     def definition(self, name: str, let: Node) -> Value:
         """The value of a `let` without arguments, or at the indices that it was defined with."""
@@ -199,7 +207,7 @@ def terms(m: Meaning, node: Node) -> list[Value]:
         other = node.kids[1 - k]
         if value.axes == ("x",) and holds(kid, ("KL", "H")) and not values[1 - k].axes and averages_prompts(other):
             m.lexicon.assumed["KL outside of the mean"] = f"averaged over prompts, by {m.setting['prompts']}"
-            law = m.letter(m.setting["prompts"], kid)
+            law = m.setting_law("prompts")
             values[k] = ax.reduced(np.sum, m.product(law, value), ("x",))
     return values
 
@@ -330,8 +338,7 @@ def depths(mdp: Any) -> Any:
 
 def length(axis: str, scope: Any) -> int:
     """How long an axis is."""
-    mdp, of = scope["mdp"], ax.axis_kind(axis)
-    return int({"x": mdp.P, "tau": mdp.N, "s": mdp.S, "a": mdp.V}[of])
+    return int(getattr(scope["mdp"], {"x": "P", "tau": "N", "s": "S", "a": "V"}[ax.axis_kind(axis)]))
 
 
 @rule("ind")

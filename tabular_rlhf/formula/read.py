@@ -20,7 +20,14 @@ from tabular_rlhf.formula.stream import CLOSED, OPENS, spelled
 from tabular_rlhf.formula.tokens import Token, expand, refuse, tokens
 from tabular_rlhf.formula.tree import Node, index, names, sym
 
+END = Token("", "", 0, 0)
 RELATIONS = {"=": "=", ":=": "=", "<=": "<=", ">=": ">=", "<": "<", ">": ">", "propto": "propto", "approx": "approx", "~": "~", "to": "to"}
+
+
+NO_LETTERS = {"frac", "sum", "prod", "E", "log", "nabla", "exp", "max", "min", "KL", "argmax", *FUNCTIONS}
+"""Names that no definition begins with."""
+PARAMETERS = ("theta", "phi")
+"""What stands for a policy: L(theta) is the letter L, and no function of a number."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +213,8 @@ class Reader:
 
     def let(self, head: Node, body: Node) -> Node:
         what, *given = head.kids if head.op == "at" else (head,)
+        if any(g.op == "add" for g in given):
+            raise refuse(self.text, head.start, head.end, "a definition must be at plain indices", "define it at s, or at s and a")
         return Node("let", (body, *given), what.value, head.start, body.end)
 
     def pieces(self, part: list[Token]) -> list[list[Token]]:
@@ -267,20 +276,7 @@ class Reader:
     def header(self, part: list[Token]) -> tuple[Node, list[str]] | None:
         """The letter that a part defines, with its indices or names of arguments; None if it begins otherwise."""
         reader = self.grammar(part)
-        if reader.peek().kind != "name" or reader.peek().text in (
-            "frac",
-            "sum",
-            "prod",
-            "E",
-            "log",
-            "nabla",
-            "exp",
-            "max",
-            "min",
-            "KL",
-            "argmax",
-            *FUNCTIONS,
-        ):
+        if reader.peek().kind != "name" or reader.peek().text in NO_LETTERS or self.operates(part):
             return None
         try:
             key, indices = reader.key()
@@ -290,7 +286,7 @@ class Reader:
         if reader.peek().kind == "(":
             if reader.comparison_ahead():
                 return None
-            read = reader.arguments()
+            read = None if key in self.functions else reader.arguments()
             if read is not None:
                 indices = [*indices, *read]
             else:
@@ -303,7 +299,15 @@ class Reader:
         head = sym(reader.name(key))
         kids = [*indices, *(sym(g) for g in given)] if key in self.functions or not given else indices
         node = Node("at", (head, *kids)) if kids else head
-        return Node(node.op, node.kids, node.value, part[0].start, reader.peek().start), given
+        return Node(node.op, node.kids, node.value, part[0].start, reader.tokens[reader.at - 1].end), given
+
+    def operates(self, part: list[Token]) -> bool:
+        """Whether a part begins with an operator at work, H(p) or Var_p(r), and not with the letter of that name."""
+        try:
+            found = self.grammar(part).factor()
+        except InputError:
+            return False
+        return found.op in ("H", "Var", "Cov", "std", "mean", "prob", "beats", "ind", "exp")
 
     def note_function(self, part: list[Token]) -> None:
         """Whether a part defines a function of letters that are no indices: f(y) = y log y counts, if y is used as a number."""
@@ -316,11 +320,34 @@ class Reader:
             return
         if reader.peek().kind != "(":
             return
-        read, inside = reader.arguments(), reader.level() if reader.peek().kind == "(" else []
-        if read is None and inside and all(t.kind in ("name", ",", ";") for t in inside):
-            reader.skip_group()
-            if reader.peek().kind in ("=", ":="):
-                self.functions.add(key)
+        inside = reader.level()
+        if not inside or not all(t.kind in ("name", ",", ";") for t in inside) or all(t.text in PARAMETERS for t in inside):
+            return
+        reader.skip_group()
+        if reader.peek().kind in ("=", ":=") and self.of_numbers([t.text for t in inside if t.kind == "name"], part[reader.at + 1 :]):
+            self.functions.add(key)
+
+    def of_numbers(self, letters: list[str], body: list[Token]) -> bool:
+        """Whether a function's letters are numbers: some is no index, or stands neither below a letter nor among its indices."""
+        if any(letter not in INDICES for letter in letters):
+            return True
+        reader = self.grammar(body)
+        while reader.peek().kind:
+            before = reader.tokens[reader.at - 1] if reader.at else END
+            starred = before.kind == "*" and reader.at > 1 and reader.tokens[reader.at - 2].kind == "^"  # pi^*(y | x)
+            applied = starred or (before.kind in ("name", "'", "}") and before.text not in FUNCTIONS)
+            if reader.peek().kind == "_":
+                reader.take()
+                reader.skip_group()
+            elif applied and reader.arguments() is not None:
+                continue
+            elif reader.peek().kind == "|":  # what is given
+                reader.take()
+                while reader.index_item() is not None and reader.peek().kind == ",":
+                    reader.take()
+            elif reader.take().text in letters:
+                return True
+        return False
 
 
 __all__ = ["INDICES", "Statement", "index", "key_of", "read", "statement"]

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tabular_rlhf.formula.say import say
-from tabular_rlhf.formula.tree import Node, Path, names, num, put, sym, walk
+from tabular_rlhf.formula.tree import Node, Path, index, names, node_at, num, put, sym, walk
 
 Rewrites = Iterator[tuple[Node, str, str]]
 Rule = Callable[[Node], Rewrites]
@@ -54,8 +54,16 @@ class Slip:
 
     @property
     def change(self) -> str:
-        """The change alone: what for what."""
-        return f"{say(self.after)} for {say(self.before)}"
+        """The change alone: what for what, with so much around it that it can be found in the formula."""
+        path, after, before = self.path, self.after, self.before
+        while path and self.occurs(before) > 1:
+            path = path[:-1]
+            after, before = node_at(self.tree, path), put(node_at(self.tree, path), self.path[len(path) :], self.before)
+        return f"{say(after)} for {say(before)}"
+
+    def occurs(self, part: Node) -> int:
+        """How often a part stands in the formula that was rewritten."""
+        return sum(node == part for _, node in walk(put(self.tree, self.path, self.before)))
 
 
 def size(tree: Node) -> int:
@@ -87,7 +95,7 @@ def slips(tree: Node, letters: tuple[str, ...] = ()) -> Iterator[Slip]:
                 continue
             for after, makes, mends in rule(node):
                 new = put(tree, path, after)
-                if new not in seen:
+                if new not in seen and not is_left_out(after, around[path[:-1]] if path else None):
                     seen.add(new)
                     yield Slip(rank, makes, mends, path, node, after, new)
     for path, node in found:
@@ -101,9 +109,14 @@ def slips(tree: Node, letters: tuple[str, ...] = ()) -> Iterator[Slip]:
                 yield Slip(EXTRA, makes, mends, path, node, after, new)
 
 
+def is_left_out(node: Node, parent: Node | None) -> bool:
+    """Whether a part is as good as left out, which has a rule of its own: 0 in a formula, 1 as a factor, a divisor, an exponent."""
+    return parent is not None and (node == num(0) or (node == num(1) and parent.op in ("mul", "div", "pow")))
+
+
 def is_term(node: Node, parent: Node | None) -> bool:
     """Whether a factor or a term may be missing here: at a whole formula, a term of a sum, the body of a mean or of a function."""
-    if node.op in ("index", "over", "range", "such", "draw", "given", "let", "num"):
+    if node.op in ("index", "over", "range", "such", "draw", "given", "let", "num", "where"):
         return False
     return parent is None or parent.op in (
         "add",
@@ -235,6 +248,23 @@ KIN = (
 
 
 @slip(SYMBOL)
+def another_law(node: Node) -> Rewrites:
+    """A mean under another law."""
+    if node.op != "E" or len(node.kids) < 2 or node.kids[1].op != "draw" or node.kids[1].kids[0].op != "sym":
+        return
+    law = node.kids[1].kids[0]
+    for family in KIN[:2]:
+        for other in family if law.value in family else ():
+            if other != law.value:
+                new, mean = node.kids[1].over(sym(other)), f"a mean under {say(sym(other))}"
+                yield (
+                    node.over(node.kids[0], new, *node.kids[2:]),
+                    f"{mean} where one under {say(law)} is due",
+                    f"{mean} is due, not one under {say(law)}",
+                )
+
+
+@slip(SYMBOL)
 def another_letter(node: Node) -> Rewrites:
     if node.op == "sym":
         for family in KIN:
@@ -260,8 +290,8 @@ def another_index(node: Node) -> Rewrites:
 def another_number(node: Node) -> Rewrites:
     if node.op == "num" and isinstance(node.value, (int, float)):
         n = node.value
-        for other in dict.fromkeys((n + 1, n - 1, 2 * n, n / 2)):
-            if other not in (n, 0):  # a term of 0 is one that is left out
+        for other in dict.fromkeys((n + 1, n - 1, 2 * n, n / 2, 0)):
+            if other != n:
                 shown = num(int(other) if other == int(other) else other)
                 yield shown, f"{say(shown)} for {say(node)}", f"{say(shown)} is due for {say(node)}"
 
@@ -296,12 +326,25 @@ def squared(node: Node) -> Rewrites:
         yield Node("pow", (node, num(2))), f"{say(node)} squared", f"{say(node)} is to be squared"
 
 
+LOGGED = ("Z", *KIN[0], *KIN[1])
+"""Letters that stand within a log more often than not."""
+
+
 @slip(SHAPE)
 def logarithm(node: Node) -> Rewrites:
-    if node.op in ("div", "sigma", "sum", "E") or (node.op == "sym" and node.value in ("p", "p_ref", "p_star", "pi", "Z")):
+    letter = node.kids[0] if node.op == "at" else node
+    if node.op in ("div", "sigma", "sum", "E") or (letter.op == "sym" and letter.value in LOGGED):
         yield Node("log", (node,)), "a log too many", f"log {say(node)} is due"
     if node.op == "sym" and node.value == "Z":
         yield num(1), "Z omitted", "Z is too many"
+
+
+WEIGHTS = {
+    "s": (("d_pi", "s"), ("d_ref", "s")),
+    "a": (("pi", "a", "s"), ("pi_ref", "a", "s"), ("pi_star", "a", "s")),
+    "tau": (("p_star", "tau"),),
+}
+"""Laws that a sum over an index is weighted by, and what they stand at."""
 
 
 @slip(SHAPE)
@@ -310,18 +353,7 @@ def mean_or_sum(node: Node) -> Rewrites:
     if node.op == "E" and len(node.kids) > 1 and node.kids[1].op == "draw":
         draw = node.kids[1]
         over = Node("over", (), draw.value or "tau")
-        yield Node("sum", (node.kids[0], over)), "a sum where a mean is due", "a mean is due, not a sum"
-    if node.op == "E" and len(node.kids) > 1 and node.kids[1].op == "draw" and node.kids[1].kids[0].op == "sym":
-        for family in KIN[:2]:
-            for other in family if node.kids[1].kids[0].value in family else ():
-                if other != node.kids[1].kids[0].value:
-                    new = node.kids[1].over(sym(other))
-                    mean = f"a mean under {say(sym(other))}"
-                    yield (
-                        node.over(node.kids[0], new, *node.kids[2:]),
-                        f"{mean} where one under {say(node.kids[1].kids[0])} is due",
-                        f"{mean} is due",
-                    )
+        yield Node("sum", (node.kids[0], over)), "a sum where a mean is due", "a sum is due, not a mean"
     if node.op == "sum" and len(node.kids) == 2:
         for law in ("p", "p_ref"):
             draw = Node("draw", (sym(law),), node.kids[1].value)
@@ -330,6 +362,11 @@ def mean_or_sum(node: Node) -> Rewrites:
                 f"a mean under {law} where a sum is due",
                 f"a mean under {say(sym(law))} is due, not a sum",
             )
+    if node.op == "sum" and len(node.kids) == 2 and node.kids[1].value in WEIGHTS:
+        for law, *given in WEIGHTS[str(node.kids[1].value)]:
+            factor = Node("at", (sym(law), *map(index, given)))
+            weighted = node.over(Node("mul", (factor, node.kids[0])), node.kids[1])
+            yield weighted, f"a factor {say(factor)} too many", f"a factor {say(factor)} is missing"
     if node.op == "E" and any(kid.op == "draw" and kid.value == "x" for kid in node.kids):
         yield node.kids[0], "the mean over prompts dropped", "one prompt is meant, not the mean over prompts"
 

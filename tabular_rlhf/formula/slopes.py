@@ -16,8 +16,8 @@ from tabular_rlhf.formula.indices import axis_of
 from tabular_rlhf.formula.lexicon import NAMES
 from tabular_rlhf.formula.meaning import Meaning, rule
 from tabular_rlhf.formula.scopes import Varied
-from tabular_rlhf.formula.tree import Node
-from tabular_rlhf.ledger.symbols import SYMBOLS
+from tabular_rlhf.formula.tree import Node, walk
+from tabular_rlhf.ledger.symbols import SYMBOLS, Scope
 
 
 @rule("grad")
@@ -26,10 +26,14 @@ def _gradient(m: Meaning, node: Node) -> Value:
     value = m(node.kids[0])
     if any(a.endswith(".") for a in value.axes):
         raise m.refusal(node, "a gradient must be of what is none itself", "write one nabla")
-    of = value.of
+    of, key = value.of, ("nabla", node.kids[0], m.careful)
+    plainly = not any(n.value in m.local or n.value in m.lexicon.bound for _, n in walk(node) if n.op == "sym")
 
     def slopes(scope: Any) -> Any:
-        return rows(lambda logits: of(Varied(scope, {"logits": logits})), scope["logits"])
+        memo = scope.memo if plainly and isinstance(scope, Scope) else {}  # of the subject's own letters: once a world
+        if key not in memo:
+            memo[key] = rows(lambda logits: of(Varied(scope, {"logits": logits})), scope["logits"])
+        return memo[key]
 
     return Value((*value.axes, "x.", "s.", "a."), slopes, None, None, value.implicit)
 

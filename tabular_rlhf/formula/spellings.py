@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from tabular_rlhf.ledger.symbols import SPELLINGS
+
 
 def table(text: str) -> dict[str, str]:
     """A table that is written down as "key value , key value"; a key alone is its own value.
@@ -80,11 +82,5 @@ def kind(index: str) -> str:
     return KINDS.get(index.rstrip("'").partition("_")[0], "")
 
 
-ALIASES = table(
-    r"""
-    p_pi p , p_theta p , p_pi_theta p , pi_theta pi , pi_phi pi , pi_phi^RL pi , pi_ref , pi^ref pi_ref , pi^SFT pi_ref , pi_SFT
-    pi_ref , pi_sft pi_ref , pi_0 pi_ref , p_ref , p^ref p_ref , p_0 p_ref , ref p_ref , pi^sft pi_ref , p_pi_ref p_ref , p^* p_star ,
-    p_star , pi^* pi_star , pi_star , pi_r pi_star , p_pi^* p_star , pi' pi_2 , p_pi' p_2 , p' p_2 , d_pi , d_ref , d_p^* d_star ,
-    d^pi d_pi , J_x , lambda_KL beta , log_Z , epsilon"""
-)
+ALIASES = {key: letter for letter, keys in SPELLINGS.items() for key in (letter, *keys)}
 """A letter's key, and the letter that it is in the tree.  What is in neither this table nor among the symbols is a letter of its own."""

@@ -33,7 +33,8 @@ def bound(node: Node) -> list[Node]:
 
 def body_of(m: Meaning, node: Node) -> Value:
     """The body of a binder, where the index of a range is a number."""
-    ranges = {f"#{n.value}": _range(m, n) for n in bound(node) if n.op == "range"}
+    numbers = [n for n in bound(node) if n.op == "range" and not (n.kids[1].op == "at" and all_steps(*n.kids))]
+    ranges = {f"#{n.value}": _range(m, n) for n in numbers}
     with m.where(**ranges):
         return m(node.kids[0])
 
@@ -72,11 +73,42 @@ def _summed(m: Meaning, node: Node, value: Value, over: Node) -> Value:
         over = inner
     axis = str(over.value)
     if axis in value.axes:
-        return reduced(np.sum, value, (axis,), logsumexp)
+        whole = _whole(m, node, value, over) if over.op == "range" and indexes(node.kids[0], axis) else value
+        return reduced(np.sum, whole, (axis,), logsumexp)
     if any(a.endswith(f"@{axis}") for a in value.axes):
+        if over.op == "range" and not all_steps(*over.kids):
+            raise m.refusal(node, "a sum along a response must run over all of it", "write sum_t, or sum_{t=0}^{T}")
         return _along(m, node, value, axis)
     must = f"a sum must be over what occurs in it: over ({', '.join(value.axes) or 'nothing'}) there is no {axis}"
     raise m.refusal(node, must, "leave the sum out, or write the index")
+
+
+def indexes(node: Node, name: str) -> bool:
+    """Whether a letter stands at an index."""
+    return any(n.op == "at" and any(k.op == "index" and k.value == name for k in n.kids[1:]) for _, n in walk(node))
+
+
+def _whole(m: Meaning, node: Node, value: Value, over: Node) -> Value:
+    """A table whose axis a range runs through, which must be all of it: sum_{i=1}^{G} r_i, of G rewards."""
+    low, high = map(m, over.kids)
+    text, of, k = m.text, value.of, value.axes.index(str(over.value))
+
+    def checked(scope: Any) -> Any:
+        y = of(scope)
+        first, last, n = float(plain(low.of(scope))), float(plain(high.of(scope))), np.shape(plain(y))[k]
+        if first not in (0.0, 1.0) or last - first + 1 != n:
+            must = f"a range must be all of what it runs through: there are {n}, not {first:g} to {last:g}"
+            raise refuse(text, node.start, node.end, must, "bind its end to that number, or write no range")
+        return y
+
+    return replace(value, of=checked, log=None)
+
+
+def all_steps(low: Node, high: Node) -> bool:
+    """Whether a range means every step of a response: 0 or 1 to T, H, H - 1, or the length."""
+    last = high.kids[0] if high.op == "sub" and high.kids[1].value == 1 else high
+    named = (last.op == "sym" and last.value in ("T", "H")) or (last.op == "at" and last.kids[0].value == "lengths")
+    return low.op == "num" and low.value in (0, 1) and named
 
 
 def _such(m: Meaning, value: Value, condition: Node) -> Value:

@@ -198,6 +198,8 @@ class _Lexer:
             return self.font(name, start, end)
         if name in ("underset", "overset"):
             return self.underset(start, end)
+        if name in ("underbrace", "overbrace", "substack"):
+            return self.braced(name, end)
         if name not in COMMANDS:
             remedy = "spell it otherwise, or define it with \\newcommand"
             raise refuse(self.text, start, end, "a command must be one that has a meaning here", remedy)
@@ -242,6 +244,16 @@ class _Lexer:
             made[-1] = made[-1]._replace(end=after)
             self.out += made
         return after
+
+    def braced(self, name: str, end: int) -> int:
+        """What stands over a brace, without the words below it; lines that are stacked below a sign, one after another."""
+        made, _, after = self.inside(end)
+        if name == "substack":
+            self.out += [Token(",", ",", t.start, t.end) if t.kind == "newline" else t for t in made]
+            return after
+        self.out += made
+        note = re.compile(r"\s*[_^]\s*(?=\{)").match(self.text, after)
+        return group(self.text, note.end())[1] if note else after
 
     def underset(self, start: int, end: int) -> int:
         """\\underset{x \\sim D}{E} is E_{x \\sim D}."""

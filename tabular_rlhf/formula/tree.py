@@ -16,6 +16,7 @@ r"""The tree of a formula: one frozen node for everything, so that a rewrite is 
 | clip | a, low, high | | |
 | sum, prod | body, over... | | over each index that an `over` names |
 | maxover, minover, argmax, argmin | body, over... | | over an index (none: over the responses) |
+| objective | | "max pi" | below a max over policies, as the only `over` of maxover: the objective itself is meant |
 | over | | index | one index that is run through: all of it |
 | range | low, high | index | an index that runs from low to high, both included |
 | such | over, condition | | an index that is run through where a condition holds |

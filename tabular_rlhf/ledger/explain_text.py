@@ -17,7 +17,9 @@ MOST = 36
 def render(found: Record) -> str:
     """The whole page."""
     lines = [f"{found['slug']}  (chapter {found['chapter']})", "=" * (len(found["slug"]) + 13), ""]
-    lines += _wrap(plain(found["statement"]), "  ", 2)
+    printed = found.get("printed", True)
+    lines += _wrap(plain(found["statement"]) + ("" if printed else " †"), "  ", 2)
+    lines += [] if printed else ["", *_wrap("† its sides are executed as functions, not as it is printed", "  ", 2)]
     lines += ["", *_wrap(f"Source: {found['source']}", ""), *_wrap(found["note"], "")]
     lines += ["", "Symbols", *(line for name, text in found["symbols"].items() for line in _wrap(f"{name:<12}{text}", "  ", 12))]
     lines += ["", f"Worked on the world `{found['world']['name']}`", "", *world_lines(found["world"])]

@@ -56,11 +56,38 @@ class Symbol:
         return tuple(found)
 
     @property
+    def spellings(self) -> tuple[str, ...]:
+        """How it may be written in a formula.
+
+        >>> SYMBOLS["p_star"].spellings, SYMBOLS["log_p_2"].spellings
+        (('p_star', 'p^*', 'p_pi^*'), ('log_p_2', "log p_pi'", "log p'"))
+        """
+        if self.name in SPELLINGS or not self.name.startswith("log_"):
+            return (self.name, *SPELLINGS.get(self.name, ()))
+        return (self.name, *(f"log {key}" for key in SPELLINGS.get(self.name.removeprefix("log_"), ())))
+
+    @property
     def drawn(self) -> bool:
         """Whether it is drawn at random, once a world."""
         return "rng" in parameters(self.compute)
 
 
+SPELLINGS: dict[str, tuple[str, ...]] = {
+    "p": ("p_pi", "p_theta", "p_pi_theta"),
+    "pi": ("pi_theta", "pi_phi", "pi_phi^RL"),
+    "pi_ref": ("pi^ref", "pi^SFT", "pi_SFT", "pi_sft", "pi^sft", "pi_0"),
+    "p_ref": ("p^ref", "p_0", "p_pi_ref", "ref"),
+    "p_star": ("p^*", "p_pi^*"),
+    "pi_star": ("pi^*", "pi_r"),
+    "pi_2": ("pi'",),
+    "p_2": ("p_pi'", "p'"),
+    "d_pi": ("d^pi",),
+    "d_star": ("d_p^*",),
+    "beta": ("lambda_KL",),
+    "J_x": (),
+    "pi_old": ("pi_theta_old", "pi^old", "pi_b"),
+}
+"""How papers write a symbol (or the exponential of one that is kept as a logarithm): base, _subscript, ^superscript, primes."""
 AXES = {"P": "x", "N": "tau", "S": "s", "V": "a", "n": "draw", "G": "i", "1": ""}
 SYMBOLS: dict[str, Symbol] = {}
 LEVELS = {
