@@ -193,7 +193,11 @@ def _mark(slug: str, file: str | None, out_of: float, child: Child, judge: Judge
 
 
 def weakest(layers: list[list[dict[str, str]]]) -> tuple[dict[str, str], ...]:
-    """Of every layer the weakest force it had for any answer."""
+    """Of every layer the weakest force it had for any answer.
+
+    >>> weakest([[{"layer": "files", "force": "full"}], [{"layer": "files", "force": "weak"}], [{"layer": "files", "force": "full"}]])
+    ({'layer': 'files', 'force': 'weak'},)
+    """
     order = ("none", "weak", "full")
     found: dict[str, dict[str, str]] = {}
     for row in (row for told in layers for row in told):
