@@ -308,6 +308,7 @@ REFUSED = {
     "E_p[r]": "a chain must hold a relation",
     "We know that it holds.": "a line must be a formula, not a sentence",
     "E_p[r - b] = E_p[r]": "let b = E_p",
+    r"\sum_a \pi(a|s) A(s,a) = 0": "write A_pi",
     "sqrt(-1) = 3": "a derivation must begin with what is a number",
     "# only words\n": "a chain must hold a formula",
     "a = b\n" * (MOST + 1): f"a chain must have at most {MOST} lines",

@@ -14,7 +14,7 @@ from tabular_rlhf.formula import Formula, read, say, statement
 from tabular_rlhf.formula.tree import walk
 from tabular_rlhf.ledger.symbols import Scope
 from tabular_rlhf.logspace import kl
-from tabular_rlhf.world import World, random_world
+from tabular_rlhf.world import World, random_world, zen_world
 
 WORLD = random_world(rng=np.random.default_rng(2), V=2, H=2, P=2, beta=0.7)
 
@@ -260,3 +260,11 @@ def test_the_notation_is_executed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["formulas", "means"]) == 0
     assert "MEANS" in capsys.readouterr().out
     assert main(["formulas", "meens"]) == 2
+
+
+def test_a_formula_that_needs_too_many_numbers_is_refused_before_they_are_made() -> None:
+    """Two axes of a million responses each: 10^12 numbers; a mean over one of them needs a million."""
+    world = zen_world()
+    with pytest.raises(InputError, match=r"at most 50,000,000 numbers at once: .*got a table of 1,25\d,\d{3},\d{3},\d{3}"):
+        Formula("r(y) - r(y')").on(world)
+    assert np.isfinite(Formula("E_p[r]").on(world)).all()

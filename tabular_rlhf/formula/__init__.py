@@ -37,6 +37,10 @@ from tabular_rlhf.world import World
 __all__ = ["Compiled", "Formula", "Node", "Statement", "compile", "read", "say", "statement"]
 
 
+LARGEST = 50_000_000
+"""Numbers of one table: 400 MB."""
+
+
 class Formula:
     r"""A formula that runs.
 
@@ -103,6 +107,10 @@ class Formula:
         bound = {k: v if isinstance(v, str) else Given(v, scope["mdp"], k, used_at(self.trees, k)) for k, v in given.items()}
         scope = Varied(scope, {k: v.array for k, v in bound.items() if isinstance(v, Given)}) if bound else scope
         self._last = self._made(bound)
+        most = max(made.needs(scope) for made in self._last)
+        if most > LARGEST:
+            must = f"a formula must need at most {LARGEST:,} numbers at once"
+            raise InputError(must, got=f"a table of {most:,}", where=self.tex, remedy="ask for it on a smaller world")
         values = [made(scope) for made in self._last]
         found = [_checked(v, partial) for v in values]
         if len({np.shape(v) for v in found}) > 1:

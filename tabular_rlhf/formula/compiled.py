@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.autodiff import plain
 from tabular_rlhf.formula import indices, laws, slopes, sums  # noqa: F401  they enter their rules
-from tabular_rlhf.formula.axes import fitted, in_order
+from tabular_rlhf.formula.axes import axis_kind, fitted, in_order
 from tabular_rlhf.formula.lexicon import Lexicon
-from tabular_rlhf.formula.meaning import SETTING, Meaning
+from tabular_rlhf.formula.meaning import SETTING, Meaning, length
 from tabular_rlhf.formula.tree import Node
 
 
@@ -29,6 +30,12 @@ class Compiled:
     plainly: Any
     carefully: Any
     assumed: Mapping[str, str] = field(default_factory=dict)
+    spans: frozenset[tuple[str, ...]] = frozenset()
+
+    def needs(self, scope: Any) -> int:
+        """How many numbers the largest table has that is made on the way; ranges are not counted."""
+        known = ([a for axis in span if axis_kind(a := axis.rstrip(".")) in ("x", "tau", "s", "a")] for span in self.spans)
+        return max((prod(length(axis, scope) for axis in span) for span in known), default=1)
 
     def __call__(self, scope: Any) -> Any:
         with np.errstate(all="ignore"):
@@ -49,7 +56,8 @@ def compile(tree: Node, bound: Mapping[str, Any] | None = None, text: str = "", 
     [0.0]
     """
     lexicon = Lexicon(bound)
-    fast, safe = (Meaning(text, lexicon, {**SETTING, **setting}, careful=careful)(tree) for careful in (False, True))
+    made, careful = (Meaning(text, lexicon, {**SETTING, **setting}, careful=careful) for careful in (False, True))
+    fast, safe = made(tree), careful(tree)
     axes = in_order(fast.axes)
     plainly, carefully = (fitted(value.of, value.axes, axes) for value in (fast, safe))
-    return Compiled(tree, axes, plainly, carefully, dict(lexicon.assumed))
+    return Compiled(tree, axes, plainly, carefully, dict(lexicon.assumed), frozenset(made.spans))

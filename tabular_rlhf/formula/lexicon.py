@@ -130,6 +130,8 @@ class Lexicon:
         symbols = [s for s, symbol in SYMBOLS.items() if symbol.axes is not None]
         known = {*symbols, *(s.removeprefix("log_") for s in symbols), *NAMES, *DEFINED, *self.bound}
         remedy = did_you_mean(name, known, "bind it to a table, a number or a formula, or define it behind \\quad")
+        if f"{name}_pi" in DEFINED:
+            remedy = f"write {name}_pi for that of the policy"
         return InputError("a letter must mean something", got=quoted(name), remedy=remedy)
 
 

@@ -49,12 +49,15 @@ class Meaning:
         self.text, self.lexicon, self.setting, self.careful = text, lexicon, setting, careful
         self.local: dict[str, Value | Node] = {}
         self.deep: list[str] = []
+        self.spans: set[tuple[str, ...]] = set()  # the axes of all tables that are made on the way
         self.within = False  # whether this is the formula that a letter is bound to
         self.bare: dict[str, str] = {}  # names of the axes that letters without indices have here
 
     def __call__(self, node: Node) -> Value:
         try:
-            return RULES[node.op](self, node)
+            value = RULES[node.op](self, node)
+            self.spans.add(value.axes)
+            return value
         except InputError as e:
             if e.where or not self.text:
                 raise
