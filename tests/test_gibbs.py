@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tabular_rlhf import World, kl, objective, random_world, regret, soft_bellman, solve
-from tabular_rlhf.gibbs import _by_weights, greedy_limit, log_gibbs, multiplier, policy_objective
+from tabular_rlhf import InputError, World, kl, objective, random_world, regret, soft_bellman, solve
+from tabular_rlhf.gibbs import _by_weights, greedy_limit, log_gibbs, multiplier, policy_gradient, policy_objective
 from tabular_rlhf.policy import dirichlet
 from tabular_rlhf.world import worlds
 from tests import oracle
@@ -242,3 +242,13 @@ def test_units_of_reward_do_not_matter(world: World, c: float) -> None:
     scaled = World(world.mdp, world.log_ref, world.r * c, world.beta * c)
     assert_close(solve(scaled).p, solve(world).p, 64 * nats(world))
     assert_close(solve(scaled).V / c, solve(world).V, 64 * units(world))
+
+
+def test_the_state_without_a_token_is_named() -> None:
+    """A token forbidden elsewhere is no fault: the first state in which nothing is left is."""
+    world = random_world(rng=np.random.default_rng(0), V=2, H=2, P=1, eos=False)
+    logits = np.zeros((1, 3, 2))
+    logits[0, 0, 0] = -np.inf
+    logits[0, 2] = -np.inf
+    with pytest.raises(InputError, match=r"at index \(0, 2\)"):
+        policy_gradient(world, logits)

@@ -344,9 +344,10 @@ def test_the_frontier_of_a_report_is_of_gibbs_laws_and_a_mean_over_prompts() -> 
 
 
 def test_the_price_of_comparisons_of_two_responses_by_hand() -> None:
-    """The fitted difference of rewards varies by 1/(n w), w = 2 q q' s s', and KL is p p'/2 of its square, per beta squared."""
-    world = coin(beta=1.0).with_reward(np.array([[0.3, 1.7]]))
+    """The fitted difference of rewards varies by 1/(n w), w = 2 q q' s s'; the regret is beta KL = p p'/(2 beta) of its square."""
+    beta = 0.5
+    world = coin(beta=beta).with_reward(np.array([[0.3, 1.7]]))
     q, (p, p_other) = 0.5, np.exp(solve(world).log_p[0])
     s = 1.0 / (1.0 + math.exp(-1.4))
     varies = 1.0 / (50.0 * 2.0 * q * q * s * (1.0 - s))
-    assert price_of_comparisons(world, 50).mean == pytest.approx(p * p_other / 2.0 * varies)  # type: ignore[union-attr]
+    assert price_of_comparisons(world, 50).mean == pytest.approx(p * p_other / (2.0 * beta) * varies)  # type: ignore[union-attr]
