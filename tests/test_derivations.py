@@ -15,7 +15,7 @@ import pytest
 from tabular_rlhf.check.question import find
 from tabular_rlhf.cli import main
 from tabular_rlhf.commands.verify import chosen
-from tabular_rlhf.derivations import DERIVATIONS, RELATIONS, Derivation, Line, audit_derivations, derive
+from tabular_rlhf.derivations import DERIVATIONS, RELATIONS, Derivation, Line, audit_derivations, derive, execute
 from tabular_rlhf.derivations.execute import refute_line
 from tabular_rlhf.derivations.record import add
 from tabular_rlhf.derivations.text import formulas
@@ -151,7 +151,8 @@ def test_every_line_follows_and_every_wrong_line_is_refuted_where_it_stands(slug
 
 
 @pytest.mark.parametrize("slug", list(DERIVATIONS))
-def test_every_derivation_is_shown_whole(slug: str) -> None:
+def test_every_derivation_is_shown_whole(slug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute, "EVALUATIONS", 200)  # that lines follow on all worlds is the law above
     found = derive(slug)
     assert found.holds
     text, page = str(found), found._repr_markdown_()

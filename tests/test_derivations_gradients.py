@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tabular_rlhf.derivations import DERIVATIONS, audit_derivations, derive
+from tabular_rlhf.derivations import DERIVATIONS, audit_derivations, derive, execute
 from tabular_rlhf.derivations.record import Line, sampled_z
 from tabular_rlhf.ledger import LEDGER, Scope
 from tabular_rlhf.ledger.chapter8_tokens import kl_gradient
@@ -151,7 +151,8 @@ def test_it_holds_where_tokens_are_forbidden(slug: str) -> None:
             assert DERIVATIONS[slug].step(k, scope).units <= 1.0, f"line {k}"
 
 
-def test_all_print_without_a_warning() -> None:
+def test_all_print_without_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute, "EVALUATIONS", 200)
     for slug in ANCHORS:
         shown = derive(slug)
         assert shown.holds
