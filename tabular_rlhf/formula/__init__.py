@@ -8,6 +8,7 @@ r"""LaTeX that runs: text -> expression tree -> value on a world -> text again.
 | `spellings`, `tokens`, `stream`, `letters`, `events`, `binders`, `grammar`, `read` | text into a tree |
 | `axes`, `lexicon`, `scopes`, `meaning`, `indices`, `sums`, `laws`, `slopes`, `compiled` | a tree into a function of a world's symbols |
 | `say` | a tree into text |
+| `slip_rules`, `slips` | the mistakes that people make, as rewrites of a tree |
 | `examples` | the notation, executed by `tabular-rlhf formulas` |
 
 A letter means what `tabular-rlhf symbols` says, unless it is bound; `assumed` says what was taken for what.
