@@ -152,7 +152,7 @@ def test_every_line_follows_and_every_wrong_line_is_refuted_where_it_stands(slug
 
 @pytest.mark.parametrize("slug", list(DERIVATIONS))
 def test_every_derivation_is_shown_whole(slug: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execute, "EVALUATIONS", 200)  # that lines follow on all worlds is the law above
+    monkeypatch.setattr(execute, "EVALUATIONS", 200)  # that lines follow is a law of its own
     found = derive(slug)
     assert found.holds
     text, page = str(found), found._repr_markdown_()
