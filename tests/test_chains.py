@@ -419,3 +419,55 @@ def test_a_proof_is_listed_shown_and_graded(tmp_path: Path, capsys: pytest.Captu
     assert main(["grade", str(handed), "--exercises", str(sheet), "--json"]) == 1
     marks = {m["slug"]: m["points"] for m in json.loads(capsys.readouterr().out)["exercises"]}
     assert marks == {"prove-regret": 2.0, "prove-k3": 2.0}
+
+
+# ---------------------------------------------------------------------------------------------------- the two hardest, typed as papers do
+
+BY_TOKENS = r"""
+\begin{align}
+\nabla_\theta \mathbb{E}_{y \sim \pi_\theta}[r(x,y)] &= \nabla_\theta \sum_y \pi_\theta(y|x)\, r(x,y) \\
+&= \sum_y \pi_\theta(y|x)\, r(x,y)\, \nabla_\theta \log \pi_\theta(y|x) \\
+&= \mathbb{E}_{y\sim\pi_\theta}\left[ r(x,y) \nabla_\theta \sum_h \log \pi_\theta(a_h|s_h) \right] \\
+&= \sum_s d_\pi(s) \sum_a \pi(a|s)\, Q^\pi(s,a)\, \nabla_\theta \log \pi(a|s) \\
+&= \sum_s d_\pi(s) \sum_a Q^\pi(s,a)\, \nabla_\theta \pi(a|s) \\
+&= \sum_s d_\pi(s) \sum_a \pi(a|s)\, A^\pi(s,a)\, \nabla_\theta \log \pi(a|s)
+\end{align}
+"""
+DPO_GRADIENT = r"""
+\begin{align}
+\nabla_\theta \log\sigma\left(\beta\log\frac{\pi_\theta(y_w|x)}{\pi_{ref}(y_w|x)}
+  - \beta\log\frac{\pi_\theta(y_l|x)}{\pi_{ref}(y_l|x)}\right)
+&= \sigma\left(\beta\log\frac{\pi_\theta(y_l|x)}{\pi_{ref}(y_l|x)} - \beta\log\frac{\pi_\theta(y_w|x)}{\pi_{ref}(y_w|x)}\right)
+   \nabla_\theta \left(\beta\log\pi_\theta(y_w|x) - \beta\log\pi_\theta(y_l|x)\right) \\
+&= \beta\, \sigma\left(\beta\log\frac{\pi_\theta(y_l|x)}{\pi_{ref}(y_l|x)} - \beta\log\frac{\pi_\theta(y_w|x)}{\pi_{ref}(y_w|x)}\right)
+   \left[\nabla_\theta\log\pi_\theta(y_w|x) - \nabla_\theta\log\pi_\theta(y_l|x)\right]
+\end{align}
+"""
+SLIPPED = [
+    (BY_TOKENS, r"\sum_s d_\pi(s) \sum_a Q", r"\sum_s \sum_a Q", 6, "a factor d_pi(s) is missing"),
+    (BY_TOKENS, r"Q^\pi(s,a)\, \nabla_\theta \pi(a|s)", r"Q^\pi(s,a)\, \nabla_\theta \log \pi(a|s)", 6, "log is too many"),
+    (BY_TOKENS, r"r(x,y)\, \nabla_\theta \log \pi_\theta(y|x)", r"\nabla_\theta \log \pi_\theta(y|x)", 3, ""),
+    (DPO_GRADIENT, r"&= \beta\, \sigma", r"&= \sigma", 3, "a factor beta is missing"),
+    (DPO_GRADIENT, r"\log\pi_\theta(y_w|x) - \nabla", r"\log\pi_\theta(y_w|x) + \nabla", 3, "is flipped (- for + is right)"),
+    (
+        DPO_GRADIENT,
+        r"&= \sigma\left(\beta\log\frac{\pi_\theta(y_l",
+        r"&= \sigma\left(\log\frac{\pi_\theta(y_l",
+        2,
+        "a factor beta is missing",
+    ),
+]
+
+
+@pytest.mark.parametrize("text", [BY_TOKENS, DPO_GRADIENT])
+def test_the_hardest_hold(text: str) -> None:
+    assert derive(text).holds
+
+
+@pytest.mark.parametrize("k", range(len(SLIPPED)))
+def test_a_slip_in_the_hardest_is_found_at_its_line(k: int) -> None:
+    text, right, wrong, line, named = SLIPPED[k]
+    assert text.count(right) == 1
+    found = derive(text.replace(right, wrong))
+    assert found.broken == line
+    assert named in found.mended

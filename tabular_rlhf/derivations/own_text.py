@@ -121,6 +121,7 @@ def lines_of(text: str) -> Iterator[tuple[int, str, str]]:
     """(number, formula, words beside it) of every line that holds a formula."""
     markdown = "$" in text
     displayed = False
+    text = whole_rows(text)
     for number, raw in enumerate((in_dollars(text) if markdown else text).splitlines(), 1):
         if markdown:
             inside, outside, displayed = dollars(raw, displayed)
@@ -138,6 +139,30 @@ def lines_of(text: str) -> Iterator[tuple[int, str, str]]:
 ENVIRONMENT = r"(?:align|equation|gather|eqnarray|multline|flalign|alignat|displaymath)\*?"
 DISPLAY = re.compile(rf"\$\$|\\\\\[|\\(?P<open>\[|begin\{{{ENVIRONMENT}\}}(?:\{{\d+\}})?)|\\(?P<close>\]|end\{{{ENVIRONMENT}\}})")
 """What begins and ends a display; a line break with a length, \\\\[2pt], is none."""
+
+
+ROWS = re.compile(rf"(\\begin\{{{ENVIRONMENT}\}})(.*?)(\\end\{{{ENVIRONMENT}\}})", re.DOTALL)
+"""An environment, in which rows end with two backslashes and not with the line."""
+
+
+def whole_rows(text: str) -> str:
+    r"""A text whose rows of LaTeX each stand on one line; the lines after them keep their numbers.
+
+    >>> whole_rows("\\begin{align} a &= b\n + c \\\\\n &= d \\end{align}")
+    '\\begin{align} a &= b  + c \\\\\n\n &= d \\end{align}'
+    """
+
+    def rows(m: re.Match[str]) -> str:
+        if r"\\" not in m[2]:
+            return m[0]
+        out, row = "", list[str]()
+        for line in m[2].split("\n"):
+            row.append(line)
+            if re.search(r"\\\\(?:\[[^\]]*\])?\s*$", line):
+                out, row = out + " ".join(row) + "\n" * len(row), []
+        return m[1] + out + " ".join(row) + m[3] + "\n" * max(0, len(row) - 1)
+
+    return ROWS.sub(rows, text)
 
 
 def in_dollars(text: str) -> str:
