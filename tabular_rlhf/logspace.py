@@ -25,12 +25,12 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def log_of(p: Any) -> Array:
-    """log p of plain weights; -inf where p = 0, without an accident.
+    """log p of plain weights; -inf where p = 0, without an accident; what is no number stays none.
 
-    >>> log_of(np.array([1.0, 0.0])).tolist()
-    [0.0, -inf]
+    >>> log_of(np.array([1.0, 0.0, np.nan])).tolist()
+    [0.0, -inf, nan]
     """
-    return np.log(p, out=np.full_like(p, -np.inf), where=p > 0)
+    return np.log(p, out=np.full_like(p, -np.inf), where=np.logical_not(np.less_equal(p, 0)))
 
 
 def _logsumexp(x: Any, axis: int = -1, keepdims: bool = False) -> Any:

@@ -210,3 +210,8 @@ def test_rows_of_any_span_stand_side_by_side(rows: list[tuple[list[int], int]]) 
             want = math.log1p(float(sum(terms))) if sum(terms) > -1 else -np.inf
             assert best[i] == top
             assert_close(nats[i], want, 64 * EPS * (abs(want) + float(max(map(abs, terms)))))
+
+
+def test_nan_is_not_swallowed_by_a_sum_of_weights() -> None:
+    for x in ([np.nan, 0.0], [np.nan, -np.inf], [0.0, np.nan, 1.0]):
+        assert np.isnan(logsumexp(np.array(x)))
