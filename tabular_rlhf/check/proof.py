@@ -12,7 +12,7 @@ from tabular_rlhf.check.calling import CALL, STILL, Stopped, guard, has_limits, 
 from tabular_rlhf.check.report import Counterexample, Report
 from tabular_rlhf.derivations.execute import Derived, execute
 from tabular_rlhf.derivations.own import in_words, mend
-from tabular_rlhf.derivations.own_lines import Chain, chain
+from tabular_rlhf.derivations.own_lines import Chain, Step, chain
 from tabular_rlhf.errors import InputError, raised
 from tabular_rlhf.exercises.proof import Proof
 from tabular_rlhf.formula.read import read
@@ -71,23 +71,25 @@ def _letters(proof: Proof, found: Chain) -> str:
 
 def _ends(proof: Proof, found: Chain) -> str:
     """What is said of a derivation that begins or ends elsewhere."""
-    last = max(k for k, step in enumerate(found.steps) if step.relation == "so")
-    start, end = found.steps[last].tree, found.steps[-1].tree
-    if not _alike(start, read(proof.start)):
-        return f"The chain that ends the text must begin with {proof.start}: it begins with {say(found.steps[last].shown)}."
-    if not _alike(end, read(proof.end)):
+    first, *rest = _last_chain(found)
+    if not _alike(first.tree, read(proof.start)):
+        return f"The chain that ends the text must begin with {proof.start}: it begins with {say(first.shown)}."
+    if not _alike(found.steps[-1].tree, read(proof.end)):
         return f"It must end with {proof.end}: it ends with {say(found.steps[-1].shown)}."
     allowed = {"=", proof.relation}
-    other = next((step.relation for step in found.steps[last + 1 :] if step.relation not in allowed), None)
+    other = next((step.relation for step in rest if step.relation not in allowed), None)
     return f"Between {proof.start} and {proof.end} only {' and '.join(sorted(allowed))} may stand: there is {other}." if other else ""
 
 
 def _length(proof: Proof, found: Chain) -> str:
     """What is said of one with too few steps; a line that repeats the one before is none."""
-    last = max(k for k, step in enumerate(found.steps) if step.relation == "so")
-    lines = found.steps[last:]
-    steps = sum(not _alike(a.tree, b.tree) for a, b in pairwise(lines))
+    steps = sum(not _alike(a.tree, b.tree) for a, b in pairwise(_last_chain(found)))
     return "" if steps >= proof.fewest else f"It must have {proof.fewest} steps or more: it has {steps}."
+
+
+def _last_chain(found: Chain) -> tuple[Step, ...]:
+    """The lines from the last one that begins a chain; what stands before are lemmas."""
+    return found.steps[max(k for k, step in enumerate(found.steps) if step.relation == "so") :]
 
 
 def _alike(a: Node, b: Node) -> bool:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.settings import settings as numbers
 from tabular_rlhf.commands.solve import find_world
-from tabular_rlhf.errors import InputError, quoted
+from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS, FlagReport, analyse, end, flags, measure
 from tabular_rlhf.estimators.record import AGGREGATES, CLAMPS, LEVELS, RATIOS
 from tabular_rlhf.gibbs import solve
@@ -43,7 +44,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     placement = "loss" if args.placement is None and args.ratio == "none" else args.placement  # without a ratio there is no other
-    settings = {"aggregate": args.aggregate, "ratio": args.ratio, "clamps": _clamps(args.clamp)}
+    settings = {
+        "aggregate": args.aggregate,
+        "ratio": args.ratio,
+        "clamps": numbers(args.clamp, "a clamp must be END=C", f"for example {next(iter(CLAMPS))}=20"),
+    }
     chosen = flags(args.estimator, placement, args.level, **settings)
     if args.samples < 1 or args.seed < 0:
         raise InputError(
@@ -60,18 +65,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         answer_text(args, as_text(world, found[0].kl, rows, args))
     return 0
-
-
-def _clamps(words: list[str]) -> dict[str, float]:
-    """{"input": 20.0} from ["input=20"]."""
-    out = {}
-    for word in words:
-        name, _, value = word.partition("=")
-        try:
-            out[name] = float(value)
-        except ValueError:
-            raise InputError("a clamp must be END=C", got=quoted(word), remedy=f"for example {next(iter(CLAMPS))}=20") from None
-    return out
 
 
 def row(report: FlagReport, world: World) -> dict[str, Any]:

@@ -13,8 +13,10 @@ def declare(parser: argparse.ArgumentParser, examples: str) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=f"a setting: {examples}")
 
 
-def settings(words: Iterable[str]) -> dict[str, float]:
-    """The words as numbers by name.
+def settings(
+    words: Iterable[str], must: str = "a setting must be KEY=VALUE with a number", remedy: str = "say, --set ddof=1"
+) -> dict[str, float]:
+    """The words as numbers by name.  Args: must, remedy, what is said of a word that is none.
 
     >>> settings(["eps=.2"])
     {'eps': 0.2}
@@ -25,7 +27,7 @@ def settings(words: Iterable[str]) -> dict[str, float]:
         try:
             out[key] = float(value)
         except ValueError:
-            raise InputError("a setting must be KEY=VALUE with a number", got=quoted(word), remedy="say, --set ddof=1") from None
+            raise InputError(must, got=quoted(word), remedy=remedy) from None
     return out
 
 

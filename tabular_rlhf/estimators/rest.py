@@ -230,7 +230,7 @@ def polish(flag: Flag, world: World, log_pi: Array, gone: Mask, width: float = 0
     for _ in range(NEWTON):
         first = np.argmax(at.log_pi, axis=-1, keepdims=True)  # it follows from the others: probabilities add up to one
         moves = at.alive & at.counts[..., None] & (np.arange(world.mdp.V) != first)
-        derivative = _jacobian(lambda y, moves=moves: balance(flag, world, y, gone, width).off[moves], y, moves)  # type: ignore[misc]
+        derivative = _jacobian(lambda y: balance(flag, world, y, gone, width).off, y, at.off, moves)
         if still(flag, world, at, width):
             stays = not called(flag, world, at).any()
             return (np.where(gone, -np.inf, at.log_pi), _growth(derivative)) if stays else None
@@ -244,13 +244,13 @@ def polish(flag: Flag, world: World, log_pi: Array, gone: Mask, width: float = 0
     return None
 
 
-def _jacobian(f: Callable[[Array], Array], y: Array, moves: Mask) -> Array:
-    """The derivative of f in the entries that move, by differences."""
-    here, columns = f(y), []
+def _jacobian(f: Callable[[Array], Array], y: Array, here: Array, moves: Mask) -> Array:
+    """The derivative, by differences, of the entries that move in themselves, of a table f that is `here` at y."""
+    columns = []
     for place in np.argwhere(moves):
         moved = y.copy()
         moved[tuple(place)] += STEP
-        columns.append((f(moved) - here) / STEP)
+        columns.append((f(moved) - here)[moves] / STEP)
     return np.stack(columns, axis=1) if columns else np.zeros((0, 0))
 
 

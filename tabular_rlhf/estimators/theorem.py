@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -195,7 +196,7 @@ def divergence(f: Callable[[Any], Any], kind: str) -> Objective:
 def sum_of_parts(parts: Parts) -> Descent:
     """What is descended by a flag whose gradient is that of sums of TERMS."""
     told = whole(parts)
-    each = [divergence(lambda u, terms=terms: sum_of(terms, u), kind) for kind, terms in told.items()]  # type: ignore[misc]
+    each = [divergence(partial(sum_of, terms), kind) for kind, terms in told.items()]
     return Descent(name_of(told), told, lambda *at: sum((f(*at) for f in each), 0.0))
 
 

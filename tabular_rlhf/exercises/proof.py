@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from tabular_rlhf.errors import InputError, did_you_mean, quoted
+from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.ledger.record import LEDGER
 
 RELATIONS = ("=", "<=", ">=")
@@ -86,13 +86,6 @@ def add(proof: Proof) -> Proof:
         raise InputError("an exercise must have a name of its own", got=quoted(proof.slug), remedy="choose another slug")
     PROOFS[proof.slug] = proof
     return proof
-
-
-def find(slug: str) -> Proof:
-    """The proof of a name.  Raises InputError with the nearest names."""
-    if slug not in PROOFS:
-        raise InputError("a proof must be in the table", got=quoted(slug), remedy=did_you_mean(slug, PROOFS, "`exercises` lists them"))
-    return PROOFS[slug]
 
 
 add(

@@ -2,6 +2,8 @@ r"""What binds: sums, products, means, extremes."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from tabular_rlhf.formula.events import CONDITIONS, Events
 from tabular_rlhf.formula.letters import ANY
 from tabular_rlhf.formula.stream import CLOSED, items, spelled
@@ -37,14 +39,17 @@ def shared(overs: list[Node]) -> list[Node]:
 class Binders(Events):
     """Readers of the letters that bind indices or draw from laws."""
 
+    @abstractmethod
     def term(self) -> Node:
-        raise NotImplementedError
+        """See `grammar`."""
 
+    @abstractmethod
     def factor(self) -> Node:
-        raise NotImplementedError
+        """See `grammar`."""
 
+    @abstractmethod
     def argument(self) -> Node:
-        raise NotImplementedError
+        """See `grammar`."""
 
     # ------------------------------------------------------------------------------------------------ sums
 

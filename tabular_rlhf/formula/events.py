@@ -2,6 +2,8 @@ r"""What is said of laws and events: KL(p, q), H(p), P(y > y'), p_ref(r <= r(y))
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from tabular_rlhf.formula.letters import ANY, Letters
 from tabular_rlhf.formula.tokens import Token
 from tabular_rlhf.formula.tree import Node, index, sym
@@ -13,14 +15,16 @@ PREFERENCES = {"P", "Pr", "p", "p_star", "p_BT", "P_BT", "p_star_BT"}
 """How the probability of a preference is called; another letter is another law of people."""
 
 
-class Events(Letters):
+class Events(Letters, ABC):
     """Readers of divergences, entropies, preferences and probabilities."""
 
+    @abstractmethod
     def bracketed(self) -> Node:
-        raise NotImplementedError
+        """See `grammar`."""
 
+    @abstractmethod
     def close(self, opening: Token) -> None:
-        raise NotImplementedError
+        """See `grammar`."""
 
     def divergence(self, at: int, indices: list[Node]) -> Node:
         """KL(p, q), KL(p || q), KL[p | q]; KL(s) of the policies in a state; KL alone is that of the policy."""
