@@ -118,7 +118,7 @@ def _audit_with_bar(
 
 def all_prints(rows: list[Row], derivations: list[Derivation], *, every: bool) -> list[Print]:
     """Statements and lines, and (every) the LaTeX of the records of losses, advantages, estimators and divergences."""
-    lines = [p for d in derivations for p in executed(d.slug)]
+    lines = [p for d in derivations for p in executed(d)]
     return [*(statement_print(row, reading()) for row in rows), *lines, *(record_prints() if every else [])]
 
 

@@ -222,17 +222,18 @@ def _read(derivation: Derivation, read: tuple[Line, ...], scope: Scope, count: i
                 must = f"line {k} must return numbers of the shape of the line that it replaces"
                 raise InputError(must, got=raised(e), where=derivation.slug, remedy="try it by itself first") from e
     d, size = derivation, scope.world.mdp.P * scope.world.mdp.N
-    if derivation.slug in DERIVATIONS and derivation is DERIVATIONS[derivation.slug]:
-        steps = [replace(s, printed=read[s.number - 1].foreign or bool(_executed(derivation.slug)[s.number - 1].agrees)) for s in steps]
+    if printed := _executed(derivation):
+        steps = [replace(s, printed=read[s.number - 1].foreign or printed[s.number - 1].agrees is True) for s in steps]
     broken = [f.value for k, f in enumerate(read, 1) for s in steps if s.ok is False and k in (s.number - 1, s.number)]
     where = instance(scope, broken) if broken and sought else None
     return Derived(d.slug, d.title, d.chapter, d.source, d.rows, scope.world.name, size, count, tuple(steps), where, d.letters)
 
 
-def _executed(slug: str) -> Any:
+def _executed(derivation: Derivation) -> tuple[Any, ...]:
+    """What a derivation of the book prints, executed; of any other nothing: what a reader types is what runs."""
     from tabular_rlhf.derivations.prints import executed  # the reader of formulas is opened only where lines are shown
 
-    return executed(slug)
+    return executed(derivation) if DERIVATIONS.get(derivation.slug) is derivation else ()
 
 
 def _step(derivation: Derivation, k: int, read: tuple[Line, ...], line: Line, scope: Scope) -> Step:
@@ -327,7 +328,7 @@ def audit_derivations(
             for diagnosis, wrong in line.wrong.items():
                 found = refute_line(derivation, k, wrong, tiny)
                 verdict.refuted[f"line {k}: {diagnosis}"] = None if found is None else found.world.mdp.P * found.world.mdp.N
-        verdict.prints = _executed(derivation.slug) if derivation.slug in DERIVATIONS else ()
+        verdict.prints = _executed(derivation)
         verdict.seconds = time.perf_counter() - start
         verdicts.append(verdict)
         on_progress(len(scopes))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.derivations.record import DERIVATIONS, Derivation, Line
+from tabular_rlhf.derivations.record import Derivation, Line
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula import Node, Statement, compile, statement
 from tabular_rlhf.formula.axes import axis_kind
@@ -63,9 +63,9 @@ def reading(seed: int = 0) -> tuple[Scope, ...]:
 
 
 @lru_cache(maxsize=256)
-def executed(slug: str) -> tuple[Print, ...]:
-    """The printed lines of a derivation of the book, executed once."""
-    return tuple(prints(DERIVATIONS[slug], reading()))
+def executed(derivation: Derivation) -> tuple[Print, ...]:
+    """The printed lines of a derivation, executed once."""
+    return tuple(prints(derivation, reading()))
 
 
 def statement_print(row: Row, scopes: Iterable[Scope]) -> Print:
