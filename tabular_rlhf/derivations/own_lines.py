@@ -24,7 +24,7 @@ from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.formula.axes import fitted, merged
 from tabular_rlhf.formula.compiled import Compiled, compile
 from tabular_rlhf.formula.letters import OBJECTIVES
-from tabular_rlhf.formula.lexicon import NAMES
+from tabular_rlhf.formula.lexicon import NAMES, Lexicon
 from tabular_rlhf.formula.read import Statement, statement
 from tabular_rlhf.formula.say import say
 from tabular_rlhf.formula.tree import Node, names, sym, walk
@@ -219,7 +219,7 @@ class Reader:
             self.steps.append(Step(relation, self.whole(side), piece))
 
     def statement(self, piece: Piece) -> Statement:
-        formula = in_words(piece.formula) if piece.relation == "let" else piece.formula
+        formula = spelled_out(piece.formula) if piece.relation == "let" else piece.formula
         try:
             return statement(formula, letters=self.lets, before=tuple(let for let in self.lets.values() if is_function(let)))
         except InputError as e:
@@ -247,20 +247,14 @@ class Reader:
     def is_new(self, side: Node) -> bool:
         """Whether the left side is a letter that nobody knows: this line then says what it is."""
         head = side.kids[0] if side.op == "at" else side
-        if head.op != "sym" or head.value in self.lets:
-            return False
-        try:
-            compile(self.whole(head))
-        except InputError as e:
-            return UNKNOWN in e.must
-        return False
+        return head.op == "sym" and head.value not in self.lets and not Lexicon().knows(str(head.value))
 
     def whole(self, tree: Node) -> Node:
         """A tree with the definitions that it uses."""
         return Statement("", (tree,), (), tuple(self.lets.values())).with_lets(tree)
 
 
-def in_words(formula: str) -> str:
+def spelled_out(formula: str) -> str:
     """A definition in words: "mu be pi_behavior" is mu = pi_behavior."""
     letter, be, meaning = formula.partition(" be ")
     if not be:

@@ -118,7 +118,7 @@ def _sides(said: Statement, known: Lexicon) -> tuple[list[Node], tuple[Node, ...
     head = sides[0]
     name = str((head.kids[0] if head.op == "at" else head).value)
     own = {let.value for let in lets}
-    new = head.op in ("sym", "at") and name not in own and known.text_of(name) is None and known.value(name) is None
+    new = head.op in ("sym", "at") and name not in own and not known.knows(name)
     if len(sides) > 1 and new:
         let = Node("let", (sides[-1], *(head.kids[1:] if head.op == "at" else ())), name)
         sides, lets = sides[1:], (*lets, let)

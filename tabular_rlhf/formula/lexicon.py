@@ -95,6 +95,14 @@ class Lexicon:
             self.assume(name, known)
         return found
 
+    def knows(self, name: str) -> bool:
+        """Whether a letter means anything.
+
+        >>> Lexicon().knows("p_star"), Lexicon().knows("zeta")
+        (True, False)
+        """
+        return self.text_of(name) is not None or self.value(name) is not None
+
     def assume(self, name: str, known: str) -> None:
         symbol = SYMBOLS.get(known) or SYMBOLS.get(f"log_{known}")
         if symbol is not None:
