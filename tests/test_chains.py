@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tabular_rlhf.check import check
@@ -22,6 +23,9 @@ from tabular_rlhf.derivations.own_lines import Chain, chain
 from tabular_rlhf.derivations.own_text import MOST, pieces, unread
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises import PROOFS
+from tabular_rlhf.formula import Formula, compile
+from tabular_rlhf.formula.freedoms import freedom
+from tabular_rlhf.formula.lexicon import Given
 from tabular_rlhf.formula.slips import slips
 from tabular_rlhf.ledger import worlds
 
@@ -250,6 +254,56 @@ def test_a_line_right_only_at_beta_one_breaks() -> None:
     assert derive("KL(p, p_star) = KL(p, p_ref) - E_p[r] + log Z").broken == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("let u = p/p_ref\nE_p[u - 1 - log(u)]\n = KL(p, p_ref)", "if u were p_ref/p"),
+        ("let k = p_ref/p + 1 - log(p_ref/p)\nE_p[k]\n = KL(p, p_ref)", "if k were p_ref/p - 1 - log(p_ref/p)"),
+        ("J_x = E_p[r] - KL(p_ref, p)", "a factor beta is missing and the arguments of KL are swapped"),
+        ("log p_star = log p_ref + r - beta*log Z", "a factor beta is too many and it is to be divided by beta"),
+    ],
+)
+def test_a_slip_in_a_definition_and_two_slips_are_named(text: str, named: str) -> None:
+    assert named in derive_text(text).mended
+
+
+LAMBDA = "let lambda = beta*(log Z - 1)\nlog p_star\n = log p_ref + r/beta + lambda/beta - 1"
+EPSILON = "log p_star = log(p_ref*exp(r/beta)/(Z + eps))"
+
+
+@pytest.mark.parametrize(("text", "free"), [(LAMBDA, "sign of lambda"), (EPSILON, "eps -> 0")])
+def test_what_a_course_leaves_open_may_be_chosen(text: str, free: str) -> None:
+    """A chain that holds under one choice holds where the convention is free, in the text or beside it, and says what was chosen."""
+    assert derive_text(text).broken == 2
+    for found in (derive_text(f"free {free}\n{text}"), derive_text(text, free=[free])):
+        assert found.holds
+        assert found.letters["free"] not in ("", "as it stands")
+
+
+def test_a_free_standard_deviation_divides_by_n_or_by_n_minus_one() -> None:
+    r = np.array([0.0, 1.0, 1.0, 5.0])
+    choices = [Formula("std(r_i)", r=r)] + [Formula("std(r_i)", r=r)]
+    rewritten = freedom("ddof")[1].rewrite(choices[1].tree)
+    values = [compile(tree, {"r": Given(r, None, "r", ("i",))})({"r": r}) for tree in (choices[0].tree, rewritten)]
+    assert values == pytest.approx([np.std(r), np.std(r, ddof=1)], rel=1e-15)
+
+
+@pytest.mark.parametrize("free", ["ddof 1", "the weather", "sign of", "-> 0"])
+def test_what_is_no_convention_is_refused(free: str) -> None:
+    with pytest.raises(InputError, match=r"convention|letter|formula"):
+        derive_text("r = r", free=[free])
+
+
+def test_a_proof_may_leave_a_sign_open() -> None:
+    """The multiplier of a course that adds the constraint is minus that of one that takes it away: both ends are right."""
+    proof = replace(
+        PROOFS["prove-k3"], start="lambda/beta", end="log Z - 1", fewest=1, bind=(("lambda", "beta*(log Z - 1)"),), free=("sign of lambda",)
+    )
+    assert judge_proof(proof, "lambda/beta = log Z - 1").ok
+    assert judge_proof(proof, "-lambda/beta = 1 - log Z").ok is False  # neither beginning
+    assert not judge_proof(replace(proof, free=()), "lambda/beta = 1 - log Z").ok
+
+
 def test_an_edit_costs_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """What did not change is not computed again, however the text is typed."""
     text = "J_x = E_p[r] - beta*KL(p, p_ref)\n = E_p[r - beta*log(p/p_ref)]"
@@ -386,8 +440,8 @@ def test_a_proof_that_breaks_earns_its_share_and_a_counterexample() -> None:
     report = check("prove-regret", text)
     assert (report.status, report.share) == ("wrong", 3 / 4)
     assert "the arguments of KL are swapped" in report.told
-    elsewhere = check("prove-regret", text.replace("beta*KL(p_star, p)", "beta*KL(p_star, p)^2"))
-    assert (elsewhere.share, "must end with" in elsewhere.notes[0]) == (0.0, True)
+    elsewhere = check("prove-regret", text.replace("V(x) - J_x", "J_x"))
+    assert (elsewhere.share, "must begin with" in elsewhere.notes[0]) == (0.0, True)
     text = PROOFS["prove-regret"].solution.replace("- beta*log Z +", "+ beta*log Z +")
     report = check("prove-regret", lambda: text)
     assert report.share == pytest.approx(2 / 4)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 from tabular_rlhf.check.calling import CALL, STILL, Stopped, guard, has_limits, quietly
 from tabular_rlhf.check.report import Counterexample, Report
-from tabular_rlhf.derivations.execute import Derived, execute
-from tabular_rlhf.derivations.own import in_words, mend
+from tabular_rlhf.derivations.execute import Derived
+from tabular_rlhf.derivations.own import executed, remedy
 from tabular_rlhf.derivations.own_lines import Chain, Step, chain
 from tabular_rlhf.errors import InputError, raised
 from tabular_rlhf.exercises.proof import Proof
+from tabular_rlhf.formula.freedoms import choices
 from tabular_rlhf.formula.read import read
 from tabular_rlhf.formula.say import say
-from tabular_rlhf.formula.tree import Node, names, walk
+from tabular_rlhf.formula.tree import Node, names
 
 
 def judge_proof(proof: Proof, answer: str | Callable[..., Any]) -> Report:
@@ -37,15 +37,15 @@ def judge_proof(proof: Proof, answer: str | Callable[..., Any]) -> Report:
         told = f"It must be a text, or a function that returns one: this is a {type(text).__name__}."
         return Report(proof.slug, "", "shape", told)
     try:
-        found = chain(text, dict(proof.bind))
+        found, derived = executed(chain(text, dict(proof.bind), proof.free))
     except InputError as e:
         return Report(proof.slug, "", "raises", f"It cannot be read: {e}.")
-    unfit = next((fault for fault in (_letters(proof, found), _ends(proof, found), _length(proof, found)) if fault), "")
-    derived = execute(found.derivation, None, {}, 0)
+    rules = (_letters, _begins, _length) if derived.broken else (_letters, _begins, _ends, _length)
+    unfit = next((fault for rule in rules if (fault := rule(proof, found))), "")
     steps = [k for k, step in enumerate(found.steps, 1) if step.relation != "so"]
     if derived.broken is not None:
         share = sum(k < derived.broken for k in steps) / max(len(steps), proof.fewest)
-        mended = in_words(mend(found, derived.broken))
+        mended = remedy(found, derived.broken, 0)
         source = derived.steps[-1].source
         told = f"Line {derived.broken} ({source} of the text) does not follow from line {derived.broken - 1}. {mended}".strip()
         notes, shown = (unfit,) if unfit else (), _counterexample(derived)
@@ -69,16 +69,25 @@ def _letters(proof: Proof, found: Chain) -> str:
     return f"It must do without {', '.join(banned)}." if banned else ""
 
 
-def _ends(proof: Proof, found: Chain) -> str:
-    """What is said of a derivation that begins or ends elsewhere."""
+def _begins(proof: Proof, found: Chain) -> str:
+    """What is said of a derivation that begins elsewhere, or goes by another relation."""
     first, *rest = _last_chain(found)
-    if not _alike(first.tree, read(proof.start)):
+    if not _is(first, proof.start, proof):
         return f"The chain that ends the text must begin with {proof.start}: it begins with {say(first.shown)}."
-    if not _alike(found.steps[-1].tree, read(proof.end)):
-        return f"It must end with {proof.end}: it ends with {say(found.steps[-1].shown)}."
     allowed = {"=", proof.relation}
     other = next((step.relation for step in rest if step.relation not in allowed), None)
     return f"Between {proof.start} and {proof.end} only {' and '.join(sorted(allowed))} may stand: there is {other}." if other else ""
+
+
+def _ends(proof: Proof, found: Chain) -> str:
+    """What is said of a derivation that ends elsewhere."""
+    last = found.steps[-1]
+    return "" if _is(last, proof.end, proof) else f"It must end with {proof.end}: it ends with {say(last.shown)}."
+
+
+def _is(step: Step, formula: str, proof: Proof) -> bool:
+    """Whether a line is what was asked for, under some choice of what is free."""
+    return any(_alike(step.tree, choice.rewrite(read(formula))) for choice in choices(proof.free))
 
 
 def _length(proof: Proof, found: Chain) -> str:
@@ -93,14 +102,33 @@ def _last_chain(found: Chain) -> tuple[Step, ...]:
 
 
 def _alike(a: Node, b: Node) -> bool:
-    """Whether two trees are of the same nodes, in whatever order their factors and terms stand."""
-    a, b = (tree.kids[0] if tree.op == "where" else tree for tree in (a, b))
-    return a == b or _nodes(a) == _nodes(b)
+    """Whether two trees are the same but for the order of factors and terms, and for the indices of bare letters."""
+    return _form(a) == _form(b)
 
 
-def _nodes(tree: Node) -> Counter[tuple[str, Any]]:
-    """The nodes of a tree, indices of bare letters aside."""
-    return Counter((node.op, node.value) for _, node in walk(tree) if node.op not in ("index", "at", "over"))
+def _form(tree: Node) -> Any:
+    """A tree without the order in which its factors and terms stand.
+
+    >>> _form(read("a*b - c")) == _form(read("-c + b*a")), _form(read("p - q")) == _form(read("q - p"))
+    (True, False)
+    """
+    if tree.op in ("where", "at"):
+        return _form(tree.kids[0])
+    for whole, parts, inverse in (("sum", ("add", "sub", "neg"), "sub"), ("product", ("mul", "div"), "div")):
+        if tree.op in parts:
+            found = _flat(tree, parts, inverse)
+            return whole, tuple(sorted(found, key=repr))
+    return tree.op, tree.value, tuple(_form(kid) for kid in tree.kids if kid.op != "over")
+
+
+def _flat(tree: Node, parts: tuple[str, ...], inverse: str, sign: bool = False) -> list[Any]:
+    """The terms of a sum, or the factors of a product, each with whether it is taken away, or divided by."""
+    if tree.op not in parts:
+        return [(sign, _form(tree))]
+    first, last = tree.kids[0], tree.kids[-1]
+    if tree.op == "neg":
+        return _flat(first, parts, inverse, not sign)
+    return _flat(first, parts, inverse, sign) + _flat(last, parts, inverse, sign ^ (tree.op == inverse))
 
 
 def _counterexample(derived: Derived) -> Counterexample | None:

@@ -32,6 +32,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="LETTER=WHAT",
         help="in your own: what a letter means, as in --bind mu=pi_behavior",
     )
+    parser.add_argument(
+        "--free",
+        action="append",
+        default=[],
+        metavar="CONVENTION",
+        help='in your own: what is left open: ddof, "sign of LETTER", "LETTER -> 0"',
+    )
     parser.add_argument("--world", metavar="WORLD", help="a named world or a TOML file (default: the first small one that fits)")
     parser.add_argument("--beta", type=float, help="another KL weight than the world's, in reward units per nat")
     parser.add_argument("--seed", type=int, default=0, help="seed of the drawn policies and counts (default 0)")
@@ -52,9 +59,11 @@ def run(args: argparse.Namespace) -> int:
         world = (find_world("rational") if world is None else world).at(args.beta)
     text = own_text(args.slug)
     bind = bound(args.bind)
-    if text is None and bind:
-        raise InputError("--bind must go with a derivation of your own", got=quoted(args.slug), remedy="give a file")
-    found = derive(args.slug, world, seed=args.seed) if text is None else derive_text(text, world, seed=args.seed, bind=bind)
+    if text is None and (bind or args.free):
+        raise InputError("--bind and --free must go with a derivation of your own", got=quoted(args.slug), remedy="give a file")
+    found = (
+        derive(args.slug, world, seed=args.seed) if text is None else derive_text(text, world, seed=args.seed, bind=bind, free=args.free)
+    )
     if args.json:
         answer_json(SCHEMA, args, found.json())
     else:

@@ -13,7 +13,8 @@ def enter(ipython: Any) -> None:
 
 
 def derive_cell(line: str, cell: str) -> Any:
-    """Execute a cell's derivation.  The line may name a world, bind letters: %%derive rational --bind mu=pi_behavior.
+    """Execute a cell's derivation.  The line may name a world, bind letters, leave a convention free:
+    %%derive rational --bind mu=pi_behavior --free ddof.
 
     >>> derive_cell("rational", "J_x = E_p[r] - beta*KL(p, p_ref)").holds
     True
@@ -23,5 +24,6 @@ def derive_cell(line: str, cell: str) -> Any:
     parser = argparse.ArgumentParser("%%derive", exit_on_error=False, add_help=False)
     parser.add_argument("world", nargs="?")
     parser.add_argument("--bind", action="append", default=[])
+    parser.add_argument("--free", action="append", default=[])
     args = parser.parse_args(shlex.split(line))
-    return derive_text(cell, args.world, bind=bound(args.bind))
+    return derive_text(cell, args.world, bind=bound(args.bind), free=args.free)

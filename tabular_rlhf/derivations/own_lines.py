@@ -10,19 +10,20 @@ a number beside a table is the same number everywhere.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.derivations.own_text import Piece, pieces
+from tabular_rlhf.derivations.own_text import ASIDE, Piece, pieces
 from tabular_rlhf.derivations.record import RELATIONS, Derivation, Line
 from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.formula.axes import fitted, merged
 from tabular_rlhf.formula.compiled import Compiled, compile
+from tabular_rlhf.formula.freedoms import choices
 from tabular_rlhf.formula.letters import OBJECTIVES
 from tabular_rlhf.formula.lexicon import NAMES, Lexicon
 from tabular_rlhf.formula.read import Statement, statement
@@ -104,11 +105,22 @@ class Step:
 
 @dataclass(frozen=True)
 class Chain:
-    """A text that was read.  title; steps; lets, definitions by letter; letters, what each letter was taken for."""
+    """A text that was read.  title; steps; lets, definitions by letter; free, conventions left open; letters, what each was taken for."""
 
     title: str
     steps: tuple[Step, ...]
     lets: Mapping[str, Node] = field(default_factory=dict)
+    free: tuple[str, ...] = ()
+    chosen: str = ""
+
+    def rewritten(self, rewrite: Callable[[Node], Node], chosen: str = "") -> Chain:
+        """Every line, and every definition, rewritten; chosen, the convention that is then followed."""
+        steps = tuple(replace(step, tree=rewrite(step.tree)) for step in self.steps)
+        return replace(self, steps=steps, lets={name: rewrite(let) for name, let in self.lets.items()}, chosen=chosen)
+
+    def readings(self) -> list[Chain]:
+        """The chain under every choice of what is free, as it stands first."""
+        return [self.rewritten(choice.rewrite, choice.words) if choice.words else self for choice in choices(self.free)]
 
     @cached_property
     def sides(self) -> tuple[Side, ...]:
@@ -147,7 +159,8 @@ class Chain:
     def letters(self) -> dict[str, str]:
         """What each letter was taken for, definitions of the text among them."""
         own = {name: f"{say(let.kids[0])} (defined here)" for name, let in self.lets.items()}
-        return own | {name: what for side in self.sides for name, what in side.compiled.assumed.items() if name not in own}
+        chosen = {"free": self.chosen or "as it stands"} if self.free else {}
+        return own | {name: what for side in self.sides for name, what in side.compiled.assumed.items() if name not in own} | chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,22 +177,24 @@ class Defined:
             return not any(np.isnan(side(scope)).any() for side in self.sides if forbids or side.begins)
 
 
-def chain(text: str, bind: Mapping[str, str] | None = None) -> Chain:
+def chain(text: str, bind: Mapping[str, str] | None = None, free: Iterable[str] = ()) -> Chain:
     r"""Read a derivation.
 
-    Args: text, as `own_text` says; bind, letters and the letters or formulas that they stand for.
+    Args: text, as `own_text` says; bind, letters and the letters or formulas that they stand for; free, conventions (`freedoms`) that are
+    left open beside those that the text declares.
     Raises: InputError with the line and the place, for what cannot be read.
 
     >>> found = chain("let u = p_ref/p\nE_p[u - 1 - log u] = KL(p, p_ref)")
     >>> [(step.relation, say(step.tree)) for step in found.steps][1]
     ('=', 'KL(p, p_ref)')
     """
-    reader = Reader(bind or {})
-    for piece in sorted(pieces(text), key=lambda piece: piece.relation != "let"):  # "where u = ..." comes behind what it is for
+    reader = Reader(bind or {}, free)
+    for piece in sorted(pieces(text), key=lambda piece: piece.relation not in ASIDE):  # "where u = ..." comes behind what it is for
         reader.take(piece)
     if len(reader.steps) < 2:
         raise InputError("a chain must hold a relation", got="one formula", remedy="write what it is equal to, one relation a line")
-    return Chain(heading(text) or TITLE, tuple(reader.steps), reader.lets)
+    choices(reader.free)  # what is no convention is refused before anything is executed
+    return Chain(heading(text) or TITLE, tuple(reader.steps), reader.lets, tuple(reader.free))
 
 
 def heading(text: str) -> str:
@@ -191,13 +206,17 @@ def heading(text: str) -> str:
 class Reader:
     """Takes one piece after the other, and keeps what was defined."""
 
-    def __init__(self, bind: Mapping[str, str]) -> None:
+    def __init__(self, bind: Mapping[str, str], free: Iterable[str] = ()) -> None:
         self.steps: list[Step] = []
+        self.free = list(free)
         self.lets: dict[str, Node] = {}
         for letter, meaning in bind.items():
             self.take(Piece("let", f"{letter} = {meaning}", 0))
 
     def take(self, piece: Piece) -> None:
+        if piece.relation == "free":
+            self.free += [convention.strip() for convention in piece.formula.split(",")]
+            return
         said = self.statement(piece)
         for let in said.lets:
             self.define(let, piece)

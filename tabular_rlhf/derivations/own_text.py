@@ -2,6 +2,7 @@ r"""A reader's own derivation as text: plain typing, Markdown or LaTeX, cut into
 
     # what a policy gives away                     a comment
     let u = p_ref/p                                a definition, for the whole text
+    free ddof                                      a convention that is left open (`formula.freedoms`)
     J_x = E_p[r] - beta*KL(p, p_ref)               an equation of its own: its left side begins a chain
      = E_p[r - beta*log(p/p_ref)]                  a relation to the line above
     so log p_star = log p_ref + r/beta - log Z     a new chain, said in so many words
@@ -42,12 +43,15 @@ FURNITURE = re.compile(
 """What LaTeX wraps around formulas."""
 PROSE = re.compile(r"(?!.*[\\=<>$])(?:[A-Za-z']+[,:;]? ){2,}[A-Za-z']+$")
 """A line of words, without a sign of mathematics."""
+ASIDE = ("let", "free")
+"""What is said beside a chain, and is no line of it."""
 COMMENT = re.compile(r"\s*(?:#|//|>(?!=)|<!--)|(?<![\\%])%")
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One line of a chain.  relation: as in RELATIONS, "let" for a definition, "" where an equation of its own begins.
+    """One line of a chain.  relation: as in RELATIONS, "let" for a definition, "free" for a convention that is left
+    open, "" where an equation of its own begins.
 
     line: of the text, from 1.  about: the words beside it.
     """
@@ -70,7 +74,7 @@ def pieces(text: str) -> list[Piece]:
     """
     found: list[Piece] = []
     for line, formula, about in joined(lines_of(text)):
-        if PROSE.match(formula):
+        if PROSE.match(formula) and opening(formula)[0] != "free":
             remedy = "put # before words, or $ around formulas"
             raise InputError("a line must be a formula, not a sentence", got=quoted(formula), where=f"line {line}", remedy=remedy)
         relation, rest = opening(formula)
@@ -80,13 +84,13 @@ def pieces(text: str) -> list[Piece]:
             raise InputError(
                 "a relation must have a right side", got=quoted(formula), where=f"line {line}", remedy="write what it is equal to"
             )
-        if relation not in ("", "so", "let") and not any(p.relation != "let" for p in found):
+        if relation not in ("", "so", *ASIDE) and all(p.relation in ASIDE for p in found):
             remedy = f"write A {relation} B, or put the left side on a line before"
             raise InputError("a relation must have a left side", got=quoted(formula), where=f"line {line}", remedy=remedy)
         found.append(Piece("" if relation == "so" else relation, rest, line, about))
         if len(found) > MOST:
             raise InputError(f"a chain must have at most {MOST} lines", got=f"{len(text.splitlines())} lines", remedy="cut it into parts")
-    if not any(p.relation != "let" for p in found):
+    if all(p.relation in ASIDE for p in found):
         raise InputError("a chain must hold a formula", got=quoted(text), remedy="write E_p[r] = sum_tau p*r, one relation a line")
     return found
 
@@ -107,6 +111,8 @@ def opening(formula: str) -> tuple[str, str]:
     """The relation that a line begins with, "" if it has none, and what stands behind it."""
     if m := re.match(r"(?:let|define|set|where|with|put)\b\s*:?", formula, re.IGNORECASE):
         return "let", formula[m.end() :].strip()
+    if m := re.match(r"free\b:?\s+", formula, re.IGNORECASE):
+        return "free", formula[m.end() :].strip()
     m = OPENING.match(formula)
     if m is None:
         return "", formula
@@ -195,7 +201,7 @@ def uncommented(raw: str) -> tuple[str, str]:
 
 
 INLINE = re.compile(
-    r"\s*(?:[-*>]\s+|\d+[.)]\s+)?(?P<word>(?:=|<=|>=|(?:so|hence|thus|therefore|then|let|define|set|with|where)\b(?: that)?)?)[,:]?\s*"
+    r"\s*(?:[-*>]\s+|\d+[.)]\s+)?(?P<word>(?:=|<=|>=|(?:so|hence|thus|therefore|then|let|free|define|set|with|where)\b(?: that)?)?)[,:]?\s*"
     r"\$(?P<formula>[^$]+)\$\s*(?P<about>[.,;:]?\s*(?:\(.*\)|#.*|by .*|because .*|since .*|[.,;:])?)\s*",
     re.IGNORECASE,
 )

@@ -25,7 +25,8 @@ class Proof:
 
     slug; chapter; notebook; title; statement, what is to be shown; hint; rows, ledger rows behind it.  start, end: formulas, as plain
     typing or LaTeX; relation between them.  letters: all that may occur (empty: any).  without: letters that would give it away.
-    fewest: steps.  bind: letters that a course reads otherwise.  solution: a text that is right.
+    fewest: steps.  bind: letters that a course reads otherwise; free: conventions that it leaves open
+    (`formula.freedoms`).  solution: a text that is right.
     """
 
     slug: str
@@ -43,6 +44,7 @@ class Proof:
     without: tuple[str, ...] = ()
     fewest: int = 2
     bind: tuple[tuple[str, str], ...] = ()
+    free: tuple[str, ...] = ()
     minutes: int = 20
 
     def __post_init__(self) -> None:
@@ -62,7 +64,8 @@ class Proof:
         allowed = f" Letters: {', '.join(self.letters)}." if self.letters else ""
         banned = f" Without {', '.join(self.without)}." if self.without else ""
         steps = f"{self.fewest} step{'s' if self.fewest > 1 else ''} or more"
-        return f"{self.statement} From {self.start} to {self.end}, in {steps}, one relation a line.{allowed}{banned}"
+        free = f" You choose: {', '.join(self.free)}." if self.free else ""
+        return f"{self.statement} From {self.start} to {self.end}, in {steps}, one relation a line.{allowed}{banned}{free}"
 
     @property
     def name(self) -> str:

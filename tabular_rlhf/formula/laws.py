@@ -292,5 +292,6 @@ def _of_group(m: Meaning, node: Node) -> Value:
         raise m.refusal(node, f"{node.op} must be over a group", "bind the letter to a table of G numbers, or write E_p[...]")
     if node.op == "mean":
         return reduced(np.mean, value, (axis,))
-    m.lexicon.assumed["std"] = "of the population: it divides by n"
-    return reduced(np.std, value, (axis,))
+    m.lexicon.assumed["std"] = "of a sample: it divides by n - 1" if node.value else "of the population: it divides by n"
+    ddof = int(node.value or 0)
+    return reduced(lambda table, axis: np.std(table, axis=axis, ddof=ddof), value, (axis,))
