@@ -10,7 +10,7 @@ import numpy as np
 
 from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.ledger.record import LEDGER
-from tabular_rlhf.ledger.symbols import Scope
+from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import coin, fork, random_world, rational
 from tests import oracle
 from tests.laws import Told, assert_close, tell, tell_policy

@@ -22,7 +22,7 @@ from tabular_rlhf.derivations.text import formulas
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.ledger import LEDGER
 from tabular_rlhf.ledger.audit import tiny_scopes
-from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
+from tabular_rlhf.symbols import SYMBOLS, Scope, parameters
 from tabular_rlhf.world import coin, random_world, rational
 
 ASKED = {
@@ -326,7 +326,7 @@ def test_verify_runs_derivations_too(capsys: pytest.CaptureFixture[str], monkeyp
 
 
 def test_symbols_are_listed_by_level(capsys: pytest.CaptureFixture[str]) -> None:
-    from tabular_rlhf.ledger.symbols import LEVELS, SYMBOLS
+    from tabular_rlhf.symbols import LEVELS, SYMBOLS
 
     assert main(["symbols"]) == 0
     out = capsys.readouterr().out

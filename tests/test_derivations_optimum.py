@@ -11,7 +11,7 @@ import pytest
 
 from tabular_rlhf.derivations import DERIVATIONS, derive
 from tabular_rlhf.ledger.record import LEDGER
-from tabular_rlhf.ledger.symbols import Scope
+from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import random_world, rational
 from tests import oracle
 from tests.ends import (

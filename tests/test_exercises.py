@@ -16,7 +16,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises import EXERCISES, Exercise, add
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.ledger import worlds
-from tabular_rlhf.ledger.symbols import SYMBOLS, parameters
+from tabular_rlhf.symbols import SYMBOLS, parameters
 
 NOTEBOOKS = [f"{n:02d}" for n in range(1, 11)]
 

@@ -15,8 +15,8 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula import Formula, compile, read, say, statement
 from tabular_rlhf.formula.scopes import Varied
 from tabular_rlhf.formula.tree import Node, walk
-from tabular_rlhf.ledger.symbols import Scope
 from tabular_rlhf.ledger.worlds import everywhere
+from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import World, generated_worlds, random_world
 from tests import formula_oracle as oracle
 

@@ -10,10 +10,10 @@ import pytest
 
 from tabular_rlhf.formula import Formula
 from tabular_rlhf.gibbs import soft_bellman
-from tabular_rlhf.ledger.symbols import Scope
 from tabular_rlhf.logspace import log_sigmoid, log_softmax
 from tabular_rlhf.policy import dirichlet
 from tabular_rlhf.selection import best_of_n
+from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import World, random_world
 
 

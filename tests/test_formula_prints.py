@@ -21,8 +21,8 @@ from tabular_rlhf.formula import compile, statement
 from tabular_rlhf.formula.read import definitions
 from tabular_rlhf.formula.tree import Node, put, walk
 from tabular_rlhf.ledger import LEDGER
-from tabular_rlhf.ledger.symbols import Scope
 from tabular_rlhf.ledger.worlds import gaps, generic, tiny
+from tabular_rlhf.symbols import Scope
 
 SCOPES: tuple[Scope, ...] = (*tiny(0)[7::40], *generic(0)[2:4], *generic(0)[8:10], gaps(0)[6], gaps(0)[-2])
 

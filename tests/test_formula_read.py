@@ -12,8 +12,8 @@ from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula import Formula, read, say, statement
 from tabular_rlhf.formula.tree import walk
-from tabular_rlhf.ledger.symbols import Scope
 from tabular_rlhf.logspace import kl
+from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import World, random_world, zen_world
 
 WORLD = random_world(rng=np.random.default_rng(2), V=2, H=2, P=2, beta=0.7)

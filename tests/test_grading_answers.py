@@ -23,7 +23,7 @@ from tabular_rlhf.grading.marks import function_name, grade
 from tabular_rlhf.grading.objects import apart
 from tabular_rlhf.grading.submission import of
 from tabular_rlhf.grading.wire import Unsendable, Writer
-from tabular_rlhf.ledger.symbols import Scope, parameters
+from tabular_rlhf.symbols import Scope, parameters
 from tabular_rlhf.world import random_world
 from tests.grading_support import Verdict
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tabular_rlhf.grading import Child, RemoteError, meter
 from tabular_rlhf.grading.remote import change, one_line, signature_of
 from tabular_rlhf.grading.wire import LARGEST, Reader, WireError, Writer
-from tabular_rlhf.ledger.symbols import parameters
+from tabular_rlhf.symbols import parameters
 from tests.grading_support import QUICK
 
 # ---------------------------------------------------------------------------------------------------- functions from afar

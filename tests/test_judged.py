@@ -17,8 +17,8 @@ from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises import EXERCISES
 from tabular_rlhf.ledger import LEDGER, Scope, worlds
-from tabular_rlhf.ledger.symbols import SYMBOLS, parameters
 from tabular_rlhf.ledger.tiny import tied
+from tabular_rlhf.symbols import SYMBOLS, parameters
 
 # ---------------------------------------------------------------------------------------------------- everything varies
 

@@ -11,12 +11,12 @@ import pytest
 from tabular_rlhf.ledger import chapter6, chapter6_data, chapter6_family
 from tabular_rlhf.ledger.audit import audit
 from tabular_rlhf.ledger.record import LEDGER, Approximately, Row
-from tabular_rlhf.ledger.symbols import Scope
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.losses.evaluate import gradient, logit_gradient
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import uniform
 from tabular_rlhf.preferences import Pairs
+from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import World, coin, rational
 
 HERE = {m.__name__ for m in (chapter6, chapter6_data, chapter6_family)}

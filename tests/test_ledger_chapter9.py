@@ -8,7 +8,7 @@ import pytest
 from tabular_rlhf.ledger import chapter9
 from tabular_rlhf.ledger.audit import audit, select
 from tabular_rlhf.ledger.record import LEDGER, as_parts
-from tabular_rlhf.ledger.symbols import Scope
+from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import coin, random_world
 
 SLUGS = ("best-of-n", "rejection-sampling", "expert-iteration")

@@ -13,7 +13,6 @@ from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.derivations.record import RELATIONS
 from tabular_rlhf.errors import InputError, SolveError
 from tabular_rlhf.gibbs import policy_objective, solve
-from tabular_rlhf.ledger.symbols import Scope
 from tabular_rlhf.logspace import expect, kl, log_of, log_softmax
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.optimize import minimize
@@ -30,6 +29,7 @@ from tabular_rlhf.projection import (
     same_mean_law,
     tokens_allowed,
 )
+from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import World, coin, generated_worlds, random_world, rational
 from tests.laws import EPS, WORLDS, assert_close, size, words_of
 

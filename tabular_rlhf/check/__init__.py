@@ -49,8 +49,8 @@ from tabular_rlhf.check.shrink import smallest
 from tabular_rlhf.check.trial import fault, first_world, forbids, tried
 from tabular_rlhf.derivations import RELATIONS
 from tabular_rlhf.exercises.proof import PROOFS
-from tabular_rlhf.ledger.symbols import SYMBOLS, Scope
 from tabular_rlhf.ledger.tolerance import Gap
+from tabular_rlhf.symbols import SYMBOLS, Scope
 
 CARELESS = "right wherever p_ref > 0, but here the reference forbids a token (log p = -inf): it counts for nothing, and 0 log 0 = 0"
 

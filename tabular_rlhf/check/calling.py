@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.errors import nearest, raised
-from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters, supplied, unknown_names
+from tabular_rlhf.symbols import SYMBOLS, Scope, parameters, supplied, unknown_names
 
 Function = Callable[..., Any]
 PACKAGE = Path(__file__).parent.parent

@@ -24,8 +24,8 @@ from tabular_rlhf.check.question import Function, Question, opened
 from tabular_rlhf.check.slips import COSTLY, FACTORS, OTHER_WORLDS, OUTPUTS, Change, changes, mends
 from tabular_rlhf.check.spoil import retooled, single_uses
 from tabular_rlhf.ledger.record import as_parts
-from tabular_rlhf.ledger.symbols import SYMBOLS, Scope
 from tabular_rlhf.ledger.tolerance import rounding
+from tabular_rlhf.symbols import SYMBOLS, Scope
 
 Value = Callable[[Scope], Any]
 Claim = Callable[[Scope, Any, Any], bool | None]

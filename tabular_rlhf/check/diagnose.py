@@ -23,7 +23,7 @@ from tabular_rlhf.check.question import Function, Question, opened
 from tabular_rlhf.check.slips import FACTORS, NUMBERS, Change, Factor, mends
 from tabular_rlhf.check.trial import fault, forbids, tried
 from tabular_rlhf.ledger.record import as_parts
-from tabular_rlhf.ledger.symbols import Scope
+from tabular_rlhf.symbols import Scope
 
 ENOUGH = 5
 """Fewer probes than this are no evidence."""

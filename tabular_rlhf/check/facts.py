@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.ledger.symbols import Scope
+from tabular_rlhf.symbols import Scope
 
 ENOUGH = 5
 """Fewer worlds than this are no evidence."""

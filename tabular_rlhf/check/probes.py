@@ -15,7 +15,7 @@ import numpy as np
 from tabular_rlhf.check.calling import Problem, watched
 from tabular_rlhf.check.question import Function, Question
 from tabular_rlhf.ledger import worlds
-from tabular_rlhf.ledger.symbols import Scope
+from tabular_rlhf.symbols import Scope
 
 FEW = 14
 """Probes where each world is dear."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.ledger.symbols import Scope
+from tabular_rlhf.symbols import Scope
 
 LAWS = {"p": "log_p", "p_ref": "log_p_ref", "p*": "log_p_star", "p'": "log_p_2", "p_n (best of n)": "log_p_best_of_n"}
 Quantity = Callable[[Scope], Any]

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.ledger.symbols import SYMBOLS, Scope
 from tabular_rlhf.logspace import log_of
 from tabular_rlhf.mdp import TokenMDP
+from tabular_rlhf.symbols import SYMBOLS, Scope
 from tabular_rlhf.world import World
 
 Shape = tuple[int, int, int, bool]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
+from tabular_rlhf.symbols import SYMBOLS, Scope, parameters
 
 Function = Callable[..., Any]
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import special
 
 from tabular_rlhf.check.slips import UNARY, Change, alike
-from tabular_rlhf.ledger.symbols import SYMBOLS, Scope, parameters
+from tabular_rlhf.symbols import SYMBOLS, Scope, parameters
 
 Function = Callable[..., Any]
 DEPTH = 3

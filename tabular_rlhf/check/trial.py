@@ -11,7 +11,7 @@ from tabular_rlhf.check.calling import Problem, quietly
 from tabular_rlhf.check.question import Function, Question
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.ledger import worlds
-from tabular_rlhf.ledger.symbols import Scope
+from tabular_rlhf.symbols import Scope
 
 
 def tried(question: Question) -> list[Scope]:

@@ -13,7 +13,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises import PROOFS, Exercise, Proof, every
 from tabular_rlhf.exercises.record import find as find_exercise
 from tabular_rlhf.layout import table, wrap
-from tabular_rlhf.ledger.symbols import SYMBOLS, parameters
+from tabular_rlhf.symbols import SYMBOLS, parameters
 from tabular_rlhf.tex import plain
 
 SCHEMA = "tabular-rlhf/exercises/1"

@@ -21,10 +21,10 @@ from tabular_rlhf.formula.axes import axis_kind
 from tabular_rlhf.formula.slips import slips
 from tabular_rlhf.layout import table
 from tabular_rlhf.ledger import LEDGER, Row
-from tabular_rlhf.ledger.symbols import Scope
 from tabular_rlhf.ledger.worlds import generic
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.reports.solution_text import number
+from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import NAMED
 
 SCHEMA = "tabular-rlhf/formula/1"

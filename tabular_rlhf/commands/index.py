@@ -84,7 +84,7 @@ def of_the_course() -> Iterator[Entry]:
     from tabular_rlhf.derivations import DERIVATIONS
     from tabular_rlhf.exercises import every
     from tabular_rlhf.ledger import LEDGER
-    from tabular_rlhf.ledger.symbols import SYMBOLS
+    from tabular_rlhf.symbols import SYMBOLS
     from tabular_rlhf.tex import plain
 
     for row in LEDGER.values():

@@ -9,7 +9,7 @@ from tabular_rlhf.commands.answer import answer_json
 from tabular_rlhf.commands.printing import show
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.layout import table
-from tabular_rlhf.ledger.symbols import LEVELS, SYMBOLS, Symbol
+from tabular_rlhf.symbols import LEVELS, SYMBOLS, Symbol
 
 SCHEMA = "tabular-rlhf/symbols/1"
 

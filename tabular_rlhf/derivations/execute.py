@@ -16,7 +16,7 @@ from tabular_rlhf.ledger import worlds
 from tabular_rlhf.ledger.audit import standard_worlds, tiny_scopes
 from tabular_rlhf.ledger.explain import instance, labels, meaning, ordered
 from tabular_rlhf.ledger.renamed import today
-from tabular_rlhf.ledger.symbols import Scope
+from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import NAMED, World, coin, fork, named_world, random_world, rational
 
 Record = dict[str, Any]

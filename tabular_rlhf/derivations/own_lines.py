@@ -29,7 +29,7 @@ from tabular_rlhf.formula.lexicon import NAMES, Lexicon
 from tabular_rlhf.formula.read import Statement, statement
 from tabular_rlhf.formula.say import say
 from tabular_rlhf.formula.tree import Node, names, sym, walk
-from tabular_rlhf.ledger.symbols import SYMBOLS, Scope
+from tabular_rlhf.symbols import SYMBOLS, Scope
 
 UNKNOWN = "a letter must mean something"
 TITLE = "A derivation of your own"

@@ -21,8 +21,8 @@ from tabular_rlhf.formula.compiled import Compiled
 from tabular_rlhf.formula.lexicon import Lexicon
 from tabular_rlhf.formula.read import definitions
 from tabular_rlhf.ledger.record import Row
-from tabular_rlhf.ledger.symbols import Scope
 from tabular_rlhf.ledger.worlds import generic
+from tabular_rlhf.symbols import Scope
 
 APART: Mapping[tuple[str, int], str] = {
     ("mle-is-forward-kl", 6): "it moves the scores at the end of the line, which its letters do not follow",

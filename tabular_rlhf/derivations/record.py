@@ -2,7 +2,7 @@ r"""What a derivation is: an ordered list of lines, each a formula that is run, 
 
     Line(tex, value, reason, relation, wrong)
 
-`tex` is what a person reads, `value` the same expression as a function of symbols by name (`ledger/symbols.py`), `reason` the
+`tex` is what a person reads, `value` the same expression as a function of symbols by name (`tabular_rlhf.symbols`), `reason` the
 sentence that allows the step, `wrong` the lines that readers write in its place: each must be refuted *at this line*.
 
 **Relations** (the table `RELATIONS`).  Two lines may be equal, or only as equal as an argument needs: equal up to a constant in
@@ -23,11 +23,11 @@ import numpy as np
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.ledger.record import LEDGER, Function, fits
-from tabular_rlhf.ledger.symbols import Scope, unknown_names
 from tabular_rlhf.ledger.tolerance import EPS, Gap, between, distance, largest, rounding, roundings
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.optimize import minimize
 from tabular_rlhf.sampling import population, sample
+from tabular_rlhf.symbols import Scope, unknown_names
 
 DRAWS = 4_000
 """Draws with which an expectation is tried."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.ledger.record import LEDGER, Function, fits
-from tabular_rlhf.ledger.symbols import Scope, parameters, unknown_names
+from tabular_rlhf.symbols import Scope, parameters, unknown_names
 
 FREE = ("", "constant per prompt", "constant", "positive factor")
 """What an answer may leave open: nothing, an additive constant for each prompt, one constant, one positive factor."""

@@ -55,7 +55,7 @@ def _cut(found: Derived, beta: float, line: int | None) -> Data:
 def fitting(slug: str) -> list[World]:
     """The named worlds in which a derivation can be executed and read; rational first, where it fits.  Raises for an unknown slug."""
     from tabular_rlhf.derivations import find
-    from tabular_rlhf.ledger.symbols import Scope
+    from tabular_rlhf.symbols import Scope
 
     derivation = find(slug)
     named = [named_world(name) for name in sorted(NAMED, key=lambda name: name != "rational") if name not in TOO_LARGE]

@@ -31,8 +31,8 @@ from tabular_rlhf.formula.read import Statement, definitions, key_of, read, stat
 from tabular_rlhf.formula.say import say
 from tabular_rlhf.formula.scopes import Varied
 from tabular_rlhf.formula.tree import Node
-from tabular_rlhf.ledger.symbols import Scope
 from tabular_rlhf.logspace import log_of
+from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import World
 
 __all__ = ["Compiled", "Formula", "Node", "Statement", "compile", "read", "say", "statement"]

@@ -50,7 +50,7 @@ def compile(tree: Node, bound: Mapping[str, Any] | None = None, text: str = "", 
     which it was read; setting, laws of means that name none (law="p", prompts="mu", pairs="p_ref", people="P_beats").
 
     >>> from tabular_rlhf.formula.read import read
-    >>> from tabular_rlhf.ledger.symbols import Scope
+    >>> from tabular_rlhf.symbols import Scope
     >>> from tabular_rlhf.world import coin
     >>> compile(read("beta*log(sum_tau p_ref*exp(r/beta)) - V(x)"))(Scope(coin(), 0)).round(12).tolist()
     [0.0]

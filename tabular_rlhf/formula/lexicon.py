@@ -17,7 +17,7 @@ from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.formula import axes as ax
 from tabular_rlhf.formula.axes import Value, axis_kind
 from tabular_rlhf.formula.tree import Node, walk
-from tabular_rlhf.ledger.symbols import SYMBOLS, parameters
+from tabular_rlhf.symbols import SYMBOLS, parameters
 
 NAMES: Mapping[str, str] = {
     "V": "V_soft",

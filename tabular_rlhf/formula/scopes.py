@@ -14,8 +14,8 @@ import numpy as np
 
 from tabular_rlhf.autodiff import Traced
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.ledger.symbols import SYMBOLS, parameters
 from tabular_rlhf.logspace import logsumexp
+from tabular_rlhf.symbols import SYMBOLS, parameters
 
 FREE: Mapping[str, Callable[..., Any]] = {
     "log_Z": lambda log_p_ref, r, beta: logsumexp(log_p_ref + r / beta),

@@ -17,7 +17,7 @@ from tabular_rlhf.formula.lexicon import NAMES
 from tabular_rlhf.formula.meaning import Meaning, rule
 from tabular_rlhf.formula.scopes import Varied
 from tabular_rlhf.formula.tree import Node, walk
-from tabular_rlhf.ledger.symbols import SYMBOLS, Scope
+from tabular_rlhf.symbols import SYMBOLS, Scope
 
 
 @rule("grad")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from tabular_rlhf.ledger.symbols import SPELLINGS
+from tabular_rlhf.symbols import SPELLINGS
 
 
 def table(text: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ r"""The tree of a formula: one frozen node for everything, so that a rewrite is 
 | op | kids | value | what it is |
 |---|---|---|---|
 | num | | int, float | a number |
-| sym | | name | a letter of the subject (`ledger/symbols`), or one that is declared or bound: "p_star", "beta", "r_phi" |
+| sym | | name | a letter of the subject (`tabular_rlhf.symbols`), or one that is declared or bound: "p_star", "beta", "r_phi" |
 | index | | name | an index: tau, tau', x, s, a, h, i, w, l ...; as a value it is a number (of a range: h) |
 | at | what, index... | | a letter at indices: p(tau), r(x, tau'), Q(s, a), p(s + a) is at(p, add(s, a)) |
 | add, sub, mul, div, pow | a, b | | arithmetic of two; chains associate to the left |

@@ -1,17 +1,15 @@
 r"""The ledger: every claim of the book as a record, executed on worlds, with its near misses refuted.
 
-A chapter's rows stand in one or more modules, named in `CHAPTERS`; `record` says what a row is, `symbols` which names a row
-may use, `audit` runs rows.
+A chapter's rows stand in one or more modules, named in `CHAPTERS`; `record` says what a row is, `audit` runs rows.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 
-from tabular_rlhf.ledger import symbols_samples  # enters the names of data sets
 from tabular_rlhf.ledger.audit import Verdict, audit, refute
 from tabular_rlhf.ledger.record import LEDGER, Row
-from tabular_rlhf.ledger.symbols import SYMBOLS, Scope
+from tabular_rlhf.symbols import SYMBOLS, Scope
 
 CHAPTERS = (
     *("chapter1", "chapter2"),
@@ -28,4 +26,4 @@ CHAPTERS = (
 for _chapter in CHAPTERS:
     import_module(f"{__name__}.{_chapter}")
 
-__all__ = ["CHAPTERS", "LEDGER", "SYMBOLS", "Row", "Scope", "Verdict", "audit", "refute", "symbols_samples"]
+__all__ = ["CHAPTERS", "LEDGER", "SYMBOLS", "Row", "Scope", "Verdict", "audit", "refute"]

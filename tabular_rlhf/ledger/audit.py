@@ -11,9 +11,9 @@ import numpy as np
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.ledger.record import LEDGER, Miss, Row, as_parts
 from tabular_rlhf.ledger.renamed import today
-from tabular_rlhf.ledger.symbols import Scope
 from tabular_rlhf.ledger.tiny import tiny_scopes as tiny_scopes
 from tabular_rlhf.sampling import estimate, population, sample
+from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import NAMED, World, generated_worlds, named_world, random_world
 
 DRAWS = 20_000

@@ -8,7 +8,6 @@ import numpy as np
 
 from tabular_rlhf.autodiff import grad, hessian
 from tabular_rlhf.gibbs import log_gibbs
-from tabular_rlhf.ledger import symbols_pairs  # noqa: F401  (enters the names that these rows use)
 from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
 from tabular_rlhf.logspace import log_sigmoid
 from tabular_rlhf.preferences.comparisons import Wins, structure

@@ -8,7 +8,6 @@ import numpy as np
 
 from tabular_rlhf.autodiff import grad, jacobian
 from tabular_rlhf.gibbs import log_gibbs
-from tabular_rlhf.ledger import symbols_geometry  # the names that these rows use
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, Sampled, add
 from tabular_rlhf.ledger.tolerance import largest
 from tabular_rlhf.logspace import Array, expect, kl, log_ratio, log_softmax, log_tilt
@@ -16,7 +15,6 @@ from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import NGram
 from tabular_rlhf.projection import expected_counts
 
-__all__ = ["symbols_geometry"]
 CSISZAR = "Csiszar (1975), I-divergence geometry; Amari (2016), Information Geometry and Its Applications."
 
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from tabular_rlhf import roads
 from tabular_rlhf.gibbs import solve
-from tabular_rlhf.ledger import symbols_geometry  # the names that these rows use
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.mdp import TokenMDP
@@ -17,8 +16,6 @@ from tabular_rlhf.optimize import monotone_root
 from tabular_rlhf.policy import NGram
 from tabular_rlhf.preferences import Pairs
 from tabular_rlhf.projection import reverse_projection
-
-__all__ = ["symbols_geometry"]
 
 # ---------------------------------------------------------------------------------------------------- mode-seeking
 

@@ -8,10 +8,7 @@ import numpy as np
 
 from tabular_rlhf import games
 from tabular_rlhf.gibbs import log_gibbs
-from tabular_rlhf.ledger import symbols_geometry  # the names that this row uses
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
-
-__all__ = ["symbols_geometry"]
 
 
 def winner(M: Any) -> Any:

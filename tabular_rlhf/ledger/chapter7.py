@@ -11,14 +11,12 @@ import numpy as np
 
 from tabular_rlhf import gibbs
 from tabular_rlhf.autodiff import grad
-from tabular_rlhf.ledger import symbols_gradients
 from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
 from tabular_rlhf.ledger.tolerance import largest
 from tabular_rlhf.logspace import expect, log_ratio, log_softmax
 from tabular_rlhf.policy_gradient.groups import baselines
 from tabular_rlhf.policy_gradient.updates import true_gradient
 
-__all__ = ["symbols_gradients"]
 WILLIAMS = "Williams (1992); Sutton et al. (2000), Policy gradient methods with function approximation."
 
 

@@ -11,7 +11,6 @@ from tabular_rlhf.divergences import DIVERGENCES
 from tabular_rlhf.estimators import Flag, table
 from tabular_rlhf.estimators.evaluate import NEGATIVE
 from tabular_rlhf.estimators.record import ESTIMATORS
-from tabular_rlhf.ledger import symbols_estimators  # noqa: F401  (enters the symbols)
 from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
 from tabular_rlhf.logspace import expect, kl, log_ratio, log_softmax
 

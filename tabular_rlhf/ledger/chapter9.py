@@ -8,11 +8,8 @@ import numpy as np
 
 from tabular_rlhf import selection
 from tabular_rlhf.gibbs import greedy_limit, log_gibbs
-from tabular_rlhf.ledger import symbols_gradients
 from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
 from tabular_rlhf.logspace import expect, kl, logsumexp
-
-__all__ = ["symbols_gradients"]
 
 # ---------------------------------------------------------------------------------------------------- best-of-n
 

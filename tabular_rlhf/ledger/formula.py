@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from tabular_rlhf.ledger.symbols import parameters
+from tabular_rlhf.symbols import parameters
 
 
 def formula(function: Callable[..., Any]) -> str:

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.errors import InputError, quoted
-from tabular_rlhf.ledger.symbols import Scope, unknown_names
 from tabular_rlhf.ledger.tolerance import EPS, Gap, between, distance, in_units, largest, rounding, roundings
+from tabular_rlhf.symbols import Scope, unknown_names
 
 Function = Callable[..., Any]
 _STARRED = CO_VARARGS | CO_VARKEYWORDS

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tabular_rlhf.ledger.symbols import Scope, half_integers
 from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import dirichlet, uniform
+from tabular_rlhf.symbols import Scope, half_integers
 from tabular_rlhf.world import World
 
 Shape = tuple[int, int, int, bool]

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.ledger.symbols import Scope
+from tabular_rlhf.symbols import Scope
 
 EPS = float(np.finfo(np.float64).eps)
 ROADS = 1e3

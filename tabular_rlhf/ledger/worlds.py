@@ -9,10 +9,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from tabular_rlhf.ledger.symbols import Scope
 from tabular_rlhf.ledger.tiny import gap_scopes, prompt_odds, tiny_scopes, with_gaps
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import dirichlet
+from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import World
 
 SIZES = (

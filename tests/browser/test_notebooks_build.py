@@ -19,7 +19,7 @@ import nbformat
 import pytest
 
 from tabular_rlhf.exercises import EXERCISES
-from tabular_rlhf.ledger.symbols import parameters
+from tabular_rlhf.symbols import parameters
 from tests.test_notebooks import TWINS, build, stub
 
 GOOD = "# %% [markdown]\n# # 1. Good\n\n# %%\nprint('a')\nprint('b')\n{'x': 0.5, 'of': {'b', 'a'} == {'a', 'b'}}\n"

@@ -1,13 +1,4 @@
-r"""The names a claim may use: each symbol of the subject with its meaning, shape and unit, computed for a world on demand.
-
-A function says what it needs by naming its parameters, and a `Scope` supplies the values:
-
-    def regret(value, J_x): return value - J_x          # both (P,), reward units
-
-A symbol is itself such a function, so the table below reads like the notation page of a book.  What is *drawn* (a policy, a
-second policy, a test function) is drawn once per world from a generator of its own, so that no answer depends on the order
-in which names are looked up.
-"""
+r"""One symbol, and the scope that supplies its value on a world; what a world, a policy and the optimum are called."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf import preferences
-from tabular_rlhf.ledger.symbols import half_integers, symbol
 from tabular_rlhf.logspace import log_sigmoid
+from tabular_rlhf.symbols.table import half_integers, symbol
 
 symbol("law", "Bradley-Terry preferences under r", "Law")(lambda r: preferences.bradley_terry(r))
 symbol("pairs", "all pairs of responses drawn from p_ref, labeled by the law", "Pairs")(

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf import selection
-from tabular_rlhf.ledger.symbols import half_integers, symbol
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.policy_gradient import Recipe
 from tabular_rlhf.policy_gradient.updates import slopes
+from tabular_rlhf.symbols.table import half_integers, symbol
 
 symbol("G", "responses of a group", "int")(lambda rng: int(rng.integers(2, 5)))
 symbol("draws", "draws that best-of-n chooses from", "int")(lambda rng: int(rng.integers(2, 6)))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.ledger.symbols import half_integers, symbol
+from tabular_rlhf.symbols.table import half_integers, symbol
 
 symbol("observed", "n, how many comparisons, groups or draws the data hold", "int", level="sample")(
     lambda rng: int(rng.integers(2, 6))  # enough that a mean is not a sum

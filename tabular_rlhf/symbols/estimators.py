@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.gibbs import log_policy_of
-from tabular_rlhf.ledger.symbols import half_integers, symbol
 from tabular_rlhf.logspace import kl, log_ratio, log_softmax, logsumexp
+from tabular_rlhf.symbols.table import half_integers, symbol
 
 symbol("L", "log(p_pi/p_ref) of every response, 0 where p_pi = 0", "(P, N)", "nats")(lambda log_p, log_p_ref: log_ratio(log_p, log_p_ref))
 symbol("L_s", "log(pi/pi_ref) of every token, 0 where pi = 0", "(P, S, V)", "nats")(

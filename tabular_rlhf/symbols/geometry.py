@@ -8,11 +8,11 @@ import numpy as np
 
 from tabular_rlhf import roads
 from tabular_rlhf.gibbs import log_gibbs
-from tabular_rlhf.ledger.symbols import half_integers, symbol
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.policy import LogLinear, NGram
 from tabular_rlhf.preferences import matrix, population_pairs
 from tabular_rlhf.projection import counted, reverse_projection, same_mean_law
+from tabular_rlhf.symbols.table import half_integers, symbol
 
 # ---------------------------------------------------------------------------------------------------- a class too small
 
