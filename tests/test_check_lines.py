@@ -141,7 +141,7 @@ def mine() -> Iterator[Derivation]:
     def careless(log_Z: Any, log_p: Any, log_p_star: Any) -> Any:
         return log_Z - np.sum(np.exp(log_p) * (log_p - log_p_star), axis=1)
 
-    lines = [Line(line.tex, careless, line.reason, line.relation, line.wrong) if k in (4, 5) else line for k, line in enumerate(d.lines, 1)]
+    lines = [Line(line.tex, line.reason, careless, line.relation, line.wrong) if k in (4, 5) else line for k, line in enumerate(d.lines, 1)]
     yield add(Derivation("regret-is-kl-mine", "Mine", 4, d.rows, "me", tuple(lines), d.where, d.largest, d.scale))
     del DERIVATIONS["regret-is-kl-mine"]
 

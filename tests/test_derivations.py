@@ -187,13 +187,13 @@ def test_the_reading_stops_at_a_wrong_line(slug: str) -> None:
 
 def _two(relation: str, first: Callable[..., Any], second: Callable[..., Any], **more: Any) -> Derivation:
     """A derivation whose second line is in question; padding makes it legal."""
-    pad = Line("0", lambda r: 0.0 * np.sum(r), "padding", "so")
+    pad = Line("0", "padding", lambda r: 0.0 * np.sum(r), "so")
     wrong = {"one": lambda r: 1.0 + np.sum(r) * 0, "two": lambda r: 2.0 + np.sum(r) * 0}
     lines = (
-        Line("a", first),
-        Line("b", second, "because", relation, **more),
+        Line("a", value=first),
+        Line("b", "because", second, relation, **more),
         pad,
-        Line("0", lambda r: np.sum(r) * 0.0, "0 is 0", "=", wrong),
+        Line("0", "0 is 0", lambda r: np.sum(r) * 0.0, "=", wrong),
     )
     return Derivation("gibbs-optimum-two", "two lines", 4, ("gibbs-optimum",), "a test", lines)
 
@@ -261,11 +261,11 @@ def test_records_that_make_no_sense_are_refused() -> None:
     with pytest.raises(InputError, match="4 to 12 lines"):
         Derivation("gibbs-optimum-x", "x", 4, ("gibbs-optimum",), "x", good.lines[:3])
     with pytest.raises(InputError, match="must have a reason"):
-        Derivation("gibbs-optimum-x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", lambda value: value)))
+        Derivation("gibbs-optimum-x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", value=lambda value: value)))
     with pytest.raises(InputError, match="must be one of ="):
-        Derivation("gibbs-optimum-x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", lambda value: value, "r", "about")))
+        Derivation("gibbs-optimum-x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", "r", lambda value: value, "about")))
     with pytest.raises(InputError, match="names of symbols"):
-        Derivation("gibbs-optimum-x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", lambda valeu: valeu, "r")))
+        Derivation("gibbs-optimum-x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", "r", lambda valeu: valeu)))
     with pytest.raises(InputError, match="opens a chain"):
         Derivation(
             "gibbs-optimum-x",
@@ -273,12 +273,12 @@ def test_records_that_make_no_sense_are_refused() -> None:
             4,
             ("gibbs-optimum",),
             "x",
-            (*good.lines, Line("0", lambda value: value, "r", "so", {"w": lambda value: value})),
+            (*good.lines, Line("0", "r", lambda value: value, "so", {"w": lambda value: value})),
         )
     with pytest.raises(InputError, match="its law"):
-        Derivation("gibbs-optimum-x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", lambda value: value, "r", "in expectation")))
+        Derivation("gibbs-optimum-x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", "r", lambda value: value, "in expectation")))
     with pytest.raises(InputError, match="along what"):
-        Derivation("gibbs-optimum-x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", lambda value: value, "r", "in the limit")))
+        Derivation("gibbs-optimum-x", "x", 4, ("gibbs-optimum",), "x", (*good.lines, Line("0", "r", lambda value: value, "in the limit")))
 
 
 def test_unknown_names_worlds_and_lines_are_refused() -> None:

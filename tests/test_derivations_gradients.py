@@ -263,7 +263,7 @@ def test_b_star_is_where_the_slope_vanishes() -> None:
 def test_one_draw_of_a_rare_response_is_no_evidence() -> None:
     """A chance of 3e-6: about 1 of 80 samples of 4000 has one, nine standard errors off, which Bernstein's inequality allows for."""
     rare = World(TokenMDP(2, 1), np.log([[[1 - 3e-6, 3e-6]]]), np.array([[0.0, 1.0]]), 1.0)
-    line = Line("r", lambda r: r, law="log_p_ref")
+    line = Line("r", value=lambda r: r, law="log_p_ref")
     assert 0.2 < max(sampled_z(line, Scope(rare, seed)) for seed in range(600)) <= 5.0  # some had one
     common = World(TokenMDP(2, 1), np.log([[[0.5, 0.5]]]), np.array([[0.0, 1.0]]), 1.0)
     assert 1.0 < max(sampled_z(line, Scope(common, seed)) for seed in range(60)) <= 5.0

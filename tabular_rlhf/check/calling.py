@@ -80,6 +80,11 @@ def quietly() -> Iterator[None]:
         yield
 
 
+def is_formula(function: Function) -> bool:
+    """Whether it was read, and is called with a scope (`formula.printed`)."""
+    return bool(getattr(function, "on_scope", False))
+
+
 def constant(value: Any) -> Function:
     """A scalar or an array as a function of nothing."""
     return lambda: value
@@ -91,6 +96,7 @@ class Through:
     def __init__(self, function: Function, output: Callable[[Any], Any]) -> None:
         self.function, self.output = function, output
         self.__signature__ = inspect.signature(function)
+        self.on_scope = is_formula(function)
         if has_limits(function):
             self.spent = function.spent  # type: ignore[attr-defined]
 
@@ -127,6 +133,8 @@ def named(function: Function, away: frozenset[str], given: str) -> Function:
 
 def supply(function: Function, scope: Scope, instead: dict[str, Any] | None = None) -> Any:
     """The function's value, its parameters supplied by name (copies), some of them replaced.  A returned function is called too."""
+    if is_formula(function):
+        return function(scope)
     value: Any = function
     for _ in range(DEPTH):
         value = supplied(value, lambda name: _copy((instead or {}).get(name, _MISSING), scope, name))

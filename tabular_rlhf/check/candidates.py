@@ -23,6 +23,7 @@ from tabular_rlhf.check.quantities import QUANTITIES
 from tabular_rlhf.check.question import Function, Question, opened
 from tabular_rlhf.check.slips import COSTLY, FACTORS, OTHER_WORLDS, OUTPUTS, Change, changes, mends
 from tabular_rlhf.check.spoil import retooled, single_uses
+from tabular_rlhf.formula.printed import Printed, Together
 from tabular_rlhf.ledger.record import as_parts
 from tabular_rlhf.ledger.tolerance import rounding
 from tabular_rlhf.symbols import SYMBOLS, Scope
@@ -123,15 +124,28 @@ def _further(question: Question, first: Probe) -> Iterator[tuple[str, Value]]:
 def changed(question: Question, scope: Scope) -> Iterator[tuple[str, Value]]:
     """The right formula with one symbol changed everywhere, or in another world."""
     for truth in question.truths:
+        if isinstance(truth, Printed):
+            yield from misprinted(question, truth)
+            continue
         for words, change in changes(truth, scope):
             yield words, called(truth, question, change)
     for words, world in OTHER_WORLDS:
         yield words, elsewhere(question, world)
 
 
+def misprinted(question: Question, truth: Printed) -> Iterator[tuple[str, Value]]:
+    """The right formula with one slip, at every place where a rule fits."""
+    part = truth.parts[question.pick or 0] if isinstance(truth, Together) else truth
+    if isinstance(part, Printed):
+        for slip, wrong in part.misprints():
+            yield slip.makes, wrong
+
+
 def _spoiled(question: Question, first: Probe) -> Iterator[tuple[str, Value]]:
     """The right formula with another tool, or with a symbol changed in one place."""
     for truth in question.truths:
+        if isinstance(truth, Printed):
+            continue
         for words, spoiled in retooled(truth):
             yield words, called(spoiled, question)
         for words, change in single_uses(truth, first.scope):

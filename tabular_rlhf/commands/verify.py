@@ -12,7 +12,7 @@ from tabular_rlhf.commands.printing import show
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.derivations import DERIVATIONS, Derivation
 from tabular_rlhf.derivations.execute import DerivationVerdict, audit_slugs
-from tabular_rlhf.derivations.prints import Print, executed, reading, statement_print
+from tabular_rlhf.derivations.prints import Print, executed, reading, statement_prints
 from tabular_rlhf.derivations.records import record_prints
 from tabular_rlhf.errors import InputError, whole
 from tabular_rlhf.layout import table
@@ -57,7 +57,9 @@ def run(args: argparse.Namespace) -> int:
     if args.explain:
         if not rows:
             raise InputError("only rows are explained", got=", ".join(args.slugs), remedy="`tabular-rlhf derive SLUG` shows a derivation")
-        found = [{**worked(row, seed=args.seed), "printed": statement_print(row, reading()).agrees is True} for row in rows]
+        found = [
+            {**worked(row, seed=args.seed), "printed": all(p.agrees is True for p in statement_prints(row, reading()))} for row in rows
+        ]
         if args.json:
             answer_json(EXPLAINED, args, {"rows": found})
         else:
@@ -119,7 +121,7 @@ def _audit_with_bar(
 def all_prints(rows: list[Row], derivations: list[Derivation], *, every: bool) -> list[Print]:
     """Statements and lines, and (every) the LaTeX of the records of losses, advantages, estimators and divergences."""
     lines = [p for d in derivations for p in executed(d)]
-    return [*(statement_print(row, reading()) for row in rows), *lines, *(record_prints() if every else [])]
+    return [*(p for row in rows for p in statement_prints(row, reading())), *lines, *(record_prints() if every else [])]
 
 
 def prints_as_json(prints: list[Print]) -> dict[str, Any]:

@@ -34,14 +34,14 @@ add(
         lines=(
             Line(
                 r"\mathbb{E}\left[ b(x)\, \nabla \log p_\pi(\tau \mid x) \right]",
-                lambda r, b_x, score: times(b_x[:, None] + 0.0 * r, score),
                 "What a baseline b adds to the update on average, b any number that depends on the prompt but not on the response.",
+                lambda r, b_x, score: times(b_x[:, None] + 0.0 * r, score),
                 law="log_p",
             ),
             Line(
                 r"\sum_x \mu(x)\, b(x) \sum_\tau p_\pi(\tau \mid x)\, \nabla \log p_\pi(\tau \mid x)",
-                lambda mu, b_x, p, score: np.einsum("x,xn,xnysv->ysv", mu * b_x, p, score),
                 "The mean written out; b(x) does not depend on the response, so it leaves the inner sum.",
+                lambda mu, b_x, p, score: np.einsum("x,xn,xnysv->ysv", mu * b_x, p, score),
                 wrong={
                     "responses drawn from p_ref, scores of pi": lambda mu, b_x, p_ref, score: np.einsum(
                         "x,xn,xnysv->ysv", mu * b_x, p_ref, score
@@ -53,8 +53,8 @@ add(
             ),
             Line(
                 r"\sum_x \mu(x)\, b(x) \sum_\tau \nabla p_\pi(\tau \mid x)",
-                lambda world, mu, logits, b_x: np.einsum("x,xnysv->ysv", mu * b_x, each(world, logits, np.exp)),
                 "p grad log p = grad p.",
+                lambda world, mu, logits, b_x: np.einsum("x,xnysv->ysv", mu * b_x, each(world, logits, np.exp)),
                 wrong={
                     "p kept beside its own gradient": lambda world, mu, logits, b_x, p: np.einsum(
                         "x,xn,xnysv->ysv", mu * b_x, p, each(world, logits, np.exp)
@@ -66,8 +66,8 @@ add(
             ),
             Line(
                 r"\sum_x \mu(x)\, b(x)\, \nabla \sum_\tau p_\pi(\tau \mid x)",
-                lambda world, logits, b_x: of_mean(world, logits, lambda log_p: b_x * np.sum(np.exp(log_p), axis=1)),
                 "The sum of finitely many gradients is the gradient of the sum.",
+                lambda world, logits, b_x: of_mean(world, logits, lambda log_p: b_x * np.sum(np.exp(log_p), axis=1)),
                 wrong={
                     "the sum of squares, which is not 1": lambda world, logits, b_x: of_mean(
                         world, logits, lambda log_p: b_x * np.sum(np.exp(2.0 * log_p), axis=1)
@@ -76,21 +76,21 @@ add(
             ),
             Line(
                 "0",
-                lambda logits: np.zeros_like(logits),
                 "Probabilities sum to one for every theta, and the gradient of a constant is 0.",
+                lambda logits: np.zeros_like(logits),
                 wrong={"the sum taken for its gradient: b times 1": lambda logits, mu, b_x: np.full(np.shape(logits), np.sum(mu * b_x))},
             ),
             Line(
                 r"\mathbb{E}\left[ (r - b(x))\, \nabla \log p_\pi(\tau \mid x) \right]",
-                lambda r, b_x, score: times(r - b_x[:, None], score),
                 "In the update of a policy that is rewarded by r:",
+                lambda r, b_x, score: times(r - b_x[:, None], score),
                 relation="so",
                 law="log_p",
             ),
             Line(
                 r"\mathbb{E}\left[ r\, \nabla \log p_\pi \right] - \mathbb{E}\left[ b(x)\, \nabla \log p_\pi \right]",
-                lambda mu, p, r, b_x, score: weigh(mu, p * r, score) - weigh(mu, p * b_x[:, None], score),
                 "A mean is linear.",
+                lambda mu, p, r, b_x, score: weigh(mu, p * r, score) - weigh(mu, p * b_x[:, None], score),
                 wrong={
                     "the response's own baseline f(tau) subtracted": lambda mu, p, r, f, score: (
                         weigh(mu, p * r, score) - weigh(mu, p * f, score)
@@ -102,8 +102,8 @@ add(
             ),
             Line(
                 r"\nabla\, \mathbb{E}[r]",
-                lambda world, logits, r: of_mean(world, logits, lambda log_p: expect(log_p, r)),
                 "The second mean is 0, by the lines above; the first is the policy gradient.",
+                lambda world, logits, r: of_mean(world, logits, lambda log_p: expect(log_p, r)),
                 wrong={
                     "sign flipped": lambda world, logits, r: of_mean(world, logits, lambda log_p: -expect(log_p, r)),
                     "the gradient of E[r]^2/2, as if b were E[r] and moved": lambda world, logits, r: of_mean(
@@ -153,17 +153,17 @@ add(
         lines=(
             Line(
                 r"\sum_k \mathrm{Var}\left( (r - b)\, \partial_k \log p_\pi \right)",
-                lambda p, r, b_x, score: summed_variance(p, times(r - b_x[:, None], score)),
                 "How much one draw's update varies, for each prompt, over all coordinates k of theta.",
+                lambda p, r, b_x, score: summed_variance(p, times(r - b_x[:, None], score)),
             ),
             Line(
                 r"\mathbb{E}\left| (r - b)\, \nabla \log p_\pi \right|^2 "
                 r"- \left| \mathbb{E}\left[ (r - b)\, \nabla \log p_\pi \right] \right|^2",
+                "Variance is the mean square less the squared mean, coordinate by coordinate.",
                 lambda p, r, b_x, score: (
                     np.einsum("xn,xnysv->x", p, np.square(times(r - b_x[:, None], score)))
                     - np.sum(np.square(np.einsum("xn,xnysv->xysv", p, times(r - b_x[:, None], score))), axis=(1, 2, 3))
                 ),
-                "Variance is the mean square less the squared mean, coordinate by coordinate.",
                 wrong={
                     "second moment for variance": lambda p, r, b_x, score: np.einsum(
                         "xn,xnysv->x", p, np.square(times(r - b_x[:, None], score))
@@ -173,8 +173,8 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ |\nabla \log p_\pi|^2\, (r - b)^2 \right]",
-                lambda p, r, b_x, score: np.sum(p * sizes(score) * np.square(r - b_x[:, None]), axis=1),
                 "A number leaves a norm squared; the mean update does not depend on b (baselines are free), so it is a constant in b.",
+                lambda p, r, b_x, score: np.sum(p * sizes(score) * np.square(r - b_x[:, None]), axis=1),
                 relation="up to a constant",
                 of="b_x",
                 wrong={
@@ -187,12 +187,12 @@ add(
             Line(
                 r"\mathbb{E}\left[ |s|^2 r^2 \right] - 2 b\, \mathbb{E}\left[ |s|^2 r \right] + b^2\, \mathbb{E}\left[ |s|^2 \right], "
                 r"\quad s = \nabla \log p_\pi",
+                "Multiply the square out: a parabola in b.",
                 lambda p, r, b_x, score: (
                     np.sum(p * sizes(score) * r**2, axis=1)
                     - 2.0 * b_x * np.sum(p * sizes(score) * r, axis=1)
                     + b_x**2 * np.sum(p * sizes(score), axis=1)
                 ),
-                "Multiply the square out: a parabola in b.",
                 wrong={
                     "the 2 of the cross term forgotten": lambda p, r, b_x, score: (
                         np.sum(p * sizes(score) * r**2, axis=1)
@@ -206,14 +206,14 @@ add(
             ),
             Line(
                 r"\frac{\partial}{\partial b}\, \mathbb{E}\left[ |s|^2 (r - b)^2 \right]",
-                lambda p, r, b_x, score: grad(lambda b: np.sum(p * sizes(score) * np.square(r - np.expand_dims(b, 1))))(b_x),
                 "Where is it lowest?  Its slope in b, by the gradient core.",
+                lambda p, r, b_x, score: grad(lambda b: np.sum(p * sizes(score) * np.square(r - np.expand_dims(b, 1))))(b_x),
                 relation="so",
             ),
             Line(
                 r"2\, \mathbb{E}\left[ |s|^2 \right] (b - b^*), \quad b^* = \frac{\mathbb{E}[|s|^2 r]}{\mathbb{E}[|s|^2]}",
-                lambda p, r, b_x, score: 2.0 * np.sum(p * sizes(score), axis=1) * (b_x - best(p, score, r)),
                 "Differentiate the parabola and take 2 E|s|^2 out: the slope is 0 at b* only, negative before it and positive after it.",
+                lambda p, r, b_x, score: 2.0 * np.sum(p * sizes(score), axis=1) * (b_x - best(p, score, r)),
                 wrong={
                     "the mean reward for b*": lambda p, r, b_x, score, E_r: 2.0 * np.sum(p * sizes(score), axis=1) * (b_x - E_r),
                     "|s| for |s|^2 in b*": lambda p, r, b_x, score: (
@@ -224,14 +224,14 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ |s|^2 (r - b^*)^2 \right]",
-                lambda p, r, score: np.sum(p * sizes(score) * np.square(r - best(p, score, r)[:, None]), axis=1),
                 "The least second moment.",
+                lambda p, r, score: np.sum(p * sizes(score) * np.square(r - best(p, score, r)[:, None]), axis=1),
                 relation="so",
             ),
             Line(
                 r"\mathbb{E}\left[ |s|^2 r^2 \right] - \frac{\mathbb{E}[|s|^2 r]^2}{\mathbb{E}[|s|^2]}",
-                left_over,
                 "Put b* into the parabola.",
+                left_over,
                 wrong={
                     "no baseline: b = 0": lambda p, r, score: np.sum(p * sizes(score) * r**2, axis=1),
                     "not divided by E|s|^2": lambda p, r, score: (
@@ -241,8 +241,8 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ |s|^2 (r - b)^2 \right]",
-                lambda p, r, b_x, score: np.sum(p * sizes(score) * np.square(r - b_x[:, None]), axis=1),
                 "A parabola that opens upward is nowhere lower than at b*: this is what any other b costs.",
+                lambda p, r, b_x, score: np.sum(p * sizes(score) * np.square(r - b_x[:, None]), axis=1),
                 relation="<=",
                 wrong={
                     "as if score and reward were independent: E|s|^2 Var(r)": lambda p, r, score, E_r: (

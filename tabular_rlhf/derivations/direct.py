@@ -43,24 +43,24 @@ add(
         lines=(
             Line(
                 r"\log p^*(y), \quad p^* = \frac{p_{ref}\, e^{r/\beta}}{Z}",
-                lambda log_p_star: log_p_star,
                 "Begin with the best policy for r, the Gibbs law. Every response is possible under p_ref.",
+                lambda log_p_star: log_p_star,
             ),
             Line(
                 r"\log p_{ref}(y) + \frac{r(y)}{\beta} - \log Z(x)",
-                lambda log_p_ref, r, beta, log_Z: log_p_ref + r / beta - log_Z[:, None],
                 "Take the logarithm of each factor.",
+                lambda log_p_ref, r, beta, log_Z: log_p_ref + r / beta - log_Z[:, None],
                 wrong={
                     "beta for 1/beta": lambda log_p_ref, r, beta, log_Z: log_p_ref + beta * r - log_Z[:, None],
                     "Z omitted": lambda log_p_ref, r, beta: log_p_ref + r / beta,
                     "sign of log Z": lambda log_p_ref, r, beta, log_Z: log_p_ref + r / beta + log_Z[:, None],
                 },
             ),
-            Line(r"r(y)", lambda r: 1.0 * r, "Solve for the reward.", relation="so"),
+            Line(r"r(y)", "Solve for the reward.", lambda r: 1.0 * r, relation="so"),
             Line(
                 r"\beta \log\frac{p^*(y)}{p_{ref}(y)} + \beta \log Z(x)",
-                lambda log_p_star, log_p_ref, beta, log_Z: beta * (log_p_star - log_p_ref) + beta * log_Z[:, None],
                 "Bring log p_ref and log Z to the other side and multiply everything by beta.",
+                lambda log_p_star, log_p_ref, beta, log_Z: beta * (log_p_star - log_p_ref) + beta * log_Z[:, None],
                 wrong={
                     "log Z not multiplied by beta": lambda log_p_star, log_p_ref, beta, log_Z: (
                         beta * (log_p_star - log_p_ref) + log_Z[:, None]
@@ -75,8 +75,8 @@ add(
             ),
             Line(
                 r"\beta \sum_h \log\frac{\pi^*(a_h \mid s_h)}{\pi_{ref}(a_h \mid s_h)} + \beta \log Z(x)",
-                lambda mdp, log_pi_star, log_pi_ref, beta, log_Z: beta * token_ratios(mdp, log_pi_star, log_pi_ref) + beta * log_Z[:, None],
                 "Both laws are products over tokens, EOS included; Z belongs to the prompt and is counted once.",
+                lambda mdp, log_pi_star, log_pi_ref, beta, log_Z: beta * token_ratios(mdp, log_pi_star, log_pi_ref) + beta * log_Z[:, None],
                 wrong={
                     "the mean over tokens for their sum": lambda mdp, log_pi_star, log_pi_ref, beta, log_Z, lengths: (
                         beta * token_ratios(mdp, log_pi_star, log_pi_ref) / lengths + beta * log_Z[:, None]
@@ -88,14 +88,14 @@ add(
             ),
             Line(
                 r"r(y) - r(y')",
-                lambda r: between(r),
                 "A comparison sees the difference of two responses to the same prompt.",
+                lambda r: between(r),
                 relation="so",
             ),
             Line(
                 r"\beta \log\frac{p^*(y)}{p_{ref}(y)} + \beta \log Z(x) - \beta \log\frac{p^*(y')}{p_{ref}(y')} - \beta \log Z(x)",
-                lambda log_p_star, log_p_ref, beta, log_Z: between(beta * (log_p_star - log_p_ref) + beta * log_Z[:, None]),
                 "Line 4 twice, with the Z of one and the same x.",
+                lambda log_p_star, log_p_ref, beta, log_Z: between(beta * (log_p_star - log_p_ref) + beta * log_Z[:, None]),
                 wrong={
                     "the second ratio added": lambda log_p_star, log_p_ref, beta: (
                         beta * (log_p_star - log_p_ref)[:, :, None] + beta * (log_p_star - log_p_ref)[:, None, :]
@@ -104,8 +104,8 @@ add(
             ),
             Line(
                 r"\beta \log\frac{p^*(y)}{p_{ref}(y)} - \beta \log\frac{p^*(y')}{p_{ref}(y')}",
-                lambda log_p_star, log_p_ref, beta: between(beta * (log_p_star - log_p_ref)),
                 "Z, a sum over all responses, cancels: nobody needs to compute it.",
+                lambda log_p_star, log_p_ref, beta: between(beta * (log_p_star - log_p_ref)),
                 wrong={
                     "beta dropped": lambda log_p_star, log_p_ref: between(log_p_star - log_p_ref),
                     "p_ref cancelled too": lambda log_p_star, beta: between(beta * log_p_star),
@@ -116,15 +116,15 @@ add(
             ),
             Line(
                 r"r(x, y) - r(x_0, y_0)",
-                lambda r: from_first(r),
                 "Now compare with a response to another prompt: here with the first response to the first prompt.",
+                lambda r: from_first(r),
                 relation="so",
             ),
             Line(
                 r"\beta \log\frac{p^*(y \mid x)}{p_{ref}(y \mid x)} - \beta \log\frac{p^*(y_0 \mid x_0)}{p_{ref}(y_0 \mid x_0)}"
                 r" + \beta \log\frac{Z(x)}{Z(x_0)}",
-                lambda log_p_star, log_p_ref, beta, log_Z: from_first(beta * (log_p_star - log_p_ref)) + beta * (log_Z - log_Z[0])[:, None],
                 "Each prompt has a Z of its own: across prompts it does not cancel, and the log-ratios alone are no reward.",
+                lambda log_p_star, log_p_ref, beta, log_Z: from_first(beta * (log_p_star - log_p_ref)) + beta * (log_Z - log_Z[0])[:, None],
                 wrong={"Z cancelled across prompts": lambda log_p_star, log_p_ref, beta: from_first(beta * (log_p_star - log_p_ref))},
             ),
         ),
@@ -180,18 +180,18 @@ add(
         lines=(
             Line(
                 r"-\mathbb{E} \log \frac{e^{r(y_w)}}{e^{r(y_w)} + e^{r(y_l)}}, \quad r = \beta \log\frac{\pi}{\pi_{ref}} + c(x)",
+                "The likelihood of a reward under Bradley-Terry, the reward written with its best "
+                "policy (reward-inversion): c(x) stands for beta log Z(x).",
                 lambda pairs, log_p, log_p_ref, beta, shift: minus_log_share(
                     pairs, on_support(log_p_ref, rhat(log_p, log_p_ref, beta) + shift)
                 ),
-                "The likelihood of a reward under Bradley-Terry, the reward written with its best "
-                "policy (reward-inversion): c(x) stands for beta log Z(x).",
             ),
             Line(
                 r"-\mathbb{E} \log \frac{1}{1 + e^{-(r(y_w) - r(y_l))}}",
+                "Divide numerator and denominator by exp(r(y_w)).",
                 lambda pairs, log_p, log_p_ref, beta, shift: minus_log_logistic(
                     pairs, pairs.margin(on_support(log_p_ref, rhat(log_p, log_p_ref, beta) + shift))
                 ),
-                "Divide numerator and denominator by exp(r(y_w)).",
                 wrong={
                     "sign in the exponent": lambda pairs, log_p, log_p_ref, beta: minus_log_logistic(
                         pairs, -pairs.margin(rhat(log_p, log_p_ref, beta))
@@ -201,8 +201,8 @@ add(
             Line(
                 r"-\mathbb{E} \log \sigma\left( \beta \log\frac{\pi(y_w)}{\pi_{ref}(y_w)} + c(x)"
                 r" - \beta \log\frac{\pi(y_l)}{\pi_{ref}(y_l)} - c(x) \right)",
-                lambda pairs, log_p, log_p_ref, beta, shift: likelihood(pairs, on_support(log_p_ref, rhat(log_p, log_p_ref, beta) + shift)),
                 "That fraction is the logistic function sigma; put in r for both responses.",
+                lambda pairs, log_p, log_p_ref, beta, shift: likelihood(pairs, on_support(log_p_ref, rhat(log_p, log_p_ref, beta) + shift)),
                 wrong={
                     "winner and loser swapped": lambda pairs, log_p, log_p_ref, beta: likelihood(
                         swapped(pairs), rhat(log_p, log_p_ref, beta)
@@ -215,8 +215,8 @@ add(
             Line(
                 r"-\mathbb{E} \log \sigma\left( \beta \log\frac{\pi(y_w)}{\pi_{ref}(y_w)}"
                 r" - \beta \log\frac{\pi(y_l)}{\pi_{ref}(y_l)} \right)",
-                lambda pairs, log_p, log_p_ref, beta: likelihood(pairs, rhat(log_p, log_p_ref, beta)),
                 "Winner and loser answer the same prompt, so c(x), and with it Z, cancels. This is DPO's loss.",
+                lambda pairs, log_p, log_p_ref, beta: likelihood(pairs, rhat(log_p, log_p_ref, beta)),
                 wrong={
                     "beta dropped": lambda pairs, log_p, log_p_ref: likelihood(pairs, rhat(log_p, log_p_ref, 1.0)),
                     "1/beta for beta": lambda pairs, log_p, log_p_ref, beta: likelihood(pairs, rhat(log_p, log_p_ref, 1.0 / beta)),
@@ -226,8 +226,8 @@ add(
             Line(
                 r"-\mathbb{E} \log \sigma\left( \beta \log\frac{\pi(y_w)}{\pi(y_l)} -"
                 r" \beta \log\frac{\pi_{ref}(y_w)}{\pi_{ref}(y_l)} \right)",
-                lambda pairs, log_p, log_p_ref, beta: -np.sum(pairs.weight * log_sigmoid(log_odds(pairs, log_p, log_p_ref, beta))),
                 "Regroup the four logarithms: the policy's odds of the two responses against the reference's.",
+                lambda pairs, log_p, log_p_ref, beta: -np.sum(pairs.weight * log_sigmoid(log_odds(pairs, log_p, log_p_ref, beta))),
                 wrong={
                     "the reference's odds upside down": lambda pairs, log_p, log_p_ref, beta: (
                         -np.sum(
@@ -240,9 +240,9 @@ add(
             Line(
                 r"-\mathbb{E} \log \sigma\left( \beta \sum_{h} \log\frac{\pi(a^w_h \mid s^w_h)}{\pi_{ref}(a^w_h \mid s^w_h)}"
                 r" - \beta \sum_{h} \log\frac{\pi(a^l_h \mid s^l_h)}{\pi_{ref}(a^l_h \mid s^l_h)} \right)",
-                lambda pairs, mdp, log_pi, log_pi_ref, beta: likelihood(pairs, beta * token_ratios(mdp, log_pi, log_pi_ref)),
                 "A response's probability is the product over its tokens, EOS included: "
                 "what code adds up is a sum, whatever the two lengths.",
+                lambda pairs, mdp, log_pi, log_pi_ref, beta: likelihood(pairs, beta * token_ratios(mdp, log_pi, log_pi_ref)),
                 wrong={
                     "the mean over tokens for their sum": lambda pairs, mdp, log_pi, log_pi_ref, beta, lengths: likelihood(
                         pairs, beta * token_ratios(mdp, log_pi, log_pi_ref) / lengths
@@ -255,8 +255,8 @@ add(
             Line(
                 r"-\mathbb{E}_\mu \sum_{i, j} p_{ref}(i)\, p_{ref}(j) \left[ P(i \succ j) \log \sigma(\hat"
                 r" r_i - \hat r_j) + P(j \succ i) \log \sigma(\hat r_j - \hat r_i) \right]",
-                lambda mu, p_ref, P_beats, log_p, log_p_ref, beta: both_orders(mu, p_ref, P_beats, between(rhat(log_p, log_p_ref, beta))),
                 "Write the mean out: prompts from mu, two responses from p_ref, and then the label, which falls either way.",
+                lambda mu, p_ref, P_beats, log_p, log_p_ref, beta: both_orders(mu, p_ref, P_beats, between(rhat(log_p, log_p_ref, beta))),
                 wrong={
                     "labels the wrong way round": lambda mu, p_ref, P_beats, log_p, log_p_ref, beta: both_orders(
                         mu, p_ref, np.swapaxes(P_beats, 1, 2), between(rhat(log_p, log_p_ref, beta))
@@ -271,17 +271,17 @@ add(
             ),
             Line(
                 r"-\mathbb{E} \log \sigma\left( r(x, y) - r(x', y') \right)",
+                "Suppose instead that y beat a response to another prompt: x and x' are each drawn from mu, y and y' from p_ref.",
                 lambda world, log_p, log_p_ref, beta, shift: across_prompts(
                     world, on_support(log_p_ref, rhat(log_p, log_p_ref, beta) + shift)
                 ),
-                "Suppose instead that y beat a response to another prompt: x and x' are each drawn from mu, y and y' from p_ref.",
                 relation="so",
             ),
             Line(
                 r"-\mathbb{E} \log \sigma\left( \beta \log\frac{\pi(y \mid x)}{\pi_{ref}(y \mid x)} - \beta"
                 r" \log\frac{\pi(y' \mid x')}{\pi_{ref}(y' \mid x')} + c(x) - c(x') \right)",
-                lambda world, log_p, log_p_ref, beta, shift: across_with_shift(world, rhat(log_p, log_p_ref, beta), shift),
                 "Now c(x) - c(x') stays: such data cannot be fitted without knowing Z.",
+                lambda world, log_p, log_p_ref, beta, shift: across_with_shift(world, rhat(log_p, log_p_ref, beta), shift),
                 wrong={
                     "c cancelled across prompts": lambda world, log_p, log_p_ref, beta: across_prompts(world, rhat(log_p, log_p_ref, beta)),
                 },

@@ -140,14 +140,14 @@ add(
             Line(
                 r"\frac{\log \pi_{\theta + \eta \dot\theta}(y_w) - \log \pi_\theta(y_w)}{\eta}, \quad"
                 r" \dot\theta = -\nabla \left[ -\log \sigma(\hat r_w - \hat r_l) \right]",
-                lambda world, logits, eta: secant(world, logits, eta),
                 "One pair a prompt: its best possible response beat its worst. Take a step of "
                 "length eta down this pair's loss, in the token logits.",
+                lambda world, logits, eta: secant(world, logits, eta),
             ),
             Line(
                 r"\left\langle \nabla \log \pi(y_w),\ \dot\theta \right\rangle",
-                lambda world, logits: inner(scores(world, logits)[0], descent(world, logits)),
                 "A short step changes log pi(y_w) to first order by its slope along the step; both gradients by the gradient core.",
+                lambda world, logits: inner(scores(world, logits)[0], descent(world, logits)),
                 relation="in the limit",
                 along=SMALL_STEPS,
                 error=1e-4,
@@ -158,11 +158,11 @@ add(
             ),
             Line(
                 r"\left\langle s_w,\ \beta\, \sigma(\hat r_l - \hat r_w) (s_w - s_l) \right\rangle, \quad s = \nabla \log \pi(y)",
+                "Put in the gradient of one pair's loss (dpo-gradient), with a minus for descent.",
                 lambda world, logits, log_p, beta: inner(
                     scores(world, logits)[0],
                     beta * weight(world, log_p)[:, None, None] * (scores(world, logits)[0] - scores(world, logits)[1]),
                 ),
-                "Put in the gradient of one pair's loss (dpo-gradient), with a minus for descent.",
                 wrong={
                     "the loser's score left out": lambda world, logits, log_p, beta: inner(
                         scores(world, logits)[0], beta * weight(world, log_p)[:, None, None] * scores(world, logits)[0]
@@ -179,12 +179,12 @@ add(
             ),
             Line(
                 r"\beta\, \sigma(\hat r_l - \hat r_w) \left( |s_w|^2 - \langle s_w, s_l \rangle \right)",
+                "The inner product is linear: what the winner gains for itself, less what it has in common with the loser.",
                 lambda world, logits, log_p, beta: (
                     beta
                     * weight(world, log_p)
                     * (inner(scores(world, logits)[0], scores(world, logits)[0]) - inner(*scores(world, logits)))
                 ),
-                "The inner product is linear: what the winner gains for itself, less what it has in common with the loser.",
                 wrong={
                     "beta dropped": lambda world, logits, log_p: (
                         weight(world, log_p) * (inner(scores(world, logits)[0], scores(world, logits)[0]) - inner(*scores(world, logits)))
@@ -199,21 +199,21 @@ add(
             Line(
                 r"\beta\, \sigma(\hat r_l - \hat r_w) \left[ 1 - \pi(a \mid s) + \pi(b \mid"
                 r" s) + \sum_{s'} |e_{a'} - \pi(\cdot \mid s')|^2 \right]",
-                lambda world, pi, beta, log_p: along_winner(world, pi, beta, log_p),
                 "Scores are one-hot less pi. Where both go together they are equal; in s they "
                 "part with tokens a and b; then y_w goes on alone through s'.",
+                lambda world, pi, beta, log_p: along_winner(world, pi, beta, log_p),
                 wrong={
                     "the loser's token forgotten": lambda world, pi, beta, log_p: along_winner(world, pi, beta, log_p, loser=0.0),
                     "the tokens after the parting forgotten": lambda world, pi, beta, log_p: along_winner(world, pi, beta, log_p, rest=0.0),
                 },
             ),
             Line(
-                r"0", lambda mu: np.zeros_like(mu), "No term in the bracket of line 5 is negative, and so nor is the rate.", relation="so"
+                r"0", "No term in the bracket of line 5 is negative, and so nor is the rate.", lambda mu: np.zeros_like(mu), relation="so"
             ),
             Line(
                 r"\left\langle \nabla \log \pi(y_w),\ \dot\theta \right\rangle",
-                lambda world, logits: inner(scores(world, logits)[0], descent(world, logits)),
                 "On tabular logits the winner of the pair never loses probability to first order.",
+                lambda world, logits: inner(scores(world, logits)[0], descent(world, logits)),
                 relation="<=",
                 wrong={
                     "the same of the loser": lambda world, logits: inner(scores(world, logits)[1], descent(world, logits)),
@@ -222,16 +222,16 @@ add(
             Line(
                 r"\left\langle \nabla_\theta \log \pi_\theta(y_w),\ \dot\theta \right\rangle, \quad"
                 r" \pi_\theta \propto \pi_{ref}\, e^{\langle \theta, \phi \rangle}",
-                lambda world: rate_with_features(world),
                 "Now let responses share parameters: a log-linear class with two features "
                 "phi of a response; the same rate, by the gradient core.",
+                lambda world: rate_with_features(world),
                 relation="so",
             ),
             Line(
                 r"\beta\, \sigma(\hat r_l - \hat r_w) \left\langle \phi_w - \mathbb{E}_\pi \phi,\ (\phi_w -"
                 r" \mathbb{E}_\pi \phi) - (\phi_l - \mathbb{E}_\pi \phi) \right\rangle",
-                lambda world, beta: features_centered(world, beta),
                 "The score of a log-linear policy is the feature less its mean under the policy.",
+                lambda world, beta: features_centered(world, beta),
                 wrong={
                     "features not centered": lambda world, beta: linear_rate(world, beta, centre=False),
                     "the loser's score left out": lambda world, beta: features_centered(world, beta, loser=0.0),
@@ -239,9 +239,9 @@ add(
             ),
             Line(
                 r"\beta\, \sigma(\hat r_l - \hat r_w) \left\langle \phi_w - \mathbb{E}_\pi \phi,\ \phi_w - \phi_l \right\rangle",
-                lambda world, beta: linear_rate(world, beta, centre=True),
                 "The mean cancels in the difference, but not in the winner's own score: y_w "
                 "falls exactly where y_l lies beyond it, seen from the mean.",
+                lambda world, beta: linear_rate(world, beta, centre=True),
                 wrong={
                     "the mean cancelled everywhere": lambda world, beta: linear_rate(world, beta, centre=False),
                     "never negative, as for tables": lambda world, beta: np.abs(linear_rate(world, beta, centre=True)),
@@ -249,16 +249,16 @@ add(
             ),
             Line(
                 r"\frac{d}{dt} \sum_{y \neq y_w, y_l} \pi_\theta(y)",
-                lambda world: mass_of_others(world),
                 "Where does the mass go that the pair gives up? To responses that were in no pair; their rate, by the gradient core.",
+                lambda world: mass_of_others(world),
                 relation="so",
             ),
             Line(
                 r"\beta\, \sigma(\hat r_l - \hat r_w) \sum_{y \neq y_w, y_l} \pi(y) \left\langle"
                 r" \phi_y - \mathbb{E}_\pi \phi,\ \phi_w - \phi_l \right\rangle",
-                lambda world, beta: flow_to_others(world, beta),
                 "d pi = pi d log pi, and each log pi(y) moves as the winner's did: those "
                 "rise whose features lie on the winner's side of the mean.",
+                lambda world, beta: flow_to_others(world, beta),
                 wrong={
                     "what the winner gains the loser loses": lambda mu: np.zeros_like(mu),
                     "features not centered": lambda world, beta: flow_to_others(world, beta, centre=False),

@@ -55,13 +55,13 @@ add(
         lines=(
             Line(
                 r"P(p \succ p) = \sum_{i, j} p_i\, p_j\, M_{ij}",
-                lambda M, p: duel(M, p, p),
                 "How often a policy beats itself, for each prompt; M_ij is the probability that i beats j, of any people.",
+                lambda M, p: duel(M, p, p),
             ),
             Line(
                 r"\frac{1}{2} \sum_{i, j} p_i\, p_j\, M_{ij} + \frac{1}{2} \sum_{i, j} p_j\, p_i\, M_{ji}",
-                lambda M, p: 0.5 * duel(M, p, p) + 0.5 * duel(turned(M), p, p),
                 "Halve the sum, and in the second half call i what was j: names do not matter.",
+                lambda M, p: 0.5 * duel(M, p, p) + 0.5 * duel(turned(M), p, p),
                 wrong={
                     "the renamed half subtracted": lambda M, p: 0.5 * duel(M, p, p) - 0.5 * duel(turned(M), p, p),
                     "not halved": lambda M, p: duel(M, p, p) + duel(turned(M), p, p),
@@ -69,21 +69,21 @@ add(
             ),
             Line(
                 r"\frac{1}{2} \sum_{i, j} p_i\, p_j = \frac{1}{2}",
-                lambda p: 0.5 * np.sum(p[:, :, None] * p[:, None, :], axis=(1, 2)),
                 "Somebody wins: M_ij + M_ji = 1, ties being half a win; and p sums to one.",
+                lambda p: 0.5 * np.sum(p[:, :, None] * p[:, None, :], axis=(1, 2)),
                 wrong={"the diagonal left out: i never meets i": lambda p: 0.5 * (1.0 - np.sum(p**2, axis=1))},
             ),
             Line(
                 r"\max_p \min_j P(p \succ j)",
-                lambda M: both_players(M)[0],
                 "What a policy can win at least, whoever answers; by linear programming.",
+                lambda M: both_players(M)[0],
                 relation="so",
             ),
             Line(
                 r"\frac{1}{2}",
-                lambda mu: np.full_like(mu, 0.5),
                 "Not more, for p may be answered by p; not less, for by von Neumann it is min "
                 "max, and that is 1 - max min when both play the same game.",
+                lambda mu: np.full_like(mu, 0.5),
                 error=1e-9,
                 wrong={
                     "what Borda's winner is sure of": borda_winner,
@@ -92,14 +92,14 @@ add(
             ),
             Line(
                 r"P(p \succ q) - \tau\, \mathrm{KL}(p, p_{ref})",
-                lambda M, p, log_p, log_q_game, log_p_ref, tau: duel(M, p, np.exp(log_q_game)) - tau * kl(log_p, log_p_ref),
                 "Now with a KL, against an opponent q that stays as it is.",
+                lambda M, p, log_p, log_q_game, log_p_ref, tau: duel(M, p, np.exp(log_q_game)) - tau * kl(log_p, log_p_ref),
                 relation="so",
             ),
             Line(
                 r"\mathbb{E}_p[P(\cdot \succ q)] - \tau\, \mathrm{KL}(p, p_{ref})",
-                lambda M, log_p, log_q_game, log_p_ref, tau: expect(log_p, win_rates(M, log_q_game)) - tau * kl(log_p, log_p_ref),
                 "The win rate against q is a reward like any other, r = M q, and tau is its beta.",
+                lambda M, log_p, log_q_game, log_p_ref, tau: expect(log_p, win_rates(M, log_q_game)) - tau * kl(log_p, log_p_ref),
                 wrong={
                     "losses for wins": lambda M, log_p, log_q_game, log_p_ref, tau: (
                         expect(log_p, win_rates(turned(M), log_q_game)) - tau * kl(log_p, log_p_ref)
@@ -111,10 +111,10 @@ add(
             ),
             Line(
                 r"\tau \log Z_q - \tau\, \mathrm{KL}(p, p_q), \quad p_q = \frac{p_{ref}\, e^{P(\cdot \succ q)/\tau}}{Z_q}",
+                "So all of chapter 4 applies (regret-is-kl).",
                 lambda M, log_p, log_q_game, log_p_ref, tau: (
                     soft_value(log_p_ref, win_rates(M, log_q_game), tau) - tau * kl(log_p, reply(M, log_p_ref, tau, log_q_game))
                 ),
-                "So all of chapter 4 applies (regret-is-kl).",
                 wrong={
                     "forward for reverse KL": lambda M, log_p, log_q_game, log_p_ref, tau: (
                         soft_value(log_p_ref, win_rates(M, log_q_game), tau) - tau * kl(reply(M, log_p_ref, tau, log_q_game), log_p)
@@ -126,22 +126,22 @@ add(
             ),
             Line(
                 r"\tau \log Z_q",
-                lambda M, log_q_game, log_p_ref, tau: soft_value(log_p_ref, win_rates(M, log_q_game), tau),
                 "A KL is never negative, and 0 only at p = p_q: that is the best reply to q, and no other.",
+                lambda M, log_q_game, log_p_ref, tau: soft_value(log_p_ref, win_rates(M, log_q_game), tau),
                 relation="<=",
                 wrong={"the value of p_ref": lambda M, log_q_game, log_p_ref: expect(log_p_ref, win_rates(M, log_q_game))},
             ),
             Line(
                 r"p^\tau \text{, the equilibrium}",
-                lambda M, log_p_ref, tau: equilibrium(M, log_p_ref, tau),
                 "Where both reply best at once they play alike, because the game is symmetric "
                 "and its equilibrium the only one; by Newton's method.",
+                lambda M, log_p_ref, tau: equilibrium(M, log_p_ref, tau),
                 relation="so",
             ),
             Line(
                 r"\frac{p_{ref}(y)\, e^{P(y \succ p^\tau)/\tau}}{Z_{p^\tau}}",
-                lambda M, log_p_ref, tau: np.exp(reply(M, log_p_ref, tau, log_of(equilibrium(M, log_p_ref, tau)))),
                 "It is the best reply to itself: a Gibbs law whose reward is the win rate against that very law.",
+                lambda M, log_p_ref, tau: np.exp(reply(M, log_p_ref, tau, log_of(equilibrium(M, log_p_ref, tau)))),
                 error=1e-10,
                 wrong={
                     "one reply to p_ref, not the fixed point": lambda M, log_p_ref, tau: np.exp(reply(M, log_p_ref, tau, log_p_ref)),

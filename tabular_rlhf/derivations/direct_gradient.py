@@ -81,13 +81,13 @@ add(
             Line(
                 r"\nabla\, \mathbb{E}\left[ -\log \sigma(m) \right], \quad m = \hat r_w -"
                 r" \hat r_l, \quad \hat r = \beta \log\frac{\pi}{\pi_{ref}}",
-                lambda world, pairs, logits: mean_slope(world, pairs, logits, -1.0, log_sigmoid),
                 "The gradient of DPO's loss in the token logits, by the gradient core.",
+                lambda world, pairs, logits: mean_slope(world, pairs, logits, -1.0, log_sigmoid),
             ),
             Line(
                 r"-\mathbb{E}\left[ \frac{1}{\sigma(m)}\, \nabla \sigma(m) \right]",
-                lambda world, pairs, logits: mean_slope(world, pairs, logits, -1.0 / sigma(margins(world, pairs, logits)), sigma),
                 "The mean and the gradient change places (pairs and labels do not depend on pi); d log u = du/u.",
+                lambda world, pairs, logits: mean_slope(world, pairs, logits, -1.0 / sigma(margins(world, pairs, logits)), sigma),
                 wrong={
                     "the inner derivative without 1/sigma": lambda world, pairs, logits: mean_slope(world, pairs, logits, -1.0, sigma),
                     "1/m for 1/sigma(m)": lambda world, pairs, logits: mean_slope(
@@ -97,8 +97,8 @@ add(
             ),
             Line(
                 r"-\mathbb{E}\left[ \frac{1}{\sigma(m)}\, \sigma(m) (1 - \sigma(m))\, \nabla m \right]",
-                lambda world, pairs, logits: mean_slope(world, pairs, logits, -(1.0 - sigma(margins(world, pairs, logits))), lambda m: m),
                 "sigma = 1/(1 + e^-m) has slope e^-m/(1 + e^-m)^2 = sigma (1 - sigma).",
+                lambda world, pairs, logits: mean_slope(world, pairs, logits, -(1.0 - sigma(margins(world, pairs, logits))), lambda m: m),
                 wrong={
                     "sigma' = sigma": lambda world, pairs, logits: mean_slope(world, pairs, logits, -1.0, lambda m: m),
                     "sigma' = 1 - sigma": lambda world, pairs, logits: mean_slope(
@@ -108,8 +108,8 @@ add(
             ),
             Line(
                 r"-\mathbb{E}\left[ \sigma(-m)\, \nabla m \right]",
-                lambda world, pairs, logits: mean_slope(world, pairs, logits, -sigma(-margins(world, pairs, logits)), lambda m: m),
                 "sigma cancels, and 1 - sigma(m) = (1 + e^-m - 1)/(1 + e^-m) = 1/(e^m + 1) = sigma(-m).",
+                lambda world, pairs, logits: mean_slope(world, pairs, logits, -sigma(-margins(world, pairs, logits)), lambda m: m),
                 wrong={
                     "sigma(m) for sigma(-m)": lambda world, pairs, logits: mean_slope(
                         world, pairs, logits, -sigma(margins(world, pairs, logits)), lambda m: m
@@ -121,8 +121,8 @@ add(
             ),
             Line(
                 r"-\mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( \nabla \hat r_w - \nabla \hat r_l \right) \right]",
-                lambda world, pairs, logits: each_ratio(world, pairs, logits),
                 "Write out m: its sign turns in the weight, not in the gradient.",
+                lambda world, pairs, logits: each_ratio(world, pairs, logits),
                 wrong={
                     "the loser pushed up too": lambda world, pairs, logits: each_ratio(world, pairs, logits, 1.0),
                     "sigma(rhat_w - rhat_l) for sigma(rhat_l - rhat_w)": lambda world, logits, log_p, beta: along_scores(
@@ -132,8 +132,8 @@ add(
             ),
             Line(
                 r"-\beta\, \mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( \nabla \log \pi(y_w) - \nabla \log \pi(y_l) \right) \right]",
-                lambda world, logits, log_p, beta: along_scores(world, logits, pull(world, log_p, beta), beta),
                 "rhat = beta log pi - beta log pi_ref: beta is a factor, and the reference does not depend on the parameters.",
+                lambda world, logits, log_p, beta: along_scores(world, logits, pull(world, log_p, beta), beta),
                 wrong={
                     "beta dropped in front": lambda world, logits, log_p, beta: along_scores(world, logits, pull(world, log_p, beta), 1.0),
                     "beta dropped inside sigma": lambda world, logits, log_p, beta: along_scores(
@@ -148,9 +148,9 @@ add(
             Line(
                 r"-\beta\, \mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( \sum_h (e_{a^w_h} - \pi(\cdot \mid s^w_h))"
                 r" - \sum_h (e_{a^l_h} - \pi(\cdot \mid s^l_h)) \right) \right]",
-                lambda world, log_p, pi, beta: by_tokens(world, log_p, pi, beta),
                 "The score of a token in the logits of its state is one-hot less pi; a "
                 "response adds up those of the states that it visits.",
+                lambda world, log_p, pi, beta: by_tokens(world, log_p, pi, beta),
                 wrong={
                     "the normalizer forgotten: one-hot alone": lambda world, log_p, pi, beta: by_tokens(world, log_p, pi, beta, False),
                     "the mean over tokens for their sum": lambda world, logits, log_p, beta, lengths: along_scores(
@@ -160,16 +160,16 @@ add(
             ),
             Line(
                 r"\sigma(\hat r_l - \hat r_w)",
-                lambda log_p, log_p_ref, beta: sigma(-between(rhat(log_p, log_p_ref, beta))),
                 "Its factors: beta is the step per nat, the bracket raises the winner and lowers "
                 "the loser; the weight, for winner y and loser y', is left.",
+                lambda log_p, log_p_ref, beta: sigma(-between(rhat(log_p, log_p_ref, beta))),
                 relation="so",
             ),
             Line(
                 r"\frac{e^{\hat r_l}}{e^{\hat r_w} + e^{\hat r_l}}",
-                lambda log_p, log_p_ref, beta: wrong_order(rhat(log_p, log_p_ref, beta)),
                 "It is the probability that the policy's own Bradley-Terry law gives to the wrong "
                 "order: 1/2 at pi_ref, near 1 where the pair is misordered.",
+                lambda log_p, log_p_ref, beta: wrong_order(rhat(log_p, log_p_ref, beta)),
                 wrong={
                     "the probability of the right order": lambda log_p, log_p_ref, beta: 1.0 - wrong_order(rhat(log_p, log_p_ref, beta)),
                     "1/2 at every policy": lambda pairs: 0.0 * pairs.weight + 0.5,
@@ -177,8 +177,8 @@ add(
             ),
             Line(
                 r"e^{-(\hat r_w - \hat r_l)}",
-                lambda log_p, log_p_ref, beta: np.exp(-between(rhat(log_p, log_p_ref, beta))),
                 "Leave e^rhat_l out of the denominator: once the pair is ordered well, the weight dies exponentially in the margin.",
+                lambda log_p, log_p_ref, beta: np.exp(-between(rhat(log_p, log_p_ref, beta))),
                 relation="<=",
                 wrong={
                     "it dies twice as fast": lambda log_p, log_p_ref, beta: np.exp(-2.0 * between(rhat(log_p, log_p_ref, beta))),

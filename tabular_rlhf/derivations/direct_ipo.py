@@ -70,15 +70,15 @@ add(
             Line(
                 r"\frac{\partial}{\partial h_i}\, \mathbb{E}\left[ \left( h_w - h_l - \frac{1}{2"
                 r" \tau} \right)^2 \right], \quad h = \log\frac{\pi}{\pi_{ref}}",
-                lambda world, log_p, r: gradient("ipo", world, log_p, population_pairs(world, sure(r))),
                 "The slope of IPO's loss in the log-ratio of one response, by the gradient core. "
                 "The better response always wins, and tau has the value of beta.",
+                lambda world, log_p, r: gradient("ipo", world, log_p, population_pairs(world, sure(r))),
             ),
             Line(
                 r"2 \mu\, p_{ref, i} \sum_j p_{ref, j} \left[ 2 M_{ij} \left( h_i - h_j - \frac{1}{2 \tau} \right)"
                 r" - 2 M_{ji} \left( h_j - h_i - \frac{1}{2 \tau} \right) \right]",
-                lambda mu, p_ref, gaps, log_p, log_p_ref, beta: two_roles(mu, p_ref, gaps, rhat(log_p, log_p_ref, 1.0), beta),
                 "i is the winner of some pairs and the loser of others; the pair (i, j) has weight 2 mu p_ref(i) p_ref(j) M_ij.",
+                lambda mu, p_ref, gaps, log_p, log_p_ref, beta: two_roles(mu, p_ref, gaps, rhat(log_p, log_p_ref, 1.0), beta),
                 wrong={
                     "pairs that i loses forgotten": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: two_roles(
                         mu, p_ref, gaps, rhat(log_p, log_p_ref, 1.0), beta, 0.0
@@ -93,8 +93,8 @@ add(
             ),
             Line(
                 r"4 \mu\, p_{ref, i} \sum_j p_{ref, j} \left[ h_i - h_j - \frac{M_{ij} - M_{ji}}{2 \tau} \right]",
-                lambda mu, p_ref, gaps, log_p, log_p_ref, beta: in_one(mu, p_ref, gaps, rhat(log_p, log_p_ref, 1.0), beta),
                 "Somebody wins: M_ij + M_ji = 1, so h_i - h_j has weight 1 whoever does; the targets keep their signs.",
+                lambda mu, p_ref, gaps, log_p, log_p_ref, beta: in_one(mu, p_ref, gaps, rhat(log_p, log_p_ref, 1.0), beta),
                 wrong={
                     "the loser's target with the winner's sign": lambda mu, p_ref, log_p, log_p_ref, beta: (
                         4.0 * np.sum(asked(mu, p_ref) * (between(rhat(log_p, log_p_ref, 1.0)) - 1.0 / (2.0 * beta)), axis=2)
@@ -107,10 +107,10 @@ add(
             Line(
                 r"4 \mu\, p_{ref, i} \left[ h_i - \mathbb{E}_{ref}[h] - \frac{1}{\tau}"
                 r" \left( P(i \succ \pi_{ref}) - \frac{1}{2} \right) \right]",
+                "Average over j: M_ij becomes P(i beats pi_ref), M_ji one minus that, and their difference twice P - 1/2.",
                 lambda world, mu, p_ref, log_p, log_p_ref, beta: pulled_apart(
                     mu, p_ref, rhat(log_p, log_p_ref, 1.0), (certain_win_rate(world, p_ref) - 0.5) / beta
                 ),
-                "Average over j: M_ij becomes P(i beats pi_ref), M_ji one minus that, and their difference twice P - 1/2.",
                 wrong={
                     "1/2 forgotten": lambda world, mu, p_ref, log_p, log_p_ref, beta: pulled_apart(
                         mu, p_ref, rhat(log_p, log_p_ref, 1.0), certain_win_rate(world, p_ref) / beta
@@ -125,15 +125,15 @@ add(
             ),
             Line(
                 r"\arg\min_\pi \mathcal{L}_{IPO}(\pi)",
-                lambda world, r: best_for(world, "ipo", sure(r)),
                 "At the minimum the bracket is 0 for every i that pi_ref allows, so h_i is P(i "
                 "beats pi_ref)/tau plus a constant. By Newton's method:",
+                lambda world, r: best_for(world, "ipo", sure(r)),
                 relation="so",
             ),
             Line(
                 r"\frac{\pi_{ref}(y)\, e^{P(y \succ \pi_{ref})/\tau}}{\sum_{y'} \pi_{ref}(y')\, e^{P(y' \succ \pi_{ref})/\tau}}",
-                lambda world, p_ref, log_p_ref, beta: normalized(log_p_ref, certain_win_rate(world, p_ref) / beta),
                 "The constant normalizes. Win rates lie between 0 and 1, so no log-ratio moves by more than 1/tau: tau keeps its hold.",
+                lambda world, p_ref, log_p_ref, beta: normalized(log_p_ref, certain_win_rate(world, p_ref) / beta),
                 error=1e-8,
                 wrong={
                     "1/(2 tau) for 1/tau": lambda world, p_ref, beta: ipo_closed(world, 2.0 * beta, p_ref),
@@ -144,14 +144,14 @@ add(
             ),
             Line(
                 r"\pi_{IPO}(y_w), \quad \pi_{ref}(y_w) = \pi_{ref}(y_l) = \frac{1}{2}",
-                lambda beta: float(two_arms(beta)),
                 "Two arms, equally likely at first, of which one always wins; by Newton's method.",
+                lambda beta: float(two_arms(beta)),
                 relation="so",
             ),
             Line(
                 r"\frac{e^{3/(4 \tau)}}{e^{3/(4 \tau)} + e^{1/(4 \tau)}}",
-                lambda beta: float(np.exp(-np.logaddexp(0.0, 1.0 / (4.0 * beta) - 3.0 / (4.0 * beta)))),
                 "Against pi_ref the winner wins 1/2 + 1/4 = 3/4 (it meets itself half the time), the loser 1/4.",
+                lambda beta: float(np.exp(-np.logaddexp(0.0, 1.0 / (4.0 * beta) - 3.0 / (4.0 * beta)))),
                 error=1e-9,
                 wrong={
                     "it never meets itself: 1 and 0": lambda beta: float(np.exp(-np.logaddexp(0.0, -1.0 / beta))),
@@ -160,8 +160,8 @@ add(
             ),
             Line(
                 r"\sigma\left( \frac{1}{2 \tau} \right)",
-                lambda beta: float(1.0 / (1.0 + np.exp(-1.0 / (2.0 * beta)))),
                 "Divide by the numerator: 3/4 - 1/4 = 1/2. Exactly the margin 1/(2 tau) that IPO's square asks for.",
+                lambda beta: float(1.0 / (1.0 + np.exp(-1.0 / (2.0 * beta)))),
                 wrong={
                     "1/tau for 1/(2 tau)": lambda beta: float(1.0 / (1.0 + np.exp(-1.0 / beta))),
                     "tau for 1/tau": lambda beta: float(1.0 / (1.0 + np.exp(-beta / 2.0))),

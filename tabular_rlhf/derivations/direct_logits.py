@@ -52,13 +52,13 @@ add(
         lines=(
             Line(
                 r"g_y = \frac{\partial L}{\partial \log \pi(y)}",
-                lambda world, log_p: slope(world, log_p),
                 "The loss on finite data, its slope in one log-probability while the others are held; by the gradient core.",
+                lambda world, log_p: slope(world, log_p),
             ),
             Line(
                 r"-\beta \sum_{(w, l)} \omega_{wl}\, \sigma(\hat r_l - \hat r_w) \left( 1_{y = w} - 1_{y = l} \right)",
-                lambda world, log_p, beta: pushes(world, log_p, beta),
                 "Each pair, of weight omega, pushes its winner and its loser equally hard, in opposite directions (dpo-gradient).",
+                lambda world, log_p, beta: pushes(world, log_p, beta),
                 wrong={
                     "both pushed up": lambda world, log_p, beta: pushes(world, log_p, beta, l=1.0),
                     "sigma of the right order": lambda world, log_p, beta: pushes(world, log_p, beta, sign=1.0),
@@ -67,14 +67,14 @@ add(
             ),
             Line(
                 r"\sum_{y \in C} g_y",
-                lambda world, log_p: component_sums(world, slope(world, log_p)),
                 "Add up over a component C of the comparison graph; shown beside each of its responses.",
+                lambda world, log_p: component_sums(world, slope(world, log_p)),
                 relation="so",
             ),
             Line(
                 r"-\beta \sum_{(w, l) \in C} \omega_{wl}\, \sigma(\hat r_l - \hat r_w) (1 - 1)",
-                lambda world, log_p, beta: component_sums(world, pushes(world, log_p, beta, l=0.0) + pushes(world, log_p, beta, w=0.0)),
                 "Both ends of a pair are in the same component: it enters once with + and once with -.",
+                lambda world, log_p, beta: component_sums(world, pushes(world, log_p, beta, l=0.0) + pushes(world, log_p, beta, w=0.0)),
                 wrong={
                     "winners alone": lambda world, log_p, beta: component_sums(world, pushes(world, log_p, beta, l=0.0)),
                     "losers added": lambda world, log_p, beta: component_sums(world, pushes(world, log_p, beta, l=1.0)),
@@ -82,8 +82,8 @@ add(
             ),
             Line(
                 "0",
-                lambda r: np.zeros_like(r),
                 "1 - 1 = 0, whatever the weights.",
+                lambda r: np.zeros_like(r),
                 wrong={
                     "also with an NLL term on the winners": lambda world, log_p: component_sums(
                         world, gradient("cpo", world, log_p, finite_data(world))
@@ -92,14 +92,14 @@ add(
             ),
             Line(
                 r"\frac{\partial L}{\partial \theta_y}, \quad \log \pi(y) = \theta_y - \log \sum_{y'} e^{\theta_{y'}}",
-                lambda world, log_p: logit_slope(world, log_p),
                 "What descends are logits, and one logit moves every log-probability of its prompt.",
+                lambda world, log_p: logit_slope(world, log_p),
                 relation="so",
             ),
             Line(
                 r"\sum_{y'} g_{y'} \left( 1_{y' = y} - \pi(y) \right)",
-                lambda world, log_p: np.einsum("xz,xzy->xy", slope(world, log_p), np.eye(world.mdp.N)[None] - np.exp(log_p)[:, None, :]),
                 "Chain rule: theta_y raises log pi(y) by 1 - pi(y), and lowers every other by pi(y).",
+                lambda world, log_p: np.einsum("xz,xzy->xy", slope(world, log_p), np.eye(world.mdp.N)[None] - np.exp(log_p)[:, None, :]),
                 wrong={
                     "its own log-probability alone": lambda world, log_p: slope(world, log_p) * (1.0 - np.exp(log_p)),
                     "raised by pi(y)": lambda world, log_p: slope(world, log_p) * np.exp(log_p),
@@ -107,26 +107,26 @@ add(
             ),
             Line(
                 r"g_y - \pi(y) \sum_{y'} g_{y'}",
-                lambda world, log_p: slope(world, log_p) - np.exp(log_p) * np.sum(slope(world, log_p), axis=1, keepdims=True),
                 "Take pi(y), which does not depend on y', out of the sum.",
+                lambda world, log_p: slope(world, log_p) - np.exp(log_p) * np.sum(slope(world, log_p), axis=1, keepdims=True),
                 wrong={"the sum taken for g_y": lambda world, log_p: slope(world, log_p) * (1.0 - np.exp(log_p))},
             ),
             Line(
                 r"g_y",
-                lambda world, log_p: slope(world, log_p),
                 "Line 5 for every component: all g of a prompt add up to 0, so the softmax adds nothing.",
+                lambda world, log_p: slope(world, log_p),
                 wrong={"the logit of a response never compared falls": lambda world, log_p: slope(world, log_p) + np.exp(log_p)},
             ),
             Line(
                 r"\frac{d}{dt} \sum_{y \in C} \theta_y = -\sum_{y \in C} \frac{\partial L}{\partial \theta_y}",
-                lambda world, log_p: -component_sums(world, logit_slope(world, log_p)),
                 "Gradient flow moves every logit by minus its slope; by the gradient core.",
+                lambda world, log_p: -component_sums(world, logit_slope(world, log_p)),
                 relation="so",
             ),
             Line(
                 "0",
-                lambda r: np.zeros_like(r),
                 "By lines 9 and 5 the sum of the logits of a component is conserved; a response that was never compared keeps its logit.",
+                lambda r: np.zeros_like(r),
                 wrong={
                     "of log pi for logits": lambda world, log_p: component_sums(world, log_p_rate(world, log_p)),
                     "also with absolute terms (NCA)": lambda world, log_p: drift(world, log_p, "nca-pair"),

@@ -63,17 +63,17 @@ add(
         lines=(
             Line(
                 r"\mathcal{L}(\pi) = -\mathbb{E} \log \sigma(\hat r_w - \hat r_l)",
-                lambda world, log_p: value("dpo", world, log_p, people(world)),
                 "DPO's loss on all pairs that p_ref can make, for every prompt, labels by Bradley-Terry.",
+                lambda world, log_p: value("dpo", world, log_p, people(world)),
             ),
             Line(
                 r"\mathbb{E}_{i, j} \left[ -P_{ij} \log \sigma(m_{ij}) - (1 - P_{ij}) \log(1 -"
                 r" \sigma(m_{ij})) \right], \quad m_{ij} = \hat r_i - \hat r_j",
+                "i and j are drawn first, from p_ref, then the label: i wins with P_ij = "
+                "sigma(r_i - r_j), else j. A cross entropy of two coins.",
                 lambda mu, p_ref, gaps, log_p, log_p_ref, beta: over_pairs(
                     mu, p_ref, cross_entropy(gaps, margin_of(log_p, log_p_ref, beta))
                 ),
-                "i and j are drawn first, from p_ref, then the label: i wins with P_ij = "
-                "sigma(r_i - r_j), else j. A cross entropy of two coins.",
                 wrong={
                     "the label's two outcomes exchanged": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: over_pairs(
                         mu, p_ref, cross_entropy(-gaps, margin_of(log_p, log_p_ref, beta))
@@ -87,11 +87,11 @@ add(
                 r"\mathbb{E}_{i, j} \left[ P_{ij} \log\frac{P_{ij}}{\sigma(m_{ij})} + (1 -"
                 r" P_{ij}) \log\frac{1 - P_{ij}}{1 - \sigma(m_{ij})} \right]"
                 r" + \mathbb{E}_{i, j}\, \mathcal{H}(P_{ij})",
+                "Add and subtract P log P + (1 - P) log(1 - P), which is minus the entropy of the label.",
                 lambda mu, p_ref, gaps, log_p, log_p_ref, beta: (
                     over_pairs(mu, p_ref, log_label_ratios(gaps, margin_of(log_p, log_p_ref, beta)))
                     + over_pairs(mu, p_ref, label_entropy(gaps))
                 ),
-                "Add and subtract P log P + (1 - P) log(1 - P), which is minus the entropy of the label.",
                 wrong={
                     "the entropy with the wrong sign": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: over_pairs(
                         mu, p_ref, log_label_ratios(gaps, margin_of(log_p, log_p_ref, beta)) - label_entropy(gaps)
@@ -105,11 +105,11 @@ add(
             ),
             Line(
                 r"\mathbb{E}_{i, j}\, \mathrm{KL}(P_{ij}, \sigma(m_{ij}))",
+                "The entropy of the labels does not mention pi; the rest is a KL of two "
+                "coins, labels first: maximum likelihood is forward KL.",
                 lambda mu, p_ref, gaps, log_p, log_p_ref, beta: over_pairs(
                     mu, p_ref, kl_bernoulli(gaps, margin_of(log_p, log_p_ref, beta))
                 ),
-                "The entropy of the labels does not mention pi; the rest is a KL of two "
-                "coins, labels first: maximum likelihood is forward KL.",
                 relation="up to a constant",
                 wrong={
                     "reverse for forward KL": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: over_pairs(
@@ -124,28 +124,28 @@ add(
             ),
             Line(
                 r"\mathbb{E}_{i, j}\, \mathcal{H}(P_{ij})",
-                lambda mu, p_ref, gaps: over_pairs(mu, p_ref, label_entropy(gaps)),
                 "What is left when that KL is 0 for every pair.",
+                lambda mu, p_ref, gaps: over_pairs(mu, p_ref, label_entropy(gaps)),
                 relation="so",
             ),
             Line(
                 r"\mathcal{L}(\pi)",
-                lambda world, log_p: value("dpo", world, log_p, people(world)),
                 "No policy has less, and as little exactly those with sigma(rhat_i - rhat_j) = "
                 "P_ij, that is rhat_i - rhat_j = r_i - r_j, on all pairs.",
+                lambda world, log_p: value("dpo", world, log_p, people(world)),
                 relation="<=",
                 wrong={"log 2 less": lambda world, log_p: value("dpo", world, log_p, people(world)) - np.log(2.0)},
             ),
             Line(
                 r"r_i - r_j",
-                lambda log_p_ref, gaps: on_pairs(log_p_ref, gaps),
                 "Is there such a policy? It needs these margins, where p_ref allows both.",
+                lambda log_p_ref, gaps: on_pairs(log_p_ref, gaps),
                 relation="so",
             ),
             Line(
                 r"\beta \log\frac{p^*_i}{p_{ref, i}} - \beta \log\frac{p^*_j}{p_{ref, j}}",
-                lambda log_p_star, log_p_ref, beta: on_pairs(log_p_ref, margin_of(log_p_star, log_p_ref, beta)),
                 "The Gibbs optimum has them (reward-inversion): Z cancels.",
+                lambda log_p_star, log_p_ref, beta: on_pairs(log_p_ref, margin_of(log_p_star, log_p_ref, beta)),
                 wrong={
                     "beta dropped": lambda log_p_star, log_p_ref: on_pairs(log_p_ref, margin_of(log_p_star, log_p_ref, 1.0)),
                     "p_ref omitted": lambda log_p_star, log_p_ref, beta: on_pairs(
@@ -155,14 +155,14 @@ add(
             ),
             Line(
                 r"\arg\min_\pi \mathcal{L}(\pi)",
-                lambda world, r: best_for(world, "dpo", bradley_terry(r)),
                 "Now the loss is minimized over all policies, by Newton's method.",
+                lambda world, r: best_for(world, "dpo", bradley_terry(r)),
                 relation="so",
             ),
             Line(
                 r"p^*(y) = \frac{p_{ref}(y)\, e^{r(y)/\beta}}{Z}",
-                lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, r, beta)),
                 "It is p*, and nothing else: the margins leave one c(x) open, and that is fixed because probabilities sum to one.",
+                lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, r, beta)),
                 error=1e-8,
                 wrong={
                     "beta dropped": lambda log_p_ref, r: np.exp(log_gibbs(log_p_ref, r, 1.0)),
@@ -212,13 +212,13 @@ add(
         lines=(
             Line(
                 r"P_\kappa(i \succ j) = \sigma(\kappa (r_i - r_j))",
-                lambda kappa, gaps: np.exp(log_sigmoid(kappa * gaps)),
                 "People who follow the reward r with decision kappa: Bradley-Terry labels for kappa r.",
+                lambda kappa, gaps: np.exp(log_sigmoid(kappa * gaps)),
             ),
             Line(
                 r"1_{r_i > r_j} + \frac{1}{2}\, 1_{r_i = r_j}",
-                lambda gaps: 0.5 * (np.sign(gaps) + 1.0),
                 "As kappa grows the better response always wins; of two equal ones either does.",
+                lambda gaps: 0.5 * (np.sign(gaps) + 1.0),
                 relation="in the limit",
                 along=DECIDED,
                 wrong={
@@ -228,14 +228,14 @@ add(
             ),
             Line(
                 r"\arg\min_\pi \mathcal{L}_{DPO}(\pi) \text{ with labels } P_\kappa",
-                lambda world, kappa, r: best_for(world, "dpo", bradley_terry(kappa * r)),
                 "Before the limit there is a minimizer; by Newton's method.",
+                lambda world, kappa, r: best_for(world, "dpo", bradley_terry(kappa * r)),
                 relation="so",
             ),
             Line(
                 r"\frac{p_{ref}(y)\, e^{\kappa r(y)/\beta}}{Z_\kappa}",
-                lambda log_p_ref, kappa, r, beta: np.exp(log_gibbs(log_p_ref, kappa * r, beta)),
                 "It is the Gibbs optimum of kappa r (dpo-population-optimum): decision and beta enter only as kappa/beta.",
+                lambda log_p_ref, kappa, r, beta: np.exp(log_gibbs(log_p_ref, kappa * r, beta)),
                 error=1e-8,
                 wrong={
                     "decision taken for noise: 1/kappa": lambda log_p_ref, kappa, r, beta: np.exp(log_gibbs(log_p_ref, r / kappa, beta)),
@@ -244,9 +244,9 @@ add(
             ),
             Line(
                 r"p_\infty(y) = \frac{p_{ref}(y)\, 1_{y \in B}}{p_{ref}(B)}, \quad B = \arg\max r",
-                lambda log_p_ref, r: np.exp(greedy_limit(log_p_ref, r)),
                 "The tilt beats every finite beta: the best possible responses are left, with p_ref's odds. Certain labels "
                 "themselves have no minimizer, unless all tie: the loss falls for ever towards this law.",
+                lambda log_p_ref, r: np.exp(greedy_limit(log_p_ref, r)),
                 relation="in the limit",
                 along=DECIDED,
                 wrong={
@@ -256,14 +256,14 @@ add(
             ),
             Line(
                 r"\mathrm{KL}(p_\infty, p_{ref})",
-                lambda log_p_ref, r: kl(greedy_limit(log_p_ref, r), log_p_ref),
                 "How far the policy has gone from the reference, for each prompt.",
+                lambda log_p_ref, r: kl(greedy_limit(log_p_ref, r), log_p_ref),
                 relation="so",
             ),
             Line(
                 r"-\log p_{ref}(B)",
-                lambda log_p_ref, r, p_ref: -np.log(np.sum(p_ref * (np.exp(greedy_limit(log_p_ref, r)) > 0), axis=1)),
                 "p_infinity/p_ref is 1/p_ref(B) on B. There is no beta in it: the KL term has lost its hold.",
+                lambda log_p_ref, r, p_ref: -np.log(np.sum(p_ref * (np.exp(greedy_limit(log_p_ref, r)) > 0), axis=1)),
                 wrong={
                     "held back by beta": lambda log_p_ref, r, p_ref, beta: (
                         -np.log(np.sum(p_ref * (np.exp(greedy_limit(log_p_ref, r)) > 0), axis=1)) / beta

@@ -47,14 +47,14 @@ add(
         lines=(
             Line(
                 r"\mathbb{E}\left[ k_1 \right], \quad k_1 = -\log\frac{p_{ref}}{p_\pi}",
-                lambda log_p, log_p_ref: -log_ratio(log_p_ref, log_p),
                 "k1 is minus the logarithm of the ratio p_ref/p_pi of a response that pi itself has drawn.",
+                lambda log_p, log_p_ref: -log_ratio(log_p_ref, log_p),
                 law="log_p",
             ),
             Line(
                 r"\mathbb{E}\left[ L \right], \quad L = \log\frac{p_\pi}{p_{ref}}",
-                lambda L: L,
                 "Minus a logarithm is the logarithm of the inverse.",
+                lambda L: L,
                 relation="in expectation",
                 law="log_p",
                 wrong={
@@ -65,8 +65,8 @@ add(
             ),
             Line(
                 r"\sum_x \mu(x) \sum_\tau p_\pi(\tau \mid x) \log\frac{p_\pi(\tau \mid x)}{p_{ref}(\tau \mid x)}",
-                lambda mu, p, log_p, log_p_ref: np.sum(mu * np.sum(p * log_ratio(log_p, log_p_ref), axis=1)),
                 "A mean is a sum with weights: the draws come from p_pi.",
+                lambda mu, p, log_p, log_p_ref: np.sum(mu * np.sum(p * log_ratio(log_p, log_p_ref), axis=1)),
                 wrong={
                     "drawn from p_ref": lambda mu, p_ref, log_p, log_p_ref: np.sum(
                         mu * np.sum(p_ref * log_ratio(log_p, log_p_ref), axis=1)
@@ -76,22 +76,22 @@ add(
             ),
             Line(
                 r"\sum_x \mu(x)\, \mathrm{KL}(p_\pi, p_{ref})",
-                lambda mu, KL: np.sum(mu * KL),
                 "That is the definition: k1 is unbiased.",
+                lambda mu, KL: np.sum(mu * KL),
                 wrong={
                     "forward for reverse KL": lambda mu, log_p, log_p_ref: np.sum(mu * kl(log_p_ref, log_p)),
                 },
             ),
             Line(
                 r"\mathrm{Var}(k_1) = \mathbb{E}\left[ \left( L - \mathrm{KL} \right)^2 \mid x \right]",
-                lambda log_p, L, KL: expect(log_p, np.square(L - KL[:, None])),
                 "Its variance, for each prompt.",
+                lambda log_p, L, KL: expect(log_p, np.square(L - KL[:, None])),
                 relation="so",
             ),
             Line(
                 r"\mathbb{E}\left[ L^2 \mid x \right] - \mathrm{KL}^2",
-                lambda log_p, L, KL: expect(log_p, np.square(L)) - np.square(KL),
                 "Multiply out; E[L] = KL.  Near p_ref this is about 2 KL: the standard deviation is far larger than what is estimated.",
+                lambda log_p, L, KL: expect(log_p, np.square(L)) - np.square(KL),
                 wrong={
                     "second moment for variance": lambda log_p, L: expect(log_p, np.square(L)),
                     "KL for its square": lambda log_p, L, KL: expect(log_p, np.square(L)) - KL,
@@ -99,14 +99,14 @@ add(
             ),
             Line(
                 r"P(k_1 < 0 \mid x)",
-                lambda log_p, L: expect(log_p, np.where(L < NEGATIVE, 1.0, 0.0)),
                 "How often the estimate of a distance is negative.",
+                lambda log_p, L: expect(log_p, np.where(L < NEGATIVE, 1.0, 0.0)),
                 relation="so",
             ),
             Line(
                 r"\sum_{\tau:\, p_\pi < p_{ref}} p_\pi(\tau \mid x)",
-                lambda p, p_ref: np.sum(np.where(below(p, p_ref), p, 0.0), axis=1),
                 "The logarithm of p_pi/p_ref is negative where p_pi < p_ref.",
+                lambda p, p_ref: np.sum(np.where(below(p, p_ref), p, 0.0), axis=1),
                 wrong={
                     "never: a KL is never negative": lambda KL: 0.0 * KL,
                     "where p_pi > p_ref": lambda p, p_ref: np.sum(np.where(below(p_ref, p), p, 0.0), axis=1),
@@ -115,8 +115,8 @@ add(
             ),
             Line(
                 r"\sum_{\tau:\, p_\pi < p_{ref}} p_{ref}(\tau \mid x)",
-                lambda p, p_ref: np.sum(np.where(below(p, p_ref), p_ref, 0.0), axis=1),
                 "On those responses p_pi < p_ref, term by term.  Unless pi = pi_ref there are some: both sum to one.",
+                lambda p, p_ref: np.sum(np.where(below(p, p_ref), p_ref, 0.0), axis=1),
                 relation="<=",
                 wrong={"0": lambda KL: 0.0 * KL},
             ),
@@ -149,13 +149,13 @@ add(
         lines=(
             Line(
                 r"\sum_x \mu(x)\, \mathbb{E}_{ref}\left[ \frac{u (\log u)^2}{2} \mid x \right], \quad u = \frac{p_\pi}{p_{ref}}",
-                lambda mu, p_ref, L, p: np.sum(mu * np.sum(p_ref * u_log_squared(L, p), axis=1)),
                 "The sum of p_ref f(p_pi/p_ref) with f(u) = u (log u)^2 / 2 and f(1) = 0.",
+                lambda mu, p_ref, L, p: np.sum(mu * np.sum(p_ref * u_log_squared(L, p), axis=1)),
             ),
             Line(
                 r"\sum_x \mu(x) \sum_\tau p_\pi(\tau \mid x) \frac{(\log u)^2}{2}",
-                lambda mu, p, L: np.sum(mu * np.sum(p * np.square(L) / 2.0, axis=1)),
                 "p_ref u = p_pi: the law of the mean changes, and the factor u is used up.",
+                lambda mu, p, L: np.sum(mu * np.sum(p * np.square(L) / 2.0, axis=1)),
                 wrong={
                     "u kept as well": lambda mu, p, L: np.sum(mu * np.sum(p * np.exp(L) * np.square(L) / 2.0, axis=1)),
                     "the law not changed": lambda mu, p_ref, L: np.sum(mu * np.sum(p_ref * np.square(L) / 2.0, axis=1)),
@@ -163,8 +163,8 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ k_2 \right], \quad k_2 = \frac{L^2}{2}",
-                lambda L: K2(L),
                 "log u = L.  So k2 estimates a distance, though another one than KL.",
+                lambda L: K2(L),
                 relation="in expectation",
                 law="log_p",
                 wrong={
@@ -175,16 +175,16 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ k_2 \mid x \right] - \mathrm{KL}(p_\pi, p_{ref})",
-                lambda log_p, L, KL: expect(log_p, K2(L)) - KL,
                 "Its bias, for each prompt.",
+                lambda log_p, L, KL: expect(log_p, K2(L)) - KL,
                 relation="so",
             ),
             Line(
                 r"\sum_\tau p_\pi \left( \frac{L^2}{2} - L + 1 - e^{-L} \right) + p_{ref}(p_\pi > 0) - 1",
+                "KL = E[L]; then add and subtract E[1 - exp(-L)], which is 1 - p_ref(p_pi > 0).",
                 lambda p, p_ref, L: (
                     np.sum(p * (np.square(L) / 2.0 - L + 1.0 - np.exp(-L)), axis=1) + np.sum(np.where(p > 0, p_ref, 0.0), axis=1) - 1.0
                 ),
-                "KL = E[L]; then add and subtract E[1 - exp(-L)], which is 1 - p_ref(p_pi > 0).",
                 wrong={
                     "half of the square of KL: the square of the mean": lambda KL: np.square(KL) / 2.0 - KL,
                     "no bias": lambda KL: 0.0 * KL,
@@ -192,8 +192,8 @@ add(
             ),
             Line(
                 r"\sum_\tau p_\pi \left( \frac{L^2}{2} - L + 1 - e^{-L} \right)",
-                lambda p, L: np.sum(p * (np.square(L) / 2.0 - L + 1.0 - np.exp(-L)), axis=1),
                 "pi can make every response that pi_ref can.  The bracket is L^3/6 - L^4/24 + ...: no second order is left.",
+                lambda p, L: np.sum(p * (np.square(L) / 2.0 - L + 1.0 - np.exp(-L)), axis=1),
                 wrong={
                     "cut after the first term: L^3/6": lambda p, L: np.sum(p * L**3 / 6.0, axis=1),
                     "sign flipped: k2 above KL for below": lambda p, L: -np.sum(p * (np.square(L) / 2.0 - L + 1.0 - np.exp(-L)), axis=1),
@@ -201,14 +201,14 @@ add(
             ),
             Line(
                 r"\frac{d^2}{dt^2}\, \mathbb{E}_{p_t}\left[ k_2 \right] \text{ at } t = 0, \quad p_t \propto p_{ref}\, e^{t f}",
-                lambda log_p_ref, f: along(log_p_ref, f, k2_mean(log_p_ref)),
                 "At the reference: the curvature of E[k2] along an exponential arc through p_ref, any f, by the gradient core.",
+                lambda log_p_ref, f: along(log_p_ref, f, k2_mean(log_p_ref)),
                 relation="so",
             ),
             Line(
                 r"\mathrm{Var}_{ref}(f)",
-                lambda log_p_ref, f: variance(log_p_ref, f),
                 "L = t f - log E_ref[exp(t f)] = t (f - E_ref f) + ..., so E[L^2]/2 = t^2 Var_ref(f)/2 + ....",
+                lambda log_p_ref, f: variance(log_p_ref, f),
                 wrong={
                     "second moment for variance": lambda log_p_ref, f: expect(log_p_ref, np.square(f)),
                     "half the variance": lambda log_p_ref, f: variance(log_p_ref, f) / 2.0,
@@ -216,8 +216,8 @@ add(
             ),
             Line(
                 r"\frac{d^2}{dt^2}\, \mathrm{KL}(p_t, p_{ref}) \text{ at } t = 0",
-                lambda log_p_ref, f: along(log_p_ref, f, lambda log_q: kl(log_q, log_p_ref)),
                 "KL has that curvature too: there k2 and KL agree to second order.",
+                lambda log_p_ref, f: along(log_p_ref, f, lambda log_q: kl(log_q, log_p_ref)),
                 wrong={"twice it": lambda log_p_ref, f: 2.0 * along(log_p_ref, f, lambda log_q: kl(log_q, log_p_ref))},
             ),
         ),
@@ -249,18 +249,18 @@ add(
         lines=(
             Line(
                 r"\mathbb{E}_q\left[ \frac{p_{ref}}{q} - 1 - \log\frac{p_{ref}}{q} \right]",
-                lambda log_p_short, log_p_ref: k3_of(log_p_short, log_p_ref),
                 "k3 of draws from a law q that may forbid some responses of p_ref.",
+                lambda log_p_short, log_p_ref: k3_of(log_p_short, log_p_ref),
                 law="log_p_short",
             ),
             Line(
                 r"\mathbb{E}_q\left[ \log\frac{q}{p_{ref}} \right] + \mathbb{E}_q\left[ \frac{p_{ref}}{q} \right] - 1",
+                "A mean is linear.",
                 lambda mu, log_p_short, log_p_ref: (
                     np.sum(mu * expect(log_p_short, log_ratio(log_p_short, log_p_ref)))
                     + np.sum(mu * expect(log_p_short, ratio_of(log_p_short, log_p_ref)))
                     - 1.0
                 ),
-                "A mean is linear.",
                 wrong={
                     "the sign of the logarithm": lambda mu, log_p_short, log_p_ref: (
                         -np.sum(mu * expect(log_p_short, log_ratio(log_p_short, log_p_ref)))
@@ -276,8 +276,8 @@ add(
             ),
             Line(
                 r"\mathrm{KL}(q, p_{ref}) + p_{ref}(q > 0) - 1",
-                lambda mu, log_p_short, log_p_ref, p_ref: np.sum(mu * (kl(log_p_short, log_p_ref) + covered(log_p_short, p_ref) - 1.0)),
                 "E_q[p_ref/q] = sum of p_ref over the responses that q can make; the first mean is KL.  (E_mu understood.)",
+                lambda mu, log_p_short, log_p_ref, p_ref: np.sum(mu * (kl(log_p_short, log_p_ref) + covered(log_p_short, p_ref) - 1.0)),
                 wrong={
                     "E_q[p_ref/q] = 1 always: unbiased": lambda mu, log_p_short, log_p_ref: np.sum(mu * kl(log_p_short, log_p_ref)),
                     "the mass that is not covered added": lambda mu, log_p_short, log_p_ref, p_ref: np.sum(
@@ -287,16 +287,16 @@ add(
             ),
             Line(
                 r"\mathrm{KL}(q, p_{ref})",
-                lambda mu, log_p_short, log_p_ref: np.sum(mu * kl(log_p_short, log_p_ref)),
                 "p_ref(q > 0) is at most 1, and 1 exactly where q covers what p_ref can do: only then is k3 unbiased.",
+                lambda mu, log_p_short, log_p_ref: np.sum(mu * kl(log_p_short, log_p_ref)),
                 relation="<=",
                 wrong={"half of it": lambda mu, log_p_short, log_p_ref: 0.5 * np.sum(mu * kl(log_p_short, log_p_ref))},
             ),
-            Line("0", lambda L: 0.0 * L, "Can k3 be negative?  For each response that a policy pi can draw:", relation="so"),
+            Line("0", "Can k3 be negative?  For each response that a policy pi can draw:", lambda L: 0.0 * L, relation="so"),
             Line(
                 r"\frac{p_{ref}}{p_\pi} - 1 - \log\frac{p_{ref}}{p_\pi}",
-                lambda log_p, log_p_ref: k3_of(log_p, log_p_ref),
                 "log x <= x - 1: a line that touches a concave curve lies above it.  Never negative, response by response.",
+                lambda log_p, log_p_ref: k3_of(log_p, log_p_ref),
                 relation="<=",
                 wrong={
                     "k1 in its place": lambda L: L,
@@ -305,19 +305,19 @@ add(
             ),
             Line(
                 r"\mathrm{Var}(k_3), \quad k_3 = \frac{p_{ref}}{p_\pi} - 1 + L, \quad L = \log\frac{p_\pi}{p_{ref}}",
-                lambda log_p, log_p_ref: variance(log_p, k3_of(log_p, log_p_ref)),
                 "And its variance, for each prompt, where pi covers pi_ref?",
+                lambda log_p, log_p_ref: variance(log_p, k3_of(log_p, log_p_ref)),
                 relation="so",
             ),
             Line(
                 r"\mathrm{Var}(L) + \mathrm{Var}\left( \frac{p_{ref}}{p_\pi} \right) "
                 r"+ 2\, \mathrm{Cov}\left( L, \frac{p_{ref}}{p_\pi} \right)",
+                "The variance of a sum; the -1 does not vary.",
                 lambda log_p, L: (
                     variance(log_p, L)
                     + variance(log_p, np.exp(-L))
                     + 2.0 * (expect(log_p, L * np.exp(-L)) - expect(log_p, L) * expect(log_p, np.exp(-L)))
                 ),
-                "The variance of a sum; the -1 does not vary.",
                 wrong={
                     "the covariance forgotten": lambda log_p, L: variance(log_p, L) + variance(log_p, np.exp(-L)),
                     "the 2 forgotten": lambda log_p, L: (
@@ -330,10 +330,10 @@ add(
             Line(
                 r"\mathrm{Var}(k_1) + \chi^2(p_{ref}, p_\pi) - 2 \left( \mathrm{KL}(p_\pi, p_{ref}) + \mathrm{KL}(p_{ref}, p_\pi) \right), "
                 r"\quad \chi^2 = \sum_\tau \frac{p_{ref}^2}{p_\pi} - 1",
+                "The ratio has mean 1, and E[L p_ref/p_pi] = E_ref[L] = -KL(p_ref, p_pi).  Near p_ref less than k1's; in heavy tails more.",
                 lambda log_p, log_p_ref, p_ref, L, KL: (
                     variance(log_p, L) + np.sum(p_ref * np.exp(-L), axis=1) - 1.0 - 2.0 * (KL + kl(log_p_ref, log_p))
                 ),
-                "The ratio has mean 1, and E[L p_ref/p_pi] = E_ref[L] = -KL(p_ref, p_pi).  Near p_ref less than k1's; in heavy tails more.",
                 wrong={
                     "reverse KL twice": lambda log_p, p_ref, L, KL: (
                         variance(log_p, L) + np.sum(p_ref * np.exp(-L), axis=1) - 1.0 - 4.0 * KL

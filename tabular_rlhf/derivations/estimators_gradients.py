@@ -54,15 +54,15 @@ add(
         lines=(
             Line(
                 r"\nabla\, \mathrm{KL}(p_\pi, p_{ref})",
-                lambda world, logits: of_distance(world, logits, kl),
                 "What a KL term ought to push with (averaged over x ~ mu), by the gradient core.",
+                lambda world, logits: of_distance(world, logits, kl),
             ),
             Line(
                 r"\sum_x \mu(x) \sum_\tau L\, \nabla p_\pi + \sum_x \mu(x) \sum_\tau p_\pi\, \nabla L",
+                "The product rule for the sum of p L: the law of the draws moves, and so does the estimate.",
                 lambda world, mu, logits, L, p: (
                     weigh(mu, L, each(world, logits, np.exp)) + weigh(mu, p, each_of(world, logits, lambda L: L))
                 ),
-                "The product rule for the sum of p L: the law of the draws moves, and so does the estimate.",
                 wrong={
                     "the sampling term forgotten: grad of the average of k1": lambda world, mu, logits, p: weigh(
                         mu, p, each_of(world, logits, lambda L: L)
@@ -75,8 +75,8 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ L \cdot \mathrm{score} \right] + \mathbb{E}\left[ \nabla k_1 \right], \quad k_1 = L",
-                lambda world, mu, logits, p, L, score: weigh(mu, p * L, score) + weigh(mu, p, each_of(world, logits, lambda L: L)),
                 "grad p = p score; and the second sum is what one gets by differentiating the sampled k1.",
+                lambda world, mu, logits, p, L, score: weigh(mu, p * L, score) + weigh(mu, p, each_of(world, logits, lambda L: L)),
                 wrong={
                     "sign of the sampling term": lambda world, mu, logits, p, L, score: (
                         weigh(mu, p, each_of(world, logits, lambda L: L)) - weigh(mu, p * L, score)
@@ -88,8 +88,8 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ L \cdot \mathrm{score} \right]",
-                lambda L, score: times(L, score),
                 "p_ref stands still, so grad k1 = score, of mean 0: k1 in the loss pushes nowhere, k1 in the reward is right.",
+                lambda L, score: times(L, score),
                 relation="in expectation",
                 law="log_p",
                 wrong={
@@ -99,8 +99,8 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ \nabla k_2 \right], \quad k_2 = \frac{L^2}{2}",
-                lambda world, logits: each_of(world, logits, K2),
                 "The chain rule: grad (L^2/2) = L grad L = L score.  k2 in the loss descends KL(pi, ref), though its own mean is not KL.",
+                lambda world, logits: each_of(world, logits, K2),
                 relation="in expectation",
                 law="log_p",
                 wrong={
@@ -111,15 +111,15 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ \nabla k_3 \right], \quad k_3 = e^{-L} - 1 + L",
-                lambda world, logits: each_of(world, logits, K3),
                 "And k3 in the loss?",
+                lambda world, logits: each_of(world, logits, K3),
                 relation="so",
                 law="log_p",
             ),
             Line(
                 r"\mathbb{E}\left[ (1 - e^{-L})\, \mathrm{score} \right]",
-                lambda L, score: times(-np.expm1(-L), score),
                 "The chain rule: the slope of exp(-L) - 1 + L in L is 1 - exp(-L).",
+                lambda L, score: times(-np.expm1(-L), score),
                 relation="in expectation",
                 law="log_p",
                 wrong={
@@ -130,8 +130,8 @@ add(
             ),
             Line(
                 r"-\mathbb{E}\left[ \frac{p_{ref}}{p_\pi}\, \mathrm{score} \right]",
-                lambda p, p_ref, score: times(-np.where(p > 0, p_ref / np.where(p > 0, p, 1.0), 0.0), score),
                 "exp(-L) = p_ref/p_pi, and the mean of the score is 0.",
+                lambda p, p_ref, score: times(-np.where(p > 0, p_ref / np.where(p > 0, p, 1.0), 0.0), score),
                 law="log_p",
                 wrong={
                     "the ratio upside down": lambda p, p_ref, score: times(-np.where(p > 0, p / np.where(p > 0, p_ref, 1.0), 0.0), score),
@@ -140,8 +140,8 @@ add(
             ),
             Line(
                 r"-\sum_x \mu(x) \sum_\tau p_{ref}(\tau \mid x)\, \nabla \log p_\pi(\tau \mid x)",
-                lambda world, mu, logits: -of_reference(world, mu, logits),
                 "p_pi cancels: the mean under pi of p_ref/p_pi times something is its mean under pi_ref.",
+                lambda world, mu, logits: -of_reference(world, mu, logits),
                 wrong={
                     "p_pi not canceled": lambda mu, p, p_ref, score: -weigh(mu, p * p_ref, score),
                     "the law left at pi: 0": lambda mu, p, score: -weigh(mu, p, score),
@@ -149,8 +149,8 @@ add(
             ),
             Line(
                 r"\nabla\, \mathrm{KL}(p_{ref}, p_\pi)",
-                lambda world, logits: of_distance(world, logits, forward),
                 "KL(p_ref, p_pi) = sum of p_ref (log p_ref - log p_pi), where only log p_pi moves: k3 in the loss descends the forward KL.",
+                lambda world, logits: of_distance(world, logits, forward),
                 wrong={
                     "reverse for forward KL": lambda world, logits: of_distance(world, logits, kl),
                     "sign flipped": lambda world, logits: -of_distance(world, logits, forward),
@@ -186,14 +186,14 @@ add(
         lines=(
             Line(
                 r"\mathbb{E}\left[ k_3 \cdot \mathrm{score} \right]",
-                lambda L, score: times(K3(L), score),
                 "k3 subtracted from the reward is a frozen number: its push is that of a policy gradient.",
+                lambda L, score: times(K3(L), score),
                 law="log_p",
             ),
             Line(
                 r"\mathbb{E}\left[ \left( \frac{p_{ref}}{p_\pi} - 1 + L \right) \mathrm{score} \right]",
-                lambda p, p_ref, L, score: times(np.where(p > 0, p_ref / np.where(p > 0, p, 1.0) - 1.0, 0.0) + L, score),
                 "k3 = ratio - 1 - log ratio, with the ratio p_ref/p_pi = exp(-L).",
+                lambda p, p_ref, L, score: times(np.where(p > 0, p_ref / np.where(p > 0, p, 1.0) - 1.0, 0.0) + L, score),
                 law="log_p",
                 wrong={
                     "its slope, as in the loss": lambda L, score: times(-np.expm1(-L), score),
@@ -202,8 +202,8 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ \frac{p_{ref}}{p_\pi}\, \mathrm{score} \right] + \mathbb{E}\left[ L \cdot \mathrm{score} \right]",
-                lambda mu, p, L, score: weigh(mu, p * np.exp(-L), score) + weigh(mu, p * L, score),
                 "A mean is linear, and E[score] = 0.",
+                lambda mu, p, L, score: weigh(mu, p * np.exp(-L), score) + weigh(mu, p * L, score),
                 wrong={
                     "the ratio's mean taken as 1: its term dropped": lambda mu, p, L, score: weigh(mu, p * L, score),
                     "sign of the ratio's term": lambda mu, p, L, score: weigh(mu, p * L, score) - weigh(mu, p * np.exp(-L), score),
@@ -211,8 +211,8 @@ add(
             ),
             Line(
                 r"\sum_x \mu(x) \sum_\tau p_{ref}\, \nabla \log p_\pi + \nabla\, \mathrm{KL}(p_\pi, p_{ref})",
-                lambda world, mu, logits: of_reference(world, mu, logits) + of_distance(world, logits, kl),
                 "In the first mean p_pi cancels; the second is grad KL(pi, ref), by kl-gradients.",
+                lambda world, mu, logits: of_reference(world, mu, logits) + of_distance(world, logits, kl),
                 wrong={
                     "forward for reverse KL": lambda world, mu, logits: (
                         of_reference(world, mu, logits) + of_distance(world, logits, forward)
@@ -221,8 +221,8 @@ add(
             ),
             Line(
                 r"\nabla\, \mathrm{KL}(p_\pi, p_{ref}) - \nabla\, \mathrm{KL}(p_{ref}, p_\pi)",
-                lambda world, logits: of_distance(world, logits, kl) - of_distance(world, logits, forward),
                 "The sum is -grad KL(ref, pi).  The value of k3 is unbiased, its push is wrong, and may lead away from pi_ref.",
+                lambda world, logits: of_distance(world, logits, kl) - of_distance(world, logits, forward),
                 wrong={
                     "unbiased, so its gradient is right": lambda world, logits: of_distance(world, logits, kl),
                     "as in the loss: the forward KL": lambda world, logits: of_distance(world, logits, forward),
@@ -231,15 +231,15 @@ add(
             ),
             Line(
                 r"\mathbb{E}_{old}\left[ \nabla \left( \frac{p_\pi}{p_{old}}\, k_3 \right) \right] \text{ at } p_{old} = p_\pi",
-                lambda world, logits, log_p: live(world, logits, log_p, K3),
                 "Now k3 times a ratio that is differentiated too, with draws from p_old.",
+                lambda world, logits, log_p: live(world, logits, log_p, K3),
                 relation="so",
                 law="log_p",
             ),
             Line(
                 r"\mathbb{E}\left[ k_3 \cdot \mathrm{score} \right] + \mathbb{E}\left[ \nabla k_3 \right]",
-                lambda world, mu, logits, p, L, score: weigh(mu, p * K3(L), score) + weigh(mu, p, each_of(world, logits, K3)),
                 "The product rule; the ratio is 1 there, and its gradient is the score.",
+                lambda world, mu, logits, p, L, score: weigh(mu, p * K3(L), score) + weigh(mu, p, each_of(world, logits, K3)),
                 wrong={
                     "the ratio held: only grad k3": lambda world, mu, logits, p: weigh(mu, p, each_of(world, logits, K3)),
                     "k3 held: only the ratio moves": lambda mu, p, L, score: weigh(mu, p * K3(L), score),
@@ -247,10 +247,10 @@ add(
             ),
             Line(
                 r"\nabla\, \mathrm{KL}(p_\pi, p_{ref}) - \nabla\, \mathrm{KL}(p_{ref}, p_\pi) + \nabla\, \mathrm{KL}(p_{ref}, p_\pi)",
+                "The first mean is that of the reward placement, just computed; the second that of the loss, by kl-gradients.",
                 lambda world, logits: (
                     of_distance(world, logits, kl) - of_distance(world, logits, forward) + of_distance(world, logits, forward)
                 ),
-                "The first mean is that of the reward placement, just computed; the second that of the loss, by kl-gradients.",
                 wrong={
                     "grad k3 taken for grad KL(pi, ref)": lambda world, logits: (
                         2.0 * of_distance(world, logits, kl) - of_distance(world, logits, forward)
@@ -259,8 +259,8 @@ add(
             ),
             Line(
                 r"\nabla\, \mathrm{KL}(p_\pi, p_{ref})",
-                lambda world, logits: of_distance(world, logits, kl),
                 "Both faults cancel: with a live ratio k3 is right.",
+                lambda world, logits: of_distance(world, logits, kl),
                 wrong={
                     "reverse for forward KL left over": lambda world, logits: of_distance(world, logits, forward),
                     "the mean of k2": lambda world, logits: of_distance(world, logits, mean_k2),
@@ -268,15 +268,15 @@ add(
             ),
             Line(
                 r"\mathbb{E}_{old}\left[ \nabla \left( \frac{p_\pi}{p_{old}}\, k_2 \right) \right] \text{ at } p_{old} = p_\pi",
-                lambda world, logits, log_p: live(world, logits, log_p, K2),
                 "The same with k2.",
+                lambda world, logits, log_p: live(world, logits, log_p, K2),
                 relation="so",
                 law="log_p",
             ),
             Line(
                 r"\nabla\, \mathbb{E}\left[ k_2 \right]",
-                lambda world, logits: of_distance(world, logits, mean_k2),
                 "The draws move too, so the mean itself is descended: right in the loss, k2 is wrong with a live ratio.",
+                lambda world, logits: of_distance(world, logits, mean_k2),
                 wrong={
                     "right in the loss, so right here": lambda world, logits: of_distance(world, logits, kl),
                     "half of it": lambda world, logits: 0.5 * of_distance(world, logits, mean_k2),

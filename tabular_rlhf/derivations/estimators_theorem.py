@@ -84,14 +84,14 @@ add(
         lines=(
             Line(
                 r"\mathbb{E}\left[ \nabla h(L) \right], \quad h(L) = L^2/2,\ e^{-L} - 1 + L,\ e^L - 1 - L,\ L",
-                lambda world, logits: four(lambda i: each_of(world, logits, ESTIMATES[i]), axis=2),
                 "The sampled loss h, differentiated draw by draw with the draws held, on average.  #0 to #3: k2, k3, inverted k3, k1.",
+                lambda world, logits: four(lambda i: each_of(world, logits, ESTIMATES[i]), axis=2),
                 law="log_p",
             ),
             Line(
                 r"\mathbb{E}\left[ h'(L)\, \nabla \log p_\pi \right]",
-                lambda L, score: four(lambda i: times(SLOPES[i](L), score), axis=2),
                 "The chain rule; L = log p_pi - log p_ref, and p_ref stands still.",
+                lambda L, score: four(lambda i: times(SLOPES[i](L), score), axis=2),
                 relation="in expectation",
                 law="log_p",
                 wrong={
@@ -101,10 +101,10 @@ add(
             ),
             Line(
                 r"\sum_x \mu(x) \sum_\tau h'(\log u)\, \nabla p_\pi, \quad u = \frac{p_\pi}{p_{ref}}",
+                "The mean written out, and p grad log p = grad p.",
                 lambda world, mu, logits, log_p, log_p_ref: weighed(
                     mu, lambda i: SLOPES[i](np.log(ratio(log_p, log_p_ref))), each(world, logits, np.exp)
                 ),
-                "The mean written out, and p grad log p = grad p.",
                 wrong={
                     "p kept beside its own gradient": lambda world, mu, logits, L, p: weighed(
                         mu, lambda i: p * SLOPES[i](L), each(world, logits, np.exp)
@@ -116,8 +116,8 @@ add(
             ),
             Line(
                 r"\sum_x \mu(x) \sum_\tau p_{ref}\, h'(\log u)\, \nabla u",
-                lambda world, mu, logits, p_ref, L: weighed(mu, lambda i: p_ref * SLOPES[i](L), each_ratio(world, logits)),
                 "p_pi = p_ref u, and p_ref stands still: grad p = p_ref grad u.",
+                lambda world, mu, logits, p_ref, L: weighed(mu, lambda i: p_ref * SLOPES[i](L), each_ratio(world, logits)),
                 wrong={
                     "p_pi for p_ref": lambda world, mu, logits, p, L: weighed(mu, lambda i: p * SLOPES[i](L), each_ratio(world, logits)),
                     "p_ref dropped": lambda world, mu, logits, p, L: weighed(
@@ -127,10 +127,10 @@ add(
             ),
             Line(
                 r"\sum_x \mu(x) \sum_\tau p_{ref}\, f'(u)\, \nabla u, \quad f'(u) = h'(\log u),\ f(1) = 0",
+                "f is the integral of h'(log u) from 1: u log u - u + 1, u - 1 - log u, (u - 1)^2/2, u - 1; f' by the gradient core.",
                 lambda world, mu, logits, p_ref, log_p, log_p_ref: weighed(
                     mu, lambda i: p_ref * f_slope(i, ratio(log_p, log_p_ref)), each_ratio(world, logits)
                 ),
-                "f is the integral of h'(log u) from 1: u log u - u + 1, u - 1 - log u, (u - 1)^2/2, u - 1; f' by the gradient core.",
                 wrong={
                     "f(u) = h(log u): its own slope h'(log u)/u": lambda world, mu, logits, p_ref, log_p, log_p_ref: weighed(
                         mu, lambda i: p_ref * SLOPES[i](log_ratio(log_p, log_p_ref)) / ratio(log_p, log_p_ref), each_ratio(world, logits)
@@ -142,8 +142,8 @@ add(
             ),
             Line(
                 r"\nabla \sum_x \mu(x) \sum_\tau p_{ref}\, f(u) = \nabla D_f(p_\pi, p_{ref})",
-                lambda world, logits: four(lambda i: of_f(world, logits, i)),
                 "The chain rule backwards: that is the gradient of an f-divergence, by the gradient core.",
+                lambda world, logits: four(lambda i: of_f(world, logits, i)),
                 wrong={
                     "the mean of h itself descended": lambda world, logits: four(
                         lambda i: of_mean(
@@ -162,8 +162,8 @@ add(
             Line(
                 r"\nabla\, \mathrm{KL}(p_\pi, p_{ref}),\quad \nabla\, \mathrm{KL}(p_{ref}, p_\pi), "
                 r"\quad \nabla\, \chi^2(p_\pi, p_{ref})/2, \quad 0",
-                lambda world, logits: four(lambda i: of_distance(world, logits, NAMED[i])),
                 "Terms linear in u add up to a constant, because the sum of p_ref u is 1; what is left are these four.",
+                lambda world, logits: four(lambda i: of_distance(world, logits, NAMED[i])),
                 wrong={
                     "k1 descends KL": lambda world, logits: four(lambda i: of_distance(world, logits, MIXED[3] if i == 3 else NAMED[i])),
                     "k2 descends its own mean": lambda world, logits: four(

@@ -60,13 +60,13 @@ add(
         lines=(
             Line(
                 r"\mathrm{KL}(p_\pi, p_{ref})",
-                lambda mu, KL: np.sum(mu * KL),
                 "The KL of whole responses, averaged over prompts.",
+                lambda mu, KL: np.sum(mu * KL),
             ),
             Line(
                 r"\mathbb{E}\left[ \sum_t L_t \right]",
-                lambda mdp, L_s: mdp.path_sum(L_s),
                 "The log-probability of a response is the sum of those of its tokens, EOS counted.",
+                lambda mdp, L_s: mdp.path_sum(L_s),
                 relation="in expectation",
                 law="log_p",
                 wrong={
@@ -76,8 +76,8 @@ add(
             ),
             Line(
                 r"\sum_x \mu(x) \sum_s d_\pi(s) \sum_a \pi(a \mid s)\, L(s, a)",
-                lambda mu, d_pi, pi, L_s: np.sum(mu[:, None] * d_pi * np.sum(pi * L_s, axis=-1)),
                 "Collect the tokens by state: p_pi passes (s, a) with probability d_pi(s) pi(a given s).",
+                lambda mu, d_pi, pi, L_s: np.sum(mu[:, None] * d_pi * np.sum(pi * L_s, axis=-1)),
                 wrong={
                     "d_ref for d_pi": lambda mu, d_ref, pi, L_s: np.sum(mu[:, None] * d_ref * np.sum(pi * L_s, axis=-1)),
                     "visits forgotten": lambda mu, pi, L_s: np.sum(mu[:, None] * np.sum(pi * L_s, axis=-1)),
@@ -86,8 +86,8 @@ add(
             ),
             Line(
                 r"\sum_x \mu(x) \sum_s d_\pi(s) \sum_a \pi(a \mid s) \left( e^{-L(s, a)} - 1 + L(s, a) \right)",
-                lambda mu, d_pi, pi, L_s: np.sum(mu[:, None] * d_pi * np.sum(pi * (np.exp(-L_s) - 1.0 + L_s), axis=-1)),
                 "In every state the mean of exp(-L) = pi_ref/pi is 1, because pi can say whatever pi_ref can.",
+                lambda mu, d_pi, pi, L_s: np.sum(mu[:, None] * d_pi * np.sum(pi * (np.exp(-L_s) - 1.0 + L_s), axis=-1)),
                 wrong={
                     "the ratio inverted": lambda mu, d_pi, pi, L_s: np.sum(
                         mu[:, None] * d_pi * np.sum(pi * (np.exp(L_s) - 1.0 + L_s), axis=-1)
@@ -97,8 +97,8 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ \sum_t k_3(L_t) \right]",
-                lambda mdp, L_s: mdp.path_sum(K3(L_s)),
                 "Back from states to responses.  So adding up the tokens' k3 estimates the KL of the sequence without bias.",
+                lambda mdp, L_s: mdp.path_sum(K3(L_s)),
                 relation="in expectation",
                 law="log_p",
                 wrong={
@@ -108,15 +108,15 @@ add(
             ),
             Line(
                 r"\nabla\, \mathrm{KL}(p_\pi, p_{ref})",
-                lambda world, logits: of_distance(world, logits, kl),
                 "Its gradient, by the gradient core.",
+                lambda world, logits: of_distance(world, logits, kl),
                 relation="so",
             ),
             Line(
                 r"\sum_x \mu(x) \sum_s \left( \nabla d_\pi(s) \right) \mathrm{KL}(s) "
                 r"+ \sum_x \mu(x) \sum_s d_\pi(s)\, \nabla\, \mathrm{KL}(s)",
-                lambda world, logits, d_pi, KL_s: moving_visits(world, logits, KL_s) + frozen_visits(world, logits, d_pi),
                 "KL(s) is that of the tokens in s: the chain rule of KL, and then the product rule, because visits move too.",
+                lambda world, logits, d_pi, KL_s: moving_visits(world, logits, KL_s) + frozen_visits(world, logits, d_pi),
                 wrong={
                     "visits taken for frozen": lambda world, logits, d_pi: frozen_visits(world, logits, d_pi),
                     "d_ref for d_pi": lambda world, logits, d_ref, KL_s: (
@@ -127,15 +127,15 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ \nabla \sum_t \frac{L_t^2}{2} \right]",
-                lambda world, logits: tokens_each(world, logits, K2),
                 "And what the tokens' k2 in the loss descends:",
+                lambda world, logits: tokens_each(world, logits, K2),
                 relation="so",
                 law="log_p",
             ),
             Line(
                 r"\mathbb{E}\left[ \sum_t L_t\, \nabla \log \pi(a_t \mid s_t) \right]",
-                lambda mdp, pi, L_s: along(mdp, pi, L_s[:, None]),
                 "The chain rule, token by token: no token's L multiplies another token's score.",
+                lambda mdp, pi, L_s: along(mdp, pi, L_s[:, None]),
                 relation="in expectation",
                 law="log_p",
                 wrong={
@@ -145,8 +145,8 @@ add(
             ),
             Line(
                 r"\sum_x \mu(x) \sum_s d_\pi(s) \sum_a \pi(a \mid s)\, L(s, a)\, \nabla \log \pi(a \mid s)",
-                lambda world, logits, d_pi, pi, L_s: by_token(world, logits, d_pi[..., None] * pi * L_s),
                 "Collected by states.",
+                lambda world, logits, d_pi, pi, L_s: by_token(world, logits, d_pi[..., None] * pi * L_s),
                 wrong={
                     "visits forgotten": lambda world, logits, pi, L_s: by_token(world, logits, pi * L_s),
                     "d_ref for d_pi": lambda world, logits, d_ref, pi, L_s: by_token(world, logits, d_ref[..., None] * pi * L_s),
@@ -154,8 +154,8 @@ add(
             ),
             Line(
                 r"\sum_x \mu(x) \sum_s d_\pi(s)\, \nabla\, \mathrm{KL}(s)",
-                lambda world, logits, d_pi: frozen_visits(world, logits, d_pi),
                 "In one state that is grad KL(s), by kl-gradients.  Only the second part of the gradient: the visits are not moved.",
+                lambda world, logits, d_pi: frozen_visits(world, logits, d_pi),
                 wrong={
                     "the gradient of the sequence KL": lambda world, logits: of_distance(world, logits, kl),
                     "all states alike": lambda world, logits, d_pi: frozen_visits(world, logits, np.ones_like(d_pi)),
@@ -213,15 +213,15 @@ add(
         lines=(
             Line(
                 r"\mathrm{KL}(p_\pi, p_{ref}) = \sum_x \mu(x) \sum_\tau p_\pi L",
-                lambda mu, p, L: np.sum(mu * np.sum(p * L, axis=1)),
                 "The mean of L under pi; but the samples are those of pi_old.",
+                lambda mu, p, L: np.sum(mu * np.sum(p * L, axis=1)),
             ),
             Line(
                 r"\sum_x \mu(x) \sum_\tau p_{old}\, \frac{p_\pi}{p_{old}}\, L",
+                "Multiply and divide by p_old, which can make whatever p_pi can.",
                 lambda mu, p, log_p_2, L: np.sum(
                     mu * np.sum(np.exp(log_p_2) * np.where(p > 0, p / np.exp(np.where(p > 0, log_p_2, 0.0)), 0.0) * L, axis=1)
                 ),
-                "Multiply and divide by p_old, which can make whatever p_pi can.",
                 wrong={
                     "the ratio upside down": lambda mu, p, log_p_2, L: np.sum(
                         mu * np.sum(np.exp(log_p_2) * np.where(p > 0, np.exp(log_p_2) / np.where(p > 0, p, 1.0), 0.0) * L, axis=1)
@@ -233,8 +233,8 @@ add(
             ),
             Line(
                 r"\mathbb{E}_{old}\left[ \rho L \right], \quad \rho = \frac{p_\pi}{p_{old}}",
-                lambda log_p, log_p_2, L: rho(log_p, log_p_2) * L,
                 "A mean under the policy that made the samples.",
+                lambda log_p, log_p_2, L: rho(log_p, log_p_2) * L,
                 relation="in expectation",
                 law="log_p_2",
                 wrong={
@@ -244,14 +244,14 @@ add(
             ),
             Line(
                 r"\nabla\, \mathrm{KL}(p_\pi, p_{ref})",
-                lambda world, logits: of_distance(world, logits, kl),
                 "Its gradient, by the gradient core.",
+                lambda world, logits: of_distance(world, logits, kl),
                 relation="so",
             ),
             Line(
                 r"\mathbb{E}_{old}\left[ \nabla (\rho L) \right]",
-                lambda world, logits, log_p_2: live_ratio(world, logits, log_p_2),
                 "The samples do not move with theta, so the gradient enters their mean; rho and L do move.",
+                lambda world, logits, log_p_2: live_ratio(world, logits, log_p_2),
                 relation="in expectation",
                 law="log_p_2",
                 wrong={
@@ -261,10 +261,10 @@ add(
             ),
             Line(
                 r"\mathbb{E}_{old}\left[ \rho L \cdot \mathrm{score} \right] + \mathbb{E}_{old}\left[ \rho \cdot \mathrm{score} \right]",
+                "The product rule, with grad rho = rho score and grad L = score.",
                 lambda mu, log_p, log_p_2, L, score: (
                     weigh(mu, np.exp(log_p_2) * rho(log_p, log_p_2) * L, score) + weigh(mu, np.exp(log_p_2) * rho(log_p, log_p_2), score)
                 ),
-                "The product rule, with grad rho = rho score and grad L = score.",
                 wrong={
                     "the chain rule of rho forgotten: grad rho = score": lambda mu, log_p, log_p_2, L, score: (
                         weigh(mu, np.exp(log_p_2) * L, score) + weigh(mu, np.exp(log_p_2) * rho(log_p, log_p_2), score)
@@ -273,8 +273,8 @@ add(
             ),
             Line(
                 r"\mathbb{E}_{old}\left[ \rho L \cdot \mathrm{score} \right]",
-                lambda log_p, log_p_2, L, score: times(rho(log_p, log_p_2) * L, score),
                 "Under the ratio the samples count as those of pi, for which the mean score is 0.",
+                lambda log_p, log_p_2, L, score: times(rho(log_p, log_p_2) * L, score),
                 relation="in expectation",
                 law="log_p_2",
                 wrong={
@@ -284,8 +284,8 @@ add(
             ),
             Line(
                 r"\mathbb{E}_{old}\left[ \sum_t \rho\, L_t \sum_{u \le t} \nabla \log \pi(a_u \mid s_u) \right]",
-                lambda mdp, pi, log_p, log_p_2, L_s: times(rho(log_p, log_p_2), along(mdp, pi, costs_to_come(mdp, L_s))),
                 "L and the score are sums along the response; a cost L_t that is paid before a token does not count for it (reward-to-go).",
+                lambda mdp, pi, log_p, log_p_2, L_s: times(rho(log_p, log_p_2), along(mdp, pi, costs_to_come(mdp, L_s))),
                 law="log_p_2",
                 wrong={
                     "each token's cost with its own score only": lambda mdp, pi, log_p, log_p_2, L_s: times(
@@ -296,8 +296,8 @@ add(
             Line(
                 r"\mathbb{E}_{old}\left[ \sum_t \rho_{\le t}\, L_t \sum_{u \le t} \nabla \log \pi(a_u \mid s_u) \right], "
                 r"\quad \rho_{\le t} = \prod_{u \le t} \frac{\pi(a_u \mid s_u)}{\pi_{old}(a_u \mid s_u)}",
-                lambda mdp, pi, log_pi, log_pi_2, L_s: along(mdp, pi, costs_to_come(mdp, decided(mdp, log_pi, log_pi_2) * L_s)),
                 "Given the first t tokens, the mean of the later ratios is 1: only ratios up to t are needed, per decision.",
+                lambda mdp, pi, log_pi, log_pi_2, L_s: along(mdp, pi, costs_to_come(mdp, decided(mdp, log_pi, log_pi_2) * L_s)),
                 relation="in expectation",
                 law="log_p_2",
                 wrong={

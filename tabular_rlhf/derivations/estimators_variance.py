@@ -48,16 +48,16 @@ add(
         lines=(
             Line(
                 r"\mathrm{Var}(k_1) - \mathrm{Var}(X), \quad k_1 = \sum_t L_t,\ X = \sum_t \mathrm{KL}(s_t)",
-                gain_over_trajectories,
                 "What is gained, for each prompt, by the exact KL of the tokens in every state that is visited.",
+                gain_over_trajectories,
             ),
             Line(
                 r"\mathrm{Var}(M) + 2\, \mathrm{Cov}(M, X), \quad M = k_1 - X = \sum_t m_t,\ m_t = L_t - \mathrm{KL}(s_t)",
+                "k1 = X + M, and the variance of a sum.",
                 lambda mdp, log_p, log_pi, log_pi_ref: (
                     variance(log_p, excess(mdp, log_pi, log_pi_ref))
                     + 2.0 * covariance(log_p, excess(mdp, log_pi, log_pi_ref), full_table(mdp, log_pi, log_pi_ref))
                 ),
-                "k1 = X + M, and the variance of a sum.",
                 wrong={
                     "Rao and Blackwell's theorem, which needs X = E[k1 | something]": lambda mdp, log_p, log_pi, log_pi_ref: variance(
                         log_p, excess(mdp, log_pi, log_pi_ref)
@@ -70,11 +70,11 @@ add(
             ),
             Line(
                 r"\sum_s d_\pi(s)\, \mathrm{Var}_a(L) + 2\, \mathrm{Cov}(M, X)",
+                "In every state m has mean 0, whatever came before: products of two steps vanish, and squares are variances of L.",
                 lambda mdp, log_p, log_pi, log_pi_ref, d_pi, L_s: (
                     np.sum(d_pi * variance(log_pi, L_s), axis=1)
                     + 2.0 * covariance(log_p, excess(mdp, log_pi, log_pi_ref), full_table(mdp, log_pi, log_pi_ref))
                 ),
-                "In every state m has mean 0, whatever came before: products of two steps vanish, and squares are variances of L.",
                 wrong={
                     "d_ref for d_pi": lambda mdp, log_p, log_pi, log_pi_ref, d_ref, L_s: (
                         np.sum(d_ref * variance(log_pi, L_s), axis=1)
@@ -84,24 +84,24 @@ add(
             ),
             Line(
                 r"\sum_s d_\pi(s) \left[ \mathrm{Var}_a(L) + 2\, \mathrm{Cov}_a(L, W(s + a)) \right]",
-                gain_over_states,
                 "KLs paid up to s are known before m_t is drawn, and vanish with its mean; those to come have the mean W(s + a). "
                 "The first term is never negative, the second may be: where L is large, less may be left to come.",
+                gain_over_states,
                 wrong={
                     "each step is quieter, so the sum is": lambda d_pi, log_pi, L_s: np.sum(d_pi * variance(log_pi, L_s), axis=1),
                 },
             ),
             Line(
                 r"\mathrm{Var}_q(X), \quad q = p_{ref} \text{ cut to a set of responses}",
-                lambda mdp, log_pi_cut, log_pi_ref: variance_of_sum(mdp, log_pi_cut, log_pi_ref),
                 "Does it come to that? Draw from q, p_ref restricted to some responses B and renormalized.",
+                lambda mdp, log_pi_cut, log_pi_ref: variance_of_sum(mdp, log_pi_cut, log_pi_ref),
                 relation="so",
             ),
             Line(
                 r"\mathrm{Var}_q(X) - \mathrm{Var}_q(k_1)",
-                lambda mdp, log_pi_cut, log_pi_ref: -gain_over_trajectories(mdp, log_pi_cut, log_pi_ref),
                 "There k1 = log(q/p_ref) = -log p_ref(B) is constant: it has no variance at all, while X has. Three of four leaves, all "
                 "even: 0 against (2/9) log^2 2. And a thousandth on the fourth leaf, full support, leaves 0.034 against 0.101.",
+                lambda mdp, log_pi_cut, log_pi_ref: -gain_over_trajectories(mdp, log_pi_cut, log_pi_ref),
                 wrong={
                     "never more variance than k1, as published": lambda mdp, log_pi_cut, log_pi_ref: np.minimum(
                         0.0, -gain_over_trajectories(mdp, log_pi_cut, log_pi_ref)

@@ -75,16 +75,16 @@ add(
         lines=(
             Line(
                 r"\frac{d}{dt}\, \mathrm{NLL}(\hat r + t\, 1_A)",
-                falling,
                 "First the bad case: counts w_ij of wins of i over j in which a group A was "
                 "never beaten from outside. Raise its scores by t.",
+                falling,
             ),
             Line(
                 r"-\sum_{i, j} w_{ij}\, \sigma(-D_{ij})\, (1[i \in A] - 1[j \in A]), \quad D \text{ at } \hat r + t\, 1_A",
+                "The slope of log sigma is sigma(-D), and D_ij moves by the difference of the two memberships.",
                 lambda scores, wins_A, group_A, far: (
                     -np.sum(wins_A * sigma(-D_at(scores, group_A, far)) * differences(group_A), axis=(1, 2))
                 ),
-                "The slope of log sigma is sigma(-D), and D_ij moves by the difference of the two memberships.",
                 wrong={
                     "sign of the NLL lost": lambda scores, wins_A, group_A, far: np.sum(
                         wins_A * sigma(-D_at(scores, group_A, far)) * differences(group_A), axis=(1, 2)
@@ -99,10 +99,10 @@ add(
             ),
             Line(
                 r"-\sum_{i \in A,\, j \notin A} w_{ij}\, \sigma(-D_{ij}) + \sum_{i \notin A,\, j \in A} w_{ij}\, \sigma(-D_{ij})",
+                "Inside A, and outside it, both scores move together or not at all: those pairs drop out.",
                 lambda scores, wins_A, group_A, far: np.sum(
                     wins_A * sigma(-D_at(scores, group_A, far)) * (np.swapaxes(outward(group_A), 1, 2) - outward(group_A)), axis=(1, 2)
                 ),
-                "Inside A, and outside it, both scores move together or not at all: those pairs drop out.",
                 wrong={
                     "pairs inside A kept": lambda scores, wins_A, group_A, far: (
                         -np.sum(wins_A * sigma(-D_at(scores, group_A, far)) * group_A[:, :, None], axis=(1, 2))
@@ -114,8 +114,8 @@ add(
             ),
             Line(
                 r"-\sum_{i \in A,\, j \notin A} w_{ij}\, \sigma(-D_{ij})",
-                lambda scores, wins_A, group_A, far: -np.sum(wins_A * sigma(-D_at(scores, group_A, far)) * outward(group_A), axis=(1, 2)),
                 "Nobody outside ever beat one of A, so every count in the second sum is 0.",
+                lambda scores, wins_A, group_A, far: -np.sum(wins_A * sigma(-D_at(scores, group_A, far)) * outward(group_A), axis=(1, 2)),
                 wrong={
                     "the other sum dropped: no slope left": lambda P: np.zeros(P),
                     "the wins themselves: a slope that does not fade": lambda wins_A, group_A: (
@@ -125,21 +125,21 @@ add(
             ),
             Line(
                 "0",
-                lambda P: np.zeros(P),
                 "Downhill for every t, if A ever won outside: no finite t is the best. (If it never did, t is simply not determined.)",
+                lambda P: np.zeros(P),
                 relation="<=",
                 wrong={"as steep as the number of wins, for ever": lambda wins_A, group_A: -np.sum(wins_A * outward(group_A), axis=(1, 2))},
             ),
             Line(
                 r"\mathrm{NLL}(\hat r + t\, 1_A)",
-                lambda scores, wins_A, group_A, far: nll_of_each(scores + far * group_A, wins_A),
                 "How far down does it go?",
+                lambda scores, wins_A, group_A, far: nll_of_each(scores + far * group_A, wins_A),
                 relation="so",
             ),
             Line(
                 r"-\sum_{i, j \in A} w_{ij} \log \sigma(D_{ij}) - \sum_{i, j \notin A} w_{ij} \log \sigma(D_{ij})",
-                lambda scores, wins_A, group_A: nll_of_each(scores, wins_A * (1.0 - outward(group_A))),
                 "As t grows the wins of A outside become certain and cost nothing: a value that is approached and not attained.",
+                lambda scores, wins_A, group_A: nll_of_each(scores, wins_A * (1.0 - outward(group_A))),
                 relation="in the limit",
                 along=("far", (0.0, 8.0, 64.0)),
                 wrong={
@@ -149,15 +149,15 @@ add(
             ),
             Line(
                 r"w_{min} \log\left( 1 + e^{\Delta / (N - 1)} \right), \quad \Delta = \max \hat r - \min \hat r",
-                lambda scores, wins_ring, N: least_count(wins_ring) * softplus(widest(scores) / (N - 1)),
                 "Now the good case: other counts, in which a chain of wins leads from each to each. N scores span Delta, so somewhere two "
                 "neighbors in their order are Delta/(N - 1) apart or more; w_min is the smallest count above 0.",
+                lambda scores, wins_ring, N: least_count(wins_ring) * softplus(widest(scores) / (N - 1)),
                 relation="so",
             ),
             Line(
                 r"w_{min} \max_{w_{ij} > 0} \left( -\log \sigma(\hat r_i - \hat r_j) \right)",
-                lambda scores, wins_ring: least_count(wins_ring) * worst_upset(scores, wins_ring),
                 "Those above that gap were beaten from below it: some win was observed against a lead of at least Delta/(N - 1).",
+                lambda scores, wins_ring: least_count(wins_ring) * worst_upset(scores, wins_ring),
                 relation="<=",
                 wrong={
                     "the best explained win for the worst": lambda scores, wins_ring: (
@@ -170,22 +170,22 @@ add(
             ),
             Line(
                 r"\mathrm{NLL}(\hat r)",
-                lambda scores, wins_ring: nll_of_each(scores, wins_ring),
                 "One term of a sum of terms that are not negative. So the NLL grows without bound as the scores spread: its low levels "
                 "are bounded, and somewhere on them it has a minimum.",
+                lambda scores, wins_ring: nll_of_each(scores, wins_ring),
                 relation="<=",
                 wrong={"the mean for the sum": lambda scores, wins_ring: nll_of_each(scores, wins_ring) / np.sum(wins_ring, axis=(1, 2))},
             ),
             Line(
                 r"\nabla\, \mathrm{NLL} \text{ at the fitted } \hat r",
-                slope_at_fit,
                 "A program finds it: here are the slopes where Newton's method stopped, to eight decimals.",
+                slope_at_fit,
                 relation="so",
             ),
             Line(
                 "0",
-                lambda r: np.zeros_like(r),
                 "A finite minimum, and by bt-score-hessian (convex, flat only along the shift) the only one up to a shift.",
+                lambda r: np.zeros_like(r),
                 error=1e-8,  # Newton stops within 8e-10 nats
                 wrong={"never: the slope only fades": lambda wins_ring: grad(nll)(np.zeros(wins_ring.shape[:2]), wins_ring)},
             ),

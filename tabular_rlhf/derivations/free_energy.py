@@ -63,13 +63,13 @@ add(
         lines=(
             Line(
                 r"\frac{\partial V(x)}{\partial r(\tau)}, \quad V = \beta \log Z, \quad Z = \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}",
-                lambda log_p_ref, r, beta: grad(lambda q: np.sum(soft_value(log_p_ref, q, beta)))(r),
                 "How the value answers to the reward of one response: by the gradient core.",
+                lambda log_p_ref, r, beta: grad(lambda q: np.sum(soft_value(log_p_ref, q, beta)))(r),
             ),
             Line(
                 r"\beta \cdot \frac{1}{Z} \cdot \frac{\partial Z}{\partial r(\tau)}",
-                lambda beta, log_Z, p_ref, r: beta * np.exp(-log_Z)[:, None] * Z_slope(p_ref, r, beta),
                 "The chain rule: the slope of log Z is 1/Z times that of Z.",
+                lambda beta, log_Z, p_ref, r: beta * np.exp(-log_Z)[:, None] * Z_slope(p_ref, r, beta),
                 wrong={
                     "beta dropped": lambda beta, log_Z, p_ref, r: np.exp(-log_Z)[:, None] * Z_slope(p_ref, r, beta),
                     "the log not differentiated": lambda beta, p_ref, r: beta * Z_slope(p_ref, r, beta),
@@ -77,8 +77,8 @@ add(
             ),
             Line(
                 r"\beta \cdot \frac{1}{Z} \cdot p_{ref}(\tau)\, e^{r(\tau)/\beta} \cdot \frac{1}{\beta}",
-                lambda beta, log_Z, p_ref, r: beta * np.exp(-log_Z)[:, None] * p_ref * np.exp(r / beta) / beta,
                 "Only the term of tau in Z has r(tau) in it; the inner derivative of r/beta is 1/beta.",
+                lambda beta, log_Z, p_ref, r: beta * np.exp(-log_Z)[:, None] * p_ref * np.exp(r / beta) / beta,
                 wrong={
                     "the inner 1/beta forgotten": lambda beta, log_Z, p_ref, r: beta * np.exp(-log_Z)[:, None] * p_ref * np.exp(r / beta),
                     "all terms kept": lambda p_ref: np.ones_like(p_ref),
@@ -86,22 +86,22 @@ add(
             ),
             Line(
                 r"p^*(\tau)",
-                lambda p_star: p_star,
                 "beta cancels, and what is left is the optimum: the value rises as fast as the response is likely.",
+                lambda p_star: p_star,
                 wrong={"p_ref": lambda p_ref: p_ref, "p*/beta": lambda p_star, beta: p_star / beta},
             ),
             Line(
                 r"\frac{\partial^2 V(x)}{\partial r(\tau)\, \partial r(\tau')}",
-                second_derivatives,
                 "And how the optimum answers to it: the second derivatives by the gradient core, a matrix for each prompt.",
+                second_derivatives,
                 relation="so",
             ),
             Line(
                 r"\frac{1}{\beta}\, 1[\tau = \tau']\, p^*(\tau) - p^*(\tau) \cdot \frac{1}{Z} \frac{\partial Z}{\partial r(\tau')}",
+                "Differentiate p_ref e^{r/beta}/Z: its numerator moves only with r(tau) itself, its denominator with every reward.",
                 lambda beta, p_star, log_Z, p_ref, r: (
                     same(p_star) / beta - p_star[:, :, None] * (np.exp(-log_Z)[:, None] * Z_slope(p_ref, r, beta))[:, None, :]
                 ),
-                "Differentiate p_ref e^{r/beta}/Z: its numerator moves only with r(tau) itself, its denominator with every reward.",
                 wrong={
                     "the denominator held fixed": lambda beta, p_star: same(p_star) / beta,
                     "the sign of the quotient rule lost": lambda beta, p_star, log_Z, p_ref, r: (
@@ -111,8 +111,8 @@ add(
             ),
             Line(
                 r"\frac{1}{\beta} \left( 1[\tau = \tau']\, p^*(\tau) - p^*(\tau)\, p^*(\tau') \right)",
-                lambda beta, p_star: (same(p_star) - p_star[:, :, None] * p_star[:, None, :]) / beta,
                 "Lines 2 to 4: the slope of Z over Z is p*(tau')/beta.",
+                lambda beta, p_star: (same(p_star) - p_star[:, :, None] * p_star[:, None, :]) / beta,
                 wrong={
                     "1/beta on the first term alone": lambda beta, p_star: same(p_star) / beta - p_star[:, :, None] * p_star[:, None, :],
                     "p_ref for p*": lambda beta, p_ref: (same(p_ref) - p_ref[:, :, None] * p_ref[:, None, :]) / beta,
@@ -120,8 +120,8 @@ add(
             ),
             Line(
                 r"\frac{1}{\beta}\, \mathrm{Cov}_{p^*}(1_\tau, 1_{\tau'})",
-                lambda beta, p_star: np.einsum("xk,xki,xkj->xij", p_star, deviations(p_star), deviations(p_star)) / beta,
                 "E[1_tau 1_tau'] is p*(tau) if they are one, else 0. So a reward given to one response takes from all others.",
+                lambda beta, p_star: np.einsum("xk,xki,xkj->xij", p_star, deviations(p_star), deviations(p_star)) / beta,
                 wrong={
                     "second moments for covariances": lambda beta, p_star: same(p_star) / beta,
                     "beta dropped": lambda p_star: np.einsum("xk,xki,xkj->xij", p_star, deviations(p_star), deviations(p_star)),
@@ -129,14 +129,14 @@ add(
             ),
             Line(
                 r"\frac{d}{d\beta}\, \mathbb{E}_{p^*}[r]",
-                beta_slope,
                 "Now beta, by the gradient core: p* moves, r does not.",
+                beta_slope,
                 relation="so",
             ),
             Line(
                 r"\sum_\tau r(\tau)\, p^*(\tau)\, \frac{d \log p^*(\tau)}{d\beta}",
-                lambda r, p_star, log_p_ref, beta: np.sum(r * p_star * log_p_slope(log_p_ref, r, beta), axis=1),
                 "The log-derivative trick: dp = p d(log p).",
+                lambda r, p_star, log_p_ref, beta: np.sum(r * p_star * log_p_slope(log_p_ref, r, beta), axis=1),
                 wrong={
                     "p* forgotten": lambda r, log_p_ref, beta: np.sum(r * log_p_slope(log_p_ref, r, beta), axis=1),
                     "Z held fixed": lambda r, p_star, beta: np.sum(r * p_star * (-r / beta**2), axis=1),
@@ -144,9 +144,9 @@ add(
             ),
             Line(
                 r"\sum_\tau r(\tau)\, p^*(\tau) \left( -\frac{r(\tau)}{\beta^2} + \frac{\mathbb{E}_{p^*}[r]}{\beta^2} \right)",
-                lambda r, p_star, log_p_star, beta: np.sum(r * p_star * (-r / beta**2 + expect(log_p_star, r)[:, None] / beta**2), axis=1),
                 "log p* = log p_ref + r/beta - log Z: r/beta has the slope -r/beta^2, and "
                 "log Z the mean of that under p*, as in lines 2 to 4.",
+                lambda r, p_star, log_p_star, beta: np.sum(r * p_star * (-r / beta**2 + expect(log_p_star, r)[:, None] / beta**2), axis=1),
                 wrong={
                     "beta for beta^2": lambda r, p_star, log_p_star, beta: np.sum(
                         r * p_star * (-r / beta + expect(log_p_star, r)[:, None] / beta), axis=1
@@ -158,8 +158,8 @@ add(
             ),
             Line(
                 r"-\frac{\mathrm{Var}_{p^*}(r)}{\beta^2}",
-                lambda r, log_p_star, beta: -expect(log_p_star, (r - expect(log_p_star, r)[:, None]) ** 2) / beta**2,
                 "E[r^2] - E[r]^2 is the variance: a smaller beta never earns less, and gains most where the optimum is undecided.",
+                lambda r, log_p_star, beta: -expect(log_p_star, (r - expect(log_p_star, r)[:, None]) ** 2) / beta**2,
                 wrong={
                     "sign flipped": lambda r, log_p_star, beta: expect(log_p_star, (r - expect(log_p_star, r)[:, None]) ** 2) / beta**2,
                     "second moment for variance": lambda r, log_p_star, beta: -expect(log_p_star, r**2) / beta**2,
@@ -203,13 +203,13 @@ add(
         lines=(
             Line(
                 r"p^*(\tau) = \frac{p_{ref}(\tau)\, e^{r(\tau)/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{r(\tau')/\beta}}",
-                lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, r, beta)),
                 "The optimum at the world's own beta.",
+                lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, r, beta)),
             ),
             Line(
                 r"p_{ref}(\tau) \quad (\beta \to \infty)",
-                lambda p_ref: p_ref,
                 "r/beta goes to 0 for every response, so every factor goes to 1, above and below: only the KL counts.",
+                lambda p_ref: p_ref,
                 relation="in the limit",
                 along=LARGE,
                 wrong={
@@ -221,18 +221,18 @@ add(
             ),
             Line(
                 r"\frac{p_{ref}(\tau)\, e^{r(\tau)/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{r(\tau')/\beta}}",
-                lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, r, beta)),
                 "The other way r/beta grows without bound, above and below.",
+                lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, r, beta)),
                 relation="so",
             ),
             Line(
                 r"\frac{p_{ref}(\tau)\, e^{-(\max r - r(\tau))/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{-(\max r - r(\tau'))/\beta}}",
+                "So divide above and below by e^{max r/beta}, the maximum over possible responses: no exponent is positive now.",
                 lambda log_p_ref, p_ref, r, beta: (
                     p_ref
                     * np.exp(-shortfall(log_p_ref, r) / beta)
                     / np.sum(p_ref * np.exp(-shortfall(log_p_ref, r) / beta), axis=1, keepdims=True)
                 ),
-                "So divide above and below by e^{max r/beta}, the maximum over possible responses: no exponent is positive now.",
                 wrong={
                     "divided above only": lambda log_p_ref, p_ref, r, beta, value: (
                         p_ref * np.exp(-shortfall(log_p_ref, r) / beta) * np.exp(-value[:, None] / beta)
@@ -246,8 +246,8 @@ add(
             ),
             Line(
                 r"\frac{p_{ref}(\tau)\, 1[r(\tau) = \max r]}{\sum_{\tau'} p_{ref}(\tau')\, 1[r(\tau') = \max r]} \quad (\beta \to 0)",
-                lambda log_p_ref, r: among_best(log_p_ref, r) / np.sum(among_best(log_p_ref, r), axis=1, keepdims=True),
                 "A factor e^{-gap/beta} goes to 0 if there is a gap and is 1 if there is none: ties keep the reference's odds.",
+                lambda log_p_ref, r: among_best(log_p_ref, r) / np.sum(among_best(log_p_ref, r), axis=1, keepdims=True),
                 relation="in the limit",
                 along=SMALL,
                 wrong={
@@ -259,14 +259,14 @@ add(
             ),
             Line(
                 r"V(x) = \beta \log \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}",
-                lambda log_p_ref, r, beta: soft_value(log_p_ref, r, beta),
                 "And the value:",
+                lambda log_p_ref, r, beta: soft_value(log_p_ref, r, beta),
                 relation="so",
             ),
             Line(
                 r"\mathbb{E}_{p_{ref}}[r] \quad (\beta \to \infty)",
-                lambda log_p_ref, r: expect(log_p_ref, r),
                 "For large beta e^{r/beta} is nearly 1 + r/beta, and log(1 + E[r]/beta) nearly E[r]/beta: beta cancels, the mean is left.",
+                lambda log_p_ref, r: expect(log_p_ref, r),
                 relation="in the limit",
                 along=LARGE,
                 wrong={
@@ -276,14 +276,14 @@ add(
             ),
             Line(
                 r"V(x) = \beta \log \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}",
-                lambda log_p_ref, r, beta: soft_value(log_p_ref, r, beta),
                 "Once more, the other way:",
+                lambda log_p_ref, r, beta: soft_value(log_p_ref, r, beta),
                 relation="so",
             ),
             Line(
                 r"\max r \quad (\beta \to 0)",
-                lambda log_p_ref, r: best(log_p_ref, r)[:, 0],
                 "Take e^{max r/beta} out of the log: max r + beta log of a number between p_ref(best) and 1. A soft maximum hardens.",
+                lambda log_p_ref, r: best(log_p_ref, r)[:, 0],
                 relation="in the limit",
                 along=SMALL,
                 wrong={

@@ -55,18 +55,18 @@ add(
         lines=(
             Line(
                 r"-\mathbb{E} \log \sigma\left( r(y_w) - r(y_l) \right), \quad r = \beta \log\frac{\pi}{\pi_{ref}} + c(x)",
-                lambda pairs_M, log_p_tied, log_p_ref, beta, shift: likelihood(pairs_M, beta * (log_p_tied - log_p_ref) + shift),
                 "First stage of RLHF: the likelihood of a reward of the class R(Pi), at a "
                 "drawn pi of Pi. Every response is possible under pi_ref.",
+                lambda pairs_M, log_p_tied, log_p_ref, beta, shift: likelihood(pairs_M, beta * (log_p_tied - log_p_ref) + shift),
             ),
             Line(
                 r"L_{DPO}(\pi) = -\mathbb{E} \log \sigma\left( \beta \log\frac{\pi(y_w)}{\pi_{ref}(y_w)}"
                 r" - \beta \log\frac{\pi(y_l)}{\pi_{ref}(y_l)} \right)",
+                "Change of variables from r to pi; c(x) cancels. This is DPO's loss, number for number, "
+                "so r is a minimizer over R(Pi) exactly if its pi is one over Pi.",
                 lambda pairs_M, log_p_tied, log_p_ref, beta: (
                     -np.sum(pairs_M.weight * log_sigmoid(log_odds(pairs_M, log_p_tied, log_p_ref, beta)))
                 ),
-                "Change of variables from r to pi; c(x) cancels. This is DPO's loss, number for number, "
-                "so r is a minimizer over R(Pi) exactly if its pi is one over Pi.",
                 wrong={
                     "p_ref omitted": lambda pairs_M, log_p_tied, beta: likelihood(pairs_M, beta * log_p_tied),
                     "beta dropped": lambda pairs_M, log_p_tied, log_p_ref: likelihood(pairs_M, log_p_tied - log_p_ref),
@@ -80,18 +80,18 @@ add(
             ),
             Line(
                 r"J_r(\pi') = \mathbb{E}_{\pi'}[r] - \beta\, \mathrm{KL}(\pi', \pi_{ref})",
+                "Second stage: how good another policy pi' is for that reward, for each prompt.",
                 lambda log_p_2, log_p_tied, log_p_ref, beta, shift: (
                     expect(log_p_2, beta * (log_p_tied - log_p_ref) + shift) - beta * kl(log_p_2, log_p_ref)
                 ),
-                "Second stage: how good another policy pi' is for that reward, for each prompt.",
                 relation="so",
             ),
             Line(
                 r"\mathbb{E}_{\pi'}\left[ \beta \log\frac{\pi}{\pi_{ref}} + c(x) - \beta \log\frac{\pi'}{\pi_{ref}} \right]",
+                "Put in the reward, and write the KL as the mean that it is.",
                 lambda log_p_2, log_p_tied, log_p_ref, beta, shift: expect(
                     log_p_2, beta * (log_p_tied - log_p_ref) + shift - beta * (log_p_2 - log_p_ref)
                 ),
-                "Put in the reward, and write the KL as the mean that it is.",
                 wrong={
                     "the second log-ratio averaged under pi": lambda log_p_2, log_p_tied, log_p_ref, beta, shift: (
                         expect(log_p_2, beta * (log_p_tied - log_p_ref) + shift) - beta * kl(log_p_tied, log_p_ref)
@@ -100,8 +100,8 @@ add(
             ),
             Line(
                 r"c(x) - \beta\, \mathbb{E}_{\pi'} \log\frac{\pi'}{\pi}",
-                lambda log_p_2, log_p_tied, beta, shift: shift[:, 0] - beta * expect(log_p_2, log_ratio(log_p_2, log_p_tied)),
                 "pi_ref cancels.",
+                lambda log_p_2, log_p_tied, beta, shift: shift[:, 0] - beta * expect(log_p_2, log_ratio(log_p_2, log_p_tied)),
                 wrong={
                     "the ratio upside down": lambda log_p_2, log_p_tied, beta, shift: (
                         shift[:, 0] + beta * expect(log_p_2, log_ratio(log_p_2, log_p_tied))
@@ -111,17 +111,17 @@ add(
             ),
             Line(
                 r"c(x) - \beta\, \mathrm{KL}(\pi', \pi)",
-                lambda log_p_2, log_p_tied, beta, shift: shift[:, 0] - beta * kl(log_p_2, log_p_tied),
                 "That mean is the reverse KL to the policy that the reward was written with.",
+                lambda log_p_2, log_p_tied, beta, shift: shift[:, 0] - beta * kl(log_p_2, log_p_tied),
                 wrong={
                     "forward for reverse KL": lambda log_p_2, log_p_tied, beta, shift: shift[:, 0] - beta * kl(log_p_tied, log_p_2),
                 },
             ),
             Line(
                 r"c(x)",
-                lambda shift: shift[:, 0],
                 "Never more, and as much only for pi' = pi, which is in Pi: the second stage "
                 "returns the policy that the first stage wrote r with.",
+                lambda shift: shift[:, 0],
                 relation="<=",
                 wrong={
                     "the value of pi_ref": lambda log_p_ref, log_p_tied, beta, shift: shift[:, 0] - beta * kl(log_p_ref, log_p_tied),
@@ -129,15 +129,15 @@ add(
             ),
             Line(
                 r"\frac{\pi_{ref}\, e^{r/\beta}}{\sum_{y'} \pi_{ref}(y')\, e^{r(y')/\beta}}",
-                lambda log_p_ref, log_p_tied, beta, shift: tilted(log_p_ref, beta * (log_p_tied - log_p_ref) + shift, beta),
                 "The same, seen from the Gibbs law of r, which the second stage projects onto Pi.",
+                lambda log_p_ref, log_p_tied, beta, shift: tilted(log_p_ref, beta * (log_p_tied - log_p_ref) + shift, beta),
                 relation="so",
             ),
             Line(
                 r"\pi",
-                lambda log_p_tied: np.exp(log_p_tied),
                 "exp(r/beta) is exp(c(x)/beta) pi/pi_ref: pi_ref cancels, and so does exp(c(x)/beta), "
                 "because pi sums to one. It is in Pi: nothing is left to project.",
+                lambda log_p_tied: np.exp(log_p_tied),
                 wrong={
                     "pi_ref kept: pi_ref times pi": lambda log_p_ref, log_p_tied: np.exp(log_softmax(log_p_ref + log_p_tied)),
                     "1/beta for beta in the tilt": lambda log_p_ref, log_p_tied, beta: np.exp(
@@ -147,15 +147,15 @@ add(
             ),
             Line(
                 r"\arg\max_{\Pi} J_{\hat r}, \quad \hat r = \arg\max_{r \in R(\Pi)} \mathbb{E} \log \sigma(r(y_w) - r(y_l))",
-                lambda p_rlhf: p_rlhf,
                 "Now both stages are run: the likeliest reward by Newton's method, then the "
                 "projection of its Gibbs law onto Pi (where J is largest).",
+                lambda p_rlhf: p_rlhf,
                 relation="so",
             ),
             Line(
                 r"\arg\min_{\Pi} L_{DPO}",
-                lambda p_dpo: p_dpo,
                 "DPO in one stage: the loss of line 2, minimized by itself. With a reward class richer than R(Pi) the roads part.",
+                lambda p_dpo: p_dpo,
                 error=1e-9,
                 wrong={
                     "a richer reward class: all tables": lambda world, tied, pairs_M: two_stages(

@@ -74,14 +74,14 @@ add(
             Line(
                 r"\mathbb{E}_\mu\, \mathrm{KL}(p^*, p_\pi) = \mathbb{E}_\mu \sum_\tau"
                 r" p^*(\tau) \left( \log p^*(\tau) - \log p_\pi(\tau) \right)",
-                lambda mu, log_p_star, log_p_tied: np.sum(mu * expect(log_p_star, log_ratio(log_p_star, log_p_tied))),
                 "The forward KL of a policy of the class, whose states share a row pi(. "
                 "given c) in each context c; mu averages the prompts.",
+                lambda mu, log_p_star, log_p_tied: np.sum(mu * expect(log_p_star, log_ratio(log_p_star, log_p_tied))),
             ),
             Line(
                 r"-\mathbb{E}_\mu \sum_\tau p^*(\tau) \log p_\pi(\tau)",
-                lambda mu, log_p_star, log_p_tied: -np.sum(mu * expect(log_p_star, log_p_tied)),
                 "The entropy of p* does not mention pi.",
+                lambda mu, log_p_star, log_p_tied: -np.sum(mu * expect(log_p_star, log_p_tied)),
                 relation="up to a constant",
                 wrong={
                     "reverse for forward KL": lambda mu, log_p_star, log_p_tied: -np.sum(mu * expect(log_p_tied, log_p_star)),
@@ -91,8 +91,8 @@ add(
             ),
             Line(
                 r"-\mathbb{E}_\mu \sum_\tau p^*(\tau) \sum_h \log \pi(a_h \mid c_h)",
-                lambda mu, mdp, p_star, log_pi_tied: -np.sum(mu[:, None] * p_star * mdp.path_sum(log_pi_tied)),
                 "p_pi is a product over tokens, so its logarithm is a sum; c_h is the context of the state s_h.",
+                lambda mu, mdp, p_star, log_pi_tied: -np.sum(mu[:, None] * p_star * mdp.path_sum(log_pi_tied)),
                 wrong={
                     "the mean over tokens for their sum": lambda mu, mdp, p_star, log_pi_tied, lengths: (
                         -np.sum(mu[:, None] * p_star * mdp.path_sum(log_pi_tied) / lengths)
@@ -101,8 +101,8 @@ add(
             ),
             Line(
                 r"-\mathbb{E}_\mu \sum_s d_{p^*}(s) \sum_a \pi^*(a \mid s) \log \pi(a \mid c(s))",
-                lambda mu, d_star, log_pi_star, log_pi_tied: -np.sum(state_rows(mu, d_star, log_pi_star) * log_pi_tied),
                 "Exchange the sums: the p* of all responses through s and then a adds up to d_p*(s) pi*(a given s).",
+                lambda mu, d_star, log_pi_star, log_pi_tied: -np.sum(state_rows(mu, d_star, log_pi_star) * log_pi_tied),
                 wrong={
                     "d_ref for d_p*": lambda mu, d_ref, log_pi_star, log_pi_tied: -np.sum(state_rows(mu, d_ref, log_pi_star) * log_pi_tied),
                     "the policy's own visits for those of p*": lambda mu, mdp, log_pi_star, log_pi_tied: (
@@ -115,9 +115,9 @@ add(
             ),
             Line(
                 r"-\sum_c \sum_a n(c, a) \log \pi(a \mid c)",
-                lambda tied, log_p_star, theta_tied: -np.sum(expected_counts(tied, log_p_star) * log_softmax(theta_tied)),
                 "All states of a context share a row, so their weights add up: n(c, a) is "
                 "the sum over s in c of E_mu d_p*(s) pi*(a given s).",
+                lambda tied, log_p_star, theta_tied: -np.sum(expected_counts(tied, log_p_star) * log_softmax(theta_tied)),
                 wrong={
                     "conditional for joint: n(c, a)/n(c)": lambda theta_hat, theta_tied: (
                         -weighted_logs(np.exp(theta_hat), log_softmax(theta_tied))
@@ -127,12 +127,14 @@ add(
             Line(
                 r"-\frac{\partial}{\partial \theta(c, a)} \sum_{c'} \sum_{a'} n(c', a') \log \pi(a' \mid"
                 r" c'), \quad \pi(\cdot \mid c) = \mathrm{softmax}\, \theta(c, \cdot)",
-                lambda mu, mdp, tied, log_p_star, theta_tied: slope_of_imitation(mu, mdp, tied, log_p_star, theta_tied),
                 "To find the minimizer, move one logit; by the gradient core, from line 2.",
+                lambda mu, mdp, tied, log_p_star, theta_tied: slope_of_imitation(mu, mdp, tied, log_p_star, theta_tied),
                 relation="so",
             ),
             Line(
                 r"-\sum_{a'} n(c, a') \left( 1_{a' = a} - \pi(a \mid c) \right)",
+                "Raising theta(c, a) raises log pi(a given c) by 1 - pi(a given c) and "
+                "lowers every other log pi(a' given c) by pi(a given c).",
                 lambda tied, log_p_star, theta_tied: (
                     -np.einsum(
                         "cb,cba->ca",
@@ -140,8 +142,6 @@ add(
                         np.eye(tied.shape[1])[None] - np.exp(log_softmax(theta_tied))[:, None, :],
                     )
                 ),
-                "Raising theta(c, a) raises log pi(a given c) by 1 - pi(a given c) and "
-                "lowers every other log pi(a' given c) by pi(a given c).",
                 wrong={
                     "the normalizer forgotten": lambda tied, log_p_star: -expected_counts(tied, log_p_star),
                     "sign": lambda tied, log_p_star, theta_tied: (
@@ -151,10 +151,10 @@ add(
             ),
             Line(
                 r"n(c)\, \pi(a \mid c) - n(c, a)",
+                "The n(c, a') of one context add up to n(c).",
                 lambda tied, log_p_star, theta_tied: (
                     visited(tied, log_p_star) * np.exp(log_softmax(theta_tied)) - expected_counts(tied, log_p_star)
                 ),
-                "The n(c, a') of one context add up to n(c).",
                 wrong={
                     "n(c) forgotten": lambda tied, log_p_star, theta_tied: (
                         np.exp(log_softmax(theta_tied)) - expected_counts(tied, log_p_star)
@@ -163,14 +163,14 @@ add(
             ),
             Line(
                 r"-\frac{\partial}{\partial \hat\theta(c, a)} \sum_{c'} \sum_{a'} n(c', a') \log \hat\pi(a' \mid c')",
-                lambda mu, mdp, tied, log_p_star, theta_hat: slope_of_imitation(mu, mdp, tied, log_p_star, theta_hat),
                 "The same slope, by the gradient core, at the policy of the counts, pi_hat: n(c) times it is n(c, a).",
+                lambda mu, mdp, tied, log_p_star, theta_hat: slope_of_imitation(mu, mdp, tied, log_p_star, theta_hat),
                 relation="so",
             ),
             Line(
                 "0",
-                lambda theta_tied: np.zeros_like(theta_tied),
                 "It vanishes; and line 2 is convex in the logits, so nothing else is a minimum (contexts that p* never visits are free).",
+                lambda theta_tied: np.zeros_like(theta_tied),
                 wrong={
                     "the slope of a policy that is not of the counts": lambda mu, mdp, tied, log_p_star, theta_tied: slope_of_imitation(
                         mu, mdp, tied, log_p_star, theta_tied
@@ -179,14 +179,14 @@ add(
             ),
             Line(
                 r"\hat\pi(a \mid c) = \frac{n(c, a)}{n(c)}",
-                lambda theta_hat: np.exp(theta_hat),
                 "Its rows: line 8 is 0, solved.",
+                lambda theta_hat: np.exp(theta_hat),
                 relation="so",
             ),
             Line(
                 r"\frac{\sum_{s \in c} \mathbb{E}_\mu\, d_{p^*}(s)\, \pi^*(a \mid s)}{\sum_{s \in c} \mathbb{E}_\mu\, d_{p^*}(s)}",
-                ratio_of_counts,
                 "Put in what the counts are: rows of pi*, averaged over the states of the context with the visits of p*.",
+                ratio_of_counts,
                 wrong={
                     "d_ref for d_p*": lambda tied, mu, log_pi_star, d_ref: averaged_policy(tied, mu, log_pi_star, d_ref + 1e-300),
                     "states averaged without visits": lambda tied, mu, log_pi_star, d_ref: averaged_policy(
@@ -229,13 +229,13 @@ add(
         lines=(
             Line(
                 r"\mathbb{E}_\mu \left[ \mathrm{KL}(p^*, p_\pi) - \mathrm{KL}(p^*, p_{\hat\pi}) \right]",
-                lambda mu, log_p_star, log_p_tied, log_p_hat: np.sum(mu * (kl(log_p_star, log_p_tied) - kl(log_p_star, log_p_hat))),
                 "pi is any policy of the tied class, and pi_hat that of the counts, as in m-projection-counts.",
+                lambda mu, log_p_star, log_p_tied, log_p_hat: np.sum(mu * (kl(log_p_star, log_p_tied) - kl(log_p_star, log_p_hat))),
             ),
             Line(
                 r"\mathbb{E}_\mu \sum_\tau p^*(\tau) \log\frac{p_{\hat\pi}(\tau)}{p_\pi(\tau)}",
-                lambda mu, log_p_star, log_p_tied, log_p_hat: np.sum(mu * expect(log_p_star, log_ratio(log_p_hat, log_p_tied))),
                 "Both are averages under p*, and its own logarithm cancels.",
+                lambda mu, log_p_star, log_p_tied, log_p_hat: np.sum(mu * expect(log_p_star, log_ratio(log_p_hat, log_p_tied))),
                 wrong={
                     "the ratio upside down": lambda mu, log_p_star, log_p_tied, log_p_hat: np.sum(
                         mu * expect(log_p_star, log_p_tied - log_p_hat)
@@ -247,10 +247,10 @@ add(
             ),
             Line(
                 r"\mathbb{E}_\mu \sum_s d_{p^*}(s) \sum_a \pi^*(a \mid s) \log\frac{\hat\pi(a \mid c(s))}{\pi(a \mid c(s))}",
+                "Logarithms of products are sums over tokens; all responses through s and then a carry d_p*(s) pi*(a given s) together.",
                 lambda mu, d_star, log_pi_star, log_pi_hat, log_pi_tied: gap_by_states(
                     mu, d_star[:, :, None] * np.exp(log_pi_star), log_pi_hat, log_pi_tied
                 ),
-                "Logarithms of products are sums over tokens; all responses through s and then a carry d_p*(s) pi*(a given s) together.",
                 wrong={
                     "the projection's own visits for those of p*": lambda mu, d_hat, log_pi_star, log_pi_hat, log_pi_tied: gap_by_states(
                         mu, d_hat[:, :, None] * np.exp(log_pi_star), log_pi_hat, log_pi_tied
@@ -262,10 +262,10 @@ add(
             ),
             Line(
                 r"\sum_c \sum_a n(c, a) \log\frac{\hat\pi(a \mid c)}{\pi(a \mid c)}",
+                "States of one context share both rows; their weights add up to the count n(c, a).",
                 lambda tied, log_p_star, theta_hat, theta_tied: weighted_logs(
                     expected_counts(tied, log_p_star), log_ratio(theta_hat, log_softmax(theta_tied))
                 ),
-                "States of one context share both rows; their weights add up to the count n(c, a).",
                 wrong={
                     "a count of contexts alone: n(c) for n(c, a)": lambda tied, log_p_star, theta_hat, theta_tied: weighted_logs(
                         visited(tied, log_p_star) * (theta_hat > -np.inf), log_ratio(theta_hat, log_softmax(theta_tied))
@@ -274,8 +274,8 @@ add(
             ),
             Line(
                 r"\sum_c n(c) \sum_a \hat\pi(a \mid c) \log\frac{\hat\pi(a \mid c)}{\pi(a \mid c)}",
-                lambda tied, log_p_star, theta_hat, theta_tied: gap_by_contexts(visits_of(tied, log_p_star), theta_hat, theta_tied),
                 "n(c, a) = n(c) pi_hat(a given c): that pi_hat is the policy of the counts is used here, and only here.",
+                lambda tied, log_p_star, theta_hat, theta_tied: gap_by_contexts(visits_of(tied, log_p_star), theta_hat, theta_tied),
                 wrong={
                     "rows of pi for rows of pi_hat": lambda tied, log_p_star, theta_hat, theta_tied: weighted_logs(
                         visited(tied, log_p_star) * np.exp(log_softmax(theta_tied)),
@@ -285,10 +285,10 @@ add(
             ),
             Line(
                 r"\sum_c d_{p^*}(c)\, \mathrm{KL}(\hat\pi_c, \pi_c)",
+                "The inner sum is a KL of rows, and n(c) is the sum over the states of c of E_mu d_p*(s): the visits of the target.",
                 lambda tied, mu, d_star, theta_hat, theta_tied: np.sum(
                     mu[:, None] * d_star * kl(theta_hat, log_softmax(theta_tied))[tied.context]
                 ),
-                "The inner sum is a KL of rows, and n(c) is the sum over the states of c of E_mu d_p*(s): the visits of the target.",
                 wrong={
                     "forward for reverse KL in the rows": lambda tied, mu, d_star, theta_hat, theta_tied: np.sum(
                         mu[:, None] * d_star * kl(log_softmax(theta_tied), theta_hat)[tied.context]
@@ -300,16 +300,16 @@ add(
             ),
             Line(
                 r"\mathbb{E}_\mu\, \mathrm{KL}(p_{\hat\pi}, p_\pi)",
-                lambda mu, log_p_hat, log_p_tied: np.sum(mu * kl(log_p_hat, log_p_tied)),
                 "Pythagoras would have this in its place: the divergence between the two policies themselves.",
+                lambda mu, log_p_hat, log_p_tied: np.sum(mu * kl(log_p_hat, log_p_tied)),
                 relation="so",
             ),
             Line(
                 r"\sum_c d_{\hat\pi}(c)\, \mathrm{KL}(\hat\pi_c, \pi_c)",
+                "The chain rule of KL: the same rows, but at the states that the first of the two laws visits.",
                 lambda tied, mu, d_hat, theta_hat, theta_tied: np.sum(
                     mu[:, None] * d_hat * kl(theta_hat, log_softmax(theta_tied))[tied.context]
                 ),
-                "The chain rule of KL: the same rows, but at the states that the first of the two laws visits.",
                 wrong={
                     "the visits of p*: Pythagoras": lambda tied, mu, d_star, theta_hat, theta_tied: np.sum(
                         mu[:, None] * d_star * kl(theta_hat, log_softmax(theta_tied))[tied.context]
@@ -321,18 +321,18 @@ add(
             ),
             Line(
                 r"\mathbb{E}_\mu \left[ \mathrm{KL}(p^*, p_\pi) - \mathrm{KL}(p^*, p_{\hat\pi}) - \mathrm{KL}(p_{\hat\pi}, p_\pi) \right]",
+                "So Pythagoras misses by the difference of lines 6 and 8.",
                 lambda mu, log_p_star, log_p_tied, log_p_hat: np.sum(
                     mu * (kl(log_p_star, log_p_tied) - kl(log_p_star, log_p_hat) - kl(log_p_hat, log_p_tied))
                 ),
-                "So Pythagoras misses by the difference of lines 6 and 8.",
                 relation="so",
             ),
             Line(
                 r"\sum_c \left( d_{p^*}(c) - d_{\hat\pi}(c) \right) \mathrm{KL}(\hat\pi_c, \pi_c)",
+                "Rows that are wrong where p* goes but the policy does not, or the reverse: 0 if both visit contexts equally often.",
                 lambda tied, log_p_star, log_p_hat, theta_hat, theta_tied: gap_by_contexts(
                     visits_of(tied, log_p_star) - visits_of(tied, log_p_hat), theta_hat, theta_tied
                 ),
-                "Rows that are wrong where p* goes but the policy does not, or the reverse: 0 if both visit contexts equally often.",
                 wrong={
                     "Pythagoras without defect": lambda: 0.0,
                     "the difference the other way round": lambda tied, log_p_star, log_p_hat, theta_hat, theta_tied: gap_by_contexts(

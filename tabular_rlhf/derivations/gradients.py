@@ -49,13 +49,13 @@ add(
         lines=(
             Line(
                 r"\nabla_\theta\, \mathbb{E}[r] = \nabla_\theta \sum_x \mu(x) \sum_\tau p_\pi(\tau \mid x)\, r(x, \tau)",
-                lambda world, logits, r: of_mean(world, logits, lambda log_p: expect(log_p, r)),
                 "The gradient, in the logits of pi, of the mean reward over prompts x ~ mu and responses tau ~ p_pi, by the gradient core.",
+                lambda world, logits, r: of_mean(world, logits, lambda log_p: expect(log_p, r)),
             ),
             Line(
                 r"\sum_x \mu(x) \sum_\tau r(x, \tau)\, \nabla p_\pi(\tau \mid x)",
-                lambda world, mu, logits, r: weigh(mu, r, each(world, logits, np.exp)),
                 "The gradient of a finite sum is the sum of the gradients; mu and r do not depend on theta.",
+                lambda world, mu, logits, r: weigh(mu, r, each(world, logits, np.exp)),
                 wrong={
                     "r dropped because its own gradient is 0": lambda world, mu, logits, r: weigh(
                         mu, np.ones_like(r), each(world, logits, np.exp)
@@ -65,8 +65,8 @@ add(
             ),
             Line(
                 r"\sum_x \mu(x) \sum_\tau r(x, \tau)\, p_\pi(\tau \mid x)\, \nabla \log p_\pi(\tau \mid x)",
-                lambda world, mu, logits, r, p: weigh(mu, r * p, each(world, logits, lambda log_p: log_p)),
                 "The log-derivative trick: grad log p = grad p / p, so grad p = p grad log p.  An impossible response stays impossible.",
+                lambda world, mu, logits, r, p: weigh(mu, r * p, each(world, logits, lambda log_p: log_p)),
                 wrong={
                     "grad log p taken for grad p": lambda world, mu, logits, r: weigh(mu, r, each(world, logits, lambda log_p: log_p)),
                     "p twice": lambda world, mu, logits, r, p: weigh(mu, r * p * p, each(world, logits, lambda log_p: log_p)),
@@ -75,8 +75,8 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ r(x, \tau)\, \nabla \log p_\pi(\tau \mid x) \right]",
-                lambda r, score: times(r, score),
                 "A sum with weights mu p is a mean: draws estimate it, and that is what makes the trick useful.",
+                lambda r, score: times(r, score),
                 relation="in expectation",
                 law="log_p",
                 wrong={
@@ -87,8 +87,8 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ r(x, \tau) \sum_t \nabla \log \pi(a_t \mid s_t) \right]",
-                lambda mdp, pi, r: times(r, along(mdp, pi, 1.0)),
                 "The chain rule of probability: log p_pi is the sum of log pi along the response, EOS counted.",
+                lambda mdp, pi, r: times(r, along(mdp, pi, 1.0)),
                 law="log_p",
                 wrong={
                     "the mean over tokens where the sum was due": lengthwise,
@@ -101,8 +101,8 @@ add(
             Line(
                 r"\sum_x \mu(x) \sum_s \sum_a \left( \sum_{\tau \ni (s, a)} p_\pi(\tau \mid x)\, r(x, \tau) \right) "
                 r"\nabla \log \pi(a \mid s)",
-                lambda world, mdp, logits, p, r: by_token(world, logits, mdp.subtree_sum(p * r)),
                 "Exchange the sums: collect, for each state s and token a, all responses that take a in s.",
+                lambda world, mdp, logits, p, r: by_token(world, logits, mdp.subtree_sum(p * r)),
                 wrong={
                     "rewards not weighted by p": lambda world, mdp, logits, r: by_token(world, logits, mdp.subtree_sum(r)),
                     "only p collected, r forgotten": lambda world, mdp, logits, p: by_token(world, logits, mdp.subtree_sum(p)),
@@ -110,8 +110,8 @@ add(
             ),
             Line(
                 r"\sum_x \mu(x) \sum_s d_\pi(s) \sum_a \pi(a \mid s)\, Q(s, a)\, \nabla \log \pi(a \mid s)",
-                lambda world, mdp, logits, d_pi, pi, log_pi, r: by_token(world, logits, d_pi[..., None] * pi * mean_after(mdp, log_pi, r)),
                 "p_pi passes (s, a) with probability d_pi(s) pi(a given s); Q(s, a) is the mean reward of what passes there.",
+                lambda world, mdp, logits, d_pi, pi, log_pi, r: by_token(world, logits, d_pi[..., None] * pi * mean_after(mdp, log_pi, r)),
                 wrong={
                     "d_ref for d_pi": lambda world, mdp, logits, d_ref, pi, log_pi, r: by_token(
                         world, logits, d_ref[..., None] * pi * mean_after(mdp, log_pi, r)
@@ -126,8 +126,8 @@ add(
             ),
             Line(
                 r"\sum_x \mu(x) \sum_s d_\pi(s) \sum_a Q(s, a)\, \nabla \pi(a \mid s)",
-                lambda world, mdp, logits, d_pi, log_pi, r: by_choice(world, logits, d_pi[..., None] * mean_after(mdp, log_pi, r)),
                 "The trick backwards, state by state: pi grad log pi = grad pi.  No gradient of d_pi or of Q is needed.",
+                lambda world, mdp, logits, d_pi, log_pi, r: by_choice(world, logits, d_pi[..., None] * mean_after(mdp, log_pi, r)),
                 wrong={
                     "pi kept beside its own gradient": lambda world, mdp, logits, d_pi, pi, log_pi, r: by_choice(
                         world, logits, d_pi[..., None] * pi * mean_after(mdp, log_pi, r)
@@ -137,8 +137,8 @@ add(
             ),
             Line(
                 r"\mu(x)\, d_\pi(s)\, \pi(a \mid s) \left( Q(s, a) - V(s) \right), \quad V(s) = \sum_b \pi(b \mid s)\, Q(s, b)",
-                lambda mdp, mu, d_pi, log_pi, r: by_states(mdp, mu, d_pi, log_pi, r),
                 "For tabular logits the slope of pi(b given s) in the logit of a is pi(a)(1 - pi(a)) for b = a and -pi(a) pi(b) otherwise.",
+                lambda mdp, mu, d_pi, log_pi, r: by_states(mdp, mu, d_pi, log_pi, r),
                 wrong={
                     "the normalization of pi forgotten: Q without V": lambda mdp, mu, d_pi, pi, log_pi, r: (
                         mu[:, None, None] * d_pi[..., None] * pi * mean_after(mdp, log_pi, r)
@@ -179,18 +179,18 @@ add(
         lines=(
             Line(
                 r"\nabla J = \nabla \sum_x \mu(x) \sum_\tau p_\pi \left( r - \beta \log\frac{p_\pi}{p_{ref}} \right)",
+                "pi stands in two places: in the law of the draws, and inside the penalty.",
                 lambda world, logits, log_p_ref, r, beta: of_mean(
                     world, logits, lambda log_p: expect(log_p, r - beta * (kept(log_p) - kept(log_p_ref)))
                 ),
-                "pi stands in two places: in the law of the draws, and inside the penalty.",
             ),
             Line(
                 r"\sum_x \mu(x) \sum_\tau \left( r - \beta \log\frac{p_\pi}{p_{ref}} \right) \nabla p_\pi "
                 r"- \beta \sum_x \mu(x) \sum_\tau p_\pi \nabla \log p_\pi",
+                "The product rule: first the law moves, then the penalty; r and p_ref do not.",
                 lambda world, mu, logits, r, beta, L, p: (
                     weigh(mu, r - beta * L, each(world, logits, np.exp)) - beta * weigh(mu, p, each(world, logits, lambda log_p: log_p))
                 ),
-                "The product rule: first the law moves, then the penalty; r and p_ref do not.",
                 wrong={
                     "only the penalty's own slope: a gradient of nothing": lambda world, mu, logits, r, beta, p: (
                         weigh(mu, r, each(world, logits, np.exp)) - beta * weigh(mu, p, each(world, logits, lambda log_p: log_p))
@@ -207,8 +207,8 @@ add(
             Line(
                 r"\mathbb{E}\left[ \left( r - \beta \log\frac{p_\pi}{p_{ref}} \right) \nabla \log p_\pi \right] "
                 r"- \beta\, \mathbb{E}\left[ \nabla \log p_\pi \right]",
-                lambda mu, p, r, beta, L, score: weigh(mu, p * (r - beta * L), score) - beta * weigh(mu, p, score),
                 "grad p = p grad log p in the first sum; both sums are means.",
+                lambda mu, p, r, beta, L, score: weigh(mu, p * (r - beta * L), score) - beta * weigh(mu, p, score),
                 wrong={
                     "beta dropped": lambda mu, p, r, L, score: weigh(mu, p * (r - L), score) - weigh(mu, p, score),
                     "drawn from p_ref": lambda mu, p_ref, r, beta, L, score: (
@@ -218,8 +218,8 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ \left( r - \beta \log\frac{p_\pi}{p_{ref}} \right) \nabla \log p_\pi \right]",
-                lambda r, beta, log_p, log_p_ref, score: times(paid(r, beta, log_p, log_p_ref), score),
                 "E[grad log p_pi] = sum of grad p_pi = grad 1 = 0: the penalty may be frozen, as if it were a reward.",
+                lambda r, beta, log_p, log_p_ref, score: times(paid(r, beta, log_p, log_p_ref), score),
                 relation="in expectation",
                 law="log_p",
                 wrong={
@@ -231,8 +231,8 @@ add(
             Line(
                 r"\mathbb{E}\left[ \sum_t \left( r - \beta \sum_u \log\frac{\pi(a_u \mid s_u)}{\pi_{ref}(a_u \mid s_u)} \right) "
                 r"\nabla \log \pi(a_t \mid s_t) \right]",
-                lambda mdp, pi, r, beta, L_s: along(mdp, pi, (r - beta * mdp.path_sum(L_s))[..., None, None]),
                 "Both logarithms are sums along the response.",
+                lambda mdp, pi, r, beta, L_s: along(mdp, pi, (r - beta * mdp.path_sum(L_s))[..., None, None]),
                 law="log_p",
                 wrong={
                     "the penalty of the token itself only": lambda mdp, pi, r, beta, L_s: along(
@@ -246,8 +246,8 @@ add(
             Line(
                 r"\mathbb{E}\left[ \sum_t \left( r - \beta \sum_{u \ge t} \log\frac{\pi(a_u \mid s_u)}{\pi_{ref}(a_u \mid s_u)} \right) "
                 r"\nabla \log \pi(a_t \mid s_t) \right]",
-                lambda mdp, pi, r, beta, L_s: along(mdp, pi, r[..., None, None] - beta * penalties_to_come(mdp, L_s)),
                 "Penalties paid before s_t are known there, and the mean of the next score is 0: a token answers for what follows.",
+                lambda mdp, pi, r, beta, L_s: along(mdp, pi, r[..., None, None] - beta * penalties_to_come(mdp, L_s)),
                 relation="in expectation",
                 law="log_p",
                 wrong={
@@ -262,10 +262,10 @@ add(
             Line(
                 r"\sum_x \mu(x) \sum_s d_\pi(s) \sum_a Q(s, a)\, \nabla \pi(a \mid s), \quad "
                 r"Q = \mathbb{E}\left[ r - \beta \sum_{u \ge t} \log\frac{\pi}{\pi_{ref}} \mid s_t = s, a_t = a \right]",
+                "Collected by states, as in the policy-gradient theorem.",
                 lambda world, mdp, logits, d_pi, log_pi, r, beta, L_s: by_choice(
                     world, logits, d_pi[..., None] * values(mdp, log_pi, r, -beta * L_s)[1]
                 ),
-                "Collected by states, as in the policy-gradient theorem.",
                 wrong={
                     "Q without the penalty": lambda world, mdp, logits, d_pi, log_pi, r: by_choice(
                         world, logits, d_pi[..., None] * values(mdp, log_pi, r)[1]

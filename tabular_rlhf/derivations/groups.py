@@ -71,18 +71,18 @@ add(
             Line(
                 r"\mathbb{E}\left[ \frac{1}{G} \sum_i \left( r_i - \frac{1}{G-1} \sum_{j \ne i} r_j \right) s_i \right], "
                 r"\quad s_i = \nabla \log p_\pi(\tau_i \mid x)",
+                "RLOO: each response of a group is compared with the mean reward of the others.  Over all groups, one by one.",
                 lambda world, log_p, graded, score, G: updated(
                     world, log_p, score, seen(world, log_p, graded, G) - others(seen(world, log_p, graded, G)), G
                 ),
-                "RLOO: each response of a group is compared with the mean reward of the others.  Over all groups, one by one.",
             ),
             Line(
                 r"\mathbb{E}\left[ r_1 s_1 \right] - \frac{1}{G-1} \sum_{j \ne 1} \mathbb{E}\left[ r_j s_1 \right]",
+                "All members of a group are alike, so the mean over i is the mean for i = 1; and a mean is linear.",
                 lambda world, log_p, graded, score, G: (
                     product_mean(world, log_p, graded, score, G, 0, 0)
                     - sum(product_mean(world, log_p, graded, score, G, 0, j) for j in range(1, G)) / (G - 1)
                 ),
-                "All members of a group are alike, so the mean over i is the mean for i = 1; and a mean is linear.",
                 wrong={
                     "sum for mean over the group": lambda world, log_p, graded, score, G: (
                         G * product_mean(world, log_p, graded, score, G, 0, 0)
@@ -96,10 +96,10 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ r s \right] - \sum_x \mu(x)\, \mathbb{E}\left[ r \mid x \right] \mathbb{E}\left[ s \mid x \right]",
+                "Given the prompt, r_j and s_1 are independent for j not 1: the mean of their product is the product of their means.",
                 lambda mu, p, graded, score: (
                     weigh(mu, p * graded, score) - np.einsum("x,x,xn,xnysv->ysv", mu, np.sum(p * graded, axis=1), p, score)
                 ),
-                "Given the prompt, r_j and s_1 are independent for j not 1: the mean of their product is the product of their means.",
                 wrong={
                     "the other rewards taken for the same as its own": lambda mu, p, graded, score: 0.0 * weigh(mu, p * graded, score),
                     "added": lambda mu, p, graded, score: (
@@ -109,8 +109,8 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ r s \right]",
-                lambda graded, score: times(graded, score),
                 "E[s given x] = 0, for every prompt: the mean of the others is a free baseline.",
+                lambda graded, score: times(graded, score),
                 relation="in expectation",
                 law="log_p",
                 wrong={
@@ -120,27 +120,27 @@ add(
             ),
             Line(
                 r"\nabla\, \mathbb{E}[r]",
-                lambda world, logits, graded: of_mean(world, logits, lambda log_p: expect(log_p, graded)),
                 "The policy gradient, by the gradient core: RLOO is unbiased.",
+                lambda world, logits, graded: of_mean(world, logits, lambda log_p: expect(log_p, graded)),
                 wrong={
                     "sum over the group": lambda world, logits, graded, G: of_mean(world, logits, lambda log_p: G * expect(log_p, graded))
                 },
             ),
             Line(
                 r"\mathbb{E}\left[ \frac{1}{G} \sum_i \left( r_i - \bar{r} \right) s_i \right], \quad \bar{r} = \frac{1}{G} \sum_j r_j",
+                "Now the group mean, which each response is itself a part of.",
                 lambda world, log_p, graded, score, G: updated(
                     world, log_p, score, seen(world, log_p, graded, G) - group_mean(seen(world, log_p, graded, G)), G
                 ),
-                "Now the group mean, which each response is itself a part of.",
                 relation="so",
             ),
             Line(
                 r"\mathbb{E}\left[ r_1 s_1 \right] - \frac{1}{G} \sum_j \mathbb{E}\left[ r_j s_1 \right]",
+                "The members are alike, a mean is linear.",
                 lambda world, log_p, graded, score, G: (
                     product_mean(world, log_p, graded, score, G, 0, 0)
                     - sum(product_mean(world, log_p, graded, score, G, 0, j) for j in range(G)) / G
                 ),
-                "The members are alike, a mean is linear.",
                 wrong={
                     "divided by G - 1": lambda world, log_p, graded, score, G: (
                         product_mean(world, log_p, graded, score, G, 0, 0)
@@ -150,8 +150,8 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ r s \right] - \frac{1}{G}\, \mathbb{E}\left[ r s \right]",
-                lambda mu, p, graded, score, G: weigh(mu, p * graded, score) - weigh(mu, p * graded, score) / G,
                 "The terms with j not 1 vanish as before; the term j = 1, its own reward, stays.",
+                lambda mu, p, graded, score, G: weigh(mu, p * graded, score) - weigh(mu, p * graded, score) / G,
                 wrong={
                     "its own reward forgotten: unbiased": lambda mu, p, graded, score: weigh(mu, p * graded, score),
                     "only its own reward kept": lambda mu, p, graded, score, G: weigh(mu, p * graded, score) / G / (G + 1),
@@ -159,8 +159,8 @@ add(
             ),
             Line(
                 r"\frac{G-1}{G}\, \nabla\, \mathbb{E}[r]",
-                lambda world, logits, graded, G: (G - 1) / G * of_mean(world, logits, lambda log_p: expect(log_p, graded)),
                 "The right direction, a little short; the group mean is RLOO's advantage times (G - 1)/G.",
+                lambda world, logits, graded, G: (G - 1) / G * of_mean(world, logits, lambda log_p: expect(log_p, graded)),
                 wrong={
                     "n for n - 1": lambda world, logits, graded, G: (
                         G / (G + 1) * of_mean(world, logits, lambda log_p: expect(log_p, graded))

@@ -88,18 +88,18 @@ add(
         lines=(
             Line(
                 r"\mathbb{E}\left[ \frac{1}{G} \sum_i A_i s_i \right], \quad A_i = \frac{r_i - \bar{r}}{\mathrm{std}(r_1, \ldots, r_G)}",
-                lambda world, log_p, success, score, G: updated(world, log_p, score, standardized(seen(world, log_p, success, G)), G),
                 "Rewards 0 or 1; std divides by G (ddof 0); a group whose rewards are all equal gets 0.  s_i is the score of response i.",
+                lambda world, log_p, success, score, G: updated(world, log_p, score, standardized(seen(world, log_p, success, G)), G),
             ),
             Line(
                 r"\sum_x \mu(x) \left( a_1(x)\, \mathbb{E}\left[ r s \mid x \right] "
                 r"+ a_0(x)\, \mathbb{E}\left[ (1-r) s \mid x \right] \right), "
                 r"\quad a_k = \mathbb{E}\left[ A_1 \mid r_1 = k \right]",
+                "The members are alike.  Given its own reward, A_1 depends on the others only, which are independent of s_1.",
                 lambda world, mu, log_p, p, success, score, G: (
                     np.einsum("x,x,xn,xnysv->ysv", mu, conditional(world, log_p, success, G)[0], p * success, score)
                     + np.einsum("x,x,xn,xnysv->ysv", mu, conditional(world, log_p, success, G)[1], p * (1.0 - success), score)
                 ),
-                "The members are alike.  Given its own reward, A_1 depends on the others only, which are independent of s_1.",
                 wrong={
                     "failures forgotten: only successes push": lambda world, mu, log_p, p, success, score, G: np.einsum(
                         "x,x,xn,xnysv->ysv", mu, conditional(world, log_p, success, G)[0], p * success, score
@@ -112,6 +112,7 @@ add(
             ),
             Line(
                 r"\sum_x \mu(x) \left( a_1(x) - a_0(x) \right) \nabla q(x), \quad q = \mathbb{E}[r \mid x]",
+                "E[r s] is the gradient of q, and E[(1 - r) s] that of 1 - q.  So GRPO follows grad q with a weight c_G = a_1 - a_0.",
                 lambda world, logits, log_p, success, G: of_mean(
                     world,
                     logits,
@@ -119,7 +120,6 @@ add(
                         (conditional(world, log_p, success, G)[0] - conditional(world, log_p, success, G)[1]) * expect(log_q, success)
                     ),
                 ),
-                "E[r s] is the gradient of q, and E[(1 - r) s] that of 1 - q.  So GRPO follows grad q with a weight c_G = a_1 - a_0.",
                 wrong={
                     "sign of a_0: the push of failures added": lambda world, logits, log_p, success, G: of_mean(
                         world,
@@ -141,15 +141,15 @@ add(
             ),
             Line(
                 r"c_G = a_1 - a_0",
-                lambda world, log_p, success, G: conditional(world, log_p, success, G)[0] - conditional(world, log_p, success, G)[1],
                 "The weight of each prompt, over all groups.",
+                lambda world, log_p, success, G: conditional(world, log_p, success, G)[0] - conditional(world, log_p, success, G)[1],
                 relation="so",
             ),
             Line(
                 r"\sum_{m=0}^{G-1} B(m) \left( \frac{1 - (m+1)/G}{\sigma_{m+1}} - \frac{0 - m/G}{\sigma_m} \right), \quad "
                 r"B(m) = \frac{(G-1)!}{m!\, (G-1-m)!}\, q^m (1-q)^{G-1-m}, \quad \sigma_k^2 = \frac{k}{G} \left( 1 - \frac{k}{G} \right)",
-                lambda p, success, G: by_binomial(success_probability(p, success), G),
                 "m of the G - 1 others succeed; with one's own the group has m + 1 or m successes (a term with sigma = 0 counts 0).",
+                lambda p, success, G: by_binomial(success_probability(p, success), G),
                 wrong={
                     "n - 1 for n: the sample's standard deviation": lambda p, success, G: by_binomial(
                         success_probability(p, success), G, ddof=1
@@ -166,8 +166,8 @@ add(
             ),
             Line(
                 r"\sum_{m=0}^{G-1} B(m) \left( \sqrt{\frac{G-1-m}{m+1}} + \sqrt{\frac{m}{G-m}} \right)",
-                lambda p, success, G: by_roots(success_probability(p, success), G),
                 "With k successes a success gets (1 - k/G)/sigma_k = sqrt((G-k)/k), and a failure -sqrt(k/(G-k)).",
+                lambda p, success, G: by_roots(success_probability(p, success), G),
                 wrong={
                     "the odds for their square roots": lambda p, success, G: np.sum(
                         chances(success_probability(p, success), G)
@@ -183,11 +183,11 @@ add(
             ),
             Line(
                 r"\sqrt{\frac{1-q}{q}} + \sqrt{\frac{q}{1-q}}",
+                "As G grows, the share m/G of successes settles at q: the law of large numbers.",
                 lambda p, success: (
                     np.sqrt((1.0 - success_probability(p, success)) / success_probability(p, success))
                     + np.sqrt(success_probability(p, success) / (1.0 - success_probability(p, success)))
                 ),
-                "As G grows, the share m/G of successes settles at q: the law of large numbers.",
                 relation="in the limit",
                 along=("G", (16.0, 256.0, 4096.0)),
                 error=0.02,
@@ -200,8 +200,8 @@ add(
             ),
             Line(
                 r"\frac{1}{\sqrt{q(1-q)}}",
-                lambda p, success: 1.0 / np.sqrt(success_probability(p, success) * (1.0 - success_probability(p, success))),
                 "Over a common denominator: ((1 - q) + q)/sqrt(q (1 - q)).",
+                lambda p, success: 1.0 / np.sqrt(success_probability(p, success) * (1.0 - success_probability(p, success))),
                 wrong={
                     "variance for standard deviation": lambda p, success: (
                         1.0 / (success_probability(p, success) * (1.0 - success_probability(p, success)))
@@ -211,22 +211,22 @@ add(
             ),
             Line(
                 r"\frac{d}{dq}\, 2 \arcsin\sqrt{q}",
-                lambda p, success: slope_of_arcsine(success_probability(p, success)),
                 "So with large groups GRPO ascends the mean of 2 arcsin sqrt q over prompts, not that of q.",
+                lambda p, success: slope_of_arcsine(success_probability(p, success)),
                 wrong={
                     "the 2 forgotten": lambda p, success: slope_of_arcsine(success_probability(p, success), 1.0),
                 },
             ),
             Line(
                 r"c_2 = \sum_{m=0}^{1} q^m (1-q)^{1-m} \left( \sqrt{\frac{1-m}{m+1}} + \sqrt{\frac{m}{2-m}} \right)",
-                lambda p, success: by_roots(success_probability(p, success), 2),
                 "The smallest group, G = 2.",
+                lambda p, success: by_roots(success_probability(p, success), 2),
                 relation="so",
             ),
             Line(
                 r"(1 - q) \cdot 1 + q \cdot 1",
-                lambda p, success: 1.0 - success_probability(p, success) + success_probability(p, success),
                 "Two that differ get +1 and -1; two that agree get 0.",
+                lambda p, success: 1.0 - success_probability(p, success) + success_probability(p, success),
                 wrong={
                     "both terms in both cases": lambda p, success: 2.0 * (1.0 + 0.0 * success_probability(p, success)),
                     "ddof 1: divided by sqrt 2 more": lambda p, success: (1.0 + 0.0 * success_probability(p, success)) / np.sqrt(2.0),
@@ -234,8 +234,8 @@ add(
             ),
             Line(
                 "1",
-                lambda p, success: np.ones_like(success_probability(p, success)),
                 "So with G = 2 GRPO is the policy gradient itself: standardizing changes nothing on average.",
+                lambda p, success: np.ones_like(success_probability(p, success)),
                 wrong={"1/2, the group mean's (G - 1)/G": lambda p, success: np.full_like(success_probability(p, success), 0.5)},
             ),
         ),

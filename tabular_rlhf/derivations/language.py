@@ -49,13 +49,13 @@ add(
         lines=(
             Line(
                 r"\prod_h \pi(a_h \mid s_h), \quad \pi(a \mid s) = \frac{p(s + a)}{p(s)}",
-                lambda mdp, p_star: np.exp(mdp.path_sum(np.log(mass_through(mdp, p_star)[0] / mass_through(mdp, p_star)[1]))),
                 "Take any distribution p that is nowhere 0 (here p*), write p(s) for its mass through s, and read off the policy pi.",
+                lambda mdp, p_star: np.exp(mdp.path_sum(np.log(mass_through(mdp, p_star)[0] / mass_through(mdp, p_star)[1]))),
             ),
             Line(
                 r"\frac{\prod_h p(s_h + a_h)}{\prod_h p(s_h)}",
-                lambda mdp, p_star: products(mdp, p_star),
                 "A product of quotients is the quotient of the products.",
+                lambda mdp, p_star: products(mdp, p_star),
                 wrong={
                     "unconditional for conditional probabilities: the denominators left out": lambda mdp, p_star: np.exp(
                         mdp.path_sum(np.log(mass_through(mdp, p_star)[0]))
@@ -65,8 +65,8 @@ add(
             ),
             Line(
                 r"\frac{p(\tau)}{p(s_0)}",
-                lambda mdp, p_star: p_star / mass_through(mdp, p_star)[1][:, 0],
                 "s_h + a_h is s_{h+1}: all masses but the last above and the first below cancel, and only tau passes through its own end.",
+                lambda mdp, p_star: p_star / mass_through(mdp, p_star)[1][:, 0],
                 wrong={
                     "the last factor cancelled too: 1 over the root": lambda mdp, p_star: (
                         np.ones_like(p_star) / mass_through(mdp, p_star)[1][:, 0]
@@ -76,8 +76,8 @@ add(
             ),
             Line(
                 r"p(\tau)",
-                lambda p_star: p_star,
                 "All responses pass through the root, so p(s_0) = 1: saying tau token by token with pi has the probability that p gave it.",
+                lambda p_star: p_star,
                 wrong={"the prompt's probability left in: mu(x) p(tau)": lambda mu, p_star: mu[:, None] * p_star},
             ),
         ),
@@ -116,13 +116,13 @@ add(
         lines=(
             Line(
                 r"J(\pi) - J(\pi') = \mathbb{E}_\mu\!\left[ \mathbb{E}_{p_\pi}[r] - \mathbb{E}_{p_{\pi'}}[r] \right]",
-                lambda mu, log_p, log_p_2, r: np.sum(mu * (expect(log_p, r) - expect(log_p_2, r))),
                 "Two policies, one reward, no KL term; prompts come from mu.",
+                lambda mu, log_p, log_p_2, r: np.sum(mu * (expect(log_p, r) - expect(log_p_2, r))),
             ),
             Line(
                 r"\mathbb{E}_\mu \mathbb{E}_{p_\pi}\!\left[ r(\tau) - V'(s_0) \right]",
-                lambda mdp, r, log_pi_2: r - plain_values(mdp, log_pi_2, r)[0][:, :1],
                 "V'(s_0) is the mean reward of pi' from the root: a number for each prompt, so it may go inside the mean over tau.",
+                lambda mdp, r, log_pi_2: r - plain_values(mdp, log_pi_2, r)[0][:, :1],
                 relation="in expectation",
                 law="log_p",
                 wrong={
@@ -132,9 +132,9 @@ add(
             ),
             Line(
                 r"\mathbb{E}_\mu \mathbb{E}_{p_\pi}\!\left[ \sum_h V'(s_{h+1}) - V'(s_h) \right]",
-                lambda mdp, r, log_pi_2: mdp.path_sum(gains(mdp, log_pi_2, r)),
                 "Telescope: at the end V'(tau) = r(tau), at the start V'(s_0), and every "
                 "value in between is added once and taken away once.",
+                lambda mdp, r, log_pi_2: mdp.path_sum(gains(mdp, log_pi_2, r)),
                 relation="in expectation",
                 law="log_p",
                 wrong={
@@ -145,8 +145,8 @@ add(
             ),
             Line(
                 r"\mathbb{E}_\mu \mathbb{E}_{p_\pi}\!\left[ \sum_h A'(s_h, a_h) \right], \quad A' = Q' - V'",
-                lambda mdp, r, log_pi_2: mdp.path_sum(advantages(mdp, log_pi_2, r)),
                 "The next state is s + a for certain, and no reward comes before the end: Q'(s, a) = V'(s + a).",
+                lambda mdp, r, log_pi_2: mdp.path_sum(advantages(mdp, log_pi_2, r)),
                 relation="in expectation",
                 law="log_p",
                 wrong={
@@ -156,8 +156,8 @@ add(
             ),
             Line(
                 r"\mathbb{E}_\mu \sum_s \sum_a \Big( \sum_{\tau \ni s + a} p_\pi(\tau) \Big) A'(s, a)",
-                lambda mdp, mu, p, r, log_pi_2: weighed(mu, mdp.subtree_sum(p) * advantages(mdp, log_pi_2, r)),
                 "Exchange the two sums: instead of the steps of each response, count the responses through each step.",
+                lambda mdp, mu, p, r, log_pi_2: weighed(mu, mdp.subtree_sum(p) * advantages(mdp, log_pi_2, r)),
                 wrong={
                     "responses of pi' for those of pi": lambda mdp, mu, log_p_2, r, log_pi_2: weighed(
                         mu, mdp.subtree_sum(np.exp(log_p_2)) * advantages(mdp, log_pi_2, r)
@@ -169,9 +169,9 @@ add(
             ),
             Line(
                 r"\mathbb{E}_\mu \sum_s d_\pi(s) \sum_a \pi(a \mid s)\, A'(s, a)",
-                lambda mdp, mu, d_pi, pi, r, log_pi_2: weighed(mu, d_pi[..., None] * pi * advantages(mdp, log_pi_2, r)),
                 "To go through s + a is to come to s and then to choose a: the visits and the "
                 "tokens are those of pi, the advantage that of pi'.",
+                lambda mdp, mu, d_pi, pi, r, log_pi_2: weighed(mu, d_pi[..., None] * pi * advantages(mdp, log_pi_2, r)),
                 wrong={
                     "d_ref for d_pi": lambda mdp, mu, d_ref, pi, r, log_pi_2: weighed(
                         mu, d_ref[..., None] * pi * advantages(mdp, log_pi_2, r)
@@ -230,14 +230,14 @@ add(
         lines=(
             Line(
                 r"C(\pi) = \sum_s d_\pi(s)\, c(s)",
-                own_cost,
                 "An expert's one path through the tree of V tokens and depth H (no EOS). The learner slips off it with probability "
                 "epsilon at each step, and errs always once off: c(s) is its probability of an error, epsilon on the path and 1 off it.",
+                own_cost,
             ),
             Line(
                 r"\sum_{h=0}^{H-1} \sum_{s \text{ at depth } h} d_\pi(s)\, c(s)",
-                lambda V, H, eps: sum(level_costs(V, H, eps)),
                 "Sort the states by depth.",
+                lambda V, H, eps: sum(level_costs(V, H, eps)),
                 wrong={
                     "the mean over depths for their sum": lambda V, H, eps: sum(level_costs(V, H, eps)) / H,
                     "the expert's visits for one's own": expert_cost,
@@ -245,8 +245,8 @@ add(
             ),
             Line(
                 r"\sum_{h=0}^{H-1} (1 - \varepsilon)^h\, \varepsilon + \left( 1 - (1 - \varepsilon)^h \right) \cdot 1",
-                lambda H, eps: sum((1 - eps) ** h * eps + (1 - (1 - eps) ** h) for h in range(H)),
                 "At depth h it is still on the path with probability (1 - epsilon)^h, that is, if it has not slipped in h steps.",
+                lambda H, eps: sum((1 - eps) ** h * eps + (1 - (1 - eps) ** h) for h in range(H)),
                 wrong={
                     "never off the path": lambda H, eps: sum((1 - eps) ** h * eps for h in range(H)),
                     "the slip counted a step early: (1 - epsilon)^(h+1)": lambda H, eps: sum(
@@ -256,8 +256,8 @@ add(
             ),
             Line(
                 r"\sum_{h=1}^{H} 1 - (1 - \varepsilon)^h",
-                lambda H, eps: sum(1 - (1 - eps) ** h for h in range(1, H + 1)),
                 "Of 1 - (1 - epsilon)^h + epsilon (1 - epsilon)^h the last two make -(1 - epsilon)^{h+1}; then count h from 1.",
+                lambda H, eps: sum(1 - (1 - eps) ** h for h in range(1, H + 1)),
                 wrong={
                     "still counted from 0": lambda H, eps: sum(1 - (1 - eps) ** h for h in range(H)),
                     "the 1 forgotten": lambda H, eps: -sum((1 - eps) ** h for h in range(1, H + 1)),
@@ -265,8 +265,8 @@ add(
             ),
             Line(
                 r"\sum_{h=1}^{H} h\, \varepsilon",
-                lambda H, eps: sum(h * eps for h in range(1, H + 1)),
                 "Bernoulli's inequality, (1 - epsilon)^h >= 1 - h epsilon: of h chances to slip, at most h are used.",
+                lambda H, eps: sum(h * eps for h in range(1, H + 1)),
                 relation="<=",
                 wrong={
                     "one chance to slip, whatever h: the linear bound": lambda H, eps: H * eps,
@@ -275,8 +275,8 @@ add(
             ),
             Line(
                 r"\varepsilon\, \frac{H (H + 1)}{2}",
-                lambda H, eps: eps * H * (H + 1) / 2,
                 "The sum of 1 to H.",
+                lambda H, eps: eps * H * (H + 1) / 2,
                 wrong={
                     "H^2 for the sum": lambda H, eps: eps * H**2,
                     "the sum of 0 to H - 1": lambda H, eps: eps * H * (H - 1) / 2,
@@ -284,26 +284,26 @@ add(
             ),
             Line(
                 r"\sum_s d_{expert}(s)\, c(s)",
-                expert_cost,
                 "What a test on the expert's states would have shown.",
+                expert_cost,
                 relation="so",
             ),
             Line(
                 r"\varepsilon H",
-                lambda H, eps: eps * H,
                 "The expert visits one state of each depth, always on the path.",
+                lambda H, eps: eps * H,
                 wrong={"the expert is never wrong: 0": lambda: 0.0, "H (H + 1)/2 here too": lambda H, eps: eps * H * (H + 1) / 2},
             ),
             Line(
                 r"C(\pi) - \varepsilon H",
-                lambda V, H, eps: own_cost(V, H, eps) - eps * H,
                 "What that test did not show.",
+                lambda V, H, eps: own_cost(V, H, eps) - eps * H,
                 relation="so",
             ),
             Line(
                 r"\sum_s \left( d_\pi(s) - d_{expert}(s) \right) c(s)",
-                lambda V, H, eps: float(np.sum((learner(V, H, eps)[0] - learner(V, H, eps)[1]) * learner(V, H, eps)[2])),
                 "The cost of a state is the same in both sums: the whole gap is a mismatch of visits.",
+                lambda V, H, eps: float(np.sum((learner(V, H, eps)[0] - learner(V, H, eps)[1]) * learner(V, H, eps)[2])),
                 wrong={
                     "the mismatch taken as a distance": lambda V, H, eps: float(
                         np.sum(np.abs(learner(V, H, eps)[0] - learner(V, H, eps)[1]) * learner(V, H, eps)[2])

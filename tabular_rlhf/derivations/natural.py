@@ -59,15 +59,15 @@ add(
             Line(
                 r"F v = \mathbb{E}\left[ \mathrm{score}\, \langle \mathrm{score}, v \rangle \right], \quad "
                 r"\mathrm{score} = \nabla \log p_\pi",
-                lambda score, score_v: times(score_v, score),
                 "The Fisher matrix of pi applied to any direction v in the logits.",
+                lambda score, score_v: times(score_v, score),
                 law="log_p",
             ),
             Line(
                 r"\sum_x \mu(x) \sum_s d_\pi(s) \sum_a \pi(a \mid s) \langle \nabla \log \pi(a \mid s), v \rangle\, "
                 r"\nabla \log \pi(a \mid s)",
-                lambda world, logits, d_pi, pi, direction: by_token(world, logits, d_pi[..., None] * pi * centered(pi, direction)),
                 "Scores of different tokens are uncorrelated: the mean of a later one is 0 given the earlier.  So collect by states.",
+                lambda world, logits, d_pi, pi, direction: by_token(world, logits, d_pi[..., None] * pi * centered(pi, direction)),
                 wrong={
                     "visits forgotten": lambda world, logits, pi, direction: by_token(world, logits, pi * centered(pi, direction)),
                     "tokens not weighted by pi": lambda world, logits, d_pi, pi, direction: by_token(
@@ -77,8 +77,8 @@ add(
             ),
             Line(
                 r"\mu(x)\, d_\pi(s)\, \pi(a \mid s) \left( v(s, a) - \sum_b \pi(b \mid s)\, v(s, b) \right)",
-                lambda mu, d_pi, pi, direction: visited(mu, d_pi, pi) * centered(pi, direction),
                 "For tabular logits grad log pi(a given s) is the one-hot of a less pi.",
+                lambda mu, d_pi, pi, direction: visited(mu, d_pi, pi) * centered(pi, direction),
                 wrong={
                     "the mean of v not subtracted": lambda mu, d_pi, pi, direction: visited(mu, d_pi, pi) * direction,
                     "the mean of v over all tokens alike": lambda mu, d_pi, pi, direction: (
@@ -88,17 +88,17 @@ add(
             ),
             Line(
                 r"\nabla J",
+                "The plain gradient of the KL-regularized objective, by the gradient core.",
                 lambda world, logits, r, beta, log_p_ref: of_mean(
                     world, logits, lambda log_p: expect(log_p, r - beta * (log_p - log_p_ref))
                 ),
-                "The plain gradient of the KL-regularized objective, by the gradient core.",
                 relation="so",
             ),
             Line(
                 r"\mu(x)\, d_\pi(s)\, \pi(a \mid s)\, A(s, a), \quad A = Q - V, \quad "
                 r"Q = \mathbb{E}\left[ r - \beta \sum_{u \ge t} L_u \mid s, a \right]",
-                lambda mdp, mu, d_pi, pi, log_pi, r, beta, L_s: visited(mu, d_pi, pi) * advantage(mdp, log_pi, r, beta, L_s),
                 "The policy-gradient theorem with the KL penalty of the tokens, L = log(pi/pi_ref).",
+                lambda mdp, mu, d_pi, pi, log_pi, r, beta, L_s: visited(mu, d_pi, pi) * advantage(mdp, log_pi, r, beta, L_s),
                 wrong={
                     "Q without the penalty": lambda mdp, mu, d_pi, pi, log_pi, r, L_s: (
                         visited(mu, d_pi, pi) * advantage(mdp, log_pi, r, 0.0, L_s)
@@ -113,8 +113,8 @@ add(
             ),
             Line(
                 r"F A",
-                lambda mdp, log_pi, r, beta, L_s, score: times(mdp.path_sum(advantage(mdp, log_pi, r, beta, L_s)), score),
                 "The mean of A in a state is 0, so this is the formula for F v with v = A: the equation F v = grad J is solved by A.",
+                lambda mdp, log_pi, r, beta, L_s, score: times(mdp.path_sum(advantage(mdp, log_pi, r, beta, L_s)), score),
                 law="log_p",
                 wrong={
                     "V for A: the worth of states, not of tokens": lambda mdp, log_pi, r, beta, L_s, score: times(
@@ -127,14 +127,14 @@ add(
             ),
             Line(
                 r"\pi'(a \mid s) \propto \pi(a \mid s)\, e^{\eta\, (F^{-1} \nabla J)(s, a)}",
-                lambda world, mdp, mu, d_pi, log_pi, eta: np.exp(by_fisher_inverse(world, mdp, mu, d_pi, log_pi, eta)),
                 "A step of length eta in the logits, along the natural gradient; the inverse is computed numerically, state by state.",
+                lambda world, mdp, mu, d_pi, log_pi, eta: np.exp(by_fisher_inverse(world, mdp, mu, d_pi, log_pi, eta)),
                 relation="so",
             ),
             Line(
                 r"\frac{\pi(a \mid s)\, e^{\eta A(s, a)}}{\sum_b \pi(b \mid s)\, e^{\eta A(s, b)}}",
-                lambda mdp, log_pi, r, beta, L_s, eta: np.exp(log_softmax(log_pi + eta * advantage(mdp, log_pi, r, beta, L_s))),
                 "F^-1 grad J = A: visits and pi cancel, so rarely visited states move as fast as others.",
+                lambda mdp, log_pi, r, beta, L_s, eta: np.exp(log_softmax(log_pi + eta * advantage(mdp, log_pi, r, beta, L_s))),
                 wrong={
                     "the plain gradient": lambda world, log_pi, eta: np.exp(
                         log_softmax(log_pi + eta * gibbs.policy_gradient(world, log_pi))
@@ -149,8 +149,8 @@ add(
             ),
             Line(
                 r"\frac{\pi(a \mid s)\, e^{\eta Q(s, a)}}{\sum_b \pi(b \mid s)\, e^{\eta Q(s, b)}}",
-                lambda mdp, log_pi, r, beta, L_s, eta: np.exp(log_softmax(log_pi + eta * soft_Q(mdp, log_pi, r, beta, L_s))),
                 "V(s) does not depend on the token: it cancels in the quotient.",
+                lambda mdp, log_pi, r, beta, L_s, eta: np.exp(log_softmax(log_pi + eta * soft_Q(mdp, log_pi, r, beta, L_s))),
                 wrong={
                     "pi dropped: exp(eta Q) alone": lambda mdp, log_pi, r, beta, L_s, eta: np.exp(
                         log_softmax(eta * soft_Q(mdp, log_pi, r, beta, L_s))
@@ -163,12 +163,12 @@ add(
             Line(
                 r"\frac{1}{Z(s)}\, \pi(a \mid s)^{1 - \eta\beta} \left( \pi_{ref}(a \mid s)\, e^{\bar{Q}(s, a)/\beta} \right)^{\eta\beta}, "
                 r"\quad \bar{Q} = Q + \beta L(s, a)",
+                "Take the token's own penalty out of Q; Z(s) sums over tokens.  With eta = 1/beta pi is forgotten: soft policy iteration.",
                 lambda mdp, log_pi, log_pi_ref, r, beta, L_s, eta: np.exp(
                     log_softmax(
                         (1.0 - eta * beta) * log_pi + eta * beta * (log_pi_ref + (soft_Q(mdp, log_pi, r, beta, L_s) + beta * L_s) / beta)
                     )
                 ),
-                "Take the token's own penalty out of Q; Z(s) sums over tokens.  With eta = 1/beta pi is forgotten: soft policy iteration.",
                 wrong={
                     "Q for what follows: the penalty counted twice": lambda mdp, log_pi, log_pi_ref, r, beta, L_s, eta: np.exp(
                         log_softmax((1.0 - eta * beta) * log_pi + eta * beta * (log_pi_ref + soft_Q(mdp, log_pi, r, beta, L_s) / beta))

@@ -54,13 +54,13 @@ add(
             Line(
                 r"\frac{\partial}{\partial p(\tau)} \sum_{\tau'} p(\tau') \left( r(\tau') "
                 r"- \beta \log\frac{p(\tau')}{p_{ref}(\tau')} \right)",
-                slope_of_J,
                 "The slope of the objective in the probability of one response, where none is 0, by the gradient core.",
+                slope_of_J,
             ),
             Line(
                 r"r(\tau) - \beta \log\frac{p(\tau)}{p_{ref}(\tau)} - \beta\, p(\tau) \cdot \frac{1}{p(\tau)}",
-                lambda r, beta, p, log_p, log_p_ref: r - beta * (log_p - log_p_ref) - beta * p / p,
                 "Only the term of tau moves; the product rule differentiates p and then log p.",
+                lambda r, beta, p, log_p, log_p_ref: r - beta * (log_p - log_p_ref) - beta * p / p,
                 wrong={
                     "the product rule forgotten: log p held fixed": lambda r, beta, log_p, log_p_ref: r - beta * (log_p - log_p_ref),
                     "sign of the KL term": lambda r, beta, p, log_p, log_p_ref: r + beta * (log_p - log_p_ref) + beta * p / p,
@@ -68,28 +68,28 @@ add(
             ),
             Line(
                 r"r(\tau) - \beta \log\frac{p(\tau)}{p_{ref}(\tau)} - \beta",
-                lambda r, beta, log_p, log_p_ref: r - beta * (log_p - log_p_ref) - beta,
                 "p times 1/p is 1.",
+                lambda r, beta, log_p, log_p_ref: r - beta * (log_p - log_p_ref) - beta,
                 wrong={"beta dropped from the constant": lambda r, beta, log_p, log_p_ref: r - beta * (log_p - log_p_ref) - 1.0},
             ),
             Line(
                 r"r(\tau) - \beta \log\frac{p^*(\tau)}{p_{ref}(\tau)} - \beta + \lambda",
+                "The sum of p is held at 1 by a multiplier lambda, one for each prompt.",
                 lambda r, beta, log_p_star, log_p_ref: (
                     r - beta * (log_p_star - log_p_ref) - beta + multiplier(r, beta, log_p_star, log_p_ref)
                 ),
-                "The sum of p is held at 1 by a multiplier lambda, one for each prompt.",
                 relation="so",
             ),
             Line(
                 "0",
-                lambda r: np.zeros_like(r),
                 "At the optimum the slope of the Lagrangian vanishes for every response: p > 0 is never in the way.",
+                lambda r: np.zeros_like(r),
             ),
-            Line(r"p^*(\tau)", lambda p_star: p_star, "Line 5, solved for p:", relation="so"),
+            Line(r"p^*(\tau)", "Line 5, solved for p:", lambda p_star: p_star, relation="so"),
             Line(
                 r"p_{ref}(\tau)\, e^{r(\tau)/\beta}\, e^{\lambda/\beta - 1}",
-                lambda p_ref, r, beta, log_p_star, log_p_ref: p_ref * np.exp((r + multiplier(r, beta, log_p_star, log_p_ref)) / beta - 1.0),
                 "Divide by beta and exponentiate.",
+                lambda p_ref, r, beta, log_p_star, log_p_ref: p_ref * np.exp((r + multiplier(r, beta, log_p_star, log_p_ref)) / beta - 1.0),
                 wrong={
                     "not divided by beta": lambda p_ref, r, beta, log_p_star, log_p_ref: (
                         p_ref * np.exp(r + multiplier(r, beta, log_p_star, log_p_ref) - beta)
@@ -101,14 +101,14 @@ add(
             ),
             Line(
                 r"\lambda",
-                lambda r, beta, log_p_star, log_p_ref: multiplier(r, beta, log_p_star, log_p_ref)[:, 0],
                 "Which lambda? The one with which p* sums to 1.",
+                lambda r, beta, log_p_star, log_p_ref: multiplier(r, beta, log_p_star, log_p_ref)[:, 0],
                 relation="so",
             ),
             Line(
                 r"\beta\,(1 - \log Z), \quad Z = \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}",
-                lambda beta, p_ref, r: beta * (1.0 - np.log(np.sum(p_ref * np.exp((r - r.max()) / beta), axis=1)) - r.max() / beta),
                 "Summed over tau the line above is 1 = Z exp(lambda/beta - 1).",
+                lambda beta, p_ref, r: beta * (1.0 - np.log(np.sum(p_ref * np.exp((r - r.max()) / beta), axis=1)) - r.max() / beta),
                 wrong={
                     "beta dropped": lambda p_ref, r, beta: (
                         1.0 - np.log(np.sum(p_ref * np.exp((r - r.max()) / beta), axis=1)) - r.max() / beta
@@ -116,11 +116,11 @@ add(
                     "sign flipped": lambda beta, log_Z: beta * (log_Z - 1.0),
                 },
             ),
-            Line(r"p^*(\tau)", lambda p_star: p_star, "Put lambda back.", relation="so"),
+            Line(r"p^*(\tau)", "Put lambda back.", lambda p_star: p_star, relation="so"),
             Line(
                 r"\frac{p_{ref}(\tau)\, e^{r(\tau)/\beta}}{Z}",
-                lambda log_p_ref, r, beta, log_Z: np.exp(log_p_ref + r / beta - log_Z[:, None]),
                 "exp(lambda/beta - 1) is 1/Z.",
+                lambda log_p_ref, r, beta, log_Z: np.exp(log_p_ref + r / beta - log_Z[:, None]),
                 wrong={
                     "Z omitted": lambda log_p_ref, r, beta: np.exp(log_p_ref + r / beta),
                     "beta squared": lambda log_p_ref, r, beta, log_Z: np.exp(log_p_ref + r / beta**2 - log_Z[:, None]),
@@ -145,11 +145,11 @@ add(
         source=KORBAK,
         scale=terms_of_J,
         lines=(
-            Line(r"J_x(p) = \mathbb{E}_p[r] - \beta\,\mathrm{KL}(p, p_{ref})", lambda J_x: J_x, "The objective, for each prompt."),
+            Line(r"J_x(p) = \mathbb{E}_p[r] - \beta\,\mathrm{KL}(p, p_{ref})", "The objective, for each prompt.", lambda J_x: J_x),
             Line(
                 r"\mathbb{E}_p\!\left[ r - \beta \log\frac{p}{p_{ref}} \right]",
-                lambda log_p, log_p_ref, r, beta: expect(log_p, r - beta * log_ratio(log_p, log_p_ref)),
                 "KL is itself a mean under p.",
+                lambda log_p, log_p_ref, r, beta: expect(log_p, r - beta * log_ratio(log_p, log_p_ref)),
                 wrong={
                     "the log-ratio averaged under p_ref": lambda log_p, log_p_ref, r, beta: (
                         expect(log_p, r) - beta * expect(log_p_ref, log_ratio(log_p, log_p_ref))
@@ -159,10 +159,10 @@ add(
             ),
             Line(
                 r"\mathbb{E}_p\!\left[ \beta \log\frac{Z\, p^*}{p_{ref}} - \beta \log\frac{p}{p_{ref}} \right]",
+                "Read p* = p_ref exp(r/beta)/Z backwards: r = beta log(Z p*/p_ref).",
                 lambda log_p, log_p_ref, log_p_star, log_Z, beta: expect(
                     log_p, beta * (log_Z[:, None] + log_ratio(log_p_star, log_p_ref) - log_ratio(log_p, log_p_ref))
                 ),
-                "Read p* = p_ref exp(r/beta)/Z backwards: r = beta log(Z p*/p_ref).",
                 wrong={
                     "Z omitted": lambda log_p, log_p_ref, log_p_star, beta: expect(
                         log_p, beta * (log_ratio(log_p_star, log_p_ref) - log_ratio(log_p, log_p_ref))
@@ -174,8 +174,8 @@ add(
             ),
             Line(
                 r"\beta \log Z - \beta\, \mathbb{E}_p\!\left[ \log\frac{p}{p^*} \right]",
-                lambda beta, log_Z, log_p, log_p_star: beta * log_Z - beta * expect(log_p, log_ratio(log_p, log_p_star)),
                 "p_ref cancels, and Z does not depend on the response.",
+                lambda beta, log_Z, log_p, log_p_star: beta * log_Z - beta * expect(log_p, log_ratio(log_p, log_p_star)),
                 wrong={
                     "p and p* exchanged": lambda beta, log_Z, log_p, log_p_star: (
                         beta * log_Z - beta * expect(log_p, log_ratio(log_p_star, log_p))
@@ -184,8 +184,8 @@ add(
             ),
             Line(
                 r"\beta \log Z - \beta\,\mathrm{KL}(p, p^*)",
-                lambda value, beta, log_p, log_p_star: value - beta * kl(log_p, log_p_star),
                 "That mean is the reverse KL.",
+                lambda value, beta, log_p, log_p_star: value - beta * kl(log_p, log_p_star),
                 wrong={
                     "forward for reverse KL": lambda value, beta, log_p, log_p_star: value - beta * kl(log_p_star, log_p),
                     "beta dropped": lambda value, log_p, log_p_star: value - kl(log_p, log_p_star),
@@ -193,8 +193,8 @@ add(
             ),
             Line(
                 r"\beta \log Z",
-                lambda value: value,
                 "KL is never negative, and is 0 only at p = p*.",
+                lambda value: value,
                 relation="<=",
                 wrong={"the value of p_ref, E_ref[r]": lambda log_p_ref, r: expect(log_p_ref, r)},
             ),

@@ -3,8 +3,7 @@ r"""A reader's own derivation, executed: a text becomes a `Derivation`, whose li
     chain("J_x = E_p[r] - beta*KL(p, p_ref)\n = E_p[r - beta*log(p/p_ref)]").derivation
 
 Every relation is tried on all small worlds, as those of the book are.  A letter that nobody knows on the left of a first line is
-defined by that line; a definition holds in the whole text.  Sides of one chain are compared on the axes that any of them has:
-a number beside a table is the same number everywhere.
+defined by that line; a definition holds in the whole text.
 """
 
 from __future__ import annotations
@@ -21,72 +20,19 @@ import numpy as np
 from tabular_rlhf.derivations.own_text import ASIDE, Piece, pieces
 from tabular_rlhf.derivations.record import RELATIONS, Derivation, Line
 from tabular_rlhf.errors import InputError, quoted
-from tabular_rlhf.formula.axes import fitted, merged
+from tabular_rlhf.formula.axes import merged
 from tabular_rlhf.formula.compiled import Compiled, compile
 from tabular_rlhf.formula.freedoms import choices
 from tabular_rlhf.formula.letters import OBJECTIVES
-from tabular_rlhf.formula.lexicon import NAMES, Lexicon
+from tabular_rlhf.formula.lexicon import Lexicon
+from tabular_rlhf.formula.printed import Side
 from tabular_rlhf.formula.read import Statement, statement
 from tabular_rlhf.formula.say import say
-from tabular_rlhf.formula.tree import Node, names, sym, walk
+from tabular_rlhf.formula.tree import Node, sym, walk
 from tabular_rlhf.symbols import SYMBOLS, Scope
 
 UNKNOWN = "a letter must mean something"
 TITLE = "A derivation of your own"
-KEPT = 256
-"""Formulas whose values are kept with a world, the latest."""
-
-
-@dataclass(frozen=True, eq=False)
-class Side:
-    """One side of a relation: a formula, compiled; `axes`, those of its chain; `kin`, the sides of its chain.
-
-    It is a function of a whole scope, and stands wherever a function of symbols may.  What a world gives is kept with the world, so
-    that after an edit only the edited line is computed again.
-    """
-
-    compiled: Compiled
-    axes: tuple[str, ...]
-    kin: tuple[Compiled, ...] = ()
-    kept: bool = True
-    on_scope = True
-
-    def __call__(self, scope: Scope) -> Any:
-        value = self.spread(self.compiled, scope)
-        if self.compiled.axes == self.axes:
-            return value
-        shapes = [np.shape(self.spread(other, scope)) for other in self.kin]
-        return value + np.zeros(np.broadcast_shapes(*shapes))
-
-    def spread(self, compiled: Compiled, scope: Scope) -> Any:
-        """The value of one side, with the axes that it lacks of length 1."""
-        if compiled is self.compiled and not self.kept:  # an edit that is only tried
-            return fitted(compiled, compiled.axes, self.axes)(scope)
-        kept = scope.memo.setdefault("formulas", {})
-        key = compiled.tree, self.axes
-        if key not in kept:
-            if len(kept) >= KEPT:
-                kept.pop(next(iter(kept)))
-            kept[key] = fitted(compiled, compiled.axes, self.axes)(scope)
-        return kept[key]
-
-    @property
-    def begins(self) -> bool:
-        """Whether it is the first of its chain."""
-        return self.compiled is self.kin[0]
-
-    @cached_property
-    def __signature__(self) -> inspect.Signature:
-        """The symbols that it is computed from, as the parameters of a function."""
-        used = names(self.compiled.tree) + tuple("p" for _, node in walk(self.compiled.tree) if node.op == "E")
-        known = (n for name in used for n in (name, f"log_{name}", NAMES.get(name, "")) if n in SYMBOLS)
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        return inspect.Signature([inspect.Parameter(n, kind) for n in dict.fromkeys(known)])
-
-    def instead(self, tree: Node) -> Side:
-        """Another formula in this one's place, in the same chain."""
-        made = compile(tree)
-        return Side(made, merged(*self.kin, made), self.kin, kept=False)
 
 
 @dataclass(frozen=True)
@@ -138,7 +84,7 @@ class Chain:
     def derivation(self) -> Derivation:
         """The lines as a derivation, which `derive` executes."""
         lines = tuple(
-            Line(say(step.shown, latex=True), side, step.piece.about, step.relation, source=step.piece.line)
+            Line(say(step.shown, latex=True), step.piece.about, side, step.relation, source=step.piece.line)
             for step, side in zip(self.steps, self.sides, strict=True)
         )
         return Derivation("yours", self.title, 0, (), "your text", lines, self.defined, largest=64, scale=self.steep)

@@ -57,13 +57,13 @@ add(
         lines=(
             Line(
                 r"\mathbb{E}_{(w, l)}\left[ -\log \sigma(\hat r_w - \hat r_l) \right]",
-                lambda pairs, scores: -np.sum(pairs.weight * log_sigmoid(pairs.margin(scores))),
                 "The loss on endless data: the prompt from mu, two responses from p_ref, the winner w by the law of r.",
+                lambda pairs, scores: -np.sum(pairs.weight * log_sigmoid(pairs.margin(scores))),
             ),
             Line(
                 r"\mathbb{E}_{(i, j)}\left[ -P_{ij} \log \hat P_{ij} - (1 - P_{ij}) \log(1 - \hat P_{ij}) \right]",
-                lambda gaps, score_gaps, log_p_ref, mu: over_pairs(log_p_ref, mu, cross(gaps, score_gaps)),
                 "Average over the label first: with probability P_ij it is (i, j), otherwise (j, i); sigma(-D) is 1 - sigma(D).",
+                lambda gaps, score_gaps, log_p_ref, mu: over_pairs(log_p_ref, mu, cross(gaps, score_gaps)),
                 wrong={
                     "winner and loser swapped": lambda gaps, score_gaps, log_p_ref, mu: over_pairs(log_p_ref, mu, cross(gaps, -score_gaps)),
                     "the second label forgotten": lambda gaps, score_gaps, log_p_ref, mu: over_pairs(
@@ -78,10 +78,10 @@ add(
                 r"\mathbb{E}_{(i, j)}\left[ P_{ij} \log\frac{P_{ij}}{\hat P_{ij}} + (1 - "
                 r"P_{ij}) \log\frac{1 - P_{ij}}{1 - \hat P_{ij}} \right]"
                 r" + \mathbb{E}_{(i, j)}\left[ -P_{ij} \log P_{ij} - (1 - P_{ij}) \log(1 - P_{ij}) \right]",
+                "Add P log P and (1 - P) log(1 - P), and take them away again.",
                 lambda gaps, score_gaps, log_p_ref, mu: (
                     over_pairs(log_p_ref, mu, log_odds_against(gaps, score_gaps)) + over_pairs(log_p_ref, mu, cross(gaps, gaps))
                 ),
-                "Add P log P and (1 - P) log(1 - P), and take them away again.",
                 wrong={
                     "the entropy added with the wrong sign": lambda gaps, score_gaps, log_p_ref, mu: (
                         over_pairs(log_p_ref, mu, log_odds_against(gaps, score_gaps)) - over_pairs(log_p_ref, mu, cross(gaps, gaps))
@@ -95,10 +95,10 @@ add(
             Line(
                 r"\mathbb{E}_{(i, j)}\left[ \mathrm{KL}(P_{ij}, \hat P_{ij}) \right] + "
                 r"\mathbb{E}_{(i, j)}\left[ \mathcal{H}(P_{ij}) \right]",
+                "The first mean is a KL of two outcomes, the labels' law first: forward. The second is the labels' entropy.",
                 lambda gaps, score_gaps, log_p_ref, mu: (
                     over_pairs(log_p_ref, mu, pair_kl(gaps, score_gaps)) + over_pairs(log_p_ref, mu, cross(gaps, gaps))
                 ),
-                "The first mean is a KL of two outcomes, the labels' law first: forward. The second is the labels' entropy.",
                 wrong={
                     "reverse for forward KL": lambda gaps, score_gaps, log_p_ref, mu: (
                         over_pairs(log_p_ref, mu, pair_kl(score_gaps, gaps)) + over_pairs(log_p_ref, mu, cross(gaps, gaps))
@@ -110,8 +110,8 @@ add(
             ),
             Line(
                 r"\mathbb{E}_{(i, j)}\left[ \mathrm{KL}(P_{ij}, \hat P_{ij}) \right]",
-                lambda gaps, score_gaps, log_p_ref, mu: over_pairs(log_p_ref, mu, pair_kl(gaps, score_gaps)),
                 "The labels' entropy does not depend on the scores: minimizing the loss is minimizing the forward KL.",
+                lambda gaps, score_gaps, log_p_ref, mu: over_pairs(log_p_ref, mu, pair_kl(gaps, score_gaps)),
                 relation="up to a constant",
                 of="scores",
                 wrong={
@@ -125,16 +125,16 @@ add(
             ),
             Line(
                 r"\mathbb{E}_{(i, j)}\left[ \mathrm{KL}(P_{ij}, \hat P_{ij}) \right] \text{ at } \hat r = r + c(x)",
+                "Now try the true reward, moved by any number c(x) for each prompt.",
                 lambda r, shift, gaps, log_p_ref, mu: over_pairs(
                     log_p_ref, mu, pair_kl(gaps, (r + shift)[:, :, None] - (r + shift)[:, None, :])
                 ),
-                "Now try the true reward, moved by any number c(x) for each prompt.",
                 relation="so",
             ),
             Line(
                 "0",
-                lambda: 0.0,
                 "c(x) cancels in every difference within a prompt, so both laws are the same.",
+                lambda: 0.0,
                 wrong={
                     "the entropy of the labels: that belongs to the loss": lambda gaps, log_p_ref, mu: over_pairs(
                         log_p_ref, mu, cross(gaps, gaps)
@@ -144,8 +144,8 @@ add(
             ),
             Line(
                 r"\mathbb{E}_{(i, j)}\left[ \mathrm{KL}(P_{ij}, \hat P_{ij}) \right]",
-                lambda gaps, score_gaps, log_p_ref, mu: over_pairs(log_p_ref, mu, pair_kl(gaps, score_gaps)),
                 "No scores do better, since a KL is never negative: r + c(x) is the maximum of the likelihood.",
+                lambda gaps, score_gaps, log_p_ref, mu: over_pairs(log_p_ref, mu, pair_kl(gaps, score_gaps)),
                 relation="<=",
                 wrong={
                     "sign flipped": lambda gaps, score_gaps, log_p_ref, mu: -over_pairs(log_p_ref, mu, pair_kl(gaps, score_gaps)),
@@ -179,13 +179,13 @@ add(
         lines=(
             Line(
                 r"\frac{d}{dD} \log \sigma(D), \quad D = r_i - r_j",
-                push,
                 "How fast the log-likelihood of 'i beat j' rises as the scores move apart: by the gradient core, for every pair.",
+                push,
             ),
             Line(
                 r"\frac{1}{\sigma(D)} \cdot \frac{d}{dD} \frac{1}{1 + e^{-D}}",
-                lambda gaps: grad(lambda d: np.sum(1.0 / (1.0 + np.exp(-d))))(gaps) / sigma(gaps),
                 "The chain rule: the slope of log y is 1/y times the slope of y.",
+                lambda gaps: grad(lambda d: np.sum(1.0 / (1.0 + np.exp(-d))))(gaps) / sigma(gaps),
                 wrong={
                     "the outer 1/sigma forgotten": lambda gaps: grad(lambda d: np.sum(1.0 / (1.0 + np.exp(-d))))(gaps),
                     "log base 2": lambda gaps: grad(lambda d: np.sum(1.0 / (1.0 + np.exp(-d))))(gaps) / sigma(gaps) / np.log(2.0),
@@ -193,8 +193,8 @@ add(
             ),
             Line(
                 r"(1 + e^{-D}) \cdot \frac{e^{-D}}{(1 + e^{-D})^2}",
-                lambda gaps: (1.0 + np.exp(-gaps)) * np.exp(-gaps) / (1.0 + np.exp(-gaps)) ** 2,
                 "1/y has the slope -y'/y^2, and 1 + e^{-D} the slope -e^{-D}: two minus signs make a plus.",
+                lambda gaps: (1.0 + np.exp(-gaps)) * np.exp(-gaps) / (1.0 + np.exp(-gaps)) ** 2,
                 wrong={
                     "one minus sign lost": lambda gaps: -(1.0 + np.exp(-gaps)) * np.exp(-gaps) / (1.0 + np.exp(-gaps)) ** 2,
                     "the square forgotten": lambda gaps: (1.0 + np.exp(-gaps)) * np.exp(-gaps) / (1.0 + np.exp(-gaps)),
@@ -202,14 +202,14 @@ add(
             ),
             Line(
                 r"\frac{e^{-D}}{1 + e^{-D}}",
-                lambda gaps: np.exp(-gaps) / (1.0 + np.exp(-gaps)),
                 "One factor 1 + e^{-D} cancels.",
+                lambda gaps: np.exp(-gaps) / (1.0 + np.exp(-gaps)),
                 wrong={"both cancelled": lambda gaps: np.exp(-gaps)},
             ),
             Line(
                 r"\sigma(-D)",
-                lambda gaps: sigma(-gaps),
                 "Above and below times e^D: 1/(e^D + 1). It is the probability of the label that was not seen.",
+                lambda gaps: sigma(-gaps),
                 wrong={
                     "sigma(D): the weight of pairs already in order": lambda gaps: sigma(gaps),
                     "sigma(D) sigma(-D): the slope of sigma": lambda gaps: sigma(gaps) * sigma(-gaps),
@@ -217,33 +217,33 @@ add(
             ),
             Line(
                 r"e^{-D}",
-                lambda gaps: np.exp(-gaps),
                 "Drop the 1 below in line 4's 1 + e^{-D} >= 1: the push decays exponentially.",
+                lambda gaps: np.exp(-gaps),
                 relation="<=",
                 wrong={
                     "e^{-2D}: faster than it is": lambda gaps: np.exp(-2.0 * gaps),
                     "half of it: true only at ties": lambda gaps: 0.5 * np.exp(-gaps),
                 },
             ),
-            Line(r"\sigma(-D)\, e^{D}", lambda gaps: np.exp(gaps) / (1.0 + np.exp(gaps)), "Is the bound tight?", relation="so"),
+            Line(r"\sigma(-D)\, e^{D}", "Is the bound tight?", lambda gaps: np.exp(gaps) / (1.0 + np.exp(gaps)), relation="so"),
             Line(
                 "1",
-                lambda: 1.0,
                 "As D grows: yes, sigma(-D) = e^{-D} - e^{-2D} + ...",
+                lambda: 1.0,
                 relation="in the limit",
                 along=("gaps", (1.0, 10.0, 40.0)),
                 wrong={"1/2, its value at D = 0": lambda: 0.5, "0: the slope's own limit": lambda: 0.0},
             ),
             Line(
                 r"\frac{d^2}{dD^2} \log \sigma(D)",
-                lambda gaps: grad(lambda D: np.sum(push(D)))(gaps),
                 "And how fast does the push itself change? By the gradient core, twice.",
+                lambda gaps: grad(lambda D: np.sum(push(D)))(gaps),
                 relation="so",
             ),
             Line(
                 r"-\sigma(D)\, \sigma(-D)",
-                lambda gaps: -sigma(gaps) * sigma(-gaps),
                 "The slope of sigma(-D) is sigma'(-D) times -1, and sigma' = sigma(D) sigma(-D) is the same at D and -D.",
+                lambda gaps: -sigma(gaps) * sigma(-gaps),
                 wrong={
                     "the inner -1 forgotten": lambda gaps: sigma(gaps) * sigma(-gaps),
                     "the slope squared": lambda gaps: -(sigma(-gaps) ** 2),
@@ -251,8 +251,8 @@ add(
             ),
             Line(
                 "0",
-                lambda gaps: np.zeros_like(gaps),
                 "So log sigma is concave: a sum of such losses is convex in the scores, and one minimum is the minimum.",
+                lambda gaps: np.zeros_like(gaps),
                 relation="<=",
                 wrong={"-1/4: that bounds it from below": lambda gaps: np.full_like(gaps, -0.25)},
             ),

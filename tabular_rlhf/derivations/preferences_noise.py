@@ -48,12 +48,13 @@ add(
             Line(
                 r"(1 - e)\, \tilde\ell(D) + e\, \tilde\ell(-D), \quad \tilde\ell(D) = \frac{(1 - e)\, \ell(D) - e\, \ell(-D)}{1 - 2 e}, "
                 r"\quad \ell(D) = -\log \sigma(D)",
-                lambda score_gaps, flip: (1 - flip) * unbiased_loss(score_gaps, flip) + flip * unbiased_loss(-score_gaps, flip),
                 "A pair of fitted margin D comes with its label flipped with probability e < 1/2: the mean over the flip of the loss.",
+                lambda score_gaps, flip: (1 - flip) * unbiased_loss(score_gaps, flip) + flip * unbiased_loss(-score_gaps, flip),
             ),
             Line(
                 r"\frac{(1 - e) \left( (1 - e)\, \ell(D) - e\, \ell(-D) \right) + e \left( "
                 r"(1 - e)\, \ell(-D) - e\, \ell(D) \right)}{1 - 2 e}",
+                "Put the definition in twice; a flipped label turns D into -D everywhere.",
                 lambda score_gaps, flip: (
                     (
                         (1 - flip) * ((1 - flip) * clean(score_gaps) - flip * clean(-score_gaps))
@@ -61,7 +62,6 @@ add(
                     )
                     / (1 - 2 * flip)
                 ),
-                "Put the definition in twice; a flipped label turns D into -D everywhere.",
                 wrong={
                     "D not turned in the flipped term": lambda score_gaps, flip: (
                         ((1 - flip) * clean(score_gaps) - flip * clean(-score_gaps)) / (1 - 2 * flip)
@@ -73,11 +73,11 @@ add(
             ),
             Line(
                 r"\frac{(1 - e)^2 - e^2}{1 - 2 e}\, \ell(D) + \frac{e (1 - e) - (1 - e) e}{1 - 2 e}\, \ell(-D)",
+                "Collect l(D) and l(-D).",
                 lambda score_gaps, flip: (
                     ((1 - flip) ** 2 - flip**2) / (1 - 2 * flip) * clean(score_gaps)
                     + (flip * (1 - flip) - (1 - flip) * flip) / (1 - 2 * flip) * clean(-score_gaps)
                 ),
-                "Collect l(D) and l(-D).",
                 wrong={
                     "the sign of e^2 lost": lambda score_gaps, flip: ((1 - flip) ** 2 + flip**2) / (1 - 2 * flip) * clean(score_gaps),
                     "l(-D) not cancelled: its two terms added": lambda score_gaps, flip: (
@@ -87,8 +87,8 @@ add(
             ),
             Line(
                 r"\ell(D)",
-                lambda score_gaps: -log_sigmoid(score_gaps),
                 "(1 - e)^2 - e^2 = 1 - 2 e, and the second bracket is 0: on average the flips are undone, whatever D.",
+                lambda score_gaps: -log_sigmoid(score_gaps),
                 wrong={
                     "1 - 2 e forgotten below": lambda score_gaps, flip: -(1 - 2 * flip) * log_sigmoid(score_gaps),
                     "the loss of the other label": lambda score_gaps: -log_sigmoid(-score_gaps),
@@ -96,14 +96,14 @@ add(
             ),
             Line(
                 r"\mathbb{E}_{\text{flipped labels}}\left[ \tilde\ell(\hat r_w - \hat r_l) \right]",
-                lambda world, law, scores, flip: mean_of(unbiased_loss, noisy_pairs(world, law, flip), scores, flip),
                 "So over all pairs of the population, labeled by the law of r and then flipped:",
+                lambda world, law, scores, flip: mean_of(unbiased_loss, noisy_pairs(world, law, flip), scores, flip),
                 relation="so",
             ),
             Line(
                 r"\mathbb{E}_{\text{clean labels}}\left[ -\log \sigma(\hat r_w - \hat r_l) \right]",
-                lambda pairs, scores: pairs_nll(pairs, scores),
                 "Line 4 holds for each label that was there before the flip; average it.",
+                lambda pairs, scores: pairs_nll(pairs, scores),
                 wrong={
                     "the plain loss of the flipped labels": lambda world, law, scores, flip: pairs_nll(
                         noisy_pairs(world, law, flip), scores
@@ -116,19 +116,19 @@ add(
             Line(
                 r"q\, \ell_e(D) + (1 - q)\, \ell_e(-D), \quad \ell_e(D) = (1 - e)\, \ell(D) + e\, \ell(-D), "
                 r"\quad q = (1 - e)\, \sigma(r_i - r_j) + e\, \sigma(r_j - r_i)",
+                "Is label smoothing a cure too? Its mean for one pair, where q is the probability that 'i beat j' is what one hears.",
                 lambda gaps, score_gaps, flip: (
                     heard(gaps, flip) * smoothed_loss(score_gaps, flip) + (1 - heard(gaps, flip)) * smoothed_loss(-score_gaps, flip)
                 ),
-                "Is label smoothing a cure too? Its mean for one pair, where q is the probability that 'i beat j' is what one hears.",
                 relation="so",
             ),
             Line(
                 r"\left( q (1 - e) + (1 - q) e \right) \ell(D) + \left( q e + (1 - q)(1 - e) \right) \ell(-D)",
+                "Collect l(D) and l(-D) again.",
                 lambda gaps, score_gaps, flip: (
                     (heard(gaps, flip) * (1 - flip) + (1 - heard(gaps, flip)) * flip) * clean(score_gaps)
                     + (heard(gaps, flip) * flip + (1 - heard(gaps, flip)) * (1 - flip)) * clean(-score_gaps)
                 ),
-                "Collect l(D) and l(-D) again.",
                 wrong={
                     "smoothing undoes the noise: sigma for q'": lambda gaps, score_gaps: (
                         sigma(gaps) * clean(score_gaps) + sigma(-gaps) * clean(-score_gaps)
@@ -140,8 +140,8 @@ add(
             ),
             Line(
                 r"q'\, \ell(D) + (1 - q')\, \ell(-D), \quad q' = (1 - e)\, q + e\, (1 - q)",
-                lambda gaps, score_gaps, flip: twice(gaps, flip) * clean(score_gaps) + (1 - twice(gaps, flip)) * clean(-score_gaps),
                 "The plain loss of labels q' that were flipped twice: smoothing repeats the noise instead of undoing it.",
+                lambda gaps, score_gaps, flip: twice(gaps, flip) * clean(score_gaps) + (1 - twice(gaps, flip)) * clean(-score_gaps),
                 wrong={
                     "flipped back instead of again": lambda gaps, score_gaps, flip: (
                         (heard(gaps, flip) - flip) / (1 - 2 * flip) * clean(score_gaps)

@@ -91,16 +91,16 @@ add(
                 r"\frac{\partial}{\partial p(\tau)} \sum_{\tau'} \left( p(\tau') r(\tau') - "
                 r"\beta\, p(\tau') \log\frac{p(\tau')}{p_{ref}(\tau')} "
                 r"+ \gamma D(\tau') \log p(\tau') \right)",
-                slope_of_F,
                 "The slope of the objective in one probability, at a policy p that is nowhere 0: by the gradient core.",
+                slope_of_F,
             ),
             Line(
                 r"r(\tau) - \beta \left( \log\frac{p(\tau)}{p_{ref}(\tau)} + p(\tau) \cdot \frac{1}{p(\tau)} "
                 r"\right) + \gamma D(\tau) \cdot \frac{1}{p(\tau)}",
+                "Term by term: the reward is linear in p; the KL term needs the product rule; in the data's term only the log moves.",
                 lambda r, beta, p, log_p, log_p_ref, gamma, log_D: (
                     r - beta * (log_p - log_p_ref + p * (1.0 / p)) + gamma * exp(log_D) * (1.0 / p)
                 ),
-                "Term by term: the reward is linear in p; the KL term needs the product rule; in the data's term only the log moves.",
                 wrong={
                     "the product rule forgotten": lambda r, beta, p, log_p, log_p_ref, gamma, log_D: (
                         r - beta * (log_p - log_p_ref) + gamma * exp(log_D) / p
@@ -118,8 +118,8 @@ add(
             ),
             Line(
                 r"r(\tau) - \beta \log\frac{p(\tau)}{p_{ref}(\tau)} - \beta + \frac{\gamma D(\tau)}{p(\tau)}",
-                lambda r, beta, p, log_p, log_p_ref, gamma, log_D: r - beta * (log_p - log_p_ref) - beta + gamma * exp(log_D) / p,
                 "The pull of a reward is what it is; that of the reference is a logarithm; that of data grows as 1/p: none is forgotten.",
+                lambda r, beta, p, log_p, log_p_ref, gamma, log_D: r - beta * (log_p - log_p_ref) - beta + gamma * exp(log_D) / p,
                 wrong={
                     "1 for beta": lambda r, beta, p, log_p, log_p_ref, gamma, log_D: (
                         r - beta * (log_p - log_p_ref) - 1.0 + gamma * exp(log_D) / p
@@ -131,14 +131,14 @@ add(
             ),
             Line(
                 r"r(\tau) - \beta \log\frac{p^o(\tau)}{p_{ref}(\tau)} - \beta + \frac{\gamma D(\tau)}{p^o(\tau)} + \lambda(x)",
-                lambda log_p_ref, r, beta, gamma, log_D: stationary(log_p_ref, r, beta, gamma, log_D),
                 "At the maximizer p^o, with a multiplier lambda(x) for the sum of p being 1.",
+                lambda log_p_ref, r, beta, gamma, log_D: stationary(log_p_ref, r, beta, gamma, log_D),
                 relation="so",
             ),
             Line(
                 "0",
-                lambda r: np.zeros_like(r),
                 "The slope of the Lagrangian vanishes for every response; p > 0 is never in the way.",
+                lambda r: np.zeros_like(r),
                 error=1e-11,  # the root lambda is found to the last bits of a sum of probabilities
                 wrong={
                     "lambda itself: the constraint forgotten": lambda log_p_ref, r, beta, gamma, log_D: stationary(
@@ -149,20 +149,20 @@ add(
             ),
             Line(
                 r"u\, e^u, \quad u = \frac{\gamma D(\tau)}{\beta\, p^o(\tau)}",
+                "p stands outside and inside a logarithm. To solve for it take the pull of the data, in units of beta, as the unknown u.",
                 lambda log_p_ref, r, beta, gamma, log_D: (
                     share(log_p_ref, r, beta, gamma, log_D) * exp(share(log_p_ref, r, beta, gamma, log_D))
                 ),
-                "p stands outside and inside a logarithm. To solve for it take the pull of the data, in units of beta, as the unknown u.",
                 relation="so",
             ),
             Line(
                 r"\frac{\gamma D(\tau)}{\beta\, p^o(\tau)} \cdot \frac{p^o(\tau)}{p_{ref}(\tau)}\, e^{1 - (r(\tau) + \lambda)/\beta}",
+                "Line 5 divided by beta says u = log(p/p_ref) + 1 - (r + lambda)/beta: exponentiate.",
                 lambda log_p_ref, p_ref, r, beta, gamma, log_D: (
                     share(log_p_ref, r, beta, gamma, log_D)
                     * (law(log_p_ref, r, beta, gamma, log_D) / p_ref)
                     * exp(-without_data(log_p_ref, r, beta, gamma, log_D))
                 ),
-                "Line 5 divided by beta says u = log(p/p_ref) + 1 - (r + lambda)/beta: exponentiate.",
                 error=1e-11,
                 wrong={
                     "sign of the exponent": lambda log_p_ref, p_ref, r, beta, gamma, log_D: (
@@ -179,10 +179,10 @@ add(
             ),
             Line(
                 r"\frac{\gamma D(\tau)}{\beta\, p_{ref}(\tau)}\, e^{1 - (r(\tau) + \lambda)/\beta}",
+                "The unknown p cancels: the right side is known but for lambda.",
                 lambda log_p_ref, p_ref, r, beta, gamma, log_D: (
                     gamma * exp(log_D) / (beta * p_ref) * exp(-without_data(log_p_ref, r, beta, gamma, log_D))
                 ),
-                "The unknown p cancels: the right side is known but for lambda.",
                 wrong={
                     "p_ref cancelled instead": lambda log_p_ref, r, beta, gamma, log_D: (
                         share(log_p_ref, r, beta, gamma, log_D) * exp(-without_data(log_p_ref, r, beta, gamma, log_D))
@@ -194,16 +194,16 @@ add(
             ),
             Line(
                 r"u = \frac{\gamma D(\tau)}{\beta\, p^o(\tau)}",
-                share,
                 "So u is known too:",
+                share,
                 relation="so",
             ),
             Line(
                 r"\omega\!\left( \log\frac{\gamma D(\tau)}{\beta\, p_{ref}(\tau)} + 1 - \frac{r(\tau) + \lambda}{\beta} \right)",
+                "Wright's omega is the solution of w e^w = e^z, here with u = 0 where D = 0; and lambda(x) is the one root of sum p = 1.",
                 lambda log_p_ref, r, beta, gamma, log_D: omega(
                     np.log(gamma / beta) + log_D - log_p_ref - without_data(log_p_ref, r, beta, gamma, log_D)
                 ),
-                "Wright's omega is the solution of w e^w = e^z, here with u = 0 where D = 0; and lambda(x) is the one root of sum p = 1.",
                 error=1e-11,
                 wrong={
                     "the exponential: w forgotten beside e^w": lambda log_p_ref, r, beta, gamma, log_D: exp(
@@ -256,22 +256,22 @@ add(
         lines=(
             Line(
                 r"p^o = \arg\max_p\; \mathbb{E}_p[r] - \beta\, \mathrm{KL}(p, p_{ref}) + \gamma\, \mathbb{E}_D[\log p]",
-                law,
                 "With all three terms.",
+                law,
             ),
             Line(
                 r"p^* \quad (\gamma \to 0)",
-                lambda p_star: p_star,
                 "Without the data's term: the Gibbs optimum.",
+                lambda p_star: p_star,
                 relation="in the limit",
                 along=("gamma", (1.0, 1e-6, 1e-250)),
                 wrong={"p_ref": lambda p_ref: p_ref, "D": lambda log_D: exp(log_D)},
             ),
-            Line(r"p^o", law, "The other way: nothing but data.", relation="so"),
+            Line(r"p^o", "The other way: nothing but data.", law, relation="so"),
             Line(
                 r"D \quad (\gamma \to \infty)",
-                lambda log_D: exp(log_D),
                 "E_D[log p] is largest at p = D, the forward-KL projection; what is not in the data is forgotten.",
+                lambda log_D: exp(log_D),
                 relation="in the limit",
                 along=("gamma", (1.0, 1e6, 1e18)),
                 error=1e-12,
@@ -282,15 +282,15 @@ add(
             ),
             Line(
                 r"p^o \text{ at the KL weight } \beta / k",
-                lambda log_p_ref, r, beta, gamma, log_D, far: law(log_p_ref, r, beta / (1.0 + far), gamma, log_D),
                 "Less and less of the KL term, by a factor k = 1 + t.",
+                lambda log_p_ref, r, beta, gamma, log_D, far: law(log_p_ref, r, beta / (1.0 + far), gamma, log_D),
                 relation="so",
             ),
             Line(
                 r"\frac{\gamma D(\tau)}{\lambda' - r(\tau)}, \text{ and what that lacks of } "
                 r"1 \text{ on the best response} \quad (k \to \infty)",
-                without_kl,
                 "Without the KL term the slopes are r + gamma D/p + lambda = 0. Responses outside the data are gone but for the best.",
+                without_kl,
                 relation="in the limit",
                 along=("far", (1.0, 1e4, 1e11)),
                 error=1e-7,
@@ -306,14 +306,14 @@ add(
             ),
             Line(
                 r"\mathrm{KL}(p^o, p_{ref}) \text{ at } r = 0",
-                lambda log_p_ref, beta, gamma, log_D: kl(no_reward(log_p_ref, beta, gamma, log_D), log_p_ref),
                 "Without the reward: how far from the reference?",
+                lambda log_p_ref, beta, gamma, log_D: kl(no_reward(log_p_ref, beta, gamma, log_D), log_p_ref),
                 relation="so",
             ),
             Line(
                 r"\mathrm{KL}(D, p_{ref})",
-                lambda log_D, log_p_ref: kl(log_D, log_p_ref),
                 "No farther than D: D has the larger data term, so p^o, which beats it, has the smaller penalty.",
+                lambda log_D, log_p_ref: kl(log_D, log_p_ref),
                 relation="<=",
                 wrong={
                     "0: it stays at the reference": lambda P: np.zeros(P),
@@ -322,14 +322,14 @@ add(
             ),
             Line(
                 r"\mathrm{KL}(D, p^o) \text{ at } r = 0",
-                lambda log_p_ref, beta, gamma, log_D: kl(log_D, no_reward(log_p_ref, beta, gamma, log_D)),
                 "And how far from the data?",
+                lambda log_p_ref, beta, gamma, log_D: kl(log_D, no_reward(log_p_ref, beta, gamma, log_D)),
                 relation="so",
             ),
             Line(
                 r"\mathrm{KL}(D, p_{ref})",
-                lambda log_D, log_p_ref: kl(log_D, log_p_ref),
                 "No farther than the reference: it pays no penalty, so p^o, which beats it, fits the data better. A compromise of the two.",
+                lambda log_D, log_p_ref: kl(log_D, log_p_ref),
                 relation="<=",
                 wrong={"0: it is D": lambda P: np.zeros(P), "half of it": lambda log_D, log_p_ref: 0.5 * kl(log_D, log_p_ref)},
             ),

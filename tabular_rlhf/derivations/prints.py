@@ -6,7 +6,7 @@ by that line.  What `Derivation.letters` declares is printed above the lines.  W
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,11 +15,8 @@ import numpy as np
 
 from tabular_rlhf.derivations.record import Derivation, Line
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.formula import Node, Statement, compile, statement
 from tabular_rlhf.formula.axes import axis_kind
 from tabular_rlhf.formula.compiled import Compiled
-from tabular_rlhf.formula.lexicon import Lexicon
-from tabular_rlhf.formula.read import definitions
 from tabular_rlhf.ledger.record import Row
 from tabular_rlhf.ledger.worlds import generic
 from tabular_rlhf.symbols import Scope
@@ -68,68 +65,44 @@ def executed(derivation: Derivation) -> tuple[Print, ...]:
     return tuple(prints(derivation, reading()))
 
 
-def statement_print(row: Row, scopes: Iterable[Scope]) -> Print:
-    """The statement of a row, if it is one chain of formulas: its sides must stand to each other as is printed."""
+def statement_prints(row: Row, scopes: Iterable[Scope]) -> list[Print]:
+    """The clauses of a row: the sides of each must stand to each other as is printed."""
+    fit = [scope for scope in scopes if row.applies(scope)]
+    return [_clause(row, k, text, fit) for k, text in enumerate(row.reading.texts, 1)]
+
+
+def _clause(row: Row, k: int, text: str, scopes: list[Scope]) -> Print:
     if (row.slug, 0) in APART:
-        return Print(row.slug, 0, row.statement, None, APART[row.slug, 0])
+        return Print(row.slug, 0, text, None, APART[row.slug, 0])
     try:
-        said = statement(row.statement)
-        sides = [compile(said.with_lets(side), None, said.text) for side in said.sides]
-        if len(sides) < 2 or not set(said.relations) <= {"=", "<=", ">="}:
-            return Print(row.slug, 0, row.statement, None, "it holds no chain of formulas")
+        line = row.reading.line(k)
+        if len(line.sides) < 2 or not set(line.relations) <= {"=", "<=", ">="}:
+            return Print(row.slug, 0, text, None, "it holds no chain of formulas")
         for scope in scopes:
-            if not row.applies(scope):
-                continue
-            for before, relation, after in zip(sides, said.relations, sides[1:], strict=False):
-                a, b = (np.asarray(side(scope), dtype=np.float64) for side in (before, after))
+            values = [np.asarray(side(scope), dtype=np.float64) for side in line.sides]
+            for a, relation, b in zip(values, line.relations, values[1:], strict=False):
                 with np.errstate(invalid="ignore"):  # where both are the same infinity
                     off = np.where(a == b, 0.0, {"=": np.abs(a - b), "<=": a - b, ">=": b - a}[relation])
                 if np.max(off[~np.isnan(off)], initial=0.0) > CLOSE * max(1.0, float(np.max(np.abs(a[np.isfinite(a)]), initial=0.0))):
-                    return Print(row.slug, 0, row.statement, False, f"its sides differ on {scope.world.name}")
+                    return Print(row.slug, 0, text, False, f"its sides differ on {scope.world.name}")
     except (InputError, ValueError) as e:
-        return Print(row.slug, 0, row.statement, None, e.must if isinstance(e, InputError) else "its sides are of other things")
-    return Print(row.slug, 0, row.statement, True)
+        return Print(row.slug, 0, text, None, e.must if isinstance(e, InputError) else "its sides are of other things")
+    return Print(row.slug, 0, text, True)
 
 
 def prints(derivation: Derivation, scopes: Iterable[Scope]) -> list[Print]:
     """Every line of a derivation, executed on those worlds in which it applies."""
     fit = [scope for scope in scopes if derivation.applies(scope)]
-    return [
-        _print(derivation, k, line, made, fit) for k, (line, made) in enumerate(zip(derivation.lines, _read(derivation), strict=True), 1)
-    ]
+    return [_print(derivation, k, line, fit) for k, line in enumerate(derivation.lines, 1)]
 
 
-def _read(derivation: Derivation) -> Iterator[list[Compiled] | str]:
-    """Of every line its sides, compiled; or why they are not."""
-    letters, before = definitions(derivation.letters)
-    known = Lexicon(letters)
-    for line in derivation.lines:
-        try:
-            said = statement(line.tex, letters=letters, before=before)
-            sides, before = _sides(said, known)
-            yield [compile(side, letters, said.text, **derivation.setting) for side in sides]
-        except InputError as e:
-            yield f"{e.must} (got {e.got})"
-
-
-def _sides(said: Statement, known: Lexicon) -> tuple[list[Node], tuple[Node, ...]]:
-    """The sides that are executed, and the definitions that hold from here on."""
-    sides, lets = list(said.sides), said.lets
-    head = sides[0]
-    name = str((head.kids[0] if head.op == "at" else head).value)
-    own = {let.value for let in lets}
-    new = head.op in ("sym", "at") and name not in own and not known.knows(name)
-    if len(sides) > 1 and new:
-        let = Node("let", (sides[-1], *(head.kids[1:] if head.op == "at" else ())), name)
-        sides, lets = sides[1:], (*lets, let)
-    return [said.with_lets(side) for side in sides], lets
-
-
-def _print(derivation: Derivation, k: int, line: Line, made: list[Compiled] | str, scopes: list[Scope]) -> Print:
+def _print(derivation: Derivation, k: int, line: Line, scopes: list[Scope]) -> Print:
     if (derivation.slug, k) in APART:
         return Print(derivation.slug, k, line.tex, None, APART[derivation.slug, k])
-    if isinstance(made, str):
-        return Print(derivation.slug, k, line.tex, None, made)
+    try:
+        made = derivation.reading.sides(k)
+    except InputError as e:
+        return Print(derivation.slug, k, line.tex, None, f"{e.must} (got {e.got})")
     for scope in scopes:
         for side in made:
             try:

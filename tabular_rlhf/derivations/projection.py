@@ -39,15 +39,15 @@ add(
         lines=(
             Line(
                 r"\beta\, \mathbb{E}_\mu\left[ \mathrm{KL}(p_\theta, p^*) \right]",
-                lambda mu, beta, log_p_tied, log_p_star: beta * np.sum(mu * kl(log_p_tied, log_p_star)),
                 "The policy has parameters theta that several states share, a class that "
                 "need not hold p*. The policy comes first: reverse.",
+                lambda mu, beta, log_p_tied, log_p_star: beta * np.sum(mu * kl(log_p_tied, log_p_star)),
                 of="theta_tied",
             ),
             Line(
                 r"\beta\, \mathbb{E}_\mu \mathbb{E}_{p_\theta}\left[ \log p_\theta - \log p^* \right]",
-                lambda mu, beta, log_p_tied, log_p_star: beta * np.sum(mu * expect(log_p_tied, log_p_tied - log_p_star)),
                 "A KL is a mean under its first argument.",
+                lambda mu, beta, log_p_tied, log_p_star: beta * np.sum(mu * expect(log_p_tied, log_p_tied - log_p_star)),
                 of="theta_tied",
                 wrong={
                     "the mean under p*: forward KL": lambda mu, beta, log_p_tied, log_p_star: (
@@ -58,10 +58,10 @@ add(
             ),
             Line(
                 r"\beta\, \mathbb{E}_\mu \mathbb{E}_{p_\theta}\left[ \log p_\theta - \log p_{ref} - \frac{r}{\beta} + \log Z \right]",
+                "Put p* = p_ref exp(r/beta)/Z in; the minus sign turns all three of its logarithms.",
                 lambda mu, beta, log_p_tied, log_p_ref, r, log_Z: (
                     beta * np.sum(mu * expect(log_p_tied, log_p_tied - log_p_ref - r / beta + log_Z[:, None]))
                 ),
-                "Put p* = p_ref exp(r/beta)/Z in; the minus sign turns all three of its logarithms.",
                 of="theta_tied",
                 wrong={
                     "the sign of log Z kept": lambda mu, beta, log_p_tied, log_p_ref, r, log_Z: (
@@ -78,10 +78,10 @@ add(
             Line(
                 r"\beta\, \mathbb{E}_\mu\left[ \mathrm{KL}(p_\theta, p_{ref}) \right] - \mathbb{E}_\mu "
                 r"\mathbb{E}_{p_\theta}[r] + \beta\, \mathbb{E}_\mu[\log Z(x)]",
+                "Split the mean in three; log Z(x) is the same for every response to x.",
                 lambda mu, beta, log_p_tied, log_p_ref, r, log_Z: (
                     beta * np.sum(mu * kl(log_p_tied, log_p_ref)) - np.sum(mu * expect(log_p_tied, r)) + beta * np.sum(mu * log_Z)
                 ),
-                "Split the mean in three; log Z(x) is the same for every response to x.",
                 of="theta_tied",
                 wrong={
                     "beta left on the reward": lambda mu, beta, log_p_tied, log_p_ref, r, log_Z: (
@@ -97,8 +97,8 @@ add(
             Line(
                 r"\beta\, \mathbb{E}_\mu\left[ \mathrm{KL}(p_\theta, p_{ref}) \right] - "
                 r"\mathbb{E}_\mu \mathbb{E}_{p_\theta}[r] = -J(\theta)",
-                lambda mu, beta, log_p_tied, log_p_ref, r: minus_J(mu, log_p_tied, log_p_ref, r, beta),
                 "Z is made of p_ref, r and beta alone: a constant in theta.",
+                lambda mu, beta, log_p_tied, log_p_ref, r: minus_J(mu, log_p_tied, log_p_ref, r, beta),
                 relation="up to a constant",
                 of="theta_tied",
                 wrong={
@@ -108,15 +108,15 @@ add(
             ),
             Line(
                 r"\beta\, \mathbb{E}_\mu\left[ \mathrm{KL}(p_\theta, p^*) \right]",
-                lambda mu, beta, log_p_tied, log_p_star: beta * np.sum(mu * kl(log_p_tied, log_p_star)),
                 "So for a gradient method: where we began,",
+                lambda mu, beta, log_p_tied, log_p_star: beta * np.sum(mu * kl(log_p_tied, log_p_star)),
                 relation="so",
                 of="theta_tied",
             ),
             Line(
                 r"-J(\theta)",
-                lambda mu, beta, log_p_tied, log_p_ref, r: minus_J(mu, log_p_tied, log_p_ref, r, beta),
                 "has at every theta the gradient of -J, because a constant has none: the same steps, though p* is never computed.",
+                lambda mu, beta, log_p_tied, log_p_ref, r: minus_J(mu, log_p_tied, log_p_ref, r, beta),
                 relation="same gradient",
                 of="theta_tied",
                 wrong={
@@ -131,15 +131,15 @@ add(
             ),
             Line(
                 r"-\mathbb{E}_\mu\left[ \mathrm{KL}(p_\theta, p^*) \right]",
-                lambda mu, log_p_tied, log_p_star: -np.sum(mu * kl(log_p_tied, log_p_star)),
                 "And for the best of the class: the nearest to p* (beta > 0 is a scale and may go)",
+                lambda mu, log_p_tied, log_p_star: -np.sum(mu * kl(log_p_tied, log_p_star)),
                 relation="so",
                 of="theta_tied",
             ),
             Line(
                 r"J(\theta)",
-                lambda mu, beta, log_p_tied, log_p_ref, r: -minus_J(mu, log_p_tied, log_p_ref, r, beta),
                 "is the best by the objective, whether or not the class holds p* itself.",
+                lambda mu, beta, log_p_tied, log_p_ref, r: -minus_J(mu, log_p_tied, log_p_ref, r, beta),
                 relation="same maximizer",
                 of="theta_tied",
                 wrong={

@@ -1,9 +1,11 @@
 r"""What a derivation is: an ordered list of lines, each a formula that is run, and how each stands to the line before.
 
-    Line(tex, value, reason, relation, wrong)
+    Line(tex, reason, relation="=", slips=("beta dropped",), wrong={"forward for reverse KL": "beta*KL(p_star, p)"})
 
-`tex` is what a person reads, `value` the same expression as a function of symbols by name (`tabular_rlhf.symbols`), `reason` the
-sentence that allows the step, `wrong` the lines that readers write in its place: each must be refuted *at this line*.
+`tex` is what a person reads *and what runs* (`reading`), `reason` the sentence that allows the step.  `slips` are rules of
+`formula.slips`, each of which makes a wrong line of this one; `wrong` the lines that readers write in its place beside those: each must be
+refuted *at this line*.  A line that cannot be read, or that goes another road to its number, has a `value`, a function of symbols by name
+(`tabular_rlhf.symbols`); what it prints is then executed beside it (`prints`).
 
 **Relations** (the table `RELATIONS`).  Two lines may be equal, or only as equal as an argument needs: equal up to a constant in
 pi, of the same gradient, with the same maximizer, equal on average over samples, or equal in a limit.  A relation looks at both
@@ -16,12 +18,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.errors import InputError, quoted
+from tabular_rlhf.formula.reading import Reading
 from tabular_rlhf.ledger.record import LEDGER, Function, fits
 from tabular_rlhf.ledger.tolerance import EPS, Gap, between, distance, largest, rounding, roundings
 from tabular_rlhf.logspace import log_softmax
@@ -37,8 +41,9 @@ DRAWS = 4_000
 class Line:
     """One line of a derivation.
 
-    tex, LaTeX.  value, a function of symbols by name.  reason, why it follows from the line before.  relation, a key of
-    RELATIONS.  wrong, diagnosis -> the function of a wrong line.  law: where given, `value` is a table over responses, (P, N) or
+    tex, LaTeX.  reason, why it follows from the line before.  value, a function of symbols by name where the formula does not run.
+    relation, a key of RELATIONS.  wrong, diagnosis -> a wrong line, a formula or a function.  slips, mistakes by their
+    names.  law: where given, `value` is a table over responses, (P, N) or
     (P, N, ...), and the line is its mean under that law (the name of a log-probability symbol), over prompts too.
     of: the symbol that gradients, constants and maximizers are about.  along: (symbol, values) of a limit.
     error: what a truncated route leaves, as a share of a term, instead of rounding.  foreign: whether it stands in another's place.
@@ -46,10 +51,11 @@ class Line:
     """
 
     tex: str
-    value: Function
     reason: str = ""
+    value: Any = None
     relation: str = "="
-    wrong: Mapping[str, Function] = field(default_factory=dict)
+    wrong: Mapping[str, Any] = field(default_factory=dict)
+    slips: tuple[str, ...] = ()
     law: str | None = None
     of: str = "logits"
     along: tuple[str, tuple[float, ...]] | None = None
@@ -61,6 +67,13 @@ class Line:
         """The line's value: what its function returns, or the mean of the table that it returns."""
         value = scope.call(self.value)
         return value if self.law is None else mean(scope, self.law, value)
+
+    def read(self, reading: Reading, k: int) -> Line:
+        """The same line, line k of a reading, whose formulas are functions."""
+        value = reading.value(k) if self.value is None else self.value
+        slips = {mistake: reading.slipped(k, mistake) for mistake in self.slips}
+        wrong = {words: reading.other(k, other) if isinstance(other, str) else other for words, other in self.wrong.items()}
+        return replace(self, value=value, wrong=slips | wrong, slips=())
 
     def instead(self, value: Function) -> Line:
         """The same line with another function."""
@@ -261,8 +274,15 @@ class Derivation:
     most: int = 2**62
     letters: Mapping[str, str] = field(default_factory=dict)
     setting: Mapping[str, str] = field(default_factory=dict)
+    reading: Reading = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        starts = accumulate(line.relation == "so" for line in self.lines)
+        chains = tuple(None if line.value is not None else start for start, line in zip(starts, self.lines, strict=True))
+        reading = Reading(tuple(line.tex for line in self.lines), chains, self.letters, self.setting)
+        object.__setattr__(self, "reading", reading)
+        object.__setattr__(self, "lines", tuple(line.read(reading, k) for k, line in enumerate(self.lines, 1)))
+
         def require(holds: bool, must: str, got: Any) -> None:
             if not holds:
                 raise InputError(must, got=got, where=f"derivation {self.slug!r}", remedy="see derivations/record.py")
@@ -274,7 +294,7 @@ class Derivation:
             require(line.relation != "in expectation" or line.law is not None, f"line {k} must name its law", line.law)
             require(line.relation != "in the limit" or line.along is not None, f"line {k} must say along what", line.along)
         for function in self.functions:
-            unknown = unknown_names(function)
+            unknown = [] if getattr(function, "on_scope", False) else unknown_names(function)
             require(not unknown, "parameters must be names of symbols", unknown)
 
     def _belongs(self, require: Callable[[bool, str, Any], None]) -> None:

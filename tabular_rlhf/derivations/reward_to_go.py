@@ -55,14 +55,14 @@ add(
         lines=(
             Line(
                 r"\mathbb{E}\left[ \sum_t s_t\, G \right], \quad s_t = \nabla \log \pi(a_t \mid s_t), \quad G = \sum_t r_t",
-                lambda mdp, pi, r_token: along(mdp, pi, mdp.path_sum(r_token)[..., None, None]),
                 "Every token earns r_t, and at first each is credited with the whole return G.",
+                lambda mdp, pi, r_token: along(mdp, pi, mdp.path_sum(r_token)[..., None, None]),
                 law="log_p",
             ),
             Line(
                 r"\mathbb{E}\left[ \sum_t s_t\, (G_{<t} + G_{\ge t}) \right]",
-                lambda mdp, pi, r_token: along(mdp, pi, past(mdp, r_token)) + along(mdp, pi, to_come(mdp, r_token)),
                 "Split the return at the token: what was earned before it, and what is earned from it on.",
+                lambda mdp, pi, r_token: along(mdp, pi, past(mdp, r_token)) + along(mdp, pi, to_come(mdp, r_token)),
                 law="log_p",
                 wrong={
                     "the token's own reward lost between past and future": lambda mdp, pi, r_token: (
@@ -76,11 +76,11 @@ add(
             Line(
                 r"\sum_x \mu(x) \sum_s d_\pi(s)\, G_{<}(s) \sum_a \pi(a \mid s)\, \nabla \log \pi(a \mid s) "
                 r"+ \mathbb{E}\left[ \sum_t s_t\, G_{\ge t} \right]",
+                "The past is a function of the state: collect the first part by states, as in the policy-gradient theorem.",
                 lambda world, mdp, mu, logits, d_pi, pi, p, r_token: (
                     by_token(world, logits, d_pi[..., None] * earned_before(mdp, r_token) * pi)
                     + weigh(mu, p, along(mdp, pi, to_come(mdp, r_token)))
                 ),
-                "The past is a function of the state: collect the first part by states, as in the policy-gradient theorem.",
                 wrong={
                     "the next token not weighted by pi": lambda world, mdp, mu, logits, d_pi, pi, p, r_token: (
                         by_token(world, logits, d_pi[..., None] * earned_before(mdp, r_token) * (pi > 0))
@@ -90,8 +90,8 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ \sum_t s_t\, G_{\ge t} \right]",
-                lambda mdp, pi, r_token: along(mdp, pi, to_come(mdp, r_token)),
                 "In every state sum over a of pi grad log pi = grad 1 = 0: past rewards have no covariance with later scores.",
+                lambda mdp, pi, r_token: along(mdp, pi, to_come(mdp, r_token)),
                 relation="in expectation",
                 law="log_p",
                 wrong={
@@ -104,10 +104,10 @@ add(
             ),
             Line(
                 r"\sum_x \mu(x) \sum_s d_\pi(s) \sum_a Q(s, a)\, \nabla \pi(a \mid s)",
+                "Q(s, a) is the mean of the reward to go: the same theorem, for rewards of tokens.",
                 lambda world, mdp, logits, d_pi, log_pi, r, r_token: by_choice(
                     world, logits, d_pi[..., None] * after(mdp, log_pi, r, r_token)
                 ),
-                "Q(s, a) is the mean of the reward to go: the same theorem, for rewards of tokens.",
                 wrong={
                     "d_ref for d_pi": lambda world, mdp, logits, d_ref, log_pi, r, r_token: by_choice(
                         world, logits, d_ref[..., None] * after(mdp, log_pi, r, r_token)
@@ -117,20 +117,20 @@ add(
             Line(
                 r"\sum_k \mathrm{Var}\left( \sum_t \partial_k \log \pi(a_t \mid s_t)\, G \right) "
                 r"- \sum_k \mathrm{Var}\left( \sum_t \partial_k \log \pi(a_t \mid s_t)\, G_{\ge t} \right)",
+                "Does it save variance?  For each prompt, added up over the coordinates k of theta.",
                 lambda mdp, pi, p, r_token: (
                     summed_variance(p, along(mdp, pi, mdp.path_sum(r_token)[..., None, None]))
                     - summed_variance(p, along(mdp, pi, to_come(mdp, r_token)))
                 ),
-                "Does it save variance?  For each prompt, added up over the coordinates k of theta.",
                 relation="so",
             ),
             Line(
                 r"\mathbb{E}\left| \sum_t s_t\, G \right|^2 - \mathbb{E}\left| \sum_t s_t\, G_{\ge t} \right|^2",
+                "Both updates have the same mean, so their squared means cancel.",
                 lambda mdp, pi, p, r_token: (
                     np.einsum("xn,xnysv->x", p, np.square(along(mdp, pi, mdp.path_sum(r_token)[..., None, None])))
                     - np.einsum("xn,xnysv->x", p, np.square(along(mdp, pi, to_come(mdp, r_token))))
                 ),
-                "Both updates have the same mean, so their squared means cancel.",
                 wrong={
                     "the square of the difference for the difference of squares": lambda mdp, pi, p, r_token: np.einsum(
                         "xn,xnysv->x", p, np.square(along(mdp, pi, past(mdp, r_token)))
@@ -143,12 +143,12 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ \sum_t |s_t|^2 \left( G^2 - G_{\ge t}^2 \right) \right]",
+                "Tabular logits of different states are different coordinates, so |sum over t|^2 is a sum over t of squares.",
                 lambda mdp, log_pi, log_p, r_token: expect(
                     log_p,
                     np.square(mdp.path_sum(r_token)) * mdp.path_sum(squared_scores(log_pi))
                     - np.sum(taken_squares(mdp, log_pi, r_token), axis=(-2, -1)),
                 ),
-                "Tabular logits of different states are different coordinates, so |sum over t|^2 is a sum over t of squares.",
                 wrong={
                     "|s_t| for |s_t|^2": lambda mdp, log_pi, log_p, r_token: expect(
                         log_p,
@@ -159,6 +159,7 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ \sum_t |s_t|^2 \left( G_{<t}^2 + 2\, G_{<t}\, G_{\ge t} \right) \right]",
+                "G = G_<t + G_>=t, squared.  Where past and future cancel, the cross term is negative: it costs variance to drop the past.",
                 lambda mdp, log_pi, p, r_token: np.einsum(
                     "xn,nsv,xsv,xnsv->x",
                     p,
@@ -166,7 +167,6 @@ add(
                     squared_scores(log_pi),
                     np.square(past(mdp, r_token)) + 2.0 * past(mdp, r_token) * to_come(mdp, r_token),
                 ),
-                "G = G_<t + G_>=t, squared.  Where past and future cancel, the cross term is negative: it costs variance to drop the past.",
                 wrong={
                     "the cross term forgotten: never a loss": lambda mdp, log_pi, p, r_token: np.einsum(
                         "xn,nsv,xsv,xnsv->x",

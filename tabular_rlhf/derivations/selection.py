@@ -107,13 +107,13 @@ add(
             Line(
                 r"p_n(\tau) = \sum_{\tau_1, \ldots, \tau_n} p_{ref}(\tau_1) \cdots p_{ref}(\tau_n)\, "
                 r"P(\tau \text{ is chosen} \mid \tau_1, \ldots, \tau_n)",
-                lambda p_ref, r, draws: drawn_best(p_ref, r, draws),
                 "Draw n responses, keep one of the best; a tie is broken at random among the draws that share the best reward.",
+                lambda p_ref, r, draws: drawn_best(p_ref, r, draws),
             ),
             Line(
                 r"P\left( \max_k r(\tau_k) = r(\tau) \right) \frac{p_{ref}(\tau)}{q(\tau)}, \quad q(\tau) = p_{ref}(r = r(\tau))",
-                lambda p_ref, r, draws: best_is(p_ref, r, draws) * share(p_ref, level_mass(p_ref, r)),
                 "Given the best reward, the chosen draw is any draw of that level: it is tau with probability p_ref(tau)/q.",
+                lambda p_ref, r, draws: best_is(p_ref, r, draws) * share(p_ref, level_mass(p_ref, r)),
                 wrong={
                     "ties not split: every response gets its whole level": lambda p_ref, r, draws: (
                         best_is(p_ref, r, draws) * np.where(p_ref > 0, 1.0, 0.0)
@@ -127,8 +127,8 @@ add(
             Line(
                 r"\left( F(\tau)^n - F_-(\tau)^n \right) \frac{p_{ref}(\tau)}{q(\tau)}, \quad "
                 r"F = p_{ref}(r \le r(\tau)),\ F_- = p_{ref}(r < r(\tau))",
-                lambda p_ref, r, draws: (at_most(p_ref, r) ** draws - less(p_ref, r) ** draws) * share(p_ref, level_mass(p_ref, r)),
                 "The best of n is at most r if all n are, probability F^n; less than r if all n are less, F_-^n.",
+                lambda p_ref, r, draws: (at_most(p_ref, r) ** draws - less(p_ref, r) ** draws) * share(p_ref, level_mass(p_ref, r)),
                 wrong={
                     "at most for exactly: F^n": lambda p_ref, r, draws: at_most(p_ref, r) ** draws * share(p_ref, level_mass(p_ref, r)),
                     "the power of the difference": lambda p_ref, r, draws: (
@@ -141,8 +141,8 @@ add(
             ),
             Line(
                 r"p_{ref}(\tau)\, \frac{F^n - F_-^n}{F - F_-}",
-                lambda p_ref, r, draws: p_ref * gain(p_ref, r, draws),
                 "q = F - F_-.",
+                lambda p_ref, r, draws: p_ref * gain(p_ref, r, draws),
                 wrong={
                     "the density of a maximum, n F^(n-1): no atoms": lambda p_ref, r, draws: (
                         draws * p_ref * at_most(p_ref, r) ** (draws - 1)
@@ -152,14 +152,14 @@ add(
             ),
             Line(
                 r"\mathrm{KL}(p_n, p_{ref})",
-                lambda p_ref, log_p_ref, r, draws: kl(log_of(p_ref * gain(p_ref, r, draws)), log_p_ref),
                 "How far it has gone, for each prompt.",
+                lambda p_ref, log_p_ref, r, draws: kl(log_of(p_ref * gain(p_ref, r, draws)), log_p_ref),
                 relation="so",
             ),
             Line(
                 r"\sum_\tau p_n(\tau) \log\frac{F^n - F_-^n}{F - F_-}",
-                lambda p_ref, r, draws: np.sum(p_ref * gain(p_ref, r, draws) * safe_log(gain(p_ref, r, draws)), axis=1),
                 "The ratio p_n/p_ref is the fraction.",
+                lambda p_ref, r, draws: np.sum(p_ref * gain(p_ref, r, draws) * safe_log(gain(p_ref, r, draws)), axis=1),
                 wrong={
                     "averaged under p_ref": lambda p_ref, r, draws: np.sum(p_ref * safe_log(gain(p_ref, r, draws)), axis=1),
                     "log base 2": lambda p_ref, r, draws: (
@@ -170,10 +170,10 @@ add(
             ),
             Line(
                 r"\sum_{\text{levels}} (F - F_-)\, \phi\left( \frac{F^n - F_-^n}{F - F_-} \right), \quad \phi(y) = y \log y",
+                "The fraction is the same for all responses of a reward level, and p_ref adds up to F - F_- there.",
                 lambda p_ref, r, draws: np.sum(
                     per_level(r) * level_mass(p_ref, r) * gain(p_ref, r, draws) * safe_log(gain(p_ref, r, draws)), axis=1
                 ),
-                "The fraction is the same for all responses of a reward level, and p_ref adds up to F - F_- there.",
                 wrong={
                     "a level counted once for each of its responses": lambda p_ref, r, draws: np.sum(
                         level_mass(p_ref, r) * gain(p_ref, r, draws) * safe_log(gain(p_ref, r, draws)), axis=1
@@ -185,10 +185,10 @@ add(
             ),
             Line(
                 r"\sum_{\text{levels}} \int_{F_-}^{F} \phi\left( n u^{n-1} \right) du",
+                "The fraction is the mean of n u^(n-1) over [F_-, F]; phi is convex, so phi of it is at most the mean of phi (Jensen).",
                 lambda p_ref, r, draws: np.sum(
                     per_level(r) * (density_entropy(at_most(p_ref, r), draws) - density_entropy(less(p_ref, r), draws)), axis=1
                 ),
-                "The fraction is the mean of n u^(n-1) over [F_-, F]; phi is convex, so phi of it is at most the mean of phi (Jensen).",
                 relation="<=",
                 wrong={
                     "the fraction at the lower end": lambda p_ref, r, draws: np.sum(
@@ -198,8 +198,8 @@ add(
             ),
             Line(
                 r"\int_0^1 \phi\left( n u^{n-1} \right) du = \log n + (n-1) \int_0^1 n u^{n-1} \log u\, du",
-                lambda r, draws: np.full(len(r), laguerre(draws)),
                 "The levels fill [0, 1] without gaps; and the integral of n u^(n-1) is 1.  With many fine levels nothing was lost.",
+                lambda r, draws: np.full(len(r), laguerre(draws)),
                 wrong={
                     "the second term forgotten": lambda r, draws: np.full(len(r), np.log(draws)),
                     "n for n - 1": lambda r, draws: np.full(len(r), np.log(draws) - 1.0),
@@ -207,8 +207,8 @@ add(
             ),
             Line(
                 r"\log n - \frac{n-1}{n}",
-                lambda r, draws: np.full(len(r), np.log(draws) - (draws - 1) / draws),
                 "By parts the integral of n u^(n-1) log u is -1/n.",
+                lambda r, draws: np.full(len(r), np.log(draws) - (draws - 1) / draws),
                 wrong={
                     "sign of the integral": lambda r, draws: np.full(len(r), np.log(draws) + (draws - 1) / draws),
                     "n - 1 for n": lambda r, draws: np.full(len(r), np.log(draws - 1) - (draws - 2) / (draws - 1)),
@@ -259,13 +259,13 @@ add(
             Line(
                 r"P(\tau \mid \text{accepted}), \quad \text{where } \tau \sim p_{ref} \text{ is accepted with probability } "
                 r"\min\left( 1, e^{(r(\tau) - \max r)/\beta} \right)",
-                lambda log_p_ref, r, beta: accepted_law(log_p_ref, r, beta, best_possible(log_p_ref, r))[0],
                 "max r is the best reward that p_ref can get for this prompt.",
+                lambda log_p_ref, r, beta: accepted_law(log_p_ref, r, beta, best_possible(log_p_ref, r))[0],
             ),
             Line(
                 r"\frac{p_{ref}(\tau)\, e^{(r(\tau) - \max r)/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{(r(\tau') - \max r)/\beta}}",
-                lambda p_ref, log_p_ref, r, beta: normalized(p_ref * accepts(log_p_ref, r, beta)),
                 "Bayes' rule; r is at most max r, so the minimum is never needed.",
+                lambda p_ref, log_p_ref, r, beta: normalized(p_ref * accepts(log_p_ref, r, beta)),
                 wrong={
                     "max r forgotten: min(1, exp(r/beta))": lambda log_p_ref, r, beta: accepted_law(log_p_ref, r, beta, 0.0)[0],
                     "mean reward for max r": lambda log_p_ref, r, beta: accepted_law(log_p_ref, r, beta, expect(log_p_ref, r)[:, None])[0],
@@ -274,8 +274,8 @@ add(
             ),
             Line(
                 r"\frac{p_{ref}(\tau)\, e^{r(\tau)/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{r(\tau')/\beta}}",
-                lambda p_ref, r, beta: normalized(tilted(p_ref, r, beta)),
                 "exp(-max r/beta) is a constant of the prompt and cancels.",
+                lambda p_ref, r, beta: normalized(tilted(p_ref, r, beta)),
                 wrong={
                     "beta dropped": lambda p_ref, r: normalized(tilted(p_ref, r, 1.0)),
                     "p_ref dropped": lambda p_ref, r, beta: normalized(np.where(p_ref > 0, np.exp(r / beta), 0.0)),
@@ -284,8 +284,8 @@ add(
             ),
             Line(
                 r"p^*(\tau)",
-                lambda p_star: p_star,
                 "The Gibbs optimum: every accepted draw is an exact sample of it.",
+                lambda p_star: p_star,
                 wrong={
                     "beta doubled": lambda p_ref, r, beta: normalized(tilted(p_ref, r, 2.0 * beta)),
                     "not normalized": lambda p_ref, r, beta: tilted(p_ref, r, beta),
@@ -293,17 +293,17 @@ add(
             ),
             Line(
                 r"\mathbb{E}_{ref}\left[ e^{(r - \max r)/\beta} \right]",
-                lambda log_p_ref, r, beta: accepts(log_p_ref, r, beta),
                 "The share of draws that are accepted, averaged over prompts x ~ mu.",
+                lambda log_p_ref, r, beta: accepts(log_p_ref, r, beta),
                 relation="so",
                 law="log_p_ref",
             ),
             Line(
                 r"\sum_x \mu(x)\, e^{-\max r/\beta} \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}",
+                "The mean written out; the constant of the prompt leaves the sum.",
                 lambda mu, p_ref, log_p_ref, r, beta: np.sum(
                     mu * np.exp(-best_possible(log_p_ref, r)[:, 0] / beta) * np.sum(tilted(p_ref, r, beta), axis=1)
                 ),
-                "The mean written out; the constant of the prompt leaves the sum.",
                 wrong={
                     "the constant lost": lambda mu, p_ref, r, beta: np.sum(mu * np.sum(tilted(p_ref, r, beta), axis=1)),
                     "sign of the constant": lambda mu, p_ref, log_p_ref, r, beta: np.sum(
@@ -313,8 +313,8 @@ add(
             ),
             Line(
                 r"\sum_x \mu(x)\, Z(x)\, e^{-\max r/\beta}",
-                lambda mu, log_Z, log_p_ref, r, beta: np.sum(mu * np.exp(log_Z - best_possible(log_p_ref, r)[:, 0] / beta)),
                 "The inner sum is Z.  One sample costs 1/(Z exp(-max r/beta)) draws on average: dear when beta is small.",
+                lambda mu, log_Z, log_p_ref, r, beta: np.sum(mu * np.exp(log_Z - best_possible(log_p_ref, r)[:, 0] / beta)),
                 wrong={
                     "1/Z for Z": lambda mu, log_Z, log_p_ref, r, beta: np.sum(
                         mu * np.exp(-log_Z - best_possible(log_p_ref, r)[:, 0] / beta)

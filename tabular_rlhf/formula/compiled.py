@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -30,7 +31,14 @@ class Compiled:
     plainly: Any
     carefully: Any
     assumed: Mapping[str, str] = field(default_factory=dict)
+    bound: Mapping[str, Any] | None = None
+    setting: Mapping[str, str] = field(default_factory=dict)
     spans: frozenset[tuple[str, ...]] = frozenset()
+
+    @cached_property
+    def meaning(self) -> Any:
+        """What tells it from another formula: its tree, and what its letters and its means stand for."""
+        return self.tree, *sorted((name, str(what)) for name, what in {**(self.bound or {}), **self.setting}.items())
 
     def needs(self, scope: Any) -> int:
         """How many numbers the largest table has that is made on the way; ranges are not counted."""
@@ -60,4 +68,4 @@ def compile(tree: Node, bound: Mapping[str, Any] | None = None, text: str = "", 
     fast, safe = made(tree), careful(tree)
     axes = in_order(fast.axes)
     plainly, carefully = (fitted(value.of, value.axes, axes) for value in (fast, safe))
-    return Compiled(tree, axes, plainly, carefully, dict(lexicon.assumed), frozenset(made.spans))
+    return Compiled(tree, axes, plainly, carefully, dict(lexicon.assumed), bound, setting, frozenset(made.spans))

@@ -123,18 +123,17 @@ KIN = (
 @slip(SYMBOL)
 def another_law(node: Node) -> Rewrites:
     """A mean under another law."""
-    if node.op != "E" or len(node.kids) < 2 or node.kids[1].op != "draw" or node.kids[1].kids[0].op != "sym":
-        return
-    law = node.kids[1].kids[0]
-    for family in KIN[:2]:
-        for other in family if law.value in family else ():
-            if other != law.value:
-                new, mean = node.kids[1].over(sym(other)), f"a mean under {say(sym(other))}"
-                yield (
-                    node.over(node.kids[0], new, *node.kids[2:]),
-                    f"{mean} where one under {say(law)} is due",
-                    f"{mean} is due, not one under {say(law)}",
-                )
+    for k, draw in enumerate(node.kids if node.op == "E" else ()):
+        law = draw.kids[0] if draw.op == "draw" and draw.kids else num(0)
+        for family in KIN[:2]:
+            for other in family if law.op == "sym" and law.value in family else ():
+                if other != law.value:
+                    new, mean = draw.over(sym(other)), f"a mean under {say(sym(other))}"
+                    yield (
+                        node.over(*node.kids[:k], new, *node.kids[k + 1 :]),
+                        f"{mean} where one under {say(law)} is due",
+                        f"{mean} is due, not one under {say(law)}",
+                    )
 
 
 @slip(SYMBOL)

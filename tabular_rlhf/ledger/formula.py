@@ -8,11 +8,12 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from tabular_rlhf.formula.printed import Printed
 from tabular_rlhf.symbols import parameters
 
 
 def formula(function: Callable[..., Any]) -> str:
-    """The body of a lambda, or what a named function is called with and its first line of documentation.
+    """A formula as it is read, the body of a lambda, or what a named function is called with and its first line of documentation.
 
     >>> formula(lambda p, r: sum(p * r))
     'sum(p * r)'
@@ -22,6 +23,8 @@ def formula(function: Callable[..., Any]) -> str:
     >>> formula(twice)
     'twice(r): r, two times.'
     """
+    if isinstance(function, Printed):
+        return str(function)
     if function.__name__ == "<lambda>":
         body = _body(function)
         if body is not None:

@@ -1,21 +1,29 @@
 r"""The records of the ledger: a claim, the sides that must agree, and the near misses that must not.
 
-A row has two or more *sides*, functions of the world's symbols by name.  The first is the closed form; the others reach the
-same answer by other roads (the gradient core, another formula, enumeration, a finite difference).  All are compared with the
-first.  A side may return one array or a tuple of parts.
+    Row(slug="regret-is-kl", clauses=(r"V(x) - J_x = \beta\,\mathrm{KL}(p, p^*)",), words="for every policy", ...
+        sides={"what is given away": 0, "the divergence": 1, "token by token": lambda ...}, slips=("beta dropped",), misses={...})
+
+**Clauses are what is printed, and what runs.**  A row's statement is its clauses, formulas with their relations, and words beside them.
+Every relation of every clause is executed; a clause for each part of the answer, if it has several.
+
+A row has two or more *sides*.  The first is the closed form; the others reach the same answer by other roads (the gradient core,
+another formula, enumeration, a finite difference).  All are compared with the first.  A side is the number of a side of the clauses,
+from 0; or a formula, one for each part; or, where it is another road, a function of the world's symbols by name, which returns one array
+or a tuple of parts.
 
 **Tolerance.**  Errors are counted in units of what rounding explains in a world (`tolerance`), for terms of a size that the row may state
 (`scale`; default: the largest entry compared, at least 1).  Truncated routes (finite differences, iterations) state their own error with
 `Approximately`.
 
-**Near misses** are what readers write.  Each must be *refuted*: on some world of at most three responses it differs more than
+**Near misses** are what readers write: `slips` of the last side of a clause, by the names that their rules give them (`formula.slips`),
+or formulas, or functions.  Each must be *refuted*: on some world of at most three responses it differs more than
 rounding or a truncated route explains (`Gap.clear`).  A row whose near misses cannot be told from the truth is not a check.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from inspect import CO_VARARGS, CO_VARKEYWORDS, isfunction
 from typing import Any
@@ -23,6 +31,8 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.errors import InputError, quoted
+from tabular_rlhf.formula.printed import Together
+from tabular_rlhf.formula.reading import Reading
 from tabular_rlhf.ledger.tolerance import EPS, Gap, between, distance, in_units, largest, rounding, roundings
 from tabular_rlhf.symbols import Scope, unknown_names
 
@@ -43,7 +53,7 @@ class Miss:
     """A plausible wrong line: its function returns what the reader would compute for one part of the claim."""
 
     diagnosis: str
-    wrong: Function
+    wrong: Any
     part: int = 0
 
 
@@ -63,8 +73,10 @@ class Sampled:
 class Row:
     """One claim of the book.
 
-    slug: public name.  chapter.  statement: LaTeX.  source: where it is from.  sides: name -> function.  misses: diagnosis ->
-    function (or Miss).  parts: names of the parts when sides return tuples.  scale: function of symbols, the size of a term.
+    slug: public name.  chapter.  clauses: LaTeX that runs, words: what is said beside them; statement: both, or LaTeX that does not run.
+    source: where it is from.  sides: name -> see above.  slips: mistakes by name, of the first clause, or by the number of the part.
+    misses: diagnosis -> formula, function, or Miss.  letters: what those of the clauses stand for, where the notation says otherwise.
+    parts: names of the parts when sides have several.  scale: function of symbols, the size of a term.
     largest: most trajectories (all prompts) for which the row is affordable; most: most worlds on which it is run.
     where: function of symbols, where it applies.  free: part -> what a reader's answer may leave open (see exercises/record.py).
     formerly: slugs of before, which still find it.
@@ -72,10 +84,14 @@ class Row:
 
     slug: str
     chapter: int
-    statement: str
     source: str
-    sides: Mapping[str, Function | Approximately]
-    misses: Mapping[str, Function | Miss]
+    sides: Mapping[str, Any]
+    misses: Mapping[str, Any] = field(default_factory=dict)
+    statement: str = ""
+    clauses: tuple[str, ...] = ()
+    words: str = ""
+    letters: Mapping[str, str] = field(default_factory=dict)
+    slips: tuple[str, ...] | Mapping[int, tuple[str, ...]] = ()
     parts: tuple[str, ...] = ("",)
     scale: Function | None = None
     sampled: Sampled | None = None
@@ -91,16 +107,49 @@ class Row:
             if not holds:
                 raise InputError(must, got=got, where=f"row {self.slug!r}", remedy="see ledger/record.py")
 
+        if self.clauses:
+            said = rf" \quad \text{{{self.words}}}" if self.words else ""
+            object.__setattr__(self, "statement", r", \qquad ".join(self.clauses) + said)
+        object.__setattr__(self, "sides", {name: self._side(side) for name, side in self.sides.items()})
+        object.__setattr__(self, "misses", dict(self._near_misses()))
+        object.__setattr__(self, "slips", ())
         require(len(self.sides) >= 2, "a row must have at least two sides", len(self.sides))
         require(len(self.misses) >= 2, "a row must ship with at least two near misses", len(self.misses))
         require(bool(self.statement and self.source), "a row must have a statement and a source", self.source)
         beyond = [m.diagnosis for m in self.near_misses if m.part not in range(len(self.parts))]
         require(not beyond, f"a near miss must be of one of the {len(self.parts)} parts", beyond)
         for function in self.functions:
+            if getattr(function, "on_scope", False):
+                continue
             plain = isfunction(function) and not function.__code__.co_kwonlyargcount and not function.__code__.co_flags & _STARRED
             require(plain, "a function of a row must be a plain one of named symbols, as lambda r: np.sum(r)", repr(function))
             unknown = unknown_names(function)
             require(not unknown, "parameters must be names of symbols", unknown)
+
+    @cached_property
+    def reading(self) -> Reading:
+        """The clauses, read."""
+        texts = self.clauses or (self.statement,)
+        return Reading(texts, tuple(range(len(texts))), self.letters)
+
+    def _side(self, side: Any, k: int = 1) -> Any:
+        """A side as a function; a number stands for that side of the clause of every part."""
+        if isinstance(side, int) and len(self.parts) > 1:
+            side = (side,) * len(self.parts)
+        if isinstance(side, tuple):
+            return Together(tuple(self._side(part, k) for k, part in enumerate(side, 1)))
+        if isinstance(side, int):
+            return self.reading.value(k, side)
+        return self.reading.other(min(k, len(self.clauses)), side) if isinstance(side, str) else side
+
+    def _near_misses(self) -> Iterator[tuple[str, Any]]:
+        """Every near miss as a function, by what it is called."""
+        slips = self.slips if isinstance(self.slips, Mapping) else {0: self.slips}
+        for part, mistakes in slips.items():
+            yield from ((mistake, Miss(mistake, self.reading.slipped(part + 1, mistake), part)) for mistake in mistakes)
+        for words, miss in self.misses.items():
+            made = miss if isinstance(miss, Miss) else Miss(words, miss)
+            yield words, replace(made, wrong=self._side(made.wrong, made.part + 1))
 
     @property
     def functions(self) -> list[Function]:
@@ -145,6 +194,7 @@ class Row:
     def gap(self, scope: Scope, part: int, value: Any) -> Gap:
         """How far a value is from the truth of a part."""
         right, unit = self.truth(scope)
+        value = filled(value, right[part], scope)
         first = next(iter(self.sides.values()))
         error = first.error if isinstance(first, Approximately) else 0.0
         term = unit[part] / (EPS * roundings(scope))
@@ -158,8 +208,18 @@ class Row:
             s = self.sides[name]
             widen = s.error / (EPS * roundings(scope)) if isinstance(s, Approximately) else 0.0
             got = self.evaluate(scope, name)
-            out[name] = [in_units(distance(a, b), u * max(1.0, widen)) for a, b, u in zip(got, right, unit, strict=True)]
+            found = [distance(filled(a, b, scope), b) for a, b in zip(got, right, strict=True)]
+            out[name] = [in_units(gap, u * max(1.0, widen)) for gap, u in zip(found, unit, strict=True)]
         return out
+
+
+def filled(value: Any, right: Any, scope: Scope) -> Any:
+    """A table over responses in which what is undefined (0/0) at a response that the reference forbids is as it should be."""
+    a, b = np.asarray(value), np.asarray(right)
+    forbidden = np.isneginf(scope["log_p_ref"])
+    if not forbidden.any() or a.shape != b.shape or a.shape[:2] != forbidden.shape:
+        return value
+    return np.where(np.isnan(a) & forbidden.reshape(*forbidden.shape, *[1] * (a.ndim - 2)), b, a)
 
 
 def as_parts(x: Any) -> tuple[Any, ...]:

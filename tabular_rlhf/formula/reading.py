@@ -1,0 +1,127 @@
+r"""Printed lines read all together, those of a derivation or the clauses of a claim: a definition holds from its line to the end.
+
+    Reading(texts, chains, letters, setting).value(k)          line k as a function of a scope
+
+A line that prints several sides, a = b, has the value of the last one; `verify` executes the others beside it (`prints`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from tabular_rlhf.errors import InputError, did_you_mean, quoted
+from tabular_rlhf.formula.axes import merged
+from tabular_rlhf.formula.compiled import Compiled, compile
+from tabular_rlhf.formula.lexicon import Lexicon
+from tabular_rlhf.formula.printed import Printed, Side
+from tabular_rlhf.formula.read import Statement, definitions, statement
+from tabular_rlhf.formula.slips import slips
+from tabular_rlhf.formula.tree import Node
+
+
+@dataclass(frozen=True)
+class Printing:
+    """One line: its sides, the relations between them, the definitions that hold from it on; fault, why it cannot be read."""
+
+    sides: tuple[Compiled, ...]
+    relations: tuple[str, ...]
+    before: tuple[Node, ...]
+    fault: InputError | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """texts, LaTeX of every line; chains, which lines are compared with each other: the number of the chain that a line stands in, None for
+    a line whose value is a function of its own; letters, what is declared; setting, the laws of means that name none.
+    """
+
+    texts: tuple[str, ...]
+    chains: tuple[int | None, ...]
+    letters: Mapping[str, str] = field(default_factory=dict)
+    setting: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def _letters(self) -> tuple[dict[str, str], tuple[Node, ...]]:
+        return definitions(self.letters)
+
+    @cached_property
+    def _lines(self) -> list[Printing]:
+        letters, before = self._letters
+        known, found = Lexicon(letters), list[Printing]()
+        for text in self.texts:
+            try:
+                said = statement(text, letters=letters, before=before)
+                trees, before = _sides(said, known)
+                made = tuple(self._compiled(tree, said.text) for tree in trees)
+                found.append(Printing(made, said.relations[len(said.sides) - len(made) :], before))
+            except InputError as e:
+                found.append(Printing((), (), before, e))
+        return found
+
+    def line(self, k: int) -> Printing:
+        """What line k (from 1) prints.  Raises InputError where it cannot be read."""
+        found = self._lines[k - 1]
+        if found.fault is not None:
+            raise found.fault
+        return found
+
+    def sides(self, k: int) -> tuple[Compiled, ...]:
+        """The sides of line k."""
+        return self.line(k).sides
+
+    def _compiled(self, tree: Node, text: str) -> Compiled:
+        return compile(tree, self._letters[0], text, **self.setting)
+
+    def kin(self, k: int) -> tuple[Compiled, ...]:
+        """The sides that the chain of line k prints; none where no line does (k = 0)."""
+        alike = [j for j, chain in enumerate(self.chains, 1) if k and chain is not None and chain == self.chains[k - 1]]
+        return tuple(side for j in alike for side in self.sides(j))
+
+    def value(self, k: int, side: int = -1) -> Printed:
+        """Line k (from 1) as a function of a scope, or one side of it, from 0; the last side goes on where there are fewer."""
+
+        def make() -> Side:
+            sides = self.sides(k)
+            return self._side(k, sides[min(side, len(sides) - 1)])
+
+        return Printed(make)
+
+    def other(self, k: int, text: str) -> Printed:
+        """Another formula in the place of line k (0: of none), with the same letters and definitions."""
+
+        def make() -> Side:
+            said = statement(text, letters=self._letters[0], before=self._lines[k - 1].before if k else self._letters[1])
+            return self._side(k, self._compiled(said.value, text))
+
+        return Printed(make)
+
+    def slipped(self, k: int, mistake: str) -> Printed:
+        """Line k with a mistake, by the name that its rule gives it (`slips`)."""
+
+        def make() -> Side:
+            made = {slip.makes: slip.tree for slip in reversed(list(slips(self.sides(k)[-1].tree)))}
+            if mistake not in made:
+                remedy = did_you_mean(mistake, made, "`formula.slips` names them")
+                raise InputError("a slip must be one of the line", got=quoted(mistake), where=self.texts[k - 1], remedy=remedy)
+            return self._side(k, self._compiled(made[mistake], self.texts[k - 1]))
+
+        return Printed(make)
+
+    def _side(self, k: int, made: Compiled) -> Side:
+        kin = self.kin(k)
+        return Side(made, merged(*kin, made), kin or (made,))
+
+
+def _sides(said: Statement, known: Lexicon) -> tuple[list[Node], tuple[Node, ...]]:
+    """The sides that are executed, and the definitions that hold from here on."""
+    sides, lets = list(said.sides), said.lets
+    head = sides[0]
+    name = str((head.kids[0] if head.op == "at" else head).value)
+    own = {let.value for let in lets}
+    new = head.op in ("sym", "at") and name not in own and not known.knows(name)
+    if len(sides) > 1 and new:
+        let = Node("let", (sides[-1], *(head.kids[1:] if head.op == "at" else ())), name)
+        sides, lets = sides[1:], (*lets, let)
+    return [said.with_lets(side) for side in sides], lets
