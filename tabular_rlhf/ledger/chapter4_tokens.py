@@ -71,20 +71,17 @@ add(
     Row(
         slug="kl-chain-rule",
         chapter=4,
-        statement=r"\mathrm{KL}(p_\pi, p_{ref}) = \sum_s d_\pi(s)\, \mathrm{KL}(\pi(\cdot \mid s), \pi_{ref}(\cdot \mid s))",
+        clauses=(r"\mathrm{KL}(p_\pi, p_{ref}) = \sum_s d_\pi(s)\, \mathrm{KL}(\pi(\cdot \mid s), \pi_{ref}(\cdot \mid s))",),
         source="Cover and Thomas (2006), theorem 2.5.3.",
         sides={
-            "over trajectories": lambda KL: KL,
-            "over states": lambda d_pi, log_pi, log_pi_ref: visited_kl(d_pi, log_pi, log_pi_ref),
+            "over trajectories": 0,
+            "over states": 1,
+            "over states, in logarithms": lambda d_pi, log_pi, log_pi_ref: visited_kl(d_pi, log_pi, log_pi_ref),
         },
+        slips=("d_ref for d_pi", "d_pi(s) dropped", "arguments of KL swapped", "pi_2 for pi"),
         misses={
-            "d_ref for d_pi": lambda d_ref, log_pi, log_pi_ref: visited_kl(d_ref, log_pi, log_pi_ref),
-            "sum over states without visits": lambda d_pi, log_pi, log_pi_ref: visited_kl(np.ones_like(d_pi), log_pi, log_pi_ref),
-            "mean over tokens where the sum was due": lambda d_pi, log_pi, log_pi_ref, H: visited_kl(d_pi, log_pi, log_pi_ref) / H,
-            "forward for reverse KL": lambda d_pi, log_pi, log_pi_ref: np.sum(
-                d_pi * kl(log_pi_ref, np.where(np.isneginf(log_pi_ref), 0.0, log_pi)), axis=1
-            ),
-            "log base 2": lambda KL: KL / np.log(2.0),
+            "mean over tokens where the sum was due": "KL(p, p_ref)/H",
+            "log base 2": "KL(p, p_ref)/log 2",
         },
         sampled=Sampled("log_p", lambda log_p, log_p_ref: log_ratio(log_p, log_p_ref), lambda mu, KL: np.sum(mu * KL)),
         scale=lambda log_p, log_p_ref: reward_units(0.0, 1.0, log_p, log_p_ref),
