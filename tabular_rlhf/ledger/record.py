@@ -145,8 +145,11 @@ class Row:
     def _near_misses(self) -> Iterator[tuple[str, Any]]:
         """Every near miss as a function, by what it is called."""
         slips = self.slips if isinstance(self.slips, Mapping) else {0: self.slips}
-        for part, mistakes in slips.items():
-            yield from ((mistake, Miss(mistake, self.reading.slipped(part + 1, mistake), part)) for mistake in mistakes)
+        made = [(part, mistake) for part, mistakes in slips.items() for mistake in mistakes]
+        for part, mistake in made:
+            again = [mistake for _, mistake in made].count(mistake) > 1  # the same mistake in several parts
+            words = f"{mistake} ({self.parts[part]})" if again else mistake
+            yield words, Miss(words, self.reading.slipped(part + 1, mistake), part)
         for words, miss in self.misses.items():
             made = miss if isinstance(miss, Miss) else Miss(words, miss)
             yield words, replace(made, wrong=self._side(made.wrong, made.part + 1))
