@@ -282,6 +282,10 @@ def test_nabla_and_d_of_a_letter() -> None:
     scope = Scope(world, 3)
     score = Formula(r"\nabla \log p(\tau)").on(scope)
     assert np.allclose(score, scope["score"])
+    inner = Formula(r"\langle \nabla \log p(y), \nabla \log p(y') \rangle").on(scope)
+    assert np.allclose(inner, np.einsum("xnysa,xmysa->xnm", scope["score"], scope["score"]))
+    with pytest.raises(InputError, match="must be of gradients"):
+        Formula(r"\langle r(y), r(y') \rangle").on(scope)
     slope = Formula(r"\frac{d}{d\beta} \mathbb{E}_{p^*}[r]").on(world)
     step = 1e-5
     ends = [Formula(r"\mathbb{E}_{p^*}[r]").on(world.at(world.beta + h)) for h in (step, -step)]

@@ -39,6 +39,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "derivatives": (
         (r"\nabla\, \mathbb{E}_p[r]", "in the logits of every prompt, state and token"),
+        (r"\langle \nabla \log p(y), \nabla \log p(y') \rangle", "an inner product of two of them"),
         (r"\frac{d}{d\beta} \mathbb{E}_{p^*}[r]", "in a letter, with all that depends on it"),
         (r"\frac{\partial}{\partial p(y)} \sum_{y'} p(y')\, r(y')", "in one probability, the others held fixed"),
     ),

@@ -22,8 +22,8 @@ from tabular_rlhf.formula.spellings import FUNCTIONS, KL_KEYS
 from tabular_rlhf.formula.tokens import Token
 from tabular_rlhf.formula.tree import Node, num
 
-CLOSES = {"(": ")", "[": "]", "{": "}", "(abs": "abs)", "|": "|"}
-ENDS = {")", "]", "}", ",", ";", "|", "||", "abs)", "quad", "newline", "~", "word", ":", ":=", "=", "", "+", "-", "*", "/"}
+CLOSES = {"(": ")", "[": "]", "{": "}", "(abs": "abs)", "(in": "in)", "|": "|"}
+ENDS = {")", "]", "}", ",", ";", "|", "||", "abs)", "in)", "quad", "newline", "~", "word", ":", ":=", "=", "", "+", "-", "*", "/"}
 ENDS |= {"<", "<=", ">", ">=", "!=", "_", "^", "'"}
 RELATION_NAMES = {"propto", "succ", "prec", "in", "notin", "ni", "to", "approx", "where", "with", "at", "for", "if", "let", "and", "up"}
 BINDERS = {"sum", "prod", "E", "max", "min", "argmax", "argmin"}
@@ -158,6 +158,8 @@ class Grammar(Binders):
             return self.bracketed()
         if token.kind in ("|", "(abs"):
             return self.absolute()
+        if token.kind == "(in":
+            return self.read_inner()
         if token.kind == "name":
             reader = getattr(self, f"read_{token.text}", None) if token.text in READ else None
             if token.text in FUNCTIONS and token.text not in self.declared:
@@ -287,6 +289,18 @@ class Grammar(Binders):
         self.expect(")")
         return self.made("diff", body, variable, at=at)
 
+    def read_inner(self) -> Node:
+        r"""\langle f, g \rangle of two gradients; inner(f, g) in plain typing."""
+        at = self.at
+        if self.peek().kind == "name":
+            self.take()
+        opening = self.opening()
+        first = self.sum()
+        self.expect(",")
+        second = self.sum()
+        self.close(opening)
+        return self.made("inner", first, second, at=at)
+
     def read_e(self) -> Node:
         """e^x is exp(x), where e is no letter of its own."""
         at = self.at
@@ -336,4 +350,4 @@ class Grammar(Binders):
 
 
 READ = {"frac", "nabla", "grad", "e", "ind", "I", "sum", "prod", "max", "min", "argmax", "argmin", "arg", "E", "Var", "Cov", "std", "mean"}
-READ |= {"clip", "H", "P", "diff"}
+READ |= {"clip", "H", "P", "diff", "inner"}

@@ -175,6 +175,9 @@ class Writer:
     def say_abs(self, node: Node, path: Path) -> str:
         return rf"\lvert {self.kid(node, path, 0)} \rvert" if self.latex else self.call(node, path)
 
+    def say_inner(self, node: Node, path: Path) -> str:
+        return rf"\langle {self.kids(node, path)} \rangle" if self.latex else self.call(node, path)
+
     def say_diff(self, node: Node, path: Path) -> str:
         if not self.latex:
             return f"diff({self.kids(node, path)})"

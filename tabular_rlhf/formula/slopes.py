@@ -38,6 +38,16 @@ def _gradient(m: Meaning, node: Node) -> Value:
     return Value((*value.axes, "x.", "s.", "a."), slopes, None, None, value.implicit)
 
 
+@rule("inner")
+def _inner(m: Meaning, node: Node) -> Value:
+    """<f, g> of two gradients: the sum over the logits of their product."""
+    product = m.product(*map(m, node.kids))
+    logits = tuple(a for a in product.axes if a.endswith("."))
+    if not logits:
+        raise m.refusal(node, "an inner product must be of gradients", r"write \langle \nabla f, \nabla g \rangle")
+    return ax.reduced(np.sum, product, logits)
+
+
 def rows(f: Any, x: Any) -> Any:
     """The derivative of every entry of f(x) in x."""
     from tabular_rlhf.autodiff import vjp
