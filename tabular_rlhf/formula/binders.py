@@ -300,3 +300,15 @@ class Binders(Events):
         if len(kids) != 3:
             raise self.refusal("clip must have a number and two ends", "write clip(x, low, high)", self.tokens[at].start, self.peek().start)
         return self.made("clip", *kids, at=at)
+
+    def read_inner(self) -> Node:
+        r"""\langle f, g \rangle of two gradients; inner(f, g) in plain typing."""
+        at = self.at
+        if self.peek().kind == "name":
+            self.take()
+        opening = self.opening()
+        first = self.sum()
+        self.expect(",")
+        second = self.sum()
+        self.close(opening)
+        return self.made("inner", first, second, at=at)

@@ -289,18 +289,6 @@ class Grammar(Binders):
         self.expect(")")
         return self.made("diff", body, variable, at=at)
 
-    def read_inner(self) -> Node:
-        r"""\langle f, g \rangle of two gradients; inner(f, g) in plain typing."""
-        at = self.at
-        if self.peek().kind == "name":
-            self.take()
-        opening = self.opening()
-        first = self.sum()
-        self.expect(",")
-        second = self.sum()
-        self.close(opening)
-        return self.made("inner", first, second, at=at)
-
     def read_e(self) -> Node:
         """e^x is exp(x), where e is no letter of its own."""
         at = self.at

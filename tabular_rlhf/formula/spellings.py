@@ -34,8 +34,8 @@ COMMANDS = GREEK | table(
     , cfrac frac , E , KL , Var , Cov , cdot * , times * , mid | , vert | , lvert (abs , rvert abs) , | || , Vert || , parallel ||
     , colon : , coloneqq := , triangleq := , doteq := , le <= , leq <= , leqslant <= , ge >= , geq >= , geqslant >= , ne !=
     , neq != , lt < , gt > , propto , approx , sim ~ , succ , prec , in , notin , ni , to , infty , { [ , } ] , lbrace [
-    , rbrace ] , langle (in , rangle in) , lbrack [ , rbrack ] , quad , qquad quad , \ newline , equiv := , ldots dots , cdots dots , dots , odot *
-    , underset"""
+    , rbrace ] , lbrack [ , rbrack ] , quad , qquad quad , \ newline , equiv := , ldots dots , cdots dots , dots , odot *
+    , underset , langle (in , rangle in)"""
 )
 """What a command means."""
 SPACING = {
