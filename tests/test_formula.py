@@ -295,6 +295,21 @@ def test_nabla_and_d_of_a_letter() -> None:
     assert np.allclose(off, np.log(scope["p"] / scope["p_ref"]) + 1)
 
 
+def test_the_behavior_policy_is_held() -> None:
+    """nabla E_old[p/p_old r] = nabla E_p[r]: the ratio moves, the law of the data does not."""
+    scope = Scope(random_world(rng=np.random.default_rng(3), V=2, H=2, P=2, beta=0.7), 3)
+    slope = Formula(r"\nabla \mathbb{E}_{x \sim \mu, y \sim \pi_{old}}\left[\frac{p(y)}{p_{old}(y)} r(y)\right]").on(scope)
+    assert np.allclose(slope, Formula(r"\nabla \mathbb{E}[r]").on(scope), atol=1e-14)
+    assert np.max(np.abs(slope)) > 1e-3
+
+
+def test_a_binomial_sum() -> None:
+    """sum_k C(n, k) z^k = (1 + z)^n, in LaTeX and typed plainly."""
+    world = random_world(rng=np.random.default_rng(3), V=2, H=1, P=1, beta=0.7)
+    for text in (r"\sum_{k=0}^{n} \binom{n}{k} \beta^k", "sum_{k=0}^{n} binom(n, k)*beta^k"):
+        assert Formula(text, n=5).on(world) == pytest.approx(1.7**5, rel=1e-14)
+
+
 def test_every_world_of_the_book() -> None:
     """J is log Z less a divergence, wherever the ledger looks: beta from 1/64 to 64, ties, forbidden tokens."""
     left, right = (compile(read(t)) for t in ("E_p[r - beta*log(p/p_ref)]", "beta*log(Z) - beta*KL(p, p_star)"))

@@ -312,3 +312,15 @@ class Binders(Events):
         second = self.sum()
         self.close(opening)
         return self.made("inner", first, second, at=at)
+
+    def read_binom(self) -> Node:
+        r"""\binom{n}{k}; binom(n, k) in plain typing."""
+        at = self.at
+        self.take()
+        if self.peek().kind != "(":
+            above = self.argument()
+            return self.made("binom", above, self.argument(), at=at)
+        kids = self.held()
+        if len(kids) != 2:
+            raise self.refusal("binom must have two numbers", "write binom(n, k)", self.tokens[at].start, self.peek().start)
+        return self.made("binom", *kids, at=at)

@@ -338,4 +338,4 @@ class Grammar(Binders):
 
 
 READ = {"frac", "nabla", "grad", "e", "ind", "I", "sum", "prod", "max", "min", "argmax", "argmin", "arg", "E", "Var", "Cov", "std", "mean"}
-READ |= {"clip", "H", "P", "diff", "inner"}
+READ |= {"clip", "H", "P", "diff", "inner", "binom"}

@@ -169,6 +169,9 @@ class Writer:
             return rf"\nabla {self.kid(node, path, 0)}"
         return self.call(node, path)
 
+    def say_binom(self, node: Node, path: Path) -> str:
+        return rf"\binom{{{self.kid(node, path, 0)}}}{{{self.kid(node, path, 1)}}}" if self.latex else self.call(node, path)
+
     def say_sqrt(self, node: Node, path: Path) -> str:
         return rf"\sqrt{{{self.kid(node, path, 0)}}}" if self.latex else self.call(node, path)
 
