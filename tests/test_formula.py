@@ -284,6 +284,8 @@ def test_nabla_and_d_of_a_letter() -> None:
     assert np.allclose(score, scope["score"])
     inner = Formula(r"\langle \nabla \log p(y), \nabla \log p(y') \rangle").on(scope)
     assert np.allclose(inner, np.einsum("xnysa,xmysa->xnm", scope["score"], scope["score"]))
+    along = Formula(r"\langle \nabla \log p(y), v \rangle", v="direction").on(scope)
+    assert np.allclose(along, scope["score_v"])
     with pytest.raises(InputError, match="must be of gradients"):
         Formula(r"\langle r(y), r(y') \rangle").on(scope)
     slope = Formula(r"\frac{d}{d\beta} \mathbb{E}_{p^*}[r]").on(world)

@@ -20,6 +20,10 @@ from tabular_rlhf.formula.tree import Node, walk
 from tabular_rlhf.symbols import SYMBOLS, Scope
 
 
+LOGITS = {"x": "x.", "s": "s.", "a": "a."}
+"""The axes of a table of tokens, and those of a gradient in the logits."""
+
+
 @rule("grad")
 def _gradient(m: Meaning, node: Node) -> Value:
     """The gradient in the logits of every prompt, state and token: three more axes, behind those of the body."""
@@ -40,12 +44,11 @@ def _gradient(m: Meaning, node: Node) -> Value:
 
 @rule("inner")
 def _inner(m: Meaning, node: Node) -> Value:
-    """<f, g> of two gradients: the sum over the logits of their product."""
-    product = m.product(*map(m, node.kids))
-    logits = tuple(a for a in product.axes if a.endswith("."))
-    if not logits:
+    """<f, g> of two gradients, or of one and a direction in the logits: the sum over the logits of their product."""
+    pair = [value.renamed(LOGITS) if set(value.axes) == set(LOGITS) else value for value in map(m, node.kids)]
+    if not all(set(LOGITS.values()) <= set(value.axes) for value in pair):
         raise m.refusal(node, "an inner product must be of gradients", r"write \langle \nabla f, \nabla g \rangle")
-    return ax.reduced(np.sum, product, logits)
+    return ax.reduced(np.sum, m.product(*pair), tuple(LOGITS.values()))
 
 
 def rows(f: Any, x: Any) -> Any:
