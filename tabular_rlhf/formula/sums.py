@@ -219,4 +219,5 @@ def _binom(m: Meaning, node: Node) -> Value:
     """How many ways there are to choose k of n."""
     from scipy.special import binom
 
-    return binary(binom, *map(m, node.kids))
+    n, k = map(m, node.kids)
+    return binary(binom, n, k)

@@ -145,9 +145,9 @@ class Row:
     def _near_misses(self) -> Iterator[tuple[str, Any]]:
         """Every near miss as a function, by what it is called."""
         slips = self.slips if isinstance(self.slips, Mapping) else {0: self.slips}
-        made = [(part, mistake) for part, mistakes in slips.items() for mistake in mistakes]
-        for part, mistake in made:
-            again = [mistake for _, mistake in made].count(mistake) > 1  # the same mistake in several parts
+        named = [(part, mistake) for part, mistakes in slips.items() for mistake in mistakes]
+        for part, mistake in named:
+            again = [mistake for _, mistake in named].count(mistake) > 1  # the same mistake in several parts
             words = f"{mistake} ({self.parts[part]})" if again else mistake
             yield words, Miss(words, self.reading.slipped(part + 1, mistake), part)
         for words, miss in self.misses.items():
