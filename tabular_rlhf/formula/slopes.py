@@ -19,7 +19,6 @@ from tabular_rlhf.formula.scopes import Varied
 from tabular_rlhf.formula.tree import Node, walk
 from tabular_rlhf.symbols import SYMBOLS, Scope
 
-
 LOGITS = {"x": "x.", "s": "s.", "a": "a."}
 """The axes of a table of tokens, and those of a gradient in the logits."""
 

@@ -69,7 +69,7 @@ add(
         ),
         words=(
             "whatever the people M prefer, no law p wins more than half against all, and the minimax winner just that; with a KL weight "
-            "tau the equilibrium p is p_ref e^{P(y beats p)/tau}/Z, which the last iterate of mirror descent reaches"
+            "the equilibrium is p_ref tilted by its own win rates, which the last iterate of mirror descent reaches"
         ),
         source="von Neumann (1928); Munos et al. (2023), arXiv:2312.00886; Swamy et al. (2024), arXiv:2401.04056.",
         note="People are drawn and need not be transitive.  Bradley-Terry's winner may lose more often than not: a near miss.",

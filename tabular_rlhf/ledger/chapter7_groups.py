@@ -127,8 +127,8 @@ add(
             r"\sum_{m=0}^{G-1} \binom{G-1}{m} q^m (1 - q)^{G-1-m} \Big(\sqrt{\frac{G-1-m}{m+1}} + \sqrt{\frac{m}{G-m}}\Big) = c",
         ),
         words=(
-            "r is 0 or 1, m of the other G - 1 succeed; c is c_G(q), and c_G(q) grad q the gradient of F with dF/dq = c: c_2 = 1, in large "
-            "groups 1/sqrt(q(1-q)), F = 2 arcsin sqrt q"
+            "with 0/1 rewards, m of the other G - 1 a success, the update is c times the gradient of the success probability q: c is 1 in "
+            "groups of two, and in large ones the update ascends 2 arcsin of the root of q"
         ),
         letters={"r": "success"},
         source="Shao et al. (2024), arXiv:2402.03300.",

@@ -58,7 +58,7 @@ add(
             r"\mathrm{Var}_p(k_1) = \mathbb{E}_p[k_1^2] - \mathrm{KL}(p, p_{ref})^2",
             r"p(k_1 < 0) = \sum_y p(y)\, 1[p(y) < p_{ref}(y)]",
         ),
-        words="k1 is L, the log of p/p_ref",
+        words="k1 is the log-ratio L, and may be negative",
         source=SCHULMAN,
         parts=("mean", "variance", "P(negative)"),
         sides={
@@ -102,7 +102,7 @@ add(
             r"\mathrm{Var}_p(k_2) = \mathbb{E}_p[k_2^2] - (\mathbb{E}_p[k_2])^2",
             r"\mathrm{Var}_{p_{ref}}(f) = \mathbb{E}_{p_{ref}}[f^2] - (\mathbb{E}_{p_{ref}}[f])^2",
         ),
-        words="k2 is L^2/2; its mean is not KL, but at p = p_ref both have the curvature Var_ref(f) along p_ref e^{tf}",
+        words="the last is the curvature at p = p_ref, along a tilt by f, of the mean of k2 as of KL, which is something else",
         source=SCHULMAN,
         parts=("mean", "variance", "curvature at the reference"),
         sides={
@@ -156,8 +156,8 @@ add(
         chapter=8,
         clauses=(r"\frac{1}{2}\, \mathbb{E}_p[\mathrm{score}_v^2] = \frac{1}{2} \sum_s d_\pi(s)\, \mathrm{Var}_a(v(s, a))",),
         words=(
-            "half of v'Fv, F the Fisher matrix, times f''(1) t^2 is what D_f grows by from p_theta to p_{theta + t v}, up to t^3; "
-            "D_f(p, q) is the mean of f(p/q) under q"
+            "for small t an f-divergence of the policy moved by t v from the policy is this, v'Fv with the Fisher matrix F, by half of "
+            "f''(1) t^2, up to t^3"
         ),
         letters={"v": "direction"},
         source="Csiszar and Shields (2004), Information theory and statistics: a tutorial, section 4.",
@@ -217,7 +217,7 @@ add(
             r"\mathrm{Var}_p(k_3) = \mathbb{E}_p[k_3^2] - (\mathbb{E}_p[k_3])^2",
             r"p(k_3 < 0) = 0",
         ),
-        words="k3 is u - 1 - log u, u = p_ref/p; it is unbiased if and only if p covers the support of p_ref, which p_S does not",
+        words="k3 is unbiased for KL if and only if the policy covers the support of the reference, which p_S does not",
         letters={"p_S": "p_short"},
         source=SCHULMAN,
         parts=("mean", "mean on fewer responses", "variance", "P(negative)"),

@@ -101,7 +101,7 @@ add(
             r"\mathbb{E}[\nabla (u - 1 - \log u)] = \tfrac12 \nabla\, \mathbb{E}_{x \sim \mu}[\mathbb{E}_{p_{ref}}[(u - 1)^2]], "
             r"\quad u = \frac{p}{p_{ref}}",
         ),
-        words="in the loss the estimator h pushes the f-divergence of f'(u) = h'(log u): nothing, KL, forward KL, 2 TV, chi^2/2",
+        words="in the loss an estimator pushes another divergence than it estimates: nothing, KL, forward KL, twice TV, half of chi^2",
         source=f"{TANG}  Csiszar (1967) (f-divergences).",
         note="The optima of E[r] - beta h: argmax r, Gibbs, beta p_ref/(lam - r), a threshold, p_ref max(0, 1 + (r - lam)/beta).",
         parts=(*PLAIN, "optima of k2, k3, inverted k3"),

@@ -57,7 +57,7 @@ add(
             r"1[r(y) > r(y')] + \tfrac12 1[r(y) = r(y')]\big]",
             r"\mathrm{KL}(p_n, p_{ref}) \le \log n - \frac{n-1}{n}",
         ),
-        words="F and F- are the probabilities under p_ref of a reward at most, and less, than that of y",
+        words="where F and F- are the probabilities that p_ref draws a reward of at most, and of less than, that of y",
         source="Stiennon et al. (2020), arXiv:2009.01325; Beirami et al. (2024), arXiv:2401.01879.",
         note="Ties are split in proportion to p_ref.  Win rate against p_ref, ties counting half.  The bound needs no atoms to be met.",
         parts=("law", "KL", "E[r]", "win rate", "bound"),
@@ -153,7 +153,7 @@ add(
             r"\frac{p\, 1[\rho = M]}{p(\rho = M)} = \frac{p\, 1[\rho = M]}{\sum_y p(y)\, 1[\rho(y) = M]}, \quad M = \max_y \rho(y)",
         ),
         words=(
-            "a round makes p r/E_p[r] of p: with a 0/1 reward chi the law of the successes, at once and for ever; with a reward rho > 0 "
+            "a round weighs p by its rewards: with a 0/1 reward chi it is the law of the successes, at once and for ever; with one rho > 0 "
             "in k rounds the Gibbs tilt of log rho at beta = 1/k; as k grows p on the best responses"
         ),
         letters={"chi": "success", "rho": "earned", "k": "rounds"},
