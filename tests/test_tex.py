@@ -146,7 +146,8 @@ def test_every_formula_of_the_package_converts_in_both_ways(tex: str) -> None:
         assert text.count("{") == tex.count(r"\{")
         assert text.count("}") == tex.count(r"\}")
         assert "\n" not in text
-    assert letters(line.replace(" over ", " ")) == letters(page)  # of a binomial, which is drawn by place
+    over = re.compile(r"\bover\b")  # of a binomial, which is drawn by place
+    assert letters(over.sub("", line)) == letters(over.sub("", page))
     assert "ref" not in tex or "ref" in page
     assert line == line.strip()
     assert not re.search(r"\( | \)| ,|\[ | ;", line)
