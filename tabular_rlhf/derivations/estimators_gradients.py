@@ -276,11 +276,10 @@ add(
             Line(
                 r"\nabla\, \mathbb{E}\left[ k_2 \right]",
                 "The draws move too, so the mean itself is descended: right in the loss, k2 is wrong with a live ratio.",
-                lambda world, logits: of_distance(world, logits, mean_k2),
-                wrong={
-                    "right in the loss, so right here": lambda world, logits: of_distance(world, logits, kl),
-                    "half of it": lambda world, logits: 0.5 * of_distance(world, logits, mean_k2),
-                },
+                slips=(
+                    "k_1 for k_2",
+                    "a factor 1/2 too many",
+                ),
             ),
         ),
     )

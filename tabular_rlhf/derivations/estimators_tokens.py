@@ -12,7 +12,7 @@ import numpy as np
 from tabular_rlhf.autodiff import grad, jacobian
 from tabular_rlhf.derivations.estimators_gradients import AFFORDABLE, each_of, kept, of_distance
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.derivations.scores import along, by_token, each, times, weigh
+from tabular_rlhf.derivations.scores import along, each, times, weigh
 from tabular_rlhf.ledger.chapter8 import K2, K3, term_scale
 from tabular_rlhf.ledger.chapter8_gradients import TANG
 from tabular_rlhf.logspace import expect, kl, log_ratio, log_softmax
@@ -146,20 +146,18 @@ add(
             Line(
                 r"\sum_x \mu(x) \sum_s d_\pi(s) \sum_a \pi(a \mid s)\, L(s, a)\, \nabla \log \pi(a \mid s)",
                 "Collected by states.",
-                lambda world, logits, d_pi, pi, L_s: by_token(world, logits, d_pi[..., None] * pi * L_s),
-                wrong={
-                    "visits forgotten": lambda world, logits, pi, L_s: by_token(world, logits, pi * L_s),
-                    "d_ref for d_pi": lambda world, logits, d_ref, pi, L_s: by_token(world, logits, d_ref[..., None] * pi * L_s),
-                },
+                slips=(
+                    "d_pi(s) dropped",
+                    "d_ref for d_pi",
+                ),
             ),
             Line(
                 r"\sum_x \mu(x) \sum_s d_\pi(s)\, \nabla\, \mathrm{KL}(s)",
                 "In one state that is grad KL(s), by kl-gradients.  Only the second part of the gradient: the visits are not moved.",
-                lambda world, logits, d_pi: frozen_visits(world, logits, d_pi),
-                wrong={
-                    "the gradient of the sequence KL": lambda world, logits: of_distance(world, logits, kl),
-                    "all states alike": lambda world, logits, d_pi: frozen_visits(world, logits, np.ones_like(d_pi)),
-                },
+                slips=(
+                    "nabla taken out of the sum",
+                    "d_pi(s) dropped",
+                ),
             ),
         ),
         letters={"k_3(z)": "exp(-z) - 1 + z"},
@@ -212,24 +210,16 @@ add(
         scale=off_scale,
         lines=(
             Line(
-                r"\mathrm{KL}(p_\pi, p_{ref}) = \sum_x \mu(x) \sum_\tau p_\pi L",
+                r"\mathbb{E}_\mu[\mathrm{KL}(p_\pi, p_{ref})] = \sum_x \mu(x) \sum_\tau p_\pi L",
                 "The mean of L under pi; but the samples are those of pi_old.",
-                lambda mu, p, L: np.sum(mu * np.sum(p * L, axis=1)),
             ),
             Line(
                 r"\sum_x \mu(x) \sum_\tau p_{old}\, \frac{p_\pi}{p_{old}}\, L",
                 "Multiply and divide by p_old, which can make whatever p_pi can.",
-                lambda mu, p, log_p_2, L: np.sum(
-                    mu * np.sum(np.exp(log_p_2) * np.where(p > 0, p / np.exp(np.where(p > 0, log_p_2, 0.0)), 0.0) * L, axis=1)
+                slips=(
+                    "p/p_old inverted",
+                    "p_old dropped",
                 ),
-                wrong={
-                    "the ratio upside down": lambda mu, p, log_p_2, L: np.sum(
-                        mu * np.sum(np.exp(log_p_2) * np.where(p > 0, np.exp(log_p_2) / np.where(p > 0, p, 1.0), 0.0) * L, axis=1)
-                    ),
-                    "only divided": lambda mu, p, log_p_2, L: np.sum(
-                        mu * np.sum(np.where(p > 0, p / np.exp(np.where(p > 0, log_p_2, 0.0)), 0.0) * L, axis=1)
-                    ),
-                },
             ),
             Line(
                 r"\mathbb{E}_{old}\left[ \rho L \right], \quad \rho = \frac{p_\pi}{p_{old}}",
