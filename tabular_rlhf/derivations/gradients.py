@@ -88,11 +88,10 @@ add(
             Line(
                 r"\mathbb{E}\left[ r(x, \tau) \sum_t \nabla \log \pi(a_t \mid s_t) \right]",
                 "The chain rule of probability: log p_pi is the sum of log pi along the response, EOS counted.",
-                lambda mdp, pi, r: times(r, along(mdp, pi, 1.0)),
                 law="log_p",
+                slips=("log dropped",),
                 wrong={
                     "the mean over tokens where the sum was due": lengthwise,
-                    "grad pi for grad log pi": lambda mdp, pi, r: times(r, along(mdp, pi, pi[:, None])),
                     "the score of a token without the normalization of pi": lambda mdp, r: times(
                         r, np.einsum("xnsv,xy->xnysv", np.broadcast_to(paths(mdp), (mdp.P, mdp.N, mdp.S, mdp.V)), np.eye(mdp.P))
                     ),

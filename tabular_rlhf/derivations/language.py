@@ -110,13 +110,10 @@ add(
             Line(
                 r"\mathbb{E}_\mu \mathbb{E}_{p_\pi}\!\left[ r(\tau) - V'(s_0) \right]",
                 "V'(s_0) is the mean reward of pi' from the root: a number for each prompt, so it may go inside the mean over tau.",
-                lambda mdp, r, log_pi_2: r - plain_values(mdp, log_pi_2, r)[0][:, :1],
                 relation="in expectation",
                 law="log_p",
-                wrong={
-                    "V of pi itself for V of pi'": lambda mdp, r, log_pi: r - plain_values(mdp, log_pi, r)[0][:, :1],
-                    "the second term forgotten": lambda r: r,
-                },
+                slips=("the term V'(s_0) dropped",),
+                wrong={"V of pi itself for V of pi'": lambda mdp, r, log_pi: r - plain_values(mdp, log_pi, r)[0][:, :1]},
             ),
             Line(
                 r"\mathbb{E}_\mu \mathbb{E}_{p_\pi}\!\left[ \sum_h V'(s_{h+1}) - V'(s_h) \right]",

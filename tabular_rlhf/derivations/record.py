@@ -98,7 +98,9 @@ class Kept(Line):
 def mean(scope: Scope, law: str, table: Any) -> Any:
     """The exact mean of a table (P, N, ...) over prompts and responses."""
     weight = population(scope.world, scope[law]).weight
-    return np.einsum("pn,pn...->...", weight, np.asarray(table, dtype=np.float64))
+    table = np.asarray(table, dtype=np.float64)
+    never = (weight == 0).reshape(*weight.shape, *[1] * (table.ndim - 2))  # where it may be 0/0
+    return np.einsum("pn,pn...->...", weight, np.where(never, 0.0, table))
 
 
 # ---------------------------------------------------------------------------------------------------- relations
@@ -279,7 +281,9 @@ class Derivation:
 
     def __post_init__(self) -> None:
         starts = accumulate(line.relation == "so" for line in self.lines)
-        chains = tuple(None if line.value is not None or line.law is not None else start for start, line in zip(starts, self.lines, strict=True))
+        chains = tuple(
+            None if line.value is not None or line.law is not None else start for start, line in zip(starts, self.lines, strict=True)
+        )
         tables = frozenset(k for k, line in enumerate(self.lines, 1) if line.law is not None)
         reading = Reading(tuple(line.tex for line in self.lines), chains, self.letters, self.setting, tables, self.averaged)
         object.__setattr__(self, "reading", reading)
