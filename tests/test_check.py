@@ -382,3 +382,22 @@ def test_the_command(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "regret-is-kl", f"{file}:good"]) == 2
     assert "ValueError: no" in capsys.readouterr().err
     assert isinstance(check("regret-is-kl", lambda value: None), Report)
+
+
+@pytest.mark.parametrize(
+    ("slug", "formula", "status", "named"),
+    [
+        ("regret", r"\beta\, D_{KL}(p \| p^*)", "right", None),
+        ("regret", "KL(p, p_star)", "wrong", "beta dropped"),
+        ("regret", "beta*KL(p_star, p)", "wrong", "forward for reverse KL"),
+        ("best-value", "beta*log Z", "names", None),
+        ("best-value", "beta*log(sum_tau p_ref*exp(-r/beta))", "wrong", "the sign of r flipped"),
+        ("regret", "beta*KL(p, q", "raises", None),
+        ("regret-is-kl", "V(x) - J_x", "right", None),
+        ("gibbs-optimum/11", "p_ref*exp(r/beta)", "wrong", "Z dropped"),
+    ],
+)
+def test_a_formula_is_an_answer(slug: str, formula: str, status: str, named: str | None) -> None:
+    report = check(slug, formula)
+    assert report.status == status, str(report)
+    assert named is None or named in str(report.diagnosis), str(report)

@@ -40,10 +40,7 @@ add(
             Line(
                 r"\sum_x \mu(x)\, b(x) \sum_\tau p_\pi(\tau \mid x)\, \nabla \log p_\pi(\tau \mid x)",
                 "The mean written out; b(x) does not depend on the response, so it leaves the inner sum.",
-                slips=(
-                    "p_ref for p",
-                    "p(tau | x) dropped",
-                ),
+                slips=("p_ref for p", "p(tau | x) dropped"),
             ),
             Line(
                 r"\sum_x \mu(x)\, b(x) \sum_\tau \nabla p_\pi(\tau \mid x)",
@@ -143,19 +140,13 @@ add(
                 "A number leaves a norm squared; the mean update does not depend on b (baselines are free), so it is a constant in b.",
                 relation="up to a constant",
                 of="b_x",
-                slips=(
-                    "the exponent 2 dropped",
-                    "abs(nabla(log(p)))^2 dropped",
-                ),
+                slips=("the exponent 2 dropped", "abs(nabla(log(p)))^2 dropped"),
             ),
             Line(
                 r"\mathbb{E}\left[ |s|^2 r^2 \right] - 2 b\, \mathbb{E}\left[ |s|^2 r \right] + b^2\, \mathbb{E}\left[ |s|^2 \right], "
                 r"\quad s = \nabla \log p_\pi",
                 "Multiply the square out: a parabola in b.",
-                slips=(
-                    "2 dropped",
-                    "E[abs(s)^2] dropped",
-                ),
+                slips=("2 dropped", "E[abs(s)^2] dropped"),
             ),
             Line(
                 r"\frac{\partial}{\partial b}\, \mathbb{E}\left[ |s|^2 (r - b)^2 \right]",
@@ -165,10 +156,7 @@ add(
             Line(
                 r"2\, \mathbb{E}\left[ |s|^2 \right] (b - b^*), \quad b^* = \frac{\mathbb{E}[|s|^2 r]}{\mathbb{E}[|s|^2]}",
                 "Differentiate the parabola and take 2 E|s|^2 out: the slope is 0 at b* only, negative before it and positive after it.",
-                slips=(
-                    "the mean of a product split",
-                    "sign of b_star flipped",
-                ),
+                slips=("the mean of a product split", "sign of b_star flipped"),
                 wrong={
                     "|s| for |s|^2 in b*": lambda p, r, b_x, score: (
                         2.0 * np.sum(p * sizes(score), axis=1) * (b_x - weighted_mean(p, np.sqrt(sizes(score)), r))
@@ -179,10 +167,7 @@ add(
             Line(
                 r"\mathbb{E}\left[ |s|^2 r^2 \right] - \frac{\mathbb{E}[|s|^2 r]^2}{\mathbb{E}[|s|^2]}",
                 "Put b* into the parabola.",
-                slips=(
-                    "the term E[abs(s)^2*r]^2/E[abs(s)^2] dropped",
-                    "E[abs(s)^2] dropped",
-                ),
+                slips=("the term E[abs(s)^2*r]^2/E[abs(s)^2] dropped", "E[abs(s)^2] dropped"),
             ),
             Line(
                 r"\mathbb{E}\left[ |s|^2 (r - b)^2 \right]",

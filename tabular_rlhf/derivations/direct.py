@@ -48,20 +48,13 @@ add(
             Line(
                 r"\log p_{ref}(y) + \frac{r(y)}{\beta} - \log Z(x)",
                 "Take the logarithm of each factor.",
-                slips=(
-                    "multiplied by beta where one divides",
-                    "log(Z) added, which is too much",
-                    "sign of log(Z(x)) flipped",
-                ),
+                slips=("multiplied by beta where one divides", "log(Z) added, which is too much", "sign of log(Z(x)) flipped"),
             ),
             Line(r"r(y)", "Solve for the reward.", relation="so"),
             Line(
                 r"\beta \log\frac{p^*(y)}{p_{ref}(y)} + \beta \log Z(x)",
                 "Bring log p_ref and log Z to the other side and multiply everything by beta.",
-                slips=(
-                    "beta dropped",
-                    "p_star(tau)/p_ref(tau) inverted",
-                ),
+                slips=("beta dropped", "p_star(tau)/p_ref(tau) inverted"),
                 wrong={"log Z not multiplied by beta": "beta*log(p_star(tau)/p_ref(tau)) + log(Z(x))"},
             ),
             Line(
@@ -85,10 +78,7 @@ add(
             Line(
                 r"\beta \log\frac{p^*(y)}{p_{ref}(y)} - \beta \log\frac{p^*(y')}{p_{ref}(y')}",
                 "Z, a sum over all responses, cancels: nobody needs to compute it.",
-                slips=(
-                    "divided by beta, which is too much",
-                    "beta*log(Z) added, which is too much",
-                ),
+                slips=("divided by beta, which is too much", "beta*log(Z) added, which is too much"),
                 wrong={"p_ref cancelled too": "beta*log(p_star(tau)/p_ref(tau')) - beta*log(p_star(tau')/p_ref(tau'))"},
             ),
             Line(
@@ -158,10 +148,7 @@ add(
                 r"-\mathbb{E} \log \sigma\left( \beta \log\frac{\pi(y_w)}{\pi_{ref}(y_w)} + c(x)"
                 r" - \beta \log\frac{\pi(y_l)}{\pi_{ref}(y_l)} - c(x) \right)",
                 "That fraction is the logistic function sigma; put in r for both responses.",
-                slips=(
-                    "sign within sigma flipped",
-                    "sign of c(x) flipped",
-                ),
+                slips=("sign within sigma flipped", "sign of c(x) flipped"),
             ),
             Line(
                 r"-\mathbb{E} \log \sigma\left( \beta \log\frac{\pi(y_w)}{\pi_{ref}(y_w)}"

@@ -55,10 +55,7 @@ add(
             Line(
                 r"\frac{1}{2} \sum_{i, j} p_i\, p_j\, M_{ij} + \frac{1}{2} \sum_{i, j} p_j\, p_i\, M_{ji}",
                 "Halve the sum, and in the second half call i what was j: names do not matter.",
-                slips=(
-                    "sign of 1/2*sum_{i, j} p(j)*p(i)*M(j, i) flipped",
-                    "a factor 2 too many",
-                ),
+                slips=("sign of 1/2*sum_{i, j} p(j)*p(i)*M(j, i) flipped", "a factor 2 too many"),
             ),
             Line(
                 r"\frac{1}{2} \sum_{i, j} p_i\, p_j = \frac{1}{2}",

@@ -96,35 +96,22 @@ add(
             Line(
                 r"-\mathbb{E}\left[ \frac{1}{\sigma(m)}\, \sigma(m) (1 - \sigma(m))\, \nabla m \right]",
                 "sigma = 1/(1 + e^-m) has slope e^-m/(1 + e^-m)^2 = sigma (1 - sigma).",
-                slips=(
-                    "1 - sigma(m) dropped",
-                    "sigma(m) dropped",
-                ),
+                slips=("1 - sigma(m) dropped", "sigma(m) dropped"),
             ),
             Line(
                 r"-\mathbb{E}\left[ \sigma(-m)\, \nabla m \right]",
                 "sigma cancels, and 1 - sigma(m) = (1 + e^-m - 1)/(1 + e^-m) = 1/(e^m + 1) = sigma(-m).",
-                slips=(
-                    "sign within sigma flipped",
-                    "sign flipped",
-                ),
+                slips=("sign within sigma flipped", "sign flipped"),
             ),
             Line(
                 r"-\mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( \nabla \hat r_w - \nabla \hat r_l \right) \right]",
                 "Write out m: its sign turns in the weight, not in the gradient.",
-                slips=(
-                    "sign of nabla(r_hat(l)) flipped",
-                    "sign within sigma flipped",
-                ),
+                slips=("sign of nabla(r_hat(l)) flipped", "sign within sigma flipped"),
             ),
             Line(
                 r"-\beta\, \mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( \nabla \log \pi(y_w) - \nabla \log \pi(y_l) \right) \right]",
                 "rhat = beta log pi - beta log pi_ref: beta is a factor, and the reference does not depend on the parameters.",
-                slips=(
-                    "beta dropped",
-                    "sigma(r_hat(l) - r_hat(w)) dropped",
-                    "sign flipped",
-                ),
+                slips=("beta dropped", "sigma(r_hat(l) - r_hat(w)) dropped", "sign flipped"),
                 wrong={
                     "beta dropped inside sigma": lambda world, logits, log_p, beta: along_scores(
                         world, logits, pull(world, log_p, 1.0), beta

@@ -65,10 +65,7 @@ add(
                 r"2 \mu\, p_{ref, i} \sum_j p_{ref, j} \left[ 2 M_{ij} \left( h_i - h_j - \frac{1}{2 \tau} \right)"
                 r" - 2 M_{ji} \left( h_j - h_i - \frac{1}{2 \tau} \right) \right]",
                 "i is the winner of some pairs and the loser of others; the pair (i, j) has weight 2 mu p_ref(i) p_ref(j) M_ij.",
-                slips=(
-                    "the term 2*M(j, i)*(h(j) - h(i) - 1/(2*tau)) dropped",
-                    "sign of 2*M(j, i)*(h(j) - h(i) - 1/(2*tau)) flipped",
-                ),
+                slips=("the term 2*M(j, i)*(h(j) - h(i) - 1/(2*tau)) dropped", "sign of 2*M(j, i)*(h(j) - h(i) - 1/(2*tau)) flipped"),
                 wrong={
                     "1/tau for 1/(2 tau)": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: two_roles(
                         mu, p_ref, gaps, rhat(log_p, log_p_ref, 1.0), beta / 2.0
@@ -78,20 +75,13 @@ add(
             Line(
                 r"4 \mu\, p_{ref, i} \sum_j p_{ref, j} \left[ h_i - h_j - \frac{M_{ij} - M_{ji}}{2 \tau} \right]",
                 "Somebody wins: M_ij + M_ji = 1, so h_i - h_j has weight 1 whoever does; the targets keep their signs.",
-                slips=(
-                    "sign of M(j, i) flipped",
-                    "2 for 4",
-                ),
+                slips=("sign of M(j, i) flipped", "2 for 4"),
             ),
             Line(
                 r"4 \mu\, p_{ref, i} \left[ h_i - \mathbb{E}_{ref}[h] - \frac{1}{\tau}"
                 r" \left( P(i \succ \pi_{ref}) - \frac{1}{2} \right) \right]",
                 "Average over j: M_ij becomes P(i beats pi_ref), M_ji one minus that, and their difference twice P - 1/2.",
-                slips=(
-                    "the term 1/2 dropped",
-                    "0.5 for 1",
-                    "sign of 1/tau*(P(i succ pi_ref) - 1/2) flipped",
-                ),
+                slips=("the term 1/2 dropped", "0.5 for 1", "sign of 1/tau*(P(i succ pi_ref) - 1/2) flipped"),
             ),
             Line(
                 r"\arg\min_\pi \mathcal{L}_{IPO}(\pi)",
@@ -127,11 +117,7 @@ add(
             Line(
                 r"\sigma\left( \frac{1}{2 \tau} \right)",
                 "Divide by the numerator: 3/4 - 1/4 = 1/2. Exactly the margin 1/(2 tau) that IPO's square asks for.",
-                slips=(
-                    "2 for 1",
-                    "divided by tau where one multiplies",
-                    "sign within sigma flipped",
-                ),
+                slips=("2 for 1", "divided by tau where one multiplies", "sign within sigma flipped"),
             ),
         ),
         letters={"tau": "beta", "pi": "p", "pi_ref": "p_ref", "M": "1[r(tau) > r(tau')] + 1/2*1[r(tau) = r(tau')]"},

@@ -272,10 +272,7 @@ add(
                 r"\mathrm{Var}(L) + \mathrm{Var}\left( \frac{p_{ref}}{p_\pi} \right) "
                 r"+ 2\, \mathrm{Cov}\left( L, \frac{p_{ref}}{p_\pi} \right)",
                 "The variance of a sum; the -1 does not vary.",
-                slips=(
-                    "the term 2*Cov[L, p_ref/p] dropped",
-                    "2 dropped",
-                ),
+                slips=("the term 2*Cov[L, p_ref/p] dropped", "2 dropped"),
             ),
             Line(
                 r"\mathrm{Var}(k_1) + \chi^2(p_{ref}, p_\pi) - 2 \left( \mathrm{KL}(p_\pi, p_{ref}) + \mathrm{KL}(p_{ref}, p_\pi) \right), "

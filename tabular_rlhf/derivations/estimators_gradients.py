@@ -53,10 +53,7 @@ add(
             Line(
                 r"\sum_x \mu(x) \sum_\tau L\, \nabla p_\pi + \sum_x \mu(x) \sum_\tau p_\pi\, \nabla L",
                 "The product rule for the sum of p L: the law of the draws moves, and so does the estimate.",
-                slips=(
-                    "p_ref for p",
-                    "p dropped",
-                ),
+                slips=("p_ref for p", "p dropped"),
             ),
             Line(
                 r"\mathbb{E}\left[ L \cdot \mathrm{score} \right] + \mathbb{E}\left[ \nabla k_1 \right], \quad k_1 = L",
@@ -73,21 +70,14 @@ add(
                 "p_ref stands still, so grad k1 = score, of mean 0: k1 in the loss pushes nowhere, k1 in the reward is right.",
                 relation="in expectation",
                 law="log_p",
-                slips=(
-                    "L dropped",
-                    "sign flipped",
-                ),
+                slips=("L dropped", "sign flipped"),
             ),
             Line(
                 r"\mathbb{E}\left[ \nabla k_2 \right], \quad k_2 = \frac{L^2}{2}",
                 "The chain rule: grad (L^2/2) = L grad L = L score.  k2 in the loss descends KL(pi, ref), though its own mean is not KL.",
                 relation="in expectation",
                 law="log_p",
-                slips=(
-                    "2 dropped",
-                    "k_3 for k_2",
-                    "k_1 for k_2",
-                ),
+                slips=("2 dropped", "k_3 for k_2", "k_1 for k_2"),
             ),
             Line(r"\mathbb{E}\left[ \nabla k_3 \right], \quad k_3 = e^{-L} - 1 + L", "And k3 in the loss?", relation="so", law="log_p"),
             Line(
@@ -111,18 +101,12 @@ add(
             Line(
                 r"-\sum_x \mu(x) \sum_\tau p_{ref}(\tau \mid x)\, \nabla \log p_\pi(\tau \mid x)",
                 "p_pi cancels: the mean under pi of p_ref/p_pi times something is its mean under pi_ref.",
-                slips=(
-                    "log dropped",
-                    "p for p_ref",
-                ),
+                slips=("log dropped", "p for p_ref"),
             ),
             Line(
                 r"\nabla\, \mathrm{KL}(p_{ref}, p_\pi)",
                 "KL(p_ref, p_pi) = sum of p_ref (log p_ref - log p_pi), where only log p_pi moves: k3 in the loss descends the forward KL.",
-                slips=(
-                    "arguments of KL swapped",
-                    "sign flipped",
-                ),
+                slips=("arguments of KL swapped", "sign flipped"),
             ),
         ),
         averaged=True,
@@ -168,10 +152,7 @@ add(
             Line(
                 r"\mathbb{E}\left[ \frac{p_{ref}}{p_\pi}\, \mathrm{score} \right] + \mathbb{E}\left[ L \cdot \mathrm{score} \right]",
                 "A mean is linear, and E[score] = 0.",
-                slips=(
-                    "p for p_ref",
-                    "sign flipped",
-                ),
+                slips=("p for p_ref", "sign flipped"),
             ),
             Line(
                 r"\sum_x \mu(x) \sum_\tau p_{ref}\, \nabla \log p_\pi + \nabla\, \mathrm{KL}(p_\pi, p_{ref})",
@@ -181,10 +162,7 @@ add(
             Line(
                 r"\nabla\, \mathrm{KL}(p_\pi, p_{ref}) - \nabla\, \mathrm{KL}(p_{ref}, p_\pi)",
                 "The sum is -grad KL(ref, pi).  The value of k3 is unbiased, its push is wrong, and may lead away from pi_ref.",
-                slips=(
-                    "the term nabla(KL(p_ref, p)) dropped",
-                    "sign of nabla(KL(p_ref, p)) flipped",
-                ),
+                slips=("the term nabla(KL(p_ref, p)) dropped", "sign of nabla(KL(p_ref, p)) flipped"),
                 wrong={"as in the loss: the forward KL": lambda world, logits: of_distance(world, logits, forward)},
             ),
             Line(
@@ -197,10 +175,7 @@ add(
             Line(
                 r"\mathbb{E}\left[ k_3 \cdot \mathrm{score} \right] + \mathbb{E}\left[ \nabla k_3 \right]",
                 "The product rule; the ratio is 1 there, and its gradient is the score.",
-                slips=(
-                    "the mean of a product split",
-                    "the term E[nabla(k_3)] dropped",
-                ),
+                slips=("the mean of a product split", "the term E[nabla(k_3)] dropped"),
             ),
             Line(
                 r"\nabla\, \mathrm{KL}(p_\pi, p_{ref}) - \nabla\, \mathrm{KL}(p_{ref}, p_\pi) + \nabla\, \mathrm{KL}(p_{ref}, p_\pi)",
@@ -223,10 +198,7 @@ add(
             Line(
                 r"\nabla\, \mathbb{E}\left[ k_2 \right]",
                 "The draws move too, so the mean itself is descended: right in the loss, k2 is wrong with a live ratio.",
-                slips=(
-                    "k_1 for k_2",
-                    "a factor 1/2 too many",
-                ),
+                slips=("k_1 for k_2", "a factor 1/2 too many"),
             ),
         ),
         averaged=True,

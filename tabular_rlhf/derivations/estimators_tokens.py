@@ -52,11 +52,7 @@ add(
             Line(
                 r"\sum_x \mu(x) \sum_s d_\pi(s) \sum_a \pi(a \mid s)\, L(s, a)",
                 "Collect the tokens by state: p_pi passes (s, a) with probability d_pi(s) pi(a given s).",
-                slips=(
-                    "d_ref for d_pi",
-                    "d_pi(s) dropped",
-                    "pi_ref for pi",
-                ),
+                slips=("d_ref for d_pi", "d_pi(s) dropped", "pi_ref for pi"),
             ),
             Line(
                 r"\sum_x \mu(x) \sum_s d_\pi(s) \sum_a \pi(a \mid s) \left( e^{-L(s, a)} - 1 + L(s, a) \right)",
@@ -79,10 +75,7 @@ add(
                 r"\sum_x \mu(x) \sum_s \left( \nabla d_\pi(s) \right) \mathrm{KL}(s) "
                 r"+ \sum_x \mu(x) \sum_s d_\pi(s)\, \nabla\, \mathrm{KL}(s)",
                 "KL(s) is that of the tokens in s: the chain rule of KL, and then the product rule, because visits move too.",
-                slips=(
-                    "d_ref for d_pi",
-                    "the term sum_{x} mu(x)*sum_{s} d_pi(s)*nabla(KL(s)) dropped",
-                ),
+                slips=("d_ref for d_pi", "the term sum_{x} mu(x)*sum_{s} d_pi(s)*nabla(KL(s)) dropped"),
                 wrong={"d_ref for d_pi": "sum_{x} mu(x)*sum_{s} nabla(d_pi(s))*KL(s) + sum_{x} mu(x)*sum_{s} d_ref(s)*nabla(KL(s))"},
             ),
             Line(
@@ -96,26 +89,17 @@ add(
                 "The chain rule, token by token: no token's L multiplies another token's score.",
                 relation="in expectation",
                 law="log_p",
-                slips=(
-                    "the mean of a product split",
-                    "a factor 1/2 too many",
-                ),
+                slips=("the mean of a product split", "a factor 1/2 too many"),
             ),
             Line(
                 r"\sum_x \mu(x) \sum_s d_\pi(s) \sum_a \pi(a \mid s)\, L(s, a)\, \nabla \log \pi(a \mid s)",
                 "Collected by states.",
-                slips=(
-                    "d_pi(s) dropped",
-                    "d_ref for d_pi",
-                ),
+                slips=("d_pi(s) dropped", "d_ref for d_pi"),
             ),
             Line(
                 r"\sum_x \mu(x) \sum_s d_\pi(s)\, \nabla\, \mathrm{KL}(s)",
                 "In one state that is grad KL(s), by kl-gradients.  Only the second part of the gradient: the visits are not moved.",
-                slips=(
-                    "nabla taken out of the sum",
-                    "d_pi(s) dropped",
-                ),
+                slips=("nabla taken out of the sum", "d_pi(s) dropped"),
             ),
         ),
         letters={"k_3(z)": "exp(-z) - 1 + z"},
@@ -169,20 +153,14 @@ add(
             Line(
                 r"\sum_x \mu(x) \sum_\tau p_{old}\, \frac{p_\pi}{p_{old}}\, L",
                 "Multiply and divide by p_old, which can make whatever p_pi can.",
-                slips=(
-                    "p/p_old inverted",
-                    "p_old dropped",
-                ),
+                slips=("p/p_old inverted", "p_old dropped"),
             ),
             Line(
                 r"\mathbb{E}_{old}\left[ \rho L \right], \quad \rho = \frac{p_\pi}{p_{old}}",
                 "A mean under the policy that made the samples.",
                 relation="in expectation",
                 law="log_p_2",
-                slips=(
-                    "p_2 for p",
-                    "p/p_old inverted",
-                ),
+                slips=("p_2 for p", "p/p_old inverted"),
             ),
             Line(r"\nabla\, \mathrm{KL}(p_\pi, p_{ref})", "Its gradient, by the gradient core.", relation="so"),
             Line(
@@ -190,10 +168,7 @@ add(
                 "The samples do not move with theta, so the gradient enters their mean; rho and L do move.",
                 relation="in expectation",
                 law="log_p_2",
-                slips=(
-                    "L dropped",
-                    "p_2 for p",
-                ),
+                slips=("L dropped", "p_2 for p"),
             ),
             Line(
                 r"\mathbb{E}_{old}\left[ \rho L \cdot \mathrm{score} \right] + \mathbb{E}_{old}\left[ \rho \cdot \mathrm{score} \right]",

@@ -53,10 +53,7 @@ add(
             Line(
                 r"\mathrm{Var}(M) + 2\, \mathrm{Cov}(M, X), \quad M = k_1 - X = \sum_t m_t,\ m_t = L_t - \mathrm{KL}(s_t)",
                 "k1 = X + M, and the variance of a sum.",
-                slips=(
-                    "the term 2*Cov[M, X] dropped",
-                    "2 dropped",
-                ),
+                slips=("the term 2*Cov[M, X] dropped", "2 dropped"),
             ),
             Line(
                 r"\sum_s d_\pi(s)\, \mathrm{Var}_a(L) + 2\, \mathrm{Cov}(M, X)",

@@ -84,10 +84,7 @@ add(
             Line(
                 r"\sum_j \left( -w_{ij}\, \sigma(-D_{ij}) + w_{ji}\, \sigma(D_{ij}) \right)",
                 "The slope of log sigma(D) is sigma(-D); D_ij grows with r_i, and D_ji = -D_ij falls.",
-                slips=(
-                    "sign of w(j, i)*sigma(D(i, j)) flipped",
-                    "arguments of the difference swapped",
-                ),
+                slips=("sign of w(j, i)*sigma(D(i, j)) flipped", "arguments of the difference swapped"),
             ),
             Line(
                 r"\sum_j \left( -w_{ij} \left( 1 - \sigma(D_{ij}) \right) + (n_{ij} - w_{ij})\, \sigma(D_{ij}) \right)",

@@ -111,10 +111,7 @@ add(
             Line(
                 r"-\sum_{i \in A,\, j \notin A} w_{ij}\, \sigma(-D_{ij})",
                 "Nobody outside ever beat one of A, so every count in the second sum is 0.",
-                slips=(
-                    "1 for 0",
-                    "sigma(-D(i, j)) dropped",
-                ),
+                slips=("1 for 0", "sigma(-D(i, j)) dropped"),
             ),
             Line(
                 "0",

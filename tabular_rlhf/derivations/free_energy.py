@@ -46,10 +46,7 @@ add(
             Line(
                 r"\beta \cdot \frac{1}{Z} \cdot \frac{\partial Z}{\partial r(\tau)}",
                 "The chain rule: the slope of log Z is 1/Z times that of Z.",
-                slips=(
-                    "beta dropped",
-                    "1/Z dropped",
-                ),
+                slips=("beta dropped", "1/Z dropped"),
             ),
             Line(
                 r"\beta \cdot \frac{1}{Z} \cdot p_{ref}(\tau)\, e^{r(\tau)/\beta} \cdot \frac{1}{\beta}",
@@ -60,10 +57,7 @@ add(
             Line(
                 r"p^*(\tau)",
                 "beta cancels, and what is left is the optimum: the value rises as fast as the response is likely.",
-                slips=(
-                    "p_ref for p_star",
-                    "divided by beta, which is too much",
-                ),
+                slips=("p_ref for p_star", "divided by beta, which is too much"),
             ),
             Line(
                 r"\frac{\partial^2 V(x)}{\partial r(\tau)\, \partial r(\tau')}",
@@ -73,10 +67,7 @@ add(
             Line(
                 r"\frac{1}{\beta}\, 1[\tau = \tau']\, p^*(\tau) - p^*(\tau) \cdot \frac{1}{Z} \frac{\partial Z}{\partial r(\tau')}",
                 "Differentiate p_ref e^{r/beta}/Z: its numerator moves only with r(tau) itself, its denominator with every reward.",
-                slips=(
-                    "proxy for r",
-                    "sign of p_star(tau)*(1/Z)*diff(Z, r(tau')) flipped",
-                ),
+                slips=("proxy for r", "sign of p_star(tau)*(1/Z)*diff(Z, r(tau')) flipped"),
             ),
             Line(
                 r"\frac{1}{\beta} \left( 1[\tau = \tau']\, p^*(\tau) - p^*(\tau)\, p^*(\tau') \right)",
@@ -106,18 +97,12 @@ add(
                 r"\sum_\tau r(\tau)\, p^*(\tau) \left( -\frac{r(\tau)}{\beta^2} + \frac{\mathbb{E}_{p^*}[r]}{\beta^2} \right)",
                 "log p* = log p_ref + r/beta - log Z: r/beta has the slope -r/beta^2, and "
                 "log Z the mean of that under p*, as in lines 2 to 4.",
-                slips=(
-                    "a factor beta too many",
-                    "a mean under p_ref where one under p_star is due",
-                ),
+                slips=("a factor beta too many", "a mean under p_ref where one under p_star is due"),
             ),
             Line(
                 r"-\frac{\mathrm{Var}_{p^*}(r)}{\beta^2}",
                 "E[r^2] - E[r]^2 is the variance: a smaller beta never earns less, and gains most where the optimum is undecided.",
-                slips=(
-                    "sign flipped",
-                    "3 for 2",
-                ),
+                slips=("sign flipped", "3 for 2"),
                 wrong={"second moment for variance": "-E_{p_star}[r^2]/beta^2"},
             ),
         ),

@@ -36,10 +36,7 @@ add(
             Line(
                 r"\sum_\tau p(\tau) \left( \log\frac{p(\tau)}{p^*(\tau)} + \log\frac{p^*(\tau)}{p_{ref}(\tau)} \right)",
                 "Multiply and divide by p* inside the logarithm.",
-                slips=(
-                    "p(tau)/p_star(tau) inverted",
-                    "sign of log(p_star(tau)/p_ref(tau)) flipped",
-                ),
+                slips=("p(tau)/p_star(tau) inverted", "sign of log(p_star(tau)/p_ref(tau)) flipped"),
             ),
             Line(
                 r"\mathrm{KL}(p, p^*) + \sum_\tau p(\tau) \log\frac{p^*(\tau)}{p_{ref}(\tau)}",
@@ -72,10 +69,7 @@ add(
                 r" \sum_\tau p(\tau) r(\tau) - \sum_\tau p^*(\tau) r(\tau) \right)"
                 r" - \log Z \left( \sum_\tau p(\tau) - \sum_\tau p^*(\tau) \right)",
                 "beta and Z do not depend on the response.",
-                slips=(
-                    "log(Z) taken away, which is too much",
-                    "the term sum_{tau} p_star(tau)*r(tau) dropped",
-                ),
+                slips=("log(Z) taken away, which is too much", "the term sum_{tau} p_star(tau)*r(tau) dropped"),
             ),
             Line(
                 r"\mathrm{KL}(p, p^*) + \mathrm{KL}(p^*, p_{ref}) + \frac{1}{\beta} \left( \mathbb{E}_p[r] - \mathbb{E}_{p^*}[r] \right)",
@@ -192,18 +186,12 @@ add(
             Line(
                 r"r(\tau) - \frac{1}{Z} \sum_{\tau'} p_{ref}(\tau')\, r(\tau')\, e^{r(\tau')/\beta}",
                 "The chain rule: d log Z = dZ/Z, and each exponential brings down its r.",
-                slips=(
-                    "1/Z dropped",
-                    "r(tau') dropped",
-                ),
+                slips=("1/Z dropped", "r(tau') dropped"),
             ),
             Line(
                 r"r(\tau) - \mathbb{E}_{p^*}[r]",
                 "p_ref exp(r/beta)/Z is p*: the velocity is the reward, centered where one stands.",
-                slips=(
-                    "a mean under p_ref where one under p_star is due",
-                    "divided by beta, which is too much",
-                ),
+                slips=("a mean under p_ref where one under p_star is due", "divided by beta, which is too much"),
             ),
         ),
         letters={"p_t": "p_ref*exp(t*r/beta)/Z_t", "Z_t": "sum_tau p_ref(tau)*exp(t*r(tau)/beta)"},

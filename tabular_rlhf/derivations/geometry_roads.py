@@ -89,10 +89,7 @@ add(
             Line(
                 r"c(x) - \beta\, \mathbb{E}_{\pi'} \log\frac{\pi'}{\pi}",
                 "pi_ref cancels.",
-                slips=(
-                    "sign of beta*E_{pi'}[log(pi'/pi)] flipped",
-                    "beta dropped",
-                ),
+                slips=("sign of beta*E_{pi'}[log(pi'/pi)] flipped", "beta dropped"),
             ),
             Line(
                 r"c(x) - \beta\, \mathrm{KL}(\pi', \pi)",

@@ -184,10 +184,7 @@ add(
                 r"\sum_x \mu(x) \sum_\tau \left( r - \beta \log\frac{p_\pi}{p_{ref}} \right) \nabla p_\pi "
                 r"- \beta \sum_x \mu(x) \sum_\tau p_\pi \nabla \log p_\pi",
                 "The product rule: first the law moves, then the penalty; r and p_ref do not.",
-                slips=(
-                    "p_ref for p",
-                    "sign of beta*log(p/p_ref) flipped",
-                ),
+                slips=("p_ref for p", "sign of beta*log(p/p_ref) flipped"),
                 wrong={
                     "p dropped in the second sum": (
                         "sum_{x} mu(x)*sum_{tau} (r - beta*log(p/p_ref))*nabla(p) - beta*sum_{x} mu(x)*sum_{tau} nabla(log(p))"

@@ -193,10 +193,7 @@ add(
             Line(
                 r"\frac{1}{\sqrt{q(1-q)}}",
                 "Over a common denominator: ((1 - q) + q)/sqrt(q (1 - q)).",
-                slips=(
-                    "sqrt dropped",
-                    "1/sqrt(q*(1 - q)) inverted",
-                ),
+                slips=("sqrt dropped", "1/sqrt(q*(1 - q)) inverted"),
             ),
             Line(
                 r"\frac{d}{dq}\, 2 \arcsin\sqrt{q}",

@@ -53,10 +53,7 @@ add(
             Line(
                 r"\frac{\prod_h p(s_h + a_h)}{\prod_h p(s_h)}",
                 "A product of quotients is the quotient of the products.",
-                slips=(
-                    "prod_{h} p(s_{h}) dropped",
-                    "(prod_{h} p(s_{h} + a_{h}))/(prod_{h} p(s_{h})) inverted",
-                ),
+                slips=("prod_{h} p(s_{h}) dropped", "(prod_{h} p(s_{h} + a_{h}))/(prod_{h} p(s_{h})) inverted"),
             ),
             Line(
                 r"\frac{p(\tau)}{p(s_0)}",
@@ -153,10 +150,7 @@ add(
                 r"\mathbb{E}_\mu \sum_s d_\pi(s) \sum_a \pi(a \mid s)\, A'(s, a)",
                 "To go through s + a is to come to s and then to choose a: the visits and the "
                 "tokens are those of pi, the advantage that of pi'.",
-                slips=(
-                    "d_ref for d_pi",
-                    "pi_2 for pi",
-                ),
+                slips=("d_ref for d_pi", "pi_2 for pi"),
                 wrong={
                     "visits of pi' for those of pi": lambda mdp, mu, pi, r, log_pi_2: weighed(
                         mu, np.exp(mdp.prefix_sum(log_pi_2))[..., None] * pi * advantages(mdp, log_pi_2, r)

@@ -59,7 +59,7 @@ add(
             Line(
                 r"r(\tau) - \beta \log\frac{p(\tau)}{p_{ref}(\tau)} - \beta",
                 "p times 1/p is 1.",
-                wrong={"beta dropped from the constant": "r(tau) - beta*log(p(tau)/p_ref(tau)) - beta/beta"},
+                wrong={"beta dropped from the constant": "r(tau) - beta*log(p(tau)/p_ref(tau)) - 1"},
             ),
             Line(
                 r"r(\tau) - \beta \log\frac{p^*(\tau)}{p_{ref}(\tau)} - \beta + \lambda",
@@ -78,19 +78,13 @@ add(
             Line(
                 r"\beta\,(1 - \log Z), \quad Z = \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}",
                 "Summed over tau the line above is 1 = Z exp(lambda/beta - 1).",
-                slips=(
-                    "beta dropped",
-                    "arguments of the difference swapped",
-                ),
+                slips=("beta dropped", "arguments of the difference swapped"),
             ),
             Line(r"p^*(\tau)", "Put lambda back.", relation="so"),
             Line(
                 r"\frac{p_{ref}(\tau)\, e^{r(\tau)/\beta}}{Z}",
                 "exp(lambda/beta - 1) is 1/Z.",
-                slips=(
-                    "Z dropped",
-                    "beta squared",
-                ),
+                slips=("Z dropped", "beta squared"),
                 wrong={
                     "one Z for all prompts": lambda mu, log_p_ref, r, beta, log_Z: np.exp(
                         log_p_ref + r / beta - np.log(np.sum(mu * np.exp(log_Z)))
@@ -127,10 +121,7 @@ add(
             Line(
                 r"\mathbb{E}_p\!\left[ \beta \log\frac{Z\, p^*}{p_{ref}} - \beta \log\frac{p}{p_{ref}} \right]",
                 "Read p* = p_ref exp(r/beta)/Z backwards: r = beta log(Z p*/p_ref).",
-                slips=(
-                    "Z dropped",
-                    "beta dropped",
-                ),
+                slips=("Z dropped", "beta dropped"),
             ),
             Line(
                 r"\beta \log Z - \beta\, \mathbb{E}_p\!\left[ \log\frac{p}{p^*} \right]",

@@ -99,10 +99,7 @@ add(
                 "The labels' entropy does not depend on the scores: minimizing the loss is minimizing the forward KL.",
                 relation="up to a constant",
                 of="scores",
-                slips=(
-                    "arguments of KL swapped",
-                    "a factor 1/2 too many",
-                ),
+                slips=("arguments of KL swapped", "a factor 1/2 too many"),
             ),
             Line(
                 r"\mathbb{E}_{(i, j)}\left[ \mathrm{KL}(P_{ij}, \hat P_{ij}) \right] \text{ at } \hat r = r + c(x)",
@@ -201,10 +198,7 @@ add(
             Line(
                 r"-\sigma(D)\, \sigma(-D)",
                 "The slope of sigma(-D) is sigma'(-D) times -1, and sigma' = sigma(D) sigma(-D) is the same at D and -D.",
-                slips=(
-                    "sign flipped",
-                    "sign within sigma flipped",
-                ),
+                slips=("sign flipped", "sign within sigma flipped"),
             ),
             Line(
                 "0",

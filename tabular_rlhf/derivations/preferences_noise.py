@@ -66,10 +66,7 @@ add(
             Line(
                 r"\frac{(1 - e)^2 - e^2}{1 - 2 e}\, \ell(D) + \frac{e (1 - e) - (1 - e) e}{1 - 2 e}\, \ell(-D)",
                 "Collect l(D) and l(-D).",
-                slips=(
-                    "sign of e^2 flipped",
-                    "sign of (1 - e)*e flipped",
-                ),
+                slips=("sign of e^2 flipped", "sign of (1 - e)*e flipped"),
             ),
             Line(
                 r"\ell(D)",

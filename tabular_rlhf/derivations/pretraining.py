@@ -87,11 +87,7 @@ add(
                 r"r(\tau) - \beta \left( \log\frac{p(\tau)}{p_{ref}(\tau)} + p(\tau) \cdot \frac{1}{p(\tau)} "
                 r"\right) + \gamma D(\tau) \cdot \frac{1}{p(\tau)}",
                 "Term by term: the reward is linear in p; the KL term needs the product rule; in the data's term only the log moves.",
-                slips=(
-                    "the term p(tau)*(1/p(tau)) dropped",
-                    "sign of gamma*D(tau)*(1/p(tau)) flipped",
-                    "beta for gamma",
-                ),
+                slips=("the term p(tau)*(1/p(tau)) dropped", "sign of gamma*D(tau)*(1/p(tau)) flipped", "beta for gamma"),
                 wrong={
                     "the data's term averaged under p: gamma log D": lambda r, beta, p, log_p, log_p_ref, gamma, log_D: (
                         r - beta * (log_p - log_p_ref + 1.0) + gamma * exp(log_D) * (log_p + 1.0)

@@ -58,10 +58,7 @@ add(
                 r"\beta\, \mathbb{E}_\mu \mathbb{E}_{p_\theta}\left[ \log p_\theta - \log p_{ref} - \frac{r}{\beta} + \log Z \right]",
                 "Put p* = p_ref exp(r/beta)/Z in; the minus sign turns all three of its logarithms.",
                 of="theta_tied",
-                slips=(
-                    "sign of log(Z) flipped",
-                    "the term log(p_ref) dropped",
-                ),
+                slips=("sign of log(Z) flipped", "the term log(p_ref) dropped"),
                 wrong={"r for r/beta": "beta*E_{mu}[E_{p_theta}[log(p_theta) - log(p_ref) - r + log(Z)]]"},
             ),
             Line(

@@ -287,18 +287,12 @@ add(
             Line(
                 r"\sum_x \mu(x)\, e^{-\max r/\beta} \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}",
                 "The mean written out; the constant of the prompt leaves the sum.",
-                slips=(
-                    "exp(-max(r)/beta) dropped",
-                    "sign of the exponent flipped",
-                ),
+                slips=("exp(-max(r)/beta) dropped", "sign of the exponent flipped"),
             ),
             Line(
                 r"\sum_x \mu(x)\, Z(x)\, e^{-\max r/\beta}",
                 "The inner sum is Z.  One sample costs 1/(Z exp(-max r/beta)) draws on average: dear when beta is small.",
-                slips=(
-                    "divided by Z(x) where one multiplies",
-                    "multiplied by beta where one divides",
-                ),
+                slips=("divided by Z(x) where one multiplies", "multiplied by beta where one divides"),
             ),
         ),
     )

@@ -85,11 +85,7 @@ add(
             Line(
                 r"\pi_{ref}(a \mid s)\, e^{(V(s + a) - V(s))/\beta}, \quad V(s) = \beta \log \mathbb{E}_{ref}[e^{r/\beta} \mid s]",
                 "d_ref(s) cancels; call beta log of the mean V(s). At the end of a response the mean is of one number: V(tau) = r(tau).",
-                slips=(
-                    "the term V(s) dropped",
-                    "beta dropped",
-                    "sign of the exponent flipped",
-                ),
+                slips=("the term V(s) dropped", "beta dropped", "sign of the exponent flipped"),
             ),
             Line(
                 r"V(s) = \beta \log \mathbb{E}_{ref}[e^{r/\beta} \mid s]",
@@ -177,10 +173,7 @@ add(
             Line(
                 r"\sum_s d_\pi(s)\, \mathrm{KL}(\pi(\cdot \mid s), \pi_{ref}(\cdot \mid s))",
                 "d_pi(s) does not depend on a: the inner sum is a KL of next tokens. The visits are pi's own, and move when pi moves.",
-                slips=(
-                    "d_pi(s) dropped",
-                    "arguments of KL swapped",
-                ),
+                slips=("d_pi(s) dropped", "arguments of KL swapped"),
                 wrong={"the mean over visited states": lambda d_pi, KL_s: np.sum(d_pi * KL_s, axis=1) / np.sum(d_pi, axis=1)},
             ),
         ),
@@ -215,10 +208,7 @@ add(
             Line(
                 r"r(\tau) - \Phi(x)",
                 "The sum telescopes: the end gives 0, the root -Phi(x), and those between cancel.",
-                slips=(
-                    "sign of Phi(x) flipped",
-                    "the term Phi(x) dropped",
-                ),
+                slips=("sign of Phi(x) flipped", "the term Phi(x) dropped"),
                 wrong={
                     "Phi of the last state kept at the end": lambda mdp, r, phi: (
                         r + mdp.path_sum(steps_of(mdp, phi) * (np.sum(mdp.state_tokens() >= 0, axis=1) < mdp.H - 1)[:, None])

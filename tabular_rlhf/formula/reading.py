@@ -119,12 +119,17 @@ class Reading:
         return Printed(make)
 
     def _side(self, k: int, tree: Node) -> Side:
+        text = self.texts[k - 1] if k else ""
         if k in self.tables:
-            made = self._compiled(_within(tree, _body), self.texts[k - 1])
-            kin = (made, compile(sym("p")))
-        else:
-            made, kin = self._meant(tree, self.texts[k - 1] if k else ""), self.kin(k)
-        return Side(made, merged(*kin, made), kin or (made,))
+            made = self._compiled(_within(tree, _body), text)
+            return Side(made, merged(made, RESPONSES), (made, RESPONSES))
+        made = self._meant(tree, text)
+        kin = self.kin(k) or (made,)
+        return Side(made, merged(*kin, made), kin)
+
+
+RESPONSES = compile(sym("p"))
+"""A table over responses."""
 
 
 def _within(tree: Node, change: Callable[[Node], Node]) -> Node:
