@@ -16,8 +16,9 @@ from typing import Any, NoReturn
 
 from tabular_rlhf import __version__
 from tabular_rlhf.commands.printing import say, show
-from tabular_rlhf.errors import InputError, SolveError, did_you_mean, nearest, quoted, shown
+from tabular_rlhf.errors import InputError, SolveError, nearest, shown
 from tabular_rlhf.layout import fold
+from tabular_rlhf.registry import one_of
 
 COMMANDS = {
     "verify": "run the ledger: every claim on generated worlds, every near miss refuted",
@@ -117,9 +118,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str], chosen: str | None) -> int:
     """The command's own exit status; argparse's, which has said all there is to say, too."""
-    if chosen is not None and chosen not in COMMANDS:
-        remedy = did_you_mean(chosen, COMMANDS, "`tabular-rlhf --help` lists them")
-        raise InputError("a command must be known", got=quoted(chosen), remedy=remedy)
+    if chosen is not None:
+        one_of(COMMANDS, chosen, "a command must be known", remedy="`tabular-rlhf --help` lists them")
     parser, mine = build_parser(chosen)
     status = 0
     try:

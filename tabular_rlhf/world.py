@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, a_generator, as_floats, did_you_mean, positive, quoted, whole
+from tabular_rlhf.errors import a_generator, as_floats, positive, whole
 from tabular_rlhf.logspace import Array, log_of, read_only
 from tabular_rlhf.mdp import TokenMDP, check_size, tree_counts
 from tabular_rlhf.policy import check_log_pi, dirichlet, from_text, owned, uniform, zen
+from tabular_rlhf.registry import one_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,8 +233,4 @@ NAMED: dict[str, Callable[..., World]] = {"coin": coin, "fork": fork, "rational"
 
 def named_world(name: str) -> World:
     """One of the named worlds, by name."""
-    if not isinstance(name, str) or name not in NAMED:
-        raise InputError(
-            "the world must be a named one", got=quoted(name), remedy=did_you_mean(str(name), NAMED, f"use one of {', '.join(NAMED)}")
-        )
-    return NAMED[name]()
+    return NAMED[one_of(NAMED, name, "the world must be a named one")]()
