@@ -52,9 +52,11 @@ def _pull_logsumexp(g: Any, y: Any, x: Any, axis: int = -1, keepdims: bool = Fal
 
 
 logsumexp = primitive(_logsumexp, _pull_logsumexp)
-logsumexp.__doc__ = r"""log of the sum of exponentials: log sum_i exp(x_i), -inf for a sum of impossible events.
+logsumexp.__doc__ = """log of the sum of exponentials: log sum_i exp(x_i), -inf for a sum of impossible events; its gradient is softmax(x).
 
-Args: x, logits; axis; keepdims.  Gradient: softmax(x).
+Args: x, logits, nats; axis, over which is summed; keepdims, whether it stays as an axis of length 1.
+Returns: one axis fewer, in nats.
+Raises: InputError for the gradient where a logit is inf.
 
 >>> float(logsumexp(np.log([0.25, 0.25])))
 -0.6931471805599453
@@ -161,9 +163,11 @@ _pull_log_softmax = primitive(
 log_softmax = primitive(
     _log_softmax, lambda g, y, x, axis=-1, overwrite=False: _pull_log_softmax(g, y, axis, overwrite), keeps="out", overwrites=True
 )
-log_softmax.__doc__ = r"""Normalize logits: x - logsumexp(x), so that exp sums to one along the axis.  Logits of -inf stay -inf.
+log_softmax.__doc__ = """Normalize logits: x - logsumexp(x), so that exp sums to one along the axis.  Logits of -inf stay -inf.
 
-Args: x, logits; axis.  Raises InputError where all are -inf.
+Args: x, logits, nats; axis, along which they are normalized.
+Returns: log-probabilities of the shape of x, nats.
+Raises: InputError where all are -inf, or one is inf or nan.
 
 >>> log_softmax(np.array([0.0, 0.0, -np.inf])).round(4).tolist()
 [-0.6931, -0.6931, -inf]
@@ -177,6 +181,10 @@ def _log_sigmoid(m: Any) -> Any:
 # the stable formula has a kink in each of its two terms at 0, where the function is smooth: hence a rule of its own
 log_sigmoid: Callable[[Any], Any] = primitive(_log_sigmoid, lambda g, y, m: g * np.exp(log_sigmoid(-m)))
 log_sigmoid.__doc__ = """log sigma(m) = -log(1 + exp(-m)), exact for margins of any size; its slope is sigma(-m).
+
+Args: m, margins of any shape, nats.
+Returns: nats, of the shape of m.
+Raises: nothing; nan stays nan.
 
 >>> float(log_sigmoid(-1000.0))
 -1000.0
@@ -225,7 +233,11 @@ def _no_gradient(what: str, got: str) -> InputError:
 
 
 def expect(log_p: Any, f: Any, axis: int | None = -1) -> Any:
-    """E_p[f] = sum p f, where f is ignored (even if infinite) on events of probability zero.
+    """E_p[f] = sum p f, where f is ignored (even if infinite) on events of probability zero; differentiable.
+
+    Args: log_p (..., N), nats; f, of a shape that broadcasts with it; axis, over which is summed (None: all).
+    Returns: one axis fewer, in the unit of f: inf or -inf where f is that on a possible event.
+    Raises: InputError where f is inf and -inf on possible events, and for the gradient of what is infinite.
 
     >>> float(expect(np.log([0.5, 0.5]), np.array([1.0, 3.0])))
     2.0
@@ -248,9 +260,14 @@ def _infinite_mean(mean: Any, f: Any, axis: int | None) -> Any:
 
 
 def kl(log_p: Any, log_q: Any, axis: int | None = -1) -> Any:
-    """KL(p, q) = sum p log(p/q), in nats; +inf where p puts mass on an event that q forbids.
+    """KL(p, q) = sum p log(p/q); +inf where p puts mass on an event that q forbids; differentiable.
 
     Right to relative precision also where p and q nearly agree, as far as the log-probabilities tell: see `mean_log_ratio`.
+
+    Args: log_p, log_q (..., N), normalized, in nats; axis, over which is summed (None: all).
+    Returns: one axis fewer, in nats.
+    Raises: InputError for nan or +inf, and for the gradient of what is infinite.
+    Source: Kullback and Leibler (1951).
 
     >>> float(kl(np.log([0.5, 0.5]), np.log([0.25, 0.75])).round(6))
     0.143841
@@ -378,12 +395,14 @@ def soft_parts(log_w: Any, q: Any, beta: Any, axis: int = -1) -> tuple[Any, Any]
 
 
 def soft_value(log_w: Any, q: Any, beta: Any, axis: int = -1) -> Any:
-    r"""The soft maximum beta log sum_a w(a) exp(q(a)/beta) for weights w that sum to one: between E_w[q] and max q.
+    """The soft maximum beta log sum_a w(a) exp(q(a)/beta) for weights w that sum to one: between E_w[q] and max q.
 
     Exact over the whole range of beta: it tends to E_w[q] as beta grows and to the maximum of q over w > 0 as beta vanishes.
 
-    Args: log_w, normalized log-weights (-inf allowed); q, values in reward units; beta > 0, reward units per nat.
+    Args: log_w (..., N), normalized log-weights (-inf allowed); q, values in reward units; beta > 0, reward units per nat; axis.
     Returns: reward units, one axis fewer.
+    Raises: InputError for beta that is not positive and finite.
+    Source: Ziebart (2010).
 
     >>> w = np.log([0.5, 0.5]); q = np.array([0.0, 1.0])
     >>> [round(float(soft_value(w, q, b)), 2) for b in (1e-300, 1.0, 1e300)]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import tabular_rlhf as tr
@@ -120,6 +124,68 @@ def test_every_public_name_exists_is_sorted_and_has_a_docstring() -> None:
     assert set(tr.__all__) <= everything.keys()
     for name in tr.__all__:
         assert getattr(tr, name).__doc__, f"{name} has no docstring"
+
+
+def sections(name: str) -> dict[str, str]:
+    """The docstring of an exported name, cut at its headings; "" is what stands before them."""
+    text = inspect.cleandoc(getattr(tr, name).__doc__).split(">>> ")[0]
+    head, *parts = re.split(r"^(Args|Returns|Raises|Source):\s", text, flags=re.M)
+    return {"": head, **dict(zip(parts[::2], parts[1::2], strict=True))}
+
+
+@pytest.mark.parametrize("name", tr.__all__)
+def test_an_exported_name_says_what_it_takes_returns_and_refuses(name: str) -> None:
+    it, said = getattr(tr, name), sections(name)
+    assert ">>> " in it.__doc__, "an example, which the doctests run"
+    assert re.search(r"Error|nothing", said["Raises"])
+    assert isinstance(it, type) or len(said["Returns"]) > 3
+    if it is tr.SolveError:  # takes what any error takes
+        return
+    asked = [p for p in inspect.signature(it).parameters if not p.startswith("_")]
+    untold = [p for p in asked if not re.search(rf"\b{p}\b", said["Args"])]
+    assert not untold, f"its arguments {untold} are not told"
+
+
+C, RNG = tr.coin(), np.random.default_rng(0)
+WRONG: dict[str, Callable[[], Any]] = {
+    "TokenMDP": lambda: tr.TokenMDP(2, horizon=99),
+    "World": lambda: tr.World(C.mdp, np.zeros((1, 1, 2)), C.r, 1.0),
+    "NGram": lambda: tr.NGram(C.mdp, k=-1),
+    "LogLinear": lambda: tr.LogLinear(C.mdp, np.zeros(2)),
+    "Tabular": lambda: tr.Tabular(C.mdp).log_pi(np.zeros(3)),
+    "Gibbs": lambda: tr.solve(C).regret(np.zeros((2, 3))),
+    "Trajectories": lambda: tr.population(tr.fork(), tr.fork().log_p_ref)[C.r],
+    **{name: lambda name=name: getattr(tr, name)(beta=0.0) for name in ("coin", "fork", "rational", "long_tail", "zen_world")},
+    **{name: lambda name=name: getattr(tr, name)(beta=0.0) for name in ("cycle", "sure_thing", "blind_spot", "length_trap")},
+    "named_world": lambda: tr.named_world("moon"),
+    "random_world": lambda: tr.random_world(rng=RNG, V=9, H=99),
+    "objective": lambda: tr.objective(C.log_p_ref, C.log_p_ref, C.r, -1.0, C.mu),
+    "regret": lambda: tr.regret(np.zeros((2, 3)), C),
+    "soft_bellman": lambda: tr.soft_bellman(C.mdp, C.log_ref, C.r[0], 1.0),
+    "soft_value": lambda: tr.soft_value(C.log_p_ref, C.r, 0.0),
+    "expect": lambda: tr.expect(C.log_p_ref, np.array([[np.inf, -np.inf]])),
+    "kl": lambda: tr.kl([np.nan, 0.0], [0.0, 0.0]),
+    "logsumexp": lambda: tr.grad(tr.logsumexp)(np.array([np.inf, 0.0])),
+    "log_softmax": lambda: tr.log_softmax(np.full(2, -np.inf)),
+    "population": lambda: tr.population(C, C.r),
+    "sample": lambda: tr.sample(C, C.log_p_ref, 0, rng=RNG),
+    "estimate": lambda: tr.estimate(tr.population(C, C.log_p_ref), np.zeros(3)),
+    "vjp": lambda: tr.vjp(np.linalg.svd, np.eye(2)),
+    "grad": lambda: tr.grad(lambda x: x)(np.zeros(2)),
+    "value_and_grad": lambda: tr.value_and_grad(lambda x: x)(np.zeros(2)),
+    "jacobian": lambda: tr.jacobian(lambda x, y: x, argnums=(0, 1))(1.0, 1.0),  # type: ignore[arg-type]
+    "hessian": lambda: tr.hessian(lambda x: x)(np.zeros(2)),
+    "hvp": lambda: tr.hvp(np.sum)(np.zeros(2), np.zeros(3)),
+    "check_grad": lambda: tr.check_grad(np.sum, np.zeros(2), rng=RNG, method="guess"),
+}
+"""A call that each exported name refuses."""
+
+
+@pytest.mark.parametrize("name", [name for name in tr.__all__ if not sections(name)["Raises"].startswith("nothing")])
+def test_an_exported_name_raises_what_it_says(name: str) -> None:
+    with pytest.raises(Exception, match=r".") as refused:
+        WRONG[name]()
+    assert type(refused.value).__name__ in sections(name)["Raises"]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
