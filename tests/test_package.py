@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,47 @@ def test_imports_between_rooms_make_no_circle() -> None:
 
     for name in graph:
         visit(name, ())
+
+
+BOOK = ("derivations", "formula", "ledger")
+
+
+def module(path: Path) -> str:
+    return ".".join(["tabular_rlhf", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+def modules(nodes: Iterable[ast.AST], known: Collection[str]) -> set[str]:
+    """The modules of the package that these nodes import."""
+    found = [n for n in nodes if isinstance(n, ast.ImportFrom) and (n.module or "").startswith("tabular_rlhf")]
+    names = {(n.module or "", f"{n.module}.{alias.name}") for n in found for alias in n.names}
+    return {inner if inner in known else outer for outer, inner in names}
+
+
+def test_no_circle_of_modules_hides_in_a_function() -> None:
+    trees = {module(path): ast.parse(path.read_text()) for path in MODULES}
+    first = {name: modules(ast.iter_child_nodes(tree), trees) for name, tree in trees.items()}
+
+    def reached(name: str, seen: set[str]) -> set[str]:
+        for other in first.get(name, set()) - seen:
+            seen.add(other)
+            reached(other, seen)
+        return seen
+
+    for name, tree in trees.items():
+        functions = [n for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)]
+        hidden = {other for other in modules(functions, trees) if name in reached(other, {other})}
+        assert not hidden or name.split(".")[1] in BOOK, f"{name} imports {hidden}, from where it is imported"
+
+
+def test_no_module_is_hidden_by_a_function_of_its_name() -> None:
+    for path in PACKAGE.rglob("__init__.py"):
+        if path.parent.name in BOOK:
+            continue
+        own = {p.stem for p in path.parent.glob("*.py")}
+        for node in ast.iter_child_nodes(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module != module(path):
+                assert own.isdisjoint(alias.asname or alias.name for alias in node.names), f"{path}: {ast.unparse(node)}"
+            assert not isinstance(node, ast.FunctionDef) or node.name not in own, f"{path}: {node.name}"
 
 
 def run(*words: str, code: str | None = None) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ from functools import cached_property
 from html import escape
 
 from tabular_rlhf.figures.page import METADATA, STYLE, on_paper
-from tabular_rlhf.figures.record import Data, Figure
+from tabular_rlhf.figures.record import Data, Figure, all_figures
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,5 @@ def show(name: str) -> Shown:
     >>> show("tilt").png[1:4]
     b'PNG'
     """
-    from tabular_rlhf.figures import all_figures
-
     figure = all_figures().find(name)
     return Shown(figure, figure.name, figure.told)
