@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 from tabular_rlhf import __version__, files
 from tabular_rlhf.cli import COMMANDS, build_parser, main
 from tabular_rlhf.commands import example, losses, progress
-from tabular_rlhf.commands.answer import in_words
 from tabular_rlhf.commands.printing import can_say, spelled
 from tabular_rlhf.commands.schemas import HEAD, SCHEMAS
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.layout import NARROWEST, fold, table
 from tabular_rlhf.losses import analyse as family
 from tabular_rlhf.losses.record import LOSSES
+from tabular_rlhf.told import in_words
 
 PREFS = '{"prompt": "a", "chosen": "x", "rejected": "y"}\n{"prompt": "a", "chosen": "y", "rejected": "x"}\n'
 ANSWERS = "def regret(beta, log_p, log_p_star):\n    return beta * (log_p - log_p_star)\n"

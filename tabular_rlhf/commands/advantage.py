@@ -21,7 +21,7 @@ from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, LOSSES, Recip
 from tabular_rlhf.policy_gradient.analysis import silent
 from tabular_rlhf.policy_gradient.record import Part
 from tabular_rlhf.registry import one_of
-from tabular_rlhf.reports.solution_text import number
+from tabular_rlhf.told import number
 from tabular_rlhf.world import NAMED, World
 
 SCHEMA = "tabular-rlhf/advantage/1"

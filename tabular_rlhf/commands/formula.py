@@ -24,7 +24,7 @@ from tabular_rlhf.ledger import LEDGER, Row
 from tabular_rlhf.ledger.symbols import Scope
 from tabular_rlhf.ledger.worlds import generic
 from tabular_rlhf.mdp import TokenMDP
-from tabular_rlhf.reports.solution_text import number
+from tabular_rlhf.told import number
 from tabular_rlhf.world import NAMED
 
 SCHEMA = "tabular-rlhf/formula/1"

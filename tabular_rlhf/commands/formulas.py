@@ -12,7 +12,7 @@ from tabular_rlhf.commands.printing import show
 from tabular_rlhf.formula import Formula
 from tabular_rlhf.formula.examples import EXAMPLES
 from tabular_rlhf.registry import one_of
-from tabular_rlhf.reports.solution_text import number
+from tabular_rlhf.told import number
 from tabular_rlhf.world import fork
 
 SCHEMA = "tabular-rlhf/formulas/1"

@@ -16,7 +16,7 @@ from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS, FlagReport, analyse,
 from tabular_rlhf.estimators.record import AGGREGATES, CLAMPS, LEVELS, RATIOS
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.layout import table
-from tabular_rlhf.reports.solution_text import number
+from tabular_rlhf.told import number
 from tabular_rlhf.world import NAMED, World
 
 SCHEMA = "tabular-rlhf/kl/1"

@@ -15,7 +15,8 @@ from tabular_rlhf.layout import table
 from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.losses.analyse import LossReport, analyse, family_table
 from tabular_rlhf.losses.record import find
-from tabular_rlhf.reports.solution_text import number, words
+from tabular_rlhf.reports.solution_text import words
+from tabular_rlhf.told import number
 
 SCHEMA = "tabular-rlhf/losses/1"
 MOST = 64

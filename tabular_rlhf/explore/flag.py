@@ -16,7 +16,7 @@ from tabular_rlhf.explore.panel import Control, Data, View, on_screen, panel
 from tabular_rlhf.explore.svg import INK, Picture, text
 from tabular_rlhf.figures.glyphs import BLUE, ORANGE
 from tabular_rlhf.gibbs import solve
-from tabular_rlhf.reports.solution_text import number
+from tabular_rlhf.told import number
 from tabular_rlhf.world import World
 
 

@@ -19,7 +19,7 @@ from tabular_rlhf.explore.panel import Data, View, on_screen, panel
 from tabular_rlhf.explore.svg import INK, Picture, clipped, text
 from tabular_rlhf.figures.glyphs import BLUE, GREEN
 from tabular_rlhf.logspace import expect, kl, log_tilt, soft_value
-from tabular_rlhf.reports.solution_text import number
+from tabular_rlhf.told import number
 from tabular_rlhf.world import World
 
 SLIDERS = 3

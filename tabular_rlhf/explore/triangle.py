@@ -24,7 +24,7 @@ from tabular_rlhf.explore.panel import Control, Data, View, on_screen, panel
 from tabular_rlhf.explore.svg import INK, Picture, Point, clipped, mark, names, path, text
 from tabular_rlhf.figures.glyphs import BLUE, GREEN
 from tabular_rlhf.logspace import Array, expect, kl, log_of, log_softmax, log_tilt, logsumexp, soft_value
-from tabular_rlhf.reports.solution_text import number
+from tabular_rlhf.told import number
 from tabular_rlhf.world import World
 
 ARC = 121

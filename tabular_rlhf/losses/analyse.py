@@ -32,6 +32,7 @@ from tabular_rlhf.losses.problem import pair_derivatives, prompt_problem
 from tabular_rlhf.losses.record import LOSSES, TRAITS, DirectLoss, find
 from tabular_rlhf.preferences import Pairs, bradley_terry, population_pairs, sure
 from tabular_rlhf.tex import plain
+from tabular_rlhf.told import settled
 from tabular_rlhf.world import World
 
 AGREES = 1e-6
@@ -92,7 +93,7 @@ class LossReport:
             ("is the optimum of", self.objective or "no objective named here"),
             ("closed form", closed),
             ("KL to p*", f"{settled(self.kl_to_gibbs):.6g} nats"),
-            ("regret", f"{settled(self.regret, self.world):.6g} reward units"),
+            ("regret", f"{settled(self.regret, size_of(self.world)):.6g} reward units"),
             ("certain labels", self.certain.words),
             ("added c(x) = 1", "unchanged" if self.shift < 1e-9 else f"a pair's loss changes by up to {self.shift:.3g}"),
             ("descent from p_ref", f"log p(y_w) {moves} at {self.winner_rate:+.3g}, log p(y_l) at {self.loser_rate:+.3g}"),
@@ -235,7 +236,7 @@ def family_table(world: World, **changes: Any) -> str:
             rows.append([name, str(e), "", "", "", "", ""])
             continue
         traits = " ".join(short[t] for t in TRAITS if t in loss.traits)
-        numbers = [f"{settled(r.kl_to_gibbs):.2g}", f"{settled(r.regret, world):.2g}"]
+        numbers = [f"{settled(r.kl_to_gibbs):.2g}", f"{settled(r.regret, size_of(world)):.2g}"]
         rows.append([name, r.optimum.words, *numbers, f"{r.winner_rate:+.4f}", r.certain.words, traits])
     header = ["", "population optimum", "KL to p*", "regret", "log p(y_w)", "certain labels", "traits"]
     key = wrap(f"Traits: {', '.join(f'{short[t]} {t}' for t in TRAITS)}.")
@@ -243,15 +244,6 @@ def family_table(world: World, **changes: Any) -> str:
     return "\n".join([table("", header, rows, left=(0, 1, 5, 6)), "", *key, *slope])
 
 
-RESIDUE = 1e-13
-"""What is left of 0 after rounding, as a share of the numbers that it is made of, is printed as 0."""
-
-
-def settled(x: float, world: World | None = None) -> float:
-    """`x`, or 0 where it is a residue of rounding: of nats (numbers near 1), or of a world's rewards.
-
-    >>> settled(1e-14), settled(1e-12)
-    (0.0, 1e-12)
-    """
-    scale = 1.0 if world is None else max(world.beta, float(np.max(np.abs(world.r))))
-    return 0.0 if abs(x) <= RESIDUE * scale else x
+def size_of(world: World) -> float:
+    """How large the numbers are that a regret is the difference of, in reward units."""
+    return max(world.beta, float(np.max(np.abs(world.r))))

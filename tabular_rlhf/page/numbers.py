@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tabular_rlhf.figures.page import differences
+from tabular_rlhf.told import number
 
 NUMBER = re.compile(r"-?\d+(\.(\d+))?(e[+-]\d+)?")
 """A number as `say` prints it: group 2 its digits after the point, group 3 its exponent."""
@@ -25,10 +26,7 @@ def say(x: float, digits: int = 4) -> str:
     >>> say(0.5, 3), say(1.2e-7, 2)
     ('0.500', '0.00')
     """
-    if abs(x) >= 1e5 and abs(x) != float("inf"):
-        return f"{x:.3g}"
-    text = f"{x:.{digits}f}"
-    return text.removeprefix("-") if not text.strip("-0.") else text
+    return number(x, ".3g" if 1e5 <= abs(x) < float("inf") else f".{digits}f")
 
 
 def says(values: Iterable[Any], digits: int = 4) -> list[str]:
@@ -46,7 +44,7 @@ def short(x: float) -> str:
     >>> short(0.375), short(-2.0)
     ('0.375', '-2')
     """
-    return f"{x:g}"
+    return number(x, "g")
 
 
 GREEK = {"beta": "β", "lam": "λ", "lambda": "λ", "pi": "π", "tau": "τ", "chi2": "χ²"}
