@@ -1,4 +1,4 @@
-"""`tabular-rlhf advantage [NAME]`: what does my advantage, aggregation or policy loss really optimize?"""
+"""`tabular-rlhf advantage [NAME]`: what an advantage, aggregation or policy loss really optimizes, beside the true gradient."""
 
 from __future__ import annotations
 

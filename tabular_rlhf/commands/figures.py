@@ -1,4 +1,4 @@
-"""`tabular-rlhf figures [NAME...]`: draw the figures, or check that the committed data still hold."""
+"""`tabular-rlhf figures [NAME...]`: draw the figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tabular-rlhf formula "LATEX"`: what is read, its value on a world, which printed lines it equals, or by which slip it misses one."""
+"""`tabular-rlhf formula TEXT`: a formula of your own, LaTeX or plain typing: what it is read as, its value on a world, what it equals."""
 
 from __future__ import annotations
 

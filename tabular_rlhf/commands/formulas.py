@@ -1,4 +1,4 @@
-"""`tabular-rlhf formulas [WORD]`: the notation that formulas are read in, every entry executed on a world."""
+"""`tabular-rlhf formulas [WORD]`: the notation that formulas are read in, every entry executed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tabular-rlhf kl`: what does my KL flag optimize?  Every estimator in every placement, exactly, and checked by sampling."""
+"""`tabular-rlhf kl`: what a KL flag optimizes: estimator by placement, exactly and sampled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tabular-rlhf losses [NAME]`: the family of direct alignment losses on one world, or everything about one of them."""
+"""`tabular-rlhf losses [NAME]`: the family of direct alignment losses: optima, traits, one loss's report."""
 
 from __future__ import annotations
 

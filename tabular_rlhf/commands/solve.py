@@ -1,4 +1,4 @@
-"""`tabular-rlhf solve [WORLD.toml]`: a world of your own, every number exact and checked by sampling.
+"""`tabular-rlhf solve [WORLD.toml]`: solve a world of your own from a TOML file (the zen world by default).
 
 Exit status 1 if some sampled number lies more than five exact standard errors from the exact one.
 """

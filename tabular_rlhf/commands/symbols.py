@@ -1,4 +1,4 @@
-"""`tabular-rlhf symbols [NAME...]`: the names that a formula may use, with meaning, shape and unit, by level."""
+"""`tabular-rlhf symbols [NAME...]`: the names that a formula may use: meaning, shape, unit."""
 
 from __future__ import annotations
 
