@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -197,7 +198,7 @@ def solve(world: World) -> Gibbs:
     once, summed up the tree, and p* and pi* are ratios of those sums; else the recursion in log space does it.
 
     Args: world.
-    Returns: Gibbs, whose arrays are read-only.
+    Returns: Gibbs, whose arrays are read-only: the same one for the same world, as long as somebody holds it.
     Raises: nothing: every world that can be made has its optimum.
     Source: Korbak et al. (2022), arXiv:2205.11275.
 
@@ -205,11 +206,23 @@ def solve(world: World) -> Gibbs:
     >>> solve(coin()).log_p.round(4).tolist()
     [[-1.3133, -0.3133]]
     """
+    known = _SOLVED.get(id(world))
+    return _anew(world) if known is None else known
+
+
+_SOLVED: WeakValueDictionary[int, Gibbs] = WeakValueDictionary()
+"""Solutions that somebody holds, by their worlds, which they hold in turn: a world is solved once, however many ask."""
+
+
+def _anew(world: World) -> Gibbs:
     tree = _by_weights(world)
     if tree is None:
-        return Gibbs(world, read_only(np.asarray(soft_value(world.log_p_ref, world.r, world.beta))))
-    V, p, pi = tree
-    return Gibbs(world, read_only(V), (p, pi))
+        found = Gibbs(world, read_only(np.asarray(soft_value(world.log_p_ref, world.r, world.beta))))
+    else:
+        V, p, pi = tree
+        found = Gibbs(world, read_only(V), (p, pi))
+    _SOLVED[id(world)] = found
+    return found
 
 
 def _by_weights(world: World) -> tuple[Array, Array, Array] | None:

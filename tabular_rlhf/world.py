@@ -60,8 +60,8 @@ class World:
         return self.mdp.mu
 
     def at(self, beta: float) -> World:
-        """The same world with another KL weight."""
-        return replace(self, beta=beta)
+        """The same world with another KL weight; itself where that is its own."""
+        return self if beta == self.beta else replace(self, beta=beta)
 
     def with_reward(self, r: Any) -> World:
         """The same world with another reward table."""

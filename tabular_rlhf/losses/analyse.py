@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.errors import SolveError
-from tabular_rlhf.gibbs import regret, solve
+from tabular_rlhf.gibbs import Gibbs, solve
 from tabular_rlhf.layout import fold, table, wrap
 from tabular_rlhf.logspace import Array, kl
 from tabular_rlhf.losses.evaluate import gradient, ingredients, logit_gradient, settings_at, value, weights
@@ -43,16 +43,16 @@ AGREES = 1e-6
 class LossReport:
     """One loss on one world; see `analyse`.
 
-    value_at_ref; gradient_at_ref (P, N), in response logits; optimum, reached from p_ref; others, further minima found; kl_to_gibbs
-    (nats) and regret (reward units) of the optimum; tv_to_closed_form, None where none is known; objective, the named
-    one that it maximizes, measured (`objectives`), None where there is none;
+    gibbs, the solution of its world; value_at_ref; gradient_at_ref (P, N), in response logits; optimum, reached from p_ref; others,
+    further minima found; kl_to_gibbs (nats) and regret (reward units) of the optimum; tv_to_closed_form, None where none is known;
+    objective, the named one that it maximizes, measured (`objectives`), None where there is none;
     certain, the optimum under certain labels; shift, the largest change of a pair's loss when c(x) = 1 is added to both log-ratios;
     winner_rate and loser_rate, d log p/dt at the reference; noise, n E KL of the optimum from n comparisons; covariance (P, N, N),
     n times that of log p, None where the optimum is not attained, is not smooth, or has frozen parameters.
     """
 
     loss: DirectLoss
-    world: World
+    gibbs: Gibbs
     settings: Mapping[str, Any]
     value_at_ref: float
     gradient_at_ref: Array
@@ -67,6 +67,10 @@ class LossReport:
     winner_rate: float
     loser_rate: float
     covariance: Array | None
+
+    @property
+    def world(self) -> World:
+        return self.gibbs.world
 
     @property
     def noise(self) -> float | None:
@@ -124,25 +128,25 @@ def analyse(loss: str | DirectLoss, world: World, **changes: Any) -> LossReport:
     loss = find(loss)
     pairs = population_pairs(world, bradley_terry(world.r)).distinct()
     ref = world.log_p_ref
-    found = minimize(loss, world, pairs, **changes)
+    best, found = solve(world), minimize(loss, world, pairs, **changes)
     others = tuple(m for m in minima(loss, world, pairs, **changes) if not np.allclose(np.exp(m.log_p), np.exp(found.log_p), atol=1e-7))
     slope = logit_gradient(ref, gradient(loss, world, ref, pairs, **changes))
     rates = -slope + np.sum(np.exp(ref) * slope, axis=1, keepdims=True)
     weight = weights(pairs)
     return LossReport(
         loss=loss,
-        world=world,
+        gibbs=best,
         settings=settings_at(loss, world, ref, pairs, changes),
         value_at_ref=float(value(loss, world, ref, pairs, **changes)),
         gradient_at_ref=slope,
         optimum=found,
         others=others,
-        kl_to_gibbs=float(np.maximum(0.0, np.sum(world.mu * kl(found.log_p, solve(world).log_p)))),
-        regret=float(regret(found.log_p, world)),
+        kl_to_gibbs=float(np.maximum(0.0, np.sum(world.mu * kl(found.log_p, best.log_p)))),
+        regret=float(best.regret(found.log_p)),
         tv_to_closed_form=tv_to_closed_form(loss, world, found, changes),
         objective=maximized(loss, world, found.log_p, loss.settings(world.beta, **changes), changes) if found.attained else None,
         certain=_certain(loss, world, changes),
-        shift=_shift(loss, world, pairs, changes),
+        shift=_shift(loss, best, pairs, changes),
         winner_rate=float(np.sum(weight * rates[pairs.x, pairs.w])),
         loser_rate=float(np.sum(weight * rates[pairs.x, pairs.l])),
         covariance=sandwich(loss, world, pairs, found, **changes),
@@ -163,10 +167,10 @@ def _certain(loss: DirectLoss, world: World, changes: Mapping[str, float]) -> Mi
     return next((m for m in lowest if not m.attained), lowest[0])
 
 
-def _shift(loss: DirectLoss, world: World, pairs: Pairs, changes: Mapping[str, float]) -> float:
+def _shift(loss: DirectLoss, best: Gibbs, pairs: Pairs, changes: Mapping[str, float]) -> float:
     """The largest change of a pair's loss when both log-ratios fall by 1, at p* (at p_ref a = b hides it)."""
-    s = settings_at(loss, world, solve(world).log_p, pairs, changes)
-    i = ingredients(world, solve(world).log_p, pairs)
+    s = settings_at(loss, best.world, best.log_p, pairs, changes)
+    i = ingredients(best.world, best.log_p, pairs)
     moved = {**i, **{name: i[name] - 1.0 for name in ("a", "b", "p", "q")}}
     return float(np.max(np.where(weights(pairs) > 0, np.abs(loss(**{**moved, **s}) - loss(**{**i, **s})), 0.0)))
 
