@@ -28,9 +28,9 @@ import numpy as np
 
 from tabular_rlhf.autodiff import plain
 from tabular_rlhf.errors import InputError, as_floats
+from tabular_rlhf.kernels import NoDistribution, refuse_logits
 from tabular_rlhf.logspace import (
     Array,
-    NoDistribution,
     as_beta,
     expect,
     has_zeros,
@@ -43,7 +43,6 @@ from tabular_rlhf.logspace import (
     mean_gain,
     mean_log_ratio,
     read_only,
-    refuse_logits,
     soft_value,
 )
 from tabular_rlhf.mdp import TokenMDP, table

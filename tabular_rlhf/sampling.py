@@ -19,7 +19,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from tabular_rlhf.errors import InputError, a_generator, as_floats, whole
-from tabular_rlhf.logspace import Array, blocks
+from tabular_rlhf.kernels import blocks
+from tabular_rlhf.logspace import Array
 from tabular_rlhf.mdp import Indices
 from tabular_rlhf.world import World
 

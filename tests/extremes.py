@@ -47,7 +47,20 @@ from tabular_rlhf.simulator.report import report
 from tabular_rlhf.world import World, random_world
 
 ROOMS = {
-    *("logspace", "optimize", "mdp", "policy", "world", "preference_worlds", "sweeps", "sampling", "divergences", "gibbs", "penalties"),
+    *(
+        "kernels",
+        "logspace",
+        "optimize",
+        "mdp",
+        "policy",
+        "world",
+        "preference_worlds",
+        "sweeps",
+        "sampling",
+        "divergences",
+        "gibbs",
+        "penalties",
+    ),
     *("projection", "preferences", "roads", "games", "losses", "policy_gradient", "estimators", "selection", "simulator", "fields"),
 }
 """Where the mathematics lives."""
@@ -57,7 +70,7 @@ NO_NUMBERS = {
     "estimators.claims.trustworthy": "it mends a record",
     "fields.verdict.spelled": "it writes a sum down",
     "policy_gradient.faults.faults": "it writes sentences",
-    "logspace.refuse_logits": "it only refuses",
+    "kernels.refuse_logits": "it only refuses",
     "losses.analyse.family_table": "it writes down what `analyse` computes",
     "losses.record.register": "it fills a registry",
     "policy.zen": "it reads a text",
@@ -420,7 +433,7 @@ ARGUMENTS: dict[str, Argument] = {
     "softmax_block.rows": lambda s: np.empty((2, 1)),
     "softmax_pull.g": lambda s: s.values(),
     "softmax_pull.y": lambda s: s.law(6),
-    "softmax_pull.axis": lambda s: -1,
+    "axis": lambda s: -1,
     "read_only.x": lambda s: s.values(),
     "mean_log_ratio.x": lambda s: _ratio(s),
     "mean_gain.x": lambda s: _ratio(s),
