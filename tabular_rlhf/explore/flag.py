@@ -98,7 +98,7 @@ def draw(shown: Data) -> Picture:
         parts += bars.column(x, width - 20.0, heading, values, words_, look, names=names, span=(0.0, high), ticks=ticks)
         parts += bars.scale_below(x, width - 20.0, bottom, high)
     title = f"Where {shown['estimator']} ({shown['placement']}) leads at beta = {number(shown['beta'], '.3g')}"
-    return Picture(750, bottom + 26, title, bars.in_words(names, said), tuple(parts))
+    return Picture(750, bottom + 26, title, bars.read_out(names, said), tuple(parts))
 
 
 def words(shown: Data) -> list[str]:

@@ -116,7 +116,7 @@ def draw(shown: Data) -> Picture:
         parts += bars.column(x, width, heading, values, shown_, look, names=names, span=ends, ticks=ticks)
         parts += bars.scale_below(x, width, bottom, high) if heading != "r (reward)" else []
     title = f"p_ref tilted into p* at beta = {number(shown['beta'], '.3g')}"
-    return Picture(750, bottom + 26, title, bars.in_words(names, said), tuple(parts))
+    return Picture(750, bottom + 26, title, bars.read_out(names, said), tuple(parts))
 
 
 def words(shown: Data) -> list[str]:

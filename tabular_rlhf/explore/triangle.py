@@ -183,7 +183,7 @@ def draw(shown: Data) -> Picture:
     parts += _legend(shown, points)
     said = [(name, [bars.percent(v) for v in shown[key]]) for _, key, name, *_ in points]
     title = f"Laws over three responses at beta = {number(shown['beta'], '.3g')}"
-    return Picture(750, TOP + SIDE * 0.75**0.5 + 36, title, bars.in_words(shown["response"], said), tuple(parts))
+    return Picture(750, TOP + SIDE * 0.75**0.5 + 36, title, bars.read_out(shown["response"], said), tuple(parts))
 
 
 def _between(ends: list[Point], steps: int = 40) -> list[Point]:
