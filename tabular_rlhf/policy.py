@@ -56,6 +56,9 @@ def owned(x: Array) -> Array:
 class Tabular:
     """One logit for every prompt, state and token: the class of all distributions over responses.
 
+    Args: mdp.  Its `shape` is that of theta, (P, S, V); `log_pi(theta)` is log_softmax(theta), nats.
+    Raises: InputError by `log_pi`, for theta of another shape.
+
     >>> m = TokenMDP(2, horizon=1)
     >>> Tabular(m).log_pi(np.array([[[0.0, np.log(3.0)]]])).round(4).tolist()
     [[[-1.3863, -0.2877]]]
@@ -73,9 +76,10 @@ class Tabular:
 
 @dataclass(frozen=True)
 class NGram:
-    """States that share their last k tokens share a row; theta has shape (contexts, V).
+    """States that share their last k tokens share a row; `log_pi(theta)` (P, S, V), nats, for theta of `shape` (contexts, V).
 
-    Args: k, tokens of context; positional, whether the depth belongs to the context; the prompt is never part of it.
+    Args: mdp; k >= 0, tokens of context; positional, whether the depth belongs to the context; the prompt is never part of it.
+    Raises: InputError for a k that is no whole number, or negative; by `log_pi`, for theta of another shape.
 
     >>> NGram(TokenMDP(2, horizon=3), k=1).shape
     (3, 2)
@@ -116,7 +120,10 @@ class NGram:
 
 @dataclass(frozen=True, eq=False)
 class LogLinear:
-    """log_pi = log_softmax(features . theta): features phi(x, s, a) of shape (P, S, V, F), theta (F,).
+    """log_pi = log_softmax(features . theta), (P, S, V), nats, for theta (F,).
+
+    Args: mdp; features phi(x, s, a) of shape (P, S, V, F).
+    Raises: InputError for features of another shape, or not finite; by `log_pi`, for theta of another shape.
 
     >>> m = TokenMDP(2, horizon=1)
     >>> LogLinear(m, np.array([[[[0.0], [1.0]]]])).log_pi(np.array([np.log(3.0)])).round(4).tolist()

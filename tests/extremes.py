@@ -47,7 +47,20 @@ from tabular_rlhf.simulator.report import report
 from tabular_rlhf.world import World, random_world
 
 ROOMS = {
-    *("logspace", "optimize", "mdp", "policy", "world", "preference_worlds", "sweeps", "sampling", "divergences", "gibbs", "penalties"),
+    *(
+        "kernels",
+        "logspace",
+        "optimize",
+        "mdp",
+        "policy",
+        "world",
+        "preference_worlds",
+        "sweeps",
+        "sampling",
+        "divergences",
+        "gibbs",
+        "penalties",
+    ),
     *("projection", "preferences", "roads", "games", "losses", "policy_gradient", "estimators", "selection", "simulator", "fields"),
 }
 """Where the mathematics lives."""
@@ -55,20 +68,13 @@ NO_NUMBERS = {
     "estimators.claims.faults": "it writes sentences",
     "estimators.claims.register": "it fills a registry",
     "estimators.claims.trustworthy": "it mends a record",
-    "estimators.record.find": "it looks a name up",
     "fields.verdict.spelled": "it writes a sum down",
     "policy_gradient.faults.faults": "it writes sentences",
-    "logspace.refuse_logits": "it only refuses",
+    "kernels.refuse_logits": "it only refuses",
     "losses.analyse.family_table": "it writes down what `analyse` computes",
-    "losses.record.find": "it looks a name up",
     "losses.record.register": "it fills a registry",
-    "losses.record.parameters": "it reads a function's names",
-    "policy_gradient.record.find": "it looks a name up",
-    "policy_gradient.record.register": "it fills a registry",
-    "policy_gradient.record.parameters": "it reads a function's names",
     "policy.zen": "it reads a text",
     "preferences.published.fits.table": "it writes rows down",
-    "simulator.algorithms.register": "it fills a registry",
     "simulator.figure.draw": "it draws",
     "simulator.figure.draw_curves": "it draws",
     "simulator.state.check_path": "it looks at a path",
@@ -78,7 +84,7 @@ NO_NUMBERS = {
 }
 """Public functions that compute no number, and why."""
 THROUGH = {
-    "estimators.analyse.analyse": ("estimators.verdict", "estimators.theorem.whole", "estimators.theorem.name_of"),
+    "estimators.analysis.analyse": ("estimators.verdict", "estimators.theorem.whole", "estimators.theorem.name_of"),
     "estimators.ends.follow": ("estimators.ends.end", "estimators.rest", "estimators.flows.steps_of", "estimators.evaluate.coefficients"),
     "estimators.theorem.optimum": ("estimators.theorem.sum_of_parts", "estimators.theorem.optimum_of", "estimators.theorem.d_f"),
     "estimators.evaluate.table": ("estimators.evaluate.h_of", "estimators.claims.never_negative"),
@@ -375,8 +381,6 @@ ARGUMENTS: dict[str, Argument] = {
     "Tabular.log_pi.theta": lambda s: s.logits,
     "NGram.log_pi.theta": lambda s: s.spread * np.ones(NGram(s.mdp, 1).shape),
     "LogLinear.log_pi.theta": lambda s: np.array([1e300]),
-    "DirectLoss.__call__.supply": lambda s: draw_pairs(s.loss, 1.0, rng=s.rng, n=6) | {"a": -s.law(6), "b": s.law(6)},
-    "Part.__call__.supply": lambda s: {"r": s.values(1e150), "n": np.ones(6), "G": 6, "ddof": 0, "epsilon": 0.0},
     "width.h": lambda s: 0,
     "TokenMDP.levels.x": lambda s: s.log_pi,
     "TokenMDP.path_sum.x": lambda s: s.log_pi,
@@ -429,7 +433,7 @@ ARGUMENTS: dict[str, Argument] = {
     "softmax_block.rows": lambda s: np.empty((2, 1)),
     "softmax_pull.g": lambda s: s.values(),
     "softmax_pull.y": lambda s: s.law(6),
-    "softmax_pull.axis": lambda s: -1,
+    "axis": lambda s: -1,
     "read_only.x": lambda s: s.values(),
     "mean_log_ratio.x": lambda s: _ratio(s),
     "mean_gain.x": lambda s: _ratio(s),
@@ -626,7 +630,6 @@ SELF: dict[str, Argument] = {
     "Tabular": lambda s: Tabular(s.mdp),
     "NGram": lambda s: NGram(s.mdp, 1),
     "LogLinear": lambda s: LogLinear(s.mdp, np.ones((s.mdp.P, s.mdp.S, s.mdp.V, 1))),
-    "Part": lambda s: ADVANTAGES["grpo"],
     "Wins": lambda s: s.wins,
     "Structure": lambda s: structure(s.wins),
     "Law": lambda s: bradley_terry(s.world.r),

@@ -1,4 +1,4 @@
-"""`tabular-rlhf fit PREFS.jsonl`: rewards and policies from a person's own comparisons, and what they leave open.
+"""`tabular-rlhf fit PREFS.jsonl`: rewards and policies from a preference file of your own (JSON lines).
 
 Exit status: 0 if every line was used; 2 if some line was malformed (the report on the others is printed all the same), unless
 --lenient; 2 too if the file cannot be used at all.

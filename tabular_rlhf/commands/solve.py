@@ -1,4 +1,4 @@
-"""`tabular-rlhf solve [WORLD.toml]`: a world of your own, every number exact and checked by sampling.
+"""`tabular-rlhf solve [WORLD.toml]`: solve a world of your own from a TOML file (the zen world by default).
 
 Exit status 1 if some sampled number lies more than five exact standard errors from the exact one.
 """
@@ -10,8 +10,9 @@ from pathlib import Path
 
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.example import declare_example, example
-from tabular_rlhf.errors import InputError, as_number, did_you_mean, quoted
+from tabular_rlhf.errors import InputError, as_number
 from tabular_rlhf.mdp import MAX_BYTES
+from tabular_rlhf.registry import one_of
 from tabular_rlhf.reports.solution import SCHEMA, report
 from tabular_rlhf.reports.solution_text import passed, render
 from tabular_rlhf.world import NAMED, World, named_world
@@ -79,6 +80,5 @@ def find_with_notes(name: str) -> tuple[World, tuple[str, ...]]:
     if name in NAMED and not path.is_file():
         return named_world(name), ()
     if not path.exists():
-        remedy = did_you_mean(name, NAMED, f"check its path, or name one of {', '.join(NAMED)}")
-        raise InputError("the world file must exist", got=quoted(name), remedy=remedy)
+        one_of(NAMED, name, "the world file must exist", remedy=f"check its path, or name one of {', '.join(NAMED)}")
     return load_with_notes(path)

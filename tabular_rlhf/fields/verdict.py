@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tabular_rlhf.fields.cases import Case, Field
+from tabular_rlhf.fields.case import Case, Field
 from tabular_rlhf.fields.curl import curl as curl_of
 from tabular_rlhf.fields.terms import Objective, gradient
 from tabular_rlhf.logspace import Array, log_softmax
@@ -57,7 +57,7 @@ def measure(update: Field, at: Sequence[Case], named: Callable[[Case], Mapping[s
     Args: update, maps a case to the expected update there; at, the cases, the one asked about first (`cases`); named, the objectives
     of a case, "E[r]" first; curl, whether to compute it.
 
-    >>> from tabular_rlhf.fields.cases import cases
+    >>> from tabular_rlhf.fields.case import cases
     >>> from tabular_rlhf.fields.terms import objectives
     >>> from tabular_rlhf.world import rational
     >>> def half(case):  # grad E[(r - 1/2)/L]

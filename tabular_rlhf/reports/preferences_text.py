@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tabular_rlhf.layout import clip, table, wrap
 from tabular_rlhf.reports.preferences import Record
-from tabular_rlhf.reports.solution_text import number
+from tabular_rlhf.told import number
 
 LONGEST = 12
 """Responses that a prompt's table shows; --json has all."""

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.gibbs import Gibbs, greedy_limit, objective, regret, soft_bellman, solve
+from tabular_rlhf.gibbs import Gibbs, greedy_limit, objective, soft_bellman, solve
 from tabular_rlhf.logspace import Array, expect, kl
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import token_major
@@ -197,7 +197,7 @@ def totals(s: Solved, prompts: list[Record]) -> Record:
         "kl": s.after.measure(s.ratio, np.sum(w.mu * g.kl)),
         "J_before": reward | {"exact": float(objective(w.log_p_ref, w.log_p_ref, w.r, w.beta, w.mu))},
         "J_after": s.after.measure(lambda data: s.reward(data) - w.beta * s.ratio(data)),
-        "regret_before": s.before.measure(lambda data: g.V[data.x] - s.reward(data), regret(w.log_p_ref, w)),
+        "regret_before": s.before.measure(lambda data: g.V[data.x] - s.reward(data), g.regret(w.log_p_ref)),
     }
 
 
@@ -280,7 +280,8 @@ def frontier_rows(world: World, samples: int, rng: np.random.Generator) -> list[
     rows = []
     for beta in [world.beta * step for step in BETA_STEPS]:
         if 0 < beta < np.inf:
-            s = Solved(world.at(beta), solve(world.at(beta)), samples, rng)
+            g = solve(world.at(beta))
+            s = Solved(g.world, g, samples, rng)
             reward, nats = s.after.measure(s.reward), s.after.measure(s.ratio, np.sum(world.mu * s.gibbs.kl))
             rows.append({"beta": beta, "reward": reward, "kl": nats, "V": s.gibbs.value})
     return [_limit(world, 0.0), *rows, _limit(world, math.inf)]

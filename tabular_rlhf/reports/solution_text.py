@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tabular_rlhf.layout import clip, table, width
 from tabular_rlhf.reports.solution import Record
+from tabular_rlhf.told import ROUNDED, number, settled
 
 FAR = 5.0
 """Exact standard errors between a sample and the truth that are no longer chance."""
@@ -35,22 +36,6 @@ def render(report: Record) -> str:
 # ---------------------------------------------------------------------------------------------------- cells
 
 
-def number(value: float | None, spec: str = ".6g") -> str:
-    """A plain float; a dash where there is none.
-
-    >>> number(-0.0), number(None), number(1 / 3)
-    ('0', '-', '0.333333')
-    """
-    if value is None:
-        return "-"
-    shown = format(float(value), spec)
-    return shown.lstrip("-") if float(shown) == 0 else shown
-
-
-RESIDUE = 2.0**-50
-"""What a few roundings leave of 0, as a share of the numbers that it is the difference of, is shown as 0."""
-
-
 def scales(report: Record) -> dict[str, float]:
     """The numbers that differences are taken of, by unit."""
     w = report["world"]
@@ -59,8 +44,8 @@ def scales(report: Record) -> dict[str, float]:
 
 
 def checked(cell: Record, of: float = 0.0, *, error: bool = False) -> list[str]:
-    """A checked number as cells: exact, sampled, perhaps its standard error, z.  of: the scale of a difference (`RESIDUE`)."""
-    exact, sampled = (0.0 if x is not None and abs(x) <= RESIDUE * of else x for x in (cell["exact"], cell["sampled"]))
+    """A checked number as cells: exact, sampled, perhaps its standard error, z.  of: the scale of a difference."""
+    exact, sampled = (x if x is None else settled(x, of, ROUNDED) for x in (cell["exact"], cell["sampled"]))
     middle = [number(cell["standard_error"], ".2g")] if error else []
     return [number(exact), number(sampled, ".5g"), *middle, number(cell["z"], ".1f")]
 
