@@ -479,6 +479,7 @@ ARGUMENTS: dict[str, Argument] = {
     "fit_outcomes.j": lambda s: np.array([1, 2, 0]),
     **{f"fit_outcomes.{side}": lambda s: np.array([1.0, 1e-3, 10.0 ** (s.number % 4)]) for side in "abt"},
     "fit_outcomes.N": lambda s: 3,
+    "distinct.x": lambda s: np.array([2.0, 1.0, 2.0]),
     "rank_intervals.r": lambda s: s.values(),
     "rank_intervals.covariance": lambda s: np.eye(6),
     "difference_errors.covariance": lambda s: np.diag(np.abs(s.values())),

@@ -115,10 +115,10 @@ def of_table(table: Table, mapping: Mapping[str, str]) -> Preferences:
             _take(reader, number, row, out)
         except Malformed as e:
             faults.append(Fault(number, str(e)))
-        if isinstance(row, dict):
+        if table.columns is None and isinstance(row, dict):
             seen[tuple(row)] += 1
     reader.finish(out)
-    ignored: Counter[str] = Counter()
+    ignored = Counter({name: lines - blank for name in table.columns or () if name not in reader.used})
     for keys, n in seen.items():
         ignored.update({k: n for k in keys if k not in reader.used})
     return gathered(out, faults, blank, lines, table.unit, table.kind, shape, dict(ignored), reader.notes)

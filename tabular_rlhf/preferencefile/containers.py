@@ -300,16 +300,14 @@ def _csv_rows(blank: int, records: Iterator[tuple[int, list[str] | Malformed]], 
     for number, fields in records:
         if isinstance(fields, Malformed):
             yield number, fields
-        elif not "".join(fields).strip():
+        elif not (line := "".join(fields)).strip():
             yield number, None
         elif len(fields) == width:
             row: dict[str, Any] = dict(zip(columns, fields, strict=True))
             if "" in fields:  # an empty cell says nothing
                 row = {name: cell or None for name, cell in row.items()}
             try:
-                for cell in fields:
-                    if not cell.isascii():
-                        require_text(cell)
+                require_text(line)
                 yield number, row
             except Malformed as e:
                 yield number, e

@@ -109,6 +109,7 @@ class Collector:
     def candidates(self) -> tuple[tuple[str, ...], Indices, Indices, Indices]:
         """The responses, those of a prompt next to each other in order of appearance; the prompt of each; w and l, numbered so."""
         names, T = list(self.texts), max(1, len(self.texts))
+        self.texts.clear()  # a million keys take much room
         x = _of(self.x)
         keys = np.stack([x * T + _of(self.w), x * T + _of(self.l)], axis=1).ravel()
         found, seen, place = np.unique(keys, return_index=True, return_inverse=True)
@@ -135,10 +136,12 @@ def gathered(
     ignored: dict[str, int],
     notes: tuple[str, ...],
 ) -> Preferences:
-    """The record of what was collected.  Args: notes, what is to be said besides the collector's own."""
+    """The record of what was collected, which the collector gives up.  Args: notes, what is to be said besides the collector's own."""
+    prompts = tuple(found.prompts)
+    found.prompts.clear()
     responses, of, w, l = found.candidates()
     return Preferences(
-        prompts=tuple(found.prompts),
+        prompts=prompts,
         responses=responses,
         of=of,
         w=w,

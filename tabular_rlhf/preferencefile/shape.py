@@ -56,6 +56,8 @@ class Extras:
     def of(self, row: Row) -> tuple[float, str | None]:
         """Weight (1 where there is none) and annotator of a row."""
         weight = 1.0
+        if self.weight is None and self.judge is None:
+            return weight, None
         if self.weight is not None and self.weight in row:
             value = row[self.weight]
             weight = 1.0 if value is None and not isinstance(value, bool) else weight_of(value)

@@ -77,15 +77,18 @@ def _verdict(columns: Columns, sample: Sequence[Any]) -> Reader | None:
     between = names.get("1") == 1 and names.get("2") == -1  # 1.27 is nearer to the first
 
     def judge(row: Any, a: str, b: str) -> Sequence[tuple[int, float]]:
-        number = as_number(row[column])
-        if between and number is not None and 1 < number < 2:
-            return [((number < 1.5) - (number > 1.5), 1.0)]
         return [(verdict_of(row[column], column, a, b, names), 1.0)]
+
+    def graded(row: Any, a: str, b: str) -> Sequence[tuple[int, float]]:
+        number = as_number(row[column])
+        if number is not None and 1 < number < 2:
+            return [((number < 1.5) - (number > 1.5), 1.0)]
+        return judge(row, a, b)
 
     numbers = {spelled(row.get(column)) for row in sample if isinstance(row, dict)}
     means = {1: "the first won", 0: "a tie", -1: "the second won"}
     told = [f"{word} says {means[sign]}" for word, sign in sorted(names.items()) if word in numbers and as_number(word) is not None]
-    return sided(columns, (column,), judge, *([f"of {column!r}: {', '.join(told)}"] if told else []))
+    return sided(columns, (column,), graded if between else judge, *([f"of {column!r}: {', '.join(told)}"] if told else []))
 
 
 add(Shape("battles", "two sides and who won, as arenas keep them", "model_a,model_b,winner\nx,y,model_a\ny,x,tie\n", _verdict))

@@ -52,6 +52,8 @@ def response(value: Any, key: str) -> tuple[str | None, str]:
 
 def name_or_text(value: Any, key: str) -> str:
     """What is compared: a text, or the name or number of an item."""
+    if type(value) is str and value:  # nearly always
+        return value
     if isinstance(value, bool) or value is None or value == "":
         raise Malformed(f"{key!r} must name what is compared, not {_shown(value)}")
     if isinstance(value, int | float):
@@ -177,6 +179,8 @@ TIED = {
     *("tie", "ties", "tied", "draw", "drawn", "equal", "same", "both", "neither", "bothbad", "both_bad", "both bad", "both good", "a=b"),
     *("tie (bothbad)", "tie (both bad)", "tie_bothbad", "tie (bothgood)", "[[c]]", "c", "no preference", "1/2-1/2", "0.5-0.5", "bothgood"),
 }
+WORDS = {**dict.fromkeys(FIRST, 1), **dict.fromkeys(SECOND, -1), **dict.fromkeys(TIED, 0)}
+"""What a verdict in words means: 1 the first won, -1 the second, 0 neither."""
 
 
 def _shown(value: Any) -> str:
@@ -199,9 +203,9 @@ def verdict_of(value: Any, key: str, a: str, b: str, names: dict[str, int]) -> i
         return names[word]
     if value in (a, b):
         return 1 if value == a else -1
-    for known, sign in ((FIRST, 1), (SECOND, -1), (TIED, 0)):
-        if word in known:
-            return sign
+    sign = WORDS.get(word)
+    if sign is not None:
+        return sign
     raise Malformed(f"{key!r} must say who won, not {_shown(value)}")
 
 
@@ -214,4 +218,4 @@ def spelled(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     word = str(value).strip().lower() if value is not None else ""
-    return word[:-2] if word.endswith(".0") and word[:-2].lstrip("-").isdigit() else word
+    return word[:-2] if word[-2:] == ".0" and word[:-2].lstrip("-").isdigit() else word

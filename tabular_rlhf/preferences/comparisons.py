@@ -132,6 +132,16 @@ def count_wins(w: Any, l: Any, names: int | Sequence[str], weight: Any = None) -
     return Wins(counts, names)
 
 
+def distinct(x: Any) -> Any:
+    """The values of x, each once, in order: by sorting, which for a million numbers beats the hashing of np.unique many times.
+
+    >>> distinct(np.array([3, 1, 3])).tolist()
+    [1, 3]
+    """
+    x = np.sort(x)
+    return x[np.append(True, x[1:] != x[:-1])] if len(x) else x
+
+
 def _as_floats_in_place(counts: Any, block: int = 1 << 16) -> Array:
     """Whole numbers as floats in the memory that they have: a second table would cost more than the conversion."""
     if counts.dtype == np.float64 or counts.itemsize != 8:
@@ -260,7 +270,7 @@ def _from_the_top(strong: Any, graph: Any) -> Indices:
 
     K = int(np.max(strong)) + 1
     i, j = graph.nonzero()
-    arrows = np.unique(strong[i].astype(np.int64) * K + strong[j])
+    arrows = distinct(strong[i].astype(np.int64) * K + strong[j])
     up, down = arrows // K, arrows % K
     up, down = up[up != down], down[up != down]
     below = csr_array((np.ones(len(up), dtype=np.int64), (up, down)), shape=(K, K))
@@ -270,7 +280,7 @@ def _from_the_top(strong: Any, graph: Any) -> Indices:
         depth[ready] = step
         freed = below[ready].indices
         np.subtract.at(waiting, freed, 1)
-        ready, step = np.unique(freed[waiting[freed] == 0]), step + 1
+        ready, step = distinct(freed[waiting[freed] == 0]), step + 1
     first = np.full(K, len(strong))
     np.minimum.at(first, strong, np.arange(len(strong)))
     rank = np.empty(K, dtype=np.intp)

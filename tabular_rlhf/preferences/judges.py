@@ -21,6 +21,7 @@ import numpy as np
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.mdp import Indices
+from tabular_rlhf.preferences.comparisons import distinct
 from tabular_rlhf.preferences.likelihood import normal_quantile
 
 
@@ -127,11 +128,11 @@ def repeats(pair: Any, sign: Any, judge: Any) -> Repeats:
     J = int(np.max(judge, initial=-1)) + 2
     own = pair * J + judge + 1
     first = np.unique(own * 3 + sign + 1, return_index=True)[1]
-    again = np.setdiff1d(np.arange(len(pair)), first)
+    again = np.flatnonzero(np.bincount(first, minlength=len(pair)) == 0)
     opposed, turned = (_opposed(key, sign) for key in (pair, np.where(judge >= 0, own, -1)))
     return Repeats(again, opposed, turned)
 
 
 def _opposed(key: Any, sign: Any) -> int:
-    won, lost = (np.unique(key[(sign == s) & (key >= 0)]) for s in (1, -1))
+    won, lost = (distinct(key[(sign == s) & (key >= 0)]) for s in (1, -1))
     return len(np.intersect1d(won, lost, assume_unique=True))

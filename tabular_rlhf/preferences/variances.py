@@ -22,7 +22,7 @@ import numpy as np
 from tabular_rlhf.errors import SolveError, a_generator
 from tabular_rlhf.logspace import Array
 
-PROBES = 64
+PROBES = 32
 
 
 def laplacian_variances(A: Any, *, rng: np.random.Generator, probes: int = PROBES) -> tuple[Array, Array]:

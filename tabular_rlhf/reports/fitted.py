@@ -15,7 +15,7 @@ import numpy as np
 from tabular_rlhf.logspace import Array, log_sigmoid
 from tabular_rlhf.mdp import Indices
 from tabular_rlhf.preferencefile import Preferences
-from tabular_rlhf.preferences.comparisons import Structure, Wins, structure
+from tabular_rlhf.preferences.comparisons import Structure, Wins, distinct, structure
 from tabular_rlhf.preferences.likelihood import newton
 from tabular_rlhf.preferences.variances import laplacian_variances
 
@@ -71,7 +71,7 @@ class Fitted:
         """Rewards, with mean zero in each block."""
         if not len(self.pairs[0]):
             return np.zeros(self.wins.N)
-        busy = np.unique(np.concatenate(self.pairs[:2]))
+        busy = distinct(np.concatenate(self.pairs[:2]))
         r = np.zeros(self.wins.N)
         r[busy] = newton(self.inside.only(busy), 1.0 / self.prior if self.prior else 0.0)[0]
         size = np.bincount(self.blocks)

@@ -22,7 +22,7 @@ from tabular_rlhf.reports.fitted import Fitted
 
 Record = dict[str, Any]
 Features = Callable[[str, str], Any]
-POOL = 50_000
+POOL = 25_000
 """Comparisons that the pooled model is fitted to; of more, every so many-th."""
 FEWEST = 30
 """Prompts below which their comparisons are taken to be independent, and nothing is said of style unless it is asked for."""

@@ -25,6 +25,7 @@ from tabular_rlhf.errors import InputError, did_you_mean, positive, quoted
 from tabular_rlhf.logspace import Array, log_sigmoid
 from tabular_rlhf.mdp import Indices
 from tabular_rlhf.preferencefile import Preferences
+from tabular_rlhf.preferences.comparisons import distinct
 from tabular_rlhf.preferences.likelihood import normal_quantile
 from tabular_rlhf.preferences.ranks import rank_intervals, simultaneous
 from tabular_rlhf.reports.fitted import INVERTED, Fitted, normalize
@@ -217,7 +218,7 @@ def standing(fitted: Fitted) -> tuple[Any, Any]:
 def count_within(labels: Indices, of: Indices, P: int) -> Indices:
     """How many different labels each prompt has."""
     K = int(np.max(labels)) + 1
-    seen = np.unique(of.astype(np.int64) * K + labels) // K
+    seen = distinct(of.astype(np.int64) * K + labels) // K
     return np.asarray(np.bincount(seen, minlength=P), dtype=np.intp)
 
 
