@@ -38,6 +38,7 @@ from tabular_rlhf.policy_gradient.updates import expected_update
 from tabular_rlhf.preferences import Pairs, bradley_terry
 from tabular_rlhf.preferences.comparisons import Wins, structure
 from tabular_rlhf.preferences.likelihood import DenseOdds, Likelihood, SparseOdds, fit
+from tabular_rlhf.preferences.outcomes import MODELS
 from tabular_rlhf.preferences.published import load
 from tabular_rlhf.roads import Asymptotics, Implicit, Linear, Table, dpo
 from tabular_rlhf.sampling import Estimate, population
@@ -469,6 +470,42 @@ ARGUMENTS: dict[str, Argument] = {
     "fit_features.w": lambda s: [0, 1, 0],
     "fit_features.l": lambda s: [1, 0, 1],
     "fit_features.phi": lambda s: [[1.0], [0.0]],
+    "davidson.d": lambda s: s.values(),
+    "rao_kupper.d": lambda s: s.values(),
+    "order.d": lambda s: s.values(),
+    **{
+        f"{model}.{side}": lambda s: np.array([0.0, 1e-300, 1.0, 2.0, 1e6, 1.0])
+        for model in ("davidson", "rao_kupper", "order")
+        for side in "abt"
+    },
+    "fit_outcomes.model": lambda s: s.pick(MODELS),
+    "fit_outcomes.i": lambda s: np.array([0, 1, 2]),
+    "fit_outcomes.j": lambda s: np.array([1, 2, 0]),
+    **{f"fit_outcomes.{side}": lambda s: np.array([1.0, 1e-3, 10.0 ** (s.number % 4)]) for side in "abt"},
+    "fit_outcomes.N": lambda s: 3,
+    "distinct.x": lambda s: np.array([2.0, 1.0, 2.0]),
+    "rank_intervals.r": lambda s: s.values(),
+    "rank_intervals.covariance": lambda s: np.eye(6),
+    "difference_errors.covariance": lambda s: np.diag(np.abs(s.values())),
+    "simultaneous.N": lambda s: 10 ** (s.number % 7),
+    "wilson.k": lambda s: float(s.number % 3),
+    "wilson.n": lambda s: (2.0, 1e300)[s.number % 2],
+    "two_sided.k": lambda s: s.number % 3,
+    "two_sided.n": lambda s: (2, 10**6)[s.number % 2],
+    "pair": lambda s: np.array([0, 0, 1, 2]),
+    "sign": lambda s: np.array([(1, -1, 0, 1), (0, 0, 0, 0), (1, 1, 1, 1)][s.number % 3]),
+    "judge": lambda s: np.array([(0, 1, 0, -1), (-1, -1, -1, -1), (1, 1, 1, 1)][s.number % 3]),
+    "J": lambda s: 2,
+    "texts": lambda s: ["", "- one\n# two", "x" * 1000],
+    "told_features.prompts": lambda s: ["", "p", "q"],
+    "told_features.function": lambda s: lambda prompt, response: float(len(response)),
+    "pooled.w": lambda s: [0, 1, 0, 2, 0],
+    "pooled.l": lambda s: [1, 0, 1, 0, 2],
+    "pooled.phi": lambda s: np.array([[1.0, 0.0], [0.0, 10.0 ** (s.number % 5)], [0.0, 0.0]]),
+    "pooled.names": lambda s: ["x", "y"],
+    "independent.X": lambda s: np.array([[1.0, 2.0], [3.0, 6.0]]),
+    "independent.names": lambda s: ["x", "y"],
+    "laplacian_variances.A": lambda s: csr_array((np.ones((3, 3)) - np.eye(3)) * 10.0 ** (30 * (s.number % 3 - 1))),
     "fit_components.found": lambda s: structure(s.wins),
     "conjugate_gradients.product": lambda s: lambda v: 2.0 * v,
     "conjugate_gradients.diagonal": lambda s: 2.0 * np.ones(2),
