@@ -19,7 +19,7 @@ TESTS = Path(__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     ["files", "errors", "autodiff", "logspace", "optimize", "tex", "layout", "door"],
-    ["mdp", "policy", "world", "preference_worlds", "sweeps", "sampling", "fields"],
+    ["language", "lattice", "machines", "path", "mdp", "policy", "world", "preference_worlds", "sweeps", "sampling", "fields"],
     ["divergences", "gibbs", "penalties", "projection"],
     ["preferences", "roads", "games", "losses", "policy_gradient"],
     ["estimators", "selection"],
