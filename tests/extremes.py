@@ -291,7 +291,7 @@ def _edge_rewards(s: Scene) -> Callable[[int], Any]:
 
 
 LATTICE_SWEEPS = (
-    *("visits", "expected_counts", "length_law", "flow.forward_projection", "log_mean_exp", "renyi", "reward_law", "range_of"),
+    *("visits", "likeliest", "expected_counts", "length_law", "flow.forward_projection", "log_mean_exp", "renyi", "reward_law", "range_of"),
     *("characteristic", "pair_softplus", "variance_of", "draws.sample", "texts", "by_prompt", "expect", "variance", "edge_sums"),
 )
 """Functions whose `policy` is one of a lattice."""
@@ -438,6 +438,7 @@ ARGUMENTS: dict[str, Argument] = {
     "language": lambda s: s.mdp,
     "h": lambda s: 0,
     "flow.policy_gradient.policy": lambda s: s.optimum,
+    "likeliest.k": lambda s: 2,
     "group_advantage.r": lambda s: (1e-300, 1.0, 1e100)[s.number % 3] * np.arange(6.0),
     "group_advantage.q": lambda s: np.exp(s.law(6)),
     "flow.forward_projection.context": lambda s: [np.zeros(level.n, dtype=int) for level in s.optimum.world.distinct],
@@ -449,6 +450,7 @@ ARGUMENTS: dict[str, Argument] = {
     "grid.x": lambda s: s.world.r,
     "grid.scale": lambda s: 1.0,
     "keys": lambda s: np.array([[0, 1, 0], [2, 2, 2]]),
+    **dict.fromkeys(("flow.kl.p", "flow.kl.q"), lambda s: s.optimum),
     "points": lambda s: np.array([0.0, 1e-3, 10.0]),
     "Level.pull.x": lambda s: np.zeros(s.optimum.world.levels[0].after + 1),
     "machines": lambda s: [uniform_machine(s.mdp), phrases(s.mdp, {s.mdp.vocabulary[:1]: 1e6})],

@@ -20,11 +20,11 @@ from tabular_rlhf.lattice.draws import sample, texts
 from tabular_rlhf.lattice.flow import expected_counts, forward_projection, length_law, log_mean_exp, policy_gradient, renyi, visits
 from tabular_rlhf.lattice.law import group_advantage, reward_law
 from tabular_rlhf.lattice.pairs import pair_softplus
-from tabular_rlhf.logspace import log_softmax, logsumexp
+from tabular_rlhf.logspace import log_softmax, logsumexp, remainder
 from tabular_rlhf.machines import Machine, lattice, length, matches, merge, minimize, ngram, phrases, product, uniform
 from tabular_rlhf.mdp import TokenMDP, tree_counts
 from tabular_rlhf.path import Quantity, Sums, expect, variance
-from tabular_rlhf.path.sweep import SYMBOLS, Representation, remainder
+from tabular_rlhf.path.sweep import SYMBOLS, Representation
 from tabular_rlhf.policy import NGram, from_text
 from tabular_rlhf.policy_gradient import Recipe
 from tabular_rlhf.policy_gradient.groups import Kinds, pushes

@@ -22,9 +22,11 @@ MOST = 2**27
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """n responses: x (n,) their prompts, L, log_p_ref, r, length (n,), and tokens (n, H), -1 after the end, or None."""
+    """n responses: x (n,) their prompts, first (n,) their first tokens, L, log_p_ref, r, length (n,), and tokens (n, H), -1 after the end,
+    or None."""
 
     x: Indices
+    first: Indices
     L: Array
     log_p_ref: Array
     r: Array
@@ -53,10 +55,11 @@ def sample(policy: Policy, n: int, *, rng: np.random.Generator, tokens: bool = F
     x = np.sort(rng.choice(world.language.P, size=n, p=world.mu)) if world.language.P > 1 else np.zeros(n, dtype=np.intp)
     L, log_p_ref, r, length = (np.zeros(n) for _ in range(4))
     said = np.full((n, world.H), -1, dtype=np.int32) if tokens else None
-    live, state = np.arange(n), world.roots[x]
+    live, state, first = np.arange(n), world.roots[x], np.zeros(0, dtype=np.intp)
     for h in range(world.H):
         level, pi = world.levels[h], policy.pi(h)
         a = _tokens(pi, state, rng)
+        first = a if h == 0 else first
         edge = a * level.n + state
         L[live] += np.ravel(policy.ratio(h))[edge]
         log_p_ref[live] += np.ravel(level.log_ref)[edge]
@@ -69,7 +72,7 @@ def sample(policy: Policy, n: int, *, rng: np.random.Generator, tokens: bool = F
         live, state = live[on], state[on]
         if live.size == 0:
             break
-    return Drawn(x, L, log_p_ref, r, length, said)
+    return Drawn(x, first, L, log_p_ref, r, length, said)
 
 
 def _tokens(pi: Array, state: Indices, rng: np.random.Generator) -> Indices:

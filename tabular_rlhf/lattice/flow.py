@@ -14,7 +14,7 @@ import numpy as np
 
 from tabular_rlhf.errors import InputError, as_number
 from tabular_rlhf.lattice.policy import Policy
-from tabular_rlhf.logspace import Array, logsumexp
+from tabular_rlhf.logspace import Array, logsumexp, remainder
 from tabular_rlhf.mdp import Indices
 
 
@@ -118,6 +118,28 @@ def renyi(policy: Policy, alpha: float) -> Array:
             "alpha must be positive, finite and not 1", got=alpha, remedy="the limit at 1 is KL: expect(lambda y: y.L, policy)"
         )
     return log_mean_exp(policy, lambda h: (alpha - 1.0) * policy.ratio(h)) / (alpha - 1.0)
+
+
+def kl(p: Policy, q: Policy) -> Array:
+    """KL(p, q) between two policies of one lattice, for each prompt: (P,), nats; inf where p says what q forbids.
+
+    The chain rule, sum of d_p(s) KL(p(. given s), q(. given s)), in which every summand p x - p + q, x = log(p/q), is positive.
+
+    >>> from tabular_rlhf.lattice import Reference, solve
+    >>> from tabular_rlhf.world import coin
+    >>> g = solve(coin()); kl(g, Reference(g.world)).round(6).tolist()
+    [0.110944]
+    """
+    world, here = p.world, np.zeros(1)
+    for h in reversed(range(world.H)):
+        pi = p.pi(h)
+        with np.errstate(over="ignore", invalid="ignore"):  # where pi is 0, so is its summand
+            x = p.ratio(h) - q.ratio(h)
+            gap = pi * np.where(np.abs(x) < 0.5, remainder(-x, 2), x) + np.where(np.abs(x) < 0.5, 0.0, q.pi(h) - pi)
+            gap = np.where(pi > 0, np.where(q.pi(h) > 0, gap, np.inf), q.pi(h))
+            ahead = np.where(pi > 0, pi * world.levels[h].pull(here), 0.0)
+        here = np.append(np.sum(gap + ahead, axis=0), 0.0)
+    return np.asarray(here[world.roots])
 
 
 def policy_gradient(policy: Policy) -> Iterator[tuple[int, Array]]:

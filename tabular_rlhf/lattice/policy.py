@@ -176,12 +176,12 @@ class Soft(Of):
     @property
     def p(self) -> Any:
         """Refused: see `path.expect`."""
-        return self.world.refuse("p")
+        self.world.refuse("p")
 
     @property
     def log_p(self) -> Any:
         """Refused: see `path.expect`."""
-        return self.world.refuse("log_p")
+        self.world.refuse("log_p")
 
     def pi(self, h: int) -> Array:
         return self._values.pi(h)

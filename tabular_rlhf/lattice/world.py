@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -161,19 +161,19 @@ class LatticeWorld:
     @property
     def r(self) -> Any:
         """Refused: see `lattice.law.reward_law` and `path.expect`."""
-        return self.refuse("r")
+        self.refuse("r")
 
     @property
     def log_p_ref(self) -> Any:
         """Refused: see `path.expect`."""
-        return self.refuse("log_p_ref")
+        self.refuse("log_p_ref")
 
     @property
     def log_ref(self) -> Any:
         """Refused: the reference stands on the levels."""
-        return self.refuse("log_ref", "use levels[h].log_ref")
+        self.refuse("log_ref", "use levels[h].log_ref")
 
-    def refuse(self, what: str, remedy: str = "use expect, law or sample") -> Any:
+    def refuse(self, what: str, remedy: str = "use expect, law or sample") -> NoReturn:
         """Raise the sentence that says so."""
         raise NotListed(self.responses, what, remedy)
 

@@ -20,7 +20,7 @@ from tabular_rlhf.language import Language
 from tabular_rlhf.lattice.merge import classes_of, grid
 from tabular_rlhf.lattice.world import LatticeWorld, Level
 from tabular_rlhf.logspace import Array
-from tabular_rlhf.mdp import Indices
+from tabular_rlhf.mdp import Indices, TokenMDP
 
 LARGEST = 2**25
 """Edges (states times tokens) of the largest machine that is made."""
@@ -122,6 +122,25 @@ def _parts(code: Indices, sizes: Sequence[int]) -> list[Indices]:
     return out[::-1]
 
 
+def rewards(machine: Machine, mdp: TokenMDP) -> Array:
+    """What the machine pays every response of a tree that can be listed: (N,).
+
+    >>> from tabular_rlhf.machines import matches
+    >>> m = TokenMDP(("a", "b"), 2, sep=""); [m.text(i) for i in range(m.N) if rewards(matches(m, "a*"), m)[i]]
+    ['aa']
+    """
+    x = np.zeros((1, mdp.V, mdp.S))
+    state = np.full(1, machine.start, dtype=np.intp)
+    for h in range(mdp.H):
+        here = slice(mdp.offsets[h], mdp.offsets[h + 1])
+        x[0, :, here] = machine.gain[:, state]
+        ends = slice(0 if h == mdp.H - 1 else mdp.K, mdp.V)
+        x[0, ends, here] += machine.final[ends, state]
+        state = np.ravel(machine.next[: mdp.K, state])
+    paid: Array = mdp.path_sum(np.broadcast_to(np.swapaxes(x, 1, 2), (mdp.P, mdp.S, mdp.V)))[0]
+    return paid
+
+
 def minimize(machine: Machine, K: int) -> Machine:
     """The machine with states merged that no continuation tells apart.  K, tokens after which a response may go on.
 
@@ -186,6 +205,3 @@ def lattice(language: Language, machines: Machine | Sequence[Machine], beta: flo
     last = Level(np.zeros_like(child), log_ref, whole, 0)
     roots = np.array([offset[id(m)] + m.start for m in each], dtype=np.intp)
     return LatticeWorld(language, [main] * (language.H - 1) + [last], roots, beta, name)
-
-
-__all__ = ["LARGEST", "Machine", "lattice", "minimize", "product"]

@@ -33,6 +33,16 @@ def uniform(language: Language) -> Machine:
     return _constant(language, np.full((language.V, 1), -np.log(language.V)), 0.0)
 
 
+def constant(language: Language, value: float) -> Machine:
+    """Pays every response the same: one state.
+
+    >>> constant(Language(2, 3), 0.5).final.tolist()
+    [[0.5], [0.5]]
+    """
+    zeros = np.zeros((language.V, 1))
+    return Machine(np.zeros((language.V, 1), dtype=np.intp), zeros, zeros + value)
+
+
 def length(language: Language, weight: float) -> Machine:
     """Pays `weight` for every token, EOS counted: one state.
 
@@ -110,8 +120,8 @@ def ngram(language: Language, corpus: Sequence[str] | str, order: int = 1, smoot
 
     Args: as of `from_text`.  Raises: InputError.
 
-    >>> m = ngram(Language(("a", "b", "."), 200, eos=".", sep=""), ["ab", "aa"], smoothing=0.0); m.n  # at the start, after a, after b, after anything else
-    4
+    >>> m = ngram(Language(("a", "b", "."), 200, eos=".", sep=""), ["ab", "aa"], smoothing=0.0); [m.n]  # start, a, b, other
+    [4]
     """
     pseudo_counts(smoothing)
     k, V = context_length(language, order), language.V

@@ -28,7 +28,7 @@ import numpy as np
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.lattice.linear import Entries, Moments, moments
 from tabular_rlhf.lattice.policy import Policy
-from tabular_rlhf.logspace import Array
+from tabular_rlhf.logspace import Array, remainder
 from tabular_rlhf.path.quantity import Form, Monomial, Quantity, Term
 
 MOST = 4
@@ -107,35 +107,6 @@ def by_prompt(f: Callable[[Sums], Any], policy: Policy, *, variance: bool = True
         remedy = "take policies nearer to each other, or its logarithm (`lattice.log_mean_exp`)"
         raise InputError("a mean must stay within the range of floats", got=repr(asked)[:80], remedy=remedy)
     return mean, spread
-
-
-# ---------------------------------------------------------------------------------------------------- remainders of the exponential
-
-
-def remainder(t: Any, k: int) -> Array:
-    """E_k(t) = e^t less the first k terms of its series, to relative precision.
-
-    >>> float(remainder(np.array(1e-9), 2))  # t^2/2
-    5.000000001666667e-19
-    """
-    if k <= 1:
-        with np.errstate(over="ignore"):
-            return np.exp(t) if k == 0 else np.expm1(t)
-    edge, terms = REMAINDERS[min(k, 4)]
-    near = np.abs(t) < edge
-    series, s = np.ones_like(t), np.where(near, t, 0.0)
-    for j in range(k + terms, k, -1):
-        series *= s
-        series /= j
-        series += 1.0
-    series *= s**k / math.factorial(k) if k > 2 else 0.5 * s * s
-    with np.errstate(over="ignore"):
-        far = np.expm1(t) - t if k == 2 else np.exp(t) - sum(t**j / math.factorial(j) for j in range(k))
-    return np.where(near, series, far)
-
-
-REMAINDERS = {2: (0.1, 9), 3: (0.5, 14), 4: (1.0, 18)}
-"""By k: where the series is used, because e^t less its first terms has fewer digits there; and how many terms it takes."""
 
 
 # ---------------------------------------------------------------------------------------------------- coordinates
@@ -266,7 +237,6 @@ __all__ = [
     "by_prompt",
     "edge_sums",
     "expect",
-    "remainder",
     "term_count",
     "variance",
 ]
