@@ -30,6 +30,7 @@ COMMANDS = {
     "solve": "solve a world of your own from a TOML file (the zen world by default)",
     "losses": "the family of direct alignment losses: optima, traits, one loss's report",
     "fit": "rewards and policies from a preference file of your own (JSON lines)",
+    "rollouts": "real responses with their log-probabilities: what is certain, what holds for the candidates, what is estimated",
     "advantage": "what an advantage, aggregation or policy loss really optimizes, beside the true gradient",
     "kl": "what a KL flag optimizes: estimator by placement, exactly and sampled",
     "run": "RLHF end to end on samples, every stage scored exactly, beside where it is predicted to lead",

@@ -22,7 +22,7 @@ FLOORS = [
     ["language", "lattice", "machines", "path", "mdp", "policy", "world", "preference_worlds", "sweeps", "sampling", "fields"],
     ["divergences", "gibbs", "penalties", "projection"],
     ["preferences", "roads", "games", "losses", "policy_gradient"],
-    ["estimators", "selection"],
+    ["estimators", "selection", "rollouts"],
     ["ledger", "formula", "derivations", "exercises", "check", "grading"],
     ["figures", "explore", "page", "commands", "cli", "__init__", "__main__"],
 ]
