@@ -11,6 +11,7 @@ All functions take traced arrays as well as plain ones (see `autodiff`); `kernel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -327,3 +328,29 @@ def log_gain(log_w: Any, q: Any, beta: Any, axis: int = -1) -> Any:
     with np.errstate(over="ignore"):
         x = np.where(possible, q - np.expand_dims(best, axis), 0.0) / beta
     return np.where(possible, x - np.expand_dims(log_mean, axis), 0.0)
+
+
+def remainder(t: Any, k: int) -> Array:
+    """E_k(t) = e^t less the first k terms of its series, to relative precision.
+
+    >>> float(remainder(np.array(1e-9), 2))  # t^2/2
+    5.000000001666667e-19
+    """
+    if k <= 1:
+        with np.errstate(over="ignore"):
+            return np.exp(t) if k == 0 else np.expm1(t)
+    edge, terms = REMAINDERS[min(k, 4)]
+    near = np.abs(t) < edge
+    series, s = np.ones_like(t), np.where(near, t, 0.0)
+    for j in range(k + terms, k, -1):
+        series *= s
+        series /= j
+        series += 1.0
+    series *= s**k / math.factorial(k) if k > 2 else 0.5 * s * s
+    with np.errstate(over="ignore"):
+        far = np.expm1(t) - t if k == 2 else np.exp(t) - sum(t**j / math.factorial(j) for j in range(k))
+    return np.where(near, series, far)
+
+
+REMAINDERS = {2: (0.1, 9), 3: (0.5, 14), 4: (1.0, 18)}
+"""By k: where the series is used, because e^t less its first terms has fewer digits there; and how many terms it takes."""

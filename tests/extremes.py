@@ -18,17 +18,23 @@ import numpy as np
 from scipy.sparse import csr_array
 
 import tabular_rlhf
+from tabular_rlhf import lattice
 from tabular_rlhf.divergences import DIVERGENCES
 from tabular_rlhf.estimators.record import ESTIMATORS, Flag, flags
 from tabular_rlhf.fields import Case, cases, objectives
 from tabular_rlhf.gibbs import solve
+from tabular_rlhf.lattice.law import reward_law
+from tabular_rlhf.lattice.policy import Of
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.losses.analyse import analyse
 from tabular_rlhf.losses.objectives import OBJECTIVES
 from tabular_rlhf.losses.optimum import minimize
 from tabular_rlhf.losses.traits import TESTS, draw_pairs
+from tabular_rlhf.machines import merge, ngram, phrases
+from tabular_rlhf.machines import uniform as uniform_machine
 from tabular_rlhf.mdp import TokenMDP
+from tabular_rlhf.path.sweep import SYMBOLS, Representation
 from tabular_rlhf.policy import LogLinear, NGram, Tabular, forbid, uniform
 from tabular_rlhf.policy_gradient import ADVANTAGES, Recipe
 from tabular_rlhf.policy_gradient import LOSSES as POLICY_LOSSES
@@ -62,10 +68,17 @@ ROOMS = {
         "gibbs",
         "penalties",
     ),
+    *("language", "lattice", "machines", "path"),
     *("projection", "preferences", "roads", "games", "losses", "policy_gradient", "estimators", "selection", "simulator", "fields"),
 }
 """Where the mathematics lives."""
 NO_NUMBERS = {
+    "language.check_words": "it only refuses",
+    "lattice.draws.texts": "it writes words",
+    "lattice.world.LatticeWorld.refuse": "it only refuses",
+    "path.quantity.refuse": "it only refuses",
+    "policy.pseudo_counts": "it only refuses",
+    "policy.refuse_strange": "it only refuses",
     "estimators.claims.faults": "it writes sentences",
     "estimators.claims.register": "it fills a registry",
     "estimators.claims.trustworthy": "it mends a record",
@@ -158,6 +171,11 @@ class Scene:
     @cached_property
     def log_pi(self) -> Any:
         return log_softmax(self.logits)
+
+    @cached_property
+    def optimum(self) -> Any:
+        """The Gibbs optimum of the scene's world as a lattice, merged in every other scene."""
+        return lattice.solve(merge(self.world) if self.number % 2 else lattice.unmerged(self.world))
 
     @cached_property
     def log_p(self) -> Any:
@@ -274,6 +292,16 @@ def _quartic(s: Scene) -> Callable[..., Any]:
     return lambda x: np.sum(x**4)
 
 
+def _edge_rewards(s: Scene) -> Callable[[int], Any]:
+    """What edges pay, by level."""
+    return lambda h: s.optimum.world.levels[h].r
+
+
+LATTICE_SWEEPS = (
+    *("visits", "likeliest", "expected_counts", "length_law", "flow.forward_projection", "log_mean_exp", "renyi", "reward_law", "range_of"),
+    *("characteristic", "pair_softplus", "variance_of", "draws.sample", "texts", "by_prompt", "expect", "variance", "edge_sums"),
+)
+"""Functions whose `policy` is one of a lattice."""
 Argument = Callable[[Scene], Any]
 ARGUMENTS: dict[str, Argument] = {
     # what most functions ask for
@@ -407,6 +435,48 @@ ARGUMENTS: dict[str, Argument] = {
     "Implicit.r.omega": lambda s: s.world.beta * s.logits,
     "Arrival.estimate.f": lambda s: np.sum,
     "Estimate.z.exact": lambda s: Estimate(-1e-300, 0.0, None, spread=1e-300),
+    # lattices
+    **dict.fromkeys([f"{f}.policy" for f in LATTICE_SWEEPS], lambda s: s.optimum),
+    **dict.fromkeys(("sweep.expect.f", "sweep.variance.f", "by_prompt.f"), lambda s: lambda y: np.expm1(-y.L) + y.L),
+    **dict.fromkeys(("log_mean_exp.x", "characteristic.x", "pair_softplus.x", "range_of.x", "variance_of.x"), _edge_rewards),
+    **dict.fromkeys(("push.mass", "matrix.weight"), lambda s: s.optimum.pi(0)),
+    "language": lambda s: s.mdp,
+    "h": lambda s: 0,
+    "flow.policy_gradient.policy": lambda s: s.optimum,
+    "likeliest.k": lambda s: 2,
+    "group_advantage.r": lambda s: (1e-300, 1.0, 1e100)[s.number % 3] * np.arange(6.0),
+    "group_advantage.q": lambda s: np.exp(s.law(6)),
+    "flow.forward_projection.context": lambda s: [np.zeros(level.n, dtype=int) for level in s.optimum.world.distinct],
+    "renyi.alpha": lambda s: (0.5, 2.0, 1e-9)[s.number % 3],
+    "levels": lambda s: s.optimum.world.levels,
+    "linear.moments.policy": lambda s: s.optimum,
+    "linear.moments.size": lambda s: 1,
+    "linear.moments.entries": lambda s: lambda h: {(0, -1): s.optimum.world.levels[h].r, (0, 0): 1.0},
+    "grid.x": lambda s: s.world.r,
+    "grid.scale": lambda s: 1.0,
+    "keys": lambda s: np.array([[0, 1, 0], [2, 2, 2]]),
+    **dict.fromkeys(("flow.kl.p", "flow.kl.q"), lambda s: s.optimum),
+    "points": lambda s: np.array([0.0, 1e-3, 10.0]),
+    "Level.pull.x": lambda s: np.zeros(s.optimum.world.levels[0].after + 1),
+    "machines": lambda s: [uniform_machine(s.mdp), phrases(s.mdp, {s.mdp.vocabulary[:1]: 1e6})],
+    "machine.lattice.machines": lambda s: ngram(s.mdp, [s.mdp.sep.join(s.mdp.vocabulary)], 1, 0.0),
+    "machine": lambda s: ngram(s.mdp, [s.mdp.sep.join(s.mdp.vocabulary)], 1, 0.0),
+    "Machine.forbid.tokens": lambda s: [0],
+    "pattern": lambda s: ".*a?",
+    "phrases.weights": lambda s: {s.mdp.vocabulary[:1]: -1e6},
+    "length.weight": lambda s: 1e300,
+    "readers.start": lambda s: [()],
+    "readers.words": lambda s: [(0,)],
+    "remainder.t": lambda s: s.values(),
+    "remainder.k": lambda s: s.number % 5,
+    "Representation.moments.policy": lambda s: s.optimum,
+    "Representation.moments.covariance": lambda s: True,
+    "Representation.entries.x": lambda s: {"L": s.values()},
+    "term_count.f": lambda s: SYMBOLS.L,
+    "order": lambda s: 1,
+    "occurrences.k": lambda s: 1,
+    "sentence": lambda s: [0, 0],
+    "vocabulary": lambda s: 2,
     # where a name means something else
     "grad.f": _quartic,
     "hessian.f": _quartic,
@@ -685,8 +755,22 @@ SELF: dict[str, Argument] = {
     "Task": lambda s: s.run.task,
     "Core": lambda s: CORES["rloo"],
     "World": lambda s: s.world,
+    "Language": lambda s: s.mdp,
+    "LatticeWorld": lambda s: s.optimum.world,
+    "Level": lambda s: s.optimum.world.levels[0],
+    "Machine": lambda s: ngram(s.mdp, [s.mdp.sep.join(s.mdp.vocabulary)], 1, 0.1),
+    "Reference": lambda s: lattice.Reference(s.world),
+    "Representation": lambda s: Representation(np.expm1(-SYMBOLS.L) + SYMBOLS.L),
+    "RewardLaw": lambda s: reward_law(lattice.Reference(s.world.with_reward(np.round(np.clip(s.world.r, -9.0, 9.0))))),
+    "Rows": lambda s: _rows(s),
+    "Soft": lambda s: s.optimum,
 }
 """Objects whose methods are tried."""
+
+
+def _rows(s: Scene) -> lattice.Rows:
+    full = lattice.unmerged(s.world)
+    return lattice.Rows(full, [np.moveaxis(rows, 1, 0).reshape(s.mdp.V, -1) for rows in s.mdp.levels(s.log_pi)])
 
 
 def _likelihood(s: Scene) -> Likelihood:
@@ -734,6 +818,8 @@ def numbers(found: Any, depth: int = 0) -> Iterator[Any]:
     elif isinstance(found, dict | list | tuple) and depth < 6:
         for part in found.values() if isinstance(found, dict) else found:
             yield from numbers(part, depth + 1)
+    elif isinstance(found, lattice.LatticeWorld | Of):
+        return  # what has no list refuses to be listed
     elif type(found).__module__.startswith("tabular_rlhf") and not isinstance(found, World | TokenMDP | type) and depth < 6:
         told = [name for name, f in vars(type(found)).items() if isinstance(f, property | cached_property)]
         for name in [*getattr(found, "__dataclass_fields__", {}), *told]:

@@ -28,6 +28,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.layout import NARROWEST, fold, table
 from tabular_rlhf.losses import analyse as family
 from tabular_rlhf.losses.record import LOSSES
+from tabular_rlhf.rollouts.example import example_text
 from tabular_rlhf.told import in_words
 
 PREFS = '{"prompt": "a", "chosen": "x", "rejected": "y"}\n{"prompt": "a", "chosen": "y", "rejected": "x"}\n'
@@ -43,6 +44,7 @@ ASKED: dict[str, list[str]] = {
     "solve": ["solve rational --samples 50", "solve two.toml --samples 50"],
     "losses": ["losses --world coin", "losses ipo --world coin"],
     "fit": ["fit prefs.jsonl"],
+    "rollouts": ["rollouts rollouts.jsonl"],
     "advantage": ["advantage grpo --world coin --group 2"],
     "kl": ["kl --world coin --estimator k1 --samples 50"],
     "run": ["run coin --algorithm rloo --steps 2"],
@@ -69,7 +71,7 @@ forbid = ["a"]
 @pytest.fixture
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that are asked about, and a family of two losses."""
-    for name, text in {"prefs.jsonl": PREFS, "answers.py": ANSWERS, "two.toml": TWO}.items():
+    for name, text in {"prefs.jsonl": PREFS, "rollouts.jsonl": example_text(2), "answers.py": ANSWERS, "two.toml": TWO}.items():
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
     few = {name: LOSSES[name] for name in ("dpo", "robust-dpo")}

@@ -23,10 +23,10 @@ TESTS = Path(__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     ["files", "errors", "registry", "told", "autodiff", "kernels", "logspace", "optimize", "tex", "layout", "door"],
-    ["mdp", "policy", "world", "preference_worlds", "sweeps", "sampling", "fields"],
+    ["language", "lattice", "machines", "path", "mdp", "policy", "world", "preference_worlds", "sweeps", "sampling", "fields"],
     ["divergences", "gibbs", "penalties", "projection"],
     ["preferences", "roads", "games", "losses", "policy_gradient"],
-    ["estimators", "selection"],
+    ["estimators", "selection", "rollouts"],
     ["symbols", "formula"],
     ["ledger", "derivations", "exercises", "check", "grading"],
     ["figures", "explore", "page", "commands", "cli", "__init__", "__main__"],

@@ -31,6 +31,7 @@ from tabular_rlhf.files import LARGEST, check_output, make_folder, read_bytes, r
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.preferences.comparisons import count_wins
 from tabular_rlhf.preferences.likelihood import fit
+from tabular_rlhf.rollouts.example import example_text
 from tabular_rlhf.worldfile import load_world, parse_world
 
 HUGE = 10**400
@@ -67,6 +68,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "world.toml").write_text(WORLD)
     (tmp_path / "prefs.jsonl").write_text(ROW)
+    (tmp_path / "rollouts.jsonl").write_text(example_text(2))
     (tmp_path / "answers.py").write_text("def regret(J_x, value):\n    return value - J_x\n")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
@@ -330,6 +332,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "solve": ("coin", "--samples", "10"),
     "losses": ("dpo", "--world", "coin"),
     "fit": ("prefs.jsonl",),
+    "rollouts": ("rollouts.jsonl",),
     "advantage": ("rloo", "--world", "coin"),
     "kl": ("--estimator", "k1", "--placement", "loss", "--samples", "10", "--world", "coin"),
     "run": ("coin", "--algorithm", "rloo", "--steps", "1"),

@@ -113,6 +113,13 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "about": "the pooled model on features of texts: coefficient, standard_error, interval, p_value, share; or null",
         "prompts": "responses with reward, standard_error, interval, rank (and together), wins, losses, ties and policy; what is open",
     },
+    "tabular-rlhf/rollouts/1": {
+        "file": "lines, responses, distinct, prompts, groups, tokens, nodes, cut, malformed (line and reason of each)",
+        "beta": "KL weight, reward units per nat",
+        "certain": "edges and nodes that contradict each other, covered mass, log_Z_at_least, best_of, groups, prompts",
+        "candidates": "means over prompts of what is renormalized over the responses at hand: no estimate of the whole",
+        "estimates": "name, unit, value, standard_error, ess, warning of each",
+    },
     "tabular-rlhf/advantage/1": {
         "world": "its name",
         "responses": "of all prompts",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tabular_rlhf.layout import table, wrap
-from tabular_rlhf.reports.solution_text import number
+from tabular_rlhf.told import number
 
 Record = dict[str, Any]
 OFTEN = 0.05

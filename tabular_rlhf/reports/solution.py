@@ -225,7 +225,7 @@ def first_tokens(s: Solved, top: int) -> list[Record]:
     pi, pi_ref = np.exp(soft.log_pi[:, 0]), np.exp(w.log_ref[:, 0])  # (P, V), at the root
     first = np.rint(w.mdp.path_sum(_root_numbers(w.mdp))[0]).astype(np.intp)
     rows = []
-    for x, a in _largest(w.mu[:, None] * pi, top):
+    for x, a in largest(w.mu[:, None] * pi, top):
         through = s.before.given(x, first == a)
         gain = float(soft.log_weight[x, 0, a])
         excess = through.measure(partial(s.excess, given=gain)) if through else None
@@ -248,7 +248,7 @@ def _root_numbers(mdp: TokenMDP) -> Array:
     return x
 
 
-def _largest(table: Array, top: int) -> list[tuple[int, int]]:
+def largest(table: Array, top: int) -> list[tuple[int, int]]:
     """The places of the largest positive entries of a (P, n) table, largest first; ties in order of place."""
     flat = np.ravel(table)
     kth = np.partition(flat, -min(top, flat.size))[-min(top, flat.size)]
@@ -262,7 +262,7 @@ def responses(s: Solved, law: str, top: int) -> list[Record]:
     w = s.world
     log_p = w.log_p_ref if law == "before" else s.gibbs.log_p
     rows = []
-    for x, tau in _largest(w.mu[:, None] * np.exp(log_p), top):
+    for x, tau in largest(w.mu[:, None] * np.exp(log_p), top):
         rows.append(
             {
                 "prompt": w.mdp.prompts[x],

@@ -29,7 +29,8 @@ def render(report: Record) -> str:
     parts = [head(report), optimum(report)]
     if len(report["prompts"]) > 1:
         parts.append(by_prompt(report))
-    parts += [first_tokens(report), responses(report, "before"), responses(report, "after"), frontier(report), closing(report)]
+    parts += [first_tokens(report), *(responses(report, law) for law in ("before", "after") if report["responses"][law])]
+    parts += [frontier(report), closing(report)]
     return "\n\n".join(parts)
 
 
@@ -65,11 +66,17 @@ def head(report: Record) -> str:
     return "\n".join(
         [
             clip(f"World {w['name']}: {tokens} tokens{ending}, horizon {w['horizon']}{prompts}.", width()),
-            f"{w['responses']:,} responses{each}{never}, {w['states']:,} states; rewards from {low} to {high}.",
+            f"{responses_of(w)}{each}{never}, {w['states']:,} states; rewards from {low} to {high}.",
             f"beta = {number(w['beta'])} reward units per nat.  Checks: {report['samples']:,} draws, seed {report['seed']}.",
             *report.get("notes", []),
         ]
     )
+
+
+def responses_of(world: Record) -> str:
+    """How many responses there are: a number where they are listed, a power of ten where they are not."""
+    count = world["responses"]
+    return f"{count:,} responses" if isinstance(count, int) else f"{count} responses (not listed: states are merged)"
 
 
 def impossible(counts: Sequence[int]) -> str:
@@ -78,7 +85,7 @@ def impossible(counts: Sequence[int]) -> str:
     >>> impossible([2]), impossible([0, 3]), impossible([0, 0])
     (' (2 impossible under p_ref)', ' (0 to 3 of them impossible under p_ref)', '')
     """
-    low, high = min(counts), max(counts)
+    low, high = min(counts, default=0), max(counts, default=0)
     if high == 0:
         return ""
     return f" ({f'{low:,}' if low == high else f'{low:,} to {high:,} of them'} impossible under p_ref)"

@@ -45,6 +45,7 @@ NUMBERS = Kind("a list of numbers, such as [0.5, 0.5]", lambda v: _all(v, list, 
 WEIGHTS = Kind("a table of numbers, such as { good = 1.0 }", lambda v: _all(v, dict, _number))
 TABLE = Kind("a table", lambda v: isinstance(v, dict))
 TABLES = Kind("a table of tables, by prompt", lambda v: _all(v, dict, TABLE.holds))
+PATTERNS = Kind("a pattern, or a table of patterns and numbers", lambda v: TEXT.holds(v) or WEIGHTS.holds(v))
 WORDS = Kind('a list of strings, or "auto"', lambda v: v == "auto" or TEXTS.holds(v))
 SEP = Kind('"words" or "characters"', lambda v: v in ("words", "characters"))
 
