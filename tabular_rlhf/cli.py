@@ -32,6 +32,7 @@ COMMANDS = {
     "fit": "rewards and policies from a preference file of your own (JSON lines)",
     "advantage": "what an advantage, aggregation or policy loss really optimizes, beside the true gradient",
     "kl": "what a KL flag optimizes: estimator by placement, exactly and sampled",
+    "audit": "what a loss, advantage, penalty or whole step of your own really optimizes: numpy, torch or jax, in its own signature",
     "run": "RLHF end to end on samples, every stage scored exactly, beside where it is predicted to lead",
     "grade": "mark a file of answers, each run in a process of its own",
     "figures": "draw the figures",
@@ -52,7 +53,7 @@ Three things to try:
       a derivation in which every line is evaluated, and every equals sign measured
 
 `tabular-rlhf index WORD` finds what there is about a word; `tabular-rlhf solve --example` writes a world file to start from."""
-UNTRUSTED = "Give `solve` (a world with a reward function), `check` and `grade` only files that you trust: their code is run."
+UNTRUSTED = "Give `solve` (a world with a reward function), `check`, `audit` and `grade` only files that you trust: their code is run."
 
 
 class Parser(argparse.ArgumentParser):

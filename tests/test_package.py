@@ -23,7 +23,7 @@ FLOORS = [
     ["divergences", "gibbs", "penalties", "projection"],
     ["preferences", "roads", "games", "losses", "policy_gradient"],
     ["estimators", "selection"],
-    ["ledger", "formula", "derivations", "exercises", "check", "grading"],
+    ["ledger", "formula", "derivations", "exercises", "check", "grading", "audit"],
     ["figures", "explore", "page", "commands", "cli", "__init__", "__main__"],
 ]
 """The rooms by floor, ground first: what knows nothing of RLHF; what is given; the exact answer; what people say; noise; the audit;

@@ -331,6 +331,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "losses": ("dpo", "--world", "coin"),
     "fit": ("prefs.jsonl",),
     "advantage": ("rloo", "--world", "coin"),
+    "audit": ("answers.py:regret",),
     "kl": ("--estimator", "k1", "--placement", "loss", "--samples", "10", "--world", "coin"),
     "run": ("coin", "--algorithm", "rloo", "--steps", "1"),
     "grade": ("answers.py",),
