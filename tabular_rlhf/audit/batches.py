@@ -119,8 +119,8 @@ def probe(rng: np.random.Generator, *, P: int = 1, G: int = 4, T: int = 5, moved
     """A random batch of ragged responses.  moved: how far, in nats, the live policy is from the old one; levels: how many different
     rewards, 0 for no ties."""
     B = P * G
-    logp, ref, away = -rng.exponential(1.0, (3, B, T)) - 0.05
-    old = logp + rng.uniform(-moved, moved, (B, T))
+    logp, away = -rng.exponential(1.0, (2, B, T)) - 0.05
+    old, ref = logp + rng.uniform(-moved, moved, (B, T)), logp + rng.uniform(-1.5, 1.5, (B, T))
     r = rng.standard_normal(B) if levels == 0 else rng.integers(0, levels, B).astype(float)
     lengths = np.concatenate([rng.permutation(np.arange(G) % T + 1) for _ in range(P)])
     tables = {"logp": logp, "old": old, "sampler": old, "ref": ref, "value": rng.standard_normal((B, T)), "entropy": -away}

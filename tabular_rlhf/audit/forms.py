@@ -10,8 +10,8 @@ and every factor is one of a table.  A form with a `slip` is a known mistake, to
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class Form:
     name: str
     of: Callable[[Batch], Any]
     slip: str = ""
+    settings: Mapping[str, float] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------------------------------------------- advantages, (B,)
@@ -88,7 +89,8 @@ def advantages(numbers: Iterable[float]) -> list[Form]:
             scaled.append(Form(f"the batch's mean and standard deviation{settings}", _whole(_record(name, ddof=ddof, epsilon=eps))))
             scaled.append(Form(f"group's mean, batch's standard deviation{settings}", _mixed(ddof, eps)))
             scaled.append(Form(f"rloo over the group's standard deviation{settings}", _rows(_rloo_std(ddof, eps))))
-            scaled.append(Form(f"whitened over tokens{settings}", _tokens(ddof, eps)))
+            scaled.append(Form(f"whitened over tokens{settings}", _tokens(ddof, eps, lambda b: b["reward"])))
+            scaled.append(Form(f"group's mean, whitened over tokens{settings}", _tokens(ddof, eps, _rows(lambda r, _: r - _mean(r)))))
     named = [Form("the batch's mean", _whole(_record("group-mean"))), Form("maxrl", _rows(lambda r, _: _over(r - _mean(r), _mean(r))))]
     named += [Form("leave-one-out in the batch", _whole(_record("rloo")))]
     return plain + scaled + named + _wrong_advantages(small)
@@ -106,9 +108,9 @@ def _rloo_std(ddof: int, eps: float) -> Callable[[Array, Array], Array]:
     return lambda r, _: _over((r - _mean(r)) * r.shape[1] / max(1, r.shape[1] - 1), _std(r, ddof) + eps)
 
 
-def _tokens(ddof: int, eps: float) -> Callable[[Batch], Array]:
+def _tokens(ddof: int, eps: float, first: Callable[[Batch], Array]) -> Callable[[Batch], Array]:
     def of(batch: Batch) -> Array:
-        r, n = batch["reward"], batch["length"]
+        r, n = first(batch), batch["length"]
         mean = np.sum(n * r) / np.sum(n)
         var = np.sum(n * (r - mean) ** 2) / (np.sum(n) - ddof)
         return np.asarray((r - mean) / np.sqrt(var + eps))
@@ -215,7 +217,8 @@ def slopes(numbers: Sequence[float]) -> list[Form]:
             if settings.get("low") is not None and settings["low"] == settings["high"] and name == "clip-higher":
                 continue  # that is ppo-clip
             words = ", ".join(f"{k} {v:g}" for k, v in settings.items())
-            out.append(Form(f"{name}{f' ({words})' if words else ''}", _slope(_of_record(loss, settings), loss.level)))
+            told = f"{name}{f' ({words})' if words else ''}"
+            out.append(Form(told, _slope(_of_record(loss, settings), loss.level), settings=settings))
     return out + _wrong_slopes(bounds)
 
 
@@ -240,8 +243,8 @@ UPSIDE = "the ratio is upside down: pi_old/pi"
 def _wrong_clips(a: float, b: float) -> dict[str, Callable[..., Any]]:
     """Of min(rho A, clip(rho, 1 - a, 1 + b) A)."""
 
-    def least(x: Any, A: float, low: float = a, high: float = b) -> Any:
-        return np.minimum(x * A, np.clip(x, 1.0 - low, 1.0 + high) * A)
+    def least(x: Any, A: float) -> Any:
+        return np.minimum(x * A, np.clip(x, 1.0 - a, 1.0 + b) * A)
 
     found: dict[str, Callable[..., Any]] = {
         UPSIDE: lambda x, old, now, A: least(np.exp(old - x), A),
@@ -249,8 +252,6 @@ def _wrong_clips(a: float, b: float) -> dict[str, Callable[..., Any]]:
         "the clipped ratio alone, without the minimum": lambda x, old, now, A: np.clip(np.exp(x - old), 1.0 - a, 1.0 + b) * A,
         "the ratio is not exponentiated": lambda x, old, now, A: least(x - old, A),
     }
-    if a < b:
-        found["the lower and the upper bound are swapped"] = lambda x, old, now, A: least(np.exp(x - old), A, b, a)
     return found
 
 

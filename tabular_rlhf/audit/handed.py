@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,10 @@ USUAL: Mapping[str, float] = {
 """Values of settings without a default, by name, the first that fits; an advantage's epsilon is 1e-6."""
 LAYOUTS: Mapping[str, tuple[str, ...]] = {"advantage": ("a number a response", "a number a token"), "reward": ("a row a prompt", "flat")}
 """How a role may be laid out, in the order in which it is tried."""
+MASK = ""
+"""The mask that a table of losses is summed by, beside the parameters."""
+WHOLE = ("G", "P", "T", "tokens")
+"""Roles that are whole numbers."""
 WATCHED = 40
 """Calls of which arguments are compared before and after."""
 GPU = re.compile(r"cuda|nvidia|\bgpu\b|\bhip\b|\bmps\b|triton", re.IGNORECASE)
@@ -74,40 +78,52 @@ class Handed:
         """Whether it asks for one of these."""
         return bool(set(roles) & set(self.roles.values()))
 
-    def __call__(self, batch: Batch, live: Mapping[str, Any] | None = None) -> Any:
+    def __call__(self, batch: Batch) -> Any:
         """The first thing that it returns, in its library's type.  Raises Unfit."""
-        given = {name: self._given(name, role, batch, live or {}) for name, role in self.roles.items()}
+        return self.called({name: self.library.table(x) for name, x in self.tables(batch).items()}, self.fixed(batch))
+
+    def called(self, tables: Mapping[str, Any], fixed: Mapping[str, Any]) -> Any:
+        """The same on tables of its library's type, by parameter, and what is no table."""
         self.calls += 1
-        before = {}
-        if self.calls <= WATCHED:
-            before = {
-                name: self.library.plain(x).copy() for name, x in given.items() if _watched(x) and self.roles[name] not in (live or {})
-            }
+        watched = {n: x for n, x in tables.items() if n in self.roles and self.roles[n] not in LIVE} if self.calls <= WATCHED else {}
+        before = {n: self.library.plain(x).copy() for n, x in watched.items() if self.library.concrete(x)}
         try:
             with quietly():
-                found = self.function(**given, **self.settings)
+                found = self.function(**{n: x for n, x in tables.items() if n in self.roles}, **fixed, **self.settings)
         except (Exception, SystemExit) as e:
+            if self.library.traced(e):
+                raise
             kind = "needs a GPU" if GPU.search(str(e)) else "raises"
             raise Unfit(kind, told(e)) from e
-        for name, x in before.items():
-            if not np.array_equal(x, self.library.plain(given[name]), equal_nan=True):
-                raise Unfit("mutates", f"it changes its argument {name}")
+        for n, x in before.items():
+            if not np.array_equal(x, self.library.plain(tables[n]), equal_nan=True):
+                raise Unfit("mutates", f"it changes its argument {n}")
         return _first(found)
 
-    def _given(self, name: str, role: str, batch: Batch, live: Mapping[str, Any]) -> Any:
-        if role in live:
-            return live[role]
-        value = batch[role]
-        if role in ("G", "P", "T", "tokens"):
-            return int(value)
-        if role == "group" and name.startswith(("index", "uid")):  # as trainers pass them: objects that are keys of a dict
-            return np.array([f"prompt {k}" for k in value], dtype=object)
-        layout = self.layout.get(name)
-        if layout == "a row a prompt":
-            value = np.reshape(value, (batch["P"], batch["G"]))
-        elif layout == "a number a token":
-            value = np.repeat(value[:, None], batch["T"], axis=1) * (batch["mask"] if self.asks("mask") else 1.0)
-        return self.library.table(value)
+    def tables(self, batch: Batch) -> dict[str, Array]:
+        """Its tables, by parameter, laid out as it wants them."""
+        out = {}
+        for name, role in self.roles.items():
+            if role in WHOLE or self._names(name):
+                continue
+            value = batch[role]
+            layout = self.layout.get(name)
+            if layout == "a row a prompt":
+                value = np.reshape(value, (batch["P"], batch["G"]))
+            elif layout == "a number a token":
+                value = np.repeat(value[:, None], batch["T"], axis=1) * (batch["mask"] if self.asks("mask") else 1.0)
+            out[name] = value
+        return out
+
+    def fixed(self, batch: Batch) -> dict[str, Any]:
+        """What it takes that is no table: whole numbers, and names of prompts."""
+        whole = {name: int(batch[role]) for name, role in self.roles.items() if role in WHOLE}
+        names = {n: np.array([f"prompt {k}" for k in batch["group"]], dtype=object) for n in self.roles if self._names(n)}
+        return whole | names
+
+    def _names(self, name: str) -> bool:
+        """Whether a parameter is names of prompts, as trainers pass them: objects that are keys of a dict."""
+        return self.roles[name] == "group" and name.startswith(("index", "uid"))
 
     # ------------------------------------------------------------------------------------------------ pushes
 
@@ -116,33 +132,40 @@ class Handed:
         if self.kind == "group advantage":
             return {"logp": self.advantages(batch) * batch["mask"] / len(batch["mask"])}
         if self.kind == "aggregation":
-            weight = self.gradient(batch, {"table": batch["table"]})[1]["table"]
+            weight = self.gradient(batch, ["table"])[1]["table"]
             return {"logp": weight * batch["advantage"][:, None]}
-        live = {role: batch[role] for role in dict.fromkeys(self.roles.values()) if role in LIVE}
         sign = 1.0 if self.ascend else -1.0
-        return {role: sign * g for role, g in self.gradient(batch, live)[1].items()}
+        return {role: sign * g for role, g in self.gradient(batch, LIVE)[1].items()}
 
-    def gradient(self, batch: Batch, live: Mapping[str, Array]) -> tuple[float, dict[str, Array]]:
-        """The scalar that its value comes to, and its gradient in the live tables."""
+    def gradient(self, batch: Batch, roles: Iterable[str]) -> tuple[float, dict[str, Array]]:
+        """The scalar that its value comes to, and its gradient in the tables of some roles, by role."""
+        tables, fixed, wanted = self.tables(batch), self.fixed(batch), set(roles)
+        live = {n: x for n, x in tables.items() if self.roles[n] in wanted}
+        rest = {n: x for n, x in tables.items() if n not in live} | ({MASK: batch["mask"]} if "mask" in batch else {})
+        key = tuple((n, tuple(x) if isinstance(x, np.ndarray) else x) for n, x in sorted(fixed.items())) + tuple(self.layout.items())
+
+        def value(live: Mapping[str, Any], rest: Mapping[str, Any]) -> Any:
+            return self._scalar(self.called({**live, **rest}, fixed), rest.get(MASK))
+
         try:
-            value, grads = self.library.differentiate(lambda tables: self._scalar(self(batch, tables), batch), live)
+            found, grads = self.library.differentiate(value, live, rest, key)
         except Detached:
             raise Unfit("detaches", "its value does not depend on the log-probabilities: the gradient is detached") from None
         except Unfit:
             raise
         except Exception as e:
             raise Unfit("raises", f"when it is differentiated: {told(e)}") from e
-        if not (np.isfinite(value) and all(np.isfinite(g).all() for g in grads.values())):
-            raise Unfit("nan", "its value is nan or inf" if not np.isfinite(value) else "its gradient is nan or inf")
-        return value, grads
+        if not (np.isfinite(found) and all(np.isfinite(g).all() for g in grads.values())):
+            raise Unfit("nan", "its value is nan or inf" if not np.isfinite(found) else "its gradient is nan or inf")
+        return found, {self.roles[n]: g for n, g in grads.items()}
 
-    def _scalar(self, y: Any, batch: Batch) -> Any:
+    def _scalar(self, y: Any, mask: Any) -> Any:
         """A table of tokens is summed over each response, and responses or pairs are averaged."""
         shape = tuple(np.shape(y) if not hasattr(y, "shape") else y.shape)
         if shape in ((), (1,)):
             return y if shape == () else y.sum()
-        if len(shape) == 2 and "mask" in batch and shape == batch["mask"].shape:
-            return (y * self.library.table(batch["mask"])).sum() / shape[0]
+        if len(shape) == 2 and mask is not None and shape == tuple(mask.shape):
+            return (y * mask).sum() / shape[0]
         return y.mean()
 
     def advantages(self, batch: Batch) -> Array:
@@ -164,10 +187,6 @@ class Handed:
         if found.shape == (B,):
             found = found[:, None] / np.sum(batch["mask"], axis=1, keepdims=True)
         return np.broadcast_to(found, (B, T)) * batch["mask"]
-
-
-def _watched(x: Any) -> bool:
-    return hasattr(x, "shape") and getattr(x, "dtype", None) != np.dtype(object)
 
 
 def _first(found: Any) -> Any:
@@ -200,8 +219,8 @@ def hand_in(
             remedy = did_you_mean(key, names, f"its parameters are {', '.join(names)}")
             raise InputError("--set must name a parameter of the function", got=quoted(key), remedy=remedy)
     roles = {n: r for n, r in roles_of(names, told_roles).items() if n not in settings}
-    for p in asked:  # a switch such as reward=False or values="mean" is no table
-        if isinstance(p.default, bool | str) and p.name not in told_roles:
+    for p in asked:  # what has a number, a switch or a word for its default is no table: reward_coef=0.1, values="mean"
+        if isinstance(p.default, bool | str | float | int) and p.name not in told_roles and roles.get(p.name) not in WHOLE:
             roles.pop(p.name, None)
     if kind is not None and kind not in KINDS:
         raise InputError("--kind must be a known one", got=quoted(kind), remedy=did_you_mean(kind, KINDS, f"use one of {', '.join(KINDS)}"))

@@ -6,7 +6,7 @@ torch and jax are imported only here, and only where the user's file imports the
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,9 @@ from tabular_rlhf.logspace import Array
 
 STEP = 1e-3
 """Of differences of fourth order: an error of about 1e-12."""
-Scalar = Callable[[dict[str, Any]], Any]
-"""Live tables by role, in the library's own type -> a scalar of that type."""
+Scalar = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
+"""(live tables, other tables), by parameter, in the library's own type -> a scalar of that type."""
+Tables = Mapping[str, Array]
 
 
 class Detached(Exception):
@@ -40,21 +41,29 @@ class Library:
         """What was returned, as floats."""
         return np.asarray(y, dtype=np.float64)
 
-    def differentiate(self, f: Scalar, live: Mapping[str, Array]) -> tuple[float, dict[str, Array]]:
-        """The value, and the gradient in every live table."""
-        names = list(live)
+    def concrete(self, x: Any) -> bool:
+        """Whether a table has values, and does not stand for any."""
+        return isinstance(x, np.ndarray)
+
+    def traced(self, e: BaseException) -> bool:
+        """Whether an exception only says that a table has no values while the function is traced."""
+        return False
+
+    def differentiate(self, f: Scalar, live: Tables, rest: Tables, key: Hashable) -> tuple[float, dict[str, Array]]:
+        """The value, and the gradient in every live table.  key: what else f depends on."""
+        names, fixed = list(live), {n: self.table(x) for n, x in rest.items()}
         if self.how == "the gradient core":
             try:
-                v, g = value_and_grad(lambda *xs: f(dict(zip(names, xs, strict=True))), tuple(range(len(names))))(
+                v, g = value_and_grad(lambda *xs: f(dict(zip(names, xs, strict=True)), fixed), tuple(range(len(names))))(
                     *(self.table(x) for x in live.values())
                 )
                 return float(np.asarray(v)), {n: np.asarray(x, dtype=float) for n, x in zip(names, g, strict=True)}
             except Exception:  # an operation without a rule; whatever the function itself raises it will raise again
                 self.how = "differences of fourth order"
-        return _differences(lambda tables: float(np.asarray(f(tables))), {n: self.table(x) for n, x in live.items()})
+        return _differences(lambda tables: float(np.asarray(f(tables, fixed))), {n: self.table(x) for n, x in live.items()})
 
 
-def _differences(f: Callable[[dict[str, Any]], float], live: Mapping[str, Array]) -> tuple[float, dict[str, Array]]:
+def _differences(f: Callable[[dict[str, Any]], float], live: Tables) -> tuple[float, dict[str, Array]]:
     def moved(name: str, at: tuple[int, ...], by: float) -> float:
         there = {n: np.array(x) for n, x in live.items()}
         there[name][at] += by
@@ -82,11 +91,14 @@ class Torch(Library):
     def plain(self, y: Any) -> Array:
         return np.asarray(y.detach().cpu().numpy() if hasattr(y, "detach") else y, dtype=np.float64)
 
-    def differentiate(self, f: Scalar, live: Mapping[str, Array]) -> tuple[float, dict[str, Array]]:
+    def concrete(self, x: Any) -> bool:
+        return True
+
+    def differentiate(self, f: Scalar, live: Tables, rest: Tables, key: Hashable) -> tuple[float, dict[str, Array]]:
         import torch
 
         leaves = {n: self.table(x).requires_grad_(True) for n, x in live.items()}
-        y = f(leaves)
+        y = f(leaves, {n: self.table(x) for n, x in rest.items()})
         if not getattr(y, "requires_grad", False):
             raise Detached
         grads = torch.autograd.grad(y, list(leaves.values()), allow_unused=True)
@@ -95,9 +107,13 @@ class Torch(Library):
 
 
 class Jax(Library):
-    """jax: jax.grad, with 64 bits."""
+    """jax: jax.grad, with 64 bits; compiled for every shape of batch, unless the function needs values while it is traced."""
 
     name, how = "jax", "jax.grad"
+
+    def __init__(self) -> None:
+        self.compiled: dict[Hashable, Any] = {}
+        self.compiles = True
 
     def table(self, x: Any) -> Any:
         import jax
@@ -106,11 +122,25 @@ class Jax(Library):
         a = np.asarray(x)
         return jax.numpy.asarray(np.array(a, dtype=self.width) if a.dtype.kind == "f" else a)
 
-    def differentiate(self, f: Scalar, live: Mapping[str, Array]) -> tuple[float, dict[str, Array]]:
+    def concrete(self, x: Any) -> bool:
+        return False  # jax has no way to change an array in place
+
+    def traced(self, e: BaseException) -> bool:
+        return self.compiles and type(e).__module__.startswith("jax") and "Trac" in type(e).__name__
+
+    def differentiate(self, f: Scalar, live: Tables, rest: Tables, key: Hashable) -> tuple[float, dict[str, Array]]:
         import jax
 
-        leaves = {n: self.table(x) for n, x in live.items()}
-        v, g = jax.value_and_grad(f)(leaves)
+        leaves, fixed = ({n: self.table(x) for n, x in tables.items()} for tables in (live, rest))
+        if self.compiles:
+            try:
+                v, g = self.compiled.setdefault(key, jax.jit(jax.value_and_grad(f)))(leaves, fixed)
+                return float(v), {n: np.asarray(x, dtype=float) for n, x in g.items()}
+            except Exception as e:
+                if not self.traced(e):
+                    raise
+                self.compiles = False
+        v, g = jax.value_and_grad(f)(leaves, fixed)
         return float(v), {n: np.asarray(x, dtype=float) for n, x in g.items()}
 
 

@@ -10,7 +10,7 @@ and of those that leave nothing the one with the fewest slips, the plainest firs
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from tabular_rlhf.audit.batches import probe
 from tabular_rlhf.audit.forms import Form, advantages, given_advantages, penalties, slopes, weights
 from tabular_rlhf.audit.handed import Batch, Handed, Unfit
 from tabular_rlhf.audit.pairs import PAIRS
-from tabular_rlhf.audit.verdict import COARSE, EXACT, SIGN, Nearest, named_numbers, numbers_of
+from tabular_rlhf.audit.verdict import COARSE, SIGN, Nearest, judged, named_numbers, numbers_of
 from tabular_rlhf.estimators.record import ESTIMATORS
 from tabular_rlhf.logspace import Array
 
@@ -117,7 +117,7 @@ def _penalty(handed: Handed, batches: list[Batch]) -> Nearest:
     words = f"{K[k].name}, {W[w].name}" + ("" if abs(abs(c) - 1.0) < 1e-6 else f", times {abs(c):.5g}")
     if value is not None and value.words not in (K[k].name, K[k].slip) and value.exact:
         words = f"the value of {value.words}, the gradient of {words}"
-    return Nearest(words, tuple(slips), -c, None, residual, residual <= COARSE)
+    return judged(words, slips, -c, None, residual, residual <= COARSE)
 
 
 VALUES = {"k1": "k1", "k2": "k2", "k3": "k3", "abs": "abs", "k3-inverted": "k3 with its ratio upside down"}
@@ -183,7 +183,7 @@ def _best(handed: Handed, s: Stack, forms: Forms) -> Nearest:
             least = min(least, best, key=lambda pair: pair[0])
         fits = [(where, *_fit(s, where)) for where in hits]
         residual = min((f[2] for f in fits), default=np.inf)
-        good = [f for f in fits if f[2] <= min(COARSE, max(EXACT, 3.0 * residual))]
+        good = [f for f in fits if f[2] <= min(COARSE, max(1e-10, 3.0 * residual))]
         if good:
             where, c, residual = min(good, key=lambda f: (f[1][0] < 0, f[0][3] >= 0, f[0][1] > 2, f[0]))
             return _told(handed, where, c, residual, forms, True)
@@ -259,9 +259,19 @@ def _told(handed: Handed, where: Where, c: Array, residual: float, forms: Forms,
         penalty = (chosen[3].name, b)
         words += f", {chosen[3].name} in the loss at {b:.4g}"
         slips += _wrong_weight(handed, b)
+    slips += _wrong_bounds(handed, chosen[1].settings)
     size = abs(scale)
     words += "" if abs(size - 1.0) < max(1e-6, 3 * residual) else f", times {size:.5g}"
-    return Nearest(words, tuple(dict.fromkeys(slips)), scale, penalty, residual, exact)
+    return judged(words, slips, scale, penalty, residual, exact)
+
+
+def _wrong_bounds(handed: Handed, bounds: Mapping[str, float]) -> list[str]:
+    """Whether what is said to be the lower bound is the upper one."""
+    if not {"low", "high"} <= set(bounds):
+        return []
+    said = {end: [v for n, v in named_numbers(handed).items() if end in n.lower()] for end in ("low", "high")}
+    swapped = bounds["low"] in said["high"] and bounds["high"] in said["low"] and bounds["low"] != bounds["high"]
+    return ["the lower and the upper bound are swapped"] if swapped else []
 
 
 def _wrong_weight(handed: Handed, b: float) -> list[str]:

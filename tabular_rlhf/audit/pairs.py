@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.audit.handed import Batch, Handed
-from tabular_rlhf.audit.verdict import COARSE, EXACT, SIGN, Nearest, named_numbers
+from tabular_rlhf.audit.verdict import COARSE, EXACT, SIGN, Nearest, judged, named_numbers
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.logspace import Array, log_sigmoid
 from tabular_rlhf.losses import LOSSES
@@ -44,8 +44,9 @@ CHANGES: Mapping[str, Callable[[Supply], Supply]] = {
     "": lambda s: s,
     "chosen and rejected are swapped": _swap,
     "the reference is left out": lambda s: s | {"ref_w": 0.0, "ref_l": 0.0},
-    "the reference is added, not taken off": lambda s: s | {"ref_w": -s["ref_w"], "ref_l": -s["ref_l"]},
-    "the references of chosen and rejected are swapped": lambda s: s | {"ref_w": s["ref_l"], "ref_l": s["ref_w"]},
+    "the reference is added, not taken off; or that of the chosen and of the rejected are swapped": lambda s: (
+        s | {"ref_w": -s["ref_w"], "ref_l": -s["ref_l"]}
+    ),
     "the reference of the rejected response is left out": lambda s: s | {"ref_l": 0.0},
     "the reference of the chosen response is left out": lambda s: s | {"ref_w": 0.0},
     "the rejected response is not used": lambda s: s | {"q": s["ref_l"] + 0.0 * s["q"]},
@@ -94,7 +95,7 @@ def nearest_pair(handed: Handed) -> Nearest:
     residual, _, words, slips, c = min(good, key=lambda f: f[1]) if good else min(fits, key=lambda f: f[0])
     told = [*slips, *([SIGN] if c < 0 else [])]
     words += "" if abs(abs(c) - 1.0) < 1e-5 else f", times {abs(c):.5g}"
-    return Nearest(words, tuple(told), c, None, residual, bool(good))
+    return judged(words, told, c, None, residual, bool(good))
 
 
 def _candidates(handed: Handed, batch: Batch) -> Iterator[tuple[str, list[str], Array]]:
@@ -190,7 +191,7 @@ def nearest_reward_model(handed: Handed) -> Nearest:
     words += f", shrinking r_w^2 + r_l^2 at {-c[2] / 2:.4g}" if c[2] else ""
     slips += ["chosen and rejected are swapped"] if c[0] < 0 else []
     slips += ["the centering term has the wrong sign"] if c[1] > 0 else []
-    return Nearest(words, tuple(slips), float(c[0]), None, residual, residual <= COARSE)
+    return judged(words, slips, float(c[0]), None, residual, residual <= COARSE)
 
 
 PAIRS: Mapping[str, Callable[[Handed], Nearest]] = {"pair loss": nearest_pair, "reward-model loss": nearest_reward_model}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,14 @@ class Nearest:
         if not self.exact:
             return f"none of the named; nearest {self.words}, residual {self.residual:.3g}"
         return self.words + (f", but {'; '.join(self.slips)}" if self.slips else "")
+
+
+def judged(words: str, slips: Iterable[str], scale: float, penalty: tuple[str, float] | None, residual: float, exact: bool) -> Nearest:
+    """The nearest form; what is only near has no slips, it may be hinted at."""
+    slips = tuple(dict.fromkeys(slips))
+    if exact:
+        return Nearest(words, slips, scale, penalty, residual, True)
+    return Nearest(words + (f" with {'; '.join(slips)}" if slips else ""), (), scale, penalty, residual, False)
 
 
 def named_numbers(handed: Handed) -> dict[str, float]:
