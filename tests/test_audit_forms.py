@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 RIGHT = {
     "torch": {
         "grpo_step": "grpo, ddof = 1, epsilon = 0.0001, ppo-clip (clip 0.2), sequence-mean, k3 in the loss at 0.04",
-        "dr_grpo_step": "group-mean, ppo-clip (clip 0.2), divided by the batch's padded tokens B T",
+        "dr_grpo_step": "group-mean, ppo-clip (clip 0.2), divided by B and the length that is allowed",
         "dapo_step": "grpo, ddof = 1, epsilon = 1e-06, clip-higher (low 0.2, high 0.28), token-mean",
         "gspo_step": "the advantages given, gspo (low 0.0003, high 0.0004), sequence-sum",
         "grpo_with_reward_penalty": "group-mean of r - 0.1 k1, reinforce, sequence-sum",

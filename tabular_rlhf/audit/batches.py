@@ -81,7 +81,34 @@ def made(tables: dict[str, Array], r: Array, lengths: Any, P: int) -> Batch:
     advantage = rloo(r, P)
     batch |= {"mask": mask, "reward": np.array(r, dtype=float), "token_reward": np.where(last, np.asarray(r)[:, None], 0.0)}
     batch |= {"advantage": advantage, "table": -advantage[:, None] * mask, "group": np.repeat(np.arange(P), B // P), "length": mask.sum(1)}
-    return batch | {"G": B // P, "P": P, "T": T, "tokens": int(np.sum(mask))}
+    return batch | {"G": B // P, "P": P, "T": T, "limit": T, "tokens": int(np.sum(mask))}
+
+
+@lru_cache(maxsize=64)
+def groups(N: int, G: int, ordered: bool) -> tuple[Array, Array]:
+    """The groups of G of N responses, (n, G), and in how many orders each may be drawn, (n,).
+
+    >>> groups(2, 2, False)[0].tolist(), groups(2, 2, False)[1].tolist()
+    ([[0, 0], [0, 1], [1, 1]], [1.0, 2.0, 1.0])
+    """
+    every = itertools.product(range(N), repeat=G) if ordered else itertools.combinations_with_replacement(range(N), G)
+    index = np.array(list(every))
+    ways = [1.0 if ordered else math.factorial(G) / math.prod(math.factorial(g.count(k)) for k in set(g)) for g in index.tolist()]
+    return index, np.array(ways)
+
+
+def chances(case: Case, G: int, *, temperature: float = 1.0, ordered: bool = False) -> Array:
+    """The probability of every batch, in the order of `population`.  Raises: InputError where they are too many."""
+    mdp = case.world.mdp
+    count = (mdp.N**G if ordered else math.comb(mdp.N + G - 1, G)) ** mdp.P
+    if count > MOST:
+        raise InputError("all batches must be few", got=f"{count:,} of {mdp.P} x {G}", remedy="take a smaller --group")
+    index, ways = groups(mdp.N, G, ordered)
+    q = np.exp(mdp.path_sum(Tables(case, temperature).policies["sampler"]))
+    found = np.ones(1)
+    for x in range(mdp.P):
+        found = np.ravel(found[:, None] * (ways * np.prod(q[x][index], axis=1)))
+    return found
 
 
 def population(case: Case, G: int, *, temperature: float = 1.0, ordered: bool = False) -> Iterator[tuple[float, Array, Batch]]:
@@ -94,22 +121,13 @@ def population(case: Case, G: int, *, temperature: float = 1.0, ordered: bool = 
     (15, 1.0)
     """
     world, mdp = case.world, case.world.mdp
-    count = (mdp.N**G if ordered else math.comb(mdp.N + G - 1, G)) ** mdp.P
-    if count > MOST:
-        raise InputError("all batches must be few", got=f"{count:,} of {mdp.P} x {G}", remedy="take a smaller --group, or fewer --prompts")
-    tables = Tables(case, temperature)
-    tokens, q = tables.of_tokens(), np.exp(mdp.path_sum(tables.policies["sampler"]))
-    groups = list(itertools.product(range(mdp.N), repeat=G) if ordered else itertools.combinations_with_replacement(range(mdp.N), G))
-    ways = [1.0 if ordered else math.factorial(G) / math.prod(math.factorial(g.count(k)) for k in set(g)) for g in groups]
-    index = np.array(groups)
-    weights = np.array([np.array(ways) * np.prod(q[x][index], axis=1) for x in range(mdp.P)])
+    weights = chances(case, G, temperature=temperature, ordered=ordered)
+    tokens, index = Tables(case, temperature).of_tokens(), groups(mdp.N, G, ordered)[0]
     prompts = np.repeat(np.arange(mdp.P), G)
-    for which in itertools.product(range(len(groups)), repeat=mdp.P):
-        w = float(np.prod([weights[x, k] for x, k in enumerate(which)]))
-        if w > 0:
-            tau = np.concatenate([index[k] for k in which])
-            rows = {role: t[prompts, tau] for role, t in tokens.items()}
-            yield w, tau, made(rows, world.r[prompts, tau], mdp.lengths[tau], mdp.P)
+    for w, which in zip(weights.tolist(), itertools.product(range(len(index)), repeat=mdp.P), strict=True):
+        tau = np.concatenate([index[k] for k in which])
+        rows = {role: t[prompts, tau] for role, t in tokens.items()}
+        yield w, tau, made(rows, world.r[prompts, tau], mdp.lengths[tau], mdp.P)
 
 
 # ---------------------------------------------------------------------------------------------------- random ones
@@ -117,11 +135,11 @@ def population(case: Case, G: int, *, temperature: float = 1.0, ordered: bool = 
 
 def probe(rng: np.random.Generator, *, P: int = 1, G: int = 4, T: int = 5, moved: float = 0.6, levels: int = 0) -> Batch:
     """A random batch of ragged responses.  moved: how far, in nats, the live policy is from the old one; levels: how many different
-    rewards, 0 for no ties."""
+    rewards, 0 for no ties.  Two columns more would be allowed."""
     B = P * G
     logp, away = -rng.exponential(1.0, (2, B, T)) - 0.05
     old, ref = logp + rng.uniform(-moved, moved, (B, T)), logp + rng.uniform(-1.5, 1.5, (B, T))
     r = rng.standard_normal(B) if levels == 0 else rng.integers(0, levels, B).astype(float)
     lengths = np.concatenate([rng.permutation(np.arange(G) % T + 1) for _ in range(P)])
     tables = {"logp": logp, "old": old, "sampler": old, "ref": ref, "value": rng.standard_normal((B, T)), "entropy": -away}
-    return made(tables, r, lengths, P)
+    return made(tables, r, lengths, P) | {"limit": T + 2}

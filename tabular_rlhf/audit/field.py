@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tabular_rlhf.audit.batches import paths, population
+from tabular_rlhf.audit.batches import chances, paths, population
 from tabular_rlhf.audit.handed import Batch, Handed
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.fields import Case
@@ -52,22 +52,28 @@ class Expected:
     setting: Setting = field(default_factory=Setting)
     in_reward: bool = False
     held: bool = False
-    known: dict[tuple[int, bytes], dict[str, Array]] = field(default_factory=dict)
-    worlds: list[World] = field(default_factory=list)
+    known: list[tuple[World, Array, Array]] = field(default_factory=list)
 
     def __call__(self, case: Case) -> Array:
         return self.pairs(case) if self.handed.kind == "pair loss" else self.moments(case, spread=False).mean
 
-    def push(self, world: World, tau: Array, batch: Batch) -> dict[str, Array]:
-        """The push on a batch, remembered where it is the same for every policy."""
-        if not self.held:
-            return self._push(batch)
-        if not any(world is w for w in self.worlds):
-            self.worlds.append(world)  # kept, so that its id stays its own
-        key = (id(world), tau.tobytes())
-        if key not in self.known:
-            self.known[key] = self._push(batch)
-        return self.known[key]
+    def pushes(self, case: Case) -> tuple[Array, Array]:
+        """What every batch pushes at each token's place (n, P S V), and at each state's (n, P S); remembered where it is held."""
+        found = next(((m, e) for world, m, e in self.known if world is case.world), None) if self.held else None
+        if found is not None:
+            return found
+        mdp, s = case.world.mdp, self.setting
+        where, size = paths(mdp), mdp.S * mdp.V
+        tokens, states = [], []
+        for _, tau, batch in population(case, s.G, temperature=s.temperature, ordered=s.ordered):
+            push = self._push(batch)
+            place = batch["group"][:, None] * size + where[tau]
+            m, e = _counted(push.get("logp"), place, where[tau] >= 0, mdp.P * size, push.get("entropy"), mdp.V)
+            tokens.append(m)
+            states.append(e)
+        if self.held:
+            self.known.append((case.world, np.array(tokens), np.array(states)))
+        return np.array(tokens), np.array(states)
 
     def _push(self, batch: Batch) -> dict[str, Array]:
         if self.handed.kind == "KL penalty" and self.in_reward:
@@ -77,20 +83,14 @@ class Expected:
 
     def moments(self, case: Case, *, spread: bool = True) -> Moments:
         """The mean and the variance of one batch's step, over all batches."""
-        mdp, pi = case.world.mdp, np.exp(log_softmax(case.logits))
-        where, size = paths(mdp), mdp.S * mdp.V
-        total, square = np.zeros(mdp.P * size), 0.0
-        states = np.zeros(mdp.P * mdp.S)
-        s = self.setting
-        for w, tau, batch in population(case, s.G, temperature=s.temperature, ordered=s.ordered):
-            push = self.push(case.world, tau, batch)
-            place = batch["group"][:, None] * size + where[tau]
-            m, e = _counted(push.get("logp"), place, where[tau] >= 0, mdp.P * size, push.get("entropy"), mdp.V)
-            total += w * m
-            states += w * e
-            square += w * float(np.sum(self._logits(case, m, e, pi) ** 2)) if spread else 0.0
-        mean = self._logits(case, total, states, pi)
-        return Moments(mean, square - float(np.sum(mean**2)) if spread else 0.0)
+        s, pi = self.setting, np.exp(log_softmax(case.logits))
+        w = chances(case, s.G, temperature=s.temperature, ordered=s.ordered)
+        m, e = self.pushes(case)
+        mean = self._logits(case, w @ m, w @ e, pi)
+        if not spread:
+            return Moments(mean, 0.0)
+        squares = [float(np.sum(self._logits(case, a, b, pi) ** 2)) for a, b in zip(m, e, strict=True)]
+        return Moments(mean, float(w @ squares) - float(np.sum(mean**2)))
 
     def _logits(self, case: Case, m: Array, e: Array, pi: Array) -> Array:
         table = np.reshape(m, pi.shape)

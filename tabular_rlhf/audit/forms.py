@@ -278,6 +278,7 @@ DENOMINATORS: tuple[tuple[str, Callable[[Batch, Array], Any]], ...] = (
     ("divided by the batch's padded tokens B T", lambda b, m: m.size),
     ("a token-mean of every prompt, averaged", lambda b, m: b["P"] * np.maximum(1.0, _prompts(b, m.sum(1)))),
     ("summed over the batch", lambda b, m: 1.0),
+    ("divided by B and the length that is allowed", lambda b, m: len(m) * b["limit"]),
     ("divided by the longest response and B", lambda b, m: len(m) * np.max(m.sum(1))),
     ("divided by the prompts", lambda b, m: b["P"]),
 )

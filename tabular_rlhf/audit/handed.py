@@ -117,7 +117,7 @@ class Handed:
 
     def fixed(self, batch: Batch) -> dict[str, Any]:
         """What it takes that is no table: whole numbers, and names of prompts."""
-        whole = {name: int(batch[role]) for name, role in self.roles.items() if role in WHOLE}
+        whole = {name: int(batch["limit" if role == "T" else role]) for name, role in self.roles.items() if role in WHOLE}
         names = {n: np.array([f"prompt {k}" for k in batch["group"]], dtype=object) for n in self.roles if self._names(n)}
         return whole | names
 

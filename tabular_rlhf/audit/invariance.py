@@ -164,11 +164,20 @@ def _eos(handed: Handed, batch: Batch) -> Sides | None:
     return (np.abs(g[rows, L[rows] - 1]) > 0).astype(float), np.ones(len(rows))
 
 
+def _silent(handed: Handed, batch: Batch) -> Sides | None:
+    """Whether a group of equal rewards is pushed at all, by a policy that is not the reference."""
+    if handed.kind != "whole step" or not handed.asks("ref"):
+        return None
+    equal = with_reward(batch, np.ones_like(batch["reward"]))
+    return np.array([float(np.any(handed.push(equal)["logp"]))]), np.ones(1)
+
+
 TESTS: Mapping[str, tuple[Test, str, str]] = {
     "order of responses": (_order, "does not matter", "matters"),
     "more padding": (_padding, "does not matter", "matters"),
     "values under the mask": (_under_mask, "do not matter", "matter"),
     "EOS": (_eos, "is trained on", "is not trained on"),
+    "groups of equal rewards": (_silent, "pay the penalty", "lose their penalty, too"),
     "rewards + 1": (_shift, "changes nothing", "changes the step"),
     "rewards x 3": (_scale, "changes nothing", "changes the step"),
     "batch twice": (_doubled, "the same step", "another step"),

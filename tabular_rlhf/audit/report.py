@@ -80,7 +80,7 @@ class Audit:
         return "wrong" if self.slips else "right" if self.nearest.exact else "unnamed"
 
 
-MUST = {"order of responses": "order", "values under the mask": "padding", "EOS": "EOS"}
+MUST = {"order of responses": "order", "groups of equal rewards": "equal rewards", "values under the mask": "padding", "EOS": "EOS"}
 """What a step must not depend on, and the word by which a slip tells it already."""
 
 

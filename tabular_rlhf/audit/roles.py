@@ -26,7 +26,7 @@ ROLES: Mapping[str, str] = {
     "P": "prompts, a whole number",
     "length": "(B,) tokens of a response, EOS counted",
     "tokens": "all tokens of the batch, a whole number",
-    "T": "columns, a whole number",
+    "T": "the longest that a response may be, a whole number",
     "entropy": "(B, T) entropy of the live policy before each token, differentiated",
     "table": "(B, T) losses of the tokens, to be aggregated",
     "chosen": "(n,) log-probability of the chosen response under the live policy, differentiated",
