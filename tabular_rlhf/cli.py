@@ -33,6 +33,8 @@ COMMANDS = {
     "advantage": "what an advantage, aggregation or policy loss really optimizes, beside the true gradient",
     "kl": "what a KL flag optimizes: estimator by placement, exactly and sampled",
     "audit": "what a loss, advantage, penalty or whole step of your own really optimizes: numpy, torch or jax, in its own signature",
+    "vectors": "conformance vectors: plain JSON files for a trainer's own tests",
+    "conform": "a file's functions against the conformance vectors: which members of a family each is",
     "run": "RLHF end to end on samples, every stage scored exactly, beside where it is predicted to lead",
     "grade": "mark a file of answers, each run in a process of its own",
     "figures": "draw the figures",
@@ -53,7 +55,9 @@ Three things to try:
       a derivation in which every line is evaluated, and every equals sign measured
 
 `tabular-rlhf index WORD` finds what there is about a word; `tabular-rlhf solve --example` writes a world file to start from."""
-UNTRUSTED = "Give `solve` (a world with a reward function), `check`, `audit` and `grade` only files that you trust: their code is run."
+UNTRUSTED = (
+    "Give `solve` (a world with a reward function), `check`, `audit`, `conform` and `grade` only files that you trust: their code is run."
+)
 
 
 class Parser(argparse.ArgumentParser):

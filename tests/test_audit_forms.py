@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from pathlib import Path
 
 import pytest
 
 from tabular_rlhf.audit import Nearest, hand_in, library_of
 from tabular_rlhf.audit.report import Audit, Setting, _changes, _read, _what
+from tests.foreign import require
 
 HERE = Path(__file__).parent
 RIGHT = {
@@ -85,8 +85,7 @@ WRONG = {
 
 def read(library: str, name: str) -> Audit:
     """What it is and what it does not change with: the parts on which the verdict rests."""
-    if library != "numpy" and importlib.util.find_spec(library) is None:
-        pytest.skip(f"{library} is not installed here")
+    require(library)
     module = importlib.import_module(f"tests.audit_{library}")
     source = (HERE / f"audit_{library}.py").read_text()
     found = Audit(hand_in(getattr(module, name), library_of(source)), Setting())

@@ -45,6 +45,8 @@ ASKED: dict[str, list[str]] = {
     "fit": ["fit prefs.jsonl"],
     "advantage": ["advantage grpo --world coin --group 2"],
     "audit": ["audit losses.py:step --group 2", "audit losses.py:raises"],
+    "vectors": ["vectors gibbs --out made"],
+    "conform": ["conform losses.py"],
     "kl": ["kl --world coin --estimator k1 --samples 50"],
     "run": ["run coin --algorithm rloo --steps 2"],
     "grade": [],  # it starts processes: tested where grading is, and its page is the check report's

@@ -332,6 +332,8 @@ BASES: dict[str, tuple[str, ...]] = {
     "fit": ("prefs.jsonl",),
     "advantage": ("rloo", "--world", "coin"),
     "audit": ("answers.py:regret",),
+    "vectors": ("gibbs", "--out", "made"),
+    "conform": ("answers.py:regret",),
     "kl": ("--estimator", "k1", "--placement", "loss", "--samples", "10", "--world", "coin"),
     "run": ("coin", "--algorithm", "rloo", "--steps", "1"),
     "grade": ("answers.py",),

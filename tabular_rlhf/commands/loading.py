@@ -37,7 +37,7 @@ def load(where: str) -> Callable[..., Any]:
         raise InputError(
             "a function must be given as module:function", got=quoted(where), remedy="for example answers:regret, or answers.py:regret"
         )
-    module = _module(source)
+    module = module_of(source)
     function = getattr(module, name, None)
     if not callable(function):
         there = [n for n, f in vars(module).items() if callable(f) and getattr(f, "__module__", None) == module.__name__]
@@ -46,7 +46,8 @@ def load(where: str) -> Callable[..., Any]:
     return function
 
 
-def _module(source: str) -> Any:
+def module_of(source: str) -> Any:
+    """The module of a file, or of that name, run.  Raises InputError with what stands in the way."""
     try:
         if source.endswith(".py") or os.sep in source:
             path = Path(source)

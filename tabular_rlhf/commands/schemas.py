@@ -79,6 +79,16 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "invariances": "name, holds, words, batch (the smallest that shows a change)",
         "variance": "of one batch's step along a gradient of length 1: this function's, and that of rloo",
     },
+    "tabular-rlhf/written/1": {"files": "file, cases, exact (cases with fractions), bytes"},
+    "tabular-rlhf/vectors/1": {
+        "kind": "the family",
+        "about": "in words",
+        "provenance": "what computed it",
+        "cases": "name, settings, inputs (by role), outputs, exact (fractions as text, where they are rational)",
+    },
+    "tabular-rlhf/conform/1": {
+        "functions": "name, kind, agrees (members of the family), nearest, first (where it differs from that first), problem"
+    },
     "tabular-rlhf/exercises/1": {"exercises": "slug, chapter, notebook, title, statement, signature, hint, free, minutes, rows, without"},
     "tabular-rlhf/formula/1": {
         **_WORLD,
