@@ -35,7 +35,9 @@ Three things to try:
       a derivation in which every line is evaluated, and every equals sign measured
 
 `tabular-rlhf index WORD` finds what there is about a word; `tabular-rlhf solve --example` writes a world file to start from."""
-UNTRUSTED = "Give `solve` (a world with a reward function), `check` and `grade` only files that you trust: their code is run."
+UNTRUSTED = (
+    "Give `solve` (a world with a reward function), `check`, `audit`, `conform` and `grade` only files that you trust: their code is run."
+)
 
 
 class Parser(argparse.ArgumentParser):

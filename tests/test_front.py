@@ -46,6 +46,9 @@ ASKED: dict[str, list[str]] = {
     "fit": ["fit prefs.jsonl"],
     "rollouts": ["rollouts rollouts.jsonl"],
     "advantage": ["advantage grpo --world coin --group 2"],
+    "audit": ["audit losses.py:step --group 2", "audit losses.py:raises"],
+    "vectors": ["vectors gibbs --out made"],
+    "conform": ["conform losses.py"],
     "kl": ["kl --world coin --estimator k1 --samples 50"],
     "run": ["run coin --algorithm rloo --steps 2"],
     "grade": [],  # it starts processes: tested where grading is, and its page is the check report's
@@ -55,6 +58,14 @@ ASKED: dict[str, list[str]] = {
     "index": ["index regret", "index k3"],
 }
 """Words that are answered quickly; a command that is not here is asked by its name alone."""
+LOSS = """
+def step(logps, advantages, mask):
+    return -(logps * advantages[:, None] * mask).sum() / mask.sum()
+
+
+def raises(logps, advantages):
+    raise RuntimeError("on purpose")
+"""
 TWO = """
 vocabulary = ["a", "b"]
 horizon = 2
@@ -71,7 +82,13 @@ forbid = ["a"]
 @pytest.fixture
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that are asked about, and a family of two losses."""
-    for name, text in {"prefs.jsonl": PREFS, "rollouts.jsonl": example_text(2), "answers.py": ANSWERS, "two.toml": TWO}.items():
+    for name, text in {
+        "prefs.jsonl": PREFS,
+        "rollouts.jsonl": example_text(2),
+        "answers.py": ANSWERS,
+        "two.toml": TWO,
+        "losses.py": LOSS,
+    }.items():
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
     few = {name: LOSSES[name] for name in ("dpo", "robust-dpo")}

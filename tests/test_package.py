@@ -28,7 +28,7 @@ FLOORS = [
     ["preferences", "roads", "games", "losses", "policy_gradient"],
     ["estimators", "selection", "rollouts"],
     ["symbols", "formula"],
-    ["ledger", "derivations", "exercises", "check", "grading"],
+    ["ledger", "derivations", "exercises", "check", "grading", "audit"],
     ["figures", "explore", "page", "commands", "cli", "__init__", "__main__"],
 ]
 """The rooms by floor, ground first: what knows nothing of RLHF; what is given; the exact answer; what people say; noise; the audit;
@@ -253,7 +253,8 @@ def test_no_assertion_asserts_nothing(path: Path) -> None:
             assert name not in VAIN, f"line {node.lineno}: the answer of {name} is thrown away"
         if isinstance(node, ast.Assert):
             assert not isinstance(node.test, ast.Constant | ast.Tuple), f"line {node.lineno}: an assertion that cannot fail"
-    assert path == Path(__file__) or not re.search(r"pytest\.(mark\.)?(skip|xfail)|importorskip", text)
+    may_skip = path.name in (Path(__file__).name, "foreign.py")  # a library of the user's that is not installed is the one reason
+    assert may_skip or not re.search(r"pytest\.(mark\.)?(skip|xfail)|importorskip", text)
 
 
 def test_running_the_tests_leaves_no_folder_behind() -> None:

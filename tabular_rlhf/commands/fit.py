@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from tabular_rlhf.commands.answer import answer_json, answer_text
-from tabular_rlhf.commands.check import load
 from tabular_rlhf.commands.example import declare_example, example
+from tabular_rlhf.commands.loading import load
 from tabular_rlhf.commands.printing import say, show
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.layout import table
