@@ -87,7 +87,7 @@ class Lexicon:
             return self.table(name, self.bound[name])
         if name == "Z":
             return Value(("x",), lambda scope: np.exp(scope["log_Z"]), lambda scope: scope["log_Z"])
-        known = NAMES.get(name, name)
+        known = name if self.bound.get(name) == name else NAMES.get(name, name)
         found = self.symbol(known)
         if found is None and known != name:
             found = self.symbol(name)
