@@ -132,15 +132,15 @@ class Row:
         texts = self.clauses or (self.statement,)
         return Reading(texts, tuple(range(len(texts))), self.letters)
 
-    def _side(self, side: Any, k: int = 1) -> Any:
-        """A side as a function; a number stands for that side of the clause of every part."""
-        if isinstance(side, int) and len(self.parts) > 1:
-            side = (side,) * len(self.parts)
+    def _side(self, side: Any, k: int = 0) -> Any:
+        """A side as a function, of part k (from 1; 0: of all); a number stands for that side of the clause of every part."""
+        if isinstance(side, int) and not k:
+            side = (side,) * len(self.parts) if len(self.parts) > 1 else side
         if isinstance(side, tuple):
             return Together(tuple(self._side(part, k) for k, part in enumerate(side, 1)))
         if isinstance(side, int):
-            return self.reading.value(k, side)
-        return self.reading.other(min(k, len(self.clauses)), side) if isinstance(side, str) else side
+            return self.reading.value(max(k, 1), side)
+        return self.reading.other(max(k, 1) if k <= len(self.clauses) else 0, side) if isinstance(side, str) else side
 
     def _near_misses(self) -> Iterator[tuple[str, Any]]:
         """Every near miss as a function, by what it is called."""
