@@ -305,6 +305,15 @@ def test_a_letter_bound_to_its_own_name_is_the_symbol_of_that_name() -> None:
     assert compile(read("V")).axes == ("x", "s")
 
 
+def test_a_sum_over_a_range_counts_a_number_as_often_and_refuses_a_table() -> None:
+    scope = Scope(random_world(rng=np.random.default_rng(3), V=3, H=2), 0)
+    assert compile(read("sum_{h=1}^{5} beta"))(scope) == pytest.approx(5 * scope["beta"])
+    assert compile(read("prod_{h=1}^{H} 1/V"), {"V": "V"})(scope) == pytest.approx(1 / 9)
+    for ignored in (r"\sum_{h=1}^{H} \log \pi(a \mid s)", "sum_{h=1}^{H} r"):
+        with pytest.raises(InputError, match="a sum must be over what occurs in it"):
+            compile(read(ignored))
+
+
 def test_means_given_a_state_are_had_of_a_large_world() -> None:
     """Up the tree, and not by a table of every response in every state."""
     world = random_world(rng=np.random.default_rng(4), V=2, H=14, eos=False)
