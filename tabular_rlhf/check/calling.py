@@ -159,7 +159,7 @@ def watched(function: Function, scope: Scope) -> Any:
     stopped = f"one call on a world of {size} response{'s' if size > 1 else ''} did not come back in {CALL:g} seconds of the processor"
     try:
         with quietly(), contextlib.nullcontext() if has_limits(function) else guard(stopped, VIRTUAL=CALL, REAL=STILL * CALL):
-            value = supplied(function, given.__getitem__)
+            value = function(scope) if is_formula(function) else supplied(function, given.__getitem__)
             if callable(value):
                 value = supply(value, scope)
     except BadNames as e:
