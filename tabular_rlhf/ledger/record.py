@@ -144,9 +144,11 @@ class Row:
 
     def _near_misses(self) -> Iterator[tuple[str, Any]]:
         """Every near miss as a function, by what it is called."""
-        slips = self.slips if isinstance(self.slips, Mapping) else {0: self.slips}
-        for part, mistakes in slips.items():
-            yield from ((mistake, Miss(mistake, self.reading.slipped(part + 1, mistake), part)) for mistake in mistakes)
+        slips, known = self.slips if isinstance(self.slips, Mapping) else {0: self.slips}, set[str]()
+        for part, mistake in ((part, mistake) for part, mistakes in slips.items() for mistake in mistakes):
+            words = f"{mistake}, in {self.parts[part]}" if mistake in known else mistake
+            known.add(mistake)
+            yield words, Miss(words, self.reading.slipped(part + 1, mistake), part)
         for words, miss in self.misses.items():
             made = miss if isinstance(miss, Miss) else Miss(words, miss)
             yield words, replace(made, wrong=self._side(made.wrong, made.part + 1))
