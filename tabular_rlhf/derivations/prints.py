@@ -30,10 +30,8 @@ APART: Mapping[tuple[str, int], str] = {
     ("natural-gradient", 5): "its V is the mean of its Q",
     ("k2", 7): "its f is drawn, and its second derivative is taken otherwise",
     ("kl-estimator-theorem", 1): "it defines four functions at once",
-    ("bt-saturation", 0): "its letters are those of one pair",
     ("dpo-gradient", 0): "it is per pair, and the sides are sums",
     ("policy-gradient", 0): "its Q is that of a reward at the end",
-    ("prompts", 0): "its J is a mean over prompts, said on one side only",
     ("rao-blackwell", 0): "its conditional mean is under the policy at each state",
 }
 """Printed lines (0: the statement of a row) that are read as something else than what runs, and why: they are not executed."""
