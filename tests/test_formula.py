@@ -305,6 +305,12 @@ def test_a_letter_bound_to_its_own_name_is_the_symbol_of_that_name() -> None:
     assert compile(read("V")).axes == ("x", "s")
 
 
+def test_a_quotient_of_what_overflows_is_taken_in_logarithms() -> None:
+    scope = Scope(random_world(rng=np.random.default_rng(3), V=3, H=2).at(1e-5), 0)
+    assert not np.isfinite(np.exp(scope["log_Z"])).all()
+    np.testing.assert_allclose(compile(read("p_ref*exp(r/beta)/Z"))(scope), scope["p_star"], atol=1e-9)
+
+
 def test_a_sum_over_a_range_counts_a_number_as_often_and_refuses_a_table() -> None:
     scope = Scope(random_world(rng=np.random.default_rng(3), V=3, H=2), 0)
     assert compile(read("sum_{h=1}^{5} beta"))(scope) == pytest.approx(5 * scope["beta"])
