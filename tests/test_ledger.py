@@ -143,6 +143,7 @@ def test_a_row_refuses_what_is_missing() -> None:
     for change, must in (
         ({"sides": {"one": lambda J: J}}, "two sides"),
         ({"misses": {"one": lambda J: J}}, "near misses"),
+        ({"slips": ("beta dropped",), "misses": {"beta dropped": lambda J: J}}, "a name of its own.*'beta dropped'"),
         ({"source": ""}, "source"),
         ({"sides": {"one": lambda J: J, "two": lambda no_such_symbol: 0.0}}, "names of symbols"),
         ({"sides": {"one": lambda J: J, "two": np.sum}}, "plain one of named symbols, as lambda r: np.sum"),

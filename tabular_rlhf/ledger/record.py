@@ -150,6 +150,10 @@ class Row:
             known.add(mistake)
             yield words, Miss(words, self.reading.slipped(part + 1, mistake), part)
         for words, miss in self.misses.items():
+            if words in known:
+                raise InputError(
+                    "a near miss must have a name of its own", got=quoted(words), where=f"row {self.slug!r}", remedy="rename it"
+                )
             made = miss if isinstance(miss, Miss) else Miss(words, miss)
             yield words, replace(made, wrong=self._side(made.wrong, made.part + 1))
 
