@@ -184,7 +184,7 @@ def test_slips_that_no_list_of_the_row_holds_are_named(slug: str, slip: str) -> 
 
 MENDS: list[tuple[str, Callable[..., Any], str]] = [
     ("kl-chain-rule", lambda d_ref, KL_s: np.sum(d_ref * KL_s, axis=1), "d_ref for d_pi|write d_pi where you write d_ref"),
-    ("regret-is-kl", lambda beta, log_p, log_p_star: beta * kl(log_p_star, log_p), "forward for reverse KL"),
+    ("regret-is-kl", lambda beta, log_p, log_p_star: beta * kl(log_p_star, log_p), "forward for reverse KL|arguments of KL swapped"),
     ("regret-is-kl", lambda beta, log_p, log_p_star: kl(log_p, log_p_star) / beta, "1/beta for beta"),
     ("optimal-value", lambda P, value: np.sum(value) / P, "averaged over prompts evenly|mu"),
     ("gibbs-optimum", lambda log_p_ref, r, beta: special.softmax(r / beta + 0 * log_p_ref, axis=1), "p_ref omitted"),
@@ -192,7 +192,7 @@ MENDS: list[tuple[str, Callable[..., Any], str]] = [
     ("gibbs-optimum", lambda log_p_ref, r, beta: log_p_ref + r / beta, "log_Z"),
     ("gibbs-optimum", lambda log_p_ref, r, beta: special.log_softmax(log_p_ref + r / beta, axis=1), "logarithm"),
     ("bradley-terry", lambda gaps: special.expit(-gaps), "swapped"),
-    ("bradley-terry", lambda gaps: special.expit(2 * gaps), "doubled|halved"),
+    ("bradley-terry", lambda gaps: special.expit(2 * gaps), "doubled|halved|a factor 2 too many"),
 ]
 
 

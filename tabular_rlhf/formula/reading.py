@@ -83,9 +83,9 @@ class Reading:
         return self._compiled(_within(tree, _over_prompts), text) if self.averaged and "x" in made.axes else made
 
     def kin(self, k: int) -> tuple[Compiled, ...]:
-        """The sides that the chain of line k prints; none where no line does (k = 0)."""
+        """The sides that the chain of line k prints, as far as they are read; none where no line does (k = 0)."""
         alike = [j for j, chain in enumerate(self.chains, 1) if k and chain is not None and chain == self.chains[k - 1]]
-        return tuple(side for j in alike for side in self.sides(j))
+        return tuple(side for j in alike for side in self._lines[j - 1].sides)
 
     def value(self, k: int, side: int = -1) -> Printed:
         """Line k (from 1) as a function of a scope, or one side of it, from 0; the last side goes on where there are fewer."""

@@ -132,22 +132,28 @@ class Row:
         texts = self.clauses or (self.statement,)
         return Reading(texts, tuple(range(len(texts))), self.letters)
 
-    def _side(self, side: Any, k: int = 1) -> Any:
-        """A side as a function; a number stands for that side of the clause of every part."""
-        if isinstance(side, int) and len(self.parts) > 1:
-            side = (side,) * len(self.parts)
+    def _side(self, side: Any, k: int = 0) -> Any:
+        """A side as a function, of part k (from 1; 0: of all); a number stands for that side of the clause of every part."""
+        if isinstance(side, int) and not k:
+            side = (side,) * len(self.parts) if len(self.parts) > 1 else side
         if isinstance(side, tuple):
             return Together(tuple(self._side(part, k) for k, part in enumerate(side, 1)))
         if isinstance(side, int):
-            return self.reading.value(k, side)
-        return self.reading.other(min(k, len(self.clauses)), side) if isinstance(side, str) else side
+            return self.reading.value(max(k, 1), side)
+        return self.reading.other(max(k, 1) if k <= len(self.clauses) else 0, side) if isinstance(side, str) else side
 
     def _near_misses(self) -> Iterator[tuple[str, Any]]:
         """Every near miss as a function, by what it is called."""
-        slips = self.slips if isinstance(self.slips, Mapping) else {0: self.slips}
-        for part, mistakes in slips.items():
-            yield from ((mistake, Miss(mistake, self.reading.slipped(part + 1, mistake), part)) for mistake in mistakes)
+        slips, known = self.slips if isinstance(self.slips, Mapping) else {0: self.slips}, set[str]()
+        for part, mistake in ((part, mistake) for part, mistakes in slips.items() for mistake in mistakes):
+            words = f"{mistake}, in {self.parts[part]}" if mistake in known else mistake
+            known.add(mistake)
+            yield words, Miss(words, self.reading.slipped(part + 1, mistake), part)
         for words, miss in self.misses.items():
+            if words in known:
+                raise InputError(
+                    "a near miss must have a name of its own", got=quoted(words), where=f"row {self.slug!r}", remedy="rename it"
+                )
             made = miss if isinstance(miss, Miss) else Miss(words, miss)
             yield words, replace(made, wrong=self._side(made.wrong, made.part + 1))
 
