@@ -282,6 +282,12 @@ def test_nabla_and_d_of_a_letter() -> None:
     scope = Scope(world, 3)
     score = Formula(r"\nabla \log p(\tau)").on(scope)
     assert np.allclose(score, scope["score"])
+    inner = Formula(r"\langle \nabla \log p(y), \nabla \log p(y') \rangle").on(scope)
+    assert np.allclose(inner, np.einsum("xnysa,xmysa->xnm", scope["score"], scope["score"]))
+    along = Formula(r"\langle \nabla \log p(y), v \rangle", v="direction").on(scope)
+    assert np.allclose(along, scope["score_v"])
+    with pytest.raises(InputError, match="must be of gradients"):
+        Formula(r"\langle r(y), r(y') \rangle").on(scope)
     slope = Formula(r"\frac{d}{d\beta} \mathbb{E}_{p^*}[r]").on(world)
     step = 1e-5
     ends = [Formula(r"\mathbb{E}_{p^*}[r]").on(world.at(world.beta + h)) for h in (step, -step)]
@@ -289,6 +295,21 @@ def test_nabla_and_d_of_a_letter() -> None:
     assert np.allclose(Formula(r"\frac{\partial V(x)}{\partial r(\tau)}", V="value").on(scope), scope["p_star"])
     off = Formula(r"\frac{\partial}{\partial p(\tau)} \sum_{\tau'} p(\tau') \log\frac{p(\tau')}{p_{ref}(\tau')}").on(scope)
     assert np.allclose(off, np.log(scope["p"] / scope["p_ref"]) + 1)
+
+
+def test_the_behavior_policy_is_held() -> None:
+    """nabla E_old[p/p_old r] = nabla E_p[r]: the ratio moves, the law of the data does not."""
+    scope = Scope(random_world(rng=np.random.default_rng(3), V=2, H=2, P=2, beta=0.7), 3)
+    slope = Formula(r"\nabla \mathbb{E}_{x \sim \mu, y \sim \pi_{old}}\left[\frac{p(y)}{p_{old}(y)} r(y)\right]").on(scope)
+    assert np.allclose(slope, Formula(r"\nabla \mathbb{E}[r]").on(scope), atol=1e-14)
+    assert np.max(np.abs(slope)) > 1e-3
+
+
+def test_a_binomial_sum() -> None:
+    """sum_k C(n, k) z^k = (1 + z)^n, in LaTeX and typed plainly."""
+    world = random_world(rng=np.random.default_rng(3), V=2, H=1, P=1, beta=0.7)
+    for text in (r"\sum_{k=0}^{n} \binom{n}{k} \beta^k", "sum_{k=0}^{n} binom(n, k)*beta^k"):
+        assert Formula(text, n=5).on(world) == pytest.approx(1.7**5, rel=1e-14)
 
 
 def test_every_world_of_the_book() -> None:

@@ -34,6 +34,7 @@ LINES = {
     r"\arg\max_p\ \mathbb{E}_p[r] = p_{ref}\, e^{r/\beta} / Z": "arg max_p E_p[r] = p_ref e^(r/β)/Z",
     r"\log\frac{p}{p_{ref}}": "log(p/p_ref)",
     r"\frac{a}{b}": "a/b",
+    r"\binom{n - 1}{k} q^k": "(n - 1 over k) qᵏ",
     r"\sum_{\tau} p(\tau \mid x)": "Σ_τ p(τ | x)",
     r"\prod_h \pi(a_h \mid s_h)": "Π_h π(a_h | s_h)",
     r"\sum_{h=1}^{H} 1 - (1 - \varepsilon)^h \le \varepsilon H": "Σ_(h=1)^H 1 - (1 - ε)ʰ ≤ ε H",
@@ -145,7 +146,7 @@ def test_every_formula_of_the_package_converts_in_both_ways(tex: str) -> None:
         assert text.count("{") == tex.count(r"\{")
         assert text.count("}") == tex.count(r"\}")
         assert "\n" not in text
-    assert letters(line) == letters(page)
+    assert letters(line.replace(" over ", " ")) == letters(page)  # of a binomial, which is drawn by place
     assert "ref" not in tex or "ref" in page
     assert line == line.strip()
     assert not re.search(r"\( | \)| ,|\[ | ;", line)

@@ -28,11 +28,10 @@ APART: Mapping[tuple[str, int], str] = {
     ("reward-inversion", 10): "it is compared at the first response only",
     ("reward-to-go", 5): "its Q is of token rewards",
     ("natural-gradient", 5): "its V is the mean of its Q",
+    ("likelihood-displacement", 3): "its w and l are the best response and the worst",
+    ("likelihood-displacement", 4): "its w and l are the best response and the worst",
     ("k2", 7): "its f is drawn, and its second derivative is taken otherwise",
     ("kl-estimator-theorem", 1): "it defines four functions at once",
-    ("dpo-gradient", 0): "it is per pair, and the sides are sums",
-    ("policy-gradient", 0): "its Q is that of a reward at the end",
-    ("rao-blackwell", 0): "its conditional mean is under the policy at each state",
 }
 """Printed lines (0: the statement of a row) that are read as something else than what runs, and why: they are not executed."""
 CLOSE = 1e-7

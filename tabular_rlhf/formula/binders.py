@@ -300,3 +300,27 @@ class Binders(Events):
         if len(kids) != 3:
             raise self.refusal("clip must have a number and two ends", "write clip(x, low, high)", self.tokens[at].start, self.peek().start)
         return self.made("clip", *kids, at=at)
+
+    def read_inner(self) -> Node:
+        r"""\langle f, g \rangle of two gradients; inner(f, g) in plain typing."""
+        at = self.at
+        if self.peek().kind == "name":
+            self.take()
+        opening = self.opening()
+        first = self.sum()
+        self.expect(",")
+        second = self.sum()
+        self.close(opening)
+        return self.made("inner", first, second, at=at)
+
+    def read_binom(self) -> Node:
+        r"""\binom{n}{k}; binom(n, k) in plain typing."""
+        at = self.at
+        self.take()
+        if self.peek().kind != "(":
+            above = self.argument()
+            return self.made("binom", above, self.argument(), at=at)
+        kids = self.held()
+        if len(kids) != 2:
+            raise self.refusal("binom must have two numbers", "write binom(n, k)", self.tokens[at].start, self.peek().start)
+        return self.made("binom", *kids, at=at)

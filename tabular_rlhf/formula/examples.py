@@ -18,6 +18,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         (r"\sum_h \log\frac{\pi(a_h \mid s_h)}{\pi_{ref}(a_h \mid s_h)}", "along each response"),
         (r"\prod_h \pi(a_h \mid s_h)", "of the tokens of each response"),
         (r"\sum_{h=1}^{H} (1 - \beta)^h", "over numbers"),
+        (r"\sum_{k=0}^{H} \binom{H}{k} (1 - \beta)^k", "of as many as are chosen"),
         (r"\sum_{\tau \ni s + a} p(\tau)", "over the responses through a token"),
         (r"\max_y r(x, y)", "the best response that the reference allows"),
     ),
@@ -39,6 +40,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "derivatives": (
         (r"\nabla\, \mathbb{E}_p[r]", "in the logits of every prompt, state and token"),
+        (r"\langle \nabla \log p(y), \nabla \log p(y') \rangle", "an inner product of two of them"),
         (r"\frac{d}{d\beta} \mathbb{E}_{p^*}[r]", "in a letter, with all that depends on it"),
         (r"\frac{\partial}{\partial p(y)} \sum_{y'} p(y')\, r(y')", "in one probability, the others held fixed"),
     ),

@@ -22,8 +22,8 @@ from tabular_rlhf.formula.spellings import FUNCTIONS, KL_KEYS
 from tabular_rlhf.formula.tokens import Token
 from tabular_rlhf.formula.tree import Node, num
 
-CLOSES = {"(": ")", "[": "]", "{": "}", "(abs": "abs)", "|": "|"}
-ENDS = {")", "]", "}", ",", ";", "|", "||", "abs)", "quad", "newline", "~", "word", ":", ":=", "=", "", "+", "-", "*", "/"}
+CLOSES = {"(": ")", "[": "]", "{": "}", "(abs": "abs)", "(in": "in)", "|": "|"}
+ENDS = {")", "]", "}", ",", ";", "|", "||", "abs)", "in)", "quad", "newline", "~", "word", ":", ":=", "=", "", "+", "-", "*", "/"}
 ENDS |= {"<", "<=", ">", ">=", "!=", "_", "^", "'"}
 RELATION_NAMES = {"propto", "succ", "prec", "in", "notin", "ni", "to", "approx", "where", "with", "at", "for", "if", "let", "and", "up"}
 BINDERS = {"sum", "prod", "E", "max", "min", "argmax", "argmin"}
@@ -158,6 +158,8 @@ class Grammar(Binders):
             return self.bracketed()
         if token.kind in ("|", "(abs"):
             return self.absolute()
+        if token.kind == "(in":
+            return self.read_inner()
         if token.kind == "name":
             reader = getattr(self, f"read_{token.text}", None) if token.text in READ else None
             if token.text in FUNCTIONS and token.text not in self.declared:
@@ -336,4 +338,4 @@ class Grammar(Binders):
 
 
 READ = {"frac", "nabla", "grad", "e", "ind", "I", "sum", "prod", "max", "min", "argmax", "argmin", "arg", "E", "Var", "Cov", "std", "mean"}
-READ |= {"clip", "H", "P", "diff"}
+READ |= {"clip", "H", "P", "diff", "inner", "binom"}

@@ -169,11 +169,17 @@ class Writer:
             return rf"\nabla {self.kid(node, path, 0)}"
         return self.call(node, path)
 
+    def say_binom(self, node: Node, path: Path) -> str:
+        return rf"\binom{{{self.kid(node, path, 0)}}}{{{self.kid(node, path, 1)}}}" if self.latex else self.call(node, path)
+
     def say_sqrt(self, node: Node, path: Path) -> str:
         return rf"\sqrt{{{self.kid(node, path, 0)}}}" if self.latex else self.call(node, path)
 
     def say_abs(self, node: Node, path: Path) -> str:
         return rf"\lvert {self.kid(node, path, 0)} \rvert" if self.latex else self.call(node, path)
+
+    def say_inner(self, node: Node, path: Path) -> str:
+        return rf"\langle {self.kids(node, path)} \rangle" if self.latex else self.call(node, path)
 
     def say_diff(self, node: Node, path: Path) -> str:
         if not self.latex:

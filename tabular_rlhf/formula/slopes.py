@@ -19,6 +19,9 @@ from tabular_rlhf.formula.scopes import Varied
 from tabular_rlhf.formula.tree import Node, walk
 from tabular_rlhf.symbols import SYMBOLS, Scope
 
+LOGITS = {"x": "x.", "s": "s.", "a": "a."}
+"""The axes of a table of tokens, and those of a gradient in the logits."""
+
 
 @rule("grad")
 def _gradient(m: Meaning, node: Node) -> Value:
@@ -36,6 +39,15 @@ def _gradient(m: Meaning, node: Node) -> Value:
         return memo[key]
 
     return Value((*value.axes, "x.", "s.", "a."), slopes, None, None, value.implicit)
+
+
+@rule("inner")
+def _inner(m: Meaning, node: Node) -> Value:
+    """<f, g> of two gradients, or of one and a direction in the logits: the sum over the logits of their product."""
+    pair = [value.renamed(LOGITS) if set(value.axes) == set(LOGITS) else value for value in map(m, node.kids)]
+    if not all(set(LOGITS.values()) <= set(value.axes) for value in pair):
+        raise m.refusal(node, "an inner product must be of gradients", r"write \langle \nabla f, \nabla g \rangle")
+    return ax.reduced(np.sum, m.product(*pair), tuple(LOGITS.values()))
 
 
 def rows(f: Any, x: Any) -> Any:

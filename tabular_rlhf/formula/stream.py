@@ -8,7 +8,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.tokens import Token, refuse
 from tabular_rlhf.formula.tree import Node
 
-OPENS, CLOSED = ("(", "[", "{", "(abs"), (")", "]", "}", "abs)")
+OPENS, CLOSED = ("(", "[", "{", "(abs", "(in"), (")", "]", "}", "abs)", "in)")
 
 
 class Stream:

@@ -215,3 +215,12 @@ def _arg(m: Meaning, node: Node) -> Value:
     f = np.argmax if node.op == "argmax" else np.argmin
     possible = _possible(m, value, names[0], -np.inf if node.op == "argmax" else np.inf)
     return reduced(lambda x, axis: f(plain(x), axis=axis), possible, (names[0],))
+
+
+@rule("binom")
+def _binom(m: Meaning, node: Node) -> Value:
+    """How many ways there are to choose k of n."""
+    from scipy.special import binom
+
+    n, k = map(m, node.kids)
+    return binary(binom, n, k)

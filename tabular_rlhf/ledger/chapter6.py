@@ -16,7 +16,7 @@ from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.ledger.chapter4 import reward_units
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
 from tabular_rlhf.logspace import Array, log_softmax
-from tabular_rlhf.losses.closed import averaged_gibbs, win_rate
+from tabular_rlhf.losses.closed import averaged_gibbs
 from tabular_rlhf.losses.evaluate import scatter, value, weights
 from tabular_rlhf.losses.optimum import minimize
 from tabular_rlhf.preferences import Pairs, bradley_terry, population_pairs, sure
@@ -58,40 +58,31 @@ add(
     Row(
         slug="reward-inversion",
         chapter=6,
-        statement=r"r = \beta \log \frac{\pi_r}{\pi_{ref}} + \beta \log Z(x), \qquad \pi_{\beta \log(\pi/\pi_{ref})} = \pi",
+        clauses=(
+            r"r = \beta \log \frac{p^*}{p_{ref}} + \beta \log Z",
+            r"\frac{p_{ref}\, e^{\rho/\beta}}{\mathbb{E}_{p_{ref}}[e^{\rho/\beta}]} = p, \quad \rho = \beta \log\frac{p}{p_{ref}}",
+        ),
+        words="the first where p_ref > 0; the Gibbs optimum of a policy's implicit reward is that policy",
         source=RAFAILOV,
-        note="Part 2: the Gibbs optimum of a policy's implicit reward is that policy.",
         parts=("r on the support", "p"),
         sides={
-            "given": lambda log_p_ref, r, p: (on_support(log_p_ref, r), p),
-            "inverted": lambda log_p_star, log_p_ref, beta, value, log_p: (
-                on_support(log_p_ref, implicit_reward(log_p_star, log_p_ref, beta) + value[:, None]),
-                np.exp(log_gibbs(log_p_ref, implicit_reward(log_p, log_p_ref, beta), beta)),
+            "given": (lambda log_p_ref, r: on_support(log_p_ref, r), 1),
+            "inverted": (
+                lambda log_p_star, log_p_ref, beta, value: on_support(
+                    log_p_ref, implicit_reward(log_p_star, log_p_ref, beta) + value[:, None]
+                ),
+                0,
             ),
             "token by token": lambda mdp, log_pi_star, log_pi_ref, log_p_ref, beta, V_soft, log_pi: (
                 on_support(log_p_ref, beta * token_ratios(mdp, log_pi_star, log_pi_ref) + V_soft[:, :1]),
                 np.exp(mdp.path_sum(log_pi)),
             ),
         },
+        slips=("the term beta*log(Z) dropped", "beta dropped", "beta squared", "p_ref dropped", "sign of beta*log(Z) flipped"),
         misses={
-            "log Z omitted": lambda log_p_star, log_p_ref, beta: implicit_reward(log_p_star, log_p_ref, beta),
-            "beta dropped": lambda log_p_star, log_p_ref, value: on_support(
-                log_p_ref, implicit_reward(log_p_star, log_p_ref, 1.0) + value[:, None]
-            ),
-            "beta squared": lambda log_p_star, log_p_ref, beta, value: on_support(
-                log_p_ref, implicit_reward(log_p_star, log_p_ref, beta**2) + value[:, None]
-            ),
-            "log Z for beta log Z": lambda log_p_star, log_p_ref, beta, log_Z: on_support(
-                log_p_ref, implicit_reward(log_p_star, log_p_ref, beta) + log_Z[:, None]
-            ),
-            "p_ref omitted": lambda log_p_star, log_p_ref, beta, value: on_support(log_p_ref, beta * log_p_star + value[:, None]),
-            "sign of log Z flipped": lambda log_p_star, log_p_ref, beta, value: on_support(
-                log_p_ref, implicit_reward(log_p_star, log_p_ref, beta) - value[:, None]
-            ),
+            "log Z for beta log Z": "beta*log(p_star/p_ref) + log Z",
             "beta for 1/beta in the tilt": Miss(
-                "beta for 1/beta in the tilt",
-                lambda log_p, log_p_ref, beta: np.exp(log_gibbs(log_p_ref, implicit_reward(log_p, log_p_ref, beta), 1.0 / beta)),
-                part=1,
+                "beta for 1/beta in the tilt", r"\frac{p_{ref}\, e^{\beta \rho}}{\mathbb{E}_{p_{ref}}[e^{\beta \rho}]}", part=1
             ),
         },
         scale=lambda r, beta, log_p_star, log_p_ref: (reward_units(r, beta, log_p_star, log_p_ref), 1.0),
@@ -106,20 +97,6 @@ def token_ratios(mdp: Any, log_pi: Any, log_pi_ref: Any) -> Any:
 
 
 # ---------------------------------------------------------------------------------------------------- dpo-loss
-
-
-def by_double_loop(world: World, log_p: Any, log_p_ref: Any, r: Any, beta: float, mu: Any) -> float:
-    """The definition, pair by pair: sum over x, i, j of mu q_i q_j 2 P(i beats j) log(1 + exp(-(rhat_i - rhat_j)))."""
-    total = 0.0
-    for x in range(len(mu)):
-        live = np.flatnonzero(~np.isneginf(log_p_ref[x]))
-        for i in live:
-            for j in live:
-                rhat = [beta * float(log_p[x, k] - log_p_ref[x, k]) for k in (i, j)]
-                wins = 1.0 / (1.0 + float(np.exp(r[x, j] - r[x, i])))
-                share = 2.0 * mu[x] * float(np.exp(log_p_ref[x, i] + log_p_ref[x, j])) * wins
-                total += share * float(np.logaddexp(0.0, rhat[1] - rhat[0]))
-    return total
 
 
 def across_prompts(world: World, rhat: Any) -> Any:
@@ -137,43 +114,33 @@ add(
     Row(
         slug="dpo-loss",
         chapter=6,
-        statement=(
-            r"L = \mathbb{E}\Big["
-            r"-\log \sigma\Big(\beta \log \frac{\pi(y_w)}{\pi_{ref}(y_w)} - \beta \log \frac{\pi(y_l)}{\pi_{ref}(y_l)}\Big)\Big]"
-            r" = \text{BT NLL of } \hat r + c(x)"
+        clauses=(
+            r"\mathbb{E}[-\log\sigma(\rho(y_w) - \rho(y_l))] = \sum_x \mu(x) \sum_y \sum_{y'} "
+            r"2 p_{ref}(y)\, p_{ref}(y')\, P(y \succ y') \log(1 + e^{\rho(y') - \rho(y)}), \quad \rho = \beta \log\frac{p}{p_{ref}}",
+            r"\sum_{x, y} \sum_{x', y'} \mu(x)\, p_{ref}(y \mid x)\, \mu(x')\, p_{ref}(y' \mid x') \log(1 + e^{r(x', y') - r(x, y)}) = "
+            r"\sum_{x, y} \sum_{x', y'} \mu(x)\, p_{ref}(y \mid x)\, \mu(x')\, p_{ref}(y' \mid x') \log(1 + e^{h(x', y') - h(x, y)}), "
+            r"\quad h = \beta \log\frac{Z p^*}{p_{ref}}",
         ),
+        words="within a prompt Z cancels, and the loss is the Bradley-Terry likelihood of rho; between prompts rho needs its beta log Z",
         source=RAFAILOV,
-        note="Part 2: Z cancels within a prompt only.  Between prompts the implicit reward needs its beta log Z.",
         parts=("loss", "loss across prompts"),
         sides={
-            "the record": lambda world, log_p, r, log_p_ref: (
-                value("dpo", world, log_p, people(world)),
-                across_prompts(world, on_support(log_p_ref, r)),
+            "the record": (lambda world, log_p: value("dpo", world, log_p, people(world)), 0),
+            "BT likelihood of rho + beta log Z": (
+                lambda world, log_p, log_p_ref, beta, value: nll(world, shifted(log_p, log_p_ref, beta, value)),
+                1,
             ),
-            "BT likelihood of rhat + beta log Z": lambda world, log_p, log_p_star, log_p_ref, beta, value: (
-                nll(world, shifted(log_p, log_p_ref, beta, value)),
-                across_prompts(world, shifted(log_p_star, log_p_ref, beta, value)),
-            ),
-            "pair by pair": lambda world, log_p, log_p_ref, r, beta, mu, log_p_star, value: (
-                by_double_loop(world, log_p, log_p_ref, r, beta, mu),
-                across_prompts(world, shifted(log_p_star, log_p_ref, beta, value)),
-            ),
+            "pair by pair": (1, lambda world, r, log_p_ref: across_prompts(world, on_support(log_p_ref, r))),
+        },
+        slips={
+            0: ("beta dropped", "beta squared", "divided by beta where one multiplies", "winner and loser swapped", "p_ref dropped"),
+            1: ("Z dropped",),
         },
         misses={
-            "beta dropped": lambda world, log_p, log_p_ref: nll(world, implicit_reward(log_p, log_p_ref, 1.0)),
-            "beta squared": lambda world, log_p, log_p_ref, beta: nll(world, implicit_reward(log_p, log_p_ref, beta**2)),
-            "1/beta for beta": lambda world, log_p, log_p_ref, beta: nll(world, implicit_reward(log_p, log_p_ref, 1.0 / beta)),
-            "winner and loser swapped": lambda world, log_p, log_p_ref, beta: nll(world, -implicit_reward(log_p, log_p_ref, beta)),
-            "p_ref omitted": lambda world, log_p, log_p_ref, beta: nll(world, on_support(log_p_ref, beta * log_p)),
-            "mean over tokens where the sum was due": lambda world, log_p: value("dpo-averaged", world, log_p, people(world)),
-            "log base 2": lambda world, log_p, log_p_ref, beta: nll(world, implicit_reward(log_p, log_p_ref, beta) / np.log(2.0)),
+            "mean over tokens where the sum was due": r"\mathbb{E}[-\log\sigma(\rho(y_w)/|y_w| - \rho(y_l)/|y_l|)]",
+            "log base 2": r"\mathbb{E}[-\log\sigma((\rho(y_w) - \rho(y_l))/\log 2)]",
             "EOS token not counted in log pi": lambda world, mdp, log_pi, log_pi_ref, beta: nll(
                 world, beta * token_ratios(mdp, *without_eos(mdp, log_pi, log_pi_ref))
-            ),
-            "log Z omitted across prompts": Miss(
-                "log Z omitted across prompts",
-                lambda world, log_p_star, log_p_ref, beta: across_prompts(world, implicit_reward(log_p_star, log_p_ref, beta)),
-                part=1,
             ),
         },
         scale=lambda r, beta, log_p, log_p_ref, log_p_star: (
@@ -231,26 +198,26 @@ add(
     Row(
         slug="dpo-gradient",
         chapter=6,
-        statement=(r"\nabla L = -\beta\, \mathbb{E}\big[\sigma(\hat r_l - \hat r_w)\, (\nabla \log \pi(y_w) - \nabla \log \pi(y_l))\big]"),
+        clauses=(
+            r"\nabla\, \mathbb{E}[-\log\sigma(\rho(y_w) - \rho(y_l))] = "
+            r"-\beta\, \mathbb{E}[\sigma(\rho(y_l) - \rho(y_w))\, (\nabla \log p(y_w) - \nabla \log p(y_l))], "
+            r"\quad \rho = \beta \log\frac{p}{p_{ref}}",
+        ),
+        words="the weight is large where the implicit reward rho orders the pair wrongly",
         source=RAFAILOV,
-        note="The weight is large where the implicit reward orders the pair wrongly.",
         sides={
-            "weighted scores": lambda world, logits, log_p, beta: along_scores(world, logits, pull(world, log_p, beta), beta),
+            "weighted scores": 1,
             "gradient core": lambda world, logits: grad(lambda t: dpo_of_logits(world, t))(logits),
             # truncation beta (beta h)^4 = 1e-12 beta, rounding (1 + beta) 1e3 eps
             "differences of the loss": Approximately(stepped_gradient, error=1e-9),
         },
+        slips=("sign within sigma flipped", "sign flipped", "beta dropped", "beta squared", "sigma(rho(l) - rho(w)) dropped"),
         misses={
-            "sigma(rhat_w - rhat_l) for sigma(rhat_l - rhat_w)": lambda world, logits, log_p, beta: along_scores(
-                world, logits, pull(world, log_p, beta, -1.0), beta
+            "beta dropped inside sigma": (
+                r"-\beta\, \mathbb{E}[\sigma((\rho(y_l) - \rho(y_w))/\beta)\, (\nabla \log p(y_w) - \nabla \log p(y_l))]"
             ),
-            "winner and loser swapped": lambda world, logits, log_p, beta: along_scores(world, logits, pull(world, log_p, beta), -beta),
-            "beta dropped": lambda world, logits, log_p, beta: along_scores(world, logits, pull(world, log_p, beta), 1.0),
-            "beta dropped inside sigma": lambda world, logits, log_p, beta: along_scores(world, logits, pull(world, log_p, 1.0), beta),
-            "beta squared": lambda world, logits, log_p, beta: along_scores(world, logits, pull(world, log_p, beta), beta**2),
-            "weight dropped": lambda world, logits, beta: along_scores(world, logits, weights(people(world)), beta),
-            "mean over tokens where the sum was due": lambda world, logits, log_p, beta, lengths: along_scores(
-                world, logits, pull(world, log_p, beta), beta, lengths
+            "mean over tokens where the sum was due": (
+                r"-\beta\, \mathbb{E}[\sigma(\rho(y_l) - \rho(y_w))\, (\nabla \log p(y_w)/|y_w| - \nabla \log p(y_l)/|y_l|)]"
             ),
         },
         scale=lambda r, beta, log_p, log_p_ref: (1.0 + beta) * size_of(r, beta, log_p, log_p_ref),
@@ -270,22 +237,28 @@ add(
         slug="dpo-population-optimum",
         chapter=6,
         most=50,
-        statement=r"\arg\min_\pi L_{DPO} = \pi^* = \pi_{ref}\, e^{r/\beta} / Z \quad \text{(BT labels, all pairs compared)}",
+        clauses=(
+            r"p^* = \frac{p_{ref}\, a}{\mathbb{E}_{p_{ref}}[a]}, \quad a = e^{r/\beta}",
+            r"\sum_{y'} p_{ref}(y')\, [P(y \succ y') - \sigma(r(y) - r(y'))] = 0",
+            r"\mathbb{E}[-\log\sigma(r(y_w) - r(y_l))] \le \mathbb{E}[-\log\sigma(\rho(y_w) - \rho(y_l))], "
+            r"\quad \rho = \beta \log\frac{p}{p_{ref}}",
+        ),
+        words="DPO's loss is least at p*, whose implicit reward is r less beta log Z, with BT labels and all pairs compared",
         source=RAFAILOV,
         parts=("optimum", "gradient in response logits at p*"),
         sides={
-            "Gibbs": lambda log_p_ref, r, beta: (np.exp(log_gibbs(log_p_ref, r, beta)), np.zeros_like(r)),
+            "Gibbs": 0,
             "Newton on the loss": Approximately(
                 lambda world, log_p_star: (np.exp(minimize("dpo", world, people(world)).log_p), gradient_at(world, log_p_star)),
                 error=1e-8,
             ),
         },
+        slips=("beta dropped", "E_{p_ref}[a] dropped", "sign of the exponent flipped"),
         misses={
-            "beta dropped": lambda log_p_ref, r: np.exp(log_gibbs(log_p_ref, r, 1.0)),
-            "p_ref omitted": lambda r, beta: np.exp(log_softmax(r / beta)),
-            "log Z omitted: not normalized": lambda log_p_ref, r, beta: np.exp(log_p_ref + r / beta),
-            "sign flipped": lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, -r, beta)),
-            "win rate for reward (IPO's optimum)": lambda world, log_p_ref, beta: np.exp(log_gibbs(log_p_ref, win_rate(world), beta)),
+            "p_ref omitted": r"\frac{a}{\sum_y a(y)}",
+            "win rate for reward (IPO's optimum)": (
+                r"\frac{p_{ref}(y)\, e^{P(y \succ p_{ref})/\beta}}{\sum_{y'} p_{ref}(y')\, e^{P(y' \succ p_{ref})/\beta}}"
+            ),
             "mean over tokens where the sum was due": lambda world, beta: np.exp(averaged_gibbs(world, {"beta": beta})),
         },
         largest=40,
@@ -314,28 +287,37 @@ add(
         slug="dpo-deterministic-labels",
         chapter=6,
         most=30,
-        statement=(
-            r"y_w \text{ always beats } y_l: \quad \text{DPO: } \pi(y_l) \to 0 \text{ for every } \beta; \qquad "
-            r"\text{IPO: } \pi \propto \pi_{ref}\, e^{P(y \succ \pi_{ref}) / \tau}"
+        clauses=(
+            r"\frac{p_{ref}\, 1[r = R]}{p_{ref}(r = R)} = \frac{p_{ref}\, 1[r = R]}{\sum_y p_{ref}(y)\, 1[r(y) = R]}, "
+            r"\quad R = \max_y r(y)",
+            r"\frac{p_{ref}\, b}{\mathbb{E}_{p_{ref}}[b]} = \frac{p_{ref}\, e^{W/\tau}}{\mathbb{E}_{p_{ref}}[e^{W/\tau}]}, "
+            r"\quad b = e^{(F + F_-)/(2 \tau)}, "
+            r"\quad W(y) = \sum_{y'} p_{ref}(y')\, (1[r(y) > r(y')] + \tfrac12 1[r(y) = r(y')])",
         ),
+        words=(
+            "where the better response always wins, DPO goes to p_ref on the best responses, whatever beta: KL control is lost; IPO's "
+            "optimum tilts p_ref by the win rates W against it"
+        ),
+        letters={"tau": "beta"},
         source="Azar et al. (2023), arXiv:2310.12036.",
-        note="DPO approaches p_ref restricted to the best response (ties keep p_ref's odds): KL control is lost, whatever beta.",
         parts=("limit of DPO", "optimum of IPO"),
         sides={
-            "greedy limit, and the tilt by win rates": lambda world, log_p_ref, r, beta, p_ref: (
-                np.exp(gibbs.greedy_limit(log_p_ref, r)),
-                ipo_closed(world, beta, p_ref),
-            ),
+            "greedy limit, and the tilt by win rates": 1,
             "Newton on the losses": Approximately(lambda world: (certain_optimum(world, "dpo"), certain_optimum(world, "ipo")), error=1e-8),
         },
         misses={
-            "p* for the limit": lambda p_star: p_star,
-            "ties share equally": lambda log_p_ref, r: even_greedy(log_p_ref, r),
+            "p* for the limit": "p_star",
+            "ties share equally": r"\frac{1[r = R]}{\sum_y 1[r(y) = R]}",
             "IPO: responses drawn uniformly": Miss(
-                "responses drawn uniformly", lambda world, beta, p_ref: ipo_closed(world, beta, np.ones_like(p_ref) / p_ref.shape[1]), 1
+                "responses drawn uniformly",
+                r"\frac{p_{ref}\, e^{U/\tau}}{\mathbb{E}_{p_{ref}}[e^{U/\tau}]}, "
+                r"\quad U(y) = \sum_{y'} \frac{1}{N} (1[r(y) > r(y')] + \tfrac12 1[r(y) = r(y')])",
+                1,
             ),
-            "IPO: 1/(2 tau) for 1/tau": Miss("1/(2 tau) for 1/tau", lambda world, beta, p_ref: ipo_closed(world, 2.0 * beta, p_ref), 1),
-            "IPO: tau for 1/tau": Miss("tau for 1/tau", lambda world, beta, p_ref: ipo_closed(world, 1.0 / beta, p_ref), 1),
+            "IPO: 1/(2 tau) for 1/tau": Miss(
+                "1/(2 tau) for 1/tau", r"\frac{p_{ref}\, e^{W/(2\tau)}}{\mathbb{E}_{p_{ref}}[e^{W/(2\tau)}]}", 1
+            ),
+            "IPO: tau for 1/tau": Miss("tau for 1/tau", r"\frac{p_{ref}\, e^{\tau W}}{\mathbb{E}_{p_{ref}}[e^{\tau W}]}", 1),
         },
         where=lambda r, log_p_ref: float(np.min(log_p_ref, initial=0.0, where=~np.isneginf(log_p_ref))) > -12.0,
         largest=12,

@@ -106,9 +106,14 @@ add(
         slug="dpo-is-bt-mle",
         chapter=6,
         most=30,
-        statement=(
-            r"\text{on finite data, } \hat r = \beta \log \frac{\hat\pi}{\pi_{ref}} = r_{MLE} \text{ up to a shift per component; } "
-            r"\dim \{\hat\pi\} = \#\text{components} - 1"
+        clauses=(
+            r"-S(y, y') \log\sigma(\rho(y) - \rho(y')) - S(y', y) \log\sigma(\rho(y') - \rho(y)) \ge "
+            r"-S(y, y') \log S(y, y') - S(y', y) \log S(y', y), \quad S(y, y') = P(y \succ y'), \quad \rho = \beta \log\frac{p}{p_{ref}}",
+            r"\log\frac{S(y, y')}{1 - S(y, y')} = r(y) - r(y'), \quad S(y, y') = P(y \succ y')",
+        ),
+        words=(
+            "a pair's loss is least where the margin of rho is the logit of the share S of wins; so on finite data rho is the "
+            "Bradley-Terry MLE up to a shift per component of the comparison graph, and the minimizers have #components - 1 dimensions"
         ),
         source=RAFAILOV,
         note="Responses that were never compared are components of their own: their mass is not determined by the data.",
@@ -195,6 +200,13 @@ def linear_rate(world: World, beta: float, *, centre: bool) -> Array:
     return beta * special.expit(rhat[x, l] - rhat[x, w]) * np.sum(own * (phi[w] - phi[l]), axis=1)
 
 
+def winner_alone(world: World, beta: float, log_p: Any, mdp: Any, pi: Any) -> Array:
+    w, l = best_and_worst(world)
+    x = np.arange(mdp.P)
+    rhat = implicit_reward(log_p, world.log_p_ref, beta)
+    return beta * special.expit(rhat[x, l] - rhat[x, w]) * np.sum(np.square(own_score(mdp, pi, x, w)), axis=(1, 2))
+
+
 def displacement_core(world: World, beta: float, logits: Any) -> Any:
     """The same by two gradients: of log pi(y_w), and of the loss."""
     w, l = best_and_worst(world)
@@ -216,10 +228,15 @@ add(
     Row(
         slug="likelihood-displacement",
         chapter=6,
-        statement=(
-            r"\frac{d}{dt} \log \pi(y_w) = \beta\, \sigma(\hat r_l - \hat r_w)\, \langle s_w, s_w - s_l \rangle, \quad "
-            r"s = \nabla \log \pi(y): \ \text{never negative on tabular logits; with features, the sign of } "
-            r"\langle \phi_w - \mathbb{E}_\pi \phi,\ \phi_w - \phi_l \rangle"
+        clauses=(
+            r"\langle \nabla \log p(y), -\nabla \ell(y, y') \rangle = \beta\, \sigma(\rho(y') - \rho(y))\, "
+            r"\langle \nabla \log p(y), \nabla \log p(y) - \nabla \log p(y') \rangle, "
+            r"\quad \ell(y, y') = -\log\sigma(\rho(y) - \rho(y')), \quad \rho = \beta \log\frac{p}{p_{ref}}",
+            r"\langle \nabla \log p(y), \nabla \log p(y) - \nabla \log p(y') \rangle \ge 0",
+        ),
+        words=(
+            "under gradient flow on a pair's loss log p of the winner y never falls on tabular logits; with features phi it has the sign "
+            "of <phi_w - E phi, phi_w - phi_l>, and may"
         ),
         source="Razin et al. (2024), arXiv:2410.08847; Pal et al. (2024), arXiv:2402.13228.",
         note="What the winner loses goes to responses that resemble it and were in no pair.",
@@ -228,20 +245,13 @@ add(
         misses={
             "features not centered": Miss("features not centered", lambda world, beta: linear_rate(world, beta, centre=False), part=1),
             "always rises": Miss("always rises", lambda world, beta: np.abs(linear_rate(world, beta, centre=True)), part=1),
-            "the loser's score left out": lambda world, beta, log_p, mdp, pi: winner_alone(world, beta, log_p, mdp, pi),
+            "the loser's score left out": winner_alone,
             "beta dropped": lambda world, beta, log_p, mdp, pi: tabular_rate(world, beta, log_p, mdp, pi) / beta,
         },
         scale=lambda r, beta, log_p, log_p_ref: (1.0 + beta) * size_of(r, beta, log_p, log_p_ref),
         largest=200,
     )
 )
-
-
-def winner_alone(world: World, beta: float, log_p: Any, mdp: Any, pi: Any) -> Array:
-    w, l = best_and_worst(world)
-    x = np.arange(mdp.P)
-    rhat = implicit_reward(log_p, world.log_p_ref, beta)
-    return beta * special.expit(rhat[x, l] - rhat[x, w]) * np.sum(np.square(own_score(mdp, pi, x, w)), axis=(1, 2))
 
 
 # ---------------------------------------------------------------------------------------------------- logit-conservation
@@ -273,7 +283,15 @@ add(
     Row(
         slug="logit-conservation",
         chapter=6,
-        statement=r"\frac{d}{dt} \sum_{y \in C} \theta_y = 0 \ \text{ for each component } C \text{ of the comparison graph}",
+        clauses=(
+            r"\sum_y \sum_{y'} [n(y, y')\, \sigma(\rho(y') - \rho(y)) - n(y', y)\, \sigma(\rho(y) - \rho(y'))] = 0, "
+            r"\quad \rho = \beta \log\frac{p}{p_{ref}}",
+        ),
+        words=(
+            "what the responses of a component of the comparison graph gain from its pairs, n(y, y') wins each, adds up to nothing: the "
+            "sum of their logits stays under gradient flow"
+        ),
+        letters={"n": "wins_ij"},
         source="Ours: the gradient in log p sums to zero over each component, so the softmax adds nothing.",
         parts=("rate", "after twenty steps"),
         sides={

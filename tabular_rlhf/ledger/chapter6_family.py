@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from tabular_rlhf.ledger.chapter6 import RAFAILOV, implicit_reward, people, size_of
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
@@ -40,28 +39,34 @@ def averaged(world: World, log_p: Any, name: str) -> Array:
     return out
 
 
+NOT_INVARIANT = {
+    "length-averaged margins": "dpo-averaged",
+    "length-averaged IPO": "ipo-averaged",
+    "absolute terms (NCA)": "nca-pair",
+    "another link (chi-PO)": "chi-po",
+    "an NLL term (CPO)": "cpo",
+}
+
+
 add(
     Row(
         slug="shift-invariance-of-losses",
         chapter=6,
         most=40,
-        statement=(
-            r"\ell(a + c, b + c) = \ell(a, b) \text{ for all } c \iff \ell \text{ depends on } a - b: \ "
-            r"\text{only then does } \log Z(x) \text{ cancel}"
+        clauses=(
+            r"\mathbb{E}[-\log\sigma(\beta (a(y_w) + c) - \beta (a(y_l) + c))] = \mathbb{E}[-\log\sigma(\beta\, a(y_w) - \beta\, a(y_l))], "
+            r"\quad a = \log\frac{p}{p_{ref}}",
+            r"\mathbb{E}\Big[\Big((a(y_w) + c) - (a(y_l) + c) - \frac{1}{2 \beta}\Big)^2\Big] = "
+            r"\mathbb{E}\Big[\Big(a(y_w) - a(y_l) - \frac{1}{2 \beta}\Big)^2\Big], \quad a = \log\frac{p}{p_{ref}}",
         ),
+        words="a loss that depends on the difference of the log-ratios alone is the same when c(x) is added to both: only then Z cancels",
         source=f"{RAFAILOV}  Meng et al. (2024), arXiv:2405.14734, for averages.",
         sides={
             "as it is": lambda world, log_p: moved_all(world, log_p, 0.0),
             "c = -1.5": lambda world, log_p: moved_all(world, log_p, -1.5),
             "c = log Z": lambda world, log_p, log_Z: moved_all(world, log_p, float(np.clip(log_Z[0], -5.0, 5.0))),
         },
-        misses={
-            "length-averaged margins": lambda world, log_p: averaged(world, log_p, "dpo-averaged"),
-            "length-averaged IPO": lambda world, log_p: averaged(world, log_p, "ipo-averaged"),
-            "absolute terms (NCA)": lambda world, log_p: averaged(world, log_p, "nca-pair"),
-            "another link (chi-PO)": lambda world, log_p: averaged(world, log_p, "chi-po"),
-            "an NLL term (CPO)": lambda world, log_p: averaged(world, log_p, "cpo"),
-        },
+        misses={words: (lambda world, log_p, name=name: averaged(world, log_p, name)) for words, name in NOT_INVARIANT.items()},
         scale=lambda world, r, beta, log_p, log_p_ref: (
             (1.0 + 1.0 / beta) * np.square(size_of(r, beta, log_p, log_p_ref) / min(1.0, beta))
             + np.max(np.abs(moved_all(world, log_p, 0.0)))
@@ -94,20 +99,21 @@ add(
         slug="ipo-two-arms",
         chapter=6,
         most=30,
-        statement=r"\text{two arms, certain labels: } \pi_{IPO}(y_w) = \sigma\big(\tfrac{1}{2 \tau}\big), \ \pi_{DPO}(y_w) \to 1",
+        clauses=(r"\frac{e^{3/(4\tau)}}{e^{3/(4\tau)} + e^{1/(4\tau)}} = \sigma\Big(\frac{1}{2\tau}\Big)",),
+        words=(
+            "of two arms, even in the reference, the better always wins: IPO tilts by the win rates 3/4 and 1/4 to this probability of "
+            "the better arm; DPO's tends to 1"
+        ),
+        letters={"tau": "beta"},
         source="Azar et al. (2023), arXiv:2310.12036.",
         parts=("IPO", "DPO"),
         sides={
-            "closed form": lambda beta: (special.expit(1.0 / (2.0 * beta)), 1.0),
+            "closed form": (1, lambda: 1.0),
             "Newton on the losses": Approximately(lambda beta: (two_arms(beta), two_arms(beta, "dpo")), error=1e-9),
             "bisection": Approximately(lambda beta: (two_arms_by_bisection(beta), 1.0), error=1e-12),
         },
-        misses={
-            "1/tau for 1/(2 tau)": lambda beta: special.expit(1.0 / beta),
-            "tau for 1/tau": lambda beta: special.expit(beta / 2.0),
-            "winner and loser swapped": lambda beta: special.expit(-1.0 / (2.0 * beta)),
-            "DPO stays finite": Miss("DPO stays finite", lambda beta: special.expit(1.0 / beta), part=1),
-        },
+        slips=("2 dropped", "divided by tau where one multiplies", "sign within sigma flipped"),
+        misses={"DPO stays finite": Miss("DPO stays finite", r"\sigma(1/\tau)", part=1)},
         largest=12,
     )
 )
@@ -185,12 +191,22 @@ def swapped(world: World, log_p: Any) -> Array:
     return np.array([value(name, world, log_p, turned) for name in LOSSES])
 
 
+def affordable(log_p_ref: Any, log_p: Any, beta: float) -> bool:
+    """Something to compare, and log-ratios and beta for which values and slopes are of one size."""
+    deepest = float(np.max(np.abs(implicit_reward(log_p, log_p_ref, 1.0))))
+    return bool(np.any(np.sum(~np.isneginf(log_p_ref), axis=1) > 1)) and deepest < 5.0 and 0.1 < beta <= 10.0
+
+
 add(
     Row(
         slug="direct-family",
         chapter=6,
         most=15,
-        statement=r"L = \sum \text{weight}\; \ell(a, b, p, q, |w|, |l|) \ \text{ for every loss: code = equation}",
+        clauses=(
+            r"\mathbb{E}\Big[\Big(a(y_w) - a(y_l) - \frac{1}{2 \beta}\Big)^2\Big] = \sum_x \mu(x) \sum_y \sum_{y'} "
+            r"2 p_{ref}(y)\, p_{ref}(y')\, P(y \succ y') \Big(a(y) - a(y') - \frac{1}{2 \beta}\Big)^2, \quad a = \log\frac{p}{p_{ref}}",
+        ),
+        words="so IPO's loss, and so every loss of the table: a sum over pairs of its equation, which the code computes",
         source="The papers of the records; see `tabular-rlhf losses`.",
         parts=("values", "gradients in log p"),
         sides={
@@ -211,13 +227,7 @@ add(
             "z0 dropped": lambda world, log_p: altered(world, log_p, "kto-on-policy", z0=0.0),
             "delta dropped": lambda world, log_p: exchanged(world, log_p, "bco-pair", "bco-pair-unshifted"),
         },
-        where=lambda log_p_ref, log_p, beta: affordable(log_p_ref, log_p, beta),
+        where=affordable,
         largest=18,
     )
 )
-
-
-def affordable(log_p_ref: Any, log_p: Any, beta: float) -> bool:
-    """Something to compare, and log-ratios and beta for which values and slopes are of one size."""
-    deepest = float(np.max(np.abs(implicit_reward(log_p, log_p_ref, 1.0))))
-    return bool(np.any(np.sum(~np.isneginf(log_p_ref), axis=1) > 1)) and deepest < 5.0 and 0.1 < beta <= 10.0

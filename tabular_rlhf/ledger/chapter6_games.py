@@ -47,24 +47,35 @@ def borda_winner(M: Any) -> Any:
     return np.min(np.take_along_axis(M, best[:, None, None], axis=1)[:, 0], axis=1)
 
 
+UNREGULARIZED = {
+    "win rate against everything for win rate against oneself": lambda M, log_p_ref, tau: np.exp(
+        log_gibbs(log_p_ref, np.mean(M, axis=2), tau)
+    ),
+    "one reply to p_ref, not the fixed point": lambda M, log_p_ref, tau: np.exp(games.reply(M, log_p_ref, tau, log_p_ref)),
+    "1/tau for tau": lambda M, log_p_ref, tau: games.regularized_equilibrium(M, log_p_ref, 1.0 / tau).p,
+    "winner and loser swapped": lambda M, log_p_ref, tau: games.regularized_equilibrium(np.swapaxes(M, 1, 2), log_p_ref, tau).p,
+    "p_ref omitted": lambda M, log_p_ref, tau, N: games.regularized_equilibrium(M, np.full_like(log_p_ref, -np.log(N)), tau).p,
+}
+"""Wrong laws in the place of the regularized equilibrium."""
+
 add(
     Row(
         slug="preference-game",
         chapter=6,
         most=40,
-        statement=(
-            r"\max_p \min_j P(p \succ j) = \tfrac12 = \min_q \max_i P(i \succ q);\quad "
-            r"\text{with KL: } p = p_{ref}\, e^{P(\cdot\, \succ\, p)/\tau} / Z, \text{ reached by the last iterate of mirror descent}"
+        clauses=(
+            r"\min_{y'} \sum_y p(y)\, M(y, y') \le \tfrac12",
+            r"\sum_y \sum_{y'} p(y)\, p(y')\, M(y, y') = \tfrac12",
+        ),
+        words=(
+            "whatever the people M prefer, no law p wins more than half against all, and the minimax winner just that; with a KL weight "
+            "the equilibrium is p_ref tilted by its own win rates, which the last iterate of mirror descent reaches"
         ),
         source="von Neumann (1928); Munos et al. (2023), arXiv:2312.00886; Swamy et al. (2024), arXiv:2401.04056.",
         note="People are drawn and need not be transitive.  Bradley-Terry's winner may lose more often than not: a near miss.",
         parts=("guaranteed win rate", "best reply's win rate", "regularized equilibrium"),
         sides={
-            "value 1/2; Newton": lambda M, P, log_p_ref, tau: (
-                np.full(P, 0.5),
-                np.full(P, 0.5),
-                games.regularized_equilibrium(M, log_p_ref, tau).p,
-            ),
+            "value 1/2; Newton": (1, 1, lambda M, log_p_ref, tau: games.regularized_equilibrium(M, log_p_ref, tau).p),
             "linear program; mirror descent": Approximately(
                 lambda M, log_q_game, log_p_ref, tau: (*winner(M), self_play(M, log_q_game, log_p_ref, tau)), error=1e-10
             ),
@@ -79,29 +90,7 @@ add(
         misses={
             "the best mean win rate for the minimax winner": borda_winner,
             "the uniform law for the minimax winner": lambda M: np.min(np.mean(M, axis=1), axis=1),
-            "win rate against everything for win rate against oneself": Miss(
-                "win rate against everything for win rate against oneself",
-                lambda M, log_p_ref, tau: np.exp(log_gibbs(log_p_ref, np.mean(M, axis=2), tau)),
-                part=2,
-            ),
-            "one reply to p_ref, not the fixed point": Miss(
-                "one reply to p_ref, not the fixed point",
-                lambda M, log_p_ref, tau: np.exp(games.reply(M, log_p_ref, tau, log_p_ref)),
-                part=2,
-            ),
-            "1/tau for tau": Miss(
-                "1/tau for tau", lambda M, log_p_ref, tau: games.regularized_equilibrium(M, log_p_ref, 1.0 / tau).p, part=2
-            ),
-            "winner and loser swapped": Miss(
-                "winner and loser swapped",
-                lambda M, log_p_ref, tau: games.regularized_equilibrium(np.swapaxes(M, 1, 2), log_p_ref, tau).p,
-                part=2,
-            ),
-            "p_ref omitted": Miss(
-                "p_ref omitted",
-                lambda M, log_p_ref, tau, N: games.regularized_equilibrium(M, np.full_like(log_p_ref, -np.log(N)), tau).p,
-                part=2,
-            ),
+            **{words: Miss(words, wrong, part=2) for words, wrong in UNREGULARIZED.items()},
         },
         largest=64,
     )

@@ -58,22 +58,21 @@ add(
     Row(
         slug="policy-gradient",
         chapter=7,
-        statement=(
-            r"\nabla\, \mathbb{E}[r] = \mathbb{E}[r \cdot \mathrm{score}] = \sum_s d_\pi(s) \sum_a \nabla \pi(a \mid s)\, Q(s, a), \qquad "
-            r"\mathrm{score} = \nabla \log p_\pi(\tau)"
+        clauses=(
+            r"\nabla\, \mathbb{E}[r] = \mathbb{E}[r\, \mathrm{score}] = "
+            r"\mathbb{E}_{x \sim \mu}\Big[\sum_s d_\pi(s) \sum_a \nabla \pi(a \mid s)\, Q^\pi(s, a)\Big]",
         ),
+        words="the score is the gradient of log p, Q the mean of r from there on",
         source=WILLIAMS,
         sides={
             "over states": lambda mdp, mu, d_pi, log_pi, r: by_states(mdp, mu, d_pi, log_pi, r),
             "over responses": score_mean,
-            "gradient core": lambda mdp, mu, logits, r: grad(lambda t: np.sum(mu * expect(mdp.path_sum(log_softmax(t)), r)))(logits),
+            "gradient core": 0,
             "one sweep": lambda world, log_pi: true_gradient(world, log_pi),
         },
+        slips=("sign flipped", "d_ref for d_pi", "d_pi(s) dropped"),
         misses={
-            "sign flipped": lambda mdp, mu, d_pi, log_pi, r: -by_states(mdp, mu, d_pi, log_pi, r),
-            "d_ref for d_pi": lambda mdp, mu, d_ref, log_pi, r: by_states(mdp, mu, d_ref, log_pi, r),
-            "states not weighted by visits": lambda mdp, mu, d_pi, log_pi, r: by_states(mdp, mu, np.ones_like(d_pi), log_pi, r),
-            "responses drawn from p_ref": lambda mdp, mu, log_p_ref, logits, r: score_mean(mdp, mu, log_p_ref, logits, r),
+            "responses drawn from p_ref": r"\mathbb{E}_{x \sim \mu, y \sim p_{ref}}[r\, \mathrm{score}]",
             "pi's gradient without its normalization": lambda mdp, mu, d_pi, log_pi, r: (
                 mu[:, None, None] * d_pi[..., None] * np.exp(log_pi) * values(mdp, log_pi, r)[1]
             ),
@@ -95,11 +94,6 @@ def per_prompt(b_x: Any, r: Any) -> Any:
     return b_x[:, None] + np.zeros_like(r)
 
 
-def mass_gradient(mdp: Any, mu: Any, logits: Any, b_x: Any) -> Any:
-    """The gradient of E_mu[b sum p]: p sums to one whatever the logits."""
-    return grad(lambda t: np.sum(mu * b_x * np.sum(np.exp(mdp.path_sum(log_softmax(t))), axis=1)))(logits)
-
-
 def one_hot_score(mdp: Any, mu: Any, log_p: Any, b_x: Any) -> Any:
     """E[b score] with the score taken for the visited tokens themselves, the normalization of pi forgotten."""
     return mdp.subtree_sum((mu * b_x)[:, None] * np.exp(log_p))
@@ -109,32 +103,27 @@ add(
     Row(
         slug="zero-mean-score",
         chapter=7,
-        statement=(
-            r"\mathbb{E}_p[\mathrm{score}] = \nabla \sum p = 0, \qquad "
-            r"\mathbb{E}[(r - b(x))\, \mathrm{score}] = \nabla\, \mathbb{E}[r]"
+        clauses=(
+            r"0 = \nabla \sum_x \mu(x)\, b(x) \sum_y p(y) = \mathbb{E}[b(x)\, \mathrm{score}]",
+            r"\nabla\, \mathbb{E}[r] = \mathbb{E}[(r - b(x))\, \mathrm{score}]",
         ),
+        words="p sums to one, whatever the logits; so any baseline that sees the prompt alone leaves the mean",
+        letters={"b": "b_x"},
         source=WILLIAMS,
         parts=("baseline", "with it"),
         sides={
-            "closed form": lambda logits, world, log_pi: (np.zeros_like(logits), true_gradient(world, log_pi)),
+            "closed form": (lambda logits: np.zeros_like(logits), 0),
             "score function": lambda mdp, mu, log_p, logits, r, b_x: (
                 score_mean(mdp, mu, log_p, logits, per_prompt(b_x, r)),
                 score_mean(mdp, mu, log_p, logits, r - per_prompt(b_x, r)),
             ),
-            "p sums to one": lambda mdp, mu, logits, b_x, world, log_pi, r: (
-                mass_gradient(mdp, mu, logits, b_x),
-                true_gradient(world, log_pi, r - per_prompt(b_x, r)),
-            ),
+            "p sums to one": (1, lambda world, log_pi, r, b_x: true_gradient(world, log_pi, r - per_prompt(b_x, r))),
         },
         misses={
-            "scores of pi, draws of p_ref": lambda mdp, mu, log_p_ref, logits, r, b_x: score_mean(
-                mdp, mu, log_p_ref, logits, per_prompt(b_x, r)
-            ),
+            "scores of pi, draws of p_ref": r"\mathbb{E}_{x \sim \mu, y \sim p_{ref}}[b(x)\, \mathrm{score}]",
             "normalization forgotten": one_hot_score,
             "a baseline that looks at the response": Miss(
-                "a baseline that looks at the response",
-                lambda mdp, mu, log_p, logits, r, f: score_mean(mdp, mu, log_p, logits, r - f),
-                part=1,
+                "a baseline that looks at the response", r"\mathbb{E}[(r - f)\, \mathrm{score}]", part=1
             ),
         },
         sampled=Sampled("log_p", lambda mdp, log_pi, b_x, r: per_prompt(b_x, r) * first_score(mdp, log_pi), lambda mu: 0.0 * np.sum(mu)),
@@ -162,54 +151,35 @@ def variance_saved(mdp: Any, log_p: Any, log_pi: Any, r_token: Any) -> Any:
     return expect(log_p, 2.0 * total * mdp.path_sum(size * past) - mdp.path_sum(size * np.square(past)))
 
 
-def reward_to_go_by_scores(mdp: Any, mu: Any, log_p: Any, log_pi: Any, logits: Any, r_token: Any) -> Any:
-    """The update of every response written out, E of it and of its square."""
-    from tabular_rlhf.policy_gradient.updates import paths
-
-    path, past, total = paths(mdp), earned_before(mdp, r_token), mdp.path_sum(r_token)
-    future = path * (total[..., None, None] - past[:, None])
-    whole = path * total[..., None, None]
-    rows = [x - np.exp(log_pi)[:, None] * np.sum(x, axis=-1, keepdims=True) for x in (future, whole)]
-    p = np.exp(log_p)
-    seconds = [np.einsum("xn,xnsa->x", p, np.square(x)) for x in rows]
-    return np.einsum("x,xn,xnsa->xsa", mu, p, rows[0]), seconds[1] - seconds[0]
-
-
 add(
     Row(
         slug="reward-to-go",
         chapter=7,
-        statement=(
-            r"\mathbb{E}\big[\textstyle\sum_t \mathrm{score}_t\, G\big] = \mathbb{E}\big[\sum_t \mathrm{score}_t\, G_{\ge t}\big], \qquad "
-            r"\text{variance saved} = \mathbb{E} \sum_t |\mathrm{score}_t|^2 (G_{<t}^2 + 2 G_{<t} G_{\ge t})"
+        clauses=(
+            r"\mathbb{E}\Big[\sum_t G\, \nabla \log \pi(a_t \mid s_t)\Big] = "
+            r"\mathbb{E}\Big[\sum_t F_t\, \nabla \log \pi(a_t \mid s_t)\Big], "
+            r"\quad G = \sum_t g(s_t, a_t), \quad F_t = \sum_{u \ge t} g(s_u, a_u)",
+            r"\mathbb{E}_p\Big[\Big|\sum_t G\, \nabla \log \pi(a_t \mid s_t)\Big|^2\Big] - "
+            r"\mathbb{E}_p\Big[\Big|\sum_t F_t\, \nabla \log \pi(a_t \mid s_t)\Big|^2\Big] = "
+            r"\mathbb{E}_p\Big[\sum_t |\nabla \log \pi(a_t \mid s_t)|^2 (B_t^2 + 2 B_t F_t)\Big], \quad B_t = \sum_{u < t} g(s_u, a_u)",
         ),
+        words="g rewards tokens; what was earned before a token may be left out of its weight, and this variance is saved",
+        letters={"g": "r_token"},
         source="Sutton et al. (2000); Baxter and Bartlett (2001).",
-        note="G sums token rewards.  What is saved can be negative: where past and future cancel, the whole return varies less.",
+        note="What is saved can be negative: where past and future cancel, the whole return varies less.",
         parts=("mean", "variance saved"),
         sides={
             "over states; path sums": lambda mdp, mu, d_pi, log_p, log_pi, r, r_token: (
                 by_states(mdp, mu, d_pi, log_pi, np.zeros_like(r), r_token),
                 variance_saved(mdp, log_p, log_pi, r_token),
             ),
-            "every response written out": reward_to_go_by_scores,
-            "whole return, by the score function": lambda mdp, mu, log_p, log_pi, logits, r_token: (
-                score_mean(mdp, mu, log_p, logits, mdp.path_sum(r_token)),
-                variance_saved(mdp, log_p, log_pi, r_token),
-            ),
+            "every response written out": 0,
+            "from there on": 1,
         },
+        slips={0: ("sign flipped",), 1: ("the term 2*B(t)*F(t) dropped",)},
         misses={
-            "the immediate reward only": lambda mdp, mu, d_pi, log_pi, r_token: (
-                mu[:, None, None] * d_pi[..., None] * np.exp(log_pi) * (r_token - np.sum(np.exp(log_pi) * r_token, axis=-1, keepdims=True))
-            ),
-            "sign flipped": lambda mdp, mu, d_pi, log_pi, r, r_token: -by_states(mdp, mu, d_pi, log_pi, np.zeros_like(r), r_token),
-            "d_ref for d_pi": lambda mdp, mu, d_ref, log_pi, r, r_token: by_states(mdp, mu, d_ref, log_pi, np.zeros_like(r), r_token),
-            "never a loss: the cross term forgotten": Miss(
-                "never a loss: the cross term forgotten",
-                lambda mdp, log_p, log_pi, r_token: expect(
-                    log_p, mdp.path_sum(squared_scores(log_pi) * np.square(earned_before(mdp, r_token)))
-                ),
-                part=1,
-            ),
+            "the immediate reward only": r"\mathbb{E}[\sum_t g(s_t, a_t)\, \nabla \log \pi(a_t \mid s_t)]",
+            "d_ref for d_pi": r"\mathbb{E}_{x \sim \mu}[\sum_s d_{ref}(s) \sum_a \nabla \pi(a \mid s)\, \mathbb{E}_p[G \mid s, a]]",
         },
         scale=lambda r_token, H: (1.0 + np.max(np.abs(r_token))) ** 2 * H**3,
         largest=300,
@@ -217,10 +187,6 @@ add(
 )
 
 # ---------------------------------------------------------------------------------------------------- optimal-baseline
-
-
-def best_constant(world: Any, log_pi: Any) -> Any:
-    return baselines(world, log_pi, world.r)["best"][:, 0]
 
 
 def spread(p: Any, score_rows: Any, r: Any, b: Any) -> Any:
@@ -235,12 +201,6 @@ def by_parabola(p: Any, score_rows: Any, r: Any) -> Any:
     return b, spread(p, score_rows, r, b[:, None])
 
 
-def least_spread(p: Any, score_rows: Any, r: Any) -> Any:
-    """E|score|^2 r^2 - (E|score|^2 r)^2 / E|score|^2."""
-    size = p * np.sum(np.square(score_rows), axis=(-2, -1))
-    return np.sum(size * r**2, axis=1) - np.sum(size * r, axis=1) ** 2 / np.sum(size, axis=1)
-
-
 def weighted_mean(p: Any, weight: Any, r: Any) -> Any:
     return np.sum(p * weight * r, axis=1) / np.sum(p * weight, axis=1)
 
@@ -249,29 +209,25 @@ add(
     Row(
         slug="optimal-baseline",
         chapter=7,
-        statement=(
-            r"b^*(x) = \frac{\mathbb{E}[|\mathrm{score}|^2 r]}{\mathbb{E}[|\mathrm{score}|^2]} \ "
-            r"\text{ minimizes } \ \mathbb{E}|\mathrm{score}|^2 (r - b)^2"
+        clauses=(
+            r"\mathbb{E}_p[r] + \frac{\mathrm{Cov}_p(k, r)}{\mathbb{E}_p[k]} = \frac{\mathbb{E}_p[k r]}{\mathbb{E}_p[k]}, "
+            r"\quad k = |\nabla \log p|^2",
+            r"\mathbb{E}_p[k r^2] - \frac{(\mathbb{E}_p[k r])^2}{\mathbb{E}_p[k]} = \mathbb{E}_p[k (r - b)^2], "
+            r"\quad b = \frac{\mathbb{E}_p[k r]}{\mathbb{E}_p[k]}",
+            r"\mathbb{E}_p[k (r - b)^2] \le \mathbb{E}_p[k (r - c(x))^2]",
         ),
+        words="of all baselines c(x) the best, b, is the mean reward weighed by the squared score k",
+        letters={"c": "b_x"},
         source="Weaver and Tao (2001); Greensmith, Bartlett and Baxter (2004).",
         parts=("b*", "second moment there"),
         sides={
-            "path sums of |e_a - pi|^2": lambda world, log_pi, p, score_rows, r: (
-                best_constant(world, log_pi),
-                least_spread(p, score_rows, r),
-            ),
+            "weighted mean of r": 1,
+            "path sums of |e_a - pi|^2": (lambda world, log_pi: baselines(world, log_pi, world.r)["best"][:, 0], 0),
             "parabola": by_parabola,
-            "weighted mean of r": lambda p, score_rows, r: (
-                weighted_mean(p, np.sum(np.square(score_rows), axis=(-2, -1)), r),
-                spread(p, score_rows, r, weighted_mean(p, np.sum(np.square(score_rows), axis=(-2, -1)), r)[:, None]),
-            ),
         },
+        slips={0: ("the mean of a product split", "the exponent 2 dropped", "sign flipped"), 1: ("the term b dropped",)},
         misses={
-            "the mean reward": lambda E_r: E_r,
-            "|score| for |score|^2": lambda p, score_rows, r: weighted_mean(p, np.sqrt(np.sum(np.square(score_rows), axis=(-2, -1))), r),
-            "sign flipped": lambda world, log_pi: -best_constant(world, log_pi),
-            "draws of p_ref": lambda p_ref, score_rows, r: weighted_mean(p_ref, np.sum(np.square(score_rows), axis=(-2, -1)), r),
-            "second moment at b = 0": Miss("second moment at b = 0", lambda p, score_rows, r: spread(p, score_rows, r, 0.0), part=1),
+            "draws of p_ref": r"\frac{\mathbb{E}_{p_{ref}}[k r]}{\mathbb{E}_{p_{ref}}[k]}",
         },
         where=lambda p, score_rows: np.min(np.sum(p * np.sum(np.square(score_rows), axis=(-2, -1)), axis=1)) > 1e-2,
         # the quotient divides by at least 1/100
@@ -298,29 +254,20 @@ add(
         slug="kl-regularized-gradient",
         formerly=("kl-regularised-gradient",),
         chapter=7,
-        statement=r"\nabla J = \mathbb{E}\Big[\Big(r - \beta \log\frac{p_\pi}{p_{ref}}\Big)\, \mathrm{score}\Big]",
+        clauses=(
+            r"\nabla\, \mathbb{E}_{x \sim \mu}[J_x(p)] = \mathbb{E}\Big[\Big(r - \beta \log\frac{p}{p_{ref}}\Big)\, \mathrm{score}\Big]",
+        ),
+        words="the slope of log p itself adds -beta E[score] = 0",
         source="Ziegler et al. (2019), arXiv:1909.08593; Stiennon et al. (2020), arXiv:2009.01325.",
-        note="The slope of log p_pi itself adds -beta E[score] = 0.",
         sides={
             "score function, penalty frozen": lambda mdp, mu, log_p, logits, r, beta, log_p_ref: score_mean(
                 mdp, mu, log_p, logits, paid(r, beta, log_p, log_p_ref)
             ),
-            "gradient core": lambda world, logits: grad(lambda t: gibbs.policy_objective(world, log_softmax(t)))(logits),
+            "gradient core": 0,
             "one sweep": lambda world, logits: gibbs.policy_gradient(world, logits),
         },
-        misses={
-            "+ KL for - KL in the objective": lambda mdp, mu, log_p, logits, r, beta, log_p_ref: score_mean(
-                mdp, mu, log_p, logits, paid(r, -beta, log_p, log_p_ref)
-            ),
-            "beta dropped": lambda mdp, mu, log_p, logits, r, log_p_ref: score_mean(mdp, mu, log_p, logits, paid(r, 1.0, log_p, log_p_ref)),
-            "penalty without p_ref": lambda mdp, mu, log_p, logits, r, beta: score_mean(
-                mdp, mu, log_p, logits, r - beta * np.where(np.isneginf(log_p), 0.0, log_p)
-            ),
-            "only the slope of log p_pi: a gradient of nothing": lambda world, log_pi: true_gradient(world, log_pi),
-            "log base 2": lambda mdp, mu, log_p, logits, r, beta, log_p_ref: score_mean(
-                mdp, mu, log_p, logits, paid(r, beta / np.log(2.0), log_p, log_p_ref)
-            ),
-        },
+        slips=("sign of beta*log(p/p_ref) flipped", "beta dropped", "p_ref dropped", "the term beta*log(p/p_ref) dropped"),
+        misses={"log base 2": r"\mathbb{E}[(r - \beta \log\frac{p}{p_{ref}}/\log 2)\, \mathrm{score}]"},
         sampled=Sampled(
             "log_p",
             lambda mdp, log_pi, r, beta, log_p, log_p_ref: paid(r, beta, log_p, log_p_ref) * first_score(mdp, log_pi),

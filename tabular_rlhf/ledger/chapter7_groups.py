@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.autodiff import grad
 from tabular_rlhf.ledger.record import Miss, Row, add
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.policy_gradient import Recipe, success_objective, success_weight
 from tabular_rlhf.policy_gradient import groups as g
-from tabular_rlhf.policy_gradient.updates import expected_update, true_gradient, update_of
+from tabular_rlhf.policy_gradient.updates import expected_update, update_of
 
 
 def few(P: int, N: int, G: int) -> bool:
@@ -50,18 +49,17 @@ add(
     Row(
         slug="rloo",
         chapter=7,
-        statement=(
-            r"\mathbb{E}\Big[\tfrac{1}{G}\sum_i \Big(r_i - \tfrac{1}{G-1}\sum_{j \ne i} r_j\Big) \mathrm{score}_i\Big] "
-            r"= \nabla\, \mathbb{E}[r], \qquad "
-            r"\mathbb{E}\Big[\tfrac{1}{G}\sum_i (r_i - \bar r)\, \mathrm{score}_i\Big] = \tfrac{G-1}{G} \nabla\, \mathbb{E}[r]"
+        clauses=(
+            r"\mathbb{E}_{x \sim \mu, y \sim p, y' \sim p}[(r(y) - r(y'))\, \nabla \log p(y)] = \nabla\, \mathbb{E}[r]",
+            r"\mathbb{E}_{x \sim \mu, y \sim p, y' \sim p}\Big[\Big(r(y) - \frac{r(y) + (G - 1)\, r(y')}{G}\Big) \nabla \log p(y)\Big] = "
+            r"\frac{G - 1}{G} \nabla\, \mathbb{E}[r]",
         ),
+        words="a baseline of the other responses, in the mean that of one, is unbiased; with the own reward in it the update shrinks",
+        letters={"r": "graded"},
         source="Kool, van Hoof and Welling (2019); Ahmadian et al. (2024), arXiv:2402.14740.",
         parts=("leave one out", "group mean"),
         sides={
-            "closed form": lambda world, log_pi, graded, G: (
-                true_gradient(world, log_pi, graded),
-                (G - 1) / G * true_gradient(world, log_pi, graded),
-            ),
+            "closed form": 1,
             # the clip's loss keeps advantages of either sign apart, so that it must sum over counts; at pi_old nothing is clipped
             "counts of reward levels": lambda world, logits, graded, G: (
                 by_counts(world, logits, Recipe("rloo", "ppo-clip", G=G), graded),
@@ -72,13 +70,10 @@ add(
                 by_groups(world, logits, Recipe("group-mean", G=G), graded),
             ),
         },
+        slips={0: ("sign flipped",), 1: ("(G - 1)/G dropped",)},
         misses={
-            "group mean including self taken as unbiased": Miss(
-                "group mean including self taken as unbiased", lambda world, log_pi, graded: true_gradient(world, log_pi, graded), part=1
-            ),
-            "n for n - 1": Miss("n for n - 1", lambda world, log_pi, graded, G: G / (G + 1) * true_gradient(world, log_pi, graded), part=1),
-            "sum for mean over the group": lambda world, log_pi, graded, G: G * true_gradient(world, log_pi, graded),
-            "sign flipped": lambda world, log_pi, graded: -true_gradient(world, log_pi, graded),
+            "sum for mean over the group": r"G \nabla \mathbb{E}[r]",
+            "n for n - 1": Miss("n for n - 1", r"\frac{G}{G + 1} \nabla \mathbb{E}[r]", part=1),
             "divided by the group's standard deviation": update("grpo"),
         },
         where=few,
@@ -92,11 +87,6 @@ add(
 
 def success_probability(p: Any, success: Any) -> Any:
     return np.minimum(1.0, np.sum(p * success, axis=1))
-
-
-def weighted_gradient(world: Any, log_pi: Any, success: Any, weight: Any) -> Any:
-    """c(q(x)) grad q(x), in the logits of each prompt."""
-    return weight[:, None, None] * true_gradient(world, log_pi, success)
 
 
 def weight_in_words(q: float, G: int, ddof: int = 0) -> float:
@@ -130,57 +120,40 @@ add(
     Row(
         slug="grpo",
         chapter=7,
-        statement=(
-            r"r \in \{0, 1\}:\quad \mathbb{E}\Big[\tfrac{1}{G}\sum_i \tfrac{r_i - \bar r}{s}\, \mathrm{score}_i\Big] "
-            r"= c_G(q) \nabla q = \nabla F(q), "
-            r"\qquad c_2 = 1, \quad c_G \to \frac{1}{\sqrt{q(1-q)}}, \quad F \to 2 \arcsin\sqrt{q}"
+        clauses=(
+            r"\mathbb{E}_{x \sim \mu, y \sim p}\Big[\sum_{m=0}^{G-1} \binom{G-1}{m} q^m (1 - q)^{G-1-m} \Big(r(y) \sqrt{\frac{G-1-m}{m+1}} "
+            r"- (1 - r(y)) \sqrt{\frac{m}{G-m}}\Big) \nabla \log p(y)\Big] = \mathbb{E}_{x \sim \mu}[c\, \nabla q], "
+            r"\quad q = \mathbb{E}_p[r], \quad c = \sum_{m=1}^{G-1} \binom{G}{m} q^{m-1} (1 - q)^{G-m-1} \frac{\sqrt{m (G - m)}}{G}",
+            r"\sum_{m=0}^{G-1} \binom{G-1}{m} q^m (1 - q)^{G-1-m} \Big(\sqrt{\frac{G-1-m}{m+1}} + \sqrt{\frac{m}{G-m}}\Big) = c",
         ),
+        words=(
+            "with 0/1 rewards, m of the other G - 1 a success, the update is c times the gradient of the success probability q: c is 1 in "
+            "groups of two, and in large ones the update ascends 2 arcsin of the root of q"
+        ),
+        letters={"r": "success"},
         source="Shao et al. (2024), arXiv:2402.03300.",
         note="s divides by G (ddof 0); a group whose rewards are all equal gets 0.  dF/dq is taken at q moved into [1/32, 31/32].",
         parts=("update", "c(q)", "dF/dq"),
         sides={
-            "binomial sum": lambda world, log_pi, p, success, G: (
-                weighted_gradient(world, log_pi, success, success_weight(success_probability(p, success), grpo(G))),
-                success_weight(success_probability(p, success), grpo(G)),
-                success_weight(inside(success_probability(p, success)), grpo(G)),
-            ),
-            "counts; plain Python": lambda world, logits, p, success, G: (
-                by_counts(world, logits, grpo(G), success),
-                np.array([weight_in_words(float(q), G) for q in success_probability(p, success)]),
-                np.array([weight_in_words(float(q), G) for q in inside(success_probability(p, success))]),
+            "binomial sum": (1, 1, lambda p, success, G: success_weight(inside(success_probability(p, success)), grpo(G))),
+            "counts; the others'": (
+                lambda world, logits, success, G: by_counts(world, logits, grpo(G), success),
+                0,
+                lambda p, success, G: np.array([weight_in_words(float(q), G) for q in inside(success_probability(p, success))]),
             ),
             "all groups; difference of F": lambda world, logits, p, success, G: (
                 by_groups(world, logits, grpo(G), success),
-                np.array([weight_in_words(float(q), G) for q in success_probability(p, success)]),
+                success_weight(success_probability(p, success), grpo(G)),
                 slope_of_objective(inside(success_probability(p, success)), grpo(G)),
             ),
         },
+        slips=("sign flipped",),
         misses={
-            "the limit 1/sqrt(q (1 - q)) for c_G": Miss(
-                "the limit 1/sqrt(q (1 - q)) for c_G",
-                lambda p, success: 1.0 / np.sqrt(success_probability(p, success) * (1.0 - success_probability(p, success))),
-                part=1,
-            ),
-            "n - 1 for n: the sample's standard deviation": Miss(
-                "n - 1 for n: the sample's standard deviation",
-                lambda p, success, G: success_weight(success_probability(p, success), Recipe("grpo", G=G, ddof=1)),
-                part=1,
-            ),
-            "all-equal groups drawn again: conditional for unconditional": Miss(
-                "all-equal groups drawn again: conditional for unconditional",
-                lambda p, success, G: (
-                    success_weight(success_probability(p, success), grpo(G))
-                    / (1.0 - success_probability(p, success) ** G - (1.0 - success_probability(p, success)) ** G)
-                ),
-                part=1,
-            ),
-            "taken for the gradient of the success probability": lambda world, log_pi, success, G: (
-                (G / 2.0) * true_gradient(world, log_pi, success)
-            ),
-            "variance for standard deviation": lambda world, log_pi, p, success, G: weighted_gradient(
-                world, log_pi, success, success_weight(success_probability(p, success), grpo(G)) ** 2 * 2.0
-            ),
-            "sign flipped": lambda world, logits, success, G: -by_counts(world, logits, grpo(G), success),
+            "the limit 1/sqrt(q (1 - q)) for c_G": Miss("the limit 1/sqrt(q (1 - q)) for c_G", r"\frac{1}{\sqrt{q (1 - q)}}", part=1),
+            "n - 1 for n: the sample's standard deviation": Miss("n - 1 for n", r"\sqrt{\frac{G-1}{G}} c", part=1),
+            "all-equal groups drawn again": Miss("all-equal groups drawn again", r"\frac{c}{1 - q^G - (1 - q)^G}", part=1),
+            "taken for the gradient of the success probability": r"\frac{G}{2} \nabla \mathbb{E}_{x \sim \mu}[q]",
+            "variance for standard deviation": r"2 \mathbb{E}_{x \sim \mu}[c^2 \nabla q]",
         },
         where=few,
         # c_G is at most sqrt(G - 1)
@@ -204,47 +177,27 @@ def advantages(world: Any, log_pi: Any, graded: Any, name: str) -> Any:
     return THREE * g.group_advantages(world, all_groups(world, log_pi), Recipe(name, G=THREE), log_pi, graded)
 
 
-def mean_scale(p: Any, graded: Any) -> Any:
-    """E[1/s] of two draws, 0 where they are equal, for each prompt: s = |r_1 - r_2|/2."""
-    gap = np.abs(graded[:, :, None] - graded[:, None, :]) / 2.0
-    inverse = np.where(gap > 0, 1.0 / np.where(gap > 0, gap, 1.0), 0.0)
-    return np.einsum("xi,xj,xij->x", p, p, inverse)
-
-
-def opo_objective(world: Any, logits: Any, graded: Any) -> Any:
-    """grad of E[r] - E[b]/G, with b the length-weighted mean of all groups, by the gradient core."""
-    mdp = world.mdp
-    tau = np.stack([np.ravel(i) for i in np.indices((mdp.N,) * THREE)], axis=1)
-    lengths = mdp.lengths[tau]
-    b = np.sum(graded[:, tau] * lengths, axis=2) / np.sum(lengths, axis=1)
-
-    def objective(t: Any) -> Any:
-        log_p = mdp.path_sum(log_softmax(t))
-        log_group = sum(log_p[:, tau[:, k]] for k in range(THREE))
-        return np.sum(world.mu * (np.sum(np.exp(log_p) * graded, axis=1) - np.sum(np.exp(log_group) * b, axis=1) / THREE))
-
-    return grad(objective)(logits)
-
-
 add(
     Row(
         slug="group-identities",
         chapter=7,
-        statement=(
-            r"r_i - \bar r_{-i} = \tfrac{G}{G-1} (r_i - \bar r); \quad "
-            r"\mathbb{E}\Big[\tfrac{r_i - \bar r_{-i}}{s_{-i}} \mathrm{score}_i\Big] "
-            r"= \mathbb{E}\Big[\tfrac{1}{s_{-i}}\Big] \nabla\, \mathbb{E}[r \mid x]; \quad "
-            r"b \text{ symmetric in the group}:\ \nabla \big(\mathbb{E}[r] - \tfrac{1}{G} \mathbb{E}[b]\big)"
+        clauses=(
+            r"r(y) - \frac{r(y') + r(y'')}{2} = \frac{3}{2} \Big(r(y) - \frac{r(y) + r(y') + r(y'')}{3}\Big)",
+            r"\mathbb{E}_{x \sim \mu, y \sim p, y' \sim p, y'' \sim p}\Big[1[r(y') \ne r(y'')] "
+            r"\frac{2 r(y) - r(y') - r(y'')}{|r(y') - r(y'')|} \nabla \log p(y)\Big] = "
+            r"\mathbb{E}_{x \sim \mu}[S(x)\, \nabla\, \mathbb{E}_p[r]], "
+            r"\quad S(x) = \sum_{y, y'} p(y)\, p(y')\, 1[r(y) \ne r(y')] \frac{2}{|r(y) - r(y')|}",
+            r"\mathbb{E}_{x \sim \mu, y \sim p, y' \sim p, y'' \sim p}[(r(y) - b(y, y', y''))\, \nabla \log p(y)] = "
+            r"\nabla\, \mathbb{E}_{x \sim \mu, y \sim p, y' \sim p, y'' \sim p}[r(y) - \tfrac13 b(y, y', y'')], "
+            r"\quad b(y, y', y'') = \frac{|y| r(y) + |y'| r(y') + |y''| r(y'')}{|y| + |y'| + |y''|}",
         ),
+        words="groups of three; a baseline b that is symmetric in the group, OPO's here, takes the gradient of a third of its mean away",
+        letters={"r": "graded"},
         source="Kool, van Hoof and Welling (2019); Hao et al. (2025), arXiv:2505.23585 (the length-weighted b).",
-        note="Groups of three.  1/s is 0 where the others are equal.  The last part: OPO's baseline, which includes the response itself.",
+        note="1/s, s the standard deviation of the others, is 0 where they are equal.",
         parts=("leave one out", "scaled by others", "length-weighted"),
         sides={
-            "closed form": lambda world, log_pi, logits, p, graded: (
-                THREE / (THREE - 1) * advantages(world, log_pi, graded, "group-mean"),
-                mean_scale(p, graded)[:, None, None] * true_gradient(world, log_pi, graded),
-                opo_objective(world, logits, graded),
-            ),
+            "closed form": (lambda world, log_pi, graded: THREE / (THREE - 1) * advantages(world, log_pi, graded, "group-mean"), 1, 1),
             "counts": lambda world, log_pi, logits, graded: (
                 advantages(world, log_pi, graded, "rloo"),
                 by_counts(world, logits, Recipe("loo-std", G=THREE), graded),
@@ -256,27 +209,16 @@ add(
                 by_groups(world, logits, Recipe("opo", G=THREE), graded),
             ),
         },
+        slips={1: ("S(x) dropped",), 2: ("the term 1/3*b(tau, tau', tau'') dropped",)},
         misses={
             "n for n - 1": lambda world, log_pi, graded: (THREE + 1) / THREE * advantages(world, log_pi, graded, "group-mean"),
             "leave-one-out taken for the group mean": lambda world, log_pi, graded: advantages(world, log_pi, graded, "group-mean"),
-            "scaled by others, taken as the gradient itself": Miss(
-                "scaled by others, taken as the gradient itself", lambda world, log_pi, graded: true_gradient(world, log_pi, graded), part=1
-            ),
             "the group's standard deviation for the others'": Miss(
                 "the group's standard deviation for the others'",
                 lambda world, logits, graded: by_counts(world, logits, Recipe("grpo", G=THREE), graded),
                 part=1,
             ),
-            "length-weighted mean including self taken as unbiased": Miss(
-                "length-weighted mean including self taken as unbiased",
-                lambda world, log_pi, graded: true_gradient(world, log_pi, graded),
-                part=2,
-            ),
-            "length-weighted mean taken for the group mean": Miss(
-                "length-weighted mean taken for the group mean",
-                lambda world, log_pi, graded: (THREE - 1) / THREE * true_gradient(world, log_pi, graded),
-                part=2,
-            ),
+            "taken for the group mean": Miss("taken for the group mean", r"\frac{2}{3} \nabla \mathbb{E}[r]", part=2),
         },
         where=lambda P, N: P * N**THREE <= 4000,
         scale=lambda H: (4.0, size(H), size(H)),

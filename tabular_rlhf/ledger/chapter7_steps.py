@@ -16,7 +16,7 @@ from tabular_rlhf.penalties import ptx_optimum
 from tabular_rlhf.policy_gradient import Recipe
 from tabular_rlhf.policy_gradient.flows import natural, penalty
 from tabular_rlhf.policy_gradient.groups import Credit
-from tabular_rlhf.policy_gradient.updates import paths, surrogate, true_gradient, update_of
+from tabular_rlhf.policy_gradient.updates import surrogate, update_of
 
 # ---------------------------------------------------------------------------------------------------- ppo-clip
 
@@ -50,76 +50,44 @@ def ppo_by_sweeps(world: Any, mdp: Any, mu: Any, logits: Any, log_pi: Any, log_p
     )
 
 
-def ppo_by_tokens(world: Any, mdp: Any, mu: Any, log_pi: Any, log_pi_behavior: Any, f: Any, clip: float) -> Any:
-    """Token by token of every response: the value by cases, the slope rho A where nothing is clipped."""
-    path, mass = paths(mdp), drawn_mass(mdp, mu, log_pi_behavior)
-    ratio = np.exp(log_ratio(log_pi, log_pi_behavior))[:, None]
-    A = f[..., None, None]
-    free = np.where(A > 0, ratio <= 1.0 + clip, ratio >= 1.0 - clip)
-    edge = np.where(A > 0, 1.0 + clip, 1.0 - clip)
-    weight = mass[..., None, None] * path
-    own = np.sum(weight * free * ratio * A, axis=1)
-    slope = own - np.exp(log_pi) * np.sum(own, axis=-1, keepdims=True)
-    value = np.sum(weight * np.where(free, ratio, edge) * A)
-    return value, slope, np.sum(weight * ~free * (A != 0)), true_gradient(world, log_pi, f)
-
-
-def clipped_wrongly(mdp: Any, mu: Any, log_pi: Any, log_pi_behavior: Any, f: Any, clip: float, how: str) -> Any:
-    """The surrogate's value with one line of it changed."""
-    path, mass = paths(mdp), drawn_mass(mdp, mu, log_pi_behavior)
-    gap = np.broadcast_to(log_ratio(log_pi, log_pi_behavior)[:, None], (*mass.shape, *path.shape[1:]))
-    if how == "sequence":
-        gap = np.broadcast_to(np.sum(path * gap, axis=(2, 3), keepdims=True), gap.shape)
-    ratio, A = np.exp(gap), f[..., None, None]
-    held = np.clip(ratio, 1.0 - clip, 1.0 + clip)
-    inner = {"max": np.maximum(ratio * A, held * A), "clip": held * A, "free": ratio * A, "sequence": np.minimum(ratio * A, held * A)}[how]
-    return np.sum(mass[..., None, None] * path * inner)
-
-
 def smooth_at_clip(log_pi: Any, log_pi_behavior: Any, clip: float) -> Any:
     """No ratio sits on a corner, where a slope is a matter of convention."""
     ratio = np.exp(log_ratio(log_pi, log_pi_behavior))
     return min(float(np.min(np.abs(ratio - edge))) for edge in (1.0 - clip, 1.0 + clip)) > 1e-9
 
 
-PPO_MISSES = {
-    "max for min": "max",
-    "clipped on both sides, no min": "clip",
-    "not clipped": "free",
-    "per-sequence for per-token ratio": "sequence",
-}
-
 add(
     Row(
         slug="ppo-clip",
         chapter=7,
-        statement=(
-            r"\mathbb{E}_{old} \sum_t \min(\rho_t A, \mathrm{clip}(\rho_t, 1 - c, 1 + c) A): \quad "
-            r"\nabla = \mathbb{E}_{old} \sum_t \rho_t A\, 1\{\text{not clipped}\}\, \mathrm{score}_t, \qquad "
-            r"\nabla = \mathbb{E}[A\, \mathrm{score}] \text{ at } \pi = \pi_{old}"
+        clauses=(
+            r"\mathbb{E}_{x \sim \mu, y \sim \pi_{old}}\Big["
+            r"\sum_t (\rho_t A(y) - |A(y)|\, K_t(y) \max(\rho_t - 1 - c, 1 - c - \rho_t))\Big] = "
+            r"\mathbb{E}_{x \sim \mu, y \sim \pi_{old}}\Big[\sum_t \min(\rho_t A(y), \mathrm{clip}(\rho_t, 1 - c, 1 + c) A(y))\Big], "
+            r"\quad \rho_t = \frac{\pi(a_t \mid s_t)}{\pi_{old}(a_t \mid s_t)}, "
+            r"\quad K_t(y) = 1[A(y) > 0] 1[\rho_t > 1 + c] + 1[A(y) < 0] 1[\rho_t < 1 - c]",
+            r"\nabla\, \mathbb{E}_{x \sim \mu, y \sim \pi_{old}}\Big["
+            r"\sum_t \min(\rho_t A(y), \mathrm{clip}(\rho_t, 1 - c, 1 + c) A(y))\Big] = "
+            r"\mathbb{E}_{x \sim \mu, y \sim \pi_{old}}\Big[\sum_t (1 - K_t(y)) \rho_t A(y)\, \nabla \log \pi(a_t \mid s_t)\Big]",
+            r"\mathbb{E}_{x \sim \mu, y \sim \pi_{old}}\Big[\sum_t 1[\rho_t A(y) > \mathrm{clip}(\rho_t, 1 - c, 1 + c) A(y)]\Big] = "
+            r"\mathbb{E}_{x \sim \mu, y \sim \pi_{old}}\Big[\sum_t K_t(y)\Big]",
+            r"\mathbb{E}[A\, \mathrm{score}] = \nabla\, \mathbb{E}[A]",
         ),
+        words="a token that K names has no slope; at pi = pi_old none is, and the step is the policy gradient",
+        letters={"A": "f", "c": "clip"},
         source="Schulman et al. (2017), arXiv:1707.06347.",
         parts=("surrogate", "gradient", "tokens clipped", "gradient at pi_old"),
-        sides={"credit swept up the tree, gradient core": ppo_by_sweeps, "token by token": ppo_by_tokens},
+        sides={"credit swept up the tree, gradient core": ppo_by_sweeps, "token by token": 1, "by the min": 0},
+        slips={0: ("max for min", "clipping omitted"), 1: ("1 - K(t, tau) dropped",)},
         misses={
-            **{
-                diagnosis: (
-                    lambda mdp, mu, log_pi, log_pi_behavior, f, clip, how=how: clipped_wrongly(
-                        mdp, mu, log_pi, log_pi_behavior, f, clip, how
-                    )
-                )
-                for diagnosis, how in PPO_MISSES.items()
-            },
-            "slopes kept where clipped": Miss(
-                "slopes kept where clipped",
-                lambda world, mdp, mu, logits, log_pi_behavior, f: update_of(
-                    world, credit(drawn_mass(mdp, mu, log_pi_behavior), f), logits, Recipe("none", "ratio", G=1), log_old=log_pi_behavior
-                ),
-                part=1,
+            "clipped on both sides, no min": (
+                r"\mathbb{E}_{x \sim \mu, y \sim \pi_{old}}[\sum_t \mathrm{clip}(\rho_t, 1 - c, 1 + c) A(y)]"
             ),
-            "the policy gradient, at pi_old only": Miss(
-                "the policy gradient, at pi_old only", lambda world, log_pi, f: true_gradient(world, log_pi, f), part=1
+            "per-sequence for per-token ratio": (
+                r"\mathbb{E}_{x \sim \mu, y \sim \pi_{old}}[|y| \min(R A(y), \mathrm{clip}(R, 1 - c, 1 + c) A(y))], "
+                r"\quad R = \frac{p(y)}{p_{old}(y)}"
             ),
+            "the policy gradient, at pi_old only": Miss("the policy gradient, at pi_old only", r"\nabla \mathbb{E}[A]", part=1),
         },
         where=lambda log_pi, log_pi_behavior, clip, log_p_ref: (
             not np.isneginf(log_p_ref).any() and smooth_at_clip(log_pi, log_pi_behavior, clip)
@@ -167,18 +135,22 @@ add(
     Row(
         slug="natural-gradient",
         chapter=7,
-        statement=(
-            r"\pi' \propto \pi\, e^{\eta (Q - \beta \log(\pi/\pi_{ref}))} = \pi^{1 - \eta\beta} (\pi_{ref}\, e^{Q/\beta})^{\eta\beta}, "
-            r"\eta = 1/\beta:\ p^* \text{ after } H \text{ steps}"
+        clauses=(
+            r"\frac{\pi(a \mid s)^{1 - \eta\beta} (\pi_{ref}(a \mid s)\, e^{Q(s, a)/\beta})^{\eta\beta}}"
+            r"{\sum_a \pi(a \mid s)^{1 - \eta\beta} (\pi_{ref}(a \mid s)\, e^{Q(s, a)/\beta})^{\eta\beta}} = "
+            r"\frac{\pi(a \mid s)\, w(s, a)}{\sum_a \pi(a \mid s)\, w(s, a)}, "
+            r"\quad w(s, a) = e^{\eta (Q(s, a) - \beta \log(\pi(a \mid s)/\pi_{ref}(a \mid s)))}, "
+            r"\quad Q(s, a) = \mathbb{E}_p[r - \beta k_1 \mid s, a] + \beta \log\frac{p(s + a)}{p_{ref}(s + a)}",
+            r"\frac{\pi(a \mid s)\, e^{(Q(s, a) - \beta \log(\pi(a \mid s)/\pi_{ref}(a \mid s)))/\beta}}"
+            r"{\sum_a \pi(a \mid s)\, e^{(Q(s, a) - \beta \log(\pi(a \mid s)/\pi_{ref}(a \mid s)))/\beta}} = "
+            r"\frac{\pi_{ref}(a \mid s)\, e^{Q(s, a)/\beta}}{\sum_a \pi_{ref}(a \mid s)\, e^{Q(s, a)/\beta}}",
         ),
+        words="a step of eta; one of 1/beta is soft policy iteration, exact level by level: p* after H of them",
         source="Kakade (2001); Cen et al. (2022), arXiv:2007.06558.",
-        note="Q is the soft value of what follows.  With eta = 1/beta a step is soft policy iteration, exact level by level.",
+        note="Q is the soft value of what follows.",
         parts=("one step", "H steps of 1/beta"),
         sides={
-            "exponentiated Q": lambda mdp, log_pi, log_pi_ref, r, beta, eta, p_star: (
-                np.exp(soft_step(mdp, log_pi, log_pi_ref, r, beta, eta)),
-                p_star,
-            ),
+            "exponentiated Q": (1, lambda p_star: p_star),
             "gradient over visits": lambda world, mdp, log_pi, eta, beta, H: (
                 np.exp(natural_step(world, log_pi, eta)),
                 probabilities(walk(lambda at: natural_step(world, at, 1.0 / beta), log_pi, H), mdp),
@@ -188,14 +160,14 @@ add(
                 probabilities(walk(lambda at: soft_step(mdp, at, log_pi_ref, r, beta, 1.0 / beta), log_pi, H), mdp),
             ),
         },
+        slips=("the term beta*k_1 dropped", "sign of the exponent flipped"),
         misses={
             "the plain gradient": lambda world, log_pi, eta: np.exp(log_softmax(log_pi + eta * gibbs.policy_gradient(world, log_pi))),
-            "Q without the penalty": lambda mdp, log_pi, r, eta: np.exp(log_softmax(log_pi + eta * values(mdp, log_pi, r)[1])),
-            "eta for eta beta": lambda mdp, log_pi, log_pi_ref, r, beta, eta: np.exp(
-                soft_step(mdp, log_pi, log_pi_ref, r, beta, eta / beta)
+            "eta for eta beta": r"\frac{\pi(a \mid s)\, w(s, a)^{1/\beta}}{\sum_a \pi(a \mid s)\, w(s, a)^{1/\beta}}",
+            "p_ref omitted": (
+                r"\frac{\pi(a \mid s)\, u(s, a)}{\sum_a \pi(a \mid s)\, u(s, a)}, \quad u(s, a) = "
+                r"e^{\eta (\mathbb{E}_p[r - \beta \log p \mid s, a] + \beta \log p(s + a) - \beta \log \pi(a \mid s))}"
             ),
-            "sign flipped": lambda mdp, log_pi, log_pi_ref, r, beta, eta: np.exp(soft_step(mdp, log_pi, log_pi_ref, r, beta, -eta)),
-            "p_ref omitted": lambda mdp, log_pi, r, beta, eta: np.exp(soft_step(mdp, log_pi, np.zeros_like(log_pi), r, beta, eta)),
             "H - 1 steps for H": Miss(
                 "H - 1 steps for H",
                 lambda mdp, log_pi, log_pi_ref, r, beta, H: probabilities(
@@ -224,14 +196,6 @@ def ptx_closed(world: Any, mdp: Any, mu: Any, logits: Any, log_pi: Any, gamma: f
     return gibbs.policy_gradient(world, logits) + gamma * (said - np.exp(log_pi) * np.sum(said, axis=-1, keepdims=True))
 
 
-def ptx_core(world: Any, mdp: Any, mu: Any, logits: Any, gamma: float, log_D: Any) -> Any:
-    def total(t: Any) -> Any:
-        log_p = mdp.path_sum(log_softmax(t))
-        return gibbs.objective(log_p, world.log_p_ref, world.r, world.beta, mu) + gamma * np.sum(mu * expect(log_D, log_p))
-
-    return grad(total)(logits)
-
-
 def ptx_by_draws(world: Any, mdp: Any, mu: Any, log_p: Any, logits: Any, r: Any, gamma: float, log_D: Any) -> Any:
     """The reward's part by the score function, the penalty and ptx as `flows` has them."""
     rest = grad(lambda t: penalty(world, log_softmax(t), gamma=gamma, log_d=log_D))(logits)
@@ -244,9 +208,14 @@ def fixed_point(mdp: Any, log_p_ref: Any, r: Any, beta: float, gamma: float, log
     return np.log(through / np.sum(through, axis=-1, keepdims=True))
 
 
-def ptx_slope(world: Any, mdp: Any, mu: Any, log_p_ref: Any, r: Any, beta: float, gamma: float, log_D: Any, how: Any) -> Any:
-    at = fixed_point(mdp, log_p_ref, r, beta, gamma, log_D)
-    return how(world, mdp, mu, at, gamma, log_D)
+def ptx_slope(world: Any, mdp: Any, mu: Any, log_p_ref: Any, r: Any, beta: float, gamma: float, log_D: Any) -> Any:
+    """The gradient at the optimum by the gradient core."""
+
+    def total(t: Any) -> Any:
+        log_p = mdp.path_sum(log_softmax(t))
+        return gibbs.objective(log_p, log_p_ref, r, beta, mu) + gamma * np.sum(mu * expect(log_D, log_p))
+
+    return grad(total)(fixed_point(mdp, log_p_ref, r, beta, gamma, log_D))
 
 
 add(
@@ -254,10 +223,12 @@ add(
         slug="ppo-ptx-gradient",
         formerly=("ppo-ptx",),
         chapter=7,
-        statement=(
-            r"\nabla\, \mathbb{E}_\pi\Big[r - \beta \log\frac{p_\pi}{p_{ref}}\Big] + \gamma \nabla\, \mathbb{E}_D[\log p_\pi] = 0 "
-            r"\ \text{ at } \ \texttt{ppo-ptx-optimum}"
+        clauses=(
+            r"\nabla\, \mathbb{E}_{x \sim \mu}[J_x(p)] + \gamma\, \nabla\, \mathbb{E}_{x \sim \mu, y \sim D}[\log p(y)] = "
+            r"\mathbb{E}\Big[\Big(r - \beta \log\frac{p}{p_{ref}}\Big)\, \mathrm{score}\Big] + "
+            r"\gamma\, \mathbb{E}_{x \sim \mu, y \sim D}[\mathrm{score}]",
         ),
+        words="and it is 0 at the law of ppo-ptx-optimum",
         source="Ouyang et al. (2022), arXiv:2203.02155.",
         parts=("gradient", "at the optimum"),
         sides={
@@ -265,21 +236,20 @@ add(
                 ptx_closed(world, mdp, mu, logits, log_pi, gamma, log_D),
                 np.zeros_like(logits),
             ),
-            "gradient core": lambda world, mdp, mu, logits, log_p_ref, r, beta, gamma, log_D: (
-                ptx_core(world, mdp, mu, logits, gamma, log_D),
-                ptx_slope(world, mdp, mu, log_p_ref, r, beta, gamma, log_D, ptx_core),
-            ),
+            "gradient core": (0, ptx_slope),
             "score function": lambda world, mdp, mu, log_p, logits, log_p_ref, r, beta, gamma, log_D: (
                 ptx_by_draws(world, mdp, mu, log_p, logits, r, gamma, log_D),
-                ptx_slope(world, mdp, mu, log_p_ref, r, beta, gamma, log_D, lambda w, m, q, at, c, D: ptx_closed(w, m, q, at, at, c, D)),
+                ptx_closed(world, mdp, mu, *(fixed_point(mdp, log_p_ref, r, beta, gamma, log_D),) * 2, gamma, log_D),
             ),
         },
+        slips=(
+            "gamma dropped",
+            "the term gamma*E_{x ~ mu, tau ~ D}[score] dropped",
+            "sign of gamma*E_{x ~ mu, tau ~ D}[score] flipped",
+        ),
         misses={
-            "gamma dropped": lambda world, mdp, mu, logits, log_pi, log_D: ptx_closed(world, mdp, mu, logits, log_pi, 1.0, log_D),
-            "ptx forgotten": lambda world, logits: gibbs.policy_gradient(world, logits),
-            "sign flipped": lambda world, mdp, mu, logits, log_pi, gamma, log_D: ptx_closed(world, mdp, mu, logits, log_pi, -gamma, log_D),
-            "draws of p_ref for data": lambda world, mdp, mu, logits, log_pi, gamma, log_p_ref: ptx_closed(
-                world, mdp, mu, logits, log_pi, gamma, log_p_ref
+            "draws of p_ref for data": (
+                r"\mathbb{E}[(r - \beta k_1)\, \mathrm{score}] + \gamma\, \mathbb{E}_{x \sim \mu, y \sim p_{ref}}[\mathrm{score}]"
             ),
             "at p*, which forgets the data": Miss(
                 "at p*, which forgets the data",

@@ -53,31 +53,24 @@ add(
     Row(
         slug="k1",
         chapter=8,
-        statement=(
-            r"\mathbb{E}_\pi[k_1] = \mathrm{KL}(\pi, \pi_{ref}), \quad k_1 = L = \log(p_\pi/p_{ref}), \quad "
-            r"P(k_1 < 0) = P_\pi(p_\pi < p_{ref})"
+        clauses=(
+            r"\mathbb{E}_p[k_1] = \mathrm{KL}(p, p_{ref})",
+            r"\mathrm{Var}_p(k_1) = \mathbb{E}_p[k_1^2] - \mathrm{KL}(p, p_{ref})^2",
+            r"p(k_1 < 0) = \sum_y p(y)\, 1[p(y) < p_{ref}(y)]",
         ),
+        words="k1 is the log-ratio L, and may be negative",
         source=SCHULMAN,
         parts=("mean", "variance", "P(negative)"),
         sides={
-            "closed form": lambda KL, log_p, L, p, p_ref: (
-                KL,
-                variance(log_p, L),
-                np.sum(np.where(p < p_ref * np.exp(NEGATIVE), p, 0.0), axis=1),
-            ),
+            "closed form": (1, 1, lambda p, p_ref: np.sum(np.where(p < p_ref * np.exp(NEGATIVE), p, 0.0), axis=1)),
             "the registry's record": lambda world, log_pi, log_p: from_registry("k1", world, log_pi, log_p),
             "cumulants by the gradient core": lambda log_p, L: (
                 *by_cumulants(log_p, L),
                 expect(log_p, np.where(L < NEGATIVE, 1.0, 0.0)),
             ),
         },
-        misses={
-            "sign flipped": lambda KL: -KL,
-            "forward for reverse KL": lambda log_p_ref, log_p: kl(log_p_ref, log_p),
-            "log base 2": lambda KL: KL / np.log(2.0),
-            "second moment for variance": Miss("second moment for variance", lambda log_p, L: expect(log_p, np.square(L)), 1),
-            "a KL estimate is never negative": Miss("a KL estimate is never negative", lambda KL: 0.0 * KL, 2),
-        },
+        slips={0: ("sign flipped", "arguments of KL swapped"), 1: ("the term KL(p, p_ref)^2 dropped",)},
+        misses={"log base 2": "KL(p, p_ref)/log 2", "a KL estimate is never negative": Miss("a KL estimate is never negative", "0", 2)},
         sampled=Sampled("log_p", lambda L: L, lambda mu, KL: np.sum(mu * KL)),
         scale=lambda log_p, L: (*term_scale(log_p, L), 1.0),
         largest=SMALL,
@@ -104,31 +97,28 @@ add(
     Row(
         slug="k2",
         chapter=8,
-        statement=(
-            r"\mathbb{E}_\pi[L^2/2] = \mathbb{E}_{ref}[u \log^2 u/2] \ne \mathrm{KL}(\pi, \pi_{ref}), \quad \text{but at } \pi = \pi_{ref} "
-            r"\text{ both have the curvature } \mathrm{Var}_{ref}(f) \text{ along } p_{ref}\, e^{tf}"
+        clauses=(
+            r"\mathbb{E}_p[k_2] = \mathbb{E}_{p_{ref}}[u \log^2 u/2], \quad u = \frac{p}{p_{ref}}",
+            r"\mathrm{Var}_p(k_2) = \mathbb{E}_p[k_2^2] - (\mathbb{E}_p[k_2])^2",
+            r"\mathrm{Var}_{p_{ref}}(f) = \mathbb{E}_{p_{ref}}[f^2] - (\mathbb{E}_{p_{ref}}[f])^2",
         ),
+        words="the last is the curvature at p = p_ref, along a tilt by f, of the mean of k2 as of KL, which is something else",
         source=SCHULMAN,
         parts=("mean", "variance", "curvature at the reference"),
         sides={
-            "closed form": lambda log_p, L, log_p_ref, f: (expect(log_p, K2(L)), variance(log_p, K2(L)), variance(log_p_ref, f)),
-            "as an f-divergence": lambda p_ref, p, log_p, L, log_p_ref, f: (
-                np.sum(p_ref * np.where(p > 0, np.exp(L) * np.square(L) / 2.0, 0.0), axis=1),
-                by_cumulants(log_p, K2(L))[1],
-                along(log_p_ref, f, k2_mean(log_p_ref)),
+            "closed form": 0,
+            "as an f-divergence": (
+                1,
+                lambda log_p, L: by_cumulants(log_p, K2(L))[1],
+                lambda log_p_ref, f: along(log_p_ref, f, k2_mean(log_p_ref)),
             ),
             "the registry's record, and KL": lambda world, log_pi, log_p, log_p_ref, f: (
                 *from_registry("k2", world, log_pi, log_p)[:2],
                 along(log_p_ref, f, lambda log_p: kl(log_p, log_p_ref)),
             ),
         },
-        misses={
-            "unbiased for KL": lambda KL: KL,
-            "the half dropped": lambda log_p, L: expect(log_p, np.square(L)),
-            "square of the mean": lambda KL: np.square(KL) / 2.0,
-            "second moment for variance": Miss("second moment for variance", lambda log_p, L: expect(log_p, np.square(K2(L))), 1),
-            "second moment for covariance": Miss("second moment for covariance", lambda log_p_ref, f: expect(log_p_ref, np.square(f)), 2),
-        },
+        slips={0: ("2 dropped",), 1: ("the term E_{p}[k_2]^2 dropped",), 2: ("the term E_{p_ref}[f]^2 dropped",)},
+        misses={"unbiased for KL": "KL(p, p_ref)", "square of the mean": "KL(p, p_ref)^2/2"},
         sampled=Sampled("log_p", lambda L: K2(L), lambda mu, log_p, L: np.sum(mu * expect(log_p, np.square(L) / 2.0))),
         scale=lambda log_p, L, f: (*term_scale(log_p, L), 8.0 + np.max(np.square(f))),
         largest=SMALL,
@@ -164,11 +154,12 @@ add(
     Row(
         slug="second-order",
         chapter=8,
-        statement=(
-            r"D_f(p_{\theta + t v}, p_\theta) = \frac{f''(1)}{2}\, t^2\, v^\top F v + O(t^3), \quad "
-            r"D_f(p, q) = \mathbb{E}_q[f(p/q)], \quad "
-            r"F = \mathbb{E}[\mathrm{score}\, \mathrm{score}^\top]"
+        clauses=(r"\frac{1}{2}\, \mathbb{E}_p[\mathrm{score}_v^2] = \frac{1}{2} \sum_s d_\pi(s)\, \mathrm{Var}_a(v(s, a))",),
+        words=(
+            "for small t an f-divergence of the policy moved by t v from the policy is this, v'Fv with the Fisher matrix F, by half of "
+            "f''(1) t^2, up to t^3"
         ),
+        letters={"v": "direction"},
         source="Csiszar and Shields (2004), Information theory and statistics: a tutorial, section 4.",
         note=(
             "f''(1) = 1 for both KLs, chi^2/2, 4 H^2 and E[k2], 1/2 for 2 JSD: near p_ref they are one penalty, up to beta.  f'(1) has no "
@@ -176,7 +167,7 @@ add(
         ),
         parts=tuple(F_OF),
         sides={
-            "f''(1)/2 E[score_v^2]": lambda log_p, score_v: tuple(BEND.get(n, 1.0) / 2.0 * expect(log_p, np.square(score_v)) for n in F_OF),
+            "f''(1)/2 E[score_v^2]": tuple(f"{BEND.get(name, 1)}/2*E_p[score_v^2]" for name in F_OF),
             "f'' by the gradient core, over states": lambda d_pi, pi, direction: tuple(
                 grad(grad(f))(1.0) / 2.0 * spread_of_states(d_pi, pi, direction) for f in F_OF.values()
             ),
@@ -184,16 +175,13 @@ add(
                 bend_along(mdp, logits, direction, f) for f in F_OF.values()
             ),
         },
+        slips=("1/2 dropped", "d_pi(s) dropped"),
         misses={
-            "f'(1) for f''(1)": Miss("f'(1) for f''(1)", lambda log_p, score_v: -expect(log_p, np.square(score_v)) / 2.0, 1),
-            "f'(1) for f''(1): no chi-squared near p": Miss("f'(1) for f''(1): no chi-squared near p", lambda P: np.zeros(P), 2),
-            "f''(1) = 1 for all": Miss("f''(1) = 1 for all", lambda log_p, score_v: expect(log_p, np.square(score_v)) / 2.0, 3),
-            "the half forgotten": lambda log_p, score_v: expect(log_p, np.square(score_v)),
-            "k2 is nothing near p": Miss("k2 is nothing near p", lambda P: np.zeros(P), 5),
-            "second moment for variance": lambda d_pi, pi, direction: (
-                np.sum(d_pi * np.sum(pi * np.square(direction), axis=-1), axis=1) / 2.0
-            ),
-            "visits forgotten": lambda d_pi, pi, direction: spread_of_states(np.ones_like(d_pi), pi, direction) / 2.0,
+            "f'(1) for f''(1)": Miss("f'(1) for f''(1)", "-E_p[score_v^2]/2", 1),
+            "f'(1) for f''(1): no chi-squared near p": Miss("f'(1) for f''(1): no chi-squared near p", "0*E_p[score_v^2]", 2),
+            "f''(1) = 1 for all": Miss("f''(1) = 1 for all", "E_p[score_v^2]/2", 3),
+            "k2 is nothing near p": Miss("k2 is nothing near p", "0*E_p[score_v^2]", 5),
+            "second moment for variance": r"\frac{1}{2} \sum_s d_\pi(s) \sum_a \pi(a \mid s)\, v(s, a)^2",
         },
         sampled=Sampled(
             "log_p",
@@ -222,20 +210,19 @@ add(
     Row(
         slug="k3",
         chapter=8,
-        statement=(
-            r"k_3 = e^{-L} - 1 + L \ge 0, \qquad "
-            r"\mathbb{E}_\pi[k_3] = \mathrm{KL}(\pi, \pi_{ref}) + p_{ref}(\mathrm{supp}\, \pi) - 1"
+        clauses=(
+            r"\mathbb{E}_p[k_3] = \mathrm{KL}(p, p_{ref})",
+            r"\mathbb{E}_{p_S}\Big[\frac{p_{ref}}{p_S} - 1 - \log\frac{p_{ref}}{p_S}\Big]"
+            r" = \mathrm{KL}(p_S, p_{ref}) + \sum_y p_{ref}(y)\, 1[p_S(y) > 0] - 1",
+            r"\mathrm{Var}_p(k_3) = \mathbb{E}_p[k_3^2] - (\mathbb{E}_p[k_3])^2",
+            r"p(k_3 < 0) = 0",
         ),
+        words="k3 is unbiased for KL if and only if the policy covers the support of the reference, which p_S does not",
+        letters={"p_S": "p_short"},
         source=SCHULMAN,
-        note="Unbiased if and only if pi covers the support of pi_ref.",
         parts=("mean", "mean on fewer responses", "variance", "P(negative)"),
         sides={
-            "closed form": lambda KL, log_p_short, log_p_ref, p_ref, log_p, L: (
-                KL,
-                kl(log_p_short, log_p_ref) + covered(log_p_short, p_ref) - 1.0,
-                variance(log_p, K3(L)),
-                0.0 * KL,
-            ),
+            "closed form": 1,
             "the registry's record, the oracle": lambda world, log_pi, log_p, log_p_short, log_p_ref: (
                 from_registry("k3", world, log_pi, log_p)[0],
                 short_mean(log_p_short, log_p_ref),
@@ -248,12 +235,12 @@ add(
                 expect(log_p, np.where(K3(L) < NEGATIVE, 1.0, 0.0)),
             ),
         },
+        slips={2: ("the term E_{p}[k_3]^2 dropped",)},
         misses={
-            "ratio inverted": lambda log_p, L: expect(log_p, np.exp(L) - 1.0 - L),
-            "k2's square": lambda log_p, L: expect(log_p, np.exp(-L) - 1.0 + np.square(L) / 2.0),
-            "log's sign flipped": lambda log_p, L: expect(log_p, np.exp(-L) - 1.0 - L),
-            "unbiased off the support": Miss("unbiased off the support", lambda log_p_short, log_p_ref: kl(log_p_short, log_p_ref), 1),
-            "second moment for variance": Miss("second moment for variance", lambda log_p, L: expect(log_p, np.square(K3(L))), 2),
+            "ratio inverted": "E_p[p/p_ref - 1 - log(p/p_ref)]",
+            "k2's square": "E_p[p_ref/p - 1 + k_2]",
+            "log's sign flipped": "E_p[p_ref/p - 1 + log(p_ref/p)]",
+            "unbiased off the support": Miss("unbiased off the support", "KL(p_S, p_ref)", 1),
         },
         sampled=Sampled("log_p", lambda L: K3(L), lambda mu, KL: np.sum(mu * KL)),
         scale=lambda log_p, L, log_p_short, log_p_ref: (

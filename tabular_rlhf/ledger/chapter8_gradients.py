@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.autodiff import grad, jacobian
+from tabular_rlhf.autodiff import grad
 from tabular_rlhf.estimators import Flag, exact_gradient, optimum, score_gradient
-from tabular_rlhf.ledger.chapter8 import K2, K3, SMALL
+from tabular_rlhf.ledger.chapter8 import K3, SMALL
 from tabular_rlhf.ledger.chapter8_tokens import kl_gradient
 from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
 from tabular_rlhf.logspace import expect, log_ratio, log_softmax
@@ -37,15 +37,12 @@ def chi_squared_half(log_p: Any, log_p_ref: Any) -> Any:
     return 0.5 * (expect(log_p, np.exp(log_ratio(log_p, log_p_ref))) - 1.0)
 
 
-def twice_tv(log_p: Any, log_p_ref: Any) -> Any:
-    return np.sum(np.abs(np.exp(log_p) - np.exp(log_p_ref)), axis=1)
-
-
 def mean_k2(log_p: Any, log_p_ref: Any) -> Any:
     return expect(log_p, 0.5 * np.square(log_ratio(log_p, log_p_ref)))
 
 
-forward_gradient, k2_gradient = gradient_of(forward), gradient_of(mean_k2)
+forward_gradient = gradient_of(forward)
+KL_SLOPE = r"\nabla \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref})]"
 
 # ---------------------------------------------------------------------------------------------------- kl-estimator-theorem
 
@@ -96,11 +93,15 @@ add(
     Row(
         slug="kl-estimator-theorem",
         chapter=8,
-        statement=(
-            r"\mathbb{E}_\pi[h'(L)\, score] = \nabla D_f(\pi, \pi_{ref}), \quad f'(u) = h'(\log u): \qquad "
-            r"k_1 \to 0,\ k_2 \to \mathrm{KL}(\pi, ref),\ k_3 \to \mathrm{KL}(ref, \pi),\ "
-            r"|L| \to 2\, \mathrm{TV},\ e^L - 1 - L \to \chi^2/2"
+        clauses=(
+            r"\mathbb{E}[\nabla k_1] = 0",
+            r"\mathbb{E}[\nabla k_2] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref})]",
+            r"\mathbb{E}[\nabla k_3] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p_{ref}, p)]",
+            r"\mathbb{E}[\nabla |k_1|] = \nabla\, \mathbb{E}_{x \sim \mu}\Big[\sum_y |p(y) - p_{ref}(y)|\Big]",
+            r"\mathbb{E}[\nabla (u - 1 - \log u)] = \tfrac12 \nabla\, \mathbb{E}_{x \sim \mu}[\mathbb{E}_{p_{ref}}[(u - 1)^2]], "
+            r"\quad u = \frac{p}{p_{ref}}",
         ),
+        words="in the loss an estimator pushes another divergence than it estimates: nothing, KL, forward KL, twice TV, half of chi^2",
         source=f"{TANG}  Csiszar (1967) (f-divergences).",
         note="The optima of E[r] - beta h: argmax r, Gibbs, beta p_ref/(lam - r), a threshold, p_ref max(0, 1 + (r - lam)/beta).",
         parts=(*PLAIN, "optima of k2, k3, inverted k3"),
@@ -113,22 +114,15 @@ add(
                 *(exact_gradient(Flag(name, "loss"), world, log_pi) for name in PLAIN),
                 optima_by_roots(world),
             ),
-            "the named divergence, by the gradient core": lambda world, logits: (
-                0.0 * np.where(np.isneginf(logits), 0.0, logits),
-                kl_gradient(world, logits),
-                forward_gradient(world, logits),
-                gradient_of(twice_tv)(world, logits),
-                gradient_of(chi_squared_half)(world, logits),
-                optima_by_roots(world),
-            ),
+            "the named divergence": (lambda logits: np.zeros_like(logits), 1, 1, 1, 1, lambda world: optima_by_roots(world)),
         },
+        slips={2: ("arguments of KL swapped",), 3: ("a factor 1/2 too many",), 4: ("1/2 dropped",)},
         misses={
-            "k1 descends KL": Miss("k1 descends KL", kl_gradient, 0),
-            "k2 descends its own mean": Miss("k2 descends its own mean", k2_gradient, 1),
-            "reverse for forward KL": Miss("reverse for forward KL", kl_gradient, 2),
-            "k3 with the ratio inverted": Miss("k3 with the ratio inverted", gradient_of(chi_squared_half), 2),
-            "TV for 2 TV": Miss("TV for 2 TV", lambda world, logits: 0.5 * gradient_of(twice_tv)(world, logits), 3),
-            "chi2 for chi2/2": Miss("chi2 for chi2/2", lambda world, logits: 2.0 * gradient_of(chi_squared_half)(world, logits), 4),
+            "k1 descends KL": Miss("k1 descends KL", KL_SLOPE, 0),
+            "k2 descends its own mean": Miss("k2 descends its own mean", r"\nabla \mathbb{E}[k_2]", 1),
+            "k3 with the ratio inverted": Miss(
+                "k3 with the ratio inverted", r"\mathbb{E}[\nabla (u - 1 - \log u)], \quad u = p/p_{ref}", 2
+            ),
             "Gibbs for every flag": Miss("Gibbs for every flag", lambda p_star: np.stack([p_star] * 3), 5),
         },
         sampled=Sampled(
@@ -149,20 +143,19 @@ add(
 PLACED = [Flag(name, place) for place in ("reward", "ratio") for name in ("k1", "k2", "k3")]
 
 
-def named_placements(world: Any, logits: Any) -> Any:
-    k, f, m = kl_gradient(world, logits), forward_gradient(world, logits), k2_gradient(world, logits)
-    return k, m - k, k - f, k, m, k
-
-
 add(
     Row(
         slug="kl-placement",
         chapter=8,
-        statement=(
-            r"\mathbb{E}[h\, score] = \nabla\big(\mathbb{E}[h] - D_h\big): \ k_1 \to \mathrm{KL}(\pi, ref),\ "
-            r"k_3 \to \mathrm{KL}(\pi, ref) - \mathrm{KL}(ref, \pi); \qquad "
-            r"\nabla\, \frac{\pi}{\pi_{old}} h = \nabla\, \mathbb{E}_\pi[h]: \ k_1, k_3 \to \mathrm{KL}(\pi, ref),\ k_2 \to \mathbb{E}[k_2]"
+        clauses=(
+            r"\mathbb{E}[k_1\, \mathrm{score}] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref})]",
+            r"\mathbb{E}[k_2\, \mathrm{score}] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathbb{E}_p[k_2] - \mathrm{KL}(p, p_{ref})]",
+            r"\mathbb{E}[k_3\, \mathrm{score}] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref}) - \mathrm{KL}(p_{ref}, p)]",
+            r"\mathbb{E}[k_1\, \mathrm{score} + \nabla k_1] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref})]",
+            r"\mathbb{E}[k_2\, \mathrm{score} + \nabla k_2] = \nabla\, \mathbb{E}[k_2]",
+            r"\mathbb{E}[k_3\, \mathrm{score} + \nabla k_3] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref})]",
         ),
+        words="in the reward an estimator h pushes E[h score], times a live ratio the gradient of its mean",
         source=TANG,
         note=(
             "k3 in the reward: unbiased, quiet near the reference, and wrong: Gibbs is no place of rest, and f'' = 1/u - 1/u^2 < 0 for "
@@ -172,20 +165,18 @@ add(
         sides={
             "E[phi(L) score]": lambda world, log_pi: tuple(score_gradient(flag, world, log_pi) for flag in PLACED),
             "the surrogate, by the gradient core": lambda world, log_pi: tuple(exact_gradient(flag, world, log_pi) for flag in PLACED),
-            "the named divergences, by the gradient core": named_placements,
+            "the named divergences": 1,
         },
+        slips={0: ("sign flipped",), 2: ("the term KL(p_ref, p) dropped",), 5: ("arguments of KL swapped",)},
         misses={
-            "sign flipped": lambda world, logits: -kl_gradient(world, logits),
-            "k2 in the reward descends KL": Miss("k2 in the reward descends KL", kl_gradient, 1),
-            "unbiased, so its gradient is right": Miss("unbiased, so its gradient is right", kl_gradient, 2),
-            "k3 in the reward as in the loss": Miss("k3 in the reward as in the loss", forward_gradient, 2),
-            "k2 with a live ratio descends KL": Miss("k2 with a live ratio descends KL", kl_gradient, 4),
-            "the ratio held": Miss("the ratio held", forward_gradient, 5),
+            "k2 in the reward descends KL": Miss("k2 in the reward descends KL", KL_SLOPE, 1),
+            "k3 in the reward as in the loss": Miss("k3 in the reward as in the loss", r"\mathbb{E}[\nabla k_3]", 2),
+            "k2 with a live ratio descends KL": Miss("k2 with a live ratio descends KL", KL_SLOPE, 4),
         },
         sampled=Sampled(
             "log_p",
             lambda L, score_v: K3(L) * score_v,
-            lambda world, logits, direction: np.sum(named_placements(world, logits)[2] * direction),
+            lambda world, logits, direction: np.sum((kl_gradient(world, logits) - forward_gradient(world, logits)) * direction),
         ),
         scale=slope_scale,
         largest=SMALL,
@@ -193,24 +184,6 @@ add(
 )
 
 # ---------------------------------------------------------------------------------------------------- kl-gradients
-
-
-def one_by_one(world: Any, logits: Any, p: Any, L: Any) -> Any:
-    """Every response's own gradient of k1, k2, k3 by the gradient core, averaged; then E[k score] with the scores spelt out."""
-
-    def each(h: Any) -> Any:
-        return lambda z: h(log_ratio(world.mdp.path_sum(log_softmax(z)), world.log_p_ref))
-
-    mass = world.mu[:, None] * p
-    own = [np.einsum("xt,xtysa->ysa", mass, jacobian(each(h))(logits)) for h in (lambda L: L, K2, K3)]
-    score = jacobian(each(lambda L: L))(logits)  # the reference does not move, so grad L is the score
-    weighted = [np.einsum("xt,xtysa->ysa", mass * h, score) for h in (L, K2(L), K3(L))]
-    return (*own, *weighted, own[1] + weighted[1])
-
-
-def named_gradients(world: Any, logits: Any) -> Any:
-    k, f, m = kl_gradient(world, logits), forward_gradient(world, logits), k2_gradient(world, logits)
-    return 0.0 * k, k, f, k, m - k, k - f, m
 
 
 def by_flags(world: Any, log_pi: Any) -> Any:
@@ -222,26 +195,31 @@ add(
     Row(
         slug="kl-gradients",
         chapter=8,
-        statement=(
-            r"\mathbb{E}[\nabla k_1] = 0,\ \mathbb{E}[\nabla k_2] = \nabla \mathrm{KL}(\pi, ref),\ "
-            r"\mathbb{E}[\nabla k_3] = \nabla \mathrm{KL}(ref, \pi); "
-            r"\quad \mathbb{E}[k_1\, score] = \nabla \mathrm{KL}(\pi, ref); \quad "
-            r"\nabla \mathbb{E}[k] = \mathbb{E}[\nabla k] + \mathbb{E}[k\, score]"
+        clauses=(
+            r"\mathbb{E}[\nabla k_1] = 0",
+            r"\mathbb{E}[\nabla k_2] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref})]",
+            r"\mathbb{E}[\nabla k_3] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p_{ref}, p)]",
+            r"\mathbb{E}[k_1\, \mathrm{score}] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref})]",
+            r"\mathbb{E}[k_2\, \mathrm{score}] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathbb{E}_p[k_2] - \mathrm{KL}(p, p_{ref})]",
+            r"\mathbb{E}[k_3\, \mathrm{score}] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref}) - \mathrm{KL}(p_{ref}, p)]",
+            r"\nabla\, \mathbb{E}[k_2] = \mathbb{E}[\nabla k_2] + \mathbb{E}[k_2\, \mathrm{score}]",
         ),
         source=TANG,
         parts=("E[grad k1]", "E[grad k2]", "E[grad k3]", "E[k1 score]", "E[k2 score]", "E[k3 score]", "grad E[k2]"),
         sides={
-            "the named divergences": named_gradients,
-            "response by response": one_by_one,
+            "the named divergences": (1, 1, 1, 1, 1, 1, 0),
+            "response by response": (0, 0, 0, 0, 0, 0, 1),
             "flags": by_flags,
         },
+        slips={
+            1: ("arguments of KL swapped",),
+            2: ("arguments of KL swapped",),
+            5: ("the term KL(p_ref, p) dropped",),
+            6: ("the term E[k_2*score] dropped",),
+        },
         misses={
-            "grad k1 descends KL": kl_gradient,
-            "reverse for forward KL": Miss("reverse for forward KL", kl_gradient, 2),
-            "forward for reverse KL": Miss("forward for reverse KL", forward_gradient, 1),
-            "k2 in the reward is right": Miss("k2 in the reward is right", kl_gradient, 4),
-            "k3 in the reward is right": Miss("k3 in the reward is right", kl_gradient, 5),
-            "the sampling term forgotten": Miss("the sampling term forgotten", kl_gradient, 6),
+            "grad k1 descends KL": KL_SLOPE,
+            "k2 in the reward is right": Miss("k2 in the reward is right", KL_SLOPE, 4),
         },
         sampled=Sampled(
             "log_p",

@@ -9,7 +9,7 @@ import numpy as np
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.estimators import Flag, exact_gradient, score_gradient, table
 from tabular_rlhf.estimators.evaluate import centre
-from tabular_rlhf.ledger.chapter8 import K2, K3, SMALL, term_scale, variance
+from tabular_rlhf.ledger.chapter8 import K3, SMALL, term_scale, variance
 from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
 from tabular_rlhf.logspace import expect, kl, log_ratio, log_softmax
 
@@ -30,30 +30,28 @@ add(
     Row(
         slug="token-vs-sequence",
         chapter=8,
-        statement=(
-            r"\mathbb{E}\Big[\sum_t k_3(L_t)\Big] = \mathrm{KL}(p_\pi, p_{ref}), \qquad "
-            r"\mathbb{E}\Big[\nabla \sum_t L_t^2/2\Big] = \sum_s d_\pi(s)\, \nabla \mathrm{KL}(\pi(\cdot \mid s), \pi_{ref}(\cdot \mid s)) "
-            r"\ne \nabla \mathrm{KL}(p_\pi, p_{ref})"
+        clauses=(
+            r"\mathbb{E}_p\Big[\sum_t (e^{-L_t} - 1 + L_t)\Big] = \mathrm{KL}(p, p_{ref}) = "
+            r"\sum_s d_\pi(s)\, \mathrm{KL}(\pi(\cdot \mid s), \pi_{ref}(\cdot \mid s)), "
+            r"\quad L_t = \log\frac{\pi(a_t \mid s_t)}{\pi_{ref}(a_t \mid s_t)}",
+            r"\mathbb{E}\Big[\nabla \sum_t L_t^2/2\Big] = "
+            r"\mathbb{E}_{x \sim \mu}\Big[\sum_s d_\pi(s)\, \nabla \mathrm{KL}(\pi(\cdot \mid s), \pi_{ref}(\cdot \mid s))\Big]",
         ),
+        words="which is not the gradient of KL(p, p_ref): the visits d are held",
         source="Tang and Munos (2025), arXiv:2506.09477; Cover and Thomas (2006), theorem 2.5.3 (the chain rule).",
         parts=("mean of the tokens' k3", "gradient of the tokens' k2"),
         sides={
-            "closed form": lambda KL, mu, d_pi, pi, L_s: (KL, centre(pi, mu[:, None, None] * d_pi[..., None] * pi * L_s)),
-            "over trajectories": lambda world, mu, log_p, log_pi: (
+            "closed form": (1, lambda mu, d_pi, pi, L_s: centre(pi, mu[:, None, None] * d_pi[..., None] * pi * L_s)),
+            "over trajectories": lambda world, log_p, log_pi: (
                 expect(log_p, table(Flag("k3", "loss", "token"), world, log_pi)),
                 exact_gradient(Flag("k2", "loss", "token"), world, log_pi),
             ),
-            "over states": lambda mu, d_pi, log_pi, L_s, log_pi_ref, logits: (
-                np.sum(d_pi * expect(log_pi, K3(L_s)), axis=1),
-                frozen_visits(mu, d_pi, log_pi_ref, logits),
-            ),
+            "over states": (2, frozen_visits),
         },
+        slips={0: ("d_ref for d_pi",), 1: ("nabla taken out of the sum", "d_pi(s) dropped")},
         misses={
-            "mean over tokens where the sum was due": lambda log_p, mdp, L_s, lengths: expect(log_p, mdp.path_sum(K3(L_s)) / lengths),
-            "k2 for k3": lambda log_p, mdp, L_s: expect(log_p, mdp.path_sum(K2(L_s))),
-            "d_ref for d_pi": lambda d_ref, log_pi, L_s: np.sum(d_ref * expect(log_pi, K3(L_s)), axis=1),
-            "the gradient of the sequence KL": Miss("the gradient of the sequence KL", kl_gradient, 1),
-            "visits forgotten": Miss("visits forgotten", lambda mu, pi, L_s: centre(pi, mu[:, None, None] * pi * L_s), 1),
+            "mean over tokens where the sum was due": r"\mathbb{E}_p[\sum_t (e^{-L_t} - 1 + L_t)/|y|]",
+            "k2 for k3": r"\mathbb{E}_p[\sum_t L_t^2/2]",
         },
         sampled=Sampled("log_p", lambda mdp, L_s: mdp.path_sum(K3(L_s)), lambda mu, KL: np.sum(mu * KL)),
         scale=lambda log_p, L, L_s, log_pi: (
@@ -95,56 +93,45 @@ def gain_scale(mdp: Any, log_pi: Any, log_pi_ref: Any) -> float:
     return float(np.max(expect(mdp.path_sum(log_pi), np.square(size))))
 
 
+def by_flags_of_tokens(world: Any, mdp: Any, log_p: Any, log_pi: Any, log_pi_ref: Any, log_pi_cut: Any) -> Any:
+    k1, full = (table(flag, world, log_pi) for flag in (Flag("k1", "loss"), Flag("full", "loss", "token")))
+    gained = variance(log_p, k1) - variance(log_p, full)
+    return expect(log_p, full), variance(log_p, k1 - full), gained, gain_over_trajectories(mdp, log_pi_cut, log_pi_ref)
+
+
 add(
     Row(
         slug="rao-blackwell",
         chapter=8,
-        statement=(
-            r"\mathbb{E}\Big[\sum_t \mathrm{KL}(s_t)\Big] = \mathrm{KL}(p_\pi, p_{ref}), \qquad "
-            r"\mathrm{Var}(k_1) - \mathrm{Var}\Big(\sum_t \mathrm{KL}(s_t)\Big) = "
-            r"\sum_s d_\pi(s)\, \big[\mathrm{Var}_a(L) + 2\, \mathrm{Cov}_a(L, W(s + a))\big]"
+        clauses=(
+            r"\mathbb{E}_p\Big[\sum_t \mathrm{KL}(s_t)\Big] = \mathrm{KL}(p, p_{ref}) = \sum_s d_\pi(s)\, \mathrm{KL}(s)",
+            r"\mathrm{Var}_p\Big(k_1 - \sum_t \mathrm{KL}(s_t)\Big) = \sum_s d_\pi(s)\, \mathrm{Var}_a(L(s, a)), "
+            r"\quad L(s, a) = \log\frac{\pi(a \mid s)}{\pi_{ref}(a \mid s)}",
+            r"\mathrm{Var}_p(k_1) - \mathrm{Var}_p\Big(\sum_t \mathrm{KL}(s_t)\Big) = "
+            r"\sum_s d_\pi(s)\, [\mathrm{Var}_a(L(s, a)) + 2\, \mathrm{Cov}_a(L(s, a), W(s, a))], "
+            r"\quad W(s, a) = \mathbb{E}_p[k_1 \mid s, a] - \log\frac{p(s + a)}{p_{ref}(s + a)}",
+            r"\mathrm{Var}_{p_S}\Big(\log\frac{p_S}{p_{ref}}\Big) - \mathrm{Var}_{p_S}(K) = -\mathrm{Var}_{p_S}(K), "
+            r"\quad K = \sum_t \mathrm{KL}(\pi_S(\cdot \mid s_t), \pi_{ref}(\cdot \mid s_t))",
         ),
+        words="W is the KL still to come; p_S is p_ref cut to a set of responses",
+        letters={"p_S": "p_cut", "pi_S": "pi_cut"},
         source=AMINI,
         note=(
             "AGAINST THE LITERATURE: the paper's theorem, that this estimator never has more variance than k1, is false.  With p uniform "
             "on three of the four leaves of a uniform p_ref k1 has the variance 0 and the sum of exact KLs (2/9) log^2 2 = 0.107; with "
-            "full support, .333 .333 .333 .001, 0.034 against 0.101.  True of each single step, not of their sum: W is the KL still to "
-            "come, and its covariance with L may be negative.  (The sum of the states' KLs is no conditional mean of k1.)"
+            "full support, .333 .333 .333 .001, 0.034 against 0.101.  True of each single step, not of their sum: the covariance of W "
+            "with L may be negative.  (The sum of the states' KLs is no conditional mean of k1.)"
         ),
         parts=("mean", "variance of k1 - full", "variance gained", "variance gained on p_ref cut to a set"),
         sides={
-            "over trajectories": lambda mdp, log_p, log_pi, log_pi_ref, log_pi_cut: (
-                expect(log_p, full_table(mdp, log_pi, log_pi_ref)),
-                variance(log_p, mdp.path_sum(log_ratio(log_pi, log_pi_ref)) - full_table(mdp, log_pi, log_pi_ref)),
-                gain_over_trajectories(mdp, log_pi, log_pi_ref),
-                gain_over_trajectories(mdp, log_pi_cut, log_pi_ref),
-            ),
-            "over states": lambda KL, mdp, d_pi, log_pi, L_s, log_pi_ref, log_pi_cut: (
-                KL,
-                np.sum(d_pi * variance(log_pi, L_s), axis=1),
-                gain_over_states(mdp, log_pi, log_pi_ref),
-                -variance(mdp.path_sum(log_pi_cut), full_table(mdp, log_pi_cut, log_pi_ref)),
-            ),
-            "the registry's record": lambda world, mdp, log_p, log_pi, log_pi_ref, log_pi_cut: (
-                expect(log_p, table(Flag("full", "loss", "token"), world, log_pi)),
-                variance(log_p, table(Flag("k1", "loss"), world, log_pi) - table(Flag("full", "loss", "token"), world, log_pi)),
-                variance(log_p, table(Flag("k1", "loss"), world, log_pi))
-                - variance(log_p, table(Flag("full", "loss", "token"), world, log_pi)),
-                gain_over_states(mdp, log_pi_cut, log_pi_ref),
-            ),
+            "over trajectories": 0,
+            "over states": (1, 1, gain_over_states, lambda mdp, log_pi_cut, log_pi_ref: gain_over_states(mdp, log_pi_cut, log_pi_ref)),
+            "the registry's record": by_flags_of_tokens,
         },
+        slips={0: ("d_pi(s) dropped",), 1: ("d_ref for d_pi",), 2: ("the term 2*Cov_{a}[L(s, a), W(s, a)] dropped",)},
         misses={
-            "never more variance than k1": Miss(
-                "never more variance than k1",
-                lambda mdp, log_pi_cut, log_pi_ref: np.maximum(0.0, gain_over_trajectories(mdp, log_pi_cut, log_pi_ref)),
-                3,
-            ),
-            "variances of the tokens added": Miss(
-                "variances of the tokens added", lambda d_pi, log_pi, L_s: np.sum(d_pi * variance(log_pi, L_s), axis=1), 2
-            ),
-            "d_ref for d_pi": Miss("d_ref for d_pi", lambda d_ref, log_pi, L_s: np.sum(d_ref * variance(log_pi, L_s), axis=1), 1),
-            "visits forgotten": lambda KL_s: np.sum(KL_s, axis=1),
-            "forward for reverse KL": lambda mdp, log_p, log_pi, log_pi_ref: expect(log_p, full_table(mdp, log_pi_ref, log_pi)),
+            "forward for reverse KL": r"\mathbb{E}_p[\sum_t \mathrm{KL}(\pi_{ref}(\cdot \mid s_t), \pi(\cdot \mid s_t))]",
+            "never more variance than k1": Miss("never more variance than k1", r"\max(0, -\mathrm{Var}_{p_S}(K))", 3),
         },
         sampled=Sampled("log_p", lambda mdp, log_pi, log_pi_ref: full_table(mdp, log_pi, log_pi_ref), lambda mu, KL: np.sum(mu * KL)),
         scale=lambda log_p, L, mdp, log_pi, log_pi_ref, log_pi_cut: (
@@ -170,31 +157,36 @@ add(
     Row(
         slug="importance-ratio",
         chapter=8,
-        statement=(
-            r"\mathbb{E}_{old}\Big[\frac{p_\pi}{p_{old}} L\Big] = \mathrm{KL}(p_\pi, p_{ref}), \qquad "
-            r"\nabla \mathrm{KL} = \mathbb{E}_{old}\Big[\frac{p_\pi}{p_{old}}\, L\, score\Big] = "
-            r"\mathbb{E}_{old}\Big[\sum_s \Big(\prod_{t \le s} \rho_t\Big) L_s \sum_{t \le s} score_t\Big]"
+        clauses=(
+            r"\mathrm{KL}(p, p_{ref}) = \mathbb{E}_{p_{old}}\Big[\frac{p}{p_{old}} k_1\Big]",
+            r"\nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref})] = "
+            r"\mathbb{E}_{x \sim \mu, y \sim p_{old}}\Big[\frac{p}{p_{old}}\, k_1\, \mathrm{score}\Big]",
+            r"\nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref})] = \mathbb{E}_{x \sim \mu, y \sim p_{old}}\Big["
+            r"\sum_t \frac{p(s_t + a_t)}{p_{old}(s_t + a_t)} \log\frac{\pi(a_t \mid s_t)}{\pi_{ref}(a_t \mid s_t)} "
+            r"\nabla \log p(s_t + a_t)\Big]",
         ),
+        words="a token's ratio p(s + a)/p_old(s + a) is the product of the ratios up to it, per decision",
+        letters={"p_old": "p_2", "pi_old": "pi_2"},
         source="Precup, Sutton and Singh (2000) (per decision); Tang and Munos (2025), arXiv:2506.09477.",
         parts=("mean", "gradient, whole ratios", "gradient, per decision"),
         sides={
-            "closed form": lambda world, KL, log_pi: (KL, *(score_gradient(Flag("k1", "reward"), world, log_pi),) * 2),
+            "KL, and its gradient": 0,
+            "scores": ("KL", *(lambda world, log_pi: score_gradient(Flag("k1", "reward"), world, log_pi),) * 2),
             "on samples of pi'": lambda world, log_pi, log_pi_2, log_p_2: (
                 expect(log_p_2, table(Flag("k1", "ratio"), world, log_pi, log_pi_2)),
                 off_policy(Flag("k1", "ratio"))(world, log_pi, log_pi_2),
                 off_policy(BY_DECISION)(world, log_pi, log_pi_2),
             ),
-            "gradient core": lambda world, log_p_2, log_p, L, logits: (
-                expect(log_p_2, np.exp(log_ratio(log_p, log_p_2)) * L),
-                *(kl_gradient(world, logits),) * 2,
-            ),
         },
+        slips={0: ("p/p_old dropped", "p/p_old inverted"), 1: ("sign flipped",)},
         misses={
-            "no ratio": lambda log_p_2, L: expect(log_p_2, L),
-            "ratio upside down": lambda log_p_2, log_p, L: expect(log_p_2, np.exp(log_ratio(log_p_2, log_p)) * L),
-            "ratio held": Miss("ratio held", off_policy(Flag("k1", "loss")), 1),
-            "per-token ratios": Miss("per-token ratios", off_policy(Flag("k1", "ratio", "token", ratio="token")), 2),
-            "sign flipped": Miss("sign flipped", lambda world, logits: -kl_gradient(world, logits), 1),
+            "ratio held": Miss("ratio held", r"\mathbb{E}_{x \sim \mu, y \sim p_{old}}[\frac{p}{p_{old}} \nabla k_1]", 1),
+            "per-token ratios": Miss(
+                "per-token ratios",
+                r"\mathbb{E}_{x \sim \mu, y \sim p_{old}}[\sum_t \frac{\pi(a_t \mid s_t)}{\pi_{old}(a_t \mid s_t)} "
+                r"\log\frac{\pi(a_t \mid s_t)}{\pi_{ref}(a_t \mid s_t)} \nabla \log \pi(a_t \mid s_t)]",
+                2,
+            ),
         },
         sampled=Sampled("log_p_2", lambda log_p, log_p_2, L: np.exp(log_ratio(log_p, log_p_2)) * L, lambda mu, KL: np.sum(mu * KL)),
         scale=lambda log_p, log_p_2, L: term_scale(log_p, L)[0] * (1.0 + float(np.max(expect(log_p, np.abs(log_ratio(log_p, log_p_2)))))),

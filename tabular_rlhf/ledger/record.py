@@ -144,10 +144,13 @@ class Row:
 
     def _near_misses(self) -> Iterator[tuple[str, Any]]:
         """Every near miss as a function, by what it is called."""
-        slips, known = self.slips if isinstance(self.slips, Mapping) else {0: self.slips}, set[str]()
-        for part, mistake in ((part, mistake) for part, mistakes in slips.items() for mistake in mistakes):
-            words = f"{mistake}, in {self.parts[part]}" if mistake in known else mistake
-            known.add(mistake)
+        slips = self.slips if isinstance(self.slips, Mapping) else {0: self.slips}
+        named = [(part, mistake) for part, mistakes in slips.items() for mistake in mistakes]
+        mistakes = [mistake for _, mistake in named]
+        known = set[str]()
+        for part, mistake in named:
+            words = f"{mistake} ({self.parts[part]})" if mistakes.count(mistake) > 1 else mistake  # the same one in several parts
+            known.add(words)
             yield words, Miss(words, self.reading.slipped(part + 1, mistake), part)
         for words, miss in self.misses.items():
             if words in known:

@@ -77,6 +77,8 @@ def _node(atom: Atom) -> str:
     match atom.node:
         case Leaf():
             return atom.node.text
+        case Fraction(over, under, False):
+            return f"{line(over)} over {line(under)}"
         case Fraction(over, under):
             return f"{_numerator(over)}/{_one(under, call=True)}"
         case Root(inside, degree):

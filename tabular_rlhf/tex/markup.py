@@ -114,8 +114,8 @@ def _node(atom: Atom) -> str:
     match atom.node:
         case Leaf():
             return _leaf(atom.node, atom.kind)
-        case Fraction(over, under):
-            return _element("mfrac", _box(over), _box(under))
+        case Fraction(over, under, bar):
+            return _element("mfrac", _box(over), _box(under), attributes="" if bar else 'linethickness="0"')
         case Root(inside, degree):
             return _element("mroot", _box(inside), _box(degree)) if degree else _element("msqrt", _row(atoms(inside)))
         case Fenced(inside):

@@ -5,7 +5,7 @@ A leaf has a class, as TeX's atoms do (letter, relation, opening bracket, ...), 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,11 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Fraction:
+    """One row over another; without a bar, in brackets, the ways to choose."""
+
     over: Row
     under: Row
+    bar: bool = field(default=True, repr=False)
 
 
 @dataclass(frozen=True)
