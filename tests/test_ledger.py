@@ -37,6 +37,7 @@ CHAPTERS = {
     "ppo-clip natural-gradient ppo-ptx-gradient",
     8: "k1 k2 second-order k3 kl-estimator-theorem kl-placement kl-gradients token-vs-sequence rao-blackwell importance-ratio",
     9: "best-of-n rejection-sampling expert-iteration",
+    10: "group-bernstein maxrl-order pass-at-k dynamic-sampling",
 }
 
 

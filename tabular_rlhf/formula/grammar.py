@@ -224,6 +224,15 @@ class Grammar(Binders):
         above = self.argument()
         return self.made("div", above, self.argument(), at=at)
 
+    def read_binom(self) -> Node:
+        r"""\binom{G}{m}, binom(G, m)."""
+        at = self.at
+        self.take()
+        kids = self.held() if self.peek().kind == "(" else [self.argument(), self.argument()]
+        if len(kids) != 2:
+            raise self.refusal("binom must have two numbers", "write binom(G, m)", self.tokens[at].start, self.peek().start)
+        return self.made("binom", *kids, at=at)
+
     def derivative(self, at: int) -> Node | None:
         r"""\frac{d}{dz} f, \frac{\partial f}{\partial z}, \frac{d^2}{dz^2} f."""
         top = self.ahead() if self.peek().kind == "{" else self.peek()
@@ -336,4 +345,4 @@ class Grammar(Binders):
 
 
 READ = {"frac", "nabla", "grad", "e", "ind", "I", "sum", "prod", "max", "min", "argmax", "argmin", "arg", "E", "Var", "Cov", "std", "mean"}
-READ |= {"clip", "H", "P", "diff"}
+READ |= {"clip", "H", "P", "diff", "binom"}

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from tabular_rlhf.autodiff import plain
 from tabular_rlhf.errors import InputError, as_number
@@ -301,6 +302,13 @@ def _extreme(m: Meaning, node: Node) -> Value:
 def _clip(m: Meaning, node: Node) -> Value:
     a, low, high = map(m, node.kids)
     return binary(np.minimum, binary(np.maximum, a, low), high)
+
+
+@rule("binom")
+def _binom(m: Meaning, node: Node) -> Value:
+    """How many ways there are to choose; 0 where there are too few to choose from."""
+    a, b = map(m, node.kids)
+    return binary(lambda n, k: special.binom(plain(n), plain(k)), a, b)
 
 
 # ---------------------------------------------------------------------------------------------------- conditions

@@ -113,6 +113,11 @@ class Writer:
 
     say_sub = say_add
 
+    def say_binom(self, node: Node, path: Path) -> str:
+        if self.latex:
+            return rf"\binom{{{self.kid(node, path, 0)}}}{{{self.kid(node, path, 1)}}}"
+        return self.call(node, path)
+
     def say_neg(self, node: Node, path: Path) -> str:
         return f"-{self.kid(node, path, 0, PRODUCT)}"
 

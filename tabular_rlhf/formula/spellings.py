@@ -31,7 +31,8 @@ COMMANDS = GREEK | table(
     r"""
     varepsilon epsilon , vartheta theta , varphi phi , lVERT || , star * , ast * , prime ' , log , ln log , exp , max , min
     , sup max , inf min , arg , Pr P , argmax , argmin , sum , prod , nabla , partial , sqrt , frac , tfrac frac , dfrac frac
-    , cfrac frac , E , KL , Var , Cov , cdot * , times * , mid | , vert | , lvert (abs , rvert abs) , | || , Vert || , parallel ||
+    , cfrac frac , binom , tbinom binom , dbinom binom
+    , E , KL , Var , Cov , cdot * , times * , mid | , vert | , lvert (abs , rvert abs) , | || , Vert || , parallel ||
     , colon : , coloneqq := , triangleq := , doteq := , le <= , leq <= , leqslant <= , ge >= , geq >= , geqslant >= , ne !=
     , neq != , lt < , gt > , propto , approx , sim ~ , succ , prec , in , notin , ni , to , infty , { [ , } ] , lbrace [
     , rbrace ] , lbrack [ , rbrack ] , quad , qquad quad , \ newline , equiv := , ldots dots , cdots dots , dots , odot *
@@ -55,7 +56,7 @@ FONTS |= set(
 ACCENTS = table("hat , widehat hat , tilde , widetilde tilde , bar , overline bar , dot , check , breve") | {"vec": ""}
 WORDS = GREEK.keys() | table(
     "log , exp , sigmoid , max , min , argmax , argmin , sum , prod , nabla , grad , sqrt , clip , mean , std , abs , E , Var , Cov , KL"
-    " , KLdiv , DKL , Pr , ref , old , new , star , expert , where , with , and , at , let , so , up , to , for , softmax"
+    " , KLdiv , DKL , Pr , binom , ref , old , new , star , expert , where , with , and , at , let , so , up , to , for , softmax"
 )
 """Words that are names wherever they stand; other runs of one or two letters in LaTeX are letters side by side."""
 SEPARATORS = {"where", "with", "and", "at", "for", "let", "quad", "if"}

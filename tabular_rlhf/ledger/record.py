@@ -132,12 +132,16 @@ class Row:
         texts = self.clauses or (self.statement,)
         return Reading(texts, tuple(range(len(texts))), self.letters)
 
-    def _side(self, side: Any, k: int = 1) -> Any:
+    def _side(self, side: Any) -> Any:
         """A side as a function; a number stands for that side of the clause of every part."""
         if isinstance(side, int) and len(self.parts) > 1:
             side = (side,) * len(self.parts)
         if isinstance(side, tuple):
-            return Together(tuple(self._side(part, k) for k, part in enumerate(side, 1)))
+            return Together(tuple(self._part(part, k) for k, part in enumerate(side, 1)))
+        return self._part(side, 1)
+
+    def _part(self, side: Any, k: int) -> Any:
+        """What stands for part k (from 1) as a function."""
         if isinstance(side, int):
             return self.reading.value(k, side)
         return self.reading.other(min(k, len(self.clauses)), side) if isinstance(side, str) else side
@@ -149,7 +153,7 @@ class Row:
             yield from ((mistake, Miss(mistake, self.reading.slipped(part + 1, mistake), part)) for mistake in mistakes)
         for words, miss in self.misses.items():
             made = miss if isinstance(miss, Miss) else Miss(words, miss)
-            yield words, replace(made, wrong=self._side(made.wrong, made.part + 1))
+            yield words, replace(made, wrong=self._part(made.wrong, made.part + 1))
 
     @property
     def functions(self) -> list[Function]:

@@ -169,6 +169,12 @@ def _fraction(r: Reader, name: str) -> Row:
     return (Fraction(r.argument(f"\\{name}"), r.argument(f"\\{name}")),)
 
 
+def _binomial(r: Reader, name: str) -> Row:
+    """In one line, C(G, m)."""
+    above, below = r.argument(f"\\{name}"), r.argument(f"\\{name}")
+    return (Leaf("letter", "C"), CHARACTERS["("], *above, CHARACTERS[","], *below, CHARACTERS[")"])
+
+
 def _root(r: Reader, name: str) -> Row:
     degree: Row = ()
     if r.peek(skip=True) == "[":
@@ -223,6 +229,7 @@ def _nothing(r: Reader, name: str) -> Row:
 
 BUILDERS: dict[str, Callable[[Reader, str], Row]] = {
     **dict.fromkeys(("frac", "tfrac", "dfrac"), _fraction),
+    "binom": _binomial,
     **dict.fromkeys(ACCENTS, _accent),
     **dict.fromkeys(("underbrace", "overbrace"), _brace),
     **dict.fromkeys(("text", "textrm", "textbf", "textit", "mbox", "texttt"), _text),
