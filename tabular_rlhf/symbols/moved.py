@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.policy_gradient import estimates
+from tabular_rlhf.logspace import expect, log_softmax
+from tabular_rlhf.policy_gradient import estimates, stale
 from tabular_rlhf.policy_gradient.bernstein import by_table, pull
 from tabular_rlhf.symbols.table import symbol
 
@@ -64,4 +65,61 @@ symbol("filled_pull", "pull of RLOO groups, silent ones replaced by groups of ot
 )
 symbol("surviving_pull", "pull of a batch of two RLOO groups, averaged over those that are mixed; weighted by the prompts", "(P, N)")(
     lambda mu, p, success, G: estimates.surviving(mu, p, success, G)
+)
+
+# ---------------------------------------------------------------------------------------------------- moved policies
+
+symbol("cap", "what a ratio is truncated at", "scalar")(lambda rng: float(rng.choice([0.6, 0.9, 1.3, 1.7])))
+symbol("lam", "lambda of GAE", "scalar")(lambda rng: float(rng.integers(0, 4)) / 4)
+
+
+@symbol(
+    "log_pi_sampler", "a sampler: pi at another temperature, in some states without its least likely token", "(P, S, V)", "log-probability"
+)
+def _log_pi_sampler(log_pi: Any, rng: Any) -> Any:
+    hot = log_pi / rng.choice([0.5, 2.0])
+    others = np.sum(~np.isneginf(hot), axis=-1, keepdims=True) > 1
+    least = np.arange(hot.shape[-1]) == np.argmin(np.where(np.isneginf(hot), np.inf, hot), axis=-1)[..., None]
+    return log_softmax(np.where(least & others & (rng.random((*hot.shape[:-1], 1)) < 0.5), -np.inf, hot))
+
+
+symbol("log_p_sampler", "its trajectory distribution", "(P, N)", "log-probability")(
+    lambda mdp, log_pi_sampler: mdp.path_sum(log_pi_sampler)
+)
+symbol("below", "how far a baseline lies below the mean reward", "scalar", "reward units")(
+    lambda rng: float(rng.choice([0.25, 0.5, 1.0, 3.0]))
+)
+symbol("gain", "m (r - b), data from m = pi', b a baseline below its mean reward", "(P, N)", "reward units")(
+    lambda log_p_2, r, below: np.exp(log_p_2) * (r - expect(log_p_2, r)[:, None] + below)
+)
+symbol("level", "kappa of that gain", "(P,)", "reward units")(lambda gain: stale.water_level(gain))
+
+
+@symbol("p_limit", "where REINFORCE without ratios ends on these data", "(P, N)", "probability")
+def _p_limit(gain: Any) -> Any:
+    return np.array([stale.limit_by_supports(row) for row in gain])
+
+
+# ---------------------------------------------------------------------------------------------------- a critic
+
+
+def per_prompt(update: Any) -> Any:
+    """An update of every prompt in the logits of all: (P, S, V) -> (P, P, S, V)."""
+    return np.einsum("xsv,xy->xysv", update, np.eye(len(update)))
+
+
+def state_values(mdp: Any, p: Any, r: Any) -> Any:
+    """V_pi(s): the mean reward of the responses through a state; 0 where none comes."""
+    mass = np.sum(mdp.subtree_sum(p), axis=-1)
+    return np.sum(mdp.subtree_sum(p * r), axis=-1) / np.where(mass > 0, mass, 1.0)
+
+
+symbol("gae_update", "the mean of sum_h A_h score_h, A of GAE with the critic V_pi + Phi", "(P, P, S, V)")(
+    lambda mdp, p, pi, r, phi, lam: per_prompt(stale.pulled_tokens(stale.gae_pull(mdp, p, r, state_values(mdp, p, r) + phi, lam), pi))
+)
+symbol("gae_exact", "the same with the critic V_pi", "(P, P, S, V)")(
+    lambda mdp, p, pi, r, lam: per_prompt(stale.pulled_tokens(stale.gae_pull(mdp, p, r, state_values(mdp, p, r), lam), pi))
+)
+symbol("critic_bias", "B(s, a), what the critic's error Phi does to the advantage of GAE", "(P, S, V)", "reward units")(
+    lambda mdp, pi, phi, lam: stale.critic_bias(mdp, pi, phi, lam)
 )
