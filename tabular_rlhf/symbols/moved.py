@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.logspace import expect, log_softmax
-from tabular_rlhf.policy_gradient import estimates, stale
+from tabular_rlhf.policy_gradient import estimates, mirror, stale
 from tabular_rlhf.policy_gradient.bernstein import by_table, pull
+from tabular_rlhf.preferences import pooled
 from tabular_rlhf.symbols.table import symbol
 
 # ---------------------------------------------------------------------------------------------------- groups
@@ -122,4 +123,36 @@ symbol("gae_exact", "the same with the critic V_pi", "(P, P, S, V)")(
 )
 symbol("critic_bias", "B(s, a), what the critic's error Phi does to the advantage of GAE", "(P, S, V)", "reward units")(
     lambda mdp, pi, phi, lam: stale.critic_bias(mdp, pi, phi, lam)
+)
+
+# ---------------------------------------------------------------------------------------------------- laws and people
+
+symbol("balance_pull", "pull of groups with 2 (log(p/p_ref) - r/beta) less the group's mean", "(P, N)")(
+    lambda p, r, beta, L, G: pull(p, 2.0 * (L - r / beta), G, lambda x: x - np.mean(x, axis=1, keepdims=True))
+)
+
+
+@symbol("lam_pmd", "lambda of mirror descent with the mean reward as baseline", "(P,)")
+def _lam_pmd(log_p_2: Any, r: Any, beta: float) -> Any:
+    return mirror.multiplier(log_p_2, r / beta)
+
+
+symbol("rho_pmd", "p/p_old of mirror descent with the mean reward as baseline", "(P, N)")(
+    lambda log_p_2, r, beta, lam_pmd: mirror.ratio(log_p_2, r / beta, lam_pmd)
+)
+symbol("p_forward", "the law that E[r] less beta G/(G - 1) KL(p_ref, p) leads to", "(P, N)", "probability")(
+    lambda log_p_ref, r, beta, G: mirror.forward_optimum(log_p_ref, r, beta * G / (G - 1))
+)
+symbol("share_of_proxy", "share of people whose utility is the proxy", "scalar", "probability")(lambda rng: float(rng.integers(1, 4)) / 4)
+symbol("pooled_scores", "Bradley-Terry scores of the pooled comparisons of these people", "(P, N)")(
+    lambda r, proxy, share_of_proxy: pooled.bradley_terry(pooled.mixture(r, proxy, share_of_proxy))
+)
+symbol("centering", "weight c of the term (r_w + r_l)^2", "scalar")(lambda rng: float(rng.choice([0.01, 0.1, 1.0])))
+symbol("centered_scores", "scores fitted to people who follow r, with that term", "(P, N)")(
+    lambda P_beats, centering: pooled.bradley_terry(P_beats, centering)
+)
+symbol("tie_weight", "nu of Davidson's ties", "scalar")(lambda rng: float(rng.choice([0.5, 1.0, 2.0])))
+symbol("tie_bar", "theta of Rao and Kupper's ties", "scalar")(lambda rng: float(rng.choice([1.5, 2.0, 4.0])))
+symbol("push_down", "slope of p(y) as p(y') is pushed down in the logits of responses", "(P, N, N)")(
+    lambda log_p: pooled.pushed_down(log_p)
 )
