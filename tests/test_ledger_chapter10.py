@@ -12,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.policy_gradient import Recipe, success_weight
+from tabular_rlhf.ledger import LEDGER, Scope
+from tabular_rlhf.ledger.audit import select
+from tabular_rlhf.policy_gradient import Recipe, stale, success_weight
 from tabular_rlhf.policy_gradient import bernstein as b
 from tabular_rlhf.policy_gradient import estimates as e
+from tabular_rlhf.world import random_world
 
 numbers = st.fractions(min_value=-5, max_value=5, max_denominator=7)
 inside = st.fractions(min_value=Fraction(1, 50), max_value=Fraction(49, 50), max_denominator=50)
@@ -117,3 +120,33 @@ def test_a_batch_of_one_group_a_prompt_is_neither_filled_nor_redrawn() -> None:
     silent = [u**4 + (1 - u) ** 4 for u in (0.1, 0.5)]
     found = [silent[1 - x] + (1 - silent[1 - x]) / 2 for x in (0, 1)]
     assert [round(f, 4) for f in found] == [0.5625, 0.8281]
+
+
+# ---------------------------------------------------------------------------------------------------- the rows, where they are not trivial
+
+
+@pytest.mark.parametrize("slug", [row.slug for row in select(chapter=10)])
+def test_a_row_holds_with_several_prompts_and_steps(slug: str) -> None:
+    row, tried = LEDGER[slug], 0
+    for i in range(6):
+        rng = np.random.default_rng([10, i])
+        world = random_world(rng=rng, V=2, H=2, P=2, eos=bool(i % 2), beta=float(rng.uniform(0.5, 2.0)))
+        scope = Scope(world, i)
+        if row.applies(scope):
+            tried += 1
+            for side, errors in row.errors(scope).items():
+                assert max(errors) <= 1.0, (side, errors)
+    assert tried >= 2
+
+
+def test_the_limit_of_reinforce_without_ratios_is_where_its_flow_ends() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(4):
+        c = rng.normal(size=4) * 0.3
+        c += max(0.0, 0.2 - float(np.sum(c))) / 4
+        z = rng.normal(size=4)
+        for _ in range(200_00):
+            z += 0.2 * (c - np.sum(c) * np.exp(z - np.logaddexp.reduce(z)))
+        p = np.exp(z - np.logaddexp.reduce(z))
+        np.testing.assert_allclose(p, stale.limit_by_supports(c), atol=2e-3)
+        np.testing.assert_allclose(np.maximum(0, c - stale.water_level(c)) / np.sum(c), stale.limit_by_supports(c), atol=1e-12)

@@ -98,7 +98,7 @@ add(
         where=few,
         scale=lambda H, G: 64.0 * H * G,
         largest=60,
-        most=20,
+        most=16,
     )
 )
 
@@ -143,7 +143,7 @@ add(
         where=lambda P, N, G, p, success: few(P, N, G) and decided(p, success),
         scale=size,
         largest=60,
-        most=20,
+        most=16,
     )
 )
 
@@ -195,7 +195,7 @@ add(
         where=few,
         scale=size,
         largest=60,
-        most=20,
+        most=16,
     )
 )
 
@@ -245,6 +245,6 @@ add(
         where=lambda P, N, G, p, success: few(P, N, G) and decided(p, success),
         scale=lambda H, p, success: 4.0 * H / np.min(np.sum(p * success, axis=1) * (1 - np.sum(p * success, axis=1))),
         largest=60,
-        most=20,
+        most=16,
     )
 )

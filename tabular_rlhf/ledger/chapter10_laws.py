@@ -53,7 +53,7 @@ add(
             ),
         },
         misses={
-            "exact log Z is needed on policy": "-2/beta*nabla(J_x) + c*nabla(KL(p, p_ref))",
+            "off policy, too: responses of the reference": "E_p_ref[2*(c + log(p/p_ref) - r/beta)*score]",
             "1/beta dropped": "-2*nabla(J_x)",
             "2 forgotten": "-1/beta*nabla(J_x)",
             "sign flipped": "2/beta*nabla(J_x)",
@@ -105,7 +105,7 @@ add(
         ),
         scale=lambda rho_pmd, r, beta: float(np.max(rho_pmd)) * (1.0 + float(np.ptp(r)) / beta) * 16.0,
         largest=16,
-        most=8,
+        most=5,
     )
 )
 
@@ -226,7 +226,7 @@ add(
         slug="bon-is-gibbs-of-quantile",
         chapter=10,
         clauses=(r"\frac{p_n}{p_{ref}} = \sum_{m=0}^{n-1} F^m F_-^{n-1-m}",),
-        words="at most n F^{n-1}, and that as atoms vanish: then best-of-n is the Gibbs law of log F at beta = 1/(n - 1); with atoms it is "
+        words="at most n F^(n-1), and that as atoms vanish: then best-of-n is the Gibbs law of log F at beta = 1/(n - 1); with atoms it is "
         "that law averaged over the atom",
         source="Amini et al. (2024), arXiv:2407.06057; Beirami et al. (2024), arXiv:2401.01879.",
         sides={

@@ -230,7 +230,7 @@ add(
             "the Gibbs optimum": "p_star",
         },
         scale=lambda r, below: (1.0 + np.max(np.abs(r))) / below,
-        largest=10,
+        largest=8,
         most=20,
     )
 )
