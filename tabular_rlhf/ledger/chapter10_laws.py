@@ -14,7 +14,6 @@ from tabular_rlhf.ledger.chapter10_tokens import each
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
 from tabular_rlhf.logspace import expect, kl, log_softmax
 from tabular_rlhf.optimize import minimize
-from tabular_rlhf.preferences import pooled
 
 
 def slope_of_J(world: Any, logits: Any) -> Any:
@@ -312,44 +311,3 @@ def _reward_less_forward(world: Any, logits: Any, beta: float) -> Any:
         return np.sum(expect(log_p, world.r) - beta * kl(world.log_p_ref, log_p))
 
     return each(grad(total)(logits))
-
-
-# ---------------------------------------------------------------------------------------------------- squeezing
-
-
-def by_finite_step(log_p: Any) -> Any:
-    """(p after a small step - p)/step, five points: of logits along -grad log p_j."""
-    p, h = np.exp(log_p), 1e-3
-    along = -(np.eye(p.shape[-1]) - p[..., :, None])
-
-    def after(k: int) -> Any:
-        return np.exp(log_softmax(log_p[..., :, None] + k * h * along, axis=-2))
-
-    return (8 * (after(1) - after(-1)) - (after(2) - after(-2))) / (12 * h)
-
-
-add(
-    Row(
-        slug="squeezing",
-        chapter=10,
-        clauses=(r"D(y, y') = p(y)\, (p(y) - 1[y = y'] + p(y') - \sum_{y''} p(y'')^2)",),
-        words="how p(y) changes while y' is pushed down in the logits of responses: y rises if and only if p(y) exceeds sum p^2 - p(y')",
-        source="Ren and Sutherland (2024), arXiv:2407.10490; softmax.",
-        letters={"D": "push_down"},
-        sides={
-            "closed form": 1,
-            "Jacobian of the softmax": 0,
-            "differences": Approximately(by_finite_step, error=1e-10),
-            "logit by logit": lambda log_p: pooled.pushed_down(log_p),
-        },
-        misses={
-            "all others rise, in proportion": "p(y)*(p(y') - 1[y = y'])",
-            "y' falls as if alone": "p(y)*(p(y) - 1[y = y'])",
-            "the normalization forgotten": "p(y)*(p(y) - 1[y = y'] + p(y'))",
-            "sign flipped": "-p(y)*(p(y) - 1[y = y'] + p(y') - sum_{y''} p(y'')^2)",
-            "p for its square": "p(y)*(p(y) - 1[y = y'] + p(y') - 1)",
-        },
-        largest=60,
-        most=20,
-    )
-)

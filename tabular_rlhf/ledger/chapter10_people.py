@@ -1,4 +1,4 @@
-r"""Chapter 10, people: ties that are dropped or halved, kinds of people that are pooled, and a term that centers."""
+r"""Chapter 10, people: ties that are dropped or halved, kinds of people that are pooled, a term that centers, and a loser pushed down."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
-from tabular_rlhf.logspace import log_sigmoid
+from tabular_rlhf.logspace import log_sigmoid, log_softmax
 from tabular_rlhf.optimize import minimize
 from tabular_rlhf.preferences import pooled
 
@@ -161,5 +161,45 @@ add(
         scale=lambda N, r: 8.0 * N * (1.0 + np.max(np.abs(r))),
         largest=12,
         most=6,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- squeezing
+
+
+def by_finite_step(log_p: Any) -> Any:
+    """(p after a small step - p)/step, five points: of logits along -grad log p_j."""
+    p, h = np.exp(log_p), 1e-3
+    along = -(np.eye(p.shape[-1]) - p[..., :, None])
+
+    def after(k: int) -> Any:
+        return np.exp(log_softmax(log_p[..., :, None] + k * h * along, axis=-2))
+
+    return (8 * (after(1) - after(-1)) - (after(2) - after(-2))) / (12 * h)
+
+
+add(
+    Row(
+        slug="squeezing",
+        chapter=10,
+        clauses=(r"D(y, y') = p(y)\, (p(y) - 1[y = y'] + p(y') - \sum_{y''} p(y'')^2)",),
+        words="how p(y) changes while y' is pushed down in the logits of responses: y rises if and only if p(y) exceeds sum p^2 - p(y')",
+        source="Ren and Sutherland (2024), arXiv:2407.10490; softmax.",
+        letters={"D": "push_down"},
+        sides={
+            "closed form": 1,
+            "Jacobian of the softmax": 0,
+            "differences": Approximately(by_finite_step, error=1e-10),
+            "logit by logit": lambda log_p: pooled.pushed_down(log_p),
+        },
+        misses={
+            "all others rise, in proportion": "p(y)*(p(y') - 1[y = y'])",
+            "y' falls as if alone": "p(y)*(p(y) - 1[y = y'])",
+            "the normalization forgotten": "p(y)*(p(y) - 1[y = y'] + p(y'))",
+            "sign flipped": "-p(y)*(p(y) - 1[y = y'] + p(y') - sum_{y''} p(y'')^2)",
+            "p for its square": "p(y)*(p(y) - 1[y = y'] + p(y') - 1)",
+        },
+        largest=60,
+        most=20,
     )
 )
