@@ -101,6 +101,9 @@ LAWS = {
     "RLHF's": "p_rlhf",
     "DPO's": "p_dpo",
     "DPO's, log-linear": "p_dpo_linear",
+    "the sampler's": "log_p_sampler log_pi_sampler",
+    "of REINFORCE without ratios": "p_limit",
+    "of the forward penalty": "p_forward",
 }
 """Laws that are not fixed by the world, and the symbols that are made from each."""
 WHOSE = {symbol: law for law, symbols in LAWS.items() for symbol in symbols.split()}

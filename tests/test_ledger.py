@@ -37,6 +37,10 @@ CHAPTERS = {
     "ppo-clip natural-gradient ppo-ptx-gradient",
     8: "k1 k2 second-order k3 kl-estimator-theorem kl-placement kl-gradients token-vs-sequence rao-blackwell importance-ratio",
     9: "best-of-n rejection-sampling expert-iteration",
+    10: "group-bernstein maxrl-order pass-at-k dynamic-sampling truncated-ratio prefix-ratio random-rewards-clip off-policy-reinforce "
+    "sampler-mismatch state-kl-in-reward on-policy-distillation entropy-covariance process-rewards gae padding-and-eos "
+    "batch-normalization micro-batch-mean trajectory-balance pmd-mean online-ipo-is-nash sharpening bon-is-gibbs-of-quantile kl-in-grpo "
+    "squeezing ties mixture-of-people centering",
 }
 
 
