@@ -18,7 +18,7 @@ from tabular_rlhf import explore
 from tabular_rlhf.check import check
 from tabular_rlhf.derivations import derive
 from tabular_rlhf.divergences import DIVERGENCES
-from tabular_rlhf.figures.show import show
+from tabular_rlhf.figures import show
 from tabular_rlhf.gibbs import frontier, shape_reward
 from tabular_rlhf.penalties import f_divergence_optimum, ptx_optimum
 

@@ -16,7 +16,7 @@ import tabular_rlhf as tr
 from tabular_rlhf import explore, projection
 from tabular_rlhf.check import check
 from tabular_rlhf.derivations import derive
-from tabular_rlhf.figures.show import show
+from tabular_rlhf.figures import show
 from tabular_rlhf.preferences import bradley_terry, population_pairs
 from tabular_rlhf.roads import Implicit, Table, dpo, rlhf
 

@@ -20,12 +20,12 @@ from tabular_rlhf.check import check
 from tabular_rlhf.derivations import derive
 from tabular_rlhf.figures import show
 from tabular_rlhf.losses.optimum import minimize
+from tabular_rlhf.preferencefile import read_preferences
 from tabular_rlhf.preferences import Pairs, bradley_terry, population_pairs, sample_pairs
 from tabular_rlhf.preferences.comparisons import wins_of
 from tabular_rlhf.preferences.features import fit_features
 from tabular_rlhf.preferences.likelihood import fit
 from tabular_rlhf.projection import forward_projection
-from tabular_rlhf.reports.preference_file import read_preferences
 from tabular_rlhf.reports.preferences import analyse
 from tabular_rlhf.simulator import Options, begin, simulate
 from tabular_rlhf.simulator.algorithms import tallied

@@ -15,31 +15,14 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from tabular_rlhf import __version__
+from tabular_rlhf.commands import known
 from tabular_rlhf.commands.printing import say, show
-from tabular_rlhf.errors import InputError, SolveError, did_you_mean, nearest, quoted, shown
+from tabular_rlhf.errors import InputError, SolveError, nearest, shown
 from tabular_rlhf.layout import fold
+from tabular_rlhf.registry import one_of
 
-COMMANDS = {
-    "verify": "run the ledger: every claim on generated worlds, every near miss refuted",
-    "derive": "a derivation executed line by line",
-    "check": "a function of your own held against a claim, an exercise or a line of a derivation",
-    "exercises": "the exercises of the course",
-    "formula": "a formula of your own, LaTeX or plain typing: what it is read as, its value on a world, what it equals",
-    "formulas": "the notation that formulas are read in, every entry executed",
-    "symbols": "the names that a formula may use: meaning, shape, unit",
-    "solve": "solve a world of your own from a TOML file (the zen world by default)",
-    "losses": "the family of direct alignment losses: optima, traits, one loss's report",
-    "fit": "rewards and policies from a preference file of your own (JSON lines)",
-    "advantage": "what an advantage, aggregation or policy loss really optimizes, beside the true gradient",
-    "kl": "what a KL flag optimizes: estimator by placement, exactly and sampled",
-    "run": "RLHF end to end on samples, every stage scored exactly, beside where it is predicted to lead",
-    "grade": "mark a file of answers, each run in a process of its own",
-    "figures": "draw the figures",
-    "page": "write one self-contained HTML page with sliders, or check a committed one",
-    "index": "find a function, symbol, claim, derivation, exercise, loss or other record by a word",
-    "bench": "time the work, against peers where they are installed",
-}
-"""Each is a module of the same name in `tabular_rlhf.commands`, imported only when it is asked for."""
+COMMANDS = known()
+"""By name, what each does; its module is imported only when it is asked for."""
 
 
 TRY = """\
@@ -52,7 +35,9 @@ Three things to try:
       a derivation in which every line is evaluated, and every equals sign measured
 
 `tabular-rlhf index WORD` finds what there is about a word; `tabular-rlhf solve --example` writes a world file to start from."""
-UNTRUSTED = "Give `solve` (a world with a reward function), `check` and `grade` only files that you trust: their code is run."
+UNTRUSTED = (
+    "Give `solve` (a world with a reward function), `check`, `audit`, `conform` and `grade` only files that you trust: their code is run."
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -117,9 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str], chosen: str | None) -> int:
     """The command's own exit status; argparse's, which has said all there is to say, too."""
-    if chosen is not None and chosen not in COMMANDS:
-        remedy = did_you_mean(chosen, COMMANDS, "`tabular-rlhf --help` lists them")
-        raise InputError("a command must be known", got=quoted(chosen), remedy=remedy)
+    if chosen is not None:
+        one_of(COMMANDS, chosen, "a command must be known", remedy="`tabular-rlhf --help` lists them")
     parser, mine = build_parser(chosen)
     status = 0
     try:

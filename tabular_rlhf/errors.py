@@ -12,6 +12,10 @@ import numpy as np
 class InputError(ValueError):
     """Bad input, refused before anything is computed.
 
+    Args: must, what must hold; got, what was got (anything: it is shown, never at great length); remedy, the usual one; where, the first
+    place at which it fails.  Each is an attribute.
+    Raises: nothing of its own; it is what this package raises for input.
+
     >>> print(InputError("beta must be positive", got="-1.0", remedy="pass beta > 0, in reward units per nat"))
     beta must be positive: got -1.0; pass beta > 0, in reward units per nat
     """
@@ -22,7 +26,16 @@ class InputError(ValueError):
 
 
 class SolveError(RuntimeError):
-    """An iteration that did not reach its goal.  Raised instead of returning the last iterate."""
+    """An iteration that did not reach its goal.  Raised instead of returning the last iterate.
+
+    Args: as of any RuntimeError: a message, which says where the iteration stood.
+    Raises: nothing of its own; a solver of this package that fails raises it.
+
+    >>> from tabular_rlhf.optimize import monotone_root
+    >>> monotone_root(lambda x: (x - np.sqrt(2.0), np.ones(1)), [0.0], [2.0], steps=0)
+    Traceback (most recent call last):
+    tabular_rlhf.errors.SolveError: a root was not found in 0 steps: it lies between 0 and 2
+    """
 
 
 LONGEST = 1000

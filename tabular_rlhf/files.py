@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tabular_rlhf.errors import InputError, quoted, shown
 
 LARGEST = 2**30
-"""Bytes that are read of one file."""
+"""Bytes that are read of one file at once."""
 KINDS = {
     stat.S_IFDIR: "Is a directory",
     stat.S_IFIFO: "a pipe",
@@ -39,10 +42,33 @@ def read_text(path: Path, what: str) -> str:
         raise InputError(must, got=f"{quoted(str(path))} (bytes that are not UTF-8)", remedy="save it as UTF-8") from None
 
 
-def _read(path: Path, must: str) -> bytes:
+@contextmanager
+def opened(path: Path, what: str) -> Iterator[BinaryIO]:
+    """An ordinary file, open for reading, or standard input if the path is `-`.  Raises: InputError."""
+    must = f"{what} must be a readable file"
+    if str(path) == "-":
+        _require(must, path, sys.stdin is not None, "standard input is closed")
+        yield sys.stdin.buffer
+        return
+    with _open(path, must) as file:
+        try:
+            yield file
+        except OSError as e:
+            raise _unreadable(must, path, e.strerror or shown(e)) from None
+
+
+def _unreadable(must: str, path: Path, reason: str) -> InputError:
+    return InputError(must, got=f"{quoted(str(path))} ({reason})", remedy="check its path")
+
+
+def _require(must: str, path: Path, holds: bool, reason: str) -> None:
+    if not holds:
+        raise _unreadable(must, path, reason)
+
+
+def _open(path: Path, must: str) -> BinaryIO:
     def require(holds: bool, reason: str) -> None:
-        if not holds:
-            raise InputError(must, got=f"{quoted(str(path))} ({reason})", remedy="check its path")
+        _require(must, path, holds, reason)
 
     def require_ordinary(mode: int) -> None:
         require(stat.S_ISREG(mode), KINDS.get(stat.S_IFMT(mode), "no ordinary file"))
@@ -51,12 +77,23 @@ def _read(path: Path, must: str) -> bytes:
     try:
         require_ordinary(os.stat(path).st_mode)  # before it is opened, which some devices notice
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(handle, "rb") as file:
+        try:
             require_ordinary(os.fstat(handle).st_mode)  # it may have become a pipe meanwhile
+        except InputError:
+            os.close(handle)
+            raise
+        return os.fdopen(handle, "rb")
+    except OSError as e:
+        raise _unreadable(must, path, e.strerror or shown(e)) from None
+
+
+def _read(path: Path, must: str) -> bytes:
+    try:
+        with _open(path, must) as file:
             data = file.read(LARGEST + 1)
     except OSError as e:
-        require(False, e.strerror or shown(e))
-    require(len(data) <= LARGEST, f"more than {LARGEST:,} bytes")
+        raise _unreadable(must, path, e.strerror or shown(e)) from None
+    _require(must, path, len(data) <= LARGEST, f"more than {LARGEST:,} bytes")
     return data
 
 

@@ -22,14 +22,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
 from tabular_rlhf.autodiff import plain
 from tabular_rlhf.errors import InputError, as_floats
+from tabular_rlhf.kernels import NoDistribution, refuse_logits
 from tabular_rlhf.logspace import (
     Array,
-    NoDistribution,
     as_beta,
     expect,
     has_zeros,
@@ -42,7 +43,6 @@ from tabular_rlhf.logspace import (
     mean_gain,
     mean_log_ratio,
     read_only,
-    refuse_logits,
     soft_value,
 )
 from tabular_rlhf.mdp import TokenMDP, table
@@ -53,9 +53,12 @@ from tabular_rlhf.world import World
 
 
 def objective(log_p: Any, log_p_ref: Any, r: Any, beta: float, mu: Any) -> Any:
-    r"""J(p) = E_mu[E_p[r] - beta KL(p, p_ref)], in reward units.
+    """J(p) = E_mu[E_p[r] - beta KL(p, p_ref)], the objective of KL-regularized RL; differentiable.
 
-    Args: log_p, log_p_ref, r of shape (P, N); mu of shape (P,).  Returns: a scalar.
+    Args: log_p, log_p_ref (P, N), nats; r (P, N), reward units; beta > 0, reward units per nat; mu (P,), the weights of prompts.
+    Returns: a scalar, in reward units: -inf where p puts mass on what p_ref forbids.
+    Raises: InputError for beta that is not positive and finite.
+    Source: Korbak et al. (2022), arXiv:2205.11275.
 
     >>> float(objective(np.log([[0.5, 0.5]]), np.log([[0.5, 0.5]]), np.array([[0.0, 1.0]]), 1.0, np.ones(1)))
     0.5
@@ -101,10 +104,13 @@ def policy_gradient(world: World, logits: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Gibbs:
-    """The solution of a world.
+    """The solution of a world, as `solve` makes it: everything else is computed from it when it is first asked for.
 
-    V (P,): beta log Z(x).  V_s (P, S): soft values of states.  log_p (P, N): log p*.  log_pi (P, S, V): the soft policy.
-    Everything in reward units or nats.
+        V (P,), reward units: beta log Z(x), and V_s (P, S) of states;   value: max J = E_mu[V];   log_Z (P,)
+        p, log_p (P, N) and pi, log_pi (P, S, V): the optimum p* and its token policy, nats;   kl (P,), nats;   expected_reward (P,)
+
+    Args: world; V (P,), reward units.
+    Raises: ValueError by `regret`, for a law of a shape that does not fit.
 
     >>> from tabular_rlhf.world import rational
     >>> g = solve(rational())
@@ -185,18 +191,37 @@ class Gibbs:
 
 
 def solve(world: World) -> Gibbs:
-    """The Gibbs optimum of a world.
+    """The Gibbs optimum of a world: p* = p_ref exp(r/beta) / Z.
 
     Where the weights p_ref exp(r/beta) stay within the range of floating point (one global test), they are exponentiated
     once, summed up the tree, and p* and pi* are ratios of those sums; else the recursion in log space does it.
 
+    Args: world.
+    Returns: Gibbs, whose arrays are read-only: the same one for the same world, as long as somebody holds it.
+    Raises: nothing: every world that can be made has its optimum.
     Source: Korbak et al. (2022), arXiv:2205.11275.
+
+    >>> from tabular_rlhf.world import coin
+    >>> solve(coin()).log_p.round(4).tolist()
+    [[-1.3133, -0.3133]]
     """
+    known = _SOLVED.get(id(world))
+    return _anew(world) if known is None else known
+
+
+_SOLVED: WeakValueDictionary[int, Gibbs] = WeakValueDictionary()
+"""Solutions that somebody holds, by their worlds, which they hold in turn: a world is solved once, however many ask."""
+
+
+def _anew(world: World) -> Gibbs:
     tree = _by_weights(world)
     if tree is None:
-        return Gibbs(world, read_only(np.asarray(soft_value(world.log_p_ref, world.r, world.beta))))
-    V, p, pi = tree
-    return Gibbs(world, read_only(V), (p, pi))
+        found = Gibbs(world, read_only(np.asarray(soft_value(world.log_p_ref, world.r, world.beta))))
+    else:
+        V, p, pi = tree
+        found = Gibbs(world, read_only(V), (p, pi))
+    _SOLVED[id(world)] = found
+    return found
 
 
 def _by_weights(world: World) -> tuple[Array, Array, Array] | None:
@@ -225,9 +250,13 @@ def log_gibbs(log_p_ref: Any, r: Any, beta: Any) -> Any:
 
 
 def regret(log_p: Any, world: World) -> Any:
-    """How much J a distribution gives away: E_mu[V] - J(p) = beta E_mu KL(p, p*), in reward units, never negative.
+    """How much J a distribution gives away: E_mu[V] - J(p) = beta E_mu KL(p, p*), never negative; differentiable.
 
     log(p/p*) is taken as log(p/p_ref) - log(p*/p_ref), because beta multiplies its rounding: at large beta both are tiny.
+
+    Args: log_p (P, N), normalized, in nats; world.
+    Returns: a scalar, in reward units: inf where p puts mass on what p_ref forbids.
+    Raises: ValueError for a table of a shape that does not fit.
 
     >>> from tabular_rlhf.world import coin
     >>> w = coin(beta=1e15)
@@ -256,12 +285,15 @@ class SoftBellman:
 
 
 def soft_bellman(mdp: TokenMDP, log_ref: Any, r: Any, beta: float) -> SoftBellman:
-    r"""The soft Bellman recursion, backwards through the tree.
+    """The soft Bellman recursion, backwards through the tree.
 
         V(s) = beta log sum_a pi_ref(a given s) exp(Q(s, a)/beta),  Q(s, a) = V(s + a),  V(leaf) = r;
         pi*(a given s) = pi_ref(a given s) exp((Q(s, a) - V(s))/beta).
 
-    Args: log_ref (P, S, V); r (P, N); beta.  Source: Ziebart (2010); Levine (2018), arXiv:1805.00909.
+    Args: mdp; log_ref (P, S, V), nats; r (P, N), reward units; beta > 0, reward units per nat.
+    Returns: SoftBellman: V (P, S) and Q (P, S, V) in reward units, log_pi and log_weight = log(pi*/pi_ref) (P, S, V) in nats.
+    Raises: InputError for tables of another shape, or beta that is not positive and finite.
+    Source: Ziebart (2010); Levine (2018), arXiv:1805.00909.
 
     >>> from tabular_rlhf.world import fork
     >>> w = fork()

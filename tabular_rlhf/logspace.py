@@ -6,19 +6,20 @@ r"""Arithmetic on log-probabilities: the one place that owns what happens at -in
 A sum of no possible events has log -inf.  A distribution over no possible events does not exist: it is refused.
 What is infinite has no gradient: it is refused, too.
 
-All functions take traced arrays as well as plain ones (see `autodiff`).
+All functions take traced arrays as well as plain ones (see `autodiff`); `kernels` has the passes over large ones.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from tabular_rlhf import kernels
 from tabular_rlhf.autodiff import Traced, plain, primitive
-from tabular_rlhf.autodiff.table import SMALL, elementwise
+from tabular_rlhf.autodiff.table import elementwise
 from tabular_rlhf.errors import InputError, as_floats, positive
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -52,118 +53,30 @@ def _pull_logsumexp(g: Any, y: Any, x: Any, axis: int = -1, keepdims: bool = Fal
 
 
 logsumexp = primitive(_logsumexp, _pull_logsumexp)
-logsumexp.__doc__ = r"""log of the sum of exponentials: log sum_i exp(x_i), -inf for a sum of impossible events.
+logsumexp.__doc__ = """log of the sum of exponentials: log sum_i exp(x_i), -inf for a sum of impossible events; its gradient is softmax(x).
 
-Args: x, logits; axis; keepdims.  Gradient: softmax(x).
+Args: x, logits, nats; axis, over which is summed; keepdims, whether it stays as an axis of length 1.
+Returns: one axis fewer, in nats.
+Raises: InputError for the gradient where a logit is inf.
 
 >>> float(logsumexp(np.log([0.25, 0.25])))
 -0.6931471805599453
 """
 
 
-BLOCK = 1 << 16
-"""Elements that stay in the cache while several passes go over them."""
-
-
-def blocks(shape: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
-    """Indices that cut an array along its last axis into pieces of about BLOCK elements, but at least 4096 columns."""
-    width = max(4096, BLOCK // max(1, math.prod(shape[:-1])))
-    return ((..., slice(start, start + width)) for start in range(0, shape[-1], width))
-
-
-def block_of(x: Any, part: Any) -> Any:
-    """One block, with neighbors along the last axis next to each other: copied in the cache if they are not."""
-    return x[part] if x.strides[-1] == x.itemsize else np.ascontiguousarray(x[part])
-
-
-def room(x: Any, have: Any) -> Any:
-    """Room for one block and two rows: what we have, if it fits, because fresh memory costs more than the arithmetic done in it."""
-    shape = (x.shape[0] + 2, *x.shape[1:])
-    return have if have is not None and have.shape == shape else np.empty(shape, np.result_type(x, 1.0))
-
-
-class NoDistribution(ValueError):
-    """A block with logits that make no distribution; who has all the logits can say where (`refuse_logits`)."""
-
-
-def softmax_block(x: Any, y: Any, e: Any, rows: Any) -> Any:
-    """log_softmax along the first axis: write x - logsumexp(x) to y, exp(x - max) to e; return the sum of the latter, a row.
-
-    Raises NoDistribution where some distribution does not exist: all logits -inf, or one that is nan or inf.
-    """
-    top, total = rows[0], rows[1]
-    np.max(x, axis=0, out=top)
-    if not (np.min(top, initial=0.0) > -np.inf and np.max(top, initial=0.0) < np.inf):
-        raise NoDistribution
-    np.subtract(x, top, out=y)
-    np.sum(np.exp(y, out=e), axis=0, out=total)
-    y -= np.log(total, out=top)
-    return total
-
-
-def refuse_logits(top: Any) -> NoReturn:
-    """Say which distribution does not exist, from the largest logit of each."""
-    first = tuple(int(i) for i in np.argwhere(~np.isfinite(top))[0])
-    if top[first] == -np.inf:
-        raise InputError(
-            "every distribution must allow some event", got="all logits -inf", where=f"at index {first}", remedy="allow a token there"
-        )
-    raise InputError(
-        "logits must be finite or -inf", got=float(top[first]), where=f"at index {first}", remedy="check the computation that made them"
-    )
-
-
-def _rows_first(x: Any, axis: int) -> Any:
-    """The axis in front, the rest behind it."""
-    return np.moveaxis(x, axis, 0) if x.ndim > 1 else x[:, None]
-
-
-def _log_softmax(x: Any, axis: int = -1) -> Any:
-    x = np.asarray(x)
-    if x.size <= SMALL:
-        top = np.maximum.reduce(x, axis=axis, keepdims=True)
-        if not np.isfinite(top).all():
-            refuse_logits(np.squeeze(top, axis))
-        y = x - top
-        return y - np.log(np.add.reduce(np.exp(y), axis=axis, keepdims=True))
-    rows = _rows_first(x, axis)
-    out = np.empty(rows.shape, np.result_type(x, 1.0))  # token-major, whatever the order of x: passes along states are the fast ones
-    scratch = None
-    for part in blocks(rows.shape):
-        block = block_of(rows, part)
-        scratch = room(block, scratch)
-        try:
-            softmax_block(block, out[part], scratch[2:], scratch[:2])
-        except NoDistribution:
-            refuse_logits(np.max(rows, axis=0))
-    return np.moveaxis(out, 0, axis) if x.ndim > 1 else out[:, 0]
-
-
-def softmax_pull(g: Any, y: Any, axis: int, overwrite: bool = False) -> Any:
-    if y.size <= SMALL:
-        return g - np.exp(y) * np.add.reduce(g, axis=axis, keepdims=True)
-    g_rows, y_rows = _rows_first(g, axis), _rows_first(y, axis)
-    out = g_rows if overwrite else np.empty(y_rows.shape, y.dtype)
-    scratch = None
-    for part in blocks(out.shape):
-        scratch = room(y_rows[part], scratch)
-        pi = np.exp(y_rows[part], out=scratch[2:])
-        pi *= np.sum(g_rows[part], axis=0, out=scratch[0])
-        np.subtract(g_rows[part], pi, out=out[part])
-    return np.moveaxis(out, 0, axis) if y.ndim > 1 else out[:, 0]
-
-
 _pull_log_softmax = primitive(
-    softmax_pull,
+    kernels.softmax_pull,
     lambda c, _, g, y, axis, overwrite=False: c - np.sum(c * np.exp(y), axis=axis, keepdims=True),
     lambda c, _, g, y, axis, overwrite=False: -c * np.exp(y) * np.sum(g, axis=axis, keepdims=True),
 )
 log_softmax = primitive(
-    _log_softmax, lambda g, y, x, axis=-1, overwrite=False: _pull_log_softmax(g, y, axis, overwrite), keeps="out", overwrites=True
+    kernels.log_softmax, lambda g, y, x, axis=-1, overwrite=False: _pull_log_softmax(g, y, axis, overwrite), keeps="out", overwrites=True
 )
-log_softmax.__doc__ = r"""Normalize logits: x - logsumexp(x), so that exp sums to one along the axis.  Logits of -inf stay -inf.
+log_softmax.__doc__ = """Normalize logits: x - logsumexp(x), so that exp sums to one along the axis.  Logits of -inf stay -inf.
 
-Args: x, logits; axis.  Raises InputError where all are -inf.
+Args: x, logits, nats; axis, along which they are normalized.
+Returns: log-probabilities of the shape of x, nats.
+Raises: InputError where all are -inf, or one is inf or nan.
 
 >>> log_softmax(np.array([0.0, 0.0, -np.inf])).round(4).tolist()
 [-0.6931, -0.6931, -inf]
@@ -177,6 +90,10 @@ def _log_sigmoid(m: Any) -> Any:
 # the stable formula has a kink in each of its two terms at 0, where the function is smooth: hence a rule of its own
 log_sigmoid: Callable[[Any], Any] = primitive(_log_sigmoid, lambda g, y, m: g * np.exp(log_sigmoid(-m)))
 log_sigmoid.__doc__ = """log sigma(m) = -log(1 + exp(-m)), exact for margins of any size; its slope is sigma(-m).
+
+Args: m, margins of any shape, nats.
+Returns: nats, of the shape of m.
+Raises: nothing; nan stays nan.
 
 >>> float(log_sigmoid(-1000.0))
 -1000.0
@@ -225,7 +142,11 @@ def _no_gradient(what: str, got: str) -> InputError:
 
 
 def expect(log_p: Any, f: Any, axis: int | None = -1) -> Any:
-    """E_p[f] = sum p f, where f is ignored (even if infinite) on events of probability zero.
+    """E_p[f] = sum p f, where f is ignored (even if infinite) on events of probability zero; differentiable.
+
+    Args: log_p (..., N), nats; f, of a shape that broadcasts with it; axis, over which is summed (None: all).
+    Returns: one axis fewer, in the unit of f: inf or -inf where f is that on a possible event.
+    Raises: InputError where f is inf and -inf on possible events, and for the gradient of what is infinite.
 
     >>> float(expect(np.log([0.5, 0.5]), np.array([1.0, 3.0])))
     2.0
@@ -248,9 +169,14 @@ def _infinite_mean(mean: Any, f: Any, axis: int | None) -> Any:
 
 
 def kl(log_p: Any, log_q: Any, axis: int | None = -1) -> Any:
-    """KL(p, q) = sum p log(p/q), in nats; +inf where p puts mass on an event that q forbids.
+    """KL(p, q) = sum p log(p/q); +inf where p puts mass on an event that q forbids; differentiable.
 
     Right to relative precision also where p and q nearly agree, as far as the log-probabilities tell: see `mean_log_ratio`.
+
+    Args: log_p, log_q (..., N), normalized, in nats; axis, over which is summed (None: all).
+    Returns: one axis fewer, in nats.
+    Raises: InputError for nan or +inf, and for the gradient of what is infinite.
+    Source: Kullback and Leibler (1951).
 
     >>> float(kl(np.log([0.5, 0.5]), np.log([0.25, 0.75])).round(6))
     0.143841
@@ -265,22 +191,9 @@ NORMALIZED = 1e-9
 """Sums of probabilities that differ by less are the same: a policy is accepted as normalized to that."""
 
 
-def _sums(p: Any, f: Any, axis: int | None) -> tuple[Any, Any]:
-    """sum p f and sum |p f|, in blocks where that saves memory."""
-    if f.size <= BLOCK or p.shape != f.shape or axis not in (-1, f.ndim - 1):
-        terms = p * f
-        return np.add.reduce(terms, axis=axis), np.add.reduce(np.abs(terms), axis=axis)
-    mean, total = np.zeros(f.shape[:-1]), np.zeros(f.shape[:-1])
-    for part in blocks(f.shape):
-        terms = p[part] * f[part]
-        mean += np.sum(terms, axis=-1)
-        total += np.sum(np.abs(terms, out=terms), axis=-1)
-    return mean, total
-
-
 def _mean_log_ratio(p: Any, x: Any, axis: int | None = -1) -> Any:
     with np.errstate(over="ignore", invalid="ignore"):  # 0 times inf is mended, what overflows is not used
-        mean, total = _sums(p, x, axis)
+        mean, total = kernels.sums(p, x, axis)
         safe = total <= CANCELS * mean
         return mean if safe.all() else np.where(safe, mean, _cancelling_mean(p, x, axis, mean))
 
@@ -307,7 +220,7 @@ def _small_excess(x: Any) -> Any:
 
 
 def _mean_gain(p: Any, x: Any, r: Any, beta: Any) -> Any:
-    reward = _sums(p, r, -1)[0] if p.size > BLOCK else np.add.reduce(p * r, axis=-1)
+    reward = kernels.sums(p, r, -1)[0] if p.size > kernels.BLOCK else np.add.reduce(p * r, axis=-1)
     return reward - beta * _mean_log_ratio(p, x)
 
 
@@ -378,12 +291,14 @@ def soft_parts(log_w: Any, q: Any, beta: Any, axis: int = -1) -> tuple[Any, Any]
 
 
 def soft_value(log_w: Any, q: Any, beta: Any, axis: int = -1) -> Any:
-    r"""The soft maximum beta log sum_a w(a) exp(q(a)/beta) for weights w that sum to one: between E_w[q] and max q.
+    """The soft maximum beta log sum_a w(a) exp(q(a)/beta) for weights w that sum to one: between E_w[q] and max q.
 
     Exact over the whole range of beta: it tends to E_w[q] as beta grows and to the maximum of q over w > 0 as beta vanishes.
 
-    Args: log_w, normalized log-weights (-inf allowed); q, values in reward units; beta > 0, reward units per nat.
+    Args: log_w (..., N), normalized log-weights (-inf allowed); q, values in reward units; beta > 0, reward units per nat; axis.
     Returns: reward units, one axis fewer.
+    Raises: InputError for beta that is not positive and finite.
+    Source: Ziebart (2010).
 
     >>> w = np.log([0.5, 0.5]); q = np.array([0.0, 1.0])
     >>> [round(float(soft_value(w, q, b)), 2) for b in (1e-300, 1.0, 1e300)]
@@ -413,3 +328,29 @@ def log_gain(log_w: Any, q: Any, beta: Any, axis: int = -1) -> Any:
     with np.errstate(over="ignore"):
         x = np.where(possible, q - np.expand_dims(best, axis), 0.0) / beta
     return np.where(possible, x - np.expand_dims(log_mean, axis), 0.0)
+
+
+def remainder(t: Any, k: int) -> Array:
+    """E_k(t) = e^t less the first k terms of its series, to relative precision.
+
+    >>> float(remainder(np.array(1e-9), 2))  # t^2/2
+    5.000000001666667e-19
+    """
+    if k <= 1:
+        with np.errstate(over="ignore"):
+            return np.exp(t) if k == 0 else np.expm1(t)
+    edge, terms = REMAINDERS[min(k, 4)]
+    near = np.abs(t) < edge
+    series, s = np.ones_like(t), np.where(near, t, 0.0)
+    for j in range(k + terms, k, -1):
+        series *= s
+        series /= j
+        series += 1.0
+    series *= s**k / math.factorial(k) if k > 2 else 0.5 * s * s
+    with np.errstate(over="ignore"):
+        far = np.expm1(t) - t if k == 2 else np.exp(t) - sum(t**j / math.factorial(j) for j in range(k))
+    return np.where(near, series, far)
+
+
+REMAINDERS = {2: (0.1, 9), 3: (0.5, 14), 4: (1.0, 18)}
+"""By k: where the series is used, because e^t less its first terms has fewer digits there; and how many terms it takes."""

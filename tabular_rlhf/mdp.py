@@ -24,8 +24,8 @@ Policy arrays have shape (P, S, V) for people and are stored token-major (P, V, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -33,7 +33,8 @@ import numpy as np
 
 from tabular_rlhf.autodiff import Traced, primitive
 from tabular_rlhf.errors import InputError, as_floats, quoted, shown, whole
-from tabular_rlhf.logspace import Array, read_only
+from tabular_rlhf.language import Language, check_words, how_many
+from tabular_rlhf.logspace import Array
 
 Indices = np.ndarray[Any, np.dtype[np.intp]]
 MAX_BYTES = 2 * 2**30
@@ -43,7 +44,7 @@ NAME = 64
 
 
 @dataclass(frozen=True, eq=False)
-class TokenMDP:
+class TokenMDP(Language):
     """A vocabulary, a horizon, prompts with their distribution, and perhaps an end-of-sequence token.
 
     Args:
@@ -63,13 +64,6 @@ class TokenMDP:
     (7, 15, 'the cat .')
     """
 
-    vocabulary: tuple[str, ...]
-    horizon: int
-    eos: str | None = None
-    prompts: tuple[str, ...] = ("",)
-    mu: Array = field(default_factory=lambda: np.ones(1))
-    sep: str = " "
-
     def __init__(
         self,
         vocabulary: int | Sequence[str],
@@ -79,46 +73,11 @@ class TokenMDP:
         mu: Any = None,
         sep: str = " ",
     ) -> None:
-        if not isinstance(sep, str):
-            raise InputError("sep must be a string", got=quoted(sep), remedy='pass " " for words, "" for characters')
-        if isinstance(prompts, str) or not isinstance(prompts, Collection):
-            raise InputError(
-                "prompts must be a list of texts", got=quoted(prompts), remedy='pass ("Hi:",), or nothing for one empty prompt'
-            )
-        check_size(_how_many(vocabulary), horizon, eos is not None, len(prompts))  # before anything of that size is made
-        prompts = tuple(str(x) for x in prompts)
-        names = _names(vocabulary, sep, None if eos is None else str(eos))
-        if not prompts or len(set(prompts)) != len(prompts):
-            raise InputError("prompts must be distinct and at least one", got=list(prompts), remedy="remove the repetition")
-        set_ = object.__setattr__
-        set_(self, "vocabulary", names)
-        set_(self, "horizon", int(horizon))
-        set_(self, "eos", None if eos is None else str(eos))
-        set_(self, "prompts", prompts)
-        set_(self, "sep", sep)
-        set_(self, "mu", _distribution(mu, len(prompts)))
+        check_words(sep, prompts)
+        check_size(how_many(vocabulary), horizon, eos is not None, len(prompts))  # before anything of that size is made
+        super().__init__(vocabulary, horizon, eos, prompts, mu, sep)
 
     # ---------------------------------------------------------------- sizes
-    @property
-    def V(self) -> int:
-        """Tokens."""
-        return len(self.vocabulary)
-
-    @property
-    def H(self) -> int:
-        """Horizon."""
-        return self.horizon
-
-    @property
-    def P(self) -> int:
-        """Prompts."""
-        return len(self.prompts)
-
-    @property
-    def K(self) -> int:
-        """Tokens after which the response may go on."""
-        return self.V - (self.eos is not None)
-
     @cached_property
     def offsets(self) -> tuple[int, ...]:
         """First state of each level, and S at the end."""
@@ -145,11 +104,6 @@ class TokenMDP:
     def width(self, h: int) -> int:
         """States of level h, K^h."""
         return int(self.K**h)
-
-    @cached_property
-    def log_mu(self) -> Array:
-        """log mu, (P,), -inf for prompts of probability zero."""
-        return read_only(np.log(self.mu, out=np.full(self.P, -np.inf), where=self.mu > 0))
 
     # ---------------------------------------------------------------- sweeps
     def levels(self, x: Any) -> list[Any]:
@@ -241,28 +195,6 @@ class TokenMDP:
         order.setflags(write=False)
         return order
 
-    def parse(self, text: str | Sequence[str]) -> tuple[int, ...]:
-        """Token numbers of a text.  Raises InputError naming an unknown token."""
-        if isinstance(text, str):
-            words = list(text) if self.sep == "" else [w for w in text.split(self.sep) if w]
-            if self.sep == "" and self.eos and text.endswith(self.eos):
-                words = [*text[: -len(self.eos)], self.eos]
-        elif isinstance(text, Sequence):
-            words = list(text)
-        else:
-            raise InputError(
-                "a text must be a string or a list of tokens", got=quoted(text), remedy="write the tokens, with sep between them"
-            )
-        for i, w in enumerate(words):
-            if not isinstance(w, str) or w not in self._number:
-                known = ", ".join(map(repr, self.vocabulary[:8])) + (", ..." if self.V > 8 else "")
-                raise InputError("every token must be in the vocabulary", got=quoted(w), where=f"token {i}", remedy=f"use one of {known}")
-        return tuple(self._number[w] for w in words)
-
-    @cached_property
-    def _number(self) -> dict[str, int]:
-        return {w: i for i, w in enumerate(self.vocabulary)}
-
     def find(self, text: str | Sequence[str]) -> int:
         """Number of the trajectory that reads `text`."""
         a = self.parse(text)
@@ -291,13 +223,6 @@ class TokenMDP:
     def state_text(self, state: int, prompt: int | None = None) -> str:
         """State `state` in words."""
         return self._words(self.state_tokens(np.array([state]))[0], prompt)
-
-    def _words(self, tokens: Any, prompt: int | None) -> str:
-        if prompt is not None:
-            whole(prompt, "the number of a prompt", 0, f"there are {self.P} prompts, from 0", self.P - 1)
-        said = [self.vocabulary[t] for t in tokens if t >= 0]
-        asked = [self.prompts[prompt]] if prompt is not None and self.prompts[prompt] else []
-        return self.sep.join(asked + said)
 
     def phrase_count(self, phrase: str | Sequence[str]) -> Array:
         """How often each trajectory says the phrase: (N,), by a feature of (state, token) summed along the path.
@@ -364,31 +289,6 @@ _subtree_sum: Callable[[TokenMDP, Any], Any] = primitive(_subtree_sum_plain, Non
 # ---------------------------------------------------------------------------------------------------- refusals
 
 
-def _how_many(vocabulary: int | Sequence[str]) -> int:
-    if isinstance(vocabulary, int | np.integer) and not isinstance(vocabulary, bool):
-        return int(vocabulary)
-    if not isinstance(vocabulary, Collection):
-        raise InputError("the vocabulary must be tokens, or how many", got=quoted(vocabulary), remedy='pass ("yes", "no", "."), or 3')
-    return len(vocabulary)
-
-
-def _names(vocabulary: int | Sequence[str], sep: str, eos: str | None) -> tuple[str, ...]:
-    names = tuple(str(w) for w in (range(int(vocabulary)) if isinstance(vocabulary, int | np.integer) else vocabulary))
-    if not names or len(set(names)) != len(names) or "" in names:
-        raise InputError(
-            "the vocabulary must be distinct non-empty tokens, at least one", got=list(names)[:20], remedy="name each token once"
-        )
-    if eos is not None and names[-1] != eos:
-        raise InputError(
-            "the EOS token must be the last of the vocabulary", got=f"last token {names[-1]!r}", remedy=f"put {eos!r} at the end"
-        )
-    for w in names[: len(names) - (eos is not None)]:
-        if (sep and sep in w) or (not sep and len(w) != 1):
-            what = f"contain no {sep!r}" if sep else "be single characters where sep is empty"
-            raise InputError(f"tokens must {what}", got=quoted(w), where=f"token {names.index(w)}", remedy="choose another sep")
-    return names
-
-
 def tree_counts(V: int, H: int, eos: bool) -> tuple[int, int]:
     """(S, N) per prompt, in whole numbers of any size.
 
@@ -416,15 +316,6 @@ def check_size(V: int, horizon: Any, eos: bool, P: int) -> None:
             got=f"{count} trajectories, {float(min(size, 10**300)):.3g} bytes of working arrays",
             remedy="shorten the horizon, shrink the vocabulary, or raise tabular_rlhf.mdp.MAX_BYTES",
         )
-
-
-def _distribution(mu: Any, P: int) -> Array:
-    if mu is None:
-        return read_only(np.full(P, 1.0 / P))
-    m = as_floats(mu, "mu", (P,))
-    if (m < 0).any() or not math.isclose(math.fsum(m), 1.0, rel_tol=1e-9):
-        raise InputError("mu must be a distribution over prompts", got=m.tolist(), remedy="divide non-negative weights by their sum")
-    return read_only(m / math.fsum(m))
 
 
 def table(x: Any, name: str, shape: tuple[int, ...]) -> Any:

@@ -13,14 +13,15 @@ tabular class is *every* distribution.  The tied classes are not, and that is wh
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
 from tabular_rlhf.errors import InputError, a_generator, as_floats, as_number, positive, quoted, whole
+from tabular_rlhf.language import Language
 from tabular_rlhf.logspace import Array, log_softmax, read_only
 from tabular_rlhf.mdp import Indices, TokenMDP, numbers, table
 
@@ -56,6 +57,9 @@ def owned(x: Array) -> Array:
 class Tabular:
     """One logit for every prompt, state and token: the class of all distributions over responses.
 
+    Args: mdp.  Its `shape` is that of theta, (P, S, V); `log_pi(theta)` is log_softmax(theta), nats.
+    Raises: InputError by `log_pi`, for theta of another shape.
+
     >>> m = TokenMDP(2, horizon=1)
     >>> Tabular(m).log_pi(np.array([[[0.0, np.log(3.0)]]])).round(4).tolist()
     [[[-1.3863, -0.2877]]]
@@ -73,9 +77,10 @@ class Tabular:
 
 @dataclass(frozen=True)
 class NGram:
-    """States that share their last k tokens share a row; theta has shape (contexts, V).
+    """States that share their last k tokens share a row; `log_pi(theta)` (P, S, V), nats, for theta of `shape` (contexts, V).
 
-    Args: k, tokens of context; positional, whether the depth belongs to the context; the prompt is never part of it.
+    Args: mdp; k >= 0, tokens of context; positional, whether the depth belongs to the context; the prompt is never part of it.
+    Raises: InputError for a k that is no whole number, or negative; by `log_pi`, for theta of another shape.
 
     >>> NGram(TokenMDP(2, horizon=3), k=1).shape
     (3, 2)
@@ -116,7 +121,10 @@ class NGram:
 
 @dataclass(frozen=True, eq=False)
 class LogLinear:
-    """log_pi = log_softmax(features . theta): features phi(x, s, a) of shape (P, S, V, F), theta (F,).
+    """log_pi = log_softmax(features . theta), (P, S, V), nats, for theta (F,).
+
+    Args: mdp; features phi(x, s, a) of shape (P, S, V, F).
+    Raises: InputError for features of another shape, or not finite; by `log_pi`, for theta of another shape.
 
     >>> m = TokenMDP(2, horizon=1)
     >>> LogLinear(m, np.array([[[[0.0], [1.0]]]])).log_pi(np.array([np.log(3.0)])).round(4).tolist()
@@ -217,39 +225,71 @@ def from_text(mdp: TokenMDP, corpus: str | Sequence[str], order: int = 1, smooth
     >>> np.exp(from_text(m, ["ab", "aa"], order=1, smoothing=0.0))[0].round(3).tolist()
     [[1.0, 0.0, 0.0], [0.333, 0.333, 0.333], [0.0, 0.0, 1.0]]
     """
-    if not 0 <= as_number(smoothing) < np.inf:
-        raise InputError("smoothing must be at least 0", got=smoothing, remedy="0.1 is usual; 0 leaves unseen contexts uniform")
-    if not isinstance(corpus, str) and not (isinstance(corpus, Iterable) and all(isinstance(s, str) for s in corpus)):
-        raise InputError("the corpus must be a text or a list of sentences", got=quoted(corpus)[:80], remedy="pass strings")
+    pseudo_counts(smoothing)
     tied = NGram(mdp, order)
     counts = np.zeros(tied.shape)
-    sentences = [s for s in (corpus.splitlines() if isinstance(corpus, str) else corpus) if s.strip()]
-    for sentence in sentences:
-        words = list(sentence) if mdp.sep == "" else sentence.split(mdp.sep)
-        _count(tied, counts, [mdp._number.get(w, -1) for w in words])
+    for sentence in encoded(mdp, corpus):
+        for context, a in occurrences(mdp, context_length(mdp, order), sentence):
+            state = mdp.offsets[len(context)] + sum(t * mdp.K**i for i, t in enumerate(context))
+            counts[tied.context[state], a] += 1
     if not counts.any():
-        raise InputError(
-            "the corpus must contain words of the vocabulary", got=f"{len(sentences)} sentences without any", remedy="check sep and case"
-        )
+        refuse_strange(corpus)
     total = counts.sum(axis=1, keepdims=True) + smoothing * mdp.V
     pi = np.where(total > 0, (counts + smoothing) / np.where(total > 0, total, 1.0), 1.0 / mdp.V)
     log_pi: Array = tied.log_pi(np.log(pi, out=np.full_like(pi, -np.inf), where=pi > 0))
     return log_pi
 
 
-def _count(tied: NGram, counts: Array, sentence: list[int]) -> None:
-    """Add the (context, token) pairs of one sentence; -1 marks an unknown word."""
-    mdp = tied.mdp
-    eos = mdp.V - 1 if mdp.eos is not None else None
+def pseudo_counts(smoothing: float) -> None:
+    """Refuse a smoothing that is no number of counts."""
+    if not 0 <= as_number(smoothing) < np.inf:
+        raise InputError("smoothing must be at least 0", got=smoothing, remedy="0.1 is usual; 0 leaves unseen contexts uniform")
+
+
+def context_length(language: Language, order: int) -> int:
+    """How many tokens of context are ever seen: the order, or all but one of the horizon.  Raises: InputError for no order.
+
+    >>> context_length(TokenMDP(2, horizon=2), 3)
+    1
+    """
+    remedy = "k is the number of context tokens"
+    if whole(order, "the n-gram order", -(2**62), remedy) < 0:
+        raise InputError("the n-gram order must be at least 0", got=order, remedy=remedy)
+    return min(int(order), language.H - 1)
+
+
+def encoded(language: Language, corpus: str | Sequence[str]) -> list[list[int]]:
+    """The sentences of a corpus as token numbers, -1 for an unknown word.
+
+    >>> encoded(TokenMDP(("a", "b"), horizon=2, sep=""), ["ab", "bc"])
+    [[0, 1], [1, -1]]
+    """
+    if not isinstance(corpus, str) and not (isinstance(corpus, Iterable) and all(isinstance(s, str) for s in corpus)):
+        raise InputError("the corpus must be a text or a list of sentences", got=quoted(corpus)[:80], remedy="pass strings")
+    sentences = [s for s in (corpus.splitlines() if isinstance(corpus, str) else corpus) if s.strip()]
+    number = {w: i for i, w in enumerate(language.vocabulary)}
+    return [[number.get(w, -1) for w in (list(s) if language.sep == "" else s.split(language.sep))] for s in sentences]
+
+
+def refuse_strange(corpus: str | Sequence[str]) -> NoReturn:
+    """Raise: no word of the corpus is in the vocabulary."""
+    count = len([s for s in (corpus.splitlines() if isinstance(corpus, str) else corpus) if s.strip()])
+    raise InputError("the corpus must contain words of the vocabulary", got=f"{count} sentences without any", remedy="check sep and case")
+
+
+def occurrences(language: Language, k: int, sentence: Sequence[int]) -> Iterator[tuple[tuple[int, ...], int]]:
+    """(context, token) wherever all of the context is known: its last k tokens, or all since the sentence began; -1 is an unknown word.
+
+    >>> list(occurrences(TokenMDP(("a", "b", "."), horizon=3, eos=".", sep=""), 1, [0, 1]))
+    [((), 0), ((0,), 1), ((1,), 2)]
+    """
+    eos = language.V - 1 if language.eos is not None else None
     known: list[int] = []  # the tokens since the start, or since an unknown word
     complete = True  # whether `known` reaches back to the start
-    for a in [*sentence, *([] if eos is None or sentence[-1:] == [eos] else [eos])]:
-        depth = min(len(known), tied.k, mdp.H - 1)
-        if a >= 0 and (complete or len(known) >= min(tied.k, mdp.H - 1)):
-            suffix = known[len(known) - depth :]
-            state = mdp.offsets[depth] + sum(t * mdp.K**i for i, t in enumerate(suffix))
-            counts[tied.context[state], a] += 1
-        known, complete = ([*known, a], complete) if a >= 0 and a != eos else ([], False)
+    for a in [*sentence, *([] if eos is None or list(sentence[-1:]) == [eos] else [eos])]:
+        if a >= 0 and (complete or len(known) >= k):
+            yield tuple(known[max(0, len(known) - k) :]), a
+        known, complete = ([*known, a][-max(1, k) :], complete) if a >= 0 and a != eos else ([], False)
 
 
 def zen() -> list[str]:

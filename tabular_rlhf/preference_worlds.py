@@ -43,6 +43,13 @@ def cycle(beta: float = 1.0) -> World:
 
     The world's reward is the one that Bradley-Terry reads into them when all pairs are asked equally often (its scores match each
     response's mean win rate): 0, 0 and log(3/2).  It crowns scissors, which rock beats 6 times in 10.
+
+    Args: beta > 0, reward units per nat.
+    Returns: World, N = 3.
+    Raises: InputError for beta that is not positive and finite.
+
+    >>> cycle().r.round(4).tolist()
+    [[0.0, 0.0, 0.4055]]
     """
     mdp = TokenMDP(("rock", "paper", "scissors"), horizon=1)
     return World(mdp, uniform(mdp), np.array([[0.0, 0.0, np.log(1.5)]]), beta, name="cycle")
@@ -92,6 +99,13 @@ def sure_thing(beta: float = 1.0) -> World:
 
     No finite reward explains certainty, so the Bradley-Terry maximum does not exist, and DPO's policy runs to a vertex for every
     beta.  IPO stops at pi(right) = sigma(1/(2 tau)).
+
+    Args: beta > 0, reward units per nat.
+    Returns: World, N = 2.
+    Raises: InputError for beta that is not positive and finite.
+
+    >>> sure_thing().mdp.text(1), sure_preferences()[0, 1, 0].item()
+    ('right', 1.0)
     """
     mdp = TokenMDP(("wrong", "right"), horizon=1)
     return World(mdp, uniform(mdp), np.array([[0.0, 1.0]]), beta, name="sure-thing")
@@ -123,6 +137,14 @@ def blind_spot(beta: float = 1.0, reference_sees: bool = True) -> World:
     p* = (1, 1, 6)/8.  The data fix pi(poor)/pi(plain) = 1 and say nothing of pi(great): any value is a DPO minimizer, and rewards are
     known up to one constant for {poor, plain} and another for {great}.  With `reference_sees=False` the reference never says "great"
     either, and what could have been had at the same reference odds is lost: beta log 3.
+
+    Args: beta > 0, reward units per nat; reference_sees, whether p_ref(great) > 0.
+    Returns: World, N = 3.
+    Raises: InputError for beta that is not positive and finite.
+
+    >>> from tabular_rlhf.gibbs import solve
+    >>> (8 * solve(blind_spot()).p).round(9).tolist()
+    [[1.0, 1.0, 6.0]]
     """
     mdp = TokenMDP(tuple(BLIND_REF), horizon=1)
     ref = [q if reference_sees or name != "great" else Fraction(0) for name, q in BLIND_REF.items()]
@@ -164,6 +186,14 @@ def length_trap(beta: float = 1.0) -> World:
     Losses on length-averaged margins, beta (a/|w| - b/|l|), have as their optimum p_ref (k u)^length with k = exp(r/beta) and u = 1/8 such
     that it sums to one: log-ratios grow with length, so the long response gains more than the better short one (125/64 against 11/8 of
     its share in p_ref).  Gibbs gives every response its k.
+
+    Args: beta > 0, reward units per nat.
+    Returns: World, N = 4.
+    Raises: InputError for beta that is not positive and finite.
+
+    >>> w = length_trap()
+    >>> np.exp(w.r / w.beta).round(9).tolist(), w.mdp.lengths.tolist()
+    ([[11.0, 2.0, 10.0, 6.0]], [1, 2, 3, 3])
     """
     mdp = TokenMDP(("so", "."), horizon=3, eos=".")
     r = beta * np.log([[float(TRAP_ODDS[mdp.text(i)]) for i in range(mdp.N)]])

@@ -19,7 +19,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from tabular_rlhf.errors import InputError, a_generator, as_floats, whole
-from tabular_rlhf.logspace import Array, blocks
+from tabular_rlhf.kernels import blocks
+from tabular_rlhf.logspace import Array
 from tabular_rlhf.mdp import Indices
 from tabular_rlhf.world import World
 
@@ -40,9 +41,16 @@ class Weighted(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Trajectories:
-    """Weighted trajectories: x, tau (index arrays that broadcast), log_p (of the law they stand for), weight (sums to one).
+    """Weighted trajectories; data[table] is a (P, N) table on them.
 
-    n is the number of draws, or None for the whole population.
+    Args: x, tau, prompts and responses by number, index arrays that broadcast to the shape of the data; log_p, nats, of the law that they
+    stand for; weight, which sums to one; n, the number of draws, or None for the whole population.
+    Raises: IndexError in data[table] for a table that is smaller than the world.
+
+    >>> from tabular_rlhf.world import coin
+    >>> data = population(coin(), coin().log_p_ref)
+    >>> data.shape, data.n, data[coin().r].tolist()
+    ((1, 2), None, [[0.0, 1.0]])
     """
 
     x: Indices
@@ -63,6 +71,10 @@ class Trajectories:
 
 def population(world: World, log_p: Any) -> Trajectories:
     """All trajectories with their exact weights mu(x) p(tau given x).
+
+    Args: world; log_p (P, N), normalized, in nats.
+    Returns: Trajectories of shape (P, N), n = None.
+    Raises: InputError for a table of another shape, or one that is not a law.
 
     >>> from tabular_rlhf.world import coin
     >>> w = coin(); data = population(w, w.log_p_ref)
@@ -92,7 +104,10 @@ def _law(world: World, log_p: Any) -> tuple[Array, Array]:
 def sample(world: World, log_p: Any, n: int, *, rng: np.random.Generator) -> Trajectories:
     """n independent trajectories: x from mu, tau from p(. given x); each draw comes with its log-probability.
 
-    Args: log_p (P, N), normalized.  Raises InputError for n < 1 or a law without mass.
+    Args: world; log_p (P, N), normalized, in nats; n, at least 1; rng, the only source of chance.
+    Returns: Trajectories of shape (n,), each of weight 1/n.
+    Raises: InputError for n < 1, for a table that is not a law, and for an rng that is no generator.
+    Source: Chen and Asau (1974), the guide table by which the law is inverted.
 
     >>> from tabular_rlhf.world import coin
     >>> w = coin(); data = sample(w, w.log_p_ref, 10_000, rng=np.random.default_rng(0))
@@ -161,11 +176,12 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with what is known of its error.
+    """A mean with what is known of its error: standard_error = sqrt(variance / n), and 0 for the population.
 
-    mean; variance, of one draw (inf where one draw is all there is); n, draws (None: exact); size, the mean magnitude of the
-    values, which their rounding is relative to; spread, sqrt(variance) where the variance itself is too small or too large a number.
-    standard_error = sqrt(variance / n), 0 when exact.
+    Args: mean, in the unit of the values; variance, of one draw, in its square (inf where one draw is all there is); n, draws (None:
+    exact); size, the mean magnitude of the values, which their rounding is relative to; spread, sqrt(variance) where the variance itself
+    is too small or too large a number.
+    Raises: nothing; `estimate` checks what it is made of.
 
     >>> Estimate(mean=0.4, variance=0.25, n=100).standard_error
     0.05
@@ -197,11 +213,17 @@ class Estimate:
 
 
 def estimate(data: Weighted, values: Any) -> Estimate:
-    """sum w f and the variance of one draw; on the population both are exact.
+    """The mean sum w f and the variance of one draw, sum w f^2 - (sum w f)^2; on the population both are exact.
 
-    Args: data, trajectories (or pairs of `preferences`); values, f on each of them; where the weight is zero they are ignored, even if
-    infinite.
-    A sample's variance is unbiased (n - 1), and inf for a single draw, which says nothing of it.
+    Args: data, trajectories (or pairs of `preferences`); values, f on each of them, of the shape of the data; where the weight is zero they
+    are ignored, even if infinite.
+    Returns: Estimate, in the unit of the values; a sample's variance is unbiased (n - 1), and inf for a single draw.
+    Raises: InputError for values of another shape, or not finite.
+
+    >>> from tabular_rlhf.world import coin
+    >>> w = coin(); data = population(w, w.log_p_ref)
+    >>> estimate(data, data[w.r]).variance
+    0.25
     """
     f = np.asarray(values)
     if f.shape != data.shape:

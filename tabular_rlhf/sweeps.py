@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.logspace import Array, block_of, blocks, log_ratio, room, softmax_block
+from tabular_rlhf.kernels import block_of, blocks, room, softmax_block
+from tabular_rlhf.logspace import Array, log_ratio
 
 if TYPE_CHECKING:
     from tabular_rlhf.mdp import TokenMDP

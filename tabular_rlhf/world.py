@@ -16,16 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, a_generator, as_floats, did_you_mean, positive, quoted, whole
+from tabular_rlhf.errors import a_generator, as_floats, positive, whole
 from tabular_rlhf.logspace import Array, log_of, read_only
 from tabular_rlhf.mdp import TokenMDP, check_size, tree_counts
 from tabular_rlhf.policy import check_log_pi, dirichlet, from_text, owned, uniform, zen
+from tabular_rlhf.registry import one_of
 
 
 @dataclass(frozen=True, eq=False)
 class World:
     """What is given: World(mdp, log_ref, r, beta).  The arrays are checked and copied on construction, and read-only.
 
+    Args: mdp; log_ref (P, S, V), the reference policy, nats, -inf where it forbids; r (P, N), the reward of every response, reward units;
+    beta > 0, the KL weight, reward units per nat; name.
     Raises: InputError for a policy that does not normalize, a reward of the wrong shape, nan, or beta <= 0.
 
     >>> w = World(TokenMDP(2, horizon=1), np.log([[[0.5, 0.5]]]), np.array([[0.0, 1.0]]), beta=1.0)
@@ -57,8 +60,8 @@ class World:
         return self.mdp.mu
 
     def at(self, beta: float) -> World:
-        """The same world with another KL weight."""
-        return replace(self, beta=beta)
+        """The same world with another KL weight; itself where that is its own."""
+        return self if beta == self.beta else replace(self, beta=beta)
 
     def with_reward(self, r: Any) -> World:
         """The same world with another reward table."""
@@ -83,6 +86,11 @@ def random_world(
     """A world of any size: Dirichlet reference, normal rewards, each token forbidden with a given probability.
 
     At least one token stays allowed in every state, so every world is well posed.
+
+    Args: rng, the only source of chance; V tokens, H the horizon, P prompts; eos, whether the last token ends a response; beta, reward
+    units per nat; concentration, pseudo-counts of the Dirichlet; reward_scale, the standard deviation, reward units; forbidden, in [0, 1].
+    Returns: World.
+    Raises: InputError for sizes that do not fit in memory, an rng that is no generator, and beta or concentration that is not positive.
 
     >>> random_world(rng=np.random.default_rng(0), V=2, H=2).mdp.N
     3
@@ -153,7 +161,16 @@ def worlds(largest: int = 16) -> Any:
 
 
 def coin(beta: float = 1.0) -> World:
-    """Two responses, heads rewarded by 1: p*(heads) = sigma(1/beta), so one sigmoid tells the whole story."""
+    """Two responses, heads rewarded by 1: p*(heads) = sigma(1/beta), so one sigmoid tells the whole story.
+
+    Args: beta > 0, reward units per nat.
+    Returns: World, N = 2.
+    Raises: InputError for beta that is not positive and finite.
+
+    >>> from tabular_rlhf.gibbs import solve
+    >>> solve(coin()).p.round(4).tolist()  # sigma(1)
+    [[0.2689, 0.7311]]
+    """
     mdp = TokenMDP(("tails", "heads"), horizon=1)
     return World(mdp, uniform(mdp), np.array([[0.0, 1.0]]), beta, name="coin")
 
@@ -163,6 +180,14 @@ def fork(beta: float = 1.0) -> World:
 
     After "left" both continuations earn 1; after "right" one earns 3 and the other -3.  A greedy average goes left; the
     soft value of "right", beta log cosh(3/beta), exceeds 1 for beta below 4.156, because the policy can still steer afterwards.
+
+    Args: beta > 0, reward units per nat.
+    Returns: World, N = 4.
+    Raises: InputError for beta that is not positive and finite.
+
+    >>> from tabular_rlhf.gibbs import solve
+    >>> solve(fork()).V_s.round(3).tolist()  # root, "left", "right": log cosh 3
+    [[1.855, 1.0, 2.309]]
     """
     mdp = TokenMDP(("left", "right"), horizon=2)
     reward = {"left left": 1.0, "left right": 1.0, "right left": -3.0, "right right": 3.0}
@@ -174,6 +199,14 @@ def rational(beta: float = 1.0) -> World:
 
     One word and EOS, horizon 2, pi_ref(a) = 2/3 in both states; k = 1, 2, 3 for ".", "a .", "a a".
     `rational_answers` does the same computation in exact arithmetic.
+
+    Args: beta > 0, reward units per nat.
+    Returns: World, N = 3.
+    Raises: InputError for beta that is not positive and finite.
+
+    >>> from tabular_rlhf.gibbs import solve
+    >>> (9 * np.exp(solve(rational()).log_Z)).round(9).tolist()
+    [19.0]
     """
     mdp = TokenMDP(("a", "."), horizon=2, eos=".")
     pi_a = float(RATIONAL_PI_A)
@@ -206,8 +239,19 @@ def rational_answers() -> dict[str, Fraction]:
 
 
 def long_tail(beta: float = 1.0, horizon: int = 16) -> World:
-    """Heavy importance weights: p_ref halves with every word, exp(r/beta) grows by 1.8, so the mean of the weight is tame
-    (0.9 a word) while its second moment explodes (1.62 a word).  Samples from p_ref say little about p*."""
+    """Heavy importance weights: samples from p_ref say little about p*.
+
+    p_ref halves with every word, exp(r/beta) grows by 1.8, so the mean of the weight is tame (0.9 a word) while its second moment
+    explodes (1.62 a word).
+
+    Args: beta > 0, reward units per nat; horizon, the most words.
+    Returns: World, N = horizon + 1.
+    Raises: InputError for beta that is not positive and finite, and for a tree that would not fit in memory.
+
+    >>> w = long_tail(horizon=3)
+    >>> np.exp(w.r / w.beta).round(3).tolist()  # 1.8 to the number of tokens: ".", "more .", and the two of length 3
+    [[1.8, 3.24, 5.832, 5.832]]
+    """
     mdp = TokenMDP(("more", "."), horizon, eos=".")
     return World(mdp, uniform(mdp), beta * np.log(1.8) * mdp.lengths[None], beta, name="long-tail")
 
@@ -216,8 +260,18 @@ ZEN_REWARDS = {"simple": 1.0, "beautiful": 1.0, "explicit": 0.5, "complicated": 
 
 
 def zen_world(beta: float = 0.5) -> World:
-    """A reference policy estimated from real text: the five-word sentences of the form "X is better than Y" in the text that
-    ships with Python.  Sixteen words and EOS, five tokens: about 1.1 million responses.  The reward counts opinionated words.
+    """A reference policy estimated from real text: the sentences "X is better than Y" in the text that ships with Python.
+
+    Sixteen words and EOS, five tokens: about 1.1 million responses.  The reward counts opinionated words.
+
+    Args: beta > 0, reward units per nat.
+    Returns: World, N = 1,118,481.
+    Raises: InputError for beta that is not positive and finite, and where Python has no sources of its standard library.
+    Source: Peters (2004), The Zen of Python, PEP 20.
+
+    >>> w = zen_world()
+    >>> w.r[0, w.mdp.find("simple is better than complicated")]
+    np.float64(0.0)
     """
     sentences = [s for s in zen() if s.split()[1:4] == ["is", "better", "than"] and len(s.split()) == 5]
     words = list(dict.fromkeys(" ".join(sentences).split()))
@@ -231,9 +285,13 @@ NAMED: dict[str, Callable[..., World]] = {"coin": coin, "fork": fork, "rational"
 
 
 def named_world(name: str) -> World:
-    """One of the named worlds, by name."""
-    if not isinstance(name, str) or name not in NAMED:
-        raise InputError(
-            "the world must be a named one", got=quoted(name), remedy=did_you_mean(str(name), NAMED, f"use one of {', '.join(NAMED)}")
-        )
-    return NAMED[name]()
+    """One of the named worlds, by name.
+
+    Args: name, for example "coin", "fork", "rational", "long-tail", "zen", "cycle", "sure-thing", "blind-spot" or "length-trap".
+    Returns: World, with the beta of its own.
+    Raises: InputError with the nearest names, for one that nobody knows.
+
+    >>> named_world("rational").mdp.N
+    3
+    """
+    return NAMED[one_of(NAMED, name, "the world must be a named one")]()

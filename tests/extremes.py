@@ -18,17 +18,23 @@ import numpy as np
 from scipy.sparse import csr_array
 
 import tabular_rlhf
+from tabular_rlhf import lattice
 from tabular_rlhf.divergences import DIVERGENCES
 from tabular_rlhf.estimators.record import ESTIMATORS, Flag, flags
 from tabular_rlhf.fields import Case, cases, objectives
 from tabular_rlhf.gibbs import solve
+from tabular_rlhf.lattice.law import reward_law
+from tabular_rlhf.lattice.policy import Of
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.losses.analyse import analyse
 from tabular_rlhf.losses.objectives import OBJECTIVES
 from tabular_rlhf.losses.optimum import minimize
 from tabular_rlhf.losses.traits import TESTS, draw_pairs
+from tabular_rlhf.machines import merge, ngram, phrases
+from tabular_rlhf.machines import uniform as uniform_machine
 from tabular_rlhf.mdp import TokenMDP
+from tabular_rlhf.path.sweep import SYMBOLS, Representation
 from tabular_rlhf.policy import LogLinear, NGram, Tabular, forbid, uniform
 from tabular_rlhf.policy_gradient import ADVANTAGES, Recipe
 from tabular_rlhf.policy_gradient import LOSSES as POLICY_LOSSES
@@ -38,6 +44,7 @@ from tabular_rlhf.policy_gradient.updates import expected_update
 from tabular_rlhf.preferences import Pairs, bradley_terry
 from tabular_rlhf.preferences.comparisons import Wins, structure
 from tabular_rlhf.preferences.likelihood import DenseOdds, Likelihood, SparseOdds, fit
+from tabular_rlhf.preferences.outcomes import MODELS
 from tabular_rlhf.preferences.published import load
 from tabular_rlhf.roads import Asymptotics, Implicit, Linear, Table, dpo
 from tabular_rlhf.sampling import Estimate, population
@@ -47,28 +54,41 @@ from tabular_rlhf.simulator.report import report
 from tabular_rlhf.world import World, random_world
 
 ROOMS = {
-    *("logspace", "optimize", "mdp", "policy", "world", "preference_worlds", "sweeps", "sampling", "divergences", "gibbs", "penalties"),
+    *(
+        "kernels",
+        "logspace",
+        "optimize",
+        "mdp",
+        "policy",
+        "world",
+        "preference_worlds",
+        "sweeps",
+        "sampling",
+        "divergences",
+        "gibbs",
+        "penalties",
+    ),
+    *("language", "lattice", "machines", "path"),
     *("projection", "preferences", "roads", "games", "losses", "policy_gradient", "estimators", "selection", "simulator", "fields"),
 }
 """Where the mathematics lives."""
 NO_NUMBERS = {
+    "language.check_words": "it only refuses",
+    "lattice.draws.texts": "it writes words",
+    "lattice.world.LatticeWorld.refuse": "it only refuses",
+    "path.quantity.refuse": "it only refuses",
+    "policy.pseudo_counts": "it only refuses",
+    "policy.refuse_strange": "it only refuses",
     "estimators.claims.faults": "it writes sentences",
     "estimators.claims.register": "it fills a registry",
     "estimators.claims.trustworthy": "it mends a record",
-    "estimators.record.find": "it looks a name up",
     "fields.verdict.spelled": "it writes a sum down",
     "policy_gradient.faults.faults": "it writes sentences",
-    "logspace.refuse_logits": "it only refuses",
+    "kernels.refuse_logits": "it only refuses",
     "losses.analyse.family_table": "it writes down what `analyse` computes",
-    "losses.record.find": "it looks a name up",
     "losses.record.register": "it fills a registry",
-    "losses.record.parameters": "it reads a function's names",
-    "policy_gradient.record.find": "it looks a name up",
-    "policy_gradient.record.register": "it fills a registry",
-    "policy_gradient.record.parameters": "it reads a function's names",
     "policy.zen": "it reads a text",
     "preferences.published.fits.table": "it writes rows down",
-    "simulator.algorithms.register": "it fills a registry",
     "simulator.figure.draw": "it draws",
     "simulator.figure.draw_curves": "it draws",
     "simulator.state.check_path": "it looks at a path",
@@ -78,7 +98,7 @@ NO_NUMBERS = {
 }
 """Public functions that compute no number, and why."""
 THROUGH = {
-    "estimators.analyse.analyse": ("estimators.verdict", "estimators.theorem.whole", "estimators.theorem.name_of"),
+    "estimators.analysis.analyse": ("estimators.verdict", "estimators.theorem.whole", "estimators.theorem.name_of"),
     "estimators.ends.follow": ("estimators.ends.end", "estimators.rest", "estimators.flows.steps_of", "estimators.evaluate.coefficients"),
     "estimators.theorem.optimum": ("estimators.theorem.sum_of_parts", "estimators.theorem.optimum_of", "estimators.theorem.d_f"),
     "estimators.evaluate.table": ("estimators.evaluate.h_of", "estimators.claims.never_negative"),
@@ -151,6 +171,11 @@ class Scene:
     @cached_property
     def log_pi(self) -> Any:
         return log_softmax(self.logits)
+
+    @cached_property
+    def optimum(self) -> Any:
+        """The Gibbs optimum of the scene's world as a lattice, merged in every other scene."""
+        return lattice.solve(merge(self.world) if self.number % 2 else lattice.unmerged(self.world))
 
     @cached_property
     def log_p(self) -> Any:
@@ -267,6 +292,16 @@ def _quartic(s: Scene) -> Callable[..., Any]:
     return lambda x: np.sum(x**4)
 
 
+def _edge_rewards(s: Scene) -> Callable[[int], Any]:
+    """What edges pay, by level."""
+    return lambda h: s.optimum.world.levels[h].r
+
+
+LATTICE_SWEEPS = (
+    *("visits", "likeliest", "expected_counts", "length_law", "flow.forward_projection", "log_mean_exp", "renyi", "reward_law", "range_of"),
+    *("characteristic", "pair_softplus", "variance_of", "draws.sample", "texts", "by_prompt", "expect", "variance", "edge_sums"),
+)
+"""Functions whose `policy` is one of a lattice."""
 Argument = Callable[[Scene], Any]
 ARGUMENTS: dict[str, Argument] = {
     # what most functions ask for
@@ -375,8 +410,6 @@ ARGUMENTS: dict[str, Argument] = {
     "Tabular.log_pi.theta": lambda s: s.logits,
     "NGram.log_pi.theta": lambda s: s.spread * np.ones(NGram(s.mdp, 1).shape),
     "LogLinear.log_pi.theta": lambda s: np.array([1e300]),
-    "DirectLoss.__call__.supply": lambda s: draw_pairs(s.loss, 1.0, rng=s.rng, n=6) | {"a": -s.law(6), "b": s.law(6)},
-    "Part.__call__.supply": lambda s: {"r": s.values(1e150), "n": np.ones(6), "G": 6, "ddof": 0, "epsilon": 0.0},
     "width.h": lambda s: 0,
     "TokenMDP.levels.x": lambda s: s.log_pi,
     "TokenMDP.path_sum.x": lambda s: s.log_pi,
@@ -402,6 +435,48 @@ ARGUMENTS: dict[str, Argument] = {
     "Implicit.r.omega": lambda s: s.world.beta * s.logits,
     "Arrival.estimate.f": lambda s: np.sum,
     "Estimate.z.exact": lambda s: Estimate(-1e-300, 0.0, None, spread=1e-300),
+    # lattices
+    **dict.fromkeys([f"{f}.policy" for f in LATTICE_SWEEPS], lambda s: s.optimum),
+    **dict.fromkeys(("sweep.expect.f", "sweep.variance.f", "by_prompt.f"), lambda s: lambda y: np.expm1(-y.L) + y.L),
+    **dict.fromkeys(("log_mean_exp.x", "characteristic.x", "pair_softplus.x", "range_of.x", "variance_of.x"), _edge_rewards),
+    **dict.fromkeys(("push.mass", "matrix.weight"), lambda s: s.optimum.pi(0)),
+    "language": lambda s: s.mdp,
+    "h": lambda s: 0,
+    "flow.policy_gradient.policy": lambda s: s.optimum,
+    "likeliest.k": lambda s: 2,
+    "group_advantage.r": lambda s: (1e-300, 1.0, 1e100)[s.number % 3] * np.arange(6.0),
+    "group_advantage.q": lambda s: np.exp(s.law(6)),
+    "flow.forward_projection.context": lambda s: [np.zeros(level.n, dtype=int) for level in s.optimum.world.distinct],
+    "renyi.alpha": lambda s: (0.5, 2.0, 1e-9)[s.number % 3],
+    "levels": lambda s: s.optimum.world.levels,
+    "linear.moments.policy": lambda s: s.optimum,
+    "linear.moments.size": lambda s: 1,
+    "linear.moments.entries": lambda s: lambda h: {(0, -1): s.optimum.world.levels[h].r, (0, 0): 1.0},
+    "grid.x": lambda s: s.world.r,
+    "grid.scale": lambda s: 1.0,
+    "keys": lambda s: np.array([[0, 1, 0], [2, 2, 2]]),
+    **dict.fromkeys(("flow.kl.p", "flow.kl.q"), lambda s: s.optimum),
+    "points": lambda s: np.array([0.0, 1e-3, 10.0]),
+    "Level.pull.x": lambda s: np.zeros(s.optimum.world.levels[0].after + 1),
+    "machines": lambda s: [uniform_machine(s.mdp), phrases(s.mdp, {s.mdp.vocabulary[:1]: 1e6})],
+    "machine.lattice.machines": lambda s: ngram(s.mdp, [s.mdp.sep.join(s.mdp.vocabulary)], 1, 0.0),
+    "machine": lambda s: ngram(s.mdp, [s.mdp.sep.join(s.mdp.vocabulary)], 1, 0.0),
+    "Machine.forbid.tokens": lambda s: [0],
+    "pattern": lambda s: ".*a?",
+    "phrases.weights": lambda s: {s.mdp.vocabulary[:1]: -1e6},
+    "length.weight": lambda s: 1e300,
+    "readers.start": lambda s: [()],
+    "readers.words": lambda s: [(0,)],
+    "remainder.t": lambda s: s.values(),
+    "remainder.k": lambda s: s.number % 5,
+    "Representation.moments.policy": lambda s: s.optimum,
+    "Representation.moments.covariance": lambda s: True,
+    "Representation.entries.x": lambda s: {"L": s.values()},
+    "term_count.f": lambda s: SYMBOLS.L,
+    "order": lambda s: 1,
+    "occurrences.k": lambda s: 1,
+    "sentence": lambda s: [0, 0],
+    "vocabulary": lambda s: 2,
     # where a name means something else
     "grad.f": _quartic,
     "hessian.f": _quartic,
@@ -429,7 +504,7 @@ ARGUMENTS: dict[str, Argument] = {
     "softmax_block.rows": lambda s: np.empty((2, 1)),
     "softmax_pull.g": lambda s: s.values(),
     "softmax_pull.y": lambda s: s.law(6),
-    "softmax_pull.axis": lambda s: -1,
+    "axis": lambda s: -1,
     "read_only.x": lambda s: s.values(),
     "mean_log_ratio.x": lambda s: _ratio(s),
     "mean_gain.x": lambda s: _ratio(s),
@@ -465,6 +540,42 @@ ARGUMENTS: dict[str, Argument] = {
     "fit_features.w": lambda s: [0, 1, 0],
     "fit_features.l": lambda s: [1, 0, 1],
     "fit_features.phi": lambda s: [[1.0], [0.0]],
+    "davidson.d": lambda s: s.values(),
+    "rao_kupper.d": lambda s: s.values(),
+    "order.d": lambda s: s.values(),
+    **{
+        f"{model}.{side}": lambda s: np.array([0.0, 1e-300, 1.0, 2.0, 1e6, 1.0])
+        for model in ("davidson", "rao_kupper", "order")
+        for side in "abt"
+    },
+    "fit_outcomes.model": lambda s: s.pick(MODELS),
+    "fit_outcomes.i": lambda s: np.array([0, 1, 2]),
+    "fit_outcomes.j": lambda s: np.array([1, 2, 0]),
+    **{f"fit_outcomes.{side}": lambda s: np.array([1.0, 1e-3, 10.0 ** (s.number % 4)]) for side in "abt"},
+    "fit_outcomes.N": lambda s: 3,
+    "distinct.x": lambda s: np.array([2.0, 1.0, 2.0]),
+    "rank_intervals.r": lambda s: s.values(),
+    "rank_intervals.covariance": lambda s: np.eye(6),
+    "difference_errors.covariance": lambda s: np.diag(np.abs(s.values())),
+    "simultaneous.N": lambda s: 10 ** (s.number % 7),
+    "wilson.k": lambda s: float(s.number % 3),
+    "wilson.n": lambda s: (2.0, 1e300)[s.number % 2],
+    "two_sided.k": lambda s: s.number % 3,
+    "two_sided.n": lambda s: (2, 10**6)[s.number % 2],
+    "pair": lambda s: np.array([0, 0, 1, 2]),
+    "sign": lambda s: np.array([(1, -1, 0, 1), (0, 0, 0, 0), (1, 1, 1, 1)][s.number % 3]),
+    "judge": lambda s: np.array([(0, 1, 0, -1), (-1, -1, -1, -1), (1, 1, 1, 1)][s.number % 3]),
+    "J": lambda s: 2,
+    "texts": lambda s: ["", "- one\n# two", "x" * 1000],
+    "told_features.prompts": lambda s: ["", "p", "q"],
+    "told_features.function": lambda s: lambda prompt, response: float(len(response)),
+    "pooled.w": lambda s: [0, 1, 0, 2, 0],
+    "pooled.l": lambda s: [1, 0, 1, 0, 2],
+    "pooled.phi": lambda s: np.array([[1.0, 0.0], [0.0, 10.0 ** (s.number % 5)], [0.0, 0.0]]),
+    "pooled.names": lambda s: ["x", "y"],
+    "independent.X": lambda s: np.array([[1.0, 2.0], [3.0, 6.0]]),
+    "independent.names": lambda s: ["x", "y"],
+    "laplacian_variances.A": lambda s: csr_array((np.ones((3, 3)) - np.eye(3)) * 10.0 ** (30 * (s.number % 3 - 1))),
     "fit_components.found": lambda s: structure(s.wins),
     "conjugate_gradients.product": lambda s: lambda v: 2.0 * v,
     "conjugate_gradients.diagonal": lambda s: 2.0 * np.ones(2),
@@ -626,7 +737,6 @@ SELF: dict[str, Argument] = {
     "Tabular": lambda s: Tabular(s.mdp),
     "NGram": lambda s: NGram(s.mdp, 1),
     "LogLinear": lambda s: LogLinear(s.mdp, np.ones((s.mdp.P, s.mdp.S, s.mdp.V, 1))),
-    "Part": lambda s: ADVANTAGES["grpo"],
     "Wins": lambda s: s.wins,
     "Structure": lambda s: structure(s.wins),
     "Law": lambda s: bradley_terry(s.world.r),
@@ -645,8 +755,22 @@ SELF: dict[str, Argument] = {
     "Task": lambda s: s.run.task,
     "Core": lambda s: CORES["rloo"],
     "World": lambda s: s.world,
+    "Language": lambda s: s.mdp,
+    "LatticeWorld": lambda s: s.optimum.world,
+    "Level": lambda s: s.optimum.world.levels[0],
+    "Machine": lambda s: ngram(s.mdp, [s.mdp.sep.join(s.mdp.vocabulary)], 1, 0.1),
+    "Reference": lambda s: lattice.Reference(s.world),
+    "Representation": lambda s: Representation(np.expm1(-SYMBOLS.L) + SYMBOLS.L),
+    "RewardLaw": lambda s: reward_law(lattice.Reference(s.world.with_reward(np.round(np.clip(s.world.r, -9.0, 9.0))))),
+    "Rows": lambda s: _rows(s),
+    "Soft": lambda s: s.optimum,
 }
 """Objects whose methods are tried."""
+
+
+def _rows(s: Scene) -> lattice.Rows:
+    full = lattice.unmerged(s.world)
+    return lattice.Rows(full, [np.moveaxis(rows, 1, 0).reshape(s.mdp.V, -1) for rows in s.mdp.levels(s.log_pi)])
 
 
 def _likelihood(s: Scene) -> Likelihood:
@@ -694,6 +818,8 @@ def numbers(found: Any, depth: int = 0) -> Iterator[Any]:
     elif isinstance(found, dict | list | tuple) and depth < 6:
         for part in found.values() if isinstance(found, dict) else found:
             yield from numbers(part, depth + 1)
+    elif isinstance(found, lattice.LatticeWorld | Of):
+        return  # what has no list refuses to be listed
     elif type(found).__module__.startswith("tabular_rlhf") and not isinstance(found, World | TokenMDP | type) and depth < 6:
         told = [name for name, f in vars(type(found)).items() if isinstance(f, property | cached_property)]
         for name in [*getattr(found, "__dataclass_fields__", {}), *told]:

@@ -199,7 +199,7 @@ CASES: dict[str, list[Case]] = {
         Case(logsumexp, V3),
     ],
     "_log_sigmoid": [Case(log_sigmoid, V3)],
-    "_log_softmax": [*(Case(lambda x, a=a: log_softmax(x, axis=a), CUBE) for a in (0, 1, -1)), Case(log_softmax, V3)],
+    "log_softmax": [*(Case(lambda x, a=a: log_softmax(x, axis=a), CUBE) for a in (0, 1, -1)), Case(log_softmax, V3)],
     "softmax_pull": binary(lambda g, y: _pull_log_softmax(g, y, 1), CUBE, CUBE)[:2],
     "_mean_log_ratio": [
         *binary(mean_log_ratio, between(0.1, 1, 2, 3), M23)[:2],

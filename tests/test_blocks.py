@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tabular_rlhf import World, grad, log_softmax, logspace, random_world, solve
+from tabular_rlhf import World, grad, kernels, log_softmax, random_world, solve
 from tabular_rlhf.gibbs import policy_gradient, policy_objective
 from tabular_rlhf.sampling import draw
 from tests.laws import EPS, assert_close, nats, size
@@ -40,10 +40,10 @@ def everything(world: World) -> dict[str, Any]:
 
 @over_large
 def test_many_blocks_and_one_block_agree(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logspace, "BLOCK", 1)
+    monkeypatch.setattr(kernels, "BLOCK", 1)
     many = everything(world)
-    assert len(list(logspace.blocks((world.mdp.V, world.mdp.width(9))))) > 4
-    monkeypatch.setattr(logspace, "BLOCK", 2**40)
+    assert len(list(kernels.blocks((world.mdp.V, world.mdp.width(9))))) > 4
+    monkeypatch.setattr(kernels, "BLOCK", 2**40)
     one = everything(world)
     for name, value in one.items():
         assert_close(many[name], value, 16 * EPS * (1 if name in ("p", "pi", "draw") else size(value)), name)
@@ -51,7 +51,7 @@ def test_many_blocks_and_one_block_agree(world: World, monkeypatch: pytest.Monke
 
 @over_large
 def test_the_fast_routes_are_the_short_formulas(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logspace, "BLOCK", 1)
+    monkeypatch.setattr(kernels, "BLOCK", 1)
     g, logits, mdp = solve(world), logits_of(world), world.mdp
     x = np.where(np.isneginf(world.log_p_ref), -np.inf, world.log_p_ref + world.r / world.beta)
     p = np.exp(x - np.max(x, axis=1, keepdims=True))

@@ -184,7 +184,7 @@ def test_slips_that_no_list_of_the_row_holds_are_named(slug: str, slip: str) -> 
 
 MENDS: list[tuple[str, Callable[..., Any], str]] = [
     ("kl-chain-rule", lambda d_ref, KL_s: np.sum(d_ref * KL_s, axis=1), "d_ref for d_pi|write d_pi where you write d_ref"),
-    ("regret-is-kl", lambda beta, log_p, log_p_star: beta * kl(log_p_star, log_p), "forward for reverse KL"),
+    ("regret-is-kl", lambda beta, log_p, log_p_star: beta * kl(log_p_star, log_p), "forward for reverse KL|arguments of KL swapped"),
     ("regret-is-kl", lambda beta, log_p, log_p_star: kl(log_p, log_p_star) / beta, "1/beta for beta"),
     ("optimal-value", lambda P, value: np.sum(value) / P, "averaged over prompts evenly|mu"),
     ("gibbs-optimum", lambda log_p_ref, r, beta: special.softmax(r / beta + 0 * log_p_ref, axis=1), "p_ref omitted"),
@@ -192,7 +192,7 @@ MENDS: list[tuple[str, Callable[..., Any], str]] = [
     ("gibbs-optimum", lambda log_p_ref, r, beta: log_p_ref + r / beta, "log_Z"),
     ("gibbs-optimum", lambda log_p_ref, r, beta: special.log_softmax(log_p_ref + r / beta, axis=1), "logarithm"),
     ("bradley-terry", lambda gaps: special.expit(-gaps), "swapped"),
-    ("bradley-terry", lambda gaps: special.expit(2 * gaps), "doubled|halved"),
+    ("bradley-terry", lambda gaps: special.expit(2 * gaps), "doubled|halved|a factor 2 too many"),
 ]
 
 
@@ -382,3 +382,22 @@ def test_the_command(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "regret-is-kl", f"{file}:good"]) == 2
     assert "ValueError: no" in capsys.readouterr().err
     assert isinstance(check("regret-is-kl", lambda value: None), Report)
+
+
+@pytest.mark.parametrize(
+    ("slug", "formula", "status", "named"),
+    [
+        ("regret", r"\beta\, D_{KL}(p \| p^*)", "right", None),
+        ("regret", "KL(p, p_star)", "wrong", "beta dropped"),
+        ("regret", "beta*KL(p_star, p)", "wrong", "forward for reverse KL"),
+        ("best-value", "beta*log Z", "names", None),
+        ("best-value", "beta*log(sum_tau p_ref*exp(-r/beta))", "wrong", "the sign of r flipped"),
+        ("regret", "beta*KL(p, q", "raises", None),
+        ("regret-is-kl", "V(x) - J_x", "right", None),
+        ("gibbs-optimum/11", "p_ref*exp(r/beta)", "wrong", "Z dropped"),
+    ],
+)
+def test_a_formula_is_an_answer(slug: str, formula: str, status: str, named: str | None) -> None:
+    report = check(slug, formula)
+    assert report.status == status, str(report)
+    assert named is None or named in str(report.diagnosis), str(report)

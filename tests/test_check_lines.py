@@ -17,10 +17,11 @@ from tabular_rlhf.check import Report, check
 from tabular_rlhf.derivations import DERIVATIONS, Derivation, Line, derive, execute
 from tabular_rlhf.derivations.record import add
 from tabular_rlhf.derivations.text import sides
+from tabular_rlhf.formula.printed import Printed
 from tabular_rlhf.ledger import worlds
-from tabular_rlhf.ledger.explain_text import apart, differing, number
 from tabular_rlhf.ledger.tolerance import between, distance, largest
 from tabular_rlhf.symbols import parameters
+from tabular_rlhf.told import apart, differing, number
 from tests import unseen_first, unseen_fourth, unseen_second, unseen_third
 from tests.unseen_support import ANSWERS
 
@@ -43,11 +44,37 @@ SPECIAL: dict[str, dict[str, Callable[[Any], Any]]] = {
 """What a line may be right only for: the symbols that then have one value, and that value."""
 
 
+class Overlaid:
+    """A scope in which some symbols have other values, and what is computed from them has not."""
+
+    def __init__(self, scope: Any, instead: dict[str, Callable[[Any], Any]]) -> None:
+        self.scope, self.instead, self.memo = scope, instead, dict[Any, Any]()
+
+    def __getitem__(self, name: str) -> Any:
+        return self.instead.get(name, lambda x: x)(self.scope[name])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.scope, name)
+
+    @classmethod
+    def of(cls, printed: Printed, instead: dict[str, Callable[[Any], Any]]) -> Printed:
+        """A formula on such a scope."""
+
+        class Special(Printed):
+            def __call__(self, scope: Any) -> Any:
+                return printed(cls(scope, instead))
+
+        return Special(lambda: printed.side)
+
+
 def specialized(line: Line, instead: dict[str, Callable[[Any], Any]]) -> Callable[..., Any] | None:
     """The line's function with some symbols at the values that they have in a special case, or None where it asks for none of them."""
     names = parameters(line.value)
     if not set(names) & set(instead):
         return None
+
+    if isinstance(line.value, Printed):
+        return Overlaid.of(line.value, instead)
 
     def function(*symbols: Any) -> Any:
         return line.value(*(instead.get(name, lambda x: x)(x) for name, x in zip(names, symbols, strict=True)))

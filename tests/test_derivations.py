@@ -20,6 +20,7 @@ from tabular_rlhf.derivations.execute import refute_line
 from tabular_rlhf.derivations.record import add
 from tabular_rlhf.derivations.text import formulas
 from tabular_rlhf.errors import InputError
+from tabular_rlhf.formula.printed import Printed
 from tabular_rlhf.ledger import LEDGER
 from tabular_rlhf.ledger.audit import tiny_scopes
 from tabular_rlhf.symbols import SYMBOLS, Scope, parameters
@@ -100,6 +101,9 @@ LAWS = {
     "RLHF's": "p_rlhf",
     "DPO's": "p_dpo",
     "DPO's, log-linear": "p_dpo_linear",
+    "the sampler's": "log_p_sampler log_pi_sampler",
+    "of REINFORCE without ratios": "p_limit",
+    "of the forward penalty": "p_forward",
 }
 """Laws that are not fixed by the world, and the symbols that are made from each."""
 WHOSE = {symbol: law for law, symbols in LAWS.items() for symbol in symbols.split()}
@@ -124,6 +128,8 @@ def letters(lines: tuple[Line, ...]) -> dict[str, list[set[str]]]:
     """For every letter of a law (p is p_pi), the laws that its lines are computed from, a set a line (where a line tells)."""
     found: dict[str, list[set[str]]] = {}
     for line in lines:
+        if isinstance(line.value, Printed):
+            continue  # its letters are what runs, and what is declared of them is printed
         laws = {WHOSE[name] for name in parameters(line.value) if name in WHOSE}
         for letter in {x.replace(r"p_\pi", "p") for x in LETTER.findall(line.tex)} - OF_THE_WORLD if laws else ():
             found.setdefault(letter, []).append(laws)

@@ -5,7 +5,6 @@ The general laws of derivations are tested over the whole registry elsewhere; he
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tabular_rlhf.check.calling import Through
 from tabular_rlhf.derivations import DERIVATIONS, audit_derivations, derive, execute
 from tabular_rlhf.derivations.record import Line, sampled_z
 from tabular_rlhf.ledger import LEDGER, Scope
@@ -135,11 +135,7 @@ def test_a_line_off_by_a_millionth_is_noticed(slug: str) -> None:
 
 
 def _nudged(line: Line) -> Callable[..., Any]:
-    @functools.wraps(line.value)  # so that it asks for the same symbols
-    def nudged(*symbols: Any) -> Any:
-        return line.value(*symbols) * (1 + 1e-6) + 1e-6
-
-    return nudged
+    return Through(line.value, lambda value: value * (1 + 1e-6) + 1e-6)
 
 
 @pytest.mark.parametrize("slug", [s for s in ANCHORS if s not in ("natural-gradient", "grpo")])

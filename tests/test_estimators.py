@@ -34,7 +34,8 @@ from tabular_rlhf.estimators import (
 from tabular_rlhf.estimators.evaluate import contributions
 from tabular_rlhf.estimators.normal import PUBLISHED, agrees
 from tabular_rlhf.estimators.record import AGGREGATES, LEVELS, RATIOS, TERMS, Estimator
-from tabular_rlhf.logspace import BLOCK, kl, log_softmax
+from tabular_rlhf.kernels import BLOCK
+from tabular_rlhf.logspace import kl, log_softmax
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import forbid, uniform
 from tabular_rlhf.sampling import Trajectories, population, sample

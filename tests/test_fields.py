@@ -18,8 +18,9 @@ from tabular_rlhf.fields.curl import curl
 from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, LOSSES, Advantage, PolicyLoss, Recipe, analyse
 from tabular_rlhf.policy_gradient.faults import faults
-from tabular_rlhf.policy_gradient.record import Part, parameters
+from tabular_rlhf.policy_gradient.record import Part
 from tabular_rlhf.policy_gradient.updates import expected_update
+from tabular_rlhf.registry import parameters
 from tabular_rlhf.world import World, coin, fork, random_world, rational
 
 WORLD = random_world(rng=np.random.default_rng(3), V=2, H=3, P=2)

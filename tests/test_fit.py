@@ -15,10 +15,11 @@ import pytest
 
 from tabular_rlhf import InputError, value_and_grad
 from tabular_rlhf.cli import main
+from tabular_rlhf.preferencefile import collect, read_preferences
 from tabular_rlhf.preferences.comparisons import count_wins, cyclic_triads
 from tabular_rlhf.preferences.likelihood import fit, structure
-from tabular_rlhf.reports.preference_file import Malformed, collect, parse, read_preferences
-from tabular_rlhf.reports.preferences import analyse, normalize
+from tabular_rlhf.reports.fitted import normalize
+from tabular_rlhf.reports.preferences import analyse
 from tabular_rlhf.reports.preferences_text import render
 
 
@@ -72,14 +73,14 @@ BROKEN = {
 
 @pytest.mark.parametrize(("line", "reason"), BROKEN.items(), ids=[line[:60] for line in BROKEN])
 def test_a_malformed_line_is_named(line: str, reason: str) -> None:
-    with pytest.raises(Malformed) as e:
-        parse(line.encode())
-    assert reason in str(e.value)
+    found = collect([row("x", "a", "b").encode(), line.encode()])
+    assert [fault.line for fault in found.faults] == [2]
+    assert reason in found.faults[0].reason
 
 
 def test_bytes_that_are_not_text() -> None:
-    with pytest.raises(Malformed, match="not UTF-8 at byte 13"):
-        parse(b'{"prompt": "\xff"}')
+    (fault,) = collect([b'{"prompt": "\xff"}']).faults
+    assert fault.reason == "not UTF-8 at byte 13"
 
 
 def test_every_line_is_accounted_for() -> None:
@@ -102,9 +103,21 @@ def test_all_common_forms_are_one_comparison() -> None:
         json.dumps({"chosen": ask + a, "rejected": ask + b}),
         json.dumps({"prompt": "hi", "chosen": ask + a, "rejected": ask + b}),
     ]
-    assert {parse(line.encode()) for line in forms} == {("hi", "hello", "what?", 1.0)}
+    for lines in ([line] for line in forms):
+        assert told(lines) == {("hi", "hello", "what?", 1.0)}
+    assert told(forms) == {("hi", "hello", "what?", 1.0)}
     spoken = {"chosen": "\n\nHuman: hi\n\nAssistant: hello", "rejected": "\n\nHuman: hi\n\nAssistant: what?"}
-    assert parse(json.dumps(spoken).encode()) == ("Human: hi", "hello", "what?", 1.0)
+    assert told([json.dumps(spoken)]) == {("Human: hi", "hello", "what?", 1.0)}
+
+
+def told(lines: list[str]) -> set[tuple[str, str, str, float]]:
+    """prompt, winner, loser, weight of every comparison."""
+    found = collect(line.encode() for line in lines)
+    assert len(found.w) == len(lines)
+    return {
+        (found.prompts[found.of[w]], found.responses[w], found.responses[l], weight)
+        for w, l, weight in zip(found.w, found.l, found.weight.tolist(), strict=True)
+    }
 
 
 def test_a_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
@@ -323,7 +336,7 @@ def test_files_that_hold_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["fit", str(empty)]) == 2
     empty.write_text("[]\n")
     assert main(["fit", str(empty)]) == 2
-    assert "line 1: not an object but an array" in capsys.readouterr().err
+    assert "line 1: not two or more different items" in capsys.readouterr().err
     with pytest.raises(InputError, match="readable"):
         read_preferences(tmp_path / "absent.jsonl")
 

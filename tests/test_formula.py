@@ -320,6 +320,37 @@ def test_every_world_of_the_book() -> None:
         assert np.allclose(a, b, atol=1e-9 * max(1.0, np.abs(scope["r"]).max(), scope["beta"]))
 
 
+def test_a_letter_bound_to_its_own_name_is_the_symbol_of_that_name() -> None:
+    world = random_world(rng=np.random.default_rng(3), V=3, H=2)
+    assert compile(read("V"), {"V": "V"})(Scope(world, 0)) == 3
+    assert compile(read("V")).axes == ("x", "s")
+
+
+def test_a_quotient_of_what_overflows_is_taken_in_logarithms() -> None:
+    scope = Scope(random_world(rng=np.random.default_rng(3), V=3, H=2).at(1e-5), 0)
+    assert not np.isfinite(np.exp(scope["log_Z"])).all()
+    np.testing.assert_allclose(compile(read("p_ref*exp(r/beta)/Z"))(scope), scope["p_star"], atol=1e-9)
+
+
+def test_a_sum_over_a_range_counts_a_number_as_often_and_refuses_a_table() -> None:
+    scope = Scope(random_world(rng=np.random.default_rng(3), V=3, H=2), 0)
+    assert compile(read("sum_{h=1}^{5} beta"))(scope) == pytest.approx(5 * scope["beta"])
+    assert compile(read("prod_{h=1}^{H} 1/V"), {"V": "V"})(scope) == pytest.approx(1 / 9)
+    for ignored in (r"\sum_{h=1}^{H} \log \pi(a \mid s)", "sum_{h=1}^{H} r"):
+        with pytest.raises(InputError, match="a sum must be over what occurs in it"):
+            compile(read(ignored))
+
+
+def test_means_given_a_state_are_had_of_a_large_world() -> None:
+    """Up the tree, and not by a table of every response in every state."""
+    world = random_world(rng=np.random.default_rng(4), V=2, H=14, eos=False)
+    scope = Scope(world, 0)
+    mean, through = compile(read("E_p[r | s]")), compile(read("sum_a pi(a | s)*E_p[r | s, a]"))
+    assert mean(scope).shape == (1, 2**14 - 1)
+    np.testing.assert_allclose(mean(scope)[0, 0], scope["E_r"][0], atol=1e-12)
+    np.testing.assert_allclose(mean(scope), through(scope), atol=1e-12)
+
+
 def test_speed_is_that_of_the_arithmetic() -> None:
     """A compiled formula asks the scope and NumPy no more often than the lambda would: counted, not timed."""
 

@@ -153,14 +153,14 @@ def test_a_print_that_lies_fails_the_audit(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_is_not_executed_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["verify", "--prints", "regret-is-kl", "tree-counts"]) == 0
+    assert main(["verify", "--prints", "regret-is-kl", "bt-existence"]) == 0
     out = capsys.readouterr().out
     assert "printed formulas are executed as they are printed" in out
-    assert "tree-counts" in out
+    assert "bt-existence" in out
     assert main(["verify", "--prints", "--json", "regret-is-kl"]) == 0
     found = json.loads(capsys.readouterr().out)["prints"]
     assert found["executed"] == found["of"] > 5
-    assert main(["verify", "--explain", "tree-counts"]) == 0
+    assert main(["verify", "--explain", "bt-existence"]) == 0
     assert "†" in capsys.readouterr().out
 
 

@@ -19,16 +19,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tabular_rlhf import __version__, files
+from tabular_rlhf import __version__, commands, files
 from tabular_rlhf.cli import COMMANDS, build_parser, main
 from tabular_rlhf.commands import example, losses, progress
-from tabular_rlhf.commands.answer import in_words
 from tabular_rlhf.commands.printing import can_say, spelled
 from tabular_rlhf.commands.schemas import HEAD, SCHEMAS
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.layout import NARROWEST, fold, table
 from tabular_rlhf.losses import analyse as family
 from tabular_rlhf.losses.record import LOSSES
+from tabular_rlhf.rollouts.example import example_text
+from tabular_rlhf.told import in_words
 
 PREFS = '{"prompt": "a", "chosen": "x", "rejected": "y"}\n{"prompt": "a", "chosen": "y", "rejected": "x"}\n'
 ANSWERS = "def regret(beta, log_p, log_p_star):\n    return beta * (log_p - log_p_star)\n"
@@ -43,7 +44,11 @@ ASKED: dict[str, list[str]] = {
     "solve": ["solve rational --samples 50", "solve two.toml --samples 50"],
     "losses": ["losses --world coin", "losses ipo --world coin"],
     "fit": ["fit prefs.jsonl"],
+    "rollouts": ["rollouts rollouts.jsonl"],
     "advantage": ["advantage grpo --world coin --group 2"],
+    "audit": ["audit losses.py:step --group 2", "audit losses.py:raises"],
+    "vectors": ["vectors gibbs --out made"],
+    "conform": ["conform losses.py"],
     "kl": ["kl --world coin --estimator k1 --samples 50"],
     "run": ["run coin --algorithm rloo --steps 2"],
     "grade": [],  # it starts processes: tested where grading is, and its page is the check report's
@@ -52,7 +57,15 @@ ASKED: dict[str, list[str]] = {
     "bench": [],  # it takes its time: its page is tested where bench is
     "index": ["index regret", "index k3"],
 }
-"""For every command, some words that are answered quickly."""
+"""Words that are answered quickly; a command that is not here is asked by its name alone."""
+LOSS = """
+def step(logps, advantages, mask):
+    return -(logps * advantages[:, None] * mask).sum() / mask.sum()
+
+
+def raises(logps, advantages):
+    raise RuntimeError("on purpose")
+"""
 TWO = """
 vocabulary = ["a", "b"]
 horizon = 2
@@ -69,7 +82,13 @@ forbid = ["a"]
 @pytest.fixture
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that are asked about, and a family of two losses."""
-    for name, text in {"prefs.jsonl": PREFS, "answers.py": ANSWERS, "two.toml": TWO}.items():
+    for name, text in {
+        "prefs.jsonl": PREFS,
+        "rollouts.jsonl": example_text(2),
+        "answers.py": ANSWERS,
+        "two.toml": TWO,
+        "losses.py": LOSS,
+    }.items():
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
     few = {name: LOSSES[name] for name in ("dpo", "robust-dpo")}
@@ -94,8 +113,10 @@ def tell(words: str, encoding: str = "utf-8") -> tuple[int, str, str]:
 # ---------------------------------------------------------------------------------------------------- the first words
 
 
-def test_every_command_is_asked_here() -> None:
-    assert set(ASKED) == set(COMMANDS)
+def test_every_command_is_known_by_its_file() -> None:
+    files = {path.stem for path in Path(commands.__file__).parent.glob("*.py") if "\ndef configure(" in path.read_text()}
+    assert set(ASKED) <= set(COMMANDS) == files
+    assert all(len(summary) > 10 for summary in COMMANDS.values())
 
 
 def test_a_bare_call_says_what_to_try_and_each_of_it_works() -> None:
@@ -141,7 +162,7 @@ def test_a_typo_is_answered_with_the_nearest_name(words: str, nearest: str) -> N
 def test_every_page_fits(command: str, columns: int, room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No line is wider than the terminal, but for one word that is."""
     monkeypatch.setenv("COLUMNS", str(columns))
-    for words in [*ASKED[command], f"{command} --help"]:
+    for words in [*ASKED.get(command, [command]), f"{command} --help"]:
         status, said, _ = tell(words)
         assert status in (0, 1), words
         for line in said.splitlines():
@@ -182,7 +203,7 @@ def test_a_folded_line_keeps_its_words_and_fits(line: str, most: int) -> None:
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "latin-1", "cp437"])
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ("losses", "advantage", "run")])
 def test_every_encoding_is_spoken(command: str, encoding: str, room: Path) -> None:
-    for words in ASKED[command]:
+    for words in ASKED.get(command, [command]):
         status, said, _ = tell(words, encoding)
         assert status in (0, 1)
         assert said
@@ -245,7 +266,7 @@ def test_every_json_has_the_head_and_the_keys_that_are_documented(command: str, 
     def refused(word: str) -> float:
         raise ValueError(f"{word} is no JSON")
 
-    for words in ASKED[command] if command != "figures" else []:
+    for words in ASKED.get(command, [command]) if command != "figures" else []:
         status, said, _ = tell(f"{words} --json")
         assert status in (0, 1)
         told = json.loads(said, parse_constant=refused)

@@ -37,6 +37,10 @@ CHAPTERS = {
     "ppo-clip natural-gradient ppo-ptx-gradient",
     8: "k1 k2 second-order k3 kl-estimator-theorem kl-placement kl-gradients token-vs-sequence rao-blackwell importance-ratio",
     9: "best-of-n rejection-sampling expert-iteration",
+    10: "group-bernstein maxrl-order pass-at-k dynamic-sampling truncated-ratio prefix-ratio random-rewards-clip off-policy-reinforce "
+    "sampler-mismatch state-kl-in-reward on-policy-distillation entropy-covariance process-rewards gae padding-and-eos "
+    "batch-normalization micro-batch-mean trajectory-balance pmd-mean online-ipo-is-nash sharpening bon-is-gibbs-of-quantile kl-in-grpo "
+    "squeezing ties mixture-of-people centering",
 }
 
 
@@ -143,6 +147,7 @@ def test_a_row_refuses_what_is_missing() -> None:
     for change, must in (
         ({"sides": {"one": lambda J: J}}, "two sides"),
         ({"misses": {"one": lambda J: J}}, "near misses"),
+        ({"slips": ("beta dropped",), "misses": {"beta dropped": lambda J: J}}, "a name of its own.*'beta dropped'"),
         ({"source": ""}, "source"),
         ({"sides": {"one": lambda J: J, "two": lambda no_such_symbol: 0.0}}, "names of symbols"),
         ({"sides": {"one": lambda J: J, "two": np.sum}}, "plain one of named symbols, as lambda r: np.sum"),
@@ -169,6 +174,19 @@ def test_a_row_refuses_what_is_missing() -> None:
 def test_a_miscount_of_parts_is_refused(change: dict[str, Any], must: str) -> None:
     with pytest.raises(InputError, match=must):
         audit([replace(LEDGER["regret-is-kl"], **change)], worlds=0)
+
+
+def test_a_number_is_that_side_of_the_clause_of_every_part() -> None:
+    row = replace(
+        LEDGER["regret-is-kl"],
+        clauses=("J_x = E_p[r] - beta*KL(p, p_ref)", "V(x) = beta*log(Z)"),
+        parts=("J", "V", "one"),
+        sides={"left": (0, 0, "1"), "right": (1, 1, lambda: 1.0), "both": lambda J_x, value: (J_x, value, 1.0)},
+        misses={"one": "J_x - 1", "two": Miss("two", "log Z", 1)},
+    )
+    assert max(map(max, row.errors(Scope(rational(), 0)).values())) <= 1
+    two = replace(row, parts=("J", "V"), sides={"left": 0, "right": 1})
+    assert max(map(max, two.errors(Scope(rational(), 0)).values())) <= 1
 
 
 def test_a_true_row_without_scale_holds_and_a_false_one_does_not() -> None:

@@ -25,7 +25,7 @@ from tabular_rlhf.ledger import LEDGER
 from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.page import data as page_data
 from tabular_rlhf.page import fragments
-from tabular_rlhf.page.numbers import say
+from tabular_rlhf.page.numbers import fixed
 
 COMMITTED = Path(__file__).parent.parent / "figures" / "page.html"
 P_REF = (0.3, 0.7 * 0.3, 0.7 * 0.7)
@@ -224,7 +224,7 @@ def rational_optimum(beta: float) -> list[float]:
 
 
 def say_all(p: list[float]) -> list[str]:
-    return [say(x) for x in p]
+    return [fixed(x) for x in p]
 
 
 def test_the_estimates_are_moments_under_the_optimum() -> None:

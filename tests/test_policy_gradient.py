@@ -18,8 +18,9 @@ from tabular_rlhf.policy import NGram, uniform
 from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, LOSSES, Recipe, analyse, success_weight
 from tabular_rlhf.policy_gradient import groups as g
 from tabular_rlhf.policy_gradient.analysis import TWO
-from tabular_rlhf.policy_gradient.record import Advantage, parameters, register
+from tabular_rlhf.policy_gradient.record import Advantage
 from tabular_rlhf.policy_gradient.updates import covariance, expected_update, surrogate, true_gradient, update_of, updates
+from tabular_rlhf.registry import parameters
 from tabular_rlhf.world import World, coin, random_world
 from tests.laws import EPS, assert_close
 
@@ -280,12 +281,12 @@ def test_any_policy_class_by_the_chain_rule() -> None:
         (lambda: Recipe("rloo", "dual-clip", dual=0.5), "dual must be above 1"),
         (lambda: Recipe("rloo", aggregation="constant", scale=0.0), "scale must be positive"),
         (lambda: Recipe("rloo", epsilon=0.1), "change must be of a setting"),
-        (lambda: Recipe("ppo"), "advantage must be in the registry"),
+        (lambda: Recipe("ppo"), "advantage must be a known one"),
         (lambda: g.counts(64, 12), "counts of kinds must fit"),
         (lambda: g.population(coin(), coin().log_p_ref, 40), "all groups must fit"),
         (lambda: g.sample(coin(), coin().log_p_ref, 2, 0, rng=np.random.default_rng(0)), "at least one group"),
         (lambda: success_weight(1.5, Recipe("grpo")), "q must be a probability"),
-        (lambda: register(ADVANTAGES, ADVANTAGES["rloo"]), "name of its own"),
+        (lambda: ADVANTAGES.add(ADVANTAGES["rloo"]), "name of its own"),
         (lambda: Advantage("x", "x", "", lambda r: r, lambda i, r: r[i]), "equation and a source"),
         (lambda: Advantage("x", "x", "x", lambda nonsense: nonsense, lambda i, r: r[i]), "must be given or have a default"),
     ],

@@ -76,3 +76,12 @@ def test_every_picture_of_the_readme_is_there() -> None:
     pictures = re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", TEXT)
     assert len(pictures) == 3
     assert all((README.parent / path).is_file() and len(words) > 30 for words, path in pictures)
+
+
+def test_the_workflow_names_what_there_is() -> None:
+    """Every path that the forge's workflow runs: tests by pattern, rooms, and the script of the whole."""
+    root = README.parent
+    text = (root / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    named = re.findall(r"(?:tests|tabular_rlhf|\.ci)/[\w*./]+", text)
+    assert len(named) > 10
+    assert [path for path in named if not list(root.glob(path))] == []

@@ -31,6 +31,7 @@ from tabular_rlhf.files import LARGEST, check_output, make_folder, read_bytes, r
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.preferences.comparisons import count_wins
 from tabular_rlhf.preferences.likelihood import fit
+from tabular_rlhf.rollouts.example import example_text
 from tabular_rlhf.worldfile import load_world, parse_world
 
 HUGE = 10**400
@@ -67,6 +68,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "world.toml").write_text(WORLD)
     (tmp_path / "prefs.jsonl").write_text(ROW)
+    (tmp_path / "rollouts.jsonl").write_text(example_text(2))
     (tmp_path / "answers.py").write_text("def regret(J_x, value):\n    return value - J_x\n")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
@@ -330,7 +332,11 @@ BASES: dict[str, tuple[str, ...]] = {
     "solve": ("coin", "--samples", "10"),
     "losses": ("dpo", "--world", "coin"),
     "fit": ("prefs.jsonl",),
+    "rollouts": ("rollouts.jsonl",),
     "advantage": ("rloo", "--world", "coin"),
+    "audit": ("answers.py:regret",),
+    "vectors": ("gibbs", "--out", "made"),
+    "conform": ("answers.py:regret",),
     "kl": ("--estimator", "k1", "--placement", "loss", "--samples", "10", "--world", "coin"),
     "run": ("coin", "--algorithm", "rloo", "--steps", "1"),
     "grade": ("answers.py",),
@@ -365,7 +371,8 @@ def test_whatever_an_option_is_given_there_is_no_traceback(command: str, place: 
     monkeypatch.setattr("tabular_rlhf.grading.marks.grade", _no_grade)
     monkeypatch.setattr("tabular_rlhf.page.build", lambda *_: "")
     for action, value in options(command):
-        words = [*BASES[command], f"{action.option_strings[-1]}={value}"] if action.option_strings else [value, *BASES[command][1:]]
+        base = BASES.get(command, (command,))
+        words = [*base, f"{action.option_strings[-1]}={value}"] if action.option_strings else [value, *base[1:]]
         status, out, err = asked(command, *words)
         assert status in (0, 1, 2), words
         assert not hidden(out + err), words

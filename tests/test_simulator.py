@@ -26,7 +26,7 @@ from tabular_rlhf.policy_gradient import Recipe
 from tabular_rlhf.preferences import bradley_terry, sample_pairs
 from tabular_rlhf.selection import best_of_n
 from tabular_rlhf.simulator import CORES, Options, Run, advance, begin, destination, exact_curve, simulate
-from tabular_rlhf.simulator.algorithms import compared, register, tallied
+from tabular_rlhf.simulator.algorithms import compared, tallied
 from tabular_rlhf.simulator.chance import noise_of_steps
 from tabular_rlhf.simulator.record import KL_FLAGS, Core
 from tabular_rlhf.simulator.scoring import price_of_comparisons, price_of_draws, total_variation
@@ -425,7 +425,7 @@ def test_bad_options_are_refused_in_four_parts(bad: dict[str, Any]) -> None:
 
 def test_a_registry_refuses_a_second_core_of_the_same_name() -> None:
     with pytest.raises(InputError, match="a name of its own"):
-        register(CORES["dpo"])
+        CORES.add(CORES["dpo"])
     assert all(isinstance(core, Core) and core.source and core.summary for core in CORES.values())
 
 

@@ -6,17 +6,23 @@ most 40 terms), sampled ones to six exact standard errors at a fixed seed (a cha
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import math
 import re
+import weakref
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import tabular_rlhf as tr
+from tabular_rlhf import gibbs
 from tabular_rlhf.cli import main
+from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.reports.solution import report
 from tabular_rlhf.world import coin, long_tail, random_world, zen_world
 from tabular_rlhf.worldfile import EXAMPLE, parse_world
@@ -341,3 +347,46 @@ def test_bad_requests_are_refused(words: list[str], message: str, capsys: pytest
 def test_usage_errors_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["solve", "--samples", "many"]) == 2
     assert "invalid int value" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------------- once
+
+
+def test_a_solution_is_shared_while_it_is_held_and_forgotten_with_its_holder() -> None:
+    world = tr.rational()
+    held = tr.solve(world)
+    assert tr.solve(world) is held
+    assert tr.solve(world.at(world.beta)) is held
+    assert tr.solve(world.at(2.0)) is not held
+    assert tr.solve(tr.rational()) is not held
+    gone = weakref.ref(held)
+    del held
+    gc.collect()
+    assert gone() is None
+    assert tr.solve(world).p.tolist() == tr.solve(tr.rational()).p.tolist()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "kl --world coin --estimator k3 --samples 20",
+        "losses ipo --world coin",
+        "losses --world coin",
+        "advantage grpo --world coin --group 2",
+        "solve rational --samples 20",
+        "run coin --algorithm rloo --steps 2",
+    ],
+)
+def test_a_command_solves_no_world_twice(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    solved: Counter[tuple[float, bytes, bytes]] = Counter()
+    anew = gibbs._anew
+
+    def counted(world: tr.World) -> tr.Gibbs:
+        solved[world.beta, world.log_ref.tobytes(), world.r.tobytes()] += 1
+        return anew(world)
+
+    monkeypatch.setattr(gibbs, "_anew", counted)
+    monkeypatch.setattr("tabular_rlhf.losses.analyse.LOSSES", {name: LOSSES[name] for name in ("dpo", "cdpo", "ipo")})
+    assert main(words.split()) == 0
+    assert solved
+    assert max(solved.values()) == 1

@@ -100,8 +100,8 @@ FAULTS: dict[str, tuple[str, str]] = {
         MINIMAL.replace("horizon = 2", "horizon = 0"),
         r"horizon must be .* at least 1, such as 4: bad.toml, line 2, horizon: got 0",
     ),
-    "does not fit": (
-        MINIMAL.replace("horizon = 2", "horizon = 40"),
+    "does not fit, and a function asks for each response": (
+        MINIMAL.replace("horizon = 2", "horizon = 40") + '[reward]\nfunction = "rules:text"',
         r"fit in .*GiB: bad.toml, line 2, .*got 1,099,511,627,776 traj.*bytes",
     ),
     "no prompts": (
@@ -113,7 +113,10 @@ FAULTS: dict[str, tuple[str, str]] = {
         MINIMAL.replace('"b"', '"a"') + 'prompts = ["x", "y"]\nmu = [0.5, 0.5]',
         r"distinct.*: bad.toml, line 1, vocabulary: got",
     ),
-    "too long, with mu": (MINIMAL.replace("horizon = 2", "horizon = 40") + "mu = [1.0]", r"GiB: bad.toml, line 2, horizon: got"),
+    "too long, with mu": (
+        MINIMAL.replace("horizon = 2", "horizon = 10001000") + "mu = [1.0]",
+        r"at most 10000: bad.toml, line 2, horizon: got",
+    ),
     "reward overflow": (
         MINIMAL + "[reward]\nconstant = 1e308\nlength = 1e308",
         r"rewards must be finite: bad.toml, line 6, \[reward\] length, response 'a a': got inf; use smaller",

@@ -1,93 +1,22 @@
-r"""The walk backwards: sensitivities come back to the steps of a tape, and are added up where they meet.
+r"""The walk backwards: reverse mode on one page.
 
-A sensitivity is linear, so a factor (the -1 of a subtraction, the beta of a penalty) is carried along as one number and
-multiplied in where arrays must be added anyway; slices of one array are collected and put together in one pass.
+A tape lists the steps c = f(a, b, ...) of a program in their order.  Walked from the last step to the first, all that reads c has been
+passed when c is reached, so its sensitivity g_c = dL/dc is complete, and the rule of f sends back to each argument what is its own:
+
+    g_a += vjp_a(g_c),      g_b += vjp_b(g_c).
+
+That is all.  `buffers.Sensitivity` adds up what comes back (as factor * g, the factor multiplied in late); `trace` makes the tape, `rules`
+has a line for every operation.
 """
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
-import numpy as np
+from tabular_rlhf.autodiff.buffers import Sensitivity, private, root, scaled
+from tabular_rlhf.autodiff.trace import Step, Tape, Traced
 
-from tabular_rlhf.autodiff.rules import Scaled, Scatter, room_like, scatter, scatter_into, unbroadcast
-from tabular_rlhf.autodiff.table import SMALL, shape_of
-from tabular_rlhf.autodiff.trace import Step, Tape, Traced, plain
-
-
-class Sensitivity:
-    """What has come back to one step so far: factor * whole + the scattered pieces."""
-
-    __slots__ = ("factor", "owned", "pieces", "whole")
-
-    def __init__(self) -> None:
-        self.whole: Any = None
-        self.factor = 1.0
-        self.owned = False  # whether `whole` is a buffer of ours, which we may add into
-        self.pieces: list[tuple[Scatter, float]] = []
-
-    def add(self, g: Any, factor: float) -> None:
-        if type(g) is Scatter:
-            self.pieces.append((g, factor))
-        elif self.whole is None:
-            self.whole, self.factor = g, factor
-        elif type(self.whole) is Traced or type(g) is Traced:
-            self.whole, self.factor = _scaled(self.whole, self.factor) + _scaled(g, factor), 1.0
-        else:
-            have = self.whole if self.owned else self.whole * self.factor
-            have += _scaled(g, factor)
-            self.whole, self.factor, self.owned = have, 1.0, isinstance(have, np.ndarray)
-
-    def total(self, like: Any) -> tuple[Any, float]:
-        """(g, factor), with g of the shape of `like`; afterwards `owned` says whether g is a buffer of ours."""
-        if not self.pieces:
-            shape = shape_of(like)
-            return self.whole if shape_of(self.whole) == shape else np.broadcast_to(self.whole, shape), self.factor
-        pieces = [(_scaled(s.g, factor), s.index) for s, factor in self.pieces]
-        whole = None if self.whole is None else _scaled(self.whole, self.factor)
-        traced = type(whole) is Traced or any(type(g) is Traced for g, _ in pieces)
-        self.owned = not traced
-        return (_sum_traced if traced else _sum_plain)(whole, pieces, plain(like)), 1.0
-
-
-def _scaled(g: Any, factor: float) -> Any:
-    return g if factor == 1.0 else g * factor
-
-
-def _sum_traced(whole: Any, pieces: list[tuple[Any, Any]], like: Any) -> Any:
-    for g, index in pieces:
-        part = scatter(g, index, like)
-        whole = part if whole is None else whole + part
-    return whole
-
-
-def _sum_plain(whole: Any, pieces: list[tuple[Any, Any]], like: Any) -> Any:
-    if whole is None and like.size > SMALL and _tiles([index for _, index in pieces], shape_of(like)):
-        out = room_like(like)
-        for g, index in pieces:
-            out[index] = g
-        return out
-    if whole is None:
-        (g, index), *pieces = pieces
-        whole = scatter(g, index, like)
-    else:
-        whole = np.array(whole, order="K")
-    for g, index in pieces:
-        scatter_into(whole, g, index)
-    return whole
-
-
-def _tiles(indices: list[Any], shape: tuple[int, ...]) -> bool:
-    """Whether the slices are neighbors along one axis and cover it, as those of np.split do."""
-    axis = len(indices[0]) - 1 if isinstance(indices[0], tuple) else -1
-    for index in indices:
-        if axis < 0 or not isinstance(index, tuple) or len(index) != axis + 1 or any(type(i) is not slice for i in index):
-            return False
-        if any(i != slice(None) for i in index[:axis]) or index[axis].step not in (None, 1):
-            return False
-    cuts = sorted(index[axis].indices(shape[axis])[:2] for index in indices)
-    return cuts[0][0] == 0 and cuts[-1][1] == shape[axis] and all(a[1] == b[0] for a, b in itertools.pairwise(cuts))
+PASSED: Step = (None, None, (), {}, [])
 
 
 def backward(tape: Tape, last: int, g: Any, *, once: bool = False) -> dict[int, Any]:
@@ -95,60 +24,30 @@ def backward(tape: Tape, last: int, g: Any, *, once: bool = False) -> dict[int, 
 
     once: the tape is not needed again, so each step is forgotten when it has been passed and its memory used for the next.
     """
-    pending: list[Sensitivity | None] = [None] * (last + 1)
-    pending[last] = start = Sensitivity()
-    start.add(g, 1.0)
-    lent = {_root(g)}  # arrays that somebody else holds, by way of the rules that hand on an array as it is
-    inputs: dict[int, Any] = {}
-    steps = tape.steps
+    steps, lent, inputs = tape.steps, {root(g)}, {}
+    came: list[Sensitivity | None] = [None] * (last + 1)
+    came[last] = start = Sensitivity()
+    start.add(g, 1.0, None, g, lent)
     for i in range(last, -1, -1):
-        here, pending[i] = pending[i], None
-        if here is None:
+        here, came[i] = came[i], None
+        if here is None:  # the output does not depend on this step
             continue
         rule, out, args, kwargs, parents = steps[i]
         g, factor = here.total(out)
         if rule is None:
-            inputs[i] = _private(_scaled(g, factor), lent)
+            inputs[i] = private(scaled(g, factor), lent)
             continue
         if once:
-            steps[i] = _PASSED
+            steps[i] = PASSED
+        if rule.overwrites and here.owned and type(out) is not Traced:
+            kwargs = {**kwargs, "overwrite": True}
         for position, parent in parents:
             pull = rule.vjp(position)
             if pull is None:
                 raise TypeError(f"{rule.name}: argument {position} has no gradient rule; make it a plain array")
-            if rule.overwrites and here.owned and type(out) is not Traced:
-                kwargs = {**kwargs, "overwrite": True}
-            piece, times = pull(g, out, *args, **kwargs), factor
-            if type(piece) is Scaled:
-                piece, times = piece.g, times * piece.factor
-                if piece is not g:  # `_times` keeps the other argument
-                    lent.add(_root(piece))
-            if rule.broadcasts and shape_of(piece) != shape_of(args[position]):
-                piece = unbroadcast(piece, shape_of(args[position]))
-            if not 1e-90 < abs(times) < 1e90:  # near the ends of the range the order of multiplications matters
-                piece, times = piece * times, 1.0
-            there = pending[parent]
+            piece = pull(g, out, *args, **kwargs)  # named, so that its memory stays until the next takes its place
+            there = came[parent]
             if there is None:
-                pending[parent] = there = Sensitivity()
-            there.add(piece, times)
+                came[parent] = there = Sensitivity()
+            there.add(piece, factor, args[position] if rule.broadcasts else None, g, lent)
     return inputs
-
-
-_PASSED: Step = (None, None, (), {}, [])
-
-
-def _root(x: Any) -> int:
-    """Which memory an array is a view of."""
-    while isinstance(x, np.ndarray) and x.base is not None:
-        x = x.base
-    return id(x)
-
-
-def _private(g: Any, lent: set[int]) -> Any:
-    """`g`, copied if it may be a view of an array that somebody else holds; from now on, `g` is held by our caller."""
-    if not isinstance(g, np.ndarray):
-        return g
-    if g.size <= SMALL or not g.flags.writeable or _root(g) in lent:
-        return np.array(g, order="K")
-    lent.add(_root(g))
-    return g

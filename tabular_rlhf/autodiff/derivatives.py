@@ -19,6 +19,12 @@ from tabular_rlhf.errors import InputError, quoted
 def vjp(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0, **kwargs: Any) -> tuple[Any, Callable[[Any], Any]]:
     """Evaluate `f(*args)` and return (value, pullback); `pullback(g)` is g contracted with the Jacobian.
 
+    Args: f, plain NumPy code that returns one array or number; args and kwargs, its arguments; argnums, the position(s) to differentiate.
+    Returns: (value, pullback): pullback takes g of the value's shape, any number of times, and returns an array of the shape of the
+    argument (a tuple of them where argnums is one).
+    Raises: TypeError for an operation without a rule, or an argument that is no real number; InputError for a g of another shape.
+    Source: Griewank and Walther (2008), ch. 3.
+
     >>> y, back = vjp(lambda x: x**2, np.array([1.0, 3.0]))
     >>> [float(d) for d in back(np.ones(2))]
     [2.0, 6.0]
@@ -86,7 +92,15 @@ def _parameter(x: Any, n: int) -> Any:
 
 
 def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., tuple[Any, Any]]:
-    """The function that returns (f, gradient of f) for a scalar f; see `grad`."""
+    """The function that returns (f, gradient of f) for a scalar f; see `grad`.
+
+    Args: f, plain NumPy code that returns a number; argnums, the position(s) to differentiate.
+    Returns: a function of f's arguments: (value, gradient of the shape of the argument, or a tuple of them where argnums is one).
+    Raises: TypeError, when that is called, for an f that is no scalar and for an operation without a rule.
+
+    >>> value_and_grad(lambda x: x**2)(3.0)
+    (np.float64(9.0), np.float64(6.0))
+    """
 
     def value_and_gradient(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         y, pullback = _vjp(f, args, kwargs, argnums, once=True)
@@ -100,8 +114,9 @@ def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) ->
 def grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
     """The gradient of a scalar function of NumPy arrays, as a function with the same arguments.
 
-    Args: f, plain NumPy code; argnums, which positional argument(s) to differentiate (a tuple gives a tuple).
-    Returns: gradient with the shape of that argument.  Raises TypeError for what has no rule.
+    Args: f, plain NumPy code that returns a number; argnums, which positional argument(s) to differentiate (a tuple gives a tuple).
+    Returns: a function of f's arguments: the gradient, of the shape of that argument, in the unit of f per unit of the argument.
+    Raises: TypeError, when that is called, for an f that is no scalar and for an operation without a rule.
 
     >>> float(grad(lambda x: np.log1p(np.exp(x)))(0.0))
     0.5
@@ -116,6 +131,10 @@ def grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[
 
 def jacobian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
     """J[i..., j...] = d f_i / d x_j, one backward pass an output.
+
+    Args: f, plain NumPy code; argnums, the position to differentiate.
+    Returns: a function of f's arguments: an array of the shape of f's value followed by that of the argument.
+    Raises: TypeError, when that is called, for an operation without a rule and for several argnums.
 
     >>> jacobian(lambda x: x**2)(np.array([1.0, 2.0])).tolist()
     [[2.0, 0.0], [0.0, 4.0]]
@@ -136,6 +155,10 @@ def jacobian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
 def hessian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
     """The matrix of second derivatives of a scalar function, as jacobian(grad(f)).
 
+    Args: f, plain NumPy code that returns a number; argnums, the position to differentiate.
+    Returns: a function of f's arguments: an array of the argument's shape, twice.
+    Raises: TypeError, when that is called, as `grad` does.
+
     >>> hessian(lambda x: x[0] * x[1] ** 2)(np.array([1.0, 2.0])).tolist()
     [[0.0, 4.0], [4.0, 2.0]]
     """
@@ -144,6 +167,11 @@ def hessian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
 
 def hvp(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
     """Hessian-vector products: `hvp(f)(x, v)` = H(x) v at the cost of a few evaluations, without forming H.
+
+    Args: f, plain NumPy code that returns a number; argnums, the position to differentiate.
+    Returns: a function of f's arguments and, last, a direction v of the argument's shape: H v, of that shape too.
+    Raises: InputError for a direction of another shape; TypeError as `grad` does.
+    Source: Pearlmutter (1994), Fast exact multiplication by the Hessian.
 
     >>> hvp(lambda x: np.sum(x**3))(np.array([1.0, 2.0]), np.array([1.0, 1.0])).tolist()
     [6.0, 12.0]
@@ -172,9 +200,11 @@ def check_grad(
 
     One random inner product witnesses the whole Jacobian (it vanishes with probability 0 for a wrong one).
 
-    Args: method, "finite" (fourth-order central differences) or "complex" (exact to rounding, for functions that are
-    analytic and accept complex numbers); step, the step length.
+    Args: f and args, the function and what it is called with; rng, draws u and v; argnums, the position to differentiate; method, "finite"
+    (fourth-order central differences) or "complex" (exact to rounding, for functions that are analytic and accept complex numbers);
+    step, the step length.
     Returns: |traced - stepped| / max(1, |stepped|): about 1e-10 (finite) or 1e-15 (complex) for a right rule.
+    Raises: InputError for another method; TypeError for an operation without a rule.
 
     >>> check_grad(lambda x: np.sum(np.exp(x)), np.arange(3.0), rng=np.random.default_rng(0)) < 1e-9
     True

@@ -48,7 +48,9 @@ from tabular_rlhf.check.report import Counterexample, Report, broken_relation, c
 from tabular_rlhf.check.shrink import smallest
 from tabular_rlhf.check.trial import fault, first_world, forbids, tried
 from tabular_rlhf.derivations import RELATIONS
+from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises.proof import PROOFS
+from tabular_rlhf.formula.printed import printed
 from tabular_rlhf.ledger.tolerance import Gap
 from tabular_rlhf.symbols import SYMBOLS, Scope
 
@@ -59,8 +61,8 @@ def check(slug: str, answer: Any, *, part: int | str | None = None) -> Report:
     """Check an answer.
 
     Args: slug, an exercise, a row of the ledger, "derivation/line", or a proof that is asked for; answer, the text of a proof, or a
-    function that returns it; else a function of symbols by name (it may return a scalar, an array, a tuple with one entry a part, or a
-    function of symbols), or the value itself; part, of a row with several.
+    function that returns it; else a formula as text, a function of symbols by name (it may return a scalar, an array, a tuple with one
+    entry a part, or a function of symbols), or the value itself; part, of a row with several.
     Returns: a `Report`, true in a condition where the answer is right.  Raises InputError for an unknown slug or part.
 
     >>> check("regret-is-kl", lambda value, J_x: value - J_x).ok
@@ -68,18 +70,24 @@ def check(slug: str, answer: Any, *, part: int | str | None = None) -> Report:
     >>> report = check("regret-is-kl", lambda log_p, log_p_star: np.sum(np.exp(log_p) * (log_p - log_p_star), axis=1))
     >>> report.status, report.diagnosis
     ('wrong', 'beta dropped')
+    >>> check("regret", r"\\beta\\, \\mathrm{KL}(p \\| p^*)").ok
+    True
     """
     if slug in PROOFS:
         from tabular_rlhf.check.proof import judge_proof  # the reader of formulas is opened for those who ask for it
 
         return judge_proof(PROOFS[slug], answer)
-    function: Callable[..., Any] = answer if callable(answer) else constant(answer)
     asked = find(slug, part)
+    if isinstance(answer, str):
+        answer = printed(answer)
+    function: Callable[..., Any] = answer if callable(answer) else constant(answer)
     try:
         function = asked[0].asked(function)
         first = watched(function, first_world(asked[0]))
     except Stopped as e:
         return stopped(asked[0], e)
+    except InputError as e:
+        return Report(asked[0].slug, asked[0].part, "raises", f"It cannot be read: {e}.")
     except BadNames as e:
         return Report(asked[0].slug, asked[0].part, "names", f"{e}.")
     except (TypeError, ValueError) as e:

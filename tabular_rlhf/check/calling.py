@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.errors import nearest, raised
+from tabular_rlhf.formula.slips import Slip
 from tabular_rlhf.symbols import SYMBOLS, Scope, parameters, supplied, unknown_names
 
 Function = Callable[..., Any]
@@ -100,6 +101,11 @@ class Through:
         if has_limits(function):
             self.spent = function.spent  # type: ignore[attr-defined]
 
+    def misprints(self) -> Iterator[tuple[Slip, Through]]:
+        """Of a formula, every slip of it, and its value with it."""
+        for slip, side in self.function.misprints() if hasattr(self.function, "misprints") else ():
+            yield slip, Through(side, self.output)
+
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         return self.output(self.function(*args, **keywords))
 
@@ -159,7 +165,7 @@ def watched(function: Function, scope: Scope) -> Any:
     stopped = f"one call on a world of {size} response{'s' if size > 1 else ''} did not come back in {CALL:g} seconds of the processor"
     try:
         with quietly(), contextlib.nullcontext() if has_limits(function) else guard(stopped, VIRTUAL=CALL, REAL=STILL * CALL):
-            value = supplied(function, given.__getitem__)
+            value = function(scope) if is_formula(function) else supplied(function, given.__getitem__)
             if callable(value):
                 value = supply(value, scope)
     except BadNames as e:

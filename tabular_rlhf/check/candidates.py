@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.check.calling import supply
+from tabular_rlhf.check.calling import Through, is_formula, supply
 from tabular_rlhf.check.probes import Probe
 from tabular_rlhf.check.quantities import QUANTITIES
 from tabular_rlhf.check.question import Function, Question, opened
@@ -96,7 +96,10 @@ def candidates(question: Question, function: Function, probes: Sequence[Probe]) 
     """Every candidate, in the order of the module's text."""
     for words, value in _values(question, probes[0]):
         yield words, equals(value, question.free)
-    for words, change in mends(function):
+    if isinstance(function, Through):
+        for slip, edited in function.misprints():
+            yield f"with {slip.change} it would be right: {slip.mends}", mended(called(edited, None), question.free)
+    for words, change in () if is_formula(function) else mends(function):
         if not any(f"write {name} " in words for name in question.without):  # that would give the answer away
             yield words, mended(called(function, None, change), question.free)
     for words, value in _further(question, probes[0]):

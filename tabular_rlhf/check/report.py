@@ -14,8 +14,9 @@ from tabular_rlhf.check.calling import Problem
 from tabular_rlhf.check.question import Question
 from tabular_rlhf.derivations import RELATIONS
 from tabular_rlhf.ledger.explain import instance, labels, meaning, ordered
-from tabular_rlhf.ledger.explain_text import apart, columns, differing, number, world_lines
+from tabular_rlhf.ledger.explain_text import columns, world_lines
 from tabular_rlhf.symbols import SYMBOLS, Scope, parameters
+from tabular_rlhf.told import apart, differing, number
 
 SCHEMA = "tabular-rlhf/check/1"
 WIDTH = 118

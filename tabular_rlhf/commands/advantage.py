@@ -1,4 +1,4 @@
-"""`tabular-rlhf advantage [NAME]`: what does my advantage, aggregation or policy loss really optimize?"""
+"""`tabular-rlhf advantage [NAME]`: what an advantage, aggregation or policy loss really optimizes, beside the true gradient."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tabular_rlhf import tex
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.settings import declare, require_known, settings
 from tabular_rlhf.commands.solve import find_world
-from tabular_rlhf.errors import InputError, did_you_mean, quoted
+from tabular_rlhf.errors import InputError
 from tabular_rlhf.fields.verdict import spelled
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.layout import table
@@ -20,7 +20,8 @@ from tabular_rlhf.policy import uniform
 from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, LOSSES, Recipe, analyse, success_objective, success_weight
 from tabular_rlhf.policy_gradient.analysis import silent
 from tabular_rlhf.policy_gradient.record import Part
-from tabular_rlhf.reports.solution_text import number
+from tabular_rlhf.registry import one_of
+from tabular_rlhf.told import number
 from tabular_rlhf.world import NAMED, World
 
 SCHEMA = "tabular-rlhf/advantage/1"
@@ -68,11 +69,7 @@ def sampler(world: World, old: str, moved: float) -> tuple[Array, Array | None]:
         raise InputError("--moved must be finite", got=moved, remedy="0 is on-policy; 1 moves pi_ref to pi*")
     best = solve(world).log_pi
     policies = {"reference": world.log_ref, "optimum": best, "uniform": uniform(world.mdp)}
-    if old not in policies:
-        raise InputError(
-            "--old must be a policy known by name", got=repr(old), remedy=did_you_mean(old, SAMPLERS, f"one of {', '.join(SAMPLERS)}")
-        )
-    log_old = policies[old]
+    log_old = policies[one_of(SAMPLERS, old, "--old must be a policy known by name")]
     return (log_softmax(log_old + moved * log_ratio(best, world.log_ref)), log_old) if moved else (log_old, None)
 
 
@@ -110,17 +107,14 @@ def choose(name: str | None, G: int, changes: dict[str, float]) -> tuple[list[tu
         rows = [(a.name, _with(changes, a.name, "reinforce", "sequence-sum", G=G)) for a in fits]
         base = "rloo" if G > 1 else "none"
         return rows + [(f"{base}, {a}", _with(changes, base, "reinforce", a, G=G)) for a in list(AGGREGATIONS)[1:]], None
+    one_of([*ADVANTAGES, *AGGREGATIONS, *LOSSES], name, "the name must be an advantage, an aggregation or a policy loss")
     if name in ADVANTAGES:
         return [(f"{name}, {a}", _with(changes, name, "reinforce", a, G=G)) for a in AGGREGATIONS], _about(ADVANTAGES[name])
     fits_names = [a.name for a in ADVANTAGES.values() if a.smallest <= G]
     if name in AGGREGATIONS:
         return [(f"{a}, {name}", _with(changes, a, "reinforce", name, G=G)) for a in fits_names], _about(AGGREGATIONS[name])
-    if name in LOSSES:
-        losses = [*((a, name) for a in fits_names), *(("rloo" if G > 1 else "none", other) for other in PLAIN if other != name)]
-        return [(f"{a}, {loss}", _with(changes, a, loss, "sequence-sum", G=G)) for a, loss in losses], _about(LOSSES[name])
-    known = [*ADVANTAGES, *AGGREGATIONS, *LOSSES]
-    remedy = did_you_mean(name, known, f"use one of {', '.join(known)}")
-    raise InputError("the name must be an advantage, an aggregation or a policy loss", got=quoted(name), remedy=remedy)
+    losses = [*((a, name) for a in fits_names), *(("rloo" if G > 1 else "none", other) for other in PLAIN if other != name)]
+    return [(f"{a}, {loss}", _with(changes, a, loss, "sequence-sum", G=G)) for a, loss in losses], _about(LOSSES[name])
 
 
 def _with(changes: dict[str, float], advantage: str, loss: str, aggregation: str, *, G: int) -> Recipe:

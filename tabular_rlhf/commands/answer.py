@@ -1,33 +1,19 @@
 """What every command answers: text for people, or one JSON object, and in both the version, the seed, and the command that gives it again.
 
 **JSON.**  An object begins with `schema`, `version`, `seed` (null where nothing is drawn) and `command`; `commands.schemas` says what
-follows.  JSON has no infinity and no nan: both are strings, "inf", "-inf" and "nan", in every command.  null means: there is none.
+follows.  How infinities, nan and what does not exist are told, `told` says.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Mapping
 from typing import Any
 
-from tabular_rlhf import __version__
+from tabular_rlhf import __version__, told
 from tabular_rlhf.commands.printing import can_say, say, show, visible
-
-
-def in_words(found: Any) -> Any:
-    """A record of plain values in which an infinity or a nan is a string.
-
-    >>> in_words({"exact": [1.0, float("-inf")], "z": None})
-    {'exact': [1.0, '-inf'], 'z': None}
-    """
-    if isinstance(found, dict):
-        return {k: in_words(v) for k, v in found.items()}
-    if isinstance(found, list | tuple):
-        return [in_words(v) for v in found]
-    return str(found) if isinstance(found, float) and not abs(found) < float("inf") else found
 
 
 def head(schema: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -46,9 +32,9 @@ def command(args: argparse.Namespace) -> str:
 
 def as_json(schema: str, args: argparse.Namespace, found: Mapping[str, Any]) -> str:
     """The JSON object of an answer, in characters that the reader's encoding has."""
-    whole = in_words({**head(schema, args), **{k: v for k, v in found.items() if k != "schema"}})
-    text = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False)
-    return text if can_say(visible(text), getattr(sys.stdout, "encoding", None)) else json.dumps(whole, indent=1, allow_nan=False)
+    whole = {**head(schema, args), **{k: v for k, v in found.items() if k != "schema"}}
+    text = told.as_json(whole, indent=1)
+    return text if can_say(visible(text), getattr(sys.stdout, "encoding", None)) else told.as_json(whole, indent=1, ascii_only=True)
 
 
 def answer_json(schema: str, args: argparse.Namespace, found: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`tabular-rlhf bench`: whole workloads against the peers that are installed, as ratios.  The rules are in `bench`."""
+"""`tabular-rlhf bench`: time the work, against peers where they are installed."""
 
 from __future__ import annotations
 

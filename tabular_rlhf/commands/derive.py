@@ -1,4 +1,4 @@
-"""`tabular-rlhf derive SLUG|FILE [--world NAME]`: a derivation, ours or a reader's, executed line by line; without one, the list."""
+"""`tabular-rlhf derive SLUG|FILE [--world NAME]`: a derivation executed line by line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tabular-rlhf exercises [SLUG] [--chapter N] [--notebook NN]`: the exercises of the course, or one with its statement and hint."""
+"""`tabular-rlhf exercises [SLUG] [--chapter N] [--notebook NN]`: the exercises of the course."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tabular-rlhf figures [NAME...]`: draw the figures, or check that the committed data still hold."""
+"""`tabular-rlhf figures [NAME...]`: draw the figures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from tabular_rlhf.commands.printing import say, show
-from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.figures import all_figures
 from tabular_rlhf.figures.page import check, write
 from tabular_rlhf.figures.record import Figure
@@ -38,11 +37,7 @@ def run(args: argparse.Namespace) -> int:
 def chosen(names: list[str]) -> list[Figure]:
     """The figures asked for, each once; all by default."""
     known = all_figures()
-    for name in names:
-        if name not in known:
-            remedy = did_you_mean(name, known, f"use one of {', '.join(known)}")
-            raise InputError("a figure must be one of the registry's", got=quoted(name), remedy=remedy)
-    return [known[name] for name in dict.fromkeys(names or known)]
+    return [known.find(name) for name in dict.fromkeys(names or known)]
 
 
 def compare(figures: list[Figure], folder: Path) -> int:

@@ -1,6 +1,6 @@
-"""`tabular-rlhf fit PREFS.jsonl`: rewards and policies from a person's own comparisons, and what they leave open.
+"""`tabular-rlhf fit PREFS.jsonl`: rewards and policies from a preference file of your own (JSON lines).
 
-Exit status: 0 if every line was used; 2 if some line was malformed (the report on the others is printed all the same), unless
+Exit status: 0 if every row was used; 2 if some row was malformed (the report on the others is printed all the same), unless
 --lenient; 2 too if the file cannot be used at all.
 """
 
@@ -12,20 +12,33 @@ from pathlib import Path
 
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.example import declare_example, example
-from tabular_rlhf.commands.printing import say
+from tabular_rlhf.commands.loading import load
+from tabular_rlhf.commands.printing import say, show
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.reports.preference_file import Preferences, read_preferences, read_reference
+from tabular_rlhf.layout import table
+from tabular_rlhf.preferencefile import SHAPES, Preferences, read_preferences
+from tabular_rlhf.preferencefile.reference import read_reference
+from tabular_rlhf.preferencefile.roles import parse_map
+from tabular_rlhf.preferences.published import DATASETS
 from tabular_rlhf.reports.preferences import SCHEMA, analyse
 from tabular_rlhf.reports.preferences_text import render
+from tabular_rlhf.reports.published import of_published
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        'One JSON object a line: {"prompt": ..., "chosen": ..., "rejected": ...}, perhaps with "weight".  Responses are strings, or '
-        "lists of messages that end with the assistant's.  Malformed lines are reported with their numbers, and the exit status is 2."
+        'JSON lines, a JSON array, CSV or parquet, perhaps gzipped: {"prompt": ..., "chosen": ..., "rejected": ...}, lists of messages, '
+        "winner and loser, arena battles with ties, scores, ranked lists ...: `fit --shapes` lists what is read.  Every column that is not "
+        "read and every conversion is reported.  Malformed rows are reported with their numbers, and the exit status is 2."
     )
-    parser.add_argument("file", type=Path, nargs="?", metavar="PREFS", help="a file of comparisons, JSON lines")
+    parser.add_argument(
+        "file", type=Path, nargs="?", metavar="PREFS", help=f"a file of comparisons, - for standard input, or one of {', '.join(DATASETS)}"
+    )
     declare_example(parser, "prefs.jsonl", "a small preference file")
+    parser.add_argument("--shapes", action="store_true", help="list the shapes of files that are read, with an example each, and stop")
+    parser.add_argument(
+        "--map", action="append", default=[], metavar="ROLE=COLUMN", help="which column is what, such as chosen=good; may be repeated"
+    )
     parser.add_argument(
         "--beta", type=float, action="append", metavar="B", help="KL weight of a policy; may be repeated (default: 0.1, 0.5, 1)"
     )
@@ -34,6 +47,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--prior", type=float, metavar="S2", help="variance of a Gaussian prior on rewards, in nats^2 (default: none)")
     parser.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
+    parser.add_argument("--against", metavar="RESPONSE", help="also tell rewards relative to this response, as published tables do")
+    parser.add_argument("--covariance", action="store_true", help="also tell the covariance of the rewards")
+    parser.add_argument(
+        "--features",
+        metavar="FILE.py:FUNCTION",
+        help="your own features of a response: function(prompt, response) returns a number, or a dictionary of numbers (it is run)",
+    )
     parser.add_argument("--top", type=int, default=5, metavar="K", help="prompts to print (default: 5); --json has all")
     parser.add_argument("--lenient", action="store_true", help="exit with 0 in spite of malformed lines")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
@@ -56,20 +76,35 @@ EXAMPLE = """\
 def run(args: argparse.Namespace) -> int:
     if args.example is not None:
         return example(args.example, EXAMPLE, "fit")
+    if args.shapes:
+        show(shapes())
+        return 0
     if args.file is None:
         raise InputError("a preference file must be named", got="none", remedy="`tabular-rlhf fit --example` writes one to start from")
     if args.figure is not None:
         from tabular_rlhf.figures.page import check_path
 
         check_path(args.figure)  # before the work, not after it
-    found = read_preferences(args.file)
+    features = None if args.features is None else load(args.features)
+    found = find(args.file, args.map)
     complain(found)
     log_ref = None if args.reference is None else read_reference(args.reference, found)
-    report = analyse(found, betas=args.beta or (0.1, 0.5, 1.0), log_ref=log_ref, prior=args.prior, level=args.level)
+    top = None if args.json else max(1, args.top)
+    report = analyse(
+        found,
+        betas=args.beta or (0.1, 0.5, 1.0),
+        log_ref=log_ref,
+        prior=args.prior,
+        level=args.level,
+        top=top,
+        against=args.against,
+        covariance=args.covariance,
+        features=features,
+    )
     if args.json:
         answer_json(SCHEMA, args, report)
     else:
-        answer_text(args, render(report, str(args.file), top=max(0, args.top)))
+        answer_text(args, render(report, "standard input" if str(args.file) == "-" else str(args.file), top=max(0, args.top)))
     if args.figure is not None:
         from tabular_rlhf.figures.fitted import draw_report
 
@@ -77,7 +112,20 @@ def run(args: argparse.Namespace) -> int:
     return 2 if found.faults and not args.lenient else 0
 
 
+def find(path: Path, words: list[str]) -> Preferences:
+    """A file's comparisons, or published ones (a file of that name goes first)."""
+    if str(path) in DATASETS and not path.is_file():
+        return of_published(str(path))
+    return read_preferences(path, parse_map(words))
+
+
+def shapes() -> str:
+    """The table of shapes, each with its example."""
+    rows = [[name, shape.title, shape.example.strip().replace("\n", "  ")] for name, shape in SHAPES.items()]
+    return table("SHAPES OF PREFERENCE FILES", ["shape", "what a row has", "example"], rows, left=(0, 1, 2), labels=(0,), tallest=4)
+
+
 def complain(found: Preferences) -> None:
-    """Every malformed line, with its number, on stderr."""
+    """Every malformed row, with its number, on stderr."""
     for fault in found.faults:
-        say(f"line {fault.line}: {fault.reason}", sys.stderr)
+        say(f"{found.unit} {fault.line}: {fault.reason}", sys.stderr)

@@ -1,4 +1,4 @@
-"""`tabular-rlhf formula "LATEX"`: what is read, its value on a world, which printed lines it equals, or by which slip it misses one."""
+"""`tabular-rlhf formula TEXT`: a formula of your own, LaTeX or plain typing: what it is read as, its value on a world, what it equals."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tabular_rlhf.layout import table
 from tabular_rlhf.ledger import LEDGER, Row
 from tabular_rlhf.ledger.worlds import generic
 from tabular_rlhf.mdp import TokenMDP
-from tabular_rlhf.reports.solution_text import number
 from tabular_rlhf.symbols import Scope
+from tabular_rlhf.told import number
 from tabular_rlhf.world import NAMED
 
 SCHEMA = "tabular-rlhf/formula/1"

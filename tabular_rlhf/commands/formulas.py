@@ -1,4 +1,4 @@
-"""`tabular-rlhf formulas [WORD]`: the notation that formulas are read in, every entry executed on a world."""
+"""`tabular-rlhf formulas [WORD]`: the notation that formulas are read in, every entry executed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 from tabular_rlhf.commands.answer import answer_json
 from tabular_rlhf.commands.printing import show
-from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.formula import Formula
 from tabular_rlhf.formula.examples import EXAMPLES
-from tabular_rlhf.reports.solution_text import number
+from tabular_rlhf.registry import one_of
+from tabular_rlhf.told import number
 from tabular_rlhf.world import fork
 
 SCHEMA = "tabular-rlhf/formulas/1"
@@ -24,9 +24,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.kind is not None and args.kind not in EXAMPLES:
-        remedy = did_you_mean(args.kind, EXAMPLES, f"use one of {', '.join(EXAMPLES)}")
-        raise InputError("a kind of notation must be known", got=quoted(args.kind), remedy=remedy)
+    if args.kind is not None:
+        one_of(EXAMPLES, args.kind, "a kind of notation must be known")
     found = [entry(kind, text, about) for kind, some in EXAMPLES.items() if args.kind in (None, kind) for text, about in some]
     if args.json:
         answer_json(SCHEMA, args, {"world": fork(0.5).name, "formulas": found})

@@ -1,4 +1,4 @@
-"""`tabular-rlhf grade SUBMISSION`: a student's answers, each in a process of its own, and one report to hand back.
+"""`tabular-rlhf grade SUBMISSION`: mark a file of answers, each run in a process of its own.
 
 What is graded.  SUBMISSION is a Python file, a notebook, a folder or a zip of them (of one student).  A function answers the exercise of
 its name, `-` turned into `_`.  Of a notebook run the statements that these functions need; one that fails costs only what it would have

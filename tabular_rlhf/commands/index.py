@@ -1,4 +1,4 @@
-"""`tabular-rlhf index WORD...`: everything in the house whose name or words hold all of these."""
+"""`tabular-rlhf index WORD...`: find a function, symbol, claim, derivation, exercise, loss or other record by a word."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tabular-rlhf kl`: what does my KL flag optimize?  Every estimator in every placement, exactly, and checked by sampling."""
+"""`tabular-rlhf kl`: what a KL flag optimizes: estimator by placement, exactly and sampled."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS, FlagReport, analyse, end, flags, measure
 from tabular_rlhf.estimators.record import AGGREGATES, CLAMPS, LEVELS, RATIOS
-from tabular_rlhf.gibbs import solve
+from tabular_rlhf.gibbs import Gibbs, solve
 from tabular_rlhf.layout import table
-from tabular_rlhf.reports.solution_text import number
+from tabular_rlhf.told import number
 from tabular_rlhf.world import NAMED, World
 
 SCHEMA = "tabular-rlhf/kl/1"
@@ -56,14 +56,14 @@ def run(args: argparse.Namespace) -> int:
         )
     world = find_world(args.world)
     world = world if args.beta is None else world.at(args.beta)
-    log_pi = solve(world).log_pi
-    found = [analyse(f, world, log_pi, draws=args.samples, rng=np.random.default_rng(args.seed)) for f in chosen]
+    best = solve(world)
+    found = [analyse(f, world, best.log_pi, draws=args.samples, rng=np.random.default_rng(args.seed)) for f in chosen]
     rows = [row(report, world) for report in found]
     if args.json:
         head = {"world": world.name, "beta": world.beta, "samples": args.samples}
         answer_json(SCHEMA, args, {**head, "kl": found[0].kl, "rows": rows})
     else:
-        answer_text(args, as_text(world, found[0].kl, rows, args))
+        answer_text(args, as_text(best, found[0].kl, rows, args))
     return 0
 
 
@@ -96,9 +96,9 @@ def row(report: FlagReport, world: World) -> dict[str, Any]:
     }
 
 
-def as_text(world: World, kl: float, rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
+def as_text(best: Gibbs, kl: float, rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
     """Two tables: what each flag is worth as an estimate and as a push; what it descends and where that leads."""
-    unit = kl if kl > 0 else 1.0
+    world, unit = best.world, kl if kl > 0 else 1.0
     estimates = [
         [r["estimator"], r["placement"], number(r["mean"], ".5g"), number(r["z"], ".1f")]
         + [number(r[k] / unit, ".4f") for k in ("bias", "std")]
@@ -110,7 +110,6 @@ def as_text(world: World, kl: float, rows: list[dict[str, Any]], args: argparse.
         f"World {world.name}, beta = {number(world.beta)}; at the optimum pi = p*, KL(pi, ref) = {number(kl)} nats.\nFlags {_levels(rows)}"
     )
     settings = "".join(f", {word}" for word in ([] if args.ratio == "sequence" else [f"ratio {args.ratio}"]) + args.clamp)
-    best = solve(world)
     parts = [
         f"{head}{', divided by length' if args.aggregate == 'mean' else ''}{settings}.",
         table(

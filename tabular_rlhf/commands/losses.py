@@ -1,4 +1,4 @@
-"""`tabular-rlhf losses [NAME]`: the family of direct alignment losses on one world, or everything about one of them."""
+"""`tabular-rlhf losses [NAME]`: the family of direct alignment losses: optima, traits, one loss's report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tabular_rlhf.layout import table
 from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.losses.analyse import LossReport, analyse, family_table
 from tabular_rlhf.losses.record import find
-from tabular_rlhf.reports.solution_text import number, words
+from tabular_rlhf.reports.solution_text import words
+from tabular_rlhf.told import number
 
 SCHEMA = "tabular-rlhf/losses/1"
 MOST = 64
@@ -50,10 +51,8 @@ def run(args: argparse.Namespace) -> int:
 
 def one(report: LossReport) -> str:
     """Everything about one loss: p_ref, p* and the loss's optimum last, the likeliest responses first."""
-    from tabular_rlhf.gibbs import solve
-
     world = report.world
-    columns = [np.exp(log_p) for log_p in (world.log_p_ref, solve(world).log_p, report.optimum.log_p)]
+    columns = [np.exp(log_p) for log_p in (world.log_p_ref, report.gibbs.log_p, report.optimum.log_p)]
     order = np.argsort(-np.max(np.stack(columns), axis=0), axis=None)[:10]
     rows = [
         [*(f"{c[x, y]:.6f}" for c in columns), number(float(world.r[x, y]), ".4g"), words(world.mdp.prompts[x], world.mdp.text(y, x))]

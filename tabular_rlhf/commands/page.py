@@ -1,4 +1,4 @@
-"""`tabular-rlhf page`: write the page, one HTML file that needs nothing, or check that a file is today's."""
+"""`tabular-rlhf page`: write one self-contained HTML page with sliders, or check a committed one."""
 
 from __future__ import annotations
 

@@ -18,8 +18,7 @@ from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.simulator.algorithms import CORES
-from tabular_rlhf.simulator.record import DEMONSTRATORS, KL_FLAGS, OPTIMIZERS, Options
+from tabular_rlhf.simulator.record import CORES, DEMONSTRATORS, KL_FLAGS, OPTIMIZERS, Options
 from tabular_rlhf.simulator.report import SCHEMA, render, report
 from tabular_rlhf.simulator.stages import Run, advance, begin
 from tabular_rlhf.simulator.state import check_path, load, longer, save

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping
 
-from tabular_rlhf.errors import InputError, did_you_mean, quoted
+from tabular_rlhf.errors import InputError, quoted
+from tabular_rlhf.registry import one_of
 
 
 def declare(parser: argparse.ArgumentParser, examples: str) -> None:
@@ -35,6 +36,4 @@ def require_known(changes: Mapping[str, float], known: Iterable[str], where: str
     """Refuse a setting that nothing has which is looked at."""
     known = list(dict.fromkeys(known))
     for key in changes:
-        if key not in known:
-            remedy = did_you_mean(key, known, f"use one of {', '.join(known)}" if known else "leave it out: there is nothing to set")
-            raise InputError("a setting must belong to what is compared", got=quoted(key), where=where, remedy=remedy)
+        one_of(known, key, "a setting must belong to what is compared", where=where)

@@ -1,4 +1,4 @@
-"""`tabular-rlhf solve [WORLD.toml]`: a world of your own, every number exact and checked by sampling.
+"""`tabular-rlhf solve [WORLD.toml]`: solve a world of your own from a TOML file (the zen world by default).
 
 Exit status 1 if some sampled number lies more than five exact standard errors from the exact one.
 """
@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.example import declare_example, example
-from tabular_rlhf.errors import InputError, as_number, did_you_mean, quoted
+from tabular_rlhf.errors import InputError, as_number
+from tabular_rlhf.lattice import LatticeWorld
 from tabular_rlhf.mdp import MAX_BYTES
+from tabular_rlhf.registry import one_of
 from tabular_rlhf.reports.solution import SCHEMA, report
 from tabular_rlhf.reports.solution_text import passed, render
 from tabular_rlhf.world import NAMED, World, named_world
-from tabular_rlhf.worldfile import EXAMPLE, load_with_notes
+from tabular_rlhf.worldfile import EXAMPLE, open_world
 
 BYTES_A_DRAW = 96
 """Two laws are drawn, each with response, prompt and log-probability, and a few passes over them."""
@@ -46,11 +49,15 @@ def run(args: argparse.Namespace) -> int:
     world, notes = find_with_notes(args.world)
     if args.beta is not None:
         world = world.at(args.beta)
-    found = report(world, samples=args.samples, seed=args.seed, top=args.top) | {"notes": list(notes)}
+    if isinstance(world, World):
+        found = report(world, samples=args.samples, seed=args.seed, top=args.top)
+    else:
+        found = of_lattice(world, args)
+    found |= {"notes": list(notes)}
     if args.figure is not None:
         from tabular_rlhf.figures.solved import draw_world
 
-        draw_world(world, args.figure)
+        draw_world(listed(world), args.figure)
     if args.json:
         answer_json(SCHEMA, args, found)
     else:
@@ -68,17 +75,30 @@ def check_draws(samples: int, seed: int) -> None:
         raise InputError(f"the samples must fit in {MAX_BYTES / 2**30:.3g} GiB", got=got, remedy=remedy)
 
 
+def of_lattice(world: LatticeWorld, args: argparse.Namespace) -> dict[str, Any]:
+    """The report of a world that is not listed."""
+    from tabular_rlhf.reports import lattice_solution
+
+    return lattice_solution.report(world, samples=args.samples, seed=args.seed, top=args.top)
+
+
 def find_world(name: str) -> World:
-    """A TOML file's world, or a named one (a file of that name goes first)."""
-    return find_with_notes(name)[0]
+    """A TOML file's world, or a named one (a file of that name goes first).  Raises: InputError where its responses are not listed."""
+    return listed(find_with_notes(name)[0])
 
 
-def find_with_notes(name: str) -> tuple[World, tuple[str, ...]]:
+def listed(world: World | LatticeWorld) -> World:
+    """The world, if all of its responses are listed: what asks for each of them."""
+    if not isinstance(world, World):
+        world.refuse(world.name, "`tabular-rlhf solve` answers without a list; here, shorten the horizon, or shrink the vocabulary")
+    return world
+
+
+def find_with_notes(name: str) -> tuple[World | LatticeWorld, tuple[str, ...]]:
     """`find_world`, and what there is to say about how a file was read."""
     path = Path(name)
     if name in NAMED and not path.is_file():
         return named_world(name), ()
     if not path.exists():
-        remedy = did_you_mean(name, NAMED, f"check its path, or name one of {', '.join(NAMED)}")
-        raise InputError("the world file must exist", got=quoted(name), remedy=remedy)
-    return load_with_notes(path)
+        one_of(NAMED, name, "the world file must exist", remedy=f"check its path, or name one of {', '.join(NAMED)}")
+    return open_world(path)

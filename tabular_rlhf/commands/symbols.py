@@ -1,4 +1,4 @@
-"""`tabular-rlhf symbols [NAME...]`: the names that a formula may use, with meaning, shape and unit, by level."""
+"""`tabular-rlhf symbols [NAME...]`: the names that a formula may use: meaning, shape, unit."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from tabular_rlhf.commands.answer import answer_json
 from tabular_rlhf.commands.printing import show
-from tabular_rlhf.errors import InputError, did_you_mean, quoted
+from tabular_rlhf.errors import InputError
 from tabular_rlhf.layout import table
+from tabular_rlhf.registry import one_of
 from tabular_rlhf.symbols import LEVELS, SYMBOLS, Symbol
 
 SCHEMA = "tabular-rlhf/symbols/1"
@@ -22,9 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     for name in args.names:
-        if name not in SYMBOLS:
-            remedy = did_you_mean(name, SYMBOLS, "`tabular-rlhf symbols` prints all")
-            raise InputError("a name must be a symbol's", got=quoted(name), remedy=remedy)
+        one_of(SYMBOLS, name, "a name must be a symbol's", remedy="`tabular-rlhf symbols` prints all")
     chosen = [s for s in SYMBOLS.values() if (not args.names or s.name in args.names) and args.level in (None, s.level)]
     if not chosen:
         levels = ", ".join(f"{n} is of level {SYMBOLS[n].level}" for n in args.names)

@@ -1,4 +1,4 @@
-"""`tabular-rlhf verify`: the main job.  Every claim on generated worlds, every derivation executed, one line each, and a verdict."""
+"""`tabular-rlhf verify`: run the ledger: every claim on generated worlds, every near miss refuted."""
 
 from __future__ import annotations
 

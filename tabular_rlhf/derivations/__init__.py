@@ -44,6 +44,8 @@ CHAPTERS = (
     "estimators_tokens",
     "estimators_variance",
     "selection",
+    "today_groups",
+    "today_moved",
 )
 """The modules that hold the derivations, in the order of the book: importing one enters its derivations."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.derivations.geometry_roads import likelihood, swapped
+from tabular_rlhf.derivations.geometry_roads import likelihood
 from tabular_rlhf.derivations.optimum import full_support
 from tabular_rlhf.derivations.record import Derivation, Line, add
 from tabular_rlhf.ledger.chapter4 import reward_units
@@ -44,39 +44,22 @@ add(
             Line(
                 r"\log p^*(y), \quad p^* = \frac{p_{ref}\, e^{r/\beta}}{Z}",
                 "Begin with the best policy for r, the Gibbs law. Every response is possible under p_ref.",
-                lambda log_p_star: log_p_star,
             ),
             Line(
                 r"\log p_{ref}(y) + \frac{r(y)}{\beta} - \log Z(x)",
                 "Take the logarithm of each factor.",
-                lambda log_p_ref, r, beta, log_Z: log_p_ref + r / beta - log_Z[:, None],
-                wrong={
-                    "beta for 1/beta": lambda log_p_ref, r, beta, log_Z: log_p_ref + beta * r - log_Z[:, None],
-                    "Z omitted": lambda log_p_ref, r, beta: log_p_ref + r / beta,
-                    "sign of log Z": lambda log_p_ref, r, beta, log_Z: log_p_ref + r / beta + log_Z[:, None],
-                },
+                slips=("multiplied by beta where one divides", "log(Z) added, which is too much", "sign of log(Z(x)) flipped"),
             ),
-            Line(r"r(y)", "Solve for the reward.", lambda r: 1.0 * r, relation="so"),
+            Line(r"r(y)", "Solve for the reward.", relation="so"),
             Line(
                 r"\beta \log\frac{p^*(y)}{p_{ref}(y)} + \beta \log Z(x)",
                 "Bring log p_ref and log Z to the other side and multiply everything by beta.",
-                lambda log_p_star, log_p_ref, beta, log_Z: beta * (log_p_star - log_p_ref) + beta * log_Z[:, None],
-                wrong={
-                    "log Z not multiplied by beta": lambda log_p_star, log_p_ref, beta, log_Z: (
-                        beta * (log_p_star - log_p_ref) + log_Z[:, None]
-                    ),
-                    "beta dropped at the log-ratio": lambda log_p_star, log_p_ref, beta, log_Z: (
-                        log_p_star - log_p_ref + beta * log_Z[:, None]
-                    ),
-                    "the ratio upside down": lambda log_p_star, log_p_ref, beta, log_Z: (
-                        beta * (log_p_ref - log_p_star) + beta * log_Z[:, None]
-                    ),
-                },
+                slips=("beta dropped", "p_star(tau)/p_ref(tau) inverted"),
+                wrong={"log Z not multiplied by beta": "beta*log(p_star(tau)/p_ref(tau)) + log(Z(x))"},
             ),
             Line(
                 r"\beta \sum_h \log\frac{\pi^*(a_h \mid s_h)}{\pi_{ref}(a_h \mid s_h)} + \beta \log Z(x)",
                 "Both laws are products over tokens, EOS included; Z belongs to the prompt and is counted once.",
-                lambda mdp, log_pi_star, log_pi_ref, beta, log_Z: beta * token_ratios(mdp, log_pi_star, log_pi_ref) + beta * log_Z[:, None],
                 wrong={
                     "the mean over tokens for their sum": lambda mdp, log_pi_star, log_pi_ref, beta, log_Z, lengths: (
                         beta * token_ratios(mdp, log_pi_star, log_pi_ref) / lengths + beta * log_Z[:, None]
@@ -86,33 +69,17 @@ add(
                     ),
                 },
             ),
-            Line(
-                r"r(y) - r(y')",
-                "A comparison sees the difference of two responses to the same prompt.",
-                lambda r: between(r),
-                relation="so",
-            ),
+            Line(r"r(y) - r(y')", "A comparison sees the difference of two responses to the same prompt.", relation="so"),
             Line(
                 r"\beta \log\frac{p^*(y)}{p_{ref}(y)} + \beta \log Z(x) - \beta \log\frac{p^*(y')}{p_{ref}(y')} - \beta \log Z(x)",
                 "Line 4 twice, with the Z of one and the same x.",
-                lambda log_p_star, log_p_ref, beta, log_Z: between(beta * (log_p_star - log_p_ref) + beta * log_Z[:, None]),
-                wrong={
-                    "the second ratio added": lambda log_p_star, log_p_ref, beta: (
-                        beta * (log_p_star - log_p_ref)[:, :, None] + beta * (log_p_star - log_p_ref)[:, None, :]
-                    ),
-                },
+                slips=("sign of beta*log(p_star(tau')/p_ref(tau')) flipped",),
             ),
             Line(
                 r"\beta \log\frac{p^*(y)}{p_{ref}(y)} - \beta \log\frac{p^*(y')}{p_{ref}(y')}",
                 "Z, a sum over all responses, cancels: nobody needs to compute it.",
-                lambda log_p_star, log_p_ref, beta: between(beta * (log_p_star - log_p_ref)),
-                wrong={
-                    "beta dropped": lambda log_p_star, log_p_ref: between(log_p_star - log_p_ref),
-                    "p_ref cancelled too": lambda log_p_star, beta: between(beta * log_p_star),
-                    "one Z left over": lambda log_p_star, log_p_ref, beta, log_Z: (
-                        between(beta * (log_p_star - log_p_ref)) + beta * log_Z[:, None, None]
-                    ),
-                },
+                slips=("divided by beta, which is too much", "beta*log(Z) added, which is too much"),
+                wrong={"p_ref cancelled too": "beta*log(p_star(tau)/p_ref(tau')) - beta*log(p_star(tau')/p_ref(tau'))"},
             ),
             Line(
                 r"r(x, y) - r(x_0, y_0)",
@@ -132,17 +99,6 @@ add(
 )
 
 # ---------------------------------------------------------------------------------------------------- dpo-loss
-
-
-def minus_log_share(pairs: Any, r: Any) -> Any:
-    """-E[log(e^{r_w}/(e^{r_w} + e^{r_l}))], the fraction's logarithm taken term by term."""
-    r_w, r_l = r[pairs.x, pairs.w], r[pairs.x, pairs.l]
-    return -np.sum(pairs.weight * (r_w - np.logaddexp(r_w, r_l)))
-
-
-def minus_log_logistic(pairs: Any, margin: Any) -> Any:
-    """-E[log 1/(1 + e^{-margin})]."""
-    return np.sum(pairs.weight * np.logaddexp(0.0, -margin))
 
 
 def log_odds(pairs: Any, log_p: Any, log_p_ref: Any, beta: float) -> Any:
@@ -182,60 +138,33 @@ add(
                 r"-\mathbb{E} \log \frac{e^{r(y_w)}}{e^{r(y_w)} + e^{r(y_l)}}, \quad r = \beta \log\frac{\pi}{\pi_{ref}} + c(x)",
                 "The likelihood of a reward under Bradley-Terry, the reward written with its best "
                 "policy (reward-inversion): c(x) stands for beta log Z(x).",
-                lambda pairs, log_p, log_p_ref, beta, shift: minus_log_share(
-                    pairs, on_support(log_p_ref, rhat(log_p, log_p_ref, beta) + shift)
-                ),
             ),
             Line(
                 r"-\mathbb{E} \log \frac{1}{1 + e^{-(r(y_w) - r(y_l))}}",
                 "Divide numerator and denominator by exp(r(y_w)).",
-                lambda pairs, log_p, log_p_ref, beta, shift: minus_log_logistic(
-                    pairs, pairs.margin(on_support(log_p_ref, rhat(log_p, log_p_ref, beta) + shift))
-                ),
-                wrong={
-                    "sign in the exponent": lambda pairs, log_p, log_p_ref, beta: minus_log_logistic(
-                        pairs, -pairs.margin(rhat(log_p, log_p_ref, beta))
-                    ),
-                },
+                slips=("sign of the exponent flipped",),
             ),
             Line(
                 r"-\mathbb{E} \log \sigma\left( \beta \log\frac{\pi(y_w)}{\pi_{ref}(y_w)} + c(x)"
                 r" - \beta \log\frac{\pi(y_l)}{\pi_{ref}(y_l)} - c(x) \right)",
                 "That fraction is the logistic function sigma; put in r for both responses.",
-                lambda pairs, log_p, log_p_ref, beta, shift: likelihood(pairs, on_support(log_p_ref, rhat(log_p, log_p_ref, beta) + shift)),
-                wrong={
-                    "winner and loser swapped": lambda pairs, log_p, log_p_ref, beta: likelihood(
-                        swapped(pairs), rhat(log_p, log_p_ref, beta)
-                    ),
-                    "the loser's c(x) with a plus": lambda pairs, log_p, log_p_ref, beta, shift: (
-                        -np.sum(pairs.weight * log_sigmoid(pairs.margin(rhat(log_p, log_p_ref, beta)) + 2.0 * shift[:, :, None]))
-                    ),
-                },
+                slips=("sign within sigma flipped", "sign of c(x) flipped"),
             ),
             Line(
                 r"-\mathbb{E} \log \sigma\left( \beta \log\frac{\pi(y_w)}{\pi_{ref}(y_w)}"
                 r" - \beta \log\frac{\pi(y_l)}{\pi_{ref}(y_l)} \right)",
                 "Winner and loser answer the same prompt, so c(x), and with it Z, cancels. This is DPO's loss.",
-                lambda pairs, log_p, log_p_ref, beta: likelihood(pairs, rhat(log_p, log_p_ref, beta)),
                 wrong={
-                    "beta dropped": lambda pairs, log_p, log_p_ref: likelihood(pairs, rhat(log_p, log_p_ref, 1.0)),
-                    "1/beta for beta": lambda pairs, log_p, log_p_ref, beta: likelihood(pairs, rhat(log_p, log_p_ref, 1.0 / beta)),
-                    "p_ref omitted": lambda pairs, log_p, log_p_ref, beta: likelihood(pairs, on_support(log_p_ref, beta * log_p)),
+                    "beta dropped": "-E[log(sigma((beta*log(pi(w)/pi_ref(w)) - beta*log(pi(l)/pi_ref(l)))/beta))]",
+                    "1/beta for beta": "-E[log(sigma(log(pi(w)/pi_ref(w))/beta - log(pi(l)/pi_ref(l))/beta))]",
+                    "p_ref omitted": "-E[log(sigma(beta*log(pi(w)/pi_ref(l)) - beta*log(pi(l)/pi_ref(l))))]",
                 },
             ),
             Line(
                 r"-\mathbb{E} \log \sigma\left( \beta \log\frac{\pi(y_w)}{\pi(y_l)} -"
                 r" \beta \log\frac{\pi_{ref}(y_w)}{\pi_{ref}(y_l)} \right)",
                 "Regroup the four logarithms: the policy's odds of the two responses against the reference's.",
-                lambda pairs, log_p, log_p_ref, beta: -np.sum(pairs.weight * log_sigmoid(log_odds(pairs, log_p, log_p_ref, beta))),
-                wrong={
-                    "the reference's odds upside down": lambda pairs, log_p, log_p_ref, beta: (
-                        -np.sum(
-                            pairs.weight
-                            * log_sigmoid(2.0 * beta * pairs.margin(on_support(log_p_ref, log_p)) - log_odds(pairs, log_p, log_p_ref, beta))
-                        )
-                    ),
-                },
+                slips=("sign of beta*log(pi_ref(w)/pi_ref(l)) flipped",),
             ),
             Line(
                 r"-\mathbb{E} \log \sigma\left( \beta \sum_{h} \log\frac{\pi(a^w_h \mid s^w_h)}{\pi_{ref}(a^w_h \mid s^w_h)}"
@@ -256,13 +185,11 @@ add(
                 r"-\mathbb{E}_\mu \sum_{i, j} p_{ref}(i)\, p_{ref}(j) \left[ P(i \succ j) \log \sigma(\hat"
                 r" r_i - \hat r_j) + P(j \succ i) \log \sigma(\hat r_j - \hat r_i) \right]",
                 "Write the mean out: prompts from mu, two responses from p_ref, and then the label, which falls either way.",
-                lambda mu, p_ref, P_beats, log_p, log_p_ref, beta: both_orders(mu, p_ref, P_beats, between(rhat(log_p, log_p_ref, beta))),
+                slips=("a factor 1/2 too many",),
                 wrong={
-                    "labels the wrong way round": lambda mu, p_ref, P_beats, log_p, log_p_ref, beta: both_orders(
-                        mu, p_ref, np.swapaxes(P_beats, 1, 2), between(rhat(log_p, log_p_ref, beta))
-                    ),
-                    "only one of the two labels": lambda pairs, log_p, log_p_ref, beta: (
-                        0.5 * likelihood(pairs, rhat(log_p, log_p_ref, beta))
+                    "labels the wrong way round": (
+                        "-E_{mu}[sum_{i, j} p_ref(i)*p_ref(j)*(P(i succ j)*log(sigma(-(r_hat(i) - r_hat(j)))) + P(j succ "
+                        "i)*log(sigma(-(r_hat(j) - r_hat(i)))))]"
                     ),
                     "all responses asked for equally often": lambda mu, p_ref, P_beats, log_p, log_p_ref, beta: both_orders(
                         mu, np.ones_like(p_ref) / p_ref.shape[1], P_beats, between(rhat(log_p, log_p_ref, beta))

@@ -14,14 +14,9 @@ from tabular_rlhf.derivations.record import Derivation, Line, add
 from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.ledger.chapter5 import deepest
 from tabular_rlhf.ledger.chapter6_games import borda_winner, both_players
-from tabular_rlhf.logspace import expect, kl, log_of, soft_value
+from tabular_rlhf.logspace import expect, kl, log_of
 
 # ---------------------------------------------------------------------------------------------------- preference-game
-
-
-def duel(M: Any, p: Any, q: Any) -> Any:
-    """P(p beats q): the sum over i, j of p_i q_j M_ij, for each prompt."""
-    return np.einsum("xi,xj,xij->x", p, q, M)
 
 
 def turned(M: Any) -> Any:
@@ -56,21 +51,15 @@ add(
             Line(
                 r"P(p \succ p) = \sum_{i, j} p_i\, p_j\, M_{ij}",
                 "How often a policy beats itself, for each prompt; M_ij is the probability that i beats j, of any people.",
-                lambda M, p: duel(M, p, p),
             ),
             Line(
                 r"\frac{1}{2} \sum_{i, j} p_i\, p_j\, M_{ij} + \frac{1}{2} \sum_{i, j} p_j\, p_i\, M_{ji}",
                 "Halve the sum, and in the second half call i what was j: names do not matter.",
-                lambda M, p: 0.5 * duel(M, p, p) + 0.5 * duel(turned(M), p, p),
-                wrong={
-                    "the renamed half subtracted": lambda M, p: 0.5 * duel(M, p, p) - 0.5 * duel(turned(M), p, p),
-                    "not halved": lambda M, p: duel(M, p, p) + duel(turned(M), p, p),
-                },
+                slips=("sign of 1/2*sum_{i, j} p(j)*p(i)*M(j, i) flipped", "a factor 2 too many"),
             ),
             Line(
                 r"\frac{1}{2} \sum_{i, j} p_i\, p_j = \frac{1}{2}",
                 "Somebody wins: M_ij + M_ji = 1, ties being half a win; and p sums to one.",
-                lambda p: 0.5 * np.sum(p[:, :, None] * p[:, None, :], axis=(1, 2)),
                 wrong={"the diagonal left out: i never meets i": lambda p: 0.5 * (1.0 - np.sum(p**2, axis=1))},
             ),
             Line(
@@ -91,43 +80,27 @@ add(
                 },
             ),
             Line(
-                r"P(p \succ q) - \tau\, \mathrm{KL}(p, p_{ref})",
-                "Now with a KL, against an opponent q that stays as it is.",
-                lambda M, p, log_p, log_q_game, log_p_ref, tau: duel(M, p, np.exp(log_q_game)) - tau * kl(log_p, log_p_ref),
-                relation="so",
+                r"P(p \succ q) - \tau\, \mathrm{KL}(p, p_{ref})", "Now with a KL, against an opponent q that stays as it is.", relation="so"
             ),
             Line(
                 r"\mathbb{E}_p[P(\cdot \succ q)] - \tau\, \mathrm{KL}(p, p_{ref})",
                 "The win rate against q is a reward like any other, r = M q, and tau is its beta.",
-                lambda M, log_p, log_q_game, log_p_ref, tau: expect(log_p, win_rates(M, log_q_game)) - tau * kl(log_p, log_p_ref),
+                slips=("winner and loser swapped",),
                 wrong={
-                    "losses for wins": lambda M, log_p, log_q_game, log_p_ref, tau: (
-                        expect(log_p, win_rates(turned(M), log_q_game)) - tau * kl(log_p, log_p_ref)
-                    ),
                     "the win rate against oneself": lambda M, log_p, log_p_ref, tau: (
                         expect(log_p, win_rates(M, log_p)) - tau * kl(log_p, log_p_ref)
-                    ),
+                    )
                 },
             ),
             Line(
                 r"\tau \log Z_q - \tau\, \mathrm{KL}(p, p_q), \quad p_q = \frac{p_{ref}\, e^{P(\cdot \succ q)/\tau}}{Z_q}",
                 "So all of chapter 4 applies (regret-is-kl).",
-                lambda M, log_p, log_q_game, log_p_ref, tau: (
-                    soft_value(log_p_ref, win_rates(M, log_q_game), tau) - tau * kl(log_p, reply(M, log_p_ref, tau, log_q_game))
-                ),
-                wrong={
-                    "forward for reverse KL": lambda M, log_p, log_q_game, log_p_ref, tau: (
-                        soft_value(log_p_ref, win_rates(M, log_q_game), tau) - tau * kl(reply(M, log_p_ref, tau, log_q_game), log_p)
-                    ),
-                    "tau dropped": lambda M, log_p, log_q_game, log_p_ref, tau: (
-                        soft_value(log_p_ref, win_rates(M, log_q_game), tau) - kl(log_p, reply(M, log_p_ref, tau, log_q_game))
-                    ),
-                },
+                slips=("arguments of KL swapped",),
+                wrong={"tau dropped": "tau*log(Z_q) - KL(p, p_q)"},
             ),
             Line(
                 r"\tau \log Z_q",
                 "A KL is never negative, and 0 only at p = p_q: that is the best reply to q, and no other.",
-                lambda M, log_q_game, log_p_ref, tau: soft_value(log_p_ref, win_rates(M, log_q_game), tau),
                 relation="<=",
                 wrong={"the value of p_ref": lambda M, log_q_game, log_p_ref: expect(log_p_ref, win_rates(M, log_q_game))},
             ),

@@ -82,67 +82,40 @@ add(
                 r"\nabla\, \mathbb{E}\left[ -\log \sigma(m) \right], \quad m = \hat r_w -"
                 r" \hat r_l, \quad \hat r = \beta \log\frac{\pi}{\pi_{ref}}",
                 "The gradient of DPO's loss in the token logits, by the gradient core.",
-                lambda world, pairs, logits: mean_slope(world, pairs, logits, -1.0, log_sigmoid),
             ),
             Line(
                 r"-\mathbb{E}\left[ \frac{1}{\sigma(m)}\, \nabla \sigma(m) \right]",
                 "The mean and the gradient change places (pairs and labels do not depend on pi); d log u = du/u.",
-                lambda world, pairs, logits: mean_slope(world, pairs, logits, -1.0 / sigma(margins(world, pairs, logits)), sigma),
+                slips=("1/sigma(m) dropped",),
                 wrong={
-                    "the inner derivative without 1/sigma": lambda world, pairs, logits: mean_slope(world, pairs, logits, -1.0, sigma),
                     "1/m for 1/sigma(m)": lambda world, pairs, logits: mean_slope(
                         world, pairs, logits, -1.0 / (1e-9 + np.abs(margins(world, pairs, logits))), sigma
-                    ),
+                    )
                 },
             ),
             Line(
                 r"-\mathbb{E}\left[ \frac{1}{\sigma(m)}\, \sigma(m) (1 - \sigma(m))\, \nabla m \right]",
                 "sigma = 1/(1 + e^-m) has slope e^-m/(1 + e^-m)^2 = sigma (1 - sigma).",
-                lambda world, pairs, logits: mean_slope(world, pairs, logits, -(1.0 - sigma(margins(world, pairs, logits))), lambda m: m),
-                wrong={
-                    "sigma' = sigma": lambda world, pairs, logits: mean_slope(world, pairs, logits, -1.0, lambda m: m),
-                    "sigma' = 1 - sigma": lambda world, pairs, logits: mean_slope(
-                        world, pairs, logits, 1.0 - 1.0 / sigma(margins(world, pairs, logits)), lambda m: m
-                    ),
-                },
+                slips=("1 - sigma(m) dropped", "sigma(m) dropped"),
             ),
             Line(
                 r"-\mathbb{E}\left[ \sigma(-m)\, \nabla m \right]",
                 "sigma cancels, and 1 - sigma(m) = (1 + e^-m - 1)/(1 + e^-m) = 1/(e^m + 1) = sigma(-m).",
-                lambda world, pairs, logits: mean_slope(world, pairs, logits, -sigma(-margins(world, pairs, logits)), lambda m: m),
-                wrong={
-                    "sigma(m) for sigma(-m)": lambda world, pairs, logits: mean_slope(
-                        world, pairs, logits, -sigma(margins(world, pairs, logits)), lambda m: m
-                    ),
-                    "the minus sign lost: ascent for descent": lambda world, pairs, logits: mean_slope(
-                        world, pairs, logits, sigma(-margins(world, pairs, logits)), lambda m: m
-                    ),
-                },
+                slips=("sign within sigma flipped", "sign flipped"),
             ),
             Line(
                 r"-\mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( \nabla \hat r_w - \nabla \hat r_l \right) \right]",
                 "Write out m: its sign turns in the weight, not in the gradient.",
-                lambda world, pairs, logits: each_ratio(world, pairs, logits),
-                wrong={
-                    "the loser pushed up too": lambda world, pairs, logits: each_ratio(world, pairs, logits, 1.0),
-                    "sigma(rhat_w - rhat_l) for sigma(rhat_l - rhat_w)": lambda world, logits, log_p, beta: along_scores(
-                        world, logits, pull(world, log_p, beta, -1.0), beta
-                    ),
-                },
+                slips=("sign of nabla(r_hat(l)) flipped", "sign within sigma flipped"),
             ),
             Line(
                 r"-\beta\, \mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( \nabla \log \pi(y_w) - \nabla \log \pi(y_l) \right) \right]",
                 "rhat = beta log pi - beta log pi_ref: beta is a factor, and the reference does not depend on the parameters.",
-                lambda world, logits, log_p, beta: along_scores(world, logits, pull(world, log_p, beta), beta),
+                slips=("beta dropped", "sigma(r_hat(l) - r_hat(w)) dropped", "sign flipped"),
                 wrong={
-                    "beta dropped in front": lambda world, logits, log_p, beta: along_scores(world, logits, pull(world, log_p, beta), 1.0),
                     "beta dropped inside sigma": lambda world, logits, log_p, beta: along_scores(
                         world, logits, pull(world, log_p, 1.0), beta
-                    ),
-                    "the weight dropped": lambda world, pairs, logits, beta: along_scores(world, logits, pairs.weight, beta),
-                    "winner and loser swapped": lambda world, logits, log_p, beta: along_scores(
-                        world, logits, pull(world, log_p, beta), -beta
-                    ),
+                    )
                 },
             ),
             Line(

@@ -13,11 +13,10 @@ import numpy as np
 from tabular_rlhf.derivations.direct import between, rhat
 from tabular_rlhf.derivations.direct_optimum import AZAR, best_for, told_apart
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter6 import certain_win_rate, ipo_closed
+from tabular_rlhf.ledger.chapter6 import ipo_closed
 from tabular_rlhf.ledger.chapter6_family import two_arms
-from tabular_rlhf.logspace import log_softmax, logsumexp
-from tabular_rlhf.losses.evaluate import gradient
-from tabular_rlhf.preferences import population_pairs, sure
+from tabular_rlhf.logspace import logsumexp
+from tabular_rlhf.preferences import sure
 
 # ---------------------------------------------------------------------------------------------------- ipo-two-arms
 
@@ -38,17 +37,6 @@ def two_roles(mu: Any, p_ref: Any, gaps: Any, h: Any, tau: float, loser: float =
     wins = 2.0 * M * (D - target)
     losses = 2.0 * np.swapaxes(M, 1, 2) * (-D - target)
     return np.sum(2.0 * asked(mu, p_ref) * (wins + loser * losses), axis=2)
-
-
-def in_one(mu: Any, p_ref: Any, gaps: Any, h: Any, tau: float) -> Any:
-    """4 mu p_i sum_j p_j [h_i - h_j - (M_ij - M_ji)/(2 tau)]."""
-    M = certain(gaps)
-    return 4.0 * np.sum(asked(mu, p_ref) * (between(h) - (M - np.swapaxes(M, 1, 2)) / (2.0 * tau)), axis=2)
-
-
-def pulled_apart(mu: Any, p_ref: Any, h: Any, target: Any) -> Any:
-    """4 mu p_i [h_i - E_ref[h] - target_i]."""
-    return 4.0 * mu[:, None] * p_ref * (h - np.sum(p_ref * h, axis=1, keepdims=True) - target)
 
 
 def normalized(log_p_ref: Any, score: Any) -> Any:
@@ -72,56 +60,28 @@ add(
                 r" \tau} \right)^2 \right], \quad h = \log\frac{\pi}{\pi_{ref}}",
                 "The slope of IPO's loss in the log-ratio of one response, by the gradient core. "
                 "The better response always wins, and tau has the value of beta.",
-                lambda world, log_p, r: gradient("ipo", world, log_p, population_pairs(world, sure(r))),
             ),
             Line(
                 r"2 \mu\, p_{ref, i} \sum_j p_{ref, j} \left[ 2 M_{ij} \left( h_i - h_j - \frac{1}{2 \tau} \right)"
                 r" - 2 M_{ji} \left( h_j - h_i - \frac{1}{2 \tau} \right) \right]",
                 "i is the winner of some pairs and the loser of others; the pair (i, j) has weight 2 mu p_ref(i) p_ref(j) M_ij.",
-                lambda mu, p_ref, gaps, log_p, log_p_ref, beta: two_roles(mu, p_ref, gaps, rhat(log_p, log_p_ref, 1.0), beta),
+                slips=("the term 2*M(j, i)*(h(j) - h(i) - 1/(2*tau)) dropped", "sign of 2*M(j, i)*(h(j) - h(i) - 1/(2*tau)) flipped"),
                 wrong={
-                    "pairs that i loses forgotten": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: two_roles(
-                        mu, p_ref, gaps, rhat(log_p, log_p_ref, 1.0), beta, 0.0
-                    ),
-                    "sign of the pairs that i loses": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: two_roles(
-                        mu, p_ref, gaps, rhat(log_p, log_p_ref, 1.0), beta, 1.0
-                    ),
                     "1/tau for 1/(2 tau)": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: two_roles(
                         mu, p_ref, gaps, rhat(log_p, log_p_ref, 1.0), beta / 2.0
-                    ),
+                    )
                 },
             ),
             Line(
                 r"4 \mu\, p_{ref, i} \sum_j p_{ref, j} \left[ h_i - h_j - \frac{M_{ij} - M_{ji}}{2 \tau} \right]",
                 "Somebody wins: M_ij + M_ji = 1, so h_i - h_j has weight 1 whoever does; the targets keep their signs.",
-                lambda mu, p_ref, gaps, log_p, log_p_ref, beta: in_one(mu, p_ref, gaps, rhat(log_p, log_p_ref, 1.0), beta),
-                wrong={
-                    "the loser's target with the winner's sign": lambda mu, p_ref, log_p, log_p_ref, beta: (
-                        4.0 * np.sum(asked(mu, p_ref) * (between(rhat(log_p, log_p_ref, 1.0)) - 1.0 / (2.0 * beta)), axis=2)
-                    ),
-                    "the weight 1/2 of a pair kept": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: (
-                        0.5 * in_one(mu, p_ref, gaps, rhat(log_p, log_p_ref, 1.0), beta)
-                    ),
-                },
+                slips=("sign of M(j, i) flipped", "2 for 4"),
             ),
             Line(
                 r"4 \mu\, p_{ref, i} \left[ h_i - \mathbb{E}_{ref}[h] - \frac{1}{\tau}"
                 r" \left( P(i \succ \pi_{ref}) - \frac{1}{2} \right) \right]",
                 "Average over j: M_ij becomes P(i beats pi_ref), M_ji one minus that, and their difference twice P - 1/2.",
-                lambda world, mu, p_ref, log_p, log_p_ref, beta: pulled_apart(
-                    mu, p_ref, rhat(log_p, log_p_ref, 1.0), (certain_win_rate(world, p_ref) - 0.5) / beta
-                ),
-                wrong={
-                    "1/2 forgotten": lambda world, mu, p_ref, log_p, log_p_ref, beta: pulled_apart(
-                        mu, p_ref, rhat(log_p, log_p_ref, 1.0), certain_win_rate(world, p_ref) / beta
-                    ),
-                    "the factor 2 forgotten": lambda world, mu, p_ref, log_p, log_p_ref, beta: pulled_apart(
-                        mu, p_ref, rhat(log_p, log_p_ref, 1.0), (certain_win_rate(world, p_ref) - 0.5) / (2.0 * beta)
-                    ),
-                    "losses for wins": lambda world, mu, p_ref, log_p, log_p_ref, beta: pulled_apart(
-                        mu, p_ref, rhat(log_p, log_p_ref, 1.0), (0.5 - certain_win_rate(world, p_ref)) / beta
-                    ),
-                },
+                slips=("the term 1/2 dropped", "0.5 for 1", "sign of 1/tau*(P(i succ pi_ref) - 1/2) flipped"),
             ),
             Line(
                 r"\arg\min_\pi \mathcal{L}_{IPO}(\pi)",
@@ -133,13 +93,12 @@ add(
             Line(
                 r"\frac{\pi_{ref}(y)\, e^{P(y \succ \pi_{ref})/\tau}}{\sum_{y'} \pi_{ref}(y')\, e^{P(y' \succ \pi_{ref})/\tau}}",
                 "The constant normalizes. Win rates lie between 0 and 1, so no log-ratio moves by more than 1/tau: tau keeps its hold.",
-                lambda world, p_ref, log_p_ref, beta: normalized(log_p_ref, certain_win_rate(world, p_ref) / beta),
                 error=1e-8,
+                slips=("tau for tau'",),
                 wrong={
                     "1/(2 tau) for 1/tau": lambda world, p_ref, beta: ipo_closed(world, 2.0 * beta, p_ref),
                     "the reward for the win rate: p*": lambda p_star: p_star,
                     "responses drawn uniformly": lambda world, p_ref, beta: ipo_closed(world, beta, np.ones_like(p_ref) / p_ref.shape[1]),
-                    "pi_ref omitted": lambda world, p_ref, beta: np.exp(log_softmax(certain_win_rate(world, p_ref) / beta)),
                 },
             ),
             Line(
@@ -151,22 +110,14 @@ add(
             Line(
                 r"\frac{e^{3/(4 \tau)}}{e^{3/(4 \tau)} + e^{1/(4 \tau)}}",
                 "Against pi_ref the winner wins 1/2 + 1/4 = 3/4 (it meets itself half the time), the loser 1/4.",
-                lambda beta: float(np.exp(-np.logaddexp(0.0, 1.0 / (4.0 * beta) - 3.0 / (4.0 * beta)))),
                 error=1e-9,
-                wrong={
-                    "it never meets itself: 1 and 0": lambda beta: float(np.exp(-np.logaddexp(0.0, -1.0 / beta))),
-                    "DPO's: 1": lambda: 1.0,
-                },
+                slips=("the term exp(1/(4*tau)) dropped",),
+                wrong={"it never meets itself: 1 and 0": "exp(3/(4*tau))/(exp(3/(4*tau)) + exp(-1/(4*tau)))"},
             ),
             Line(
                 r"\sigma\left( \frac{1}{2 \tau} \right)",
                 "Divide by the numerator: 3/4 - 1/4 = 1/2. Exactly the margin 1/(2 tau) that IPO's square asks for.",
-                lambda beta: float(1.0 / (1.0 + np.exp(-1.0 / (2.0 * beta)))),
-                wrong={
-                    "1/tau for 1/(2 tau)": lambda beta: float(1.0 / (1.0 + np.exp(-1.0 / beta))),
-                    "tau for 1/tau": lambda beta: float(1.0 / (1.0 + np.exp(-beta / 2.0))),
-                    "winner and loser swapped": lambda beta: float(1.0 / (1.0 + np.exp(1.0 / (2.0 * beta)))),
-                },
+                slips=("2 for 1", "divided by tau where one multiplies", "sign within sigma flipped"),
             ),
         ),
         letters={"tau": "beta", "pi": "p", "pi_ref": "p_ref", "M": "1[r(tau) > r(tau')] + 1/2*1[r(tau) = r(tau')]"},

@@ -71,16 +71,11 @@ add(
                 r" \sigma(m_{ij})) \right], \quad m_{ij} = \hat r_i - \hat r_j",
                 "i and j are drawn first, from p_ref, then the label: i wins with P_ij = "
                 "sigma(r_i - r_j), else j. A cross entropy of two coins.",
-                lambda mu, p_ref, gaps, log_p, log_p_ref, beta: over_pairs(
-                    mu, p_ref, cross_entropy(gaps, margin_of(log_p, log_p_ref, beta))
-                ),
+                slips=("a factor 1/2 too many",),
                 wrong={
                     "the label's two outcomes exchanged": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: over_pairs(
                         mu, p_ref, cross_entropy(-gaps, margin_of(log_p, log_p_ref, beta))
-                    ),
-                    "the second outcome forgotten": lambda mu, p_ref, P_beats, log_p, log_p_ref, beta: over_pairs(
-                        mu, p_ref, -P_beats * log_sigmoid(margin_of(log_p, log_p_ref, beta))
-                    ),
+                    )
                 },
             ),
             Line(
@@ -88,46 +83,30 @@ add(
                 r" P_{ij}) \log\frac{1 - P_{ij}}{1 - \sigma(m_{ij})} \right]"
                 r" + \mathbb{E}_{i, j}\, \mathcal{H}(P_{ij})",
                 "Add and subtract P log P + (1 - P) log(1 - P), which is minus the entropy of the label.",
-                lambda mu, p_ref, gaps, log_p, log_p_ref, beta: (
-                    over_pairs(mu, p_ref, log_label_ratios(gaps, margin_of(log_p, log_p_ref, beta)))
-                    + over_pairs(mu, p_ref, label_entropy(gaps))
-                ),
+                slips=("sign of E_{i, j}[H(P(i, j))] flipped",),
                 wrong={
-                    "the entropy with the wrong sign": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: over_pairs(
-                        mu, p_ref, log_label_ratios(gaps, margin_of(log_p, log_p_ref, beta)) - label_entropy(gaps)
-                    ),
                     "the fitted law's entropy for the labels'": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: over_pairs(
                         mu,
                         p_ref,
                         log_label_ratios(gaps, margin_of(log_p, log_p_ref, beta)) + label_entropy(margin_of(log_p, log_p_ref, beta)),
-                    ),
+                    )
                 },
             ),
             Line(
                 r"\mathbb{E}_{i, j}\, \mathrm{KL}(P_{ij}, \sigma(m_{ij}))",
                 "The entropy of the labels does not mention pi; the rest is a KL of two "
                 "coins, labels first: maximum likelihood is forward KL.",
-                lambda mu, p_ref, gaps, log_p, log_p_ref, beta: over_pairs(
-                    mu, p_ref, kl_bernoulli(gaps, margin_of(log_p, log_p_ref, beta))
-                ),
                 relation="up to a constant",
+                slips=("arguments of KL swapped",),
                 wrong={
-                    "reverse for forward KL": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: over_pairs(
-                        mu, p_ref, kl_bernoulli(margin_of(log_p, log_p_ref, beta), gaps)
-                    ),
                     "the entropy of sigma(m) taken for a constant": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: over_pairs(
                         mu,
                         p_ref,
                         kl_bernoulli(gaps, margin_of(log_p, log_p_ref, beta)) + label_entropy(margin_of(log_p, log_p_ref, beta)),
-                    ),
+                    )
                 },
             ),
-            Line(
-                r"\mathbb{E}_{i, j}\, \mathcal{H}(P_{ij})",
-                "What is left when that KL is 0 for every pair.",
-                lambda mu, p_ref, gaps: over_pairs(mu, p_ref, label_entropy(gaps)),
-                relation="so",
-            ),
+            Line(r"\mathbb{E}_{i, j}\, \mathcal{H}(P_{ij})", "What is left when that KL is 0 for every pair.", relation="so"),
             Line(
                 r"\mathcal{L}(\pi)",
                 "No policy has less, and as little exactly those with sigma(rhat_i - rhat_j) = "
@@ -162,12 +141,11 @@ add(
             Line(
                 r"p^*(y) = \frac{p_{ref}(y)\, e^{r(y)/\beta}}{Z}",
                 "It is p*, and nothing else: the margins leave one c(x) open, and that is fixed because probabilities sum to one.",
-                lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, r, beta)),
                 error=1e-8,
+                slips=("Z dropped",),
                 wrong={
                     "beta dropped": lambda log_p_ref, r: np.exp(log_gibbs(log_p_ref, r, 1.0)),
                     "p_ref omitted": lambda r, beta: np.exp(log_softmax(r / beta)),
-                    "not normalized": lambda log_p_ref, r, beta: np.exp(log_p_ref + r / beta),
                 },
             ),
         ),
@@ -213,18 +191,14 @@ add(
             Line(
                 r"P_\kappa(i \succ j) = \sigma(\kappa (r_i - r_j))",
                 "People who follow the reward r with decision kappa: Bradley-Terry labels for kappa r.",
-                lambda kappa, gaps: np.exp(log_sigmoid(kappa * gaps)),
             ),
             Line(
                 r"1_{r_i > r_j} + \frac{1}{2}\, 1_{r_i = r_j}",
                 "As kappa grows the better response always wins; of two equal ones either does.",
-                lambda gaps: 0.5 * (np.sign(gaps) + 1.0),
                 relation="in the limit",
                 along=DECIDED,
-                wrong={
-                    "winner and loser swapped": lambda gaps: 0.5 * (np.sign(-gaps) + 1.0),
-                    "ties always won": lambda gaps: (gaps >= 0) * 1.0,
-                },
+                slips=("2 for 1",),
+                wrong={"winner and loser swapped": "1[r(j) > r(i)] + 1/2*1[r(i) = r(j)]"},
             ),
             Line(
                 r"\arg\min_\pi \mathcal{L}_{DPO}(\pi) \text{ with labels } P_\kappa",

@@ -14,7 +14,7 @@ from tabular_rlhf.derivations.record import Derivation, Line, add
 from tabular_rlhf.derivations.scores import each, of_mean, times, weigh
 from tabular_rlhf.ledger.chapter8 import K2, K3
 from tabular_rlhf.ledger.chapter8_gradients import TANG, forward, mean_k2, slope_scale
-from tabular_rlhf.logspace import kl, log_softmax
+from tabular_rlhf.logspace import log_softmax
 
 AFFORDABLE = 40
 """Responses over all prompts: tables of gradients hold P N P S V numbers."""
@@ -35,11 +35,6 @@ def of_distance(world: Any, logits: Any, distance: Any) -> Any:
     return of_mean(world, logits, lambda log_p: distance(log_p, world.log_p_ref))
 
 
-def of_reference(world: Any, mu: Any, logits: Any) -> Any:
-    """sum over x of mu sum over tau of p_ref grad log p_pi."""
-    return weigh(mu, np.exp(world.log_p_ref), each(world, logits, lambda log_p: log_p))
-
-
 # ---------------------------------------------------------------------------------------------------- kl-gradients
 
 add(
@@ -53,80 +48,45 @@ add(
         scale=slope_scale,
         lines=(
             Line(
-                r"\nabla\, \mathrm{KL}(p_\pi, p_{ref})",
-                "What a KL term ought to push with (averaged over x ~ mu), by the gradient core.",
-                lambda world, logits: of_distance(world, logits, kl),
+                r"\nabla\, \mathrm{KL}(p_\pi, p_{ref})", "What a KL term ought to push with (averaged over x ~ mu), by the gradient core."
             ),
             Line(
                 r"\sum_x \mu(x) \sum_\tau L\, \nabla p_\pi + \sum_x \mu(x) \sum_\tau p_\pi\, \nabla L",
                 "The product rule for the sum of p L: the law of the draws moves, and so does the estimate.",
-                lambda world, mu, logits, L, p: (
-                    weigh(mu, L, each(world, logits, np.exp)) + weigh(mu, p, each_of(world, logits, lambda L: L))
-                ),
-                wrong={
-                    "the sampling term forgotten: grad of the average of k1": lambda world, mu, logits, p: weigh(
-                        mu, p, each_of(world, logits, lambda L: L)
-                    ),
-                    "p dropped in the second sum": lambda world, mu, logits, L, p: (
-                        weigh(mu, L, each(world, logits, np.exp))
-                        + weigh(mu, np.where(p > 0, 1.0, 0.0), each_of(world, logits, lambda L: L))
-                    ),
-                },
+                slips=("p_ref for p", "p dropped"),
             ),
             Line(
                 r"\mathbb{E}\left[ L \cdot \mathrm{score} \right] + \mathbb{E}\left[ \nabla k_1 \right], \quad k_1 = L",
                 "grad p = p score; and the second sum is what one gets by differentiating the sampled k1.",
-                lambda world, mu, logits, p, L, score: weigh(mu, p * L, score) + weigh(mu, p, each_of(world, logits, lambda L: L)),
+                slips=("sign flipped",),
                 wrong={
-                    "sign of the sampling term": lambda world, mu, logits, p, L, score: (
-                        weigh(mu, p, each_of(world, logits, lambda L: L)) - weigh(mu, p * L, score)
-                    ),
                     "p twice": lambda world, mu, logits, p, L, score: (
                         weigh(mu, p * p * L, score) + weigh(mu, p, each_of(world, logits, lambda L: L))
-                    ),
+                    )
                 },
             ),
             Line(
                 r"\mathbb{E}\left[ L \cdot \mathrm{score} \right]",
                 "p_ref stands still, so grad k1 = score, of mean 0: k1 in the loss pushes nowhere, k1 in the reward is right.",
-                lambda L, score: times(L, score),
                 relation="in expectation",
                 law="log_p",
-                wrong={
-                    "grad k1 instead: the score, of mean 0": lambda L, score: times(np.ones_like(L), score),
-                    "L of the inverse ratio": lambda L, score: times(-L, score),
-                },
+                slips=("L dropped", "sign flipped"),
             ),
             Line(
                 r"\mathbb{E}\left[ \nabla k_2 \right], \quad k_2 = \frac{L^2}{2}",
                 "The chain rule: grad (L^2/2) = L grad L = L score.  k2 in the loss descends KL(pi, ref), though its own mean is not KL.",
-                lambda world, logits: each_of(world, logits, K2),
                 relation="in expectation",
                 law="log_p",
-                wrong={
-                    "the half dropped": lambda world, logits: each_of(world, logits, np.square),
-                    "k3 for k2": lambda world, logits: each_of(world, logits, K3),
-                    "k1 for k2": lambda world, logits: each_of(world, logits, lambda L: L),
-                },
+                slips=("2 dropped", "k_3 for k_2", "k_1 for k_2"),
             ),
-            Line(
-                r"\mathbb{E}\left[ \nabla k_3 \right], \quad k_3 = e^{-L} - 1 + L",
-                "And k3 in the loss?",
-                lambda world, logits: each_of(world, logits, K3),
-                relation="so",
-                law="log_p",
-            ),
+            Line(r"\mathbb{E}\left[ \nabla k_3 \right], \quad k_3 = e^{-L} - 1 + L", "And k3 in the loss?", relation="so", law="log_p"),
             Line(
                 r"\mathbb{E}\left[ (1 - e^{-L})\, \mathrm{score} \right]",
                 "The chain rule: the slope of exp(-L) - 1 + L in L is 1 - exp(-L).",
-                lambda L, score: times(-np.expm1(-L), score),
                 relation="in expectation",
                 law="log_p",
-                wrong={
-                    "the sign of the exponent lost": lambda L, score: times(1.0 + np.exp(-L), score),
-                    "k3 itself for its slope": lambda L, score: times(K3(L), score),
-                    "L, as for k2": lambda L, score: times(L, score),
-                },
+                slips=("sign of exp(-L) flipped",),
+                wrong={"k3 itself for its slope": lambda L, score: times(K3(L), score), "L, as for k2": lambda L, score: times(L, score)},
             ),
             Line(
                 r"-\mathbb{E}\left[ \frac{p_{ref}}{p_\pi}\, \mathrm{score} \right]",
@@ -141,22 +101,15 @@ add(
             Line(
                 r"-\sum_x \mu(x) \sum_\tau p_{ref}(\tau \mid x)\, \nabla \log p_\pi(\tau \mid x)",
                 "p_pi cancels: the mean under pi of p_ref/p_pi times something is its mean under pi_ref.",
-                lambda world, mu, logits: -of_reference(world, mu, logits),
-                wrong={
-                    "p_pi not canceled": lambda mu, p, p_ref, score: -weigh(mu, p * p_ref, score),
-                    "the law left at pi: 0": lambda mu, p, score: -weigh(mu, p, score),
-                },
+                slips=("log dropped", "p for p_ref"),
             ),
             Line(
                 r"\nabla\, \mathrm{KL}(p_{ref}, p_\pi)",
                 "KL(p_ref, p_pi) = sum of p_ref (log p_ref - log p_pi), where only log p_pi moves: k3 in the loss descends the forward KL.",
-                lambda world, logits: of_distance(world, logits, forward),
-                wrong={
-                    "reverse for forward KL": lambda world, logits: of_distance(world, logits, kl),
-                    "sign flipped": lambda world, logits: -of_distance(world, logits, forward),
-                },
+                slips=("arguments of KL swapped", "sign flipped"),
             ),
         ),
+        averaged=True,
     )
 )
 
@@ -187,47 +140,30 @@ add(
             Line(
                 r"\mathbb{E}\left[ k_3 \cdot \mathrm{score} \right]",
                 "k3 subtracted from the reward is a frozen number: its push is that of a policy gradient.",
-                lambda L, score: times(K3(L), score),
                 law="log_p",
             ),
             Line(
                 r"\mathbb{E}\left[ \left( \frac{p_{ref}}{p_\pi} - 1 + L \right) \mathrm{score} \right]",
                 "k3 = ratio - 1 - log ratio, with the ratio p_ref/p_pi = exp(-L).",
-                lambda p, p_ref, L, score: times(np.where(p > 0, p_ref / np.where(p > 0, p, 1.0) - 1.0, 0.0) + L, score),
                 law="log_p",
-                wrong={
-                    "its slope, as in the loss": lambda L, score: times(-np.expm1(-L), score),
-                    "the ratio inverted": lambda L, score: times(np.expm1(L) + L, score),
-                },
+                slips=("p_ref/p inverted",),
+                wrong={"its slope, as in the loss": lambda L, score: times(-np.expm1(-L), score)},
             ),
             Line(
                 r"\mathbb{E}\left[ \frac{p_{ref}}{p_\pi}\, \mathrm{score} \right] + \mathbb{E}\left[ L \cdot \mathrm{score} \right]",
                 "A mean is linear, and E[score] = 0.",
-                lambda mu, p, L, score: weigh(mu, p * np.exp(-L), score) + weigh(mu, p * L, score),
-                wrong={
-                    "the ratio's mean taken as 1: its term dropped": lambda mu, p, L, score: weigh(mu, p * L, score),
-                    "sign of the ratio's term": lambda mu, p, L, score: weigh(mu, p * L, score) - weigh(mu, p * np.exp(-L), score),
-                },
+                slips=("p for p_ref", "sign flipped"),
             ),
             Line(
                 r"\sum_x \mu(x) \sum_\tau p_{ref}\, \nabla \log p_\pi + \nabla\, \mathrm{KL}(p_\pi, p_{ref})",
                 "In the first mean p_pi cancels; the second is grad KL(pi, ref), by kl-gradients.",
-                lambda world, mu, logits: of_reference(world, mu, logits) + of_distance(world, logits, kl),
-                wrong={
-                    "forward for reverse KL": lambda world, mu, logits: (
-                        of_reference(world, mu, logits) + of_distance(world, logits, forward)
-                    ),
-                },
+                slips=("arguments of KL swapped",),
             ),
             Line(
                 r"\nabla\, \mathrm{KL}(p_\pi, p_{ref}) - \nabla\, \mathrm{KL}(p_{ref}, p_\pi)",
                 "The sum is -grad KL(ref, pi).  The value of k3 is unbiased, its push is wrong, and may lead away from pi_ref.",
-                lambda world, logits: of_distance(world, logits, kl) - of_distance(world, logits, forward),
-                wrong={
-                    "unbiased, so its gradient is right": lambda world, logits: of_distance(world, logits, kl),
-                    "as in the loss: the forward KL": lambda world, logits: of_distance(world, logits, forward),
-                    "added, not subtracted": lambda world, logits: of_distance(world, logits, kl) + of_distance(world, logits, forward),
-                },
+                slips=("the term nabla(KL(p_ref, p)) dropped", "sign of nabla(KL(p_ref, p)) flipped"),
+                wrong={"as in the loss: the forward KL": lambda world, logits: of_distance(world, logits, forward)},
             ),
             Line(
                 r"\mathbb{E}_{old}\left[ \nabla \left( \frac{p_\pi}{p_{old}}\, k_3 \right) \right] \text{ at } p_{old} = p_\pi",
@@ -239,32 +175,18 @@ add(
             Line(
                 r"\mathbb{E}\left[ k_3 \cdot \mathrm{score} \right] + \mathbb{E}\left[ \nabla k_3 \right]",
                 "The product rule; the ratio is 1 there, and its gradient is the score.",
-                lambda world, mu, logits, p, L, score: weigh(mu, p * K3(L), score) + weigh(mu, p, each_of(world, logits, K3)),
-                wrong={
-                    "the ratio held: only grad k3": lambda world, mu, logits, p: weigh(mu, p, each_of(world, logits, K3)),
-                    "k3 held: only the ratio moves": lambda mu, p, L, score: weigh(mu, p * K3(L), score),
-                },
+                slips=("the mean of a product split", "the term E[nabla(k_3)] dropped"),
             ),
             Line(
                 r"\nabla\, \mathrm{KL}(p_\pi, p_{ref}) - \nabla\, \mathrm{KL}(p_{ref}, p_\pi) + \nabla\, \mathrm{KL}(p_{ref}, p_\pi)",
                 "The first mean is that of the reward placement, just computed; the second that of the loss, by kl-gradients.",
-                lambda world, logits: (
-                    of_distance(world, logits, kl) - of_distance(world, logits, forward) + of_distance(world, logits, forward)
-                ),
-                wrong={
-                    "grad k3 taken for grad KL(pi, ref)": lambda world, logits: (
-                        2.0 * of_distance(world, logits, kl) - of_distance(world, logits, forward)
-                    ),
-                },
+                wrong={"grad k3 taken for grad KL(pi, ref)": "E_{x ~ mu}[nabla(KL(p, p_ref)) - nabla(KL(p_ref, p)) + nabla(KL(p, p_ref))]"},
             ),
             Line(
                 r"\nabla\, \mathrm{KL}(p_\pi, p_{ref})",
                 "Both faults cancel: with a live ratio k3 is right.",
-                lambda world, logits: of_distance(world, logits, kl),
-                wrong={
-                    "reverse for forward KL left over": lambda world, logits: of_distance(world, logits, forward),
-                    "the mean of k2": lambda world, logits: of_distance(world, logits, mean_k2),
-                },
+                slips=("arguments of KL swapped",),
+                wrong={"the mean of k2": lambda world, logits: of_distance(world, logits, mean_k2)},
             ),
             Line(
                 r"\mathbb{E}_{old}\left[ \nabla \left( \frac{p_\pi}{p_{old}}\, k_2 \right) \right] \text{ at } p_{old} = p_\pi",
@@ -276,12 +198,9 @@ add(
             Line(
                 r"\nabla\, \mathbb{E}\left[ k_2 \right]",
                 "The draws move too, so the mean itself is descended: right in the loss, k2 is wrong with a live ratio.",
-                lambda world, logits: of_distance(world, logits, mean_k2),
-                wrong={
-                    "right in the loss, so right here": lambda world, logits: of_distance(world, logits, kl),
-                    "half of it": lambda world, logits: 0.5 * of_distance(world, logits, mean_k2),
-                },
+                slips=("k_1 for k_2", "a factor 1/2 too many"),
             ),
         ),
+        averaged=True,
     )
 )

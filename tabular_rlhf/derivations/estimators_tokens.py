@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.autodiff import grad, jacobian
-from tabular_rlhf.derivations.estimators_gradients import AFFORDABLE, each_of, kept, of_distance
+from tabular_rlhf.autodiff import grad
+from tabular_rlhf.derivations.estimators_gradients import AFFORDABLE
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.derivations.scores import along, by_token, each, times, weigh
+from tabular_rlhf.derivations.scores import along, times
 from tabular_rlhf.ledger.chapter8 import K2, K3, term_scale
 from tabular_rlhf.ledger.chapter8_gradients import TANG
 from tabular_rlhf.logspace import expect, kl, log_ratio, log_softmax
@@ -25,27 +25,9 @@ def token_scale(log_p: Any, L: Any, L_s: Any, log_pi: Any) -> float:
     return term_scale(log_p, L)[0] + float(np.max(L_s.shape[1] * expect(log_pi, 1.0 + np.abs(L_s) + np.exp(-L_s))))
 
 
-def moving_visits(world: Any, logits: Any, KL_s: Any) -> Any:
-    """The gradient of sum over s of d_pi(s) KL(s) with KL(s) frozen, averaged over prompts."""
-    mdp = world.mdp
-
-    def total(t: Any) -> Any:
-        d = np.sum(mdp.subtree_sum(np.exp(mdp.path_sum(log_softmax(t)))), axis=-1)
-        return np.sum(world.mu[:, None] * d * KL_s)
-
-    return grad(total)(logits)
-
-
 def frozen_visits(world: Any, logits: Any, d: Any) -> Any:
     """The gradient of sum over s of d(s) KL(pi(.given s), pi_ref(.given s)) with d frozen, averaged over prompts."""
     return grad(lambda t: np.sum(world.mu[:, None] * d * kl(log_softmax(t), world.log_ref)))(logits)
-
-
-def tokens_each(world: Any, logits: Any, h: Any) -> Any:
-    """The gradient of the sum over t of h(L_t) for every response by itself: (P, N, P, S, V)."""
-    possible = ~np.isneginf(world.log_ref)
-    ref = kept(world.log_ref)
-    return jacobian(lambda t: world.mdp.path_sum(np.where(possible, h(np.where(possible, log_softmax(t), 0.0) - ref), 0.0)))(logits)
 
 
 add(
@@ -58,47 +40,29 @@ add(
         largest=AFFORDABLE,
         scale=token_scale,
         lines=(
-            Line(
-                r"\mathrm{KL}(p_\pi, p_{ref})",
-                "The KL of whole responses, averaged over prompts.",
-                lambda mu, KL: np.sum(mu * KL),
-            ),
+            Line(r"\mathrm{KL}(p_\pi, p_{ref})", "The KL of whole responses, averaged over prompts."),
             Line(
                 r"\mathbb{E}\left[ \sum_t L_t \right]",
                 "The log-probability of a response is the sum of those of its tokens, EOS counted.",
-                lambda mdp, L_s: mdp.path_sum(L_s),
                 relation="in expectation",
                 law="log_p",
-                wrong={
-                    "the mean over tokens where the sum was due": lambda mdp, L_s: mdp.path_sum(L_s) / mdp.lengths,
-                    "sign flipped": lambda mdp, L_s: -mdp.path_sum(L_s),
-                },
+                slips=("sign flipped",),
+                wrong={"the mean over tokens where the sum was due": lambda mdp, L_s: mdp.path_sum(L_s) / mdp.lengths},
             ),
             Line(
                 r"\sum_x \mu(x) \sum_s d_\pi(s) \sum_a \pi(a \mid s)\, L(s, a)",
                 "Collect the tokens by state: p_pi passes (s, a) with probability d_pi(s) pi(a given s).",
-                lambda mu, d_pi, pi, L_s: np.sum(mu[:, None] * d_pi * np.sum(pi * L_s, axis=-1)),
-                wrong={
-                    "d_ref for d_pi": lambda mu, d_ref, pi, L_s: np.sum(mu[:, None] * d_ref * np.sum(pi * L_s, axis=-1)),
-                    "visits forgotten": lambda mu, pi, L_s: np.sum(mu[:, None] * np.sum(pi * L_s, axis=-1)),
-                    "tokens of pi_ref": lambda mu, d_pi, pi_ref, L_s: np.sum(mu[:, None] * d_pi * np.sum(pi_ref * L_s, axis=-1)),
-                },
+                slips=("d_ref for d_pi", "d_pi(s) dropped", "pi_ref for pi"),
             ),
             Line(
                 r"\sum_x \mu(x) \sum_s d_\pi(s) \sum_a \pi(a \mid s) \left( e^{-L(s, a)} - 1 + L(s, a) \right)",
                 "In every state the mean of exp(-L) = pi_ref/pi is 1, because pi can say whatever pi_ref can.",
-                lambda mu, d_pi, pi, L_s: np.sum(mu[:, None] * d_pi * np.sum(pi * (np.exp(-L_s) - 1.0 + L_s), axis=-1)),
-                wrong={
-                    "the ratio inverted": lambda mu, d_pi, pi, L_s: np.sum(
-                        mu[:, None] * d_pi * np.sum(pi * (np.exp(L_s) - 1.0 + L_s), axis=-1)
-                    ),
-                    "k2's square": lambda mu, d_pi, pi, L_s: np.sum(mu[:, None] * d_pi * np.sum(pi * K2(L_s), axis=-1)),
-                },
+                slips=("sign of the exponent flipped",),
+                wrong={"k2's square": lambda mu, d_pi, pi, L_s: np.sum(mu[:, None] * d_pi * np.sum(pi * K2(L_s), axis=-1))},
             ),
             Line(
                 r"\mathbb{E}\left[ \sum_t k_3(L_t) \right]",
                 "Back from states to responses.  So adding up the tokens' k3 estimates the KL of the sequence without bias.",
-                lambda mdp, L_s: mdp.path_sum(K3(L_s)),
                 relation="in expectation",
                 law="log_p",
                 wrong={
@@ -106,63 +70,40 @@ add(
                     "k2 for k3": lambda mdp, L_s: mdp.path_sum(K2(L_s)),
                 },
             ),
-            Line(
-                r"\nabla\, \mathrm{KL}(p_\pi, p_{ref})",
-                "Its gradient, by the gradient core.",
-                lambda world, logits: of_distance(world, logits, kl),
-                relation="so",
-            ),
+            Line(r"\nabla\, \mathrm{KL}(p_\pi, p_{ref})", "Its gradient, by the gradient core.", relation="so"),
             Line(
                 r"\sum_x \mu(x) \sum_s \left( \nabla d_\pi(s) \right) \mathrm{KL}(s) "
                 r"+ \sum_x \mu(x) \sum_s d_\pi(s)\, \nabla\, \mathrm{KL}(s)",
                 "KL(s) is that of the tokens in s: the chain rule of KL, and then the product rule, because visits move too.",
-                lambda world, logits, d_pi, KL_s: moving_visits(world, logits, KL_s) + frozen_visits(world, logits, d_pi),
-                wrong={
-                    "visits taken for frozen": lambda world, logits, d_pi: frozen_visits(world, logits, d_pi),
-                    "d_ref for d_pi": lambda world, logits, d_ref, KL_s: (
-                        moving_visits(world, logits, KL_s) + frozen_visits(world, logits, d_ref)
-                    ),
-                    "only visits move": moving_visits,
-                },
+                slips=("d_ref for d_pi", "the term sum_{x} mu(x)*sum_{s} d_pi(s)*nabla(KL(s)) dropped"),
+                wrong={"d_ref for d_pi": "sum_{x} mu(x)*sum_{s} nabla(d_pi(s))*KL(s) + sum_{x} mu(x)*sum_{s} d_ref(s)*nabla(KL(s))"},
             ),
             Line(
                 r"\mathbb{E}\left[ \nabla \sum_t \frac{L_t^2}{2} \right]",
                 "And what the tokens' k2 in the loss descends:",
-                lambda world, logits: tokens_each(world, logits, K2),
                 relation="so",
                 law="log_p",
             ),
             Line(
                 r"\mathbb{E}\left[ \sum_t L_t\, \nabla \log \pi(a_t \mid s_t) \right]",
                 "The chain rule, token by token: no token's L multiplies another token's score.",
-                lambda mdp, pi, L_s: along(mdp, pi, L_s[:, None]),
                 relation="in expectation",
                 law="log_p",
-                wrong={
-                    "every token's score with the whole L, as for the sequence": lambda mdp, pi, L: along(mdp, pi, L[..., None, None]),
-                    "the half kept": lambda mdp, pi, L_s: along(mdp, pi, L_s[:, None] / 2.0),
-                },
+                slips=("the mean of a product split", "a factor 1/2 too many"),
             ),
             Line(
                 r"\sum_x \mu(x) \sum_s d_\pi(s) \sum_a \pi(a \mid s)\, L(s, a)\, \nabla \log \pi(a \mid s)",
                 "Collected by states.",
-                lambda world, logits, d_pi, pi, L_s: by_token(world, logits, d_pi[..., None] * pi * L_s),
-                wrong={
-                    "visits forgotten": lambda world, logits, pi, L_s: by_token(world, logits, pi * L_s),
-                    "d_ref for d_pi": lambda world, logits, d_ref, pi, L_s: by_token(world, logits, d_ref[..., None] * pi * L_s),
-                },
+                slips=("d_pi(s) dropped", "d_ref for d_pi"),
             ),
             Line(
                 r"\sum_x \mu(x) \sum_s d_\pi(s)\, \nabla\, \mathrm{KL}(s)",
                 "In one state that is grad KL(s), by kl-gradients.  Only the second part of the gradient: the visits are not moved.",
-                lambda world, logits, d_pi: frozen_visits(world, logits, d_pi),
-                wrong={
-                    "the gradient of the sequence KL": lambda world, logits: of_distance(world, logits, kl),
-                    "all states alike": lambda world, logits, d_pi: frozen_visits(world, logits, np.ones_like(d_pi)),
-                },
+                slips=("nabla taken out of the sum", "d_pi(s) dropped"),
             ),
         ),
         letters={"k_3(z)": "exp(-z) - 1 + z"},
+        averaged=True,
     )
 )
 
@@ -195,12 +136,6 @@ def costs_to_come(mdp: Any, c: Any) -> Any:
     return mdp.path_sum(c)[..., None, None] - mdp.prefix_sum(c)[:, None, :, None] + np.zeros((1, 1, 1, mdp.V))
 
 
-def live_ratio(world: Any, logits: Any, log_p_2: Any) -> Any:
-    """grad of (p_pi/p_old) L for every response, by the gradient core."""
-    old, ref = kept(log_p_2), kept(world.log_p_ref)
-    return each(world, logits, lambda log_p: np.exp(log_p - old) * (log_p - ref))
-
-
 add(
     Derivation(
         slug="importance-ratio",
@@ -212,85 +147,50 @@ add(
         scale=off_scale,
         lines=(
             Line(
-                r"\mathrm{KL}(p_\pi, p_{ref}) = \sum_x \mu(x) \sum_\tau p_\pi L",
+                r"\mathbb{E}_\mu[\mathrm{KL}(p_\pi, p_{ref})] = \sum_x \mu(x) \sum_\tau p_\pi L",
                 "The mean of L under pi; but the samples are those of pi_old.",
-                lambda mu, p, L: np.sum(mu * np.sum(p * L, axis=1)),
             ),
             Line(
                 r"\sum_x \mu(x) \sum_\tau p_{old}\, \frac{p_\pi}{p_{old}}\, L",
                 "Multiply and divide by p_old, which can make whatever p_pi can.",
-                lambda mu, p, log_p_2, L: np.sum(
-                    mu * np.sum(np.exp(log_p_2) * np.where(p > 0, p / np.exp(np.where(p > 0, log_p_2, 0.0)), 0.0) * L, axis=1)
-                ),
-                wrong={
-                    "the ratio upside down": lambda mu, p, log_p_2, L: np.sum(
-                        mu * np.sum(np.exp(log_p_2) * np.where(p > 0, np.exp(log_p_2) / np.where(p > 0, p, 1.0), 0.0) * L, axis=1)
-                    ),
-                    "only divided": lambda mu, p, log_p_2, L: np.sum(
-                        mu * np.sum(np.where(p > 0, p / np.exp(np.where(p > 0, log_p_2, 0.0)), 0.0) * L, axis=1)
-                    ),
-                },
+                slips=("p/p_old inverted", "p_old dropped"),
             ),
             Line(
                 r"\mathbb{E}_{old}\left[ \rho L \right], \quad \rho = \frac{p_\pi}{p_{old}}",
                 "A mean under the policy that made the samples.",
-                lambda log_p, log_p_2, L: rho(log_p, log_p_2) * L,
                 relation="in expectation",
                 law="log_p_2",
-                wrong={
-                    "no ratio": lambda L: L,
-                    "ratio upside down": lambda log_p, log_p_2, L: rho(log_p_2, log_p) * L,
-                },
+                slips=("p_2 for p", "p/p_old inverted"),
             ),
-            Line(
-                r"\nabla\, \mathrm{KL}(p_\pi, p_{ref})",
-                "Its gradient, by the gradient core.",
-                lambda world, logits: of_distance(world, logits, kl),
-                relation="so",
-            ),
+            Line(r"\nabla\, \mathrm{KL}(p_\pi, p_{ref})", "Its gradient, by the gradient core.", relation="so"),
             Line(
                 r"\mathbb{E}_{old}\left[ \nabla (\rho L) \right]",
                 "The samples do not move with theta, so the gradient enters their mean; rho and L do move.",
-                lambda world, logits, log_p_2: live_ratio(world, logits, log_p_2),
                 relation="in expectation",
                 law="log_p_2",
-                wrong={
-                    "the ratio held": lambda world, logits, log_p, log_p_2: times(rho(log_p, log_p_2), each_of(world, logits, lambda L: L)),
-                    "the ratio forgotten": lambda world, logits: each_of(world, logits, lambda L: L),
-                },
+                slips=("L dropped", "p_2 for p"),
             ),
             Line(
                 r"\mathbb{E}_{old}\left[ \rho L \cdot \mathrm{score} \right] + \mathbb{E}_{old}\left[ \rho \cdot \mathrm{score} \right]",
                 "The product rule, with grad rho = rho score and grad L = score.",
-                lambda mu, log_p, log_p_2, L, score: (
-                    weigh(mu, np.exp(log_p_2) * rho(log_p, log_p_2) * L, score) + weigh(mu, np.exp(log_p_2) * rho(log_p, log_p_2), score)
-                ),
-                wrong={
-                    "the chain rule of rho forgotten: grad rho = score": lambda mu, log_p, log_p_2, L, score: (
-                        weigh(mu, np.exp(log_p_2) * L, score) + weigh(mu, np.exp(log_p_2) * rho(log_p, log_p_2), score)
-                    ),
-                },
+                slips=("rho dropped",),
             ),
             Line(
                 r"\mathbb{E}_{old}\left[ \rho L \cdot \mathrm{score} \right]",
                 "Under the ratio the samples count as those of pi, for which the mean score is 0.",
-                lambda log_p, log_p_2, L, score: times(rho(log_p, log_p_2) * L, score),
                 relation="in expectation",
                 law="log_p_2",
-                wrong={
-                    "the ratio clipped at 1": lambda log_p, log_p_2, L, score: times(np.minimum(1.0, rho(log_p, log_p_2)) * L, score),
-                    "the ratio dropped": lambda L, score: times(L, score),
-                },
+                slips=("p_2 for p",),
+                wrong={"the ratio clipped at 1": lambda log_p, log_p_2, L, score: times(np.minimum(1.0, rho(log_p, log_p_2)) * L, score)},
             ),
             Line(
                 r"\mathbb{E}_{old}\left[ \sum_t \rho\, L_t \sum_{u \le t} \nabla \log \pi(a_u \mid s_u) \right]",
                 "L and the score are sums along the response; a cost L_t that is paid before a token does not count for it (reward-to-go).",
-                lambda mdp, pi, log_p, log_p_2, L_s: times(rho(log_p, log_p_2), along(mdp, pi, costs_to_come(mdp, L_s))),
                 law="log_p_2",
                 wrong={
                     "each token's cost with its own score only": lambda mdp, pi, log_p, log_p_2, L_s: times(
                         rho(log_p, log_p_2), along(mdp, pi, L_s[:, None])
-                    ),
+                    )
                 },
             ),
             Line(
@@ -311,5 +211,6 @@ add(
             ),
         ),
         letters={"old": "p_2", "p_old": "p_2"},
+        averaged=True,
     )
 )

@@ -226,7 +226,7 @@ def _read(derivation: Derivation, read: tuple[Line, ...], scope: Scope, count: i
         steps = [replace(s, printed=read[s.number - 1].foreign or printed[s.number - 1].agrees is True) for s in steps]
     broken = [f.value for k, f in enumerate(read, 1) for s in steps if s.ok is False and k in (s.number - 1, s.number)]
     where = instance(scope, broken) if broken and sought else None
-    return Derived(d.slug, d.title, d.chapter, d.source, d.rows, scope.world.name, size, count, tuple(steps), where, d.letters)
+    return Derived(d.slug, d.title, d.chapter, d.source, d.rows, scope.world.name, size, count, tuple(steps), where, d.declared)
 
 
 def _executed(derivation: Derivation) -> tuple[Any, ...]:

@@ -68,7 +68,6 @@ add(
                 r"\frac{\partial}{\partial \hat r_i} \Big( -\sum_{k, j} w_{kj} \log "
                 r"\sigma(D_{kj}) \Big), \quad D_{kj} = \hat r_k - \hat r_j",
                 "The negative log-likelihood, where k beat j in w_kj comparisons, differentiated by the gradient core.",
-                lambda scores, wins_ij: grad(nll)(scores, wins_ij),
             ),
             Line(
                 r"\frac{\partial}{\partial \hat r_i} \sum_j \left( -w_{ij} \log \sigma(\hat r_i - \hat "
@@ -85,47 +84,26 @@ add(
             Line(
                 r"\sum_j \left( -w_{ij}\, \sigma(-D_{ij}) + w_{ji}\, \sigma(D_{ij}) \right)",
                 "The slope of log sigma(D) is sigma(-D); D_ij grows with r_i, and D_ji = -D_ij falls.",
-                lambda scores, wins_ij: np.sum(
-                    -wins_ij * sigma(-differences(scores)) + np.swapaxes(wins_ij, 1, 2) * sigma(differences(scores)), axis=2
-                ),
-                wrong={
-                    "the inner sign of the lost ones forgotten": lambda scores, wins_ij: np.sum(
-                        -wins_ij * sigma(-differences(scores)) - np.swapaxes(wins_ij, 1, 2) * sigma(differences(scores)), axis=2
-                    ),
-                    "sigma(D) for sigma(-D)": lambda scores, wins_ij: np.sum(
-                        -wins_ij * sigma(differences(scores)) + np.swapaxes(wins_ij, 1, 2) * sigma(-differences(scores)), axis=2
-                    ),
-                },
+                slips=("sign of w(j, i)*sigma(D(i, j)) flipped", "arguments of the difference swapped"),
             ),
             Line(
                 r"\sum_j \left( -w_{ij} \left( 1 - \sigma(D_{ij}) \right) + (n_{ij} - w_{ij})\, \sigma(D_{ij}) \right)",
                 "sigma(-D) is 1 - sigma(D), and of n_ij = w_ij + w_ji comparisons i lost those that it did not win.",
-                lambda scores, n_ij, wins_ij: np.sum(
-                    -wins_ij * (1.0 - sigma(differences(scores))) + (n_ij - wins_ij) * sigma(differences(scores)), axis=2
-                ),
-                wrong={
-                    "n_ij for the losses": lambda scores, n_ij, wins_ij: np.sum(
-                        -wins_ij * (1.0 - sigma(differences(scores))) + n_ij * sigma(differences(scores)), axis=2
-                    )
-                },
+                slips=("the term w(i, j) dropped",),
             ),
             Line(
                 r"\sum_j \left( n_{ij}\, \sigma(D_{ij}) - w_{ij} \right)",
                 "w sigma(D) cancels. The wins that the scores expect, minus the wins that were: at the fit they agree for each i.",
-                lambda scores, n_ij, wins_ij: np.sum(n_ij * sigma(differences(scores)) - wins_ij, axis=2),
                 wrong={
                     "rates for counts: n_ij forgotten": lambda scores, n_ij, wins_ij: np.sum(
                         (n_ij > 0) * sigma(differences(scores)) - wins_ij / np.maximum(n_ij, 1.0), axis=2
                     ),
-                    "winner and loser swapped": lambda scores, n_ij, wins_ij: np.sum(
-                        n_ij * sigma(differences(scores)) - np.swapaxes(wins_ij, 1, 2), axis=2
-                    ),
+                    "winner and loser swapped": "sum_{j} (w(i, j) - n(i, j)*sigma(-D(i, j)))",
                 },
             ),
             Line(
                 r"\frac{\partial^2 \mathrm{NLL}}{\partial \hat r_i\, \partial \hat r_k}",
                 "And once more, in the score of k: all second derivatives by the gradient core, a matrix for each prompt.",
-                within_prompts,
                 relation="so",
             ),
             Line(
@@ -144,7 +122,6 @@ add(
             Line(
                 r"1[i = k] \sum_j n_{ij}\, \sigma(D_{ij}) \sigma(-D_{ij}) - n_{ik}\, \sigma(D_{ik}) \sigma(-D_{ik})",
                 "sigma' = sigma(D) sigma(-D). This is the Laplacian of the comparison graph: every row sums to 0, whatever was won.",
-                lambda scores, n_ij: on_diagonal(np.sum(link(scores, n_ij), axis=2)) - link(scores, n_ij),
                 wrong={
                     "sigma for sigma': the weights": lambda scores, n_ij: (
                         on_diagonal(np.sum(n_ij * sigma(differences(scores)), axis=2)) - n_ij * sigma(differences(scores))
@@ -155,26 +132,18 @@ add(
                     "1/4 for every weight: true only at ties": lambda n_ij: on_diagonal(np.sum(n_ij, axis=2) / 4) - n_ij / 4,
                 },
             ),
-            Line("0", "Is it ever negative along a direction v?", lambda P: np.zeros(P), relation="so"),
+            Line("0", "Is it ever negative along a direction v?", relation="so"),
             Line(
                 r"\frac{1}{2} \sum_{i, j} n_{ij}\, \sigma(D_{ij}) \sigma(-D_{ij})\, (v_i - v_j)^2",
                 "Squares with weights that are not negative; 0 only if v is constant on each connected part of the graph.",
-                lambda scores, n_ij, f: 0.5 * np.sum(link(scores, n_ij) * differences(f) ** 2, axis=(1, 2)),
                 relation="<=",
-                wrong={
-                    "squares with a minus": lambda scores, n_ij, f: -0.5 * np.sum(link(scores, n_ij) * differences(f) ** 2, axis=(1, 2))
-                },
+                wrong={"squares with a minus": "-1/2*sum_{i, j} n(i, j)*sigma(D(i, j))*sigma(-D(i, j))*(v(i) - v(j))^2"},
             ),
             Line(
                 r"\sum_{i, k} v_i\, \frac{\partial^2 \mathrm{NLL}}{\partial \hat r_i\, \partial \hat r_k}\, v_k",
                 "Multiply out: v_i^2 and v_j^2 make the diagonal, -2 v_i v_j the rest. So the NLL is convex.",
-                lambda scores, wins_ij, f: np.einsum("xi,xik,xk->x", f, within_prompts(scores, wins_ij), f),
-                wrong={
-                    "each pair twice: the 1/2 forgotten": lambda scores, wins_ij, f: (
-                        2.0 * np.einsum("xi,xik,xk->x", f, within_prompts(scores, wins_ij), f)
-                    ),
-                    "the diagonal alone": lambda scores, wins_ij, f: np.einsum("xi,xii,xi->x", f, within_prompts(scores, wins_ij), f),
-                },
+                slips=("a factor 2 too many",),
+                wrong={"the diagonal alone": lambda scores, wins_ij, f: np.einsum("xi,xii,xi->x", f, within_prompts(scores, wins_ij), f)},
             ),
         ),
         letters={"w": "wins_ij", "n": "n_ij", "v": "f", "NLL": "-(sum_i sum_j w(i, j)*log(sigma(r_hat(i) - r_hat(j))))"},

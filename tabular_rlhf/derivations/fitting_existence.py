@@ -77,7 +77,6 @@ add(
                 r"\frac{d}{dt}\, \mathrm{NLL}(\hat r + t\, 1_A)",
                 "First the bad case: counts w_ij of wins of i over j in which a group A was "
                 "never beaten from outside. Raise its scores by t.",
-                falling,
             ),
             Line(
                 r"-\sum_{i, j} w_{ij}\, \sigma(-D_{ij})\, (1[i \in A] - 1[j \in A]), \quad D \text{ at } \hat r + t\, 1_A",
@@ -100,12 +99,9 @@ add(
             Line(
                 r"-\sum_{i \in A,\, j \notin A} w_{ij}\, \sigma(-D_{ij}) + \sum_{i \notin A,\, j \in A} w_{ij}\, \sigma(-D_{ij})",
                 "Inside A, and outside it, both scores move together or not at all: those pairs drop out.",
-                lambda scores, wins_A, group_A, far: np.sum(
-                    wins_A * sigma(-D_at(scores, group_A, far)) * (np.swapaxes(outward(group_A), 1, 2) - outward(group_A)), axis=(1, 2)
-                ),
                 wrong={
-                    "pairs inside A kept": lambda scores, wins_A, group_A, far: (
-                        -np.sum(wins_A * sigma(-D_at(scores, group_A, far)) * group_A[:, :, None], axis=(1, 2))
+                    "pairs inside A kept": (
+                        "-sum_{i: A(i) > 0, j: A(j) <= 1} w(i, j)*sigma(-D(i, j)) + sum_{i: A(i) <= 0, j: A(j) > 0} w(i, j)*sigma(-D(i, j))"
                     ),
                     "pairs that move kept out, the others in": lambda scores, wins_A, group_A, far: (
                         -np.sum(wins_A * sigma(-D_at(scores, group_A, far)) * (1.0 - outward(group_A)), axis=(1, 2))
@@ -115,36 +111,26 @@ add(
             Line(
                 r"-\sum_{i \in A,\, j \notin A} w_{ij}\, \sigma(-D_{ij})",
                 "Nobody outside ever beat one of A, so every count in the second sum is 0.",
-                lambda scores, wins_A, group_A, far: -np.sum(wins_A * sigma(-D_at(scores, group_A, far)) * outward(group_A), axis=(1, 2)),
-                wrong={
-                    "the other sum dropped: no slope left": lambda P: np.zeros(P),
-                    "the wins themselves: a slope that does not fade": lambda wins_A, group_A: (
-                        -np.sum(wins_A * outward(group_A), axis=(1, 2))
-                    ),
-                },
+                slips=("1 for 0", "sigma(-D(i, j)) dropped"),
             ),
             Line(
                 "0",
                 "Downhill for every t, if A ever won outside: no finite t is the best. (If it never did, t is simply not determined.)",
-                lambda P: np.zeros(P),
                 relation="<=",
                 wrong={"as steep as the number of wins, for ever": lambda wins_A, group_A: -np.sum(wins_A * outward(group_A), axis=(1, 2))},
             ),
-            Line(
-                r"\mathrm{NLL}(\hat r + t\, 1_A)",
-                "How far down does it go?",
-                lambda scores, wins_A, group_A, far: nll_of_each(scores + far * group_A, wins_A),
-                relation="so",
-            ),
+            Line(r"\mathrm{NLL}(\hat r + t\, 1_A)", "How far down does it go?", relation="so"),
             Line(
                 r"-\sum_{i, j \in A} w_{ij} \log \sigma(D_{ij}) - \sum_{i, j \notin A} w_{ij} \log \sigma(D_{ij})",
                 "As t grows the wins of A outside become certain and cost nothing: a value that is approached and not attained.",
-                lambda scores, wins_A, group_A: nll_of_each(scores, wins_A * (1.0 - outward(group_A))),
                 relation="in the limit",
                 along=("far", (0.0, 8.0, 64.0)),
                 wrong={
                     "its value at t = 0": lambda scores, wins_A: nll_of_each(scores, wins_A),
-                    "everything explained: 0": lambda P: np.zeros(P),
+                    "everything explained: 0": (
+                        "-sum_{i: A(i) > 1, j: A(j) > 0} w(i, j)*log(sigma(D(i, j))) - sum_{i: A(i) <= -1, j: A(j) <= 0} "
+                        "w(i, j)*log(sigma(D(i, j)))"
+                    ),
                 },
             ),
             Line(

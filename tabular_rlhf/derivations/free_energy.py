@@ -10,33 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.autodiff import grad, hessian, jacobian
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.ledger.chapter4 import KORBAK
 from tabular_rlhf.logspace import expect, soft_value
 
 # ---------------------------------------------------------------------------------------------------- free-energy-derivatives
-
-
-def Z_slope(p_ref: Any, r: Any, beta: float) -> Any:
-    """dZ/dr(tau), by the gradient core."""
-    return grad(lambda q: np.sum(p_ref * np.exp(q / beta)))(r)
-
-
-def second_derivatives(log_p_ref: Any, r: Any, beta: float) -> Any:
-    """d^2 V/dr dr' within each prompt, by the gradient core: (P, N, N)."""
-    return np.stack([hessian(lambda q, x=x: soft_value(log_p_ref[x], q, beta))(r[x]) for x in range(len(r))])
-
-
-def beta_slope(log_p_ref: Any, r: Any, beta: float) -> Any:
-    """dE_{p*}[r]/dbeta for each prompt, by the gradient core."""
-    return jacobian(lambda b: expect(log_gibbs(log_p_ref, r, b), r))(beta)
-
-
-def log_p_slope(log_p_ref: Any, r: Any, beta: float) -> Any:
-    """d log p*(tau)/dbeta, by the gradient core."""
-    return jacobian(lambda b: log_gibbs(log_p_ref, r, b))(beta)
 
 
 def same(p: Any) -> Any:
@@ -64,57 +42,38 @@ add(
             Line(
                 r"\frac{\partial V(x)}{\partial r(\tau)}, \quad V = \beta \log Z, \quad Z = \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}",
                 "How the value answers to the reward of one response: by the gradient core.",
-                lambda log_p_ref, r, beta: grad(lambda q: np.sum(soft_value(log_p_ref, q, beta)))(r),
             ),
             Line(
                 r"\beta \cdot \frac{1}{Z} \cdot \frac{\partial Z}{\partial r(\tau)}",
                 "The chain rule: the slope of log Z is 1/Z times that of Z.",
-                lambda beta, log_Z, p_ref, r: beta * np.exp(-log_Z)[:, None] * Z_slope(p_ref, r, beta),
-                wrong={
-                    "beta dropped": lambda beta, log_Z, p_ref, r: np.exp(-log_Z)[:, None] * Z_slope(p_ref, r, beta),
-                    "the log not differentiated": lambda beta, p_ref, r: beta * Z_slope(p_ref, r, beta),
-                },
+                slips=("beta dropped", "1/Z dropped"),
             ),
             Line(
                 r"\beta \cdot \frac{1}{Z} \cdot p_{ref}(\tau)\, e^{r(\tau)/\beta} \cdot \frac{1}{\beta}",
                 "Only the term of tau in Z has r(tau) in it; the inner derivative of r/beta is 1/beta.",
-                lambda beta, log_Z, p_ref, r: beta * np.exp(-log_Z)[:, None] * p_ref * np.exp(r / beta) / beta,
-                wrong={
-                    "the inner 1/beta forgotten": lambda beta, log_Z, p_ref, r: beta * np.exp(-log_Z)[:, None] * p_ref * np.exp(r / beta),
-                    "all terms kept": lambda p_ref: np.ones_like(p_ref),
-                },
+                slips=("beta squared",),
+                wrong={"all terms kept": lambda p_ref: np.ones_like(p_ref)},
             ),
             Line(
                 r"p^*(\tau)",
                 "beta cancels, and what is left is the optimum: the value rises as fast as the response is likely.",
-                lambda p_star: p_star,
-                wrong={"p_ref": lambda p_ref: p_ref, "p*/beta": lambda p_star, beta: p_star / beta},
+                slips=("p_ref for p_star", "divided by beta, which is too much"),
             ),
             Line(
                 r"\frac{\partial^2 V(x)}{\partial r(\tau)\, \partial r(\tau')}",
                 "And how the optimum answers to it: the second derivatives by the gradient core, a matrix for each prompt.",
-                second_derivatives,
                 relation="so",
             ),
             Line(
                 r"\frac{1}{\beta}\, 1[\tau = \tau']\, p^*(\tau) - p^*(\tau) \cdot \frac{1}{Z} \frac{\partial Z}{\partial r(\tau')}",
                 "Differentiate p_ref e^{r/beta}/Z: its numerator moves only with r(tau) itself, its denominator with every reward.",
-                lambda beta, p_star, log_Z, p_ref, r: (
-                    same(p_star) / beta - p_star[:, :, None] * (np.exp(-log_Z)[:, None] * Z_slope(p_ref, r, beta))[:, None, :]
-                ),
-                wrong={
-                    "the denominator held fixed": lambda beta, p_star: same(p_star) / beta,
-                    "the sign of the quotient rule lost": lambda beta, p_star, log_Z, p_ref, r: (
-                        same(p_star) / beta + p_star[:, :, None] * (np.exp(-log_Z)[:, None] * Z_slope(p_ref, r, beta))[:, None, :]
-                    ),
-                },
+                slips=("proxy for r", "sign of p_star(tau)*(1/Z)*diff(Z, r(tau')) flipped"),
             ),
             Line(
                 r"\frac{1}{\beta} \left( 1[\tau = \tau']\, p^*(\tau) - p^*(\tau)\, p^*(\tau') \right)",
                 "Lines 2 to 4: the slope of Z over Z is p*(tau')/beta.",
-                lambda beta, p_star: (same(p_star) - p_star[:, :, None] * p_star[:, None, :]) / beta,
                 wrong={
-                    "1/beta on the first term alone": lambda beta, p_star: same(p_star) / beta - p_star[:, :, None] * p_star[:, None, :],
+                    "1/beta on the first term alone": "1/beta*(1[tau = tau']*p_star(tau) - beta*(p_star(tau)*p_star(tau')))",
                     "p_ref for p*": lambda beta, p_ref: (same(p_ref) - p_ref[:, :, None] * p_ref[:, None, :]) / beta,
                 },
             ),
@@ -127,46 +86,24 @@ add(
                     "beta dropped": lambda p_star: np.einsum("xk,xki,xkj->xij", p_star, deviations(p_star), deviations(p_star)),
                 },
             ),
-            Line(
-                r"\frac{d}{d\beta}\, \mathbb{E}_{p^*}[r]",
-                "Now beta, by the gradient core: p* moves, r does not.",
-                beta_slope,
-                relation="so",
-            ),
+            Line(r"\frac{d}{d\beta}\, \mathbb{E}_{p^*}[r]", "Now beta, by the gradient core: p* moves, r does not.", relation="so"),
             Line(
                 r"\sum_\tau r(\tau)\, p^*(\tau)\, \frac{d \log p^*(\tau)}{d\beta}",
                 "The log-derivative trick: dp = p d(log p).",
-                lambda r, p_star, log_p_ref, beta: np.sum(r * p_star * log_p_slope(log_p_ref, r, beta), axis=1),
-                wrong={
-                    "p* forgotten": lambda r, log_p_ref, beta: np.sum(r * log_p_slope(log_p_ref, r, beta), axis=1),
-                    "Z held fixed": lambda r, p_star, beta: np.sum(r * p_star * (-r / beta**2), axis=1),
-                },
+                slips=("p_star(tau) dropped",),
+                wrong={"Z held fixed": lambda r, p_star, beta: np.sum(r * p_star * (-r / beta**2), axis=1)},
             ),
             Line(
                 r"\sum_\tau r(\tau)\, p^*(\tau) \left( -\frac{r(\tau)}{\beta^2} + \frac{\mathbb{E}_{p^*}[r]}{\beta^2} \right)",
                 "log p* = log p_ref + r/beta - log Z: r/beta has the slope -r/beta^2, and "
                 "log Z the mean of that under p*, as in lines 2 to 4.",
-                lambda r, p_star, log_p_star, beta: np.sum(r * p_star * (-r / beta**2 + expect(log_p_star, r)[:, None] / beta**2), axis=1),
-                wrong={
-                    "beta for beta^2": lambda r, p_star, log_p_star, beta: np.sum(
-                        r * p_star * (-r / beta + expect(log_p_star, r)[:, None] / beta), axis=1
-                    ),
-                    "the mean under p_ref": lambda r, p_star, log_p_ref, beta: np.sum(
-                        r * p_star * (-r / beta**2 + expect(log_p_ref, r)[:, None] / beta**2), axis=1
-                    ),
-                },
+                slips=("a factor beta too many", "a mean under p_ref where one under p_star is due"),
             ),
             Line(
                 r"-\frac{\mathrm{Var}_{p^*}(r)}{\beta^2}",
                 "E[r^2] - E[r]^2 is the variance: a smaller beta never earns less, and gains most where the optimum is undecided.",
-                lambda r, log_p_star, beta: -expect(log_p_star, (r - expect(log_p_star, r)[:, None]) ** 2) / beta**2,
-                wrong={
-                    "sign flipped": lambda r, log_p_star, beta: expect(log_p_star, (r - expect(log_p_star, r)[:, None]) ** 2) / beta**2,
-                    "second moment for variance": lambda r, log_p_star, beta: -expect(log_p_star, r**2) / beta**2,
-                    "beta^3: the slope of the KL": lambda r, log_p_star, beta: (
-                        -expect(log_p_star, (r - expect(log_p_star, r)[:, None]) ** 2) / beta**3
-                    ),
-                },
+                slips=("sign flipped", "3 for 2"),
+                wrong={"second moment for variance": "-E_{p_star}[r^2]/beta^2"},
             ),
         ),
     )
@@ -178,11 +115,6 @@ add(
 def best(log_p_ref: Any, r: Any) -> Any:
     """The best reward of a possible response to each prompt, (P, 1)."""
     return np.max(np.where(np.isneginf(log_p_ref), -np.inf, r), axis=1, keepdims=True)
-
-
-def shortfall(log_p_ref: Any, r: Any) -> Any:
-    """max r - r, at least 0 where a response is possible; 0 elsewhere, where p_ref is 0 anyhow."""
-    return np.maximum(best(log_p_ref, r) - r, 0.0)
 
 
 def among_best(log_p_ref: Any, r: Any) -> Any:
@@ -204,12 +136,10 @@ add(
             Line(
                 r"p^*(\tau) = \frac{p_{ref}(\tau)\, e^{r(\tau)/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{r(\tau')/\beta}}",
                 "The optimum at the world's own beta.",
-                lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, r, beta)),
             ),
             Line(
                 r"p_{ref}(\tau) \quad (\beta \to \infty)",
                 "r/beta goes to 0 for every response, so every factor goes to 1, above and below: only the KL counts.",
-                lambda p_ref: p_ref,
                 relation="in the limit",
                 along=LARGE,
                 wrong={
@@ -222,21 +152,13 @@ add(
             Line(
                 r"\frac{p_{ref}(\tau)\, e^{r(\tau)/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{r(\tau')/\beta}}",
                 "The other way r/beta grows without bound, above and below.",
-                lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, r, beta)),
                 relation="so",
             ),
             Line(
                 r"\frac{p_{ref}(\tau)\, e^{-(\max r - r(\tau))/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{-(\max r - r(\tau'))/\beta}}",
                 "So divide above and below by e^{max r/beta}, the maximum over possible responses: no exponent is positive now.",
-                lambda log_p_ref, p_ref, r, beta: (
-                    p_ref
-                    * np.exp(-shortfall(log_p_ref, r) / beta)
-                    / np.sum(p_ref * np.exp(-shortfall(log_p_ref, r) / beta), axis=1, keepdims=True)
-                ),
                 wrong={
-                    "divided above only": lambda log_p_ref, p_ref, r, beta, value: (
-                        p_ref * np.exp(-shortfall(log_p_ref, r) / beta) * np.exp(-value[:, None] / beta)
-                    ),
+                    "divided above only": "p_ref(tau)*exp(-(max(r) - r(tau))/beta)/(sum_{tau'} p_ref(tau')*exp(-(-r(tau'))/beta))",
                     "each response compared with the mean": lambda log_p_ref, p_ref, r, beta: (
                         p_ref
                         * np.exp(-np.abs(r - expect(log_p_ref, r)[:, None]) / beta)
@@ -274,16 +196,10 @@ add(
                     "the plain average of the rewards": lambda r: np.mean(r, axis=1),
                 },
             ),
-            Line(
-                r"V(x) = \beta \log \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}",
-                "Once more, the other way:",
-                lambda log_p_ref, r, beta: soft_value(log_p_ref, r, beta),
-                relation="so",
-            ),
+            Line(r"V(x) = \beta \log \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}", "Once more, the other way:", relation="so"),
             Line(
                 r"\max r \quad (\beta \to 0)",
                 "Take e^{max r/beta} out of the log: max r + beta log of a number between p_ref(best) and 1. A soft maximum hardens.",
-                lambda log_p_ref, r: best(log_p_ref, r)[:, 0],
                 relation="in the limit",
                 along=SMALL,
                 wrong={

@@ -88,11 +88,10 @@ add(
             Line(
                 r"\mathbb{E}\left[ r(x, \tau) \sum_t \nabla \log \pi(a_t \mid s_t) \right]",
                 "The chain rule of probability: log p_pi is the sum of log pi along the response, EOS counted.",
-                lambda mdp, pi, r: times(r, along(mdp, pi, 1.0)),
                 law="log_p",
+                slips=("log dropped",),
                 wrong={
                     "the mean over tokens where the sum was due": lengthwise,
-                    "grad pi for grad log pi": lambda mdp, pi, r: times(r, along(mdp, pi, pi[:, None])),
                     "the score of a token without the normalization of pi": lambda mdp, r: times(
                         r, np.einsum("xnsv,xy->xnysv", np.broadcast_to(paths(mdp), (mdp.P, mdp.N, mdp.S, mdp.V)), np.eye(mdp.P))
                     ),
@@ -180,40 +179,27 @@ add(
             Line(
                 r"\nabla J = \nabla \sum_x \mu(x) \sum_\tau p_\pi \left( r - \beta \log\frac{p_\pi}{p_{ref}} \right)",
                 "pi stands in two places: in the law of the draws, and inside the penalty.",
-                lambda world, logits, log_p_ref, r, beta: of_mean(
-                    world, logits, lambda log_p: expect(log_p, r - beta * (kept(log_p) - kept(log_p_ref)))
-                ),
             ),
             Line(
                 r"\sum_x \mu(x) \sum_\tau \left( r - \beta \log\frac{p_\pi}{p_{ref}} \right) \nabla p_\pi "
                 r"- \beta \sum_x \mu(x) \sum_\tau p_\pi \nabla \log p_\pi",
                 "The product rule: first the law moves, then the penalty; r and p_ref do not.",
-                lambda world, mu, logits, r, beta, L, p: (
-                    weigh(mu, r - beta * L, each(world, logits, np.exp)) - beta * weigh(mu, p, each(world, logits, lambda log_p: log_p))
-                ),
+                slips=("p_ref for p", "sign of beta*log(p/p_ref) flipped"),
                 wrong={
-                    "only the penalty's own slope: a gradient of nothing": lambda world, mu, logits, r, beta, p: (
-                        weigh(mu, r, each(world, logits, np.exp)) - beta * weigh(mu, p, each(world, logits, lambda log_p: log_p))
-                    ),
-                    "+ KL for - KL in the objective": lambda world, mu, logits, r, beta, L, p: (
-                        weigh(mu, r + beta * L, each(world, logits, np.exp)) + beta * weigh(mu, p, each(world, logits, lambda log_p: log_p))
-                    ),
-                    "p dropped in the second sum": lambda world, mu, logits, r, beta, L, p: (
-                        weigh(mu, r - beta * L, each(world, logits, np.exp))
-                        - beta * weigh(mu, p > 0, each(world, logits, lambda log_p: log_p))
-                    ),
+                    "p dropped in the second sum": (
+                        "sum_{x} mu(x)*sum_{tau} (r - beta*log(p/p_ref))*nabla(p) - beta*sum_{x} mu(x)*sum_{tau} nabla(log(p))"
+                    )
                 },
             ),
             Line(
                 r"\mathbb{E}\left[ \left( r - \beta \log\frac{p_\pi}{p_{ref}} \right) \nabla \log p_\pi \right] "
                 r"- \beta\, \mathbb{E}\left[ \nabla \log p_\pi \right]",
                 "grad p = p grad log p in the first sum; both sums are means.",
-                lambda mu, p, r, beta, L, score: weigh(mu, p * (r - beta * L), score) - beta * weigh(mu, p, score),
+                slips=("beta dropped",),
                 wrong={
-                    "beta dropped": lambda mu, p, r, L, score: weigh(mu, p * (r - L), score) - weigh(mu, p, score),
                     "drawn from p_ref": lambda mu, p_ref, r, beta, L, score: (
                         weigh(mu, p_ref * (r - beta * L), score) - beta * weigh(mu, p_ref, score)
-                    ),
+                    )
                 },
             ),
             Line(

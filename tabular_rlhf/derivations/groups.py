@@ -121,7 +121,6 @@ add(
             Line(
                 r"\nabla\, \mathbb{E}[r]",
                 "The policy gradient, by the gradient core: RLOO is unbiased.",
-                lambda world, logits, graded: of_mean(world, logits, lambda log_p: expect(log_p, graded)),
                 wrong={
                     "sum over the group": lambda world, logits, graded, G: of_mean(world, logits, lambda log_p: G * expect(log_p, graded))
                 },
@@ -160,15 +159,8 @@ add(
             Line(
                 r"\frac{G-1}{G}\, \nabla\, \mathbb{E}[r]",
                 "The right direction, a little short; the group mean is RLOO's advantage times (G - 1)/G.",
-                lambda world, logits, graded, G: (G - 1) / G * of_mean(world, logits, lambda log_p: expect(log_p, graded)),
-                wrong={
-                    "n for n - 1": lambda world, logits, graded, G: (
-                        G / (G + 1) * of_mean(world, logits, lambda log_p: expect(log_p, graded))
-                    ),
-                    "upside down": lambda world, logits, graded, G: (
-                        G / (G - 1) * of_mean(world, logits, lambda log_p: expect(log_p, graded))
-                    ),
-                },
+                slips=("(G - 1)/G inverted",),
+                wrong={"n for n - 1": "G/(G + 1)*nabla(E[r])"},
             ),
         ),
         letters={"r": "graded"},

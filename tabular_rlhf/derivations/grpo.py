@@ -184,30 +184,16 @@ add(
             Line(
                 r"\sqrt{\frac{1-q}{q}} + \sqrt{\frac{q}{1-q}}",
                 "As G grows, the share m/G of successes settles at q: the law of large numbers.",
-                lambda p, success: (
-                    np.sqrt((1.0 - success_probability(p, success)) / success_probability(p, success))
-                    + np.sqrt(success_probability(p, success) / (1.0 - success_probability(p, success)))
-                ),
                 relation="in the limit",
                 along=("G", (16.0, 256.0, 4096.0)),
                 error=0.02,
-                wrong={
-                    "the limit of the gradient itself: 1": lambda p, success: np.ones_like(success_probability(p, success)),
-                    "only the successes' part": lambda p, success: np.sqrt(
-                        (1.0 - success_probability(p, success)) / success_probability(p, success)
-                    ),
-                },
+                slips=("the term sqrt(q/(1 - q)) dropped",),
+                wrong={"the limit of the gradient itself: 1": lambda p, success: np.ones_like(success_probability(p, success))},
             ),
             Line(
                 r"\frac{1}{\sqrt{q(1-q)}}",
                 "Over a common denominator: ((1 - q) + q)/sqrt(q (1 - q)).",
-                lambda p, success: 1.0 / np.sqrt(success_probability(p, success) * (1.0 - success_probability(p, success))),
-                wrong={
-                    "variance for standard deviation": lambda p, success: (
-                        1.0 / (success_probability(p, success) * (1.0 - success_probability(p, success)))
-                    ),
-                    "upside down": lambda p, success: np.sqrt(success_probability(p, success) * (1.0 - success_probability(p, success))),
-                },
+                slips=("sqrt dropped", "1/sqrt(q*(1 - q)) inverted"),
             ),
             Line(
                 r"\frac{d}{dq}\, 2 \arcsin\sqrt{q}",
@@ -220,24 +206,15 @@ add(
             Line(
                 r"c_2 = \sum_{m=0}^{1} q^m (1-q)^{1-m} \left( \sqrt{\frac{1-m}{m+1}} + \sqrt{\frac{m}{2-m}} \right)",
                 "The smallest group, G = 2.",
-                lambda p, success: by_roots(success_probability(p, success), 2),
                 relation="so",
             ),
             Line(
                 r"(1 - q) \cdot 1 + q \cdot 1",
                 "Two that differ get +1 and -1; two that agree get 0.",
-                lambda p, success: 1.0 - success_probability(p, success) + success_probability(p, success),
-                wrong={
-                    "both terms in both cases": lambda p, success: 2.0 * (1.0 + 0.0 * success_probability(p, success)),
-                    "ddof 1: divided by sqrt 2 more": lambda p, success: (1.0 + 0.0 * success_probability(p, success)) / np.sqrt(2.0),
-                },
+                slips=("2 for 1",),
+                wrong={"ddof 1: divided by sqrt 2 more": lambda p, success: (1.0 + 0.0 * success_probability(p, success)) / np.sqrt(2.0)},
             ),
-            Line(
-                "1",
-                "So with G = 2 GRPO is the policy gradient itself: standardizing changes nothing on average.",
-                lambda p, success: np.ones_like(success_probability(p, success)),
-                wrong={"1/2, the group mean's (G - 1)/G": lambda p, success: np.full_like(success_probability(p, success), 0.5)},
-            ),
+            Line("1", "So with G = 2 GRPO is the policy gradient itself: standardizing changes nothing on average.", slips=("0.5 for 1",)),
         ),
         letters={"r": "success"},
     )

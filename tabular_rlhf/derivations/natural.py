@@ -9,10 +9,10 @@ import numpy as np
 from tabular_rlhf import gibbs
 from tabular_rlhf.derivations.gradients import AFFORDABLE
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.derivations.scores import by_token, of_mean, times
+from tabular_rlhf.derivations.scores import by_token, times
 from tabular_rlhf.ledger.chapter7 import loudness, values
 from tabular_rlhf.ledger.chapter7_steps import by_fisher_inverse
-from tabular_rlhf.logspace import expect, log_softmax
+from tabular_rlhf.logspace import log_softmax
 
 
 def centered(pi: Any, v: Any) -> Any:
@@ -78,22 +78,14 @@ add(
             Line(
                 r"\mu(x)\, d_\pi(s)\, \pi(a \mid s) \left( v(s, a) - \sum_b \pi(b \mid s)\, v(s, b) \right)",
                 "For tabular logits grad log pi(a given s) is the one-hot of a less pi.",
-                lambda mu, d_pi, pi, direction: visited(mu, d_pi, pi) * centered(pi, direction),
+                slips=("the term sum_{b} pi(b | s)*v(s, b) dropped",),
                 wrong={
-                    "the mean of v not subtracted": lambda mu, d_pi, pi, direction: visited(mu, d_pi, pi) * direction,
                     "the mean of v over all tokens alike": lambda mu, d_pi, pi, direction: (
                         visited(mu, d_pi, pi) * (direction - np.mean(direction, axis=-1, keepdims=True))
-                    ),
+                    )
                 },
             ),
-            Line(
-                r"\nabla J",
-                "The plain gradient of the KL-regularized objective, by the gradient core.",
-                lambda world, logits, r, beta, log_p_ref: of_mean(
-                    world, logits, lambda log_p: expect(log_p, r - beta * (log_p - log_p_ref))
-                ),
-                relation="so",
-            ),
+            Line(r"\nabla J", "The plain gradient of the KL-regularized objective, by the gradient core.", relation="so"),
             Line(
                 r"\mu(x)\, d_\pi(s)\, \pi(a \mid s)\, A(s, a), \quad A = Q - V, \quad "
                 r"Q = \mathbb{E}\left[ r - \beta \sum_{u \ge t} L_u \mid s, a \right]",
@@ -134,7 +126,6 @@ add(
             Line(
                 r"\frac{\pi(a \mid s)\, e^{\eta A(s, a)}}{\sum_b \pi(b \mid s)\, e^{\eta A(s, b)}}",
                 "F^-1 grad J = A: visits and pi cancel, so rarely visited states move as fast as others.",
-                lambda mdp, log_pi, r, beta, L_s, eta: np.exp(log_softmax(log_pi + eta * advantage(mdp, log_pi, r, beta, L_s))),
                 wrong={
                     "the plain gradient": lambda world, log_pi, eta: np.exp(
                         log_softmax(log_pi + eta * gibbs.policy_gradient(world, log_pi))
@@ -150,14 +141,11 @@ add(
             Line(
                 r"\frac{\pi(a \mid s)\, e^{\eta Q(s, a)}}{\sum_b \pi(b \mid s)\, e^{\eta Q(s, b)}}",
                 "V(s) does not depend on the token: it cancels in the quotient.",
-                lambda mdp, log_pi, r, beta, L_s, eta: np.exp(log_softmax(log_pi + eta * soft_Q(mdp, log_pi, r, beta, L_s))),
+                slips=("arguments of the difference swapped",),
                 wrong={
                     "pi dropped: exp(eta Q) alone": lambda mdp, log_pi, r, beta, L_s, eta: np.exp(
                         log_softmax(eta * soft_Q(mdp, log_pi, r, beta, L_s))
-                    ),
-                    "sign flipped": lambda mdp, log_pi, r, beta, L_s, eta: np.exp(
-                        log_softmax(log_pi - eta * soft_Q(mdp, log_pi, r, beta, L_s))
-                    ),
+                    )
                 },
             ),
             Line(

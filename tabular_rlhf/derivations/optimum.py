@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.autodiff import grad
 from tabular_rlhf.derivations.record import Derivation, Line, add
 from tabular_rlhf.ledger.chapter4 import KORBAK, reward_units
-from tabular_rlhf.logspace import expect, kl, log_ratio
+from tabular_rlhf.logspace import expect, log_ratio
 
 
 def terms_of_J(r: Any, beta: float, log_p: Any, log_p_ref: Any, log_p_star: Any) -> float:
@@ -28,11 +27,6 @@ def mild(log_p_ref: Any, r: Any, beta: float) -> bool:
 
 
 # ---------------------------------------------------------------------------------------------------- gibbs-optimum
-
-
-def slope_of_J(p: Any, log_p_ref: Any, r: Any, beta: float) -> Any:
-    """The derivative of J in every p(tau), the others held fixed, by the gradient core."""
-    return grad(lambda q: np.sum(q * (r - beta * (np.log(q) - log_p_ref))))(p)
 
 
 def multiplier(r: Any, beta: float, log_p_star: Any, log_p_ref: Any) -> Any:
@@ -55,78 +49,46 @@ add(
                 r"\frac{\partial}{\partial p(\tau)} \sum_{\tau'} p(\tau') \left( r(\tau') "
                 r"- \beta \log\frac{p(\tau')}{p_{ref}(\tau')} \right)",
                 "The slope of the objective in the probability of one response, where none is 0, by the gradient core.",
-                slope_of_J,
             ),
             Line(
                 r"r(\tau) - \beta \log\frac{p(\tau)}{p_{ref}(\tau)} - \beta\, p(\tau) \cdot \frac{1}{p(\tau)}",
                 "Only the term of tau moves; the product rule differentiates p and then log p.",
-                lambda r, beta, p, log_p, log_p_ref: r - beta * (log_p - log_p_ref) - beta * p / p,
-                wrong={
-                    "the product rule forgotten: log p held fixed": lambda r, beta, log_p, log_p_ref: r - beta * (log_p - log_p_ref),
-                    "sign of the KL term": lambda r, beta, p, log_p, log_p_ref: r + beta * (log_p - log_p_ref) + beta * p / p,
-                },
+                slips=("the term beta*p(tau)*(1/p(tau)) dropped",),
+                wrong={"sign of the KL term": "r(tau) + beta*log(p(tau)/p_ref(tau)) + beta*p(tau)*(1/p(tau))"},
             ),
             Line(
                 r"r(\tau) - \beta \log\frac{p(\tau)}{p_{ref}(\tau)} - \beta",
                 "p times 1/p is 1.",
-                lambda r, beta, log_p, log_p_ref: r - beta * (log_p - log_p_ref) - beta,
-                wrong={"beta dropped from the constant": lambda r, beta, log_p, log_p_ref: r - beta * (log_p - log_p_ref) - 1.0},
+                wrong={"beta dropped from the constant": "r(tau) - beta*log(p(tau)/p_ref(tau)) - 1"},
             ),
             Line(
                 r"r(\tau) - \beta \log\frac{p^*(\tau)}{p_{ref}(\tau)} - \beta + \lambda",
                 "The sum of p is held at 1 by a multiplier lambda, one for each prompt.",
-                lambda r, beta, log_p_star, log_p_ref: (
-                    r - beta * (log_p_star - log_p_ref) - beta + multiplier(r, beta, log_p_star, log_p_ref)
-                ),
                 relation="so",
             ),
-            Line(
-                "0",
-                "At the optimum the slope of the Lagrangian vanishes for every response: p > 0 is never in the way.",
-                lambda r: np.zeros_like(r),
-            ),
-            Line(r"p^*(\tau)", "Line 5, solved for p:", lambda p_star: p_star, relation="so"),
+            Line("0", "At the optimum the slope of the Lagrangian vanishes for every response: p > 0 is never in the way."),
+            Line(r"p^*(\tau)", "Line 5, solved for p:", relation="so"),
             Line(
                 r"p_{ref}(\tau)\, e^{r(\tau)/\beta}\, e^{\lambda/\beta - 1}",
                 "Divide by beta and exponentiate.",
-                lambda p_ref, r, beta, log_p_star, log_p_ref: p_ref * np.exp((r + multiplier(r, beta, log_p_star, log_p_ref)) / beta - 1.0),
-                wrong={
-                    "not divided by beta": lambda p_ref, r, beta, log_p_star, log_p_ref: (
-                        p_ref * np.exp(r + multiplier(r, beta, log_p_star, log_p_ref) - beta)
-                    ),
-                    "p_ref omitted": lambda r, beta, log_p_star, log_p_ref: np.exp(
-                        (r + multiplier(r, beta, log_p_star, log_p_ref)) / beta - 1.0
-                    ),
-                },
+                slips=("p_ref(tau) dropped",),
+                wrong={"not divided by beta": "p_ref(tau)*exp(r(tau))*exp(beta*(lambda/beta - 1))"},
             ),
-            Line(
-                r"\lambda",
-                "Which lambda? The one with which p* sums to 1.",
-                lambda r, beta, log_p_star, log_p_ref: multiplier(r, beta, log_p_star, log_p_ref)[:, 0],
-                relation="so",
-            ),
+            Line(r"\lambda", "Which lambda? The one with which p* sums to 1.", relation="so"),
             Line(
                 r"\beta\,(1 - \log Z), \quad Z = \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}",
                 "Summed over tau the line above is 1 = Z exp(lambda/beta - 1).",
-                lambda beta, p_ref, r: beta * (1.0 - np.log(np.sum(p_ref * np.exp((r - r.max()) / beta), axis=1)) - r.max() / beta),
-                wrong={
-                    "beta dropped": lambda p_ref, r, beta: (
-                        1.0 - np.log(np.sum(p_ref * np.exp((r - r.max()) / beta), axis=1)) - r.max() / beta
-                    ),
-                    "sign flipped": lambda beta, log_Z: beta * (log_Z - 1.0),
-                },
+                slips=("beta dropped", "arguments of the difference swapped"),
             ),
-            Line(r"p^*(\tau)", "Put lambda back.", lambda p_star: p_star, relation="so"),
+            Line(r"p^*(\tau)", "Put lambda back.", relation="so"),
             Line(
                 r"\frac{p_{ref}(\tau)\, e^{r(\tau)/\beta}}{Z}",
                 "exp(lambda/beta - 1) is 1/Z.",
-                lambda log_p_ref, r, beta, log_Z: np.exp(log_p_ref + r / beta - log_Z[:, None]),
+                slips=("Z dropped", "beta squared"),
                 wrong={
-                    "Z omitted": lambda log_p_ref, r, beta: np.exp(log_p_ref + r / beta),
-                    "beta squared": lambda log_p_ref, r, beta, log_Z: np.exp(log_p_ref + r / beta**2 - log_Z[:, None]),
                     "one Z for all prompts": lambda mu, log_p_ref, r, beta, log_Z: np.exp(
                         log_p_ref + r / beta - np.log(np.sum(mu * np.exp(log_Z)))
-                    ),
+                    )
                 },
             ),
         ),
@@ -145,56 +107,36 @@ add(
         source=KORBAK,
         scale=terms_of_J,
         lines=(
-            Line(r"J_x(p) = \mathbb{E}_p[r] - \beta\,\mathrm{KL}(p, p_{ref})", "The objective, for each prompt.", lambda J_x: J_x),
+            Line(r"J_x(p) = \mathbb{E}_p[r] - \beta\,\mathrm{KL}(p, p_{ref})", "The objective, for each prompt."),
             Line(
                 r"\mathbb{E}_p\!\left[ r - \beta \log\frac{p}{p_{ref}} \right]",
                 "KL is itself a mean under p.",
-                lambda log_p, log_p_ref, r, beta: expect(log_p, r - beta * log_ratio(log_p, log_p_ref)),
+                slips=("sign of beta*log(p/p_ref) flipped",),
                 wrong={
                     "the log-ratio averaged under p_ref": lambda log_p, log_p_ref, r, beta: (
                         expect(log_p, r) - beta * expect(log_p_ref, log_ratio(log_p, log_p_ref))
-                    ),
-                    "+ KL for - KL": lambda E_r, beta, KL: E_r + beta * KL,
+                    )
                 },
             ),
             Line(
                 r"\mathbb{E}_p\!\left[ \beta \log\frac{Z\, p^*}{p_{ref}} - \beta \log\frac{p}{p_{ref}} \right]",
                 "Read p* = p_ref exp(r/beta)/Z backwards: r = beta log(Z p*/p_ref).",
-                lambda log_p, log_p_ref, log_p_star, log_Z, beta: expect(
-                    log_p, beta * (log_Z[:, None] + log_ratio(log_p_star, log_p_ref) - log_ratio(log_p, log_p_ref))
-                ),
-                wrong={
-                    "Z omitted": lambda log_p, log_p_ref, log_p_star, beta: expect(
-                        log_p, beta * (log_ratio(log_p_star, log_p_ref) - log_ratio(log_p, log_p_ref))
-                    ),
-                    "beta omitted": lambda log_p, log_p_ref, log_p_star, log_Z, beta: expect(
-                        log_p, log_Z[:, None] + log_ratio(log_p_star, log_p_ref) - beta * log_ratio(log_p, log_p_ref)
-                    ),
-                },
+                slips=("Z dropped", "beta dropped"),
             ),
             Line(
                 r"\beta \log Z - \beta\, \mathbb{E}_p\!\left[ \log\frac{p}{p^*} \right]",
                 "p_ref cancels, and Z does not depend on the response.",
-                lambda beta, log_Z, log_p, log_p_star: beta * log_Z - beta * expect(log_p, log_ratio(log_p, log_p_star)),
-                wrong={
-                    "p and p* exchanged": lambda beta, log_Z, log_p, log_p_star: (
-                        beta * log_Z - beta * expect(log_p, log_ratio(log_p_star, log_p))
-                    )
-                },
+                slips=("sign of beta*E_{p}[log(p/p_star)] flipped",),
             ),
             Line(
                 r"\beta \log Z - \beta\,\mathrm{KL}(p, p^*)",
                 "That mean is the reverse KL.",
-                lambda value, beta, log_p, log_p_star: value - beta * kl(log_p, log_p_star),
-                wrong={
-                    "forward for reverse KL": lambda value, beta, log_p, log_p_star: value - beta * kl(log_p_star, log_p),
-                    "beta dropped": lambda value, log_p, log_p_star: value - kl(log_p, log_p_star),
-                },
+                slips=("arguments of KL swapped",),
+                wrong={"beta dropped": "beta*log(Z) - KL(p, p_star)"},
             ),
             Line(
                 r"\beta \log Z",
                 "KL is never negative, and is 0 only at p = p*.",
-                lambda value: value,
                 relation="<=",
                 wrong={"the value of p_ref, E_ref[r]": lambda log_p_ref, r: expect(log_p_ref, r)},
             ),

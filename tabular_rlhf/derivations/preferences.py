@@ -58,17 +58,13 @@ add(
             Line(
                 r"\mathbb{E}_{(w, l)}\left[ -\log \sigma(\hat r_w - \hat r_l) \right]",
                 "The loss on endless data: the prompt from mu, two responses from p_ref, the winner w by the law of r.",
-                lambda pairs, scores: -np.sum(pairs.weight * log_sigmoid(pairs.margin(scores))),
             ),
             Line(
                 r"\mathbb{E}_{(i, j)}\left[ -P_{ij} \log \hat P_{ij} - (1 - P_{ij}) \log(1 - \hat P_{ij}) \right]",
                 "Average over the label first: with probability P_ij it is (i, j), otherwise (j, i); sigma(-D) is 1 - sigma(D).",
-                lambda gaps, score_gaps, log_p_ref, mu: over_pairs(log_p_ref, mu, cross(gaps, score_gaps)),
+                slips=("a factor 1/2 too many",),
                 wrong={
-                    "winner and loser swapped": lambda gaps, score_gaps, log_p_ref, mu: over_pairs(log_p_ref, mu, cross(gaps, -score_gaps)),
-                    "the second label forgotten": lambda gaps, score_gaps, log_p_ref, mu: over_pairs(
-                        log_p_ref, mu, -sigma(gaps) * log_sigmoid(score_gaps)
-                    ),
+                    "winner and loser swapped": "E_{i, j}[P(i, j)*log(P_hat(i, j)) - (1 + P(i, j))*log(1 - P_hat(i, j))]",
                     "sigma of each score alone": lambda gaps, scores, log_p_ref, mu: over_pairs(
                         log_p_ref, mu, cross(gaps, scores[:, :, None] + 0.0 * gaps)
                     ),
@@ -79,49 +75,31 @@ add(
                 r"P_{ij}) \log\frac{1 - P_{ij}}{1 - \hat P_{ij}} \right]"
                 r" + \mathbb{E}_{(i, j)}\left[ -P_{ij} \log P_{ij} - (1 - P_{ij}) \log(1 - P_{ij}) \right]",
                 "Add P log P and (1 - P) log(1 - P), and take them away again.",
-                lambda gaps, score_gaps, log_p_ref, mu: (
-                    over_pairs(log_p_ref, mu, log_odds_against(gaps, score_gaps)) + over_pairs(log_p_ref, mu, cross(gaps, gaps))
-                ),
+                slips=("sign of E_{i, j}[-P(i, j)*log(P(i, j)) - (1 - P(i, j))*log(1 - P(i, j))] flipped",),
                 wrong={
-                    "the entropy added with the wrong sign": lambda gaps, score_gaps, log_p_ref, mu: (
-                        over_pairs(log_p_ref, mu, log_odds_against(gaps, score_gaps)) - over_pairs(log_p_ref, mu, cross(gaps, gaps))
-                    ),
                     "entropy of the fitted law for that of the labels": lambda gaps, score_gaps, log_p_ref, mu: (
                         over_pairs(log_p_ref, mu, log_odds_against(gaps, score_gaps))
                         + over_pairs(log_p_ref, mu, cross(score_gaps, score_gaps))
-                    ),
+                    )
                 },
             ),
             Line(
                 r"\mathbb{E}_{(i, j)}\left[ \mathrm{KL}(P_{ij}, \hat P_{ij}) \right] + "
                 r"\mathbb{E}_{(i, j)}\left[ \mathcal{H}(P_{ij}) \right]",
                 "The first mean is a KL of two outcomes, the labels' law first: forward. The second is the labels' entropy.",
-                lambda gaps, score_gaps, log_p_ref, mu: (
-                    over_pairs(log_p_ref, mu, pair_kl(gaps, score_gaps)) + over_pairs(log_p_ref, mu, cross(gaps, gaps))
-                ),
+                slips=("arguments of KL swapped",),
                 wrong={
-                    "reverse for forward KL": lambda gaps, score_gaps, log_p_ref, mu: (
-                        over_pairs(log_p_ref, mu, pair_kl(score_gaps, gaps)) + over_pairs(log_p_ref, mu, cross(gaps, gaps))
-                    ),
                     "log base 2 in the entropy": lambda gaps, score_gaps, log_p_ref, mu: (
                         over_pairs(log_p_ref, mu, pair_kl(gaps, score_gaps)) + over_pairs(log_p_ref, mu, cross(gaps, gaps)) / np.log(2.0)
-                    ),
+                    )
                 },
             ),
             Line(
                 r"\mathbb{E}_{(i, j)}\left[ \mathrm{KL}(P_{ij}, \hat P_{ij}) \right]",
                 "The labels' entropy does not depend on the scores: minimizing the loss is minimizing the forward KL.",
-                lambda gaps, score_gaps, log_p_ref, mu: over_pairs(log_p_ref, mu, pair_kl(gaps, score_gaps)),
                 relation="up to a constant",
                 of="scores",
-                wrong={
-                    "reverse KL: not a constant away": lambda gaps, score_gaps, log_p_ref, mu: over_pairs(
-                        log_p_ref, mu, pair_kl(score_gaps, gaps)
-                    ),
-                    "half of it, each pair once": lambda gaps, score_gaps, log_p_ref, mu: (
-                        0.5 * over_pairs(log_p_ref, mu, pair_kl(gaps, score_gaps))
-                    ),
-                },
+                slips=("arguments of KL swapped", "a factor 1/2 too many"),
             ),
             Line(
                 r"\mathbb{E}_{(i, j)}\left[ \mathrm{KL}(P_{ij}, \hat P_{ij}) \right] \text{ at } \hat r = r + c(x)",
@@ -134,7 +112,6 @@ add(
             Line(
                 "0",
                 "c(x) cancels in every difference within a prompt, so both laws are the same.",
-                lambda: 0.0,
                 wrong={
                     "the entropy of the labels: that belongs to the loss": lambda gaps, log_p_ref, mu: over_pairs(
                         log_p_ref, mu, cross(gaps, gaps)
@@ -145,13 +122,12 @@ add(
             Line(
                 r"\mathbb{E}_{(i, j)}\left[ \mathrm{KL}(P_{ij}, \hat P_{ij}) \right]",
                 "No scores do better, since a KL is never negative: r + c(x) is the maximum of the likelihood.",
-                lambda gaps, score_gaps, log_p_ref, mu: over_pairs(log_p_ref, mu, pair_kl(gaps, score_gaps)),
                 relation="<=",
+                slips=("sign flipped",),
                 wrong={
-                    "sign flipped": lambda gaps, score_gaps, log_p_ref, mu: -over_pairs(log_p_ref, mu, pair_kl(gaps, score_gaps)),
                     "won labels alone: not a KL": lambda gaps, score_gaps, log_p_ref, mu: over_pairs(
                         log_p_ref, mu, sigma(score_gaps) * (log_sigmoid(gaps) - log_sigmoid(score_gaps))
-                    ),
+                    )
                 },
             ),
         ),
@@ -180,50 +156,32 @@ add(
             Line(
                 r"\frac{d}{dD} \log \sigma(D), \quad D = r_i - r_j",
                 "How fast the log-likelihood of 'i beat j' rises as the scores move apart: by the gradient core, for every pair.",
-                push,
             ),
             Line(
                 r"\frac{1}{\sigma(D)} \cdot \frac{d}{dD} \frac{1}{1 + e^{-D}}",
                 "The chain rule: the slope of log y is 1/y times the slope of y.",
-                lambda gaps: grad(lambda d: np.sum(1.0 / (1.0 + np.exp(-d))))(gaps) / sigma(gaps),
-                wrong={
-                    "the outer 1/sigma forgotten": lambda gaps: grad(lambda d: np.sum(1.0 / (1.0 + np.exp(-d))))(gaps),
-                    "log base 2": lambda gaps: grad(lambda d: np.sum(1.0 / (1.0 + np.exp(-d))))(gaps) / sigma(gaps) / np.log(2.0),
-                },
+                slips=("1/sigma(D) dropped",),
+                wrong={"log base 2": lambda gaps: grad(lambda d: np.sum(1.0 / (1.0 + np.exp(-d))))(gaps) / sigma(gaps) / np.log(2.0)},
             ),
             Line(
                 r"(1 + e^{-D}) \cdot \frac{e^{-D}}{(1 + e^{-D})^2}",
                 "1/y has the slope -y'/y^2, and 1 + e^{-D} the slope -e^{-D}: two minus signs make a plus.",
-                lambda gaps: (1.0 + np.exp(-gaps)) * np.exp(-gaps) / (1.0 + np.exp(-gaps)) ** 2,
-                wrong={
-                    "one minus sign lost": lambda gaps: -(1.0 + np.exp(-gaps)) * np.exp(-gaps) / (1.0 + np.exp(-gaps)) ** 2,
-                    "the square forgotten": lambda gaps: (1.0 + np.exp(-gaps)) * np.exp(-gaps) / (1.0 + np.exp(-gaps)),
-                },
+                slips=("the exponent 2 dropped",),
+                wrong={"one minus sign lost": "-(1 + exp(-D))*(exp(-D)/(1 + exp(-D))^2)"},
             ),
-            Line(
-                r"\frac{e^{-D}}{1 + e^{-D}}",
-                "One factor 1 + e^{-D} cancels.",
-                lambda gaps: np.exp(-gaps) / (1.0 + np.exp(-gaps)),
-                wrong={"both cancelled": lambda gaps: np.exp(-gaps)},
-            ),
+            Line(r"\frac{e^{-D}}{1 + e^{-D}}", "One factor 1 + e^{-D} cancels.", slips=("1 + exp(-D) dropped",)),
             Line(
                 r"\sigma(-D)",
                 "Above and below times e^D: 1/(e^D + 1). It is the probability of the label that was not seen.",
-                lambda gaps: sigma(-gaps),
-                wrong={
-                    "sigma(D): the weight of pairs already in order": lambda gaps: sigma(gaps),
-                    "sigma(D) sigma(-D): the slope of sigma": lambda gaps: sigma(gaps) * sigma(-gaps),
-                },
+                slips=("sign within sigma flipped",),
+                wrong={"sigma(D) sigma(-D): the slope of sigma": lambda gaps: sigma(gaps) * sigma(-gaps)},
             ),
             Line(
                 r"e^{-D}",
                 "Drop the 1 below in line 4's 1 + e^{-D} >= 1: the push decays exponentially.",
-                lambda gaps: np.exp(-gaps),
                 relation="<=",
-                wrong={
-                    "e^{-2D}: faster than it is": lambda gaps: np.exp(-2.0 * gaps),
-                    "half of it: true only at ties": lambda gaps: 0.5 * np.exp(-gaps),
-                },
+                slips=("a factor 1/2 too many",),
+                wrong={"e^{-2D}: faster than it is": "exp(2*(-D))"},
             ),
             Line(r"\sigma(-D)\, e^{D}", "Is the bound tight?", lambda gaps: np.exp(gaps) / (1.0 + np.exp(gaps)), relation="so"),
             Line(
@@ -235,24 +193,16 @@ add(
                 wrong={"1/2, its value at D = 0": lambda: 0.5, "0: the slope's own limit": lambda: 0.0},
             ),
             Line(
-                r"\frac{d^2}{dD^2} \log \sigma(D)",
-                "And how fast does the push itself change? By the gradient core, twice.",
-                lambda gaps: grad(lambda D: np.sum(push(D)))(gaps),
-                relation="so",
+                r"\frac{d^2}{dD^2} \log \sigma(D)", "And how fast does the push itself change? By the gradient core, twice.", relation="so"
             ),
             Line(
                 r"-\sigma(D)\, \sigma(-D)",
                 "The slope of sigma(-D) is sigma'(-D) times -1, and sigma' = sigma(D) sigma(-D) is the same at D and -D.",
-                lambda gaps: -sigma(gaps) * sigma(-gaps),
-                wrong={
-                    "the inner -1 forgotten": lambda gaps: sigma(gaps) * sigma(-gaps),
-                    "the slope squared": lambda gaps: -(sigma(-gaps) ** 2),
-                },
+                slips=("sign flipped", "sign within sigma flipped"),
             ),
             Line(
                 "0",
                 "So log sigma is concave: a sum of such losses is convex in the scores, and one minimum is the minimum.",
-                lambda gaps: np.zeros_like(gaps),
                 relation="<=",
                 wrong={"-1/4: that bounds it from below": lambda gaps: np.full_like(gaps, -0.25)},
             ),

@@ -18,7 +18,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.axes import axis_kind
 from tabular_rlhf.formula.compiled import Compiled
 from tabular_rlhf.ledger.record import Row
-from tabular_rlhf.ledger.worlds import generic
+from tabular_rlhf.ledger.worlds import generic, tiny
 from tabular_rlhf.symbols import Scope
 
 APART: Mapping[tuple[str, int], str] = {
@@ -32,8 +32,6 @@ APART: Mapping[tuple[str, int], str] = {
     ("likelihood-displacement", 4): "its w and l are the best response and the worst",
     ("k2", 7): "its f is drawn, and its second derivative is taken otherwise",
     ("kl-estimator-theorem", 1): "it defines four functions at once",
-    ("bt-saturation", 0): "its letters are those of one pair",
-    ("prompts", 0): "its J is a mean over prompts, said on one side only",
 }
 """Printed lines (0: the statement of a row) that are read as something else than what runs, and why: they are not executed."""
 CLOSE = 1e-7
@@ -66,7 +64,7 @@ def executed(derivation: Derivation) -> tuple[Print, ...]:
 
 def statement_prints(row: Row, scopes: Iterable[Scope]) -> list[Print]:
     """The clauses of a row: the sides of each must stand to each other as is printed."""
-    fit = [scope for scope in scopes if row.applies(scope)]
+    fit = [scope for scope in scopes if row.applies(scope)] or [scope for scope in tiny() if row.applies(scope)][-3:]
     return [_clause(row, k, text, fit) for k, text in enumerate(row.reading.texts, 1)]
 
 

@@ -98,7 +98,9 @@ class Kept(Line):
 def mean(scope: Scope, law: str, table: Any) -> Any:
     """The exact mean of a table (P, N, ...) over prompts and responses."""
     weight = population(scope.world, scope[law]).weight
-    return np.einsum("pn,pn...->...", weight, np.asarray(table, dtype=np.float64))
+    table = np.asarray(table, dtype=np.float64)
+    never = (weight == 0).reshape(*weight.shape, *[1] * (table.ndim - 2))  # where it may be 0/0
+    return np.einsum("pn,pn...->...", weight, np.where(never, 0.0, table))
 
 
 # ---------------------------------------------------------------------------------------------------- relations
@@ -256,7 +258,7 @@ class Derivation:
     where: function of symbols, its hypotheses.  largest: most responses over all prompts for which it is affordable; most: most worlds.
     scale: function of symbols, the size of a term (default: the largest entry compared, at least 1).  formerly: slugs of before.
     letters: what its letters stand for where the notation table says otherwise, "p": "p_star" (see `prints.py`); setting: the laws of a
-    mean that names none.
+    mean that names none; averaged, whether all lines are means over prompts, though they do not say it (it is printed above them).
 
     The slug is that of the first of the rows; a second derivation of a row adds a suffix.  A reader's own has no rows.
     """
@@ -274,12 +276,16 @@ class Derivation:
     most: int = 2**62
     letters: Mapping[str, str] = field(default_factory=dict)
     setting: Mapping[str, str] = field(default_factory=dict)
+    averaged: bool = False
     reading: Reading = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         starts = accumulate(line.relation == "so" for line in self.lines)
-        chains = tuple(None if line.value is not None else start for start, line in zip(starts, self.lines, strict=True))
-        reading = Reading(tuple(line.tex for line in self.lines), chains, self.letters, self.setting)
+        chains = tuple(
+            None if line.value is not None or line.law is not None else start for start, line in zip(starts, self.lines, strict=True)
+        )
+        tables = frozenset(k for k, line in enumerate(self.lines, 1) if line.law is not None)
+        reading = Reading(tuple(line.tex for line in self.lines), chains, self.letters, self.setting, tables, self.averaged)
         object.__setattr__(self, "reading", reading)
         object.__setattr__(self, "lines", tuple(line.read(reading, k) for k, line in enumerate(self.lines, 1)))
 
@@ -310,6 +316,11 @@ class Derivation:
         for k, line in enumerate(self.lines[1:], 2):
             require(bool(line.reason), f"line {k} must have a reason", line.reason)
             require(line.relation != "so" or not line.wrong, f"line {k} opens a chain: a wrong line there cannot be refuted", line.wrong)
+
+    @property
+    def declared(self) -> dict[str, str]:
+        """What is printed above the lines: what letters stand for, and what all lines are."""
+        return {**self.letters, **({"every line": "a mean over prompts"} if self.averaged else {})}
 
     @property
     def functions(self) -> list[Function]:

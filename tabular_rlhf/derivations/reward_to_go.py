@@ -56,7 +56,6 @@ add(
             Line(
                 r"\mathbb{E}\left[ \sum_t s_t\, G \right], \quad s_t = \nabla \log \pi(a_t \mid s_t), \quad G = \sum_t r_t",
                 "Every token earns r_t, and at first each is credited with the whole return G.",
-                lambda mdp, pi, r_token: along(mdp, pi, mdp.path_sum(r_token)[..., None, None]),
                 law="log_p",
             ),
             Line(

@@ -8,7 +8,7 @@ import numpy as np
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
 from tabular_rlhf.ledger.chapter9 import accepted_law, all_draws, best_possible
-from tabular_rlhf.logspace import expect, kl, log_of
+from tabular_rlhf.logspace import expect
 
 # ---------------------------------------------------------------------------------------------------- best-of-n
 
@@ -128,9 +128,8 @@ add(
                 r"\left( F(\tau)^n - F_-(\tau)^n \right) \frac{p_{ref}(\tau)}{q(\tau)}, \quad "
                 r"F = p_{ref}(r \le r(\tau)),\ F_- = p_{ref}(r < r(\tau))",
                 "The best of n is at most r if all n are, probability F^n; less than r if all n are less, F_-^n.",
-                lambda p_ref, r, draws: (at_most(p_ref, r) ** draws - less(p_ref, r) ** draws) * share(p_ref, level_mass(p_ref, r)),
+                slips=("the term F_-(tau)^{n} dropped",),
                 wrong={
-                    "at most for exactly: F^n": lambda p_ref, r, draws: at_most(p_ref, r) ** draws * share(p_ref, level_mass(p_ref, r)),
                     "the power of the difference": lambda p_ref, r, draws: (
                         (at_most(p_ref, r) - less(p_ref, r)) ** draws * share(p_ref, level_mass(p_ref, r))
                     ),
@@ -142,7 +141,6 @@ add(
             Line(
                 r"p_{ref}(\tau)\, \frac{F^n - F_-^n}{F - F_-}",
                 "q = F - F_-.",
-                lambda p_ref, r, draws: p_ref * gain(p_ref, r, draws),
                 wrong={
                     "the density of a maximum, n F^(n-1): no atoms": lambda p_ref, r, draws: (
                         draws * p_ref * at_most(p_ref, r) ** (draws - 1)
@@ -150,16 +148,10 @@ add(
                     "the worst of n": lambda p_ref, r, draws: p_ref * gain(p_ref, -r, draws),
                 },
             ),
-            Line(
-                r"\mathrm{KL}(p_n, p_{ref})",
-                "How far it has gone, for each prompt.",
-                lambda p_ref, log_p_ref, r, draws: kl(log_of(p_ref * gain(p_ref, r, draws)), log_p_ref),
-                relation="so",
-            ),
+            Line(r"\mathrm{KL}(p_n, p_{ref})", "How far it has gone, for each prompt.", relation="so"),
             Line(
                 r"\sum_\tau p_n(\tau) \log\frac{F^n - F_-^n}{F - F_-}",
                 "The ratio p_n/p_ref is the fraction.",
-                lambda p_ref, r, draws: np.sum(p_ref * gain(p_ref, r, draws) * safe_log(gain(p_ref, r, draws)), axis=1),
                 wrong={
                     "averaged under p_ref": lambda p_ref, r, draws: np.sum(p_ref * safe_log(gain(p_ref, r, draws)), axis=1),
                     "log base 2": lambda p_ref, r, draws: (
@@ -208,11 +200,8 @@ add(
             Line(
                 r"\log n - \frac{n-1}{n}",
                 "By parts the integral of n u^(n-1) log u is -1/n.",
-                lambda r, draws: np.full(len(r), np.log(draws) - (draws - 1) / draws),
-                wrong={
-                    "sign of the integral": lambda r, draws: np.full(len(r), np.log(draws) + (draws - 1) / draws),
-                    "n - 1 for n": lambda r, draws: np.full(len(r), np.log(draws - 1) - (draws - 2) / (draws - 1)),
-                },
+                slips=("sign of (n - 1)/n flipped",),
+                wrong={"n - 1 for n": lambda r, draws: np.full(len(r), np.log(draws - 1) - (draws - 2) / (draws - 1))},
             ),
         ),
         letters={"q": "p_ref(r = r(tau))"},
@@ -265,27 +254,24 @@ add(
             Line(
                 r"\frac{p_{ref}(\tau)\, e^{(r(\tau) - \max r)/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{(r(\tau') - \max r)/\beta}}",
                 "Bayes' rule; r is at most max r, so the minimum is never needed.",
-                lambda p_ref, log_p_ref, r, beta: normalized(p_ref * accepts(log_p_ref, r, beta)),
+                slips=("exp((r(tau') - max(r))/beta) dropped",),
                 wrong={
                     "max r forgotten: min(1, exp(r/beta))": lambda log_p_ref, r, beta: accepted_law(log_p_ref, r, beta, 0.0)[0],
                     "mean reward for max r": lambda log_p_ref, r, beta: accepted_law(log_p_ref, r, beta, expect(log_p_ref, r)[:, None])[0],
-                    "not divided by the share accepted": lambda p_ref, log_p_ref, r, beta: p_ref * accepts(log_p_ref, r, beta),
                 },
             ),
             Line(
                 r"\frac{p_{ref}(\tau)\, e^{r(\tau)/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{r(\tau')/\beta}}",
                 "exp(-max r/beta) is a constant of the prompt and cancels.",
-                lambda p_ref, r, beta: normalized(tilted(p_ref, r, beta)),
                 wrong={
                     "beta dropped": lambda p_ref, r: normalized(tilted(p_ref, r, 1.0)),
                     "p_ref dropped": lambda p_ref, r, beta: normalized(np.where(p_ref > 0, np.exp(r / beta), 0.0)),
-                    "sign of the reward": lambda p_ref, r, beta: normalized(tilted(p_ref, -r, beta)),
+                    "sign of the reward": "p_ref(tau)*exp(-r(tau)/beta)/(sum_{tau'} p_ref(tau')*exp(-r(tau')/beta))",
                 },
             ),
             Line(
                 r"p^*(\tau)",
                 "The Gibbs optimum: every accepted draw is an exact sample of it.",
-                lambda p_star: p_star,
                 wrong={
                     "beta doubled": lambda p_ref, r, beta: normalized(tilted(p_ref, r, 2.0 * beta)),
                     "not normalized": lambda p_ref, r, beta: tilted(p_ref, r, beta),
@@ -301,28 +287,12 @@ add(
             Line(
                 r"\sum_x \mu(x)\, e^{-\max r/\beta} \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}",
                 "The mean written out; the constant of the prompt leaves the sum.",
-                lambda mu, p_ref, log_p_ref, r, beta: np.sum(
-                    mu * np.exp(-best_possible(log_p_ref, r)[:, 0] / beta) * np.sum(tilted(p_ref, r, beta), axis=1)
-                ),
-                wrong={
-                    "the constant lost": lambda mu, p_ref, r, beta: np.sum(mu * np.sum(tilted(p_ref, r, beta), axis=1)),
-                    "sign of the constant": lambda mu, p_ref, log_p_ref, r, beta: np.sum(
-                        mu * np.exp(best_possible(log_p_ref, r)[:, 0] / beta) * np.sum(tilted(p_ref, r, beta), axis=1)
-                    ),
-                },
+                slips=("exp(-max(r)/beta) dropped", "sign of the exponent flipped"),
             ),
             Line(
                 r"\sum_x \mu(x)\, Z(x)\, e^{-\max r/\beta}",
                 "The inner sum is Z.  One sample costs 1/(Z exp(-max r/beta)) draws on average: dear when beta is small.",
-                lambda mu, log_Z, log_p_ref, r, beta: np.sum(mu * np.exp(log_Z - best_possible(log_p_ref, r)[:, 0] / beta)),
-                wrong={
-                    "1/Z for Z": lambda mu, log_Z, log_p_ref, r, beta: np.sum(
-                        mu * np.exp(-log_Z - best_possible(log_p_ref, r)[:, 0] / beta)
-                    ),
-                    "beta for its inverse": lambda mu, log_Z, log_p_ref, r, beta: np.sum(
-                        mu * np.exp(log_Z - best_possible(log_p_ref, r)[:, 0] * beta)
-                    ),
-                },
+                slips=("divided by Z(x) where one multiplies", "multiplied by beta where one divides"),
             ),
         ),
     )

@@ -14,7 +14,6 @@ from tabular_rlhf.derivations.language import onward
 from tabular_rlhf.derivations.optimum import mild
 from tabular_rlhf.derivations.record import Derivation, Line, add
 from tabular_rlhf.ledger.chapter4 import reward_units
-from tabular_rlhf.logspace import log_ratio
 
 # ---------------------------------------------------------------------------------------------------- soft-bellman
 
@@ -50,26 +49,25 @@ add(
             Line(
                 r"\pi^*(a \mid s) = \frac{p^*(s + a)}{p^*(s)}",
                 "The policy of the optimum: of the mass of p* that comes to s, the share that goes on with a (p_ref is nowhere 0).",
-                lambda mdp, p_star: quotient(mdp, p_star),
             ),
             Line(
                 r"\frac{\sum_{\tau \ni s + a} p_{ref}(\tau)\, e^{r(\tau)/\beta} / Z}{\sum_{\tau "
                 r"\ni s} p_{ref}(\tau)\, e^{r(\tau)/\beta} / Z}",
                 "Each mass is a sum of p* over the responses through that place.",
-                lambda mdp, p_ref, r, beta, log_Z: quotient(mdp, p_ref * np.exp(r / beta) / np.exp(log_Z)[:, None]),
+                slips=("sum_{tau ni s} p_ref(tau)*exp(r(tau)/beta)/Z dropped",),
                 wrong={
-                    "beta for 1/beta in the exponent": lambda mdp, p_ref, r, beta: quotient(mdp, p_ref * np.exp(r * beta)),
+                    "beta for 1/beta in the exponent": (
+                        "(sum_{tau ni s + a} p_ref(tau)*exp(r(tau)*beta)/Z)/(sum_{tau ni s} p_ref(tau)*exp(r(tau)*beta)/Z)"
+                    ),
                     "p_ref omitted": lambda mdp, r, beta: quotient(mdp, np.exp(r / beta)),
-                    "the mass through s + a alone: not divided": lambda mdp, p_star: mdp.subtree_sum(p_star),
                 },
             ),
             Line(
                 r"\frac{\sum_{\tau \ni s + a} p_{ref}(\tau)\, e^{r(\tau)/\beta}}{\sum_{\tau \ni s} p_{ref}(\tau)\, e^{r(\tau)/\beta}}",
                 "Z(x) is the same above and below.",
-                lambda mdp, p_ref, r, beta: quotient(mdp, p_ref * np.exp(r / beta)),
                 wrong={
-                    "Z cancelled above only": lambda mdp, p_ref, r, beta, log_Z: (
-                        quotient(mdp, p_ref * np.exp(r / beta)) * np.exp(log_Z)[:, None, None]
+                    "Z cancelled above only": (
+                        "(sum_{tau ni s + a} p_ref(tau)*exp(r(tau)/beta + log(Z)))/(sum_{tau ni s} p_ref(tau)*exp(r(tau)/beta))"
                     )
                 },
             ),
@@ -77,95 +75,58 @@ add(
                 r"\frac{d_{ref}(s)\, \pi_{ref}(a \mid s)\; \mathbb{E}_{ref}[e^{r/\beta} \mid s + "
                 r"a]}{d_{ref}(s)\; \mathbb{E}_{ref}[e^{r/\beta} \mid s]}",
                 "A sum over the responses through a place is the probability of coming there times the mean given that one is there.",
-                lambda mdp, d_ref, pi_ref, r, beta: (
-                    d_ref[..., None]
-                    * pi_ref
-                    * conditional_means(mdp, pi_ref, np.exp(r / beta))[1]
-                    / (d_ref * conditional_means(mdp, pi_ref, np.exp(r / beta))[0])[..., None]
-                ),
+                slips=("pi_ref(a | s) dropped",),
                 wrong={
-                    "pi_ref(a given s) forgotten above": lambda mdp, d_ref, pi_ref, r, beta: (
-                        conditional_means(mdp, pi_ref, np.exp(r / beta))[1] / conditional_means(mdp, pi_ref, np.exp(r / beta))[0][..., None]
-                    ),
                     "the mean of r put into the exponent (Jensen)": lambda mdp, pi_ref, r, beta: (
                         pi_ref * np.exp((conditional_means(mdp, pi_ref, r)[1] - conditional_means(mdp, pi_ref, r)[0][..., None]) / beta)
-                    ),
+                    )
                 },
             ),
             Line(
                 r"\pi_{ref}(a \mid s)\, e^{(V(s + a) - V(s))/\beta}, \quad V(s) = \beta \log \mathbb{E}_{ref}[e^{r/\beta} \mid s]",
                 "d_ref(s) cancels; call beta log of the mean V(s). At the end of a response the mean is of one number: V(tau) = r(tau).",
-                lambda mdp, pi_ref, r, beta: (
-                    pi_ref * np.exp((values(mdp, pi_ref, r, beta)[1] - values(mdp, pi_ref, r, beta)[0][..., None]) / beta)
-                ),
-                wrong={
-                    "V(s + a) without V(s): not normalized": lambda mdp, pi_ref, r, beta: (
-                        pi_ref * np.exp(values(mdp, pi_ref, r, beta)[1] / beta)
-                    ),
-                    "not divided by beta": lambda mdp, pi_ref, r, beta: (
-                        pi_ref * np.exp(values(mdp, pi_ref, r, beta)[1] - values(mdp, pi_ref, r, beta)[0][..., None])
-                    ),
-                    "sign flipped: V(s) - V(s + a)": lambda mdp, pi_ref, r, beta: (
-                        pi_ref * np.exp((values(mdp, pi_ref, r, beta)[0][..., None] - values(mdp, pi_ref, r, beta)[1]) / beta)
-                    ),
-                },
+                slips=("the term V(s) dropped", "beta dropped", "sign of the exponent flipped"),
             ),
             Line(
                 r"V(s) = \beta \log \mathbb{E}_{ref}[e^{r/\beta} \mid s]",
                 "How is V computed without a sum over all responses? Start from its definition.",
-                lambda mdp, p_ref, d_ref, r, beta: beta * np.log(np.sum(mdp.subtree_sum(p_ref * np.exp(r / beta)), axis=-1) / d_ref),
                 relation="so",
             ),
             Line(
                 r"\beta \log \sum_a \pi_{ref}(a \mid s)\; \mathbb{E}_{ref}[e^{r/\beta} \mid s + a]",
                 "Condition on the next token.",
-                lambda mdp, pi_ref, r, beta: beta * np.log(np.sum(pi_ref * conditional_means(mdp, pi_ref, np.exp(r / beta))[1], axis=-1)),
-                wrong={
-                    "the log inside the mean": lambda mdp, pi_ref, r, beta: np.sum(
-                        pi_ref * beta * np.log(conditional_means(mdp, pi_ref, np.exp(r / beta))[1]), axis=-1
-                    ),
-                    "a plain sum over tokens, without pi_ref": lambda mdp, pi_ref, r, beta: (
-                        beta * np.log(np.sum(conditional_means(mdp, pi_ref, np.exp(r / beta))[1], axis=-1))
-                    ),
-                },
+                slips=("the mean of a product split",),
+                wrong={"the log inside the mean": "beta*sum_{a} pi_ref(a | s)*log(E_{p_ref}[exp(r/beta) | s + a])"},
             ),
             Line(
                 r"\beta \log \sum_a \pi_{ref}(a \mid s)\, e^{Q(s, a)/\beta}, \quad Q(s, a) = V(s + a), \quad V(\tau) = r(\tau)",
                 "By the definition of V at s + a that mean is e^{V(s + a)/beta}: a recursion from the ends of responses to the root.",
-                lambda mdp, pi_ref, V_soft, r, beta: beta * np.log(np.sum(pi_ref * np.exp(onward(mdp, V_soft, r) / beta), axis=-1)),
                 wrong={
                     "the best token instead of the soft maximum": lambda mdp, V_soft, r: np.max(onward(mdp, V_soft, r), axis=-1),
-                    "the mean instead of the soft maximum": lambda mdp, pi_ref, V_soft, r: np.sum(pi_ref * onward(mdp, V_soft, r), axis=-1),
+                    "the mean instead of the soft maximum": "beta*sum_{a} pi_ref(a | s)*(Q(s, a)/beta)",
                     "beta dropped": lambda mdp, pi_ref, V_soft, r: np.log(np.sum(pi_ref * np.exp(onward(mdp, V_soft, r)), axis=-1)),
                 },
             ),
             Line(
                 r"\prod_h \pi^*(a_h \mid s_h) = \prod_h \pi_{ref}(a_h \mid s_h)\, e^{(V(s_{h+1}) - V(s_h))/\beta}",
                 "And back: say a response token by token with this policy.",
-                lambda mdp, log_pi_ref, V_soft, r, beta: np.exp(
-                    mdp.path_sum(log_pi_ref + (onward(mdp, V_soft, r) - V_soft[..., None]) / beta)
-                ),
                 relation="so",
             ),
             Line(
                 r"p_{ref}(\tau)\, e^{(r(\tau) - V(x))/\beta}",
                 "The exponents telescope: the last value is r(tau), the first V(x), and those between cancel.",
-                lambda p_ref, r, V_soft, beta: p_ref * np.exp((r - V_soft[:, :1]) / beta),
+                slips=("the term V(x) dropped",),
                 wrong={
-                    "V(x) forgotten": lambda p_ref, r, beta: p_ref * np.exp(r / beta),
                     "the first state's value subtracted at every token": lambda p_ref, r, V_soft, beta, lengths: (
                         p_ref * np.exp((r - lengths * V_soft[:, :1]) / beta)
-                    ),
+                    )
                 },
             ),
             Line(
                 r"p^*(\tau)",
                 "V(x) = beta log Z(x), since the mean given the root is the mean: the two optima are one law.",
-                lambda p_star: p_star,
-                wrong={
-                    "the greedy response": lambda log_p_ref, r: (r == np.max(r, axis=1, keepdims=True)).astype(float),
-                    "p_ref": lambda p_ref: p_ref,
-                },
+                slips=("p_ref for p_star",),
+                wrong={"the greedy response": lambda log_p_ref, r: (r == np.max(r, axis=1, keepdims=True)).astype(float)},
             ),
         ),
     )
@@ -182,20 +143,16 @@ add(
         source="Cover and Thomas (2006), theorem 2.5.3.",
         scale=lambda log_p, log_p_ref: reward_units(0.0, 1.0, log_p, log_p_ref),
         lines=(
-            Line(r"\mathrm{KL}(p_\pi, p_{ref})", "Over responses, for each prompt; pi is 0 where pi_ref is.", lambda KL: KL),
+            Line(r"\mathrm{KL}(p_\pi, p_{ref})", "Over responses, for each prompt; pi is 0 where pi_ref is."),
             Line(
                 r"\sum_\tau p_\pi(\tau) \log\frac{p_\pi(\tau)}{p_{ref}(\tau)}",
                 "Its definition; a response that pi never makes counts 0.",
-                lambda p, L: np.sum(p * L, axis=1),
-                wrong={
-                    "weighed by p_ref: minus the forward KL": lambda p_ref, L: np.sum(p_ref * L, axis=1),
-                    "log base 2": lambda p, L: np.sum(p * L, axis=1) / np.log(2.0),
-                },
+                slips=("p_ref for p",),
+                wrong={"log base 2": lambda p, L: np.sum(p * L, axis=1) / np.log(2.0)},
             ),
             Line(
                 r"\sum_\tau p_\pi(\tau) \sum_h \log\frac{\pi(a_h \mid s_h)}{\pi_{ref}(a_h \mid s_h)}",
                 "Both probabilities are products over tokens; the log of a quotient of products is a sum of log-quotients.",
-                lambda mdp, p, L_s: np.sum(p * mdp.path_sum(L_s), axis=1),
                 wrong={
                     "the mean over tokens for their sum": lambda mdp, p, L_s, lengths: np.sum(p * mdp.path_sum(L_s) / lengths, axis=1),
                     "the first token alone": lambda mdp, p, L_s: np.sum(p * mdp.path_sum(L_s * (np.arange(mdp.S) == 0)[:, None]), axis=1),
@@ -204,32 +161,20 @@ add(
             Line(
                 r"\sum_s \sum_a \Big( \sum_{\tau \ni s + a} p_\pi(\tau) \Big) \log\frac{\pi(a \mid s)}{\pi_{ref}(a \mid s)}",
                 "Exchange the sums: the log-quotient of a token is the same for every response through it.",
-                lambda mdp, p, L_s: np.sum(mdp.subtree_sum(p) * L_s, axis=(1, 2)),
-                wrong={
-                    "every token once, however many responses pass": lambda L_s: np.sum(L_s, axis=(1, 2)),
-                    "responses of p_ref counted": lambda mdp, p_ref, L_s: np.sum(mdp.subtree_sum(p_ref) * L_s, axis=(1, 2)),
-                },
+                slips=("p_ref for p",),
+                wrong={"every token once, however many responses pass": lambda L_s: np.sum(L_s, axis=(1, 2))},
             ),
             Line(
                 r"\sum_s \sum_a d_\pi(s)\, \pi(a \mid s) \log\frac{\pi(a \mid s)}{\pi_{ref}(a \mid s)}",
                 "The mass through a token: to come to s, and then to choose a.",
-                lambda d_pi, pi, L_s: np.sum(d_pi[..., None] * pi * L_s, axis=(1, 2)),
-                wrong={
-                    "d_ref for d_pi": lambda d_ref, pi, L_s: np.sum(d_ref[..., None] * pi * L_s, axis=(1, 2)),
-                    "pi(a given s) forgotten": lambda d_pi, L_s: np.sum(d_pi[..., None] * L_s, axis=(1, 2)),
-                },
+                slips=("d_ref for d_pi",),
+                wrong={"pi(a given s) forgotten": lambda d_pi, L_s: np.sum(d_pi[..., None] * L_s, axis=(1, 2))},
             ),
             Line(
                 r"\sum_s d_\pi(s)\, \mathrm{KL}(\pi(\cdot \mid s), \pi_{ref}(\cdot \mid s))",
                 "d_pi(s) does not depend on a: the inner sum is a KL of next tokens. The visits are pi's own, and move when pi moves.",
-                lambda d_pi, KL_s: np.sum(d_pi * KL_s, axis=1),
-                wrong={
-                    "a plain sum over states": lambda KL_s: np.sum(KL_s, axis=1),
-                    "the mean over visited states": lambda d_pi, KL_s: np.sum(d_pi * KL_s, axis=1) / np.sum(d_pi, axis=1),
-                    "forward for reverse KL in each state": lambda d_pi, pi_ref, log_pi, log_pi_ref: np.sum(
-                        d_pi * np.sum(pi_ref * log_ratio(log_pi_ref, log_pi), axis=-1), axis=1
-                    ),
-                },
+                slips=("d_pi(s) dropped", "arguments of KL swapped"),
+                wrong={"the mean over visited states": lambda d_pi, KL_s: np.sum(d_pi * KL_s, axis=1) / np.sum(d_pi, axis=1)},
             ),
         ),
     )
@@ -241,10 +186,6 @@ add(
 def steps_of(mdp: Any, phi: Any) -> Any:
     """Phi(s + a) - Phi(s) at every state and token, with Phi = 0 at the end of a response."""
     return onward(mdp, phi, np.zeros((mdp.P, mdp.N))) - phi[..., None]
-
-
-def Z_of(p_ref: Any, reward: Any, beta: float) -> Any:
-    return np.sum(p_ref * np.exp(reward / beta), axis=1)
 
 
 add(
@@ -267,66 +208,38 @@ add(
             Line(
                 r"r(\tau) - \Phi(x)",
                 "The sum telescopes: the end gives 0, the root -Phi(x), and those between cancel.",
-                lambda r, phi: r - phi[:, :1],
+                slips=("sign of Phi(x) flipped", "the term Phi(x) dropped"),
                 wrong={
-                    "+ Phi(x)": lambda r, phi: r + phi[:, :1],
-                    "nothing left: the root forgotten": lambda r: r,
                     "Phi of the last state kept at the end": lambda mdp, r, phi: (
                         r + mdp.path_sum(steps_of(mdp, phi) * (np.sum(mdp.state_tokens() >= 0, axis=1) < mdp.H - 1)[:, None])
-                    ),
+                    )
                 },
             ),
-            Line(
-                r"V'(x) = \beta \log \sum_\tau p_{ref}(\tau)\, e^{r'(\tau)/\beta}",
-                "The value with the shaped reward.",
-                lambda mdp, p_ref, r, phi, beta: beta * np.log(Z_of(p_ref, r + mdp.path_sum(steps_of(mdp, phi)), beta)),
-                relation="so",
-            ),
+            Line(r"V'(x) = \beta \log \sum_\tau p_{ref}(\tau)\, e^{r'(\tau)/\beta}", "The value with the shaped reward.", relation="so"),
             Line(
                 r"\beta \log \Big( e^{-\Phi(x)/\beta} \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta} \Big)",
                 "The same factor stands in every term of the sum.",
-                lambda p_ref, r, phi, beta: beta * np.log(np.exp(-phi[:, 0] / beta) * Z_of(p_ref, r, beta)),
-                wrong={
-                    "beta lost in the factor": lambda p_ref, r, phi, beta: beta * np.log(np.exp(-phi[:, 0]) * Z_of(p_ref, r, beta)),
-                    "the factor turned over": lambda p_ref, r, phi, beta: beta * np.log(np.exp(phi[:, 0] / beta) * Z_of(p_ref, r, beta)),
-                },
+                slips=("sign of the exponent flipped",),
+                wrong={"beta lost in the factor": "beta*log(exp(-Phi(x))*sum_{tau} p_ref(tau)*exp(r(tau)/beta))"},
             ),
             Line(
                 r"V(x) - \Phi(x)",
                 "The log of a product; beta times -Phi/beta is -Phi.",
-                lambda value, phi: value - phi[:, 0],
-                wrong={
-                    "the value unchanged": lambda value: value,
-                    "beta Phi for Phi": lambda value, phi, beta: value - beta * phi[:, 0],
-                },
+                slips=("the term Phi(x) dropped",),
+                wrong={"beta Phi for Phi": "V(x) - beta*Phi(x)"},
             ),
-            Line(
-                r"p_{ref}(\tau)\, e^{(r'(\tau) - V'(x))/\beta}",
-                "The optimum with the shaped reward.",
-                lambda mdp, p_ref, r, phi, beta: (
-                    p_ref
-                    * np.exp(r / beta + mdp.path_sum(steps_of(mdp, phi)) / beta)
-                    / Z_of(p_ref, r + mdp.path_sum(steps_of(mdp, phi)), beta)[:, None]
-                ),
-                relation="so",
-            ),
+            Line(r"p_{ref}(\tau)\, e^{(r'(\tau) - V'(x))/\beta}", "The optimum with the shaped reward.", relation="so"),
             Line(
                 r"p_{ref}(\tau)\, e^{(r(\tau) - \Phi(x) - V(x) + \Phi(x))/\beta}",
                 "Lines 2 and 5: the reward and the value moved by the same number.",
-                lambda p_ref, r, phi, value, beta: p_ref * np.exp((r - phi[:, :1] - value[:, None] + phi[:, :1]) / beta),
-                wrong={
-                    "the value not moved": lambda p_ref, r, phi, value, beta: p_ref * np.exp((r - phi[:, :1] - value[:, None]) / beta),
-                    "the reward not moved": lambda p_ref, r, phi, value, beta: p_ref * np.exp((r - value[:, None] + phi[:, :1]) / beta),
-                },
+                slips=("the term Phi(x) dropped",),
+                wrong={"the reward not moved": "p_ref(tau)*exp((r(tau) - Phi(x) - V(x) + 2*Phi(x))/beta)"},
             ),
             Line(
                 r"p^*(\tau)",
                 "Phi cancels: which response is best did not change, only where on the way it is paid for.",
-                lambda p_star: p_star,
-                wrong={
-                    "p_ref": lambda p_ref: p_ref,
-                    "not normalized: e^{-Phi/beta} left": lambda p_star, phi, beta: p_star * np.exp(-phi[:, :1] / beta),
-                },
+                slips=("p_ref for p_star",),
+                wrong={"not normalized: e^{-Phi/beta} left": lambda p_star, phi, beta: p_star * np.exp(-phi[:, :1] / beta)},
             ),
         ),
         letters={"r'": "r + sum_h (Phi(s_{h+1}) - Phi(s_h))"},

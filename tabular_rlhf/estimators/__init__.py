@@ -3,7 +3,7 @@ r"""KL estimators: what a "KL flag" estimates, how noisily, what it pushes the p
 `record` says what a flag is (estimator, placement, level, ratio, clamps), `claims` measures what a record says of itself,
 `evaluate` runs a flag over weighted trajectories, `theorem` names the divergence it descends and the optimum of E[r] - beta
 times it, `verdict` measures whether that is so, `flows` follows it without noise, `rest` and `ends` prove where that ends,
-`normal` reproduces the published table, `analyse` puts all that into one report.
+`normal` reproduces the published table, `analysis` puts all that into one report.
 
 >>> len(ESTIMATORS), list(PLACEMENTS)
 (8, ['loss', 'reward', 'ratio'])
@@ -11,7 +11,7 @@ times it, `verdict` measures whether that is so, `flows` follows it without nois
 
 from __future__ import annotations
 
-from tabular_rlhf.estimators.analyse import FlagReport, analyse, measure
+from tabular_rlhf.estimators.analysis import FlagReport, analyse, measure
 from tabular_rlhf.estimators.claims import faults, register
 from tabular_rlhf.estimators.ends import FOLLOWED, End, end, follow
 from tabular_rlhf.estimators.evaluate import Moments, all_moments, exact_gradient, gradient_noise, moments, score_gradient, table, tally

@@ -184,16 +184,13 @@ def register(estimator: Estimator) -> Estimator:
 
     >>> register(ESTIMATORS["k3"])
     Traceback (most recent call last):
-    tabular_rlhf.errors.InputError: an estimator must have a name of its own: got 'k3'; choose another name
+    tabular_rlhf.errors.InputError: the estimator must have a name of its own: got 'k3'; choose another name
     """
-    if estimator.name in ESTIMATORS:
-        raise InputError("an estimator must have a name of its own", got=repr(estimator.name), remedy="choose another name")
     wrong = faults(estimator)
-    if wrong:
+    if wrong and estimator.name not in ESTIMATORS:
         remedy = "mend the record, or pass it to Flag as it is: what is said of a flag is measured"
         raise InputError("an estimator must be what its record says", got="; ".join(wrong), where=estimator.name, remedy=remedy)
-    ESTIMATORS[estimator.name] = estimator
-    return estimator
+    return ESTIMATORS.add(estimator)
 
 
 @lru_cache(maxsize=256)

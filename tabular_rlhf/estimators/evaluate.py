@@ -24,7 +24,8 @@ import numpy as np
 from tabular_rlhf.autodiff import grad, plain
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators.record import Flag
-from tabular_rlhf.logspace import Array, blocks, has_zeros, kl, log_ratio, log_softmax
+from tabular_rlhf.kernels import blocks
+from tabular_rlhf.logspace import Array, has_zeros, kl, log_ratio, log_softmax
 from tabular_rlhf.sampling import Estimate, Trajectories, population
 from tabular_rlhf.world import World
 

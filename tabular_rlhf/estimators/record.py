@@ -28,7 +28,8 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, did_you_mean, positive, quoted
+from tabular_rlhf.errors import InputError, positive
+from tabular_rlhf.registry import Registry, one_of
 
 Terms = Mapping[str, float]
 
@@ -145,17 +146,10 @@ _FULL = Estimator(
     {"KL(pi, ref)": 1.0},
     per_state=True,
 )
-ESTIMATORS: dict[str, Estimator] = {
-    e.name: e for e in (_K1, _K2, _K3, _ABS, _INVERTED, straight_through(_K1, _K2), straight_through(_K3, _K2), _FULL)
-}
-
-
-def find(estimator: str | Estimator) -> Estimator:
-    """A record as it is, or by name.  Raises InputError naming those that exist."""
-    if isinstance(estimator, Estimator):
-        return estimator
-    _one_of(estimator, ESTIMATORS, "estimator")
-    return ESTIMATORS[estimator]
+ESTIMATORS: Registry[Estimator] = Registry("estimator")
+for _estimator in (_K1, _K2, _K3, _ABS, _INVERTED, straight_through(_K1, _K2), straight_through(_K3, _K2), _FULL):
+    ESTIMATORS.add(_estimator)
+find = ESTIMATORS.find
 
 
 @dataclass(frozen=True)
@@ -187,13 +181,6 @@ AGGREGATES: Mapping[str, str] = {"sum": "over tokens", "mean": "divided by the r
 CLAMPS: Mapping[str, str] = {"input": "L is clipped to [-c, c] before h", "output": "h is clipped to [-c, c]"}
 
 
-def _one_of(value: Any, known: Mapping[str, Any], what: str) -> None:
-    if not isinstance(value, str) or value not in known:
-        raise InputError(
-            f"the {what} must be a known one", got=quoted(value), remedy=did_you_mean(str(value), known, f"use one of {', '.join(known)}")
-        )
-
-
 @dataclass(frozen=True, eq=False)
 class Flag:
     """One KL flag.
@@ -220,9 +207,9 @@ class Flag:
             (self.aggregate, AGGREGATES, "aggregate"),
             (self.ratio, RATIOS, "ratio"),
         ):
-            _one_of(value, known, what)
+            one_of(known, value, f"the {what} must be a known one")
         for name, c in self.clamps.items():
-            _one_of(name, CLAMPS, "clamp")
+            one_of(CLAMPS, name, "the clamp must be a known one")
             positive(c, f"clamp {name!r}", "nats")
         self._refuse_contradictions()
 

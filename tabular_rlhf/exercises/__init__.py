@@ -11,7 +11,20 @@ from importlib import import_module
 from tabular_rlhf.exercises.proof import PROOFS, Proof
 from tabular_rlhf.exercises.record import EXERCISES, Exercise, add
 
-CHAPTERS = ("language", "challenges", "preferences", "optimum", "geometry", "direct", "gradients", "estimators", "selection", "capstone")
+CHAPTERS = (
+    "language",
+    "challenges",
+    "preferences",
+    "optimum",
+    "geometry",
+    "direct",
+    "gradients",
+    "estimators",
+    "selection",
+    "capstone",
+    "groups",
+    "moved",
+)
 """The modules that hold the exercises: importing one enters its exercises."""
 
 for _chapter in CHAPTERS:

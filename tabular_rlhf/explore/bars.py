@@ -154,7 +154,7 @@ def scale_below(x: float, width: float, y: float, high: float) -> list[str]:
     ]
 
 
-def in_words(names: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
+def read_out(names: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
     """The columns read out, row by row."""
     return "; ".join(f"{name}: " + ", ".join(f"{heading} {shown[i]}" for heading, shown in rows) for i, name in enumerate(names))
 

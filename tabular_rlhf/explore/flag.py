@@ -16,7 +16,7 @@ from tabular_rlhf.explore.panel import Control, Data, View, on_screen, panel
 from tabular_rlhf.explore.svg import INK, Picture, text
 from tabular_rlhf.figures.glyphs import BLUE, ORANGE
 from tabular_rlhf.gibbs import solve
-from tabular_rlhf.reports.solution_text import number
+from tabular_rlhf.told import number
 from tabular_rlhf.world import World
 
 
@@ -98,7 +98,7 @@ def draw(shown: Data) -> Picture:
         parts += bars.column(x, width - 20.0, heading, values, words_, look, names=names, span=(0.0, high), ticks=ticks)
         parts += bars.scale_below(x, width - 20.0, bottom, high)
     title = f"Where {shown['estimator']} ({shown['placement']}) leads at beta = {number(shown['beta'], '.3g')}"
-    return Picture(750, bottom + 26, title, bars.in_words(names, said), tuple(parts))
+    return Picture(750, bottom + 26, title, bars.read_out(names, said), tuple(parts))
 
 
 def words(shown: Data) -> list[str]:

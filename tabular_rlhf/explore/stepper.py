@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tabular_rlhf.explore import bars
 from tabular_rlhf.explore.panel import Control, Data, View, panel
 from tabular_rlhf.explore.svg import element, spoken
-from tabular_rlhf.reports.solution_text import number
+from tabular_rlhf.told import number
 from tabular_rlhf.world import NAMED, World, named_world
 
 if TYPE_CHECKING:

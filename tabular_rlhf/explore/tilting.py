@@ -19,7 +19,7 @@ from tabular_rlhf.explore.panel import Data, View, on_screen, panel
 from tabular_rlhf.explore.svg import INK, Picture, clipped, text
 from tabular_rlhf.figures.glyphs import BLUE, GREEN
 from tabular_rlhf.logspace import expect, kl, log_tilt, soft_value
-from tabular_rlhf.reports.solution_text import number
+from tabular_rlhf.told import number
 from tabular_rlhf.world import World
 
 SLIDERS = 3
@@ -116,7 +116,7 @@ def draw(shown: Data) -> Picture:
         parts += bars.column(x, width, heading, values, shown_, look, names=names, span=ends, ticks=ticks)
         parts += bars.scale_below(x, width, bottom, high) if heading != "r (reward)" else []
     title = f"p_ref tilted into p* at beta = {number(shown['beta'], '.3g')}"
-    return Picture(750, bottom + 26, title, bars.in_words(names, said), tuple(parts))
+    return Picture(750, bottom + 26, title, bars.read_out(names, said), tuple(parts))
 
 
 def words(shown: Data) -> list[str]:

@@ -24,7 +24,7 @@ from tabular_rlhf.explore.panel import Control, Data, View, on_screen, panel
 from tabular_rlhf.explore.svg import INK, Picture, Point, clipped, mark, names, path, text
 from tabular_rlhf.figures.glyphs import BLUE, GREEN
 from tabular_rlhf.logspace import Array, expect, kl, log_of, log_softmax, log_tilt, logsumexp, soft_value
-from tabular_rlhf.reports.solution_text import number
+from tabular_rlhf.told import number
 from tabular_rlhf.world import World
 
 ARC = 121
@@ -183,7 +183,7 @@ def draw(shown: Data) -> Picture:
     parts += _legend(shown, points)
     said = [(name, [bars.percent(v) for v in shown[key]]) for _, key, name, *_ in points]
     title = f"Laws over three responses at beta = {number(shown['beta'], '.3g')}"
-    return Picture(750, TOP + SIDE * 0.75**0.5 + 36, title, bars.in_words(shown["response"], said), tuple(parts))
+    return Picture(750, TOP + SIDE * 0.75**0.5 + 36, title, bars.read_out(shown["response"], said), tuple(parts))
 
 
 def _between(ends: list[Point], steps: int = 40) -> list[Point]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.autodiff import grad
-from tabular_rlhf.fields.cases import Case
+from tabular_rlhf.fields.case import Case
 from tabular_rlhf.logspace import Array, expect, kl, log_softmax
 from tabular_rlhf.world import World
 

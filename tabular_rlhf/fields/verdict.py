@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tabular_rlhf.fields.cases import Case, Field
+from tabular_rlhf.fields.case import Case, Field
 from tabular_rlhf.fields.curl import curl as curl_of
 from tabular_rlhf.fields.terms import Objective, gradient
 from tabular_rlhf.logspace import Array, log_softmax
@@ -51,13 +51,15 @@ class Verdict:
         return f"{self.words}; nearest {spelled(self.terms)}, residual {self.residual:.3g}"
 
 
-def measure(update: Field, at: Sequence[Case], named: Callable[[Case], Mapping[str, Objective]], *, curl: bool = True) -> Verdict:
+def measure(
+    update: Field, at: Sequence[Case], named: Callable[[Case], Mapping[str, Objective]], *, curl: bool = True, rounding: float = EXACT
+) -> Verdict:
     """The verdict on a field.
 
     Args: update, maps a case to the expected update there; at, the cases, the one asked about first (`cases`); named, the objectives
-    of a case, "E[r]" first; curl, whether to compute it.
+    of a case, "E[r]" first; curl, whether to compute it; rounding, the residual that the update's own arithmetic leaves.
 
-    >>> from tabular_rlhf.fields.cases import cases
+    >>> from tabular_rlhf.fields.case import cases
     >>> from tabular_rlhf.fields.terms import objectives
     >>> from tabular_rlhf.world import rational
     >>> def half(case):  # grad E[(r - 1/2)/L]
@@ -69,17 +71,17 @@ def measure(update: Field, at: Sequence[Case], named: Callable[[Case], Mapping[s
     u = [update(case) for case in at]
     g = _gradients(at, named)
     twist = _curl(update, at[0]) if curl else None
-    if _size(u) <= 1e-13 * max((_size(row) for row in g.values()), default=1.0):
+    if _size(u) <= 1e-4 * rounding * max((_size(row) for row in g.values()), default=1.0):
         return Verdict("nothing: it does not move", {}, 0.0, 0.0, twist, True)
     single = {name: _fit(u, g, (name,)) for name in g}
-    exact = next((fit for fit in single.values() if fit[1] <= EXACT), None)
+    exact = next((fit for fit in single.values() if fit[1] <= rounding), None)
     if exact is not None:  # of one case alone the speed is known there only
         return _said(spelled(exact[0]) + " at this policy" * (len(at) == 1), exact, twist)
-    speed = _speeds(u, g["E[r]"]) if "E[r]" in g else None
+    speed = _speeds(u, g["E[r]"], rounding) if "E[r]" in g else None
     if speed is not None and all(len(set(row)) <= 2 for case in at for row in case.world.r.tolist()):
         return _said(f"{_sign(speed)}F(success probability)", ({"E[r]": float(np.mean(speed))}, 0.0), twist)
     several = (_fit(u, g, names) for k in range(2, TOGETHER + 1) for names in itertools.combinations(_plain(g), k))
-    found = next((fit for fit in several if fit[1] <= EXACT), None)
+    found = next((fit for fit in several if fit[1] <= rounding), None)
     if found is not None:
         return _said(spelled(found[0]), found, twist)
     if speed is not None and _sign(speed) != "+-":
@@ -143,14 +145,14 @@ def _fit(u: Sequence[Array], g: Mapping[str, Sequence[Array]], names: tuple[str,
     return dict(zip(names, (c / scale).tolist(), strict=True)), float(np.linalg.norm(rest)) / _size(u)
 
 
-def _speeds(u: Sequence[Array], g: Sequence[Array]) -> Array | None:
+def _speeds(u: Sequence[Array], g: Sequence[Array], rounding: float) -> Array | None:
     """c_x with u_x = c_x g_x for every prompt of every case; None where some u_x has another direction."""
     found: list[float] = []
     for update, slope in zip(u, g, strict=True):
         for a, b in zip(update, slope, strict=True):
             size = float(np.sum(b * b))
             c = float(np.sum(a * b)) / size if size > 0 else 0.0
-            if float(np.linalg.norm(a - c * b)) > EXACT * float(np.linalg.norm(update)):
+            if float(np.linalg.norm(a - c * b)) > rounding * float(np.linalg.norm(update)):
                 return None
             found += [c] if size > 0 else []
     return np.array(found) if found else None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tabular_rlhf import told
 from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.figures.record import Data, Draw, Figure
 from tabular_rlhf.files import check_output, read_json, read_text, write_bytes, write_text
@@ -46,13 +47,9 @@ def rounded(value: Any) -> Any:
 def as_json(figure: Figure, data: Data) -> str:
     """The text of a figure's data file: one line for each entry, so that differences read well."""
     head = {"schema": SCHEMA, "name": figure.name, "caption": figure.told, "rows": list(figure.rows)}
-    lines = [f" {_dump(k)}: {_dump(v)}" for k, v in head.items()]
-    inner = [f"  {_dump(k)}: {_dump(v)}" for k, v in rounded(data).items()]
+    lines = [f" {told.as_json(k)}: {told.as_json(v)}" for k, v in head.items()]
+    inner = [f"  {told.as_json(k)}: {told.as_json(v)}" for k, v in rounded(data).items()]
     return "{\n" + ",\n".join(lines) + ',\n "data": {\n' + ",\n".join(inner) + "\n }\n}\n"
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def on_paper(draw: Draw, data: Data, widths: tuple[float, ...], size: tuple[float, float]) -> Sheet:

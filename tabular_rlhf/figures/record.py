@@ -10,9 +10,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tabular_rlhf.errors import InputError, quoted
+from tabular_rlhf.registry import Registry
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -67,3 +69,20 @@ class Figure:
         words = {key: WORDS[n] if n < len(WORDS) else f"{n:,}" for key, n in self.counts().items()}
         told = self.caption.format_map(words)
         return told[0].upper() + told[1:] if self.caption.startswith("{") else told
+
+
+ROOMS = ("tilt", "frontier", "tree", "geometry", "zoo", "groups", "kl", "selection")
+"""The modules of this package that define figures, in the order of the gallery."""
+
+
+def all_figures() -> Registry[Figure]:
+    """Every figure by name, in the order of the rooms.
+
+    >>> list(all_figures())[:3]
+    ['tilt', 'frontier', 'soft-value-tree']
+    """
+    found: Registry[Figure] = Registry("figure")
+    for room in ROOMS:
+        for figure in import_module(f"tabular_rlhf.figures.{room}").FIGURES:
+            found.add(figure)
+    return found

@@ -29,7 +29,7 @@ def crowd(seed: int = 5, levels: float = 2.0) -> World:
     return World(mdp, dirichlet(mdp, 2.0, rng=rng), np.round(levels * rng.standard_normal((1, mdp.N))) / levels, 1.0, name="crowd")
 
 
-def plain(curve: Selected) -> dict[str, list[float]]:
+def as_lists(curve: Selected) -> dict[str, list[float]]:
     """A curve as plain lists."""
     keys = ("setting", "kl", "reward", "gold", "best")
     return {key: getattr(curve, key).tolist() for key in keys}
@@ -45,9 +45,9 @@ def compute_best_of_n(lam: float = 0.25) -> Data:
     real = np.geomspace(1.0, DRAWS[-1], 121)  # the bound holds between whole n as well
     return {
         "lam": lam,
-        "best_of_n": plain(best),
-        "soft": plain(soft),
-        "gibbs": plain(gibbs),
+        "best_of_n": as_lists(best),
+        "soft": as_lists(soft),
+        "gibbs": as_lists(gibbs),
         "n": list(DRAWS),
         "kl": [float(best_of_n_kl(ref, world.r, n)[0]) for n in DRAWS],
         "line": real.tolist(),
@@ -92,7 +92,7 @@ def compute_proxy() -> Data:
 
 
 def _rooted(curve: Selected) -> dict[str, Any]:
-    return {**plain(curve), "root_kl": np.sqrt(curve.kl).tolist()}
+    return {**as_lists(curve), "root_kl": np.sqrt(curve.kl).tolist()}
 
 
 def draw_proxy(axes: list[Axes], data: Data) -> list[Artist]:

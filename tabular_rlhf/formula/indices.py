@@ -84,6 +84,7 @@ def _applied(m: Meaning, node: Node, let: Node, given: list[Node]) -> Value:
     if _elsewhere(let, given):
         raise m.refusal(node, f"{let.value} must be at what it is defined at", "write the same kind of index")
     names = {axis_of(p): axis_of(g) for p, g in zip(own, given, strict=True)}
+    _distinct(m, node, names)
     return m.definition(str(let.value), let).renamed(names)
 
 
@@ -146,12 +147,18 @@ def renamed(m: Meaning, node: Node, name: str, value: Value, given: list[Node]) 
                 node, f"every index must mean something: {name} has none for {axis}, {has}", "leave the index out, or write another letter"
             )
         names[free] = axis
+    _distinct(m, node, names)
     missing = [a for a in value.axes if a not in names and axis_kind(a) in ("s", "a", "tau")]
     if names and missing and {axis_kind(a) for a in names} - {"x"}:
         must = f"all indices of {name} must be written, or none: ({', '.join(value.axes)})"
         raise m.refusal(node, must, f"write {name}(a | s)" if "s" in missing else f"add {', '.join(missing)}")
     left = frozenset(a for a in value.axes if a not in names and axis_kind(a) != "x")
     return replace(value.renamed(names), implicit=left)
+
+
+def _distinct(m: Meaning, node: Node, names: dict[str, str]) -> None:
+    if len(set(names.values())) < len(names):
+        raise m.refusal(node, "a letter must be at different indices", "write w_{ij} 1[i = j], and sum over j")
 
 
 def _fits(axis: str, index: str) -> bool:

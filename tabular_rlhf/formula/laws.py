@@ -151,13 +151,20 @@ def _given_place(m: Meaning, node: Node, value: Value, draws: list[Node], places
     value = replace(value.renamed(steps), implicit=frozenset())
     if "tau" not in value.axes or set(value.axes) - {"x", "tau", names[0]}:
         raise m.refusal(node, "a mean given a state must be of a number for each response", "write E[r | s, a]")
-    last = names[1] if len(names) == 2 else "a@given"
+    token = names[1] if len(names) == 2 else "a@given"
     with m.masking():
-        passes = m.product(Value(("tau", names[0], last), lambda scope: incidence(scope["mdp"])), law)
-        gone = ("tau",) if len(names) == 2 else ("tau", last)
-        above, below = (reduced(np.sum, f, gone) for f in (m.product(passes, value), passes))
+        above, below = (passing(table, names[0], token) for table in (m.product(law, value), law))
+    if len(names) == 1:
+        above, below = (reduced(np.sum, table, (token,)) for table in (above, below))
     found = binary(ax.over, above, below)
     return replace(found, log=None if value.log is None else lambda scope: ax.log(found.of(scope)))
+
+
+def passing(table: Value, s: str, a: str) -> Value:
+    """The sum over the responses that pass through a token, up the tree."""
+    if table.axes == ("x", "tau"):
+        return Value(("x", s, a), lambda scope: scope["mdp"].subtree_sum(table.of(scope)))
+    return reduced(np.sum, binary(ax.times, Value(("tau", s, a), lambda scope: incidence(scope["mdp"])), table), ("tau",))
 
 
 def parts(node: Node, count: int) -> tuple[list[Node], list[Node], list[Node]]:

@@ -49,7 +49,7 @@ DEFINED: Mapping[str, str] = {
     "A_pi": "E_p[r | s, a] - E_p[r | s]",
 }
 """Letters that are defined by a formula."""
-POSITIVE = {"beta", "lengths", "draws", "G", "eta"}
+POSITIVE = {"beta", "lengths", "draws", "G", "eta", "V", "H", "K", "P", "S", "N"}
 SUMS_TO_ONE: Mapping[tuple[str, ...], str] = {("x", "tau"): "tau", ("x", "s", "a"): "a", ("x",): "x"}
 """The axis along which a law of these axes sums to one."""
 
@@ -87,7 +87,7 @@ class Lexicon:
             return self.table(name, self.bound[name])
         if name == "Z":
             return Value(("x",), lambda scope: np.exp(scope["log_Z"]), lambda scope: scope["log_Z"])
-        known = NAMES.get(name, name)
+        known = name if self.bound.get(name) == name else NAMES.get(name, name)
         found = self.symbol(known)
         if found is None and known != name:
             found = self.symbol(name)

@@ -233,7 +233,9 @@ def _mul(m: Meaning, node: Node) -> Value:
 @rule("div")
 def _div(m: Meaning, node: Node) -> Value:
     a, b = map(m, node.kids)
-    return binary(ax.over if m.careful else np.divide, a, b, m.sub)
+    value = binary(ax.over if m.careful else np.divide, a, b, m.sub)
+    log = value.log
+    return replace(value, of=lambda scope: np.exp(log(scope))) if m.careful and log is not None else value  # inf/inf may be a number
 
 
 @rule("neg")

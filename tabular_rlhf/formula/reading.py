@@ -7,7 +7,7 @@ A line that prints several sides, a = b, has the value of the last one; `verify`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -18,7 +18,7 @@ from tabular_rlhf.formula.lexicon import Lexicon
 from tabular_rlhf.formula.printed import Printed, Side
 from tabular_rlhf.formula.read import Statement, definitions, statement
 from tabular_rlhf.formula.slips import slips
-from tabular_rlhf.formula.tree import Node
+from tabular_rlhf.formula.tree import Node, sym
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,15 @@ class Printing:
 class Reading:
     """texts, LaTeX of every line; chains, which lines are compared with each other: the number of the chain that a line stands in, None for
     a line whose value is a function of its own; letters, what is declared; setting, the laws of means that name none.
+    tables, the lines that are a mean of which the table is wanted; averaged, whether what is over prompts is averaged over them.
     """
 
     texts: tuple[str, ...]
     chains: tuple[int | None, ...]
     letters: Mapping[str, str] = field(default_factory=dict)
     setting: Mapping[str, str] = field(default_factory=dict)
+    tables: frozenset[int] = frozenset()
+    averaged: bool = False
 
     @cached_property
     def _letters(self) -> tuple[dict[str, str], tuple[Node, ...]]:
@@ -54,7 +57,7 @@ class Reading:
             try:
                 said = statement(text, letters=letters, before=before)
                 trees, before = _sides(said, known)
-                made = tuple(self._compiled(tree, said.text) for tree in trees)
+                made = tuple(self._meant(tree, said.text) for tree in trees)
                 found.append(Printing(made, said.relations[len(said.sides) - len(made) :], before))
             except InputError as e:
                 found.append(Printing((), (), before, e))
@@ -74,17 +77,22 @@ class Reading:
     def _compiled(self, tree: Node, text: str) -> Compiled:
         return compile(tree, self._letters[0], text, **self.setting)
 
+    def _meant(self, tree: Node, text: str) -> Compiled:
+        """A side as it is meant: where all is averaged over prompts, its mean."""
+        made = self._compiled(tree, text)
+        return self._compiled(_within(tree, _over_prompts), text) if self.averaged and "x" in made.axes else made
+
     def kin(self, k: int) -> tuple[Compiled, ...]:
-        """The sides that the chain of line k prints; none where no line does (k = 0)."""
+        """The sides that the chain of line k prints, as far as they are read; none where no line does (k = 0)."""
         alike = [j for j, chain in enumerate(self.chains, 1) if k and chain is not None and chain == self.chains[k - 1]]
-        return tuple(side for j in alike for side in self.sides(j))
+        return tuple(side for j in alike for side in self._lines[j - 1].sides)
 
     def value(self, k: int, side: int = -1) -> Printed:
         """Line k (from 1) as a function of a scope, or one side of it, from 0; the last side goes on where there are fewer."""
 
         def make() -> Side:
             sides = self.sides(k)
-            return self._side(k, sides[min(side, len(sides) - 1)])
+            return self._side(k, sides[min(side, len(sides) - 1)].tree)
 
         return Printed(make)
 
@@ -93,7 +101,7 @@ class Reading:
 
         def make() -> Side:
             said = statement(text, letters=self._letters[0], before=self._lines[k - 1].before if k else self._letters[1])
-            return self._side(k, self._compiled(said.value, text))
+            return self._side(k, said.value)
 
         return Printed(make)
 
@@ -101,17 +109,41 @@ class Reading:
         """Line k with a mistake, by the name that its rule gives it (`slips`)."""
 
         def make() -> Side:
-            made = {slip.makes: slip.tree for slip in reversed(list(slips(self.sides(k)[-1].tree)))}
+            tree = self.sides(k)[-1].tree
+            made = {slip.makes: slip.tree for slip in reversed(list(slips(_within(tree, _body) if k in self.tables else tree)))}
             if mistake not in made:
                 remedy = did_you_mean(mistake, made, "`formula.slips` names them")
                 raise InputError("a slip must be one of the line", got=quoted(mistake), where=self.texts[k - 1], remedy=remedy)
-            return self._side(k, self._compiled(made[mistake], self.texts[k - 1]))
+            return self._side(k, made[mistake])
 
         return Printed(make)
 
-    def _side(self, k: int, made: Compiled) -> Side:
-        kin = self.kin(k)
-        return Side(made, merged(*kin, made), kin or (made,))
+    def _side(self, k: int, tree: Node) -> Side:
+        text = self.texts[k - 1] if k else ""
+        if k in self.tables:
+            made = self._compiled(_within(tree, _body), text)
+            return Side(made, merged(made, RESPONSES), (made, RESPONSES))
+        made = self._meant(tree, text)
+        kin = self.kin(k) or (made,)
+        return Side(made, merged(*kin, made), kin)
+
+
+RESPONSES = compile(sym("p"))
+"""A table over responses."""
+
+
+def _within(tree: Node, change: Callable[[Node], Node]) -> Node:
+    """A tree changed within its definitions."""
+    return tree.over(change(tree.kids[0]), *tree.kids[1:]) if tree.op == "where" else change(tree)
+
+
+def _body(tree: Node) -> Node:
+    """What a mean is a mean of."""
+    return _body(tree.kids[0]) if tree.op == "E" else tree
+
+
+def _over_prompts(tree: Node) -> Node:
+    return Node("E", (tree, Node("draw", (sym("mu"),), "x")))
 
 
 def _sides(said: Statement, known: Lexicon) -> tuple[list[Node], tuple[Node, ...]]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from tabular_rlhf.autodiff import plain
 from tabular_rlhf.formula import axes as ax
-from tabular_rlhf.formula.axes import Value, axis_kind, binary, reduced
+from tabular_rlhf.formula.axes import Value, axis_kind, binary, reduced, unary
 from tabular_rlhf.formula.indices import axis_of, incidence
 from tabular_rlhf.formula.meaning import Meaning, rule
 from tabular_rlhf.formula.tokens import refuse
@@ -79,6 +79,9 @@ def _summed(m: Meaning, node: Node, value: Value, over: Node) -> Value:
         if over.op == "range" and not all_steps(*over.kids):
             raise m.refusal(node, "a sum along a response must run over all of it", "write sum_t, or sum_{t=0}^{T}")
         return _along(m, node, value, axis)
+    if over.op == "range" and not set(value.axes) - {"x"}:  # of a number: as often as the range is long
+        ones = unary(np.ones_like, _range(m, over))
+        return _summed(m, node, m.product(replace(ones, log=unary(np.zeros_like, ones).of), value), over)
     must = f"a sum must be over what occurs in it: over ({', '.join(value.axes) or 'nothing'}) there is no {axis}"
     raise m.refusal(node, must, "leave the sum out, or write the index")
 

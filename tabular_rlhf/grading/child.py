@@ -58,7 +58,7 @@ def main() -> None:
     requests, replies = private_pipes()
     settle(config)
     servant = modules["servant"].Servant(requests, replies, modules, config)
-    me = number()
+    me = own_pid()
     servant.tell({"layers": layers + modules["limits"].contain(config, held, modules["landlock"], modules["calls"]), "pid": me})
     servant.serve()
 
@@ -120,7 +120,7 @@ def private_pipes() -> tuple[BinaryIO, BinaryIO]:
     return os.fdopen(requests, "rb"), os.fdopen(replies, "wb")
 
 
-def number() -> int:
+def own_pid() -> int:
     """This process's number where the grader lives: /proc was mounted there."""
     try:
         return int(os.readlink("/proc/self"))

@@ -126,7 +126,7 @@ class Servant:
         elif isinstance(e, MemoryError):
             kind = "memory"
         place, line = self.where(e)
-        return {"bad": kind, "text": in_words(e)[:LONGEST_MESSAGE], "place": place, "line": line}
+        return {"bad": kind, "text": as_its_author_sees(e)[:LONGEST_MESSAGE], "place": place, "line": line}
 
     def where(self, e: BaseException) -> tuple[str, int | None]:
         """The last place in the submission that the error passed, and its line."""
@@ -152,7 +152,7 @@ class NotImported(Exception):
     """The submission's own first lines failed; its cause says how."""
 
 
-def in_words(e: BaseException) -> str:
+def as_its_author_sees(e: BaseException) -> str:
     """The error as its author would see it, if it can be printed at all."""
     try:
         said = e.msg if isinstance(e, SyntaxError) else str(e)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, did_you_mean, quoted
+from tabular_rlhf.errors import InputError
 from tabular_rlhf.ledger.record import LEDGER, Miss, Row, as_parts
 from tabular_rlhf.ledger.renamed import today
 from tabular_rlhf.ledger.tiny import tiny_scopes as tiny_scopes
+from tabular_rlhf.registry import one_of
 from tabular_rlhf.sampling import estimate, population, sample
 from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import NAMED, World, generated_worlds, named_world, random_world
@@ -57,9 +58,7 @@ def select(slugs: Sequence[str] = (), chapter: int | None = None) -> list[Row]:
     """Rows by slug (all by default) and chapter, each once.  Raises InputError naming what is unknown."""
     slugs = [today(slug, LEDGER) for slug in slugs]
     for slug in slugs:
-        if slug not in LEDGER:
-            remedy = did_you_mean(slug, LEDGER, "verify --list shows all")
-            raise InputError("a slug must be in the ledger", got=quoted(slug), remedy=remedy)
+        one_of(LEDGER, slug, "a slug must be in the ledger", remedy="verify --list shows all")
     chapters = sorted({row.chapter for row in LEDGER.values()})
     if chapter is not None and chapter not in chapters:
         raise InputError("the chapter must be in the ledger", got=chapter, remedy=f"use one of {', '.join(map(str, chapters))}")

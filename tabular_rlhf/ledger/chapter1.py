@@ -9,8 +9,7 @@ import numpy as np
 
 from tabular_rlhf.gibbs import log_policy_of
 from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
-from tabular_rlhf.logspace import expect, kl, log_ratio
-from tabular_rlhf.mdp import tree_counts
+from tabular_rlhf.logspace import kl, log_ratio
 
 # ---------------------------------------------------------------------------------------------------- tree-counts
 
@@ -23,28 +22,30 @@ def strings(mdp: Any) -> list[tuple[int, ...]]:
     return early + [s + (a,) for s in itertools.product(live, repeat=mdp.H - 1) for a in range(mdp.V)]
 
 
-def enumerated_counts(mdp: Any) -> Any:
+def enumerated_counts(mdp: Any) -> tuple[int, int]:
     prefixes = {s[:h] for s in strings(mdp) for h in range(len(s))}
-    return np.array([len(prefixes), len(strings(mdp))])
+    return len(prefixes), len(strings(mdp))
 
 
 add(
     Row(
         slug="tree-counts",
         chapter=1,
-        statement=r"S = \sum_{h<H} K^h, \qquad N = \sum_{h<H-1} K^h + K^{H-1} V \ \text{(EOS)}, \qquad N = V^H \ \text{(none)}",
-        source="Counting; K = V - 1 with EOS, K = V without.",
+        clauses=(r"S = \sum_{h=0}^{H-1} K^h", r"N = (V - K) \sum_{h=0}^{H-2} K^h + K^{H-1}\, V"),
+        words="for V words, of which K = V - 1 go on after them where one ends the response, else K = V",
+        letters={"V": "V"},
+        source="Counting: with EOS a response may stop after h < H - 1 words; without, N is V to the power H.",
+        parts=("decision states", "responses"),
         sides={
-            "formula": lambda mdp: np.array(tree_counts(mdp.V, mdp.H, mdp.eos is not None)),
+            "formula": 1,
+            "blocks of the tree": 0,
             "enumeration of all strings": enumerated_counts,
-            "blocks of the tree": lambda mdp: np.array([mdp.S, mdp.N]),
         },
+        slips={1: ("V - K dropped", "1 for 2")},
         misses={
-            "EOS treated as a word that may be continued": lambda mdp: np.array([sum(mdp.V**h for h in range(mdp.H)), mdp.V**mdp.H]),
-            "n for n - 1: responses that stop early counted to depth H": lambda mdp, S: np.array(
-                [S, (S if mdp.eos is not None else 0) + mdp.K ** (mdp.H - 1) * mdp.V]
-            ),
-            "states of the last level only": lambda mdp, N: np.array([mdp.K ** (mdp.H - 1), N]),
+            "EOS treated as a word that may be continued": r"\sum_{h=0}^{H-1} V^h",
+            "states of the last level only": "K^{H-1}",
+            "EOS treated as a word that may be continued: V^H": Miss("EOS treated as a word that may be continued: V^H", "V^H", part=1),
         },
         largest=2000,
     )
@@ -75,18 +76,20 @@ add(
     Row(
         slug="chain-rule",
         chapter=1,
-        statement=r"\log p_\pi(\tau \mid x) = \sum_h \log \pi(a_h \mid s_h), \qquad \sum_\tau p_\pi(\tau \mid x) = 1",
+        clauses=(r"\log p_\pi(\tau \mid x) = \sum_h \log \pi(a_h \mid s_h)", r"\sum_\tau p_\pi(\tau \mid x) = 1"),
         source="Definition of conditional probability.",
         parts=("log p", "total"),
         sides={
-            "forward sweep": lambda mdp, log_p: (log_p, np.sum(np.exp(log_p), axis=1)),
+            "forward sweep": 0,
+            "sum over tokens": 1,
             "token by token": lambda mdp, log_pi: (token_by_token(mdp, log_pi), np.ones(mdp.P)),
         },
+        slips=("pi_ref for pi",),
         misses={
             "EOS token not counted in log pi": without_eos,
-            "mean over tokens where the sum was due": lambda log_p, lengths: log_p / lengths,
+            "mean over tokens where the sum was due": r"\log p_\pi(\tau \mid x) / |\tau|",
             "unconditional for conditional probabilities": lambda mdp, log_pi: mdp.path_sum(np.broadcast_to(log_pi[:, :1], log_pi.shape)),
-            "normalized over all prompts together": lambda log_p, P: log_p - np.log(P),
+            "normalized over all prompts together": r"\log p_\pi(\tau \mid x) - \log P",
         },
         sampled=Sampled(
             "log_p", lambda log_p, log_p_2: log_ratio(log_p, log_p_2), lambda mu, log_p, log_p_2: np.sum(mu * kl(log_p, log_p_2))
@@ -97,11 +100,6 @@ add(
 )
 
 # ---------------------------------------------------------------------------------------------------- occupancy
-
-
-def through(mdp: Any, p: Any) -> Any:
-    """Mass of the trajectories through each state."""
-    return np.sum(mdp.subtree_sum(p), axis=-1)
 
 
 def inflow(mdp: Any, d_pi: Any, pi: Any) -> Any:
@@ -124,17 +122,18 @@ add(
     Row(
         slug="occupancy",
         chapter=1,
-        statement=r"d_\pi(s) = \sum_{\tau \ni s} p_\pi(\tau), \qquad d_\pi(s + a) = d_\pi(s)\, \pi(a \mid s)",
+        clauses=(r"d_\pi(s) = \sum_{\tau \ni s} p_\pi(\tau)", r"d_\pi(s + a) = d_\pi(s)\, \pi(a \mid s)"),
+        words="is the probability that a response passes through s; what flows into a state flows out of it",
         source="Puterman (1994), Markov Decision Processes, sec. 6.9.",
         sides={
-            "forward: product of pi along the path": lambda d_pi: d_pi,
-            "backward: mass of the trajectories through s": through,
+            "forward: product of pi along the path": 0,
+            "backward: mass of the trajectories through s": 1,
             "inflow from the parent": inflow,
         },
+        slips=("p_ref for p",),
         misses={
-            "d_ref for d_pi": lambda d_ref: d_ref,
             "conditional for unconditional: given that the response goes on": lambda mdp, d_pi: d_pi / level_totals(mdp, d_pi),
-            "normalized over all states": lambda d_pi: d_pi / np.sum(d_pi, axis=1, keepdims=True),
+            "normalized over all states": r"d_\pi(s) / \sum_{s'} d_\pi(s')",
         },
     )
 )
@@ -142,35 +141,27 @@ add(
 # ---------------------------------------------------------------------------------------------------- policies-are-distributions
 
 
-def policy_times_visit(mdp: Any, log_p: Any, d_pi: Any) -> Any:
-    return d_pi[..., None] * np.exp(log_policy_of(mdp, log_p))
-
-
-def quotient(mdp: Any, p: Any, d_pi: Any) -> Any:
-    """p(s + a)/p(s) by sums of probabilities, weighted by the visit so that unreached states do not matter."""
-    mass = mdp.subtree_sum(p)
-    below = np.sum(mass, axis=-1, keepdims=True)
-    return d_pi[..., None] * mass / np.where(below > 0, below, 1.0)
-
-
 add(
     Row(
         slug="policies-are-distributions",
         chapter=1,
-        statement=r"\pi(a \mid s) = \frac{p(s + a)}{p(s)} \ \text{wherever } p(s) > 0: \text{ tabular policies are all distributions}",
+        clauses=(r"d_\pi(s)\, \pi(a \mid s) = p(s + a)", r"\pi(a \mid s) = \frac{p(s + a)}{p(s)}"),
+        words="wherever p comes: tabular policies are all distributions",
         source="Chain rule of probability.",
         note="Compared after weighting by d_pi(s), because pi is not determined in states that p never reaches.",
         parts=("d_pi(s) pi(a given s)",),
         sides={
-            "the policy that made p": lambda d_pi, pi: d_pi[..., None] * pi,
-            "recovered from p in log space": policy_times_visit,
-            "recovered from sums of p": quotient,
+            "the policy that made p": 0,
+            "sums of p": 1,
+            "recovered from p in log space": lambda mdp, log_p, d_pi: d_pi[..., None] * np.exp(log_policy_of(mdp, log_p)),
         },
+        slips=("p_ref for p",),
         misses={
-            "unconditional for conditional probabilities: p(s + a)": lambda mdp, p, d_pi: d_pi[..., None] * mdp.subtree_sum(p),
-            "divided by the number of continuations": lambda d_pi, pi, V: d_pi[..., None] * np.ones_like(pi) / V,
-            "winner and loser swapped: p(s)/p(s + a)": lambda mdp, d_pi, pi: d_pi[..., None] / np.where(pi > 0, pi, 1.0),
+            "unconditional for conditional probabilities: p(s + a)": r"d_\pi(s)\, p(s + a)",
+            "divided by the number of continuations": r"d_\pi(s) / V",
+            "winner and loser swapped: p(s)/p(s + a)": r"d_\pi(s) / \pi(a \mid s)",
         },
+        letters={"V": "V"},
     )
 )
 
@@ -201,35 +192,36 @@ def expected_advantages(mdp: Any, mu: Any, d_pi: Any, pi: Any, log_pi: Any, log_
     return advantage_sum(mu, d_pi, pi, V, Q), advantage_sum(mu, d_pi, pi, V2, penalized)
 
 
-def objective_gap(mu: Any, log_p: Any, log_p_2: Any, log_p_ref: Any, r: Any, beta: float) -> Any:
-    reward = expect(log_p, r) - expect(log_p_2, r)
-    penalty = kl(log_p, log_p_ref) - kl(log_p_2, log_p_ref)
-    return np.sum(mu * reward), np.sum(mu * (reward - beta * penalty))
-
-
 add(
     Row(
         slug="performance-difference",
         chapter=1,
-        statement=r"J(\pi) - J(\pi') = \sum_s d_\pi(s) \sum_a \pi(a \mid s)\, A^{\pi'}(s, a)",
+        clauses=(
+            r"\mathbb{E}_{x \sim \mu}\big[\mathbb{E}_p[r] - \mathbb{E}_{p'}[r]\big] = "
+            r"\mathbb{E}_{x \sim \mu}\Big[\sum_s d_\pi(s) \sum_a \pi(a \mid s)\, (Q'(s, a) - V'(s))\Big]",
+            r"\mathbb{E}_{x \sim \mu}[J_x(p) - J_x(p')] = \mathbb{E}_{x \sim \mu}\Big[\sum_s d_\pi(s) "
+            r"\Big(\sum_a \pi(a \mid s)\, A'(s, a) - \beta\, \mathrm{KL}(\pi(\cdot \mid s), \pi'(\cdot \mid s))\Big)\Big]",
+        ),
+        words="with the values and advantages of the other policy: Q' and V' of r, and A' of r less its own penalty",
+        letters={
+            "Q'": "E_{p_2}[r | s, a]",
+            "V'": "E_{p_2}[r | s]",
+            "A'": "E_{p_2}[r - beta*log(p_2/p_ref) | s, a] - E_{p_2}[r - beta*log(p_2/p_ref) | s]",
+        },
         source="Kakade and Langford (2002), Approximately optimal approximate reinforcement learning, lemma 6.1.",
-        note="Part 1: J = E[r].  Part 2: J with its KL term; the advantage then carries -beta log(pi/pi_ref) of the acting policy.",
+        note="Part 2 is J with its KL term: beside the advantages stands what the acting policy pays for being another one.",
         parts=("E[r]", "E[r] - beta KL"),
-        sides={"difference of the objectives": objective_gap, "advantages of pi' under pi's visits": expected_advantages},
+        sides={
+            "difference of the objectives": 0,
+            "advantages of pi' under pi's visits": 1,
+            "backward sweeps, each token paying its own penalty": expected_advantages,
+        },
+        slips={0: ("d_ref for d_pi", "the term V'(s) dropped", "arguments of the difference swapped"), 1: ("beta dropped",)},
         misses={
-            "d_ref for d_pi": lambda mdp, mu, d_ref, pi, log_pi_2, r: advantage_sum(mu, d_ref, pi, *plain_values(mdp, log_pi_2, r)),
-            "advantages of pi under itself": lambda mdp, mu, d_pi, pi, log_pi, r: advantage_sum(
-                mu, d_pi, pi, *plain_values(mdp, log_pi, r)
-            ),
-            "Q without V": lambda mdp, mu, d_pi, pi, log_pi_2, r: advantage_sum(
-                mu, d_pi, pi, np.zeros_like(d_pi), plain_values(mdp, log_pi_2, r)[1]
-            ),
-            "sign flipped": lambda mu, log_p, log_p_2, r: -np.sum(mu * (expect(log_p, r) - expect(log_p_2, r))),
+            "advantages of pi under itself": r"\mathbb{E}_\mu[\sum_s d_\pi(s) \sum_a \pi(a \mid s) (Q^\pi(s, a) - V^\pi(s))]",
             "+ KL for - KL in the objective": Miss(
                 "+ KL for - KL in the objective",
-                lambda mu, log_p, log_p_2, log_p_ref, r, beta: np.sum(
-                    mu * (expect(log_p, r) - expect(log_p_2, r) + beta * (kl(log_p, log_p_ref) - kl(log_p_2, log_p_ref)))
-                ),
+                r"\mathbb{E}_\mu[\mathbb{E}_p[r] - \mathbb{E}_{p'}[r] + \beta\, (\mathrm{KL}(p, p_{ref}) - \mathrm{KL}(p', p_{ref}))]",
                 part=1,
             ),
         },

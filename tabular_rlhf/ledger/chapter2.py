@@ -15,6 +15,7 @@ from tabular_rlhf.ledger.record import Approximately, Miss, Row, Sampled, add
 from tabular_rlhf.logspace import expect, kl, log_sigmoid
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import uniform
+from tabular_rlhf.world import World
 
 # ---------------------------------------------------------------------------------------------------- exploration
 
@@ -37,35 +38,32 @@ def waiting_time_by_doubling(q: Any) -> Any:
     return total
 
 
-def uniform_string_probability(V: int, H: int) -> Any:
-    """p of one string under uniform play without EOS, as a product of H factors."""
-    return np.prod(np.full(H, 1.0 / V))
-
-
 add(
     Row(
         slug="exploration",
         chapter=2,
-        statement=(
-            r"\mathbb{E}[\text{episodes until } \tau \in G] = 1/p(G); \qquad "
-            r"V^H \text{ for one string and uniform play}; \qquad "
-            r"1/p_{ref}(G) \text{ from } \pi_{ref}"
+        clauses=(
+            r"T = 1 + (1 - q)\, T, \quad T = 1/q, \quad q = p_{ref}(r = \max_\tau r(\tau))",
+            r"1 \Big/ \prod_{h=1}^{H} \frac{1}{V} = V^H",
         ),
+        words="are the mean episodes T until a best response is met from the reference, and one string of H of the V words by uniform play",
+        letters={"V": "V"},
         source="Geometric distribution; Sutton and Barto (2018), ch. 2, on exploration.",
         parts=("from pi_ref", "uniform play"),
         sides={
-            "1/p(G) and V^H": lambda log_p_ref, r, V, H: (1.0 / hit_probability(log_p_ref, r), float(V) ** H),
+            "1/p(G) and V^H": (0, 1),
+            "a first episode, and those after it; a product of H chances": (1, 0),
             "sum of survival probabilities": lambda log_p_ref, r, V, H: (
                 waiting_time_by_doubling(hit_probability(log_p_ref, r)),
-                1.0 / uniform_string_probability(V, H),
+                float(V) ** H,
             ),
         },
+        slips={0: ("the term 1 dropped",)},
         misses={
-            "1/(1 - p(G))": lambda log_p_ref, r: 1.0 / np.maximum(1e-9, 1.0 - hit_probability(log_p_ref, r)),
-            "log for the inverse: bits, not episodes": lambda log_p_ref, r: -np.log2(hit_probability(log_p_ref, r)),
-            "n - 1 for n: failures before the first success": lambda log_p_ref, r: 1.0 / hit_probability(log_p_ref, r) - 1.0,
-            "V times H for V to the power H": Miss("V times H for V to the power H", lambda V, H: float(V * H), part=1),
-            "horizon and vocabulary swapped: H^V": Miss("H^V for V^H", lambda V, H: float(H) ** V, part=1),
+            "1/(1 - p(G))": "1/(1 - q)",
+            "log for the inverse: bits, not episodes": r"-(\log q) / \log 2",
+            "V times H for V to the power H": Miss("V times H for V to the power H", r"V \cdot H", part=1),
+            "H^V for V^H": Miss("H^V for V^H", "H^V", part=1),
         },
         sampled=Sampled(
             "log_p_ref",
@@ -101,29 +99,26 @@ def costs_by_sweep(V: int, H: int, eps: float) -> Any:
     return np.sum(d_pi * cost), np.sum(d_expert * cost), np.sum((d_pi - d_expert) * cost)
 
 
-def costs_in_closed_form(H: int, eps: float) -> Any:
-    own = sum(1.0 - (1.0 - eps) ** h for h in range(1, H + 1))
-    assert own <= eps * H * (H + 1) / 2 * (1 + 1e-12), "the quadratic bound"
-    return own, eps * H, own - eps * H
-
-
 add(
     Row(
         slug="compounding-error",
         chapter=2,
-        statement=(
-            r"\sum_s d_{\text{expert}}(s) c(s) = \varepsilon H, \qquad "
-            r"\sum_s d_\pi(s) c(s) = \sum_{h=1}^{H} 1 - (1 - \varepsilon)^h \le \varepsilon \tfrac{H (H + 1)}{2}, \qquad "
-            r"\text{gap} = \sum_s (d_\pi - d_{\text{expert}})(s)\, c(s)"
+        clauses=(
+            r"H - \frac{1 - \varepsilon}{\varepsilon}\,(1 - (1 - \varepsilon)^H) = \sum_{h=1}^{H} (1 - (1 - \varepsilon)^h)",
+            r"\varepsilon H = \sum_{h=1}^{H} \varepsilon",
+            r"\sum_{h=1}^{H} (1 - (1 - \varepsilon)^h) - \varepsilon H = \sum_{h=1}^{H} (1 - (1 - \varepsilon)^{h - 1})\,(1 - \varepsilon)",
+            r"\sum_{h=1}^{H} (1 - (1 - \varepsilon)^h) \le \varepsilon\, \frac{H (H + 1)}{2}",
         ),
+        words="are the mean mistakes of a learner who slips with one chance at every step, and is lost from then on: under its own visits, "
+        "under the expert's, the gap (being lost already, times what that costs), and its bound",
         source="Ross and Bagnell (2010), Efficient reductions for imitation learning, theorem 2.1.",
         parts=("own visits", "expert's visits", "gap"),
-        sides={"closed form": costs_in_closed_form, "occupancy sweeps": costs_by_sweep},
+        sides={"closed form": 0, "step by step": 1, "occupancy sweeps": costs_by_sweep},
+        slips={2: ("sign flipped",)},
         misses={
-            "d_ref for d_pi: the expert's visits for one's own": lambda H, eps: eps * H,
-            "the bound eps H^2 taken for the cost": lambda H, eps: eps * H**2,
-            "n - 1 for n: the first step cannot err": lambda H, eps: sum(1.0 - (1.0 - eps) ** h for h in range(H)),
-            "sign flipped": Miss("sign flipped", lambda H, eps: eps * H - sum(1.0 - (1.0 - eps) ** h for h in range(1, H + 1)), part=2),
+            "d_ref for d_pi: the expert's visits for one's own": r"\varepsilon H",
+            "the bound eps H^2 taken for the cost": r"\varepsilon H^2",
+            "n - 1 for n: the first step cannot err": r"\sum_{h=1}^{H} (1 - (1 - \varepsilon)^{h - 1})",
         },
         where=lambda V, H: V >= 2 and V**H <= 2**16,
         scale=lambda H: float(H),
@@ -133,61 +128,38 @@ add(
 # ---------------------------------------------------------------------------------------------------- reward-hacking
 
 
-def hacked_means(log_p_ref: Any, proxy: Any, r: Any, beta: Any) -> Any:
-    """E[r'] and E[r] at the optimum of the proxy r', for each prompt."""
-    log_p = log_gibbs(log_p_ref, proxy, beta)
-    return expect(log_p, proxy), expect(log_p, r)
-
-
-def hacking_slopes(log_p_ref: Any, proxy: Any, r: Any, beta: float) -> Any:
-    log_p = log_gibbs(log_p_ref, proxy, beta)
-    centered = proxy - expect(log_p, proxy)[:, None]
-    return tuple(-expect(log_p, centered * (g - expect(log_p, g)[:, None])) / beta**2 for g in (proxy, r))
-
-
-def slopes_by_core(log_p_ref: Any, proxy: Any, r: Any, beta: float) -> Any:
-    one = [lambda b, x=x, part=part: hacked_means(log_p_ref, proxy, r, b)[part][x] for part in (0, 1) for x in range(len(r))]
-    slopes = np.array([grad(f)(beta) for f in one])
-    return slopes[: len(r)], slopes[len(r) :]
-
-
 def slopes_by_difference(log_p_ref: Any, proxy: Any, r: Any, beta: float) -> Any:
+    """d E[r']/d beta and d E[r]/d beta at the optimum of the proxy r'."""
     h = 1e-3 * beta
-    at = {k: np.stack(hacked_means(log_p_ref, proxy, r, beta + k * h)) for k in (-2, -1, 1, 2)}
+    tilt = {k: log_gibbs(log_p_ref, proxy, beta + k * h) for k in (-2, -1, 1, 2)}
+    at = {k: np.stack([expect(log_p, proxy), expect(log_p, r)]) for k, log_p in tilt.items()}
     return tuple((8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * h))
-
-
-def uncentered(log_p_ref: Any, proxy: Any, r: Any, beta: float) -> Any:
-    log_p = log_gibbs(log_p_ref, proxy, beta)
-    return -expect(log_p, proxy * r) / beta**2
 
 
 add(
     Row(
         slug="reward-hacking",
         chapter=2,
-        statement=(
-            r"p \propto p_{ref}\, e^{r'/\beta}: \quad \frac{d\,\mathbb{E}_p[r']}{d\beta} = -\frac{\mathrm{Var}_p(r')}{\beta^2}, \qquad "
-            r"\frac{d\,\mathbb{E}_p[r]}{d\beta} = -\frac{\mathrm{Cov}_p(r, r')}{\beta^2}"
+        clauses=(
+            r"\frac{d}{d\beta}\, \mathbb{E}_p[r'] = -\frac{\mathrm{Var}_p(r')}{\beta^2}, \quad p \propto p_{ref}\, e^{r'/\beta}",
+            r"\frac{d}{d\beta}\, \mathbb{E}_p[r] = -\frac{\mathrm{Cov}_p(r, r')}{\beta^2}",
         ),
+        words="where p is the optimum of a proxy r'",
         source="Gao, Schulman and Hilton (2023), Scaling laws for reward model overoptimization, arXiv:2210.10760 (the phenomenon).",
         note="So as beta falls the proxy never falls, and the true reward turns where Cov(r, r') changes sign.",
         parts=("proxy", "true reward"),
         sides={
-            "covariances": hacking_slopes,
-            "gradient core, in beta": slopes_by_core,
+            "covariances": 1,
+            "gradient core, in beta": 0,
             # fourth-order differences with h = beta/1000: (h/beta)^4 times powers of spread/beta, and rounding/h
             "finite difference": Approximately(slopes_by_difference, error=1e-9),
         },
+        slips={0: ("sign flipped", "the exponent 2 dropped")},
         misses={
-            "sign flipped": lambda log_p_ref, proxy, r, beta: -hacking_slopes(log_p_ref, proxy, r, beta)[0],
-            "beta squared dropped to beta": lambda log_p_ref, proxy, r, beta: beta * hacking_slopes(log_p_ref, proxy, r, beta)[0],
             "variance of r' for its covariance with r": Miss(
-                "variance of r' for its covariance with r",
-                lambda log_p_ref, proxy, r, beta: hacking_slopes(log_p_ref, proxy, r, beta)[0],
-                part=1,
+                "variance of r' for its covariance with r", r"-\mathrm{Var}_p(r')/\beta^2", part=1
             ),
-            "second moment for covariance": Miss("second moment for covariance", uncentered, part=1),
+            "second moment for covariance": Miss("second moment for covariance", r"-\mathbb{E}_p[r\, r']/\beta^2", part=1),
         },
         where=lambda log_p_ref, proxy, beta: (np.max(proxy) - np.min(proxy)) / beta < 40,
         scale=lambda r, proxy, beta: (1 + np.max(np.abs(proxy)) + np.max(np.abs(r))) ** 2 / beta**2 * (1 + (np.ptp(proxy) / beta) ** 5),
@@ -218,49 +190,41 @@ def population_nll(scores: Any, r: Any, log_p_ref: Any) -> Any:
     return -np.sum(weight * label * log_sigmoid(scores[:, :, None] - scores[:, None, :]))
 
 
-def hand_regret(mdp: Any, r: Any, log_p_ref: Any, beta: float, value: Any) -> Any:
-    log_p = log_gibbs(log_p_ref, hand_designed(mdp, r, log_p_ref), beta)
-    return value - expect(log_p, r) + beta * kl(log_p, log_p_ref)
-
-
-def hand_regret_as_kl(mdp: Any, r: Any, log_p_ref: Any, beta: float, log_p_star: Any, forward: bool = False) -> Any:
-    log_p = log_gibbs(log_p_ref, hand_designed(mdp, r, log_p_ref), beta)
-    return beta * (kl(log_p_star, log_p) if forward else kl(log_p, log_p_star))
+def by_hand(world: World) -> Any:
+    """The law that a reward by hand leads to."""
+    return log_gibbs(world.log_p_ref, hand_designed(world.mdp, world.r, world.log_p_ref), world.beta)
 
 
 add(
     Row(
         slug="reward-by-hand-vs-learned",
         chapter=2,
-        statement=(
-            r"\text{reward by hand: regret } \beta\,\mathrm{KL}(p_{\text{hand}}, p^*); \qquad "
-            r"\text{preferences: } \nabla_{\hat r}\, \mathrm{NLL}(\hat r)\big|_{\hat r = r} = 0, \text{ so the population MLE is } r"
+        clauses=(
+            r"V(x) - J_x(p) = \beta\, \mathrm{KL}(p, p^*)",
+            r"-\frac{\partial}{\partial \hat r_i} \sum_{i, j} p_{ref}(i)\, p_{ref}(j)\, P(i \succ j) \log \sigma(\hat r_i - \hat r_j) = "
+            r"p_{ref}(i) \sum_j p_{ref}(j)\, (\sigma(\hat r_i - \hat r_j) - P(i \succ j))",
         ),
+        words="are what a policy gives away, here the optimum of a reward by hand, and the slope of the likelihood of comparisons, "
+        "which is 0 where the scores are r: so the population's fit is r",
         source="Christiano et al. (2017), Deep RL from human preferences, arXiv:1706.03741 (an experiment, made exact here).",
         note="Part 1 is what a feature reward (length, count of one token) costs; part 2 shows that comparisons recover the table.",
         parts=("regret by hand", "slope of the NLL at r"),
         sides={
-            "objective, and stationarity": lambda mdp, r, log_p_ref, beta, value: (
-                hand_regret(mdp, r, log_p_ref, beta, value),
-                np.zeros_like(r),
+            "objective, and stationarity": (
+                lambda world, log_p_ref, r, beta, value: value - expect(by_hand(world), r) + beta * kl(by_hand(world), log_p_ref),
+                lambda r: np.zeros_like(r),
             ),
-            "KL to p*, and gradient core": lambda mdp, r, log_p_ref, beta, log_p_star: (
-                hand_regret_as_kl(mdp, r, log_p_ref, beta, log_p_star),
-                grad(population_nll)(r, r, log_p_ref),
+            "KL to p*, and gradient core": (
+                lambda world, beta, log_p_star: beta * kl(by_hand(world), log_p_star),
+                lambda r, log_p_ref: grad(population_nll)(r, r, log_p_ref),
             ),
         },
         misses={
-            "forward for reverse KL": lambda mdp, r, log_p_ref, beta, log_p_star: hand_regret_as_kl(
-                mdp, r, log_p_ref, beta, log_p_star, True
-            ),
-            "beta dropped": lambda mdp, r, log_p_ref, beta, log_p_star: (
-                hand_regret_as_kl(mdp, r, log_p_ref, 1.0, log_p_star)
-                if beta == 1
-                else hand_regret_as_kl(mdp, r, log_p_ref, beta, log_p_star) / beta
-            ),
-            "log base 2": Miss("log base 2", lambda r, log_p_ref: grad(population_nll)(r * np.log(2.0), r, log_p_ref), part=1),
+            "forward for reverse KL": lambda world, beta, log_p_star: beta * kl(log_p_star, by_hand(world)),
+            "beta dropped": lambda world, log_p_star: kl(by_hand(world), log_p_star),
+            "log base 2": Miss("log base 2", r"p_{ref}(i) \sum_j p_{ref}(j)\, (\sigma((r_i - r_j) \log 2) - P(i \succ j))", part=1),
             "winner and loser swapped": Miss(
-                "winner and loser swapped", lambda r, log_p_ref: grad(population_nll)(-r, r, log_p_ref), part=1
+                "winner and loser swapped", r"p_{ref}(i) \sum_j p_{ref}(j)\, (\sigma(r_j - r_i) - P(i \succ j))", part=1
             ),
         },
         scale=lambda r, beta, log_p_ref, H: (

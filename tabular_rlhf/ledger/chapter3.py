@@ -47,37 +47,28 @@ def moderate(gaps: Any) -> bool:
 # ---------------------------------------------------------------------------------------------------- bradley-terry
 
 
-def by_shares(r: Any) -> Any:
-    e = np.exp(r - np.max(r, axis=1, keepdims=True))
-    return e[:, :, None] / (e[:, :, None] + e[:, None, :])
-
-
-def by_tanh(gaps: Any) -> Any:
-    return 0.5 * (1.0 + np.tanh(0.5 * gaps))
-
-
 add(
     Row(
         slug="bradley-terry",
         chapter=3,
-        statement=r"P(\tau^+ \succ \tau^-) = \sigma(r^+ - r^-) = e^{r^+} / (e^{r^+} + e^{r^-}); \qquad P(i \succ j) + P(j \succ i) = 1",
+        clauses=(
+            r"P(i \succ j) = \frac{e^{r_i}}{e^{r_i} + e^{r_j}} = \sigma(r_i - r_j)",
+            r"P(i \succ j) + P(j \succ i) = 1",
+        ),
         source=TERRY,
         parts=("P(i beats j)", "both outcomes together"),
         sides={
-            "sigma of the gap": lambda P_beats: (P_beats, P_beats + np.swapaxes(P_beats, 1, 2)),
-            "shares of exponentials": lambda r, gaps: (by_shares(r), np.ones_like(gaps)),
-            "half of one plus tanh of half the gap": lambda gaps: (by_tanh(gaps), np.ones_like(gaps)),
-            "the law of `preferences`": lambda law, gaps: (law.table(), np.ones_like(gaps)),
+            "sigma of the gap": (2, 1),
+            "shares of exponentials": 1,
+            "half of one plus tanh of half the gap": lambda gaps: (0.5 * (1.0 + np.tanh(0.5 * gaps)), np.ones_like(gaps)),
+            "the law of `preferences`": (lambda law: law.table(), 0),
         },
+        slips=("arguments of the difference swapped", "the term r(j) dropped"),
         misses={
-            "winner and loser swapped": lambda gaps: sigma(-gaps),
-            "shares of rewards without exp": lambda r: np.abs(r)[:, :, None] / np.maximum(np.abs(r)[:, :, None] + np.abs(r)[:, None], 1e-9),
-            "log base 2": lambda gaps: sigma(gaps * np.log(2.0)),
-            "beta for one: sigma(beta (r - r'))": lambda gaps, beta: sigma(beta * gaps),
-            "sigma of each reward alone": lambda gaps, r: sigma(r)[:, :, None] + 0.0 * gaps,
-            "softmax over all responses": lambda r, gaps: (
-                np.exp(r - np.log(np.sum(np.exp(r), axis=1, keepdims=True)))[:, :, None] + 0 * gaps
-            ),
+            "shares of rewards without exp": r"\frac{|r_i|}{\max(|r_i| + |r_j|, 1/1000)}",
+            "log base 2": r"\sigma((r_i - r_j) \log 2)",
+            "beta for one: sigma(beta (r - r'))": r"\sigma(\beta (r_i - r_j))",
+            "softmax over all responses": r"\frac{e^{r_i}}{\sum_j e^{r_j}}",
         },
         sampled=Sampled(
             "log_p_ref",
@@ -92,35 +83,31 @@ add(
 # ---------------------------------------------------------------------------------------------------- reward-shift-invariance
 
 
-def both_after(r: Any, log_p_ref: Any, beta: float) -> Any:
-    """The Bradley-Terry law and the Gibbs optimum of a reward."""
-    return sigma(r[:, :, None] - r[:, None, :]), np.exp(log_gibbs(log_p_ref, r, beta))
-
-
-def law_shifted_by_response(r: Any, mdp: Any) -> Any:
-    """The law after a shift that differs between responses: their length, or their number where all are equally long."""
-    c = mdp.lengths if len(set(mdp.lengths.tolist())) > 1 else np.arange(r.shape[1])
-    return sigma((r + c)[:, :, None] - (r + c)[:, None, :])
-
-
 add(
     Row(
         slug="reward-shift-invariance",
         chapter=3,
-        statement=r"r(x, \tau) + c(x) \text{ has the Bradley-Terry law and the Gibbs optimum of } r",
+        clauses=(
+            r"P(i \succ j) = \sigma((r_i + c(x)) - (r_j + c(x)))",
+            r"p^* = \frac{p_{ref}\, e^{(r + c(x))/\beta}}{\sum_\tau p_{ref}\, e^{(r + c(x))/\beta}}",
+        ),
+        words="for any shift c(x): the same law of preferences, the same optimum",
         source="Rafailov et al. (2023), arXiv:2305.18290, lemmas 1 and 2.",
         parts=("P(i beats j)", "p*"),
         sides={
-            "r": lambda P_beats, p_star: (P_beats, p_star),
-            "r + c(x)": lambda r, shift, log_p_ref, beta: both_after(r + shift, log_p_ref, beta),
-            "r - V(x), which is beta log(p*/p_ref)": lambda r, value, log_p_ref, beta: both_after(r - value[:, None], log_p_ref, beta),
+            "r": 0,
+            "r + c(x)": 1,
+            "r - V(x), which is beta log(p*/p_ref)": (
+                r"\sigma((r_i - V(x)) - (r_j - V(x)))",
+                lambda r, value, log_p_ref, beta: np.exp(log_gibbs(log_p_ref, r - value[:, None], beta)),
+            ),
         },
+        slips=("the term c(x) dropped",),
         misses={
-            "a shift c(x, tau), such as by length": law_shifted_by_response,
-            "a scale a(x) for a shift c(x)": lambda gaps: sigma(2.0 * gaps),
-            "a shift of the winner alone": lambda gaps, shift: sigma(gaps + shift[:, :, None]),
+            "a shift c(x, tau), such as by length": r"\sigma((r_i + |y_i|) - (r_j + |y_j|))",
+            "a scale a(x) for a shift c(x)": r"\sigma(2 (r_i - r_j))",
             "scaled rewards have the same p*": Miss(
-                "scaled rewards have the same p*", lambda r, log_p_ref, beta: np.exp(log_gibbs(log_p_ref, 2.0 * r, beta)), part=1
+                "scaled rewards have the same p*", r"\frac{p_{ref}\, e^{2 r/\beta}}{\sum_\tau p_{ref}\, e^{2 r/\beta}}", part=1
             ),
         },
         scale=lambda r, shift: 1.0 + np.max(np.abs(r)) + np.max(np.abs(shift)),
@@ -144,39 +131,30 @@ add(
     Row(
         slug="mle-is-forward-kl",
         chapter=3,
-        statement=(
-            r"\mathbb{E}_{P_r}[-\log P_{\hat r}] = \mathrm{KL}(P_r, P_{\hat r}) + \mathcal{H}(P_r): "
-            r"\text{ maximum likelihood is the forward-KL projection onto Bradley-Terry laws}"
+        clauses=(
+            r"-\mathbb{E}_{(x, w, l) \sim D}[\log \sigma(\hat r_w - \hat r_l)] = "
+            r"\mathbb{E}_{(i, j)}[\mathrm{KL}(P_{ij}, \hat P_{ij}) + \mathcal{H}(P_{ij})]",
+            r"-\frac{\partial}{\partial \hat r_k} \mathbb{E}_{(x, w, l) \sim D}[\log \sigma(\hat r_w - \hat r_l)] = "
+            r"\frac{\partial}{\partial \hat r_k} \mathbb{E}_{(i, j)}[\mathrm{KL}(P_{ij}, \hat P_{ij})]",
         ),
+        words="with the labels' law P and the fitted one, of scores that somebody proposes: "
+        "maximum likelihood is the forward-KL projection onto Bradley-Terry laws",
+        letters={"P": "sigma(r(i) - r(j))", "P_hat": "sigma(scores(i) - scores(j))"},
         source="Kullback and Leibler (1951); Swamy et al. (2025), arXiv:2503.01067, for RLHF.",
         note="Part 2: the gradient of both in the scores is the same, since the entropy of the labels is a constant.",
         parts=("nats", "gradient in the scores"),
         sides={
-            "cross entropy": lambda pairs, scores, mu, log_p_ref, P_beats: (
+            "cross entropy": 0,
+            "KL plus entropy": 1,
+            "over all pairs, by the gradient core": lambda pairs, scores: (
                 -np.sum(pairs.weight * log_sigmoid(pairs.margin(scores))),
                 grad(lambda s: -np.sum(pairs.weight * log_sigmoid(pairs.margin(s))))(scores),
             ),
-            "KL plus entropy": lambda gaps, score_gaps, scores, log_p_ref, mu: (
-                np.sum(weights(log_p_ref, mu) * (kl_bernoulli(gaps, score_gaps) + label_entropy(gaps))),
-                grad(lambda s: np.sum(weights(log_p_ref, mu) * kl_bernoulli(gaps, s[:, :, None] - s[:, None, :])))(scores),
-            ),
         },
+        slips={0: ("arguments of KL swapped", "the term H(P(i, j)) dropped"), 1: ("arguments of KL swapped",)},
         misses={
-            "reverse for forward KL": lambda gaps, score_gaps, log_p_ref, mu: np.sum(
-                weights(log_p_ref, mu) * (kl_bernoulli(score_gaps, gaps) + label_entropy(gaps))
-            ),
-            "entropy of the fitted law for that of the labels": lambda gaps, score_gaps, log_p_ref, mu: np.sum(
-                weights(log_p_ref, mu) * (kl_bernoulli(gaps, score_gaps) + label_entropy(score_gaps))
-            ),
-            "entropy forgotten": lambda gaps, score_gaps, log_p_ref, mu: np.sum(weights(log_p_ref, mu) * kl_bernoulli(gaps, score_gaps)),
-            "log base 2": lambda pairs, scores: -np.sum(pairs.weight * log_sigmoid(pairs.margin(scores))) / np.log(2.0),
-            "reverse for forward KL, in the gradient": Miss(
-                "reverse for forward KL, in the gradient",
-                lambda gaps, scores, log_p_ref, mu: grad(
-                    lambda s: np.sum(weights(log_p_ref, mu) * kl_bernoulli(s[:, :, None] - s[:, None, :], gaps))
-                )(scores),
-                part=1,
-            ),
+            "entropy of the fitted law for that of the labels": "E_{i, j}[KL(P(i, j), P_hat(i, j)) + H(P_hat(i, j))]",
+            "log base 2": r"-\mathbb{E}_{(x, w, l) \sim D}[\log \sigma(\hat r_w - \hat r_l)] / \log 2",
         },
         sampled=Sampled(
             "log_p_ref",
@@ -198,15 +176,6 @@ def score(scores: Any, n_ij: Any, wins_ij: Any) -> Any:
     return np.sum(n_ij * sigma(scores[:, :, None] - scores[:, None, :]) - wins_ij, axis=2)
 
 
-def laplacian(weight: Any) -> Any:
-    """diag(row sums) - weight, for each prompt, as one (P N, P N) matrix."""
-    P, N = weight.shape[:2]
-    out = np.zeros((P, N, P, N))
-    for x in range(P):
-        out[x, :, x, :] = np.diag(np.sum(weight[x], axis=1)) - weight[x]
-    return out.reshape(P * N, P * N)
-
-
 def linked_sets(n_ij: Any) -> float:
     """Connected components of the comparison graphs, by flooding."""
     return float(sum(np.max(structure(wins_table(n)).linked) + 1 for n in n_ij))
@@ -223,37 +192,25 @@ add(
     Row(
         slug="bt-score-hessian",
         chapter=3,
-        statement=(
-            r"\partial_i \mathrm{NLL} = \sum_j n_{ij}\big(\sigma(r_i - r_j) - \tfrac{wins_{ij}}{n_{ij}}\big), \qquad "
-            r"\nabla^2 = \mathrm{Laplacian}\big(n_{ij}\, \sigma(d_{ij}) \sigma(-d_{ij})\big), \qquad "
-            r"\mathrm{null\ space}: \text{ a constant for each connected component}"
+        clauses=(
+            r"\frac{\partial}{\partial \hat r_i} \mathrm{NLL} = "
+            r"\sum_j n_{ij} \Big(\sigma(\hat r_i - \hat r_j) - \frac{w_{ij}}{n_{ij}}\Big)",
+            r"\frac{\partial^2 \mathrm{NLL}}{\partial \hat r_i\, \partial \hat r_k} = 1[i = k] \sum_j L_{ij} - L_{ik}, \quad "
+            r"L_{ij} = n_{ij}\, \sigma(\hat r_i - \hat r_j)\, \sigma(\hat r_j - \hat r_i)",
         ),
+        words="of w wins in n comparisons: the second is the Laplacian of their graph, "
+        "which vanishes along a constant for each connected component",
+        letters={"w": "wins_ij", "n": "n_ij", "NLL": "-(sum_i sum_j w(i, j)*log(sigma(r_hat(i) - r_hat(j))))"},
         source="Ford (1957); Hunter (2004), Annals of Statistics 32.",
         parts=("score", "Hessian", "dimension of the null space"),
-        sides={
-            "closed form": lambda scores, score_gaps, n_ij, wins_ij: (
-                score(scores, n_ij, wins_ij),
-                laplacian(n_ij * sigma(score_gaps) * sigma(-score_gaps)),
-                linked_sets(n_ij),
-            ),
-            "gradient core": lambda scores, n_ij, wins_ij: (
-                grad(nll)(scores, wins_ij),
-                hessian(nll)(scores, wins_ij).reshape(scores.size, scores.size),
-                nullity(n_ij, scores, wins_ij),
-            ),
-        },
+        sides={"closed form": (1, 1, lambda n_ij: linked_sets(n_ij)), "gradient core": (0, 0, nullity)},
+        slips={0: ("sign flipped",), 1: ("sign of L(i, k) flipped", "the term 1[i = k]*sum_{j} L(i, j) dropped", "sign flipped")},
         misses={
-            "sign flipped": lambda scores, n_ij, wins_ij: -score(scores, n_ij, wins_ij),
-            "winner and loser swapped": lambda scores, n_ij, wins_ij: score(scores, n_ij, np.swapaxes(wins_ij, 1, 2)),
-            "n_ij forgotten: rates for counts": lambda scores, n_ij, wins_ij: score(
-                scores, (n_ij > 0) * 1.0, wins_ij / np.maximum(n_ij, 1.0)
-            ),
+            "winner and loser swapped": r"\sum_j n_{ij} \Big(\sigma(\hat r_i - \hat r_j) - \frac{w_{ji}}{n_{ij}}\Big)",
+            "n_ij forgotten: rates for counts": r"\sum_j 1[n_{ij} > 0] \Big(\sigma(\hat r_i - \hat r_j) - \frac{w_{ij}}{n_{ij}}\Big)",
             "sigma for sigma(1 - sigma) in the Hessian": Miss(
-                "sigma for sigma(1 - sigma) in the Hessian", lambda n_ij, score_gaps: laplacian(n_ij * sigma(score_gaps)), part=1
-            ),
-            "the adjacency for the Laplacian": Miss(
-                "the adjacency for the Laplacian",
-                lambda n_ij, score_gaps: laplacian(-n_ij * sigma(score_gaps) * sigma(-score_gaps)),
+                "sigma for sigma(1 - sigma) in the Hessian",
+                r"1[i = k] \sum_j L_{ij} - L_{ik}, \quad L_{ij} = n_{ij}\, \sigma(\hat r_i - \hat r_j)",
                 part=1,
             ),
             "one constant, however many components": Miss("one constant, however many components", lambda: 1.0, part=2),

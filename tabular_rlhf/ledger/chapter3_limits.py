@@ -9,7 +9,7 @@ import numpy as np
 
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.ledger.chapter3 import moderate, sigma, wins_table
-from tabular_rlhf.ledger.chapter3_fitting import centered, pairs_nll
+from tabular_rlhf.ledger.chapter3_fitting import pairs_nll
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
 from tabular_rlhf.logspace import log_sigmoid
 from tabular_rlhf.preferences import log_plackett_luce, noisy, population_pairs
@@ -33,24 +33,28 @@ add(
     Row(
         slug="bt-saturation",
         chapter=3,
-        statement=r"\frac{d}{dD} \log \sigma(D) = \sigma(-D) \le e^{-D}, \qquad \sigma(-D)\, e^{D} \to 1",
+        clauses=(
+            r"\frac{d}{dD} \log \sigma(D) = \sigma(-D), \quad D = r_i - r_j",
+            r"e^{-|D|} - \sigma(-|D|) = e^{-|D|}\, \sigma(-|D|)",
+            r"\sigma(-D) \le e^{-D}",
+        ),
         source="Calculus; for RLHF, Rafailov et al. (2023), arXiv:2305.18290, section 4.",
         note="Part 2: the bound is e^-D - sigma(-D) = e^-D sigma(-D), never negative: far pairs are pushed exponentially less.",
         parts=("slope", "what the bound leaves, for D >= 0"),
         sides={
-            "sigma(-D)": lambda gaps: (sigma(-gaps), np.exp(-np.abs(gaps)) * sigma(-np.abs(gaps))),
-            "gradient core": lambda gaps: (slope_by_core(gaps), np.exp(-np.abs(gaps)) - slope_by_core(np.abs(gaps))),
+            "sigma(-D)": 1,
+            "gradient core": (0, lambda gaps: np.exp(-np.abs(gaps)) - slope_by_core(np.abs(gaps))),
             # (h)^4 times the fifth derivative over 30, at most 1e-13, and the rounding of log sigma over h
             "finite difference": Approximately(
                 lambda gaps: (slope_by_difference(gaps), np.exp(-np.abs(gaps)) - slope_by_difference(np.abs(gaps))), error=1e-11
             ),
         },
+        slips=("sign within sigma flipped",),
         misses={
-            "sigma(D): the weight of pairs already in order": lambda gaps: sigma(gaps),
-            "sigma(D) sigma(-D): the slope of sigma": lambda gaps: sigma(gaps) * sigma(-gaps),
-            "e^-D taken for the slope": lambda gaps: np.exp(-np.maximum(gaps, -50.0)),
-            "sign flipped": lambda gaps: -sigma(-gaps),
-            "log base 2": lambda gaps: sigma(-gaps) / np.log(2.0),
+            "sigma(D) sigma(-D): the slope of sigma": r"\sigma(D)\, \sigma(-D)",
+            "e^-D taken for the slope": "e^{-D}",
+            "sign flipped": r"-\sigma(-D)",
+            "log base 2": r"\sigma(-D) / \log 2",
         },
         scale=lambda gaps: 1.0 + np.max(np.abs(gaps)),
         largest=200,
@@ -93,20 +97,17 @@ def residual_by_deviance(people: Any) -> Any:
     return np.array([0.5 * fit(wins_table(M - 0.5 * np.eye(len(M)))).deviance for M in people])
 
 
-def copeland(people: Any) -> Any:
-    """Share of opponents beaten by a majority."""
-    beaten = np.where(np.abs(people - 0.5) < 1e-9, 0.5, (people > 0.5) * 1.0)
-    return borda(beaten)
-
-
 add(
     Row(
         slug="borda",
         chapter=3,
-        statement=(
-            r"\text{each pair compared equally often: } \sum_{j \ne i} \sigma(\hat r_i - \hat r_j) = \sum_{j \ne i} M_{ij}, "
-            r"\text{ so } \hat r \text{ orders by Borda score, transitive or not}"
+        clauses=(
+            r"-\frac{\partial}{\partial \hat r_i} \sum_{i, j} M_{ij} \log \sigma(\hat r_i - \hat r_j) = "
+            r"\sum_{j \ne i} \sigma(\hat r_i - \hat r_j) - \sum_{j \ne i} M_{ij}",
         ),
+        words="where each pair is compared equally often: 0 at the fit, "
+        "which orders by the mean rate of wins M, the Borda score, transitive or not",
+        letters={"M": "people"},
         source="Zermelo (1929); Borda (1784); Siththaranjan et al. (2023), arXiv:2312.08358, for RLHF.",
         note="Part 3: the KL that remains is the price of the fiction; it is 0 exactly where M is a Bradley-Terry law.",
         parts=("mean win rates", "order", "residual KL"),
@@ -119,10 +120,10 @@ add(
         },
         misses={
             "the fit reproduces each pair": Miss("the fit reproduces each pair: no residual", lambda people: np.zeros(len(people)), part=2),
-            "majorities for margins: Copeland's rule": lambda people: copeland(people),
-            "mean log-odds for mean rates": lambda people: rate_under(centered(np.mean(np.log(people) - np.log1p(-people), axis=2))),
-            "losses for wins": lambda people: 1.0 - borda(people),
-            "the diagonal counted: n for n - 1": lambda people: np.mean(people, axis=2),
+            "majorities for margins: Copeland's rule": r"\frac{1}{N - 1} \sum_{j \ne i} (1[M_{ij} > 1/2] + \frac{1}{2}\, 1[M_{ij} = 1/2])",
+            "mean log-odds for mean rates": "1/(N - 1)*sum_{j != i} sigma(m_i - m_j), where m_i = 1/N*sum_j log(M_{ij}/M_{ji})",
+            "losses for wins": r"\frac{1}{N - 1} \sum_{j \ne i} M_{ji}",
+            "the diagonal counted: n for n - 1": r"\frac{1}{N} \sum_j M_{ij}",
             "order of losses": Miss("order of losses", lambda people: -order(borda(people)), part=1),
         },
         where=lambda N: 2 <= N <= 24,
@@ -182,10 +183,11 @@ add(
     Row(
         slug="plackett-luce",
         chapter=3,
-        statement=(
-            r"P(\text{ranking}) = \prod_{k=1}^{K} e^{r_{(k)}} \Big/ \sum_{m \ge k} e^{r_{(m)}}; \qquad "
-            r"P(i \text{ before } j) = \sigma(r_i - r_j)"
+        clauses=(
+            r"P(1 \succ 2 \succ \dots \succ K) = \prod_{k=1}^{K} \frac{e^{r_k}}{\sum_{m=k}^{K} e^{r_m}}",
+            r"\sigma(r_i - r_j) = q_i + (1 - q_i - q_j)\, \sigma(r_i - r_j), \quad q_i = \frac{e^{r_i}}{\sum_j e^{r_j}}",
         ),
+        words="is the chance that i is placed before j: i comes first, or another one does and the draw begins again without it",
         source="Luce (1959), Individual choice behavior; Plackett (1975), The analysis of permutations.",
         parts=("every ranking", "every pair", "sum over rankings"),
         sides={
@@ -194,22 +196,18 @@ add(
                 pair_margin(r),
                 np.ones(len(r)),
             ),
-            "draws without replacement, and Bradley-Terry": lambda r, P_beats: (
-                by_draws_without_replacement(r),
-                P_beats,
-                np.sum(by_draws_without_replacement(r), axis=1),
+            "draws without replacement, and Bradley-Terry": (
+                lambda r: by_draws_without_replacement(r),
+                0,
+                lambda r: np.sum(by_draws_without_replacement(r), axis=1),
             ),
         },
         misses={
             "drawn from the worst up": from_the_bottom,
             "pairs taken as independent": independent_pairs,
             "those already placed left in the sum": with_all_left,
-            "winner and loser swapped": Miss("winner and loser swapped", lambda gaps: sigma(-gaps), part=1),
-            "first place taken for the pair": Miss(
-                "first place taken for the pair",
-                lambda r: (np.exp(r - np.log(np.sum(np.exp(r), axis=1, keepdims=True))))[:, :, None] * np.ones_like(r)[:, None, :],
-                part=1,
-            ),
+            "winner and loser swapped": Miss("winner and loser swapped", r"\sigma(r_j - r_i)", part=1),
+            "first place taken for the pair": Miss("first place taken for the pair", "q_i", part=1),
         },
         where=lambda N, gaps: N <= 6 and moderate(gaps),
         largest=18,
@@ -232,14 +230,6 @@ def mixture(D: Any, flip: float) -> Any:
     return -log_flipped(D, flip)
 
 
-def shrunk(gaps: Any, flip: float, times: int) -> Any:
-    """The margin of sigma mixed with its mirror image, `times` over: what two items' naive fit tends to."""
-    p = sigma(gaps)
-    for _ in range(times):
-        p = (1 - flip) * p + flip * (1 - p)
-    return np.log(p) - np.log1p(-p)
-
-
 def two_item_fit(gaps: Any, flip: float, times: int) -> Any:
     """The naive fit of each pair alone, by Newton's method, from rates flipped `times` over."""
     P, N = gaps.shape[:2]
@@ -257,21 +247,26 @@ add(
     Row(
         slug="label-noise",
         chapter=3,
-        statement=(
-            r"P = (1 - e)\,\sigma(D) + e\,\sigma(-D): \quad \text{slope at } r \text{ of the mixture likelihood and of } "
-            r"\tfrac{(1-e)\,\ell(D) - e\,\ell(-D)}{1 - 2e} \text{ is } 0; \qquad \text{the naive fit has margin } \mathrm{logit}\, P, "
-            r"\text{ a smoothed one logit of } P \text{ flipped again}"
+        clauses=(
+            r"q\, \frac{d}{dD} \log q + (1 - q)\, \frac{d}{dD} \log(1 - q) = 0, \quad "
+            r"q = (1 - \varepsilon)\, \sigma(D) + \varepsilon\, \sigma(-D), \quad D = r_i - r_j",
+            r"\mathbb{E}_{(x, w, l) \sim D}[(1 - \varepsilon)\, \tilde\ell(\hat r_w - \hat r_l) + "
+            r"\varepsilon\, \tilde\ell(\hat r_l - \hat r_w)] = \mathbb{E}_{(x, w, l) \sim D}[\ell(\hat r_w - \hat r_l)], \quad "
+            r"\tilde\ell(z) = \frac{(1 - \varepsilon)\, \ell(z) - \varepsilon\, \ell(-z)}{1 - 2 \varepsilon}, \quad "
+            r"\ell(z) = -\log \sigma(z)",
+            r"\log\frac{q}{1 - q} = \log\frac{(1 - \varepsilon)\, e^D + \varepsilon}{\varepsilon\, e^D + 1 - \varepsilon}",
+            r"\log\frac{q'}{1 - q'} = \log\frac{(1 - \delta)\, e^D + \delta}{\delta\, e^D + 1 - \delta}, \quad "
+            r"q' = (1 - \varepsilon)\, q + \varepsilon\, (1 - q), \quad \delta = 2\, \varepsilon\, (1 - \varepsilon)",
         ),
+        words="where labels are flipped with a known chance: the mixture's slope and the unbiased loss are right, "
+        "a naive fit of two has the third margin, a smoothed one the fourth, as if flipped twice",
+        letters={"epsilon": "flip"},
         source="Natarajan et al. (2013), Learning with noisy labels; Chowdhury et al. (2024), arXiv:2403.00409; Mitchell (2023).",
         note="Parts 3 and 4 are for two responses at a time; label smoothing with the true e repeats the noise instead of undoing it.",
         parts=("slope of the mixture at r", "mean unbiased loss", "naive margins", "smoothed margins"),
         sides={
-            "closed form": lambda r, gaps, pairs, scores, flip: (
-                np.zeros_like(r),
-                pairs_nll(pairs, scores),
-                shrunk(gaps, flip, 1),
-                shrunk(gaps, flip, 2),
-            ),
+            "closed form": (lambda r: np.zeros_like(r), 1, 0, 0),
+            "flipped pairs, and twice": (lambda r: np.zeros_like(r), 0, 1, 1),
             # Newton stops within 8e-10 nats
             "flipped pairs, gradient core, Newton": Approximately(
                 lambda world, law, r, gaps, scores, flip: (
@@ -295,15 +290,11 @@ add(
                 lambda world, law, scores, flip: mean_of(smoothed_loss, noisy_pairs(world, law, flip), scores, flip),
                 part=1,
             ),
-            "1 - 2e forgotten": Miss(
-                "1 - 2e forgotten",
-                lambda world, law, scores, flip: (1 - 2 * flip) * mean_of(unbiased_loss, noisy_pairs(world, law, flip), scores, flip),
-                part=1,
-            ),
-            "noise leaves margins alone": Miss("noise leaves margins alone", lambda gaps: gaps, part=2),
-            "margins shrink by 1 - 2e": Miss("margins shrink by 1 - 2e", lambda gaps, flip: (1 - 2 * flip) * gaps, part=2),
-            "smoothing undoes the noise": Miss("smoothing undoes the noise", lambda gaps: gaps, part=3),
-            "smoothing changes nothing": Miss("smoothing changes nothing", lambda gaps, flip: shrunk(gaps, flip, 1), part=3),
+            "1 - 2e forgotten": Miss("1 - 2e forgotten", "(1 - 2*epsilon)*E_{(x, w, l) ~ D}[ell(r_hat(w) - r_hat(l))]", part=1),
+            "noise leaves margins alone": Miss("noise leaves margins alone", "D", part=2),
+            "margins shrink by 1 - 2e": Miss("margins shrink by 1 - 2e", r"(1 - 2 \varepsilon)\, D", part=2),
+            "smoothing undoes the noise": Miss("smoothing undoes the noise", "D", part=3),
+            "smoothing changes nothing": Miss("smoothing changes nothing", r"\log\frac{q}{1 - q}", part=3),
         },
         where=lambda gaps, N: moderate(gaps) and 2 <= N,
         scale=lambda gaps, score_gaps: 1.0 + np.max(np.abs(gaps)) + np.max(np.abs(score_gaps)),

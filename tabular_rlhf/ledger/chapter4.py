@@ -8,7 +8,6 @@ import numpy as np
 
 from tabular_rlhf import gibbs
 from tabular_rlhf.autodiff import grad
-from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
 from tabular_rlhf.ledger.tolerance import largest
 from tabular_rlhf.logspace import expect, kl, log_ratio, log_softmax, logsumexp
@@ -36,11 +35,6 @@ def gradient_at_optimum(world: Any, log_pi_star: Any) -> Any:
     return grad(lambda logits: gibbs.policy_objective(world, log_softmax(logits)))(log_pi_star)
 
 
-def best_of(J: float, J_star: float) -> float:
-    """The larger of two objectives: J(p*) itself, if p* is the maximum."""
-    return max(J, J_star)
-
-
 def optimum_objective(log_p_star: Any, log_p_ref: Any, r: Any, beta: float, mu: Any) -> Any:
     return gibbs.objective(log_p_star, log_p_ref, r, beta, mu)
 
@@ -58,42 +52,41 @@ add(
     Row(
         slug="gibbs-optimum",
         chapter=4,
-        statement=r"\arg\max_p\ \mathbb{E}_p[r] - \beta\,\mathrm{KL}(p, p_{ref}) = p^* = p_{ref}\, e^{r/\beta} / Z",
+        clauses=(
+            r"p^* = \frac{p_{ref}\, e^{r/\beta}}{Z}",
+            r"\nabla\, \mathbb{E}_{x \sim \mu}[J_x(p)] = -\beta\, \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p^*)]",
+            r"\mathbb{E}_{x \sim \mu}[J_x(p)] \le \mathbb{E}_{x \sim \mu}[J_x(p^*)]",
+        ),
+        words="for every policy: the first law is the optimum, and the slope vanishes there",
+        letters={"gibbs(z)": "p_ref*exp(z)/sum_tau p_ref*exp(z)"},
         source=KORBAK,
         note="Part 2: the gradient of J in tabular logits vanishes at p*.  Part 3: no drawn policy does better.",
         parts=("p*", "gradient of J there", "max J"),
         sides={
-            "closed form": lambda log_p_ref, r, beta, logits, log_p_star, mu: (
-                np.exp(log_gibbs(log_p_ref, r, beta)),
-                np.zeros_like(logits),
-                optimum_objective(log_p_star, log_p_ref, r, beta, mu),
+            "closed form": (0, lambda logits: np.zeros_like(logits), 1),
+            "tilt, gradient core, a rival": (1, gradient_at_optimum, r"\max(\mathbb{E}_\mu[J_x(p)], \mathbb{E}_\mu[J_x(p^*)])"),
+            "soft recursion": (
+                lambda mdp, log_pi_star: np.exp(mdp.path_sum(log_pi_star)),
+                lambda logits: np.zeros_like(logits),
+                optimum_objective,
             ),
-            "soft recursion, gradient core, a rival": lambda mdp, world, log_pi_star, J, log_p_star, log_p_ref, r, beta, mu: (
-                np.exp(mdp.path_sum(log_pi_star)),
-                gradient_at_optimum(world, log_pi_star),
-                best_of(J, optimum_objective(log_p_star, log_p_ref, r, beta, mu)),
-            ),
-            "mirror ascent with eta = 1/beta": lambda log_p, log_p_ref, r, beta, logits, log_p_star, mu: (
-                np.exp(gibbs.mirror_step(log_p, log_p_ref, r, beta, 1.0 / beta)),
-                np.zeros_like(logits),
-                optimum_objective(log_p_star, log_p_ref, r, beta, mu),
+            "mirror ascent with eta = 1/beta": (
+                lambda log_p, log_p_ref, r, beta: np.exp(gibbs.mirror_step(log_p, log_p_ref, r, beta, 1.0 / beta)),
+                lambda logits: np.zeros_like(logits),
+                optimum_objective,
             ),
         },
+        slips=("Z dropped",),
         misses={
-            "p_ref omitted: softmax of r alone": lambda r, beta: np.exp(log_softmax(r / beta)),
-            "beta squared": lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, r, beta**2)),
-            "beta for 1/beta": lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, r, 1.0 / beta)),
-            "beta dropped": lambda log_p_ref, r: np.exp(log_gibbs(log_p_ref, r, 1.0)),
-            "sign flipped": lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, -r, beta)),
-            "log Z omitted: not normalized": lambda log_p_ref, r, beta: np.exp(log_p_ref + r / beta),
-            "normalized over all prompts together": all_together,
-            "log base 2": lambda log_p_ref, r, beta: np.exp(log_gibbs(log_p_ref, r * np.log(2.0), beta)),
+            "p_ref omitted: softmax of r alone": "exp(r/beta)/sum_tau exp(r/beta)",
+            "beta squared": "gibbs(r/beta^2)",
+            "beta for 1/beta": "gibbs(beta*r)",
+            "beta dropped": "gibbs(r)",
+            "sign flipped": "gibbs(-r/beta)",
+            "normalized over all prompts together": "p_ref*exp(r/beta)/sum_x Z(x)",
+            "log base 2": "gibbs(r*log(2)/beta)",
             "per-state greedy for soft": lambda mdp, log_pi_ref, r: np.exp(per_state_greedy(mdp, log_pi_ref, r)),
-            "+ KL for - KL in the objective": Miss(
-                "+ KL for - KL in the objective",
-                lambda log_p_star, log_p_ref, r, beta, mu: np.sum(mu * (expect(log_p_star, r) + beta * kl(log_p_star, log_p_ref))),
-                part=2,
-            ),
+            "+ KL for - KL": Miss("+ KL for - KL", "E_mu[E_{p_star}[r] + beta*KL(p_star, p_ref)]", part=2),
         },
         scale=lambda r, beta, log_p_star, log_p_ref: (
             1.0,
@@ -128,25 +121,27 @@ add(
     Row(
         slug="lagrange-multiplier",
         chapter=4,
-        statement=r"r - \beta \log\frac{p^*}{p_{ref}} - \beta + \lambda^* = 0, \qquad \lambda^* = \beta (1 - \log Z)",
+        clauses=(
+            r"\lambda^* = \beta\, (1 - \log Z) = \beta - V(x)",
+            r"\frac{\partial}{\partial p^*(\tau)} \Big(\sum_\tau p^*(\tau) (r(\tau) - \beta \log\frac{p^*(\tau)}{p_{ref}(\tau)})\Big) "
+            r"+ \lambda^* = r - \beta \log\frac{p^*}{p_{ref}} - \beta + \lambda^* = 0",
+            r"1[\log p^* = -\infty] = 1[\log p_{ref} = -\infty]",
+        ),
+        words="so that no probability is at the edge that was not there before",
         source="Lagrange; for beta = 1, lam* = 1 - log Z.  The constraint p >= 0 is inactive: p* > 0 exactly where p_ref > 0.",
         parts=("lam*", "stationarity on the support", "support"),
         sides={
-            "closed form": lambda value, beta, r, log_p_ref: (
-                gibbs.multiplier(value, beta),
-                np.zeros_like(r),
-                np.isneginf(log_p_ref).astype(float),
-            ),
+            "closed form": (1, 2, 1),
+            "written out": (0, 1, 0),
             "gradient core": lambda log_p_star, log_p_ref, r, beta, mu: (
                 *multiplier_by_slope(log_p_star, log_p_ref, r, beta, mu),
                 np.isneginf(log_p_star).astype(float),
             ),
         },
+        slips=("arguments of the difference swapped", "the term beta dropped"),
         misses={
-            "beta dropped: 1 - log Z": lambda log_Z: 1.0 - log_Z,
-            "sign flipped": lambda value, beta: value - beta,
-            "the -beta of the derivative forgotten": lambda value: -value,
-            "log base 2": lambda log_Z, beta: beta * (1.0 - log_Z / np.log(2.0)),
+            "beta dropped: 1 - log Z": "1 - log(Z)",
+            "log base 2": "beta*(1 - log(Z)/log(2))",
         },
         scale=lambda r, beta, log_p_star, log_p_ref: reward_units(r, beta, log_p_star, log_p_ref),
     )
@@ -254,10 +249,12 @@ add(
     Row(
         slug="reverse-kl-projection",
         chapter=4,
-        statement=(
-            r"\beta\,\mathrm{KL}(p_\theta, p^*) = \mathrm{const} - J(\theta), \qquad "
-            r"\nabla_\theta\, \beta\,\mathrm{KL}(p_\theta, p^*) = -\nabla_\theta J(\theta) \ \text{ in any policy class}"
+        clauses=(
+            r"\beta\, \mathrm{KL}(p_\theta, p^*) = V(x) - J_x(p_\theta)",
+            r"\beta\, \nabla_\theta\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p_\theta, p^*)] = "
+            r"-\nabla_\theta\, \mathbb{E}_{x \sim \mu}[J_x(p_\theta)]",
         ),
+        words="in any policy class: the best of a class is the one nearest to the optimum",
         source=KORBAK,
         note="Checked in a bigram class, whose best policy is not p*.",
         sides={

@@ -10,9 +10,9 @@ from tabular_rlhf import gibbs, penalties
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.divergences import DIVERGENCES
 from tabular_rlhf.gibbs import log_gibbs
-from tabular_rlhf.ledger.chapter4 import KORBAK, all_together, reward_units
+from tabular_rlhf.ledger.chapter4 import KORBAK, reward_units
 from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
-from tabular_rlhf.logspace import expect, kl, log_softmax, logsumexp
+from tabular_rlhf.logspace import logsumexp
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.optimize import monotone_root
 from tabular_rlhf.world import World
@@ -39,10 +39,12 @@ add(
     Row(
         slug="beta-limits",
         chapter=4,
-        statement=(
-            r"\beta \to \infty:\ p^* \to p_{ref}; \qquad "
-            r"\beta \to 0:\ p^* \to p_{ref} \text{ restricted to } \arg\max r \text{ and renormalized (ties keep } p_{ref}\text{'s odds)}"
+        clauses=(
+            r"\frac{p_{ref}\, e^{(r - \max r)/\beta}}{\sum_\tau p_{ref}\, e^{(r - \max r)/\beta}} = p_{ref}, \quad \beta = 10^{300}",
+            r"\frac{p_{ref}\, e^{(r - \max r)/\beta}}{\sum_\tau p_{ref}\, e^{(r - \max r)/\beta}} = "
+            r"\frac{p_{ref}\, 1[r = \max r]}{\sum_\tau p_{ref}\, 1[r = \max r]}, \quad \beta = 10^{-300}",
         ),
+        words="are the limits of the optimum: the reference, and the best of it, renormalized: ties keep its odds",
         source=KORBAK,
         note="Evaluated at beta = 1e300 and 1e-300 with rewards of 1e6.",
         parts=("beta -> inf", "beta -> 0"),
@@ -70,21 +72,18 @@ add(
     Row(
         slug="prompts",
         chapter=4,
-        statement=r"p^*(\tau \mid x) = \prod_h \pi_{ref}(a_h \mid s_h)\; e^{r(x, \tau)/\beta} / Z(x)",
+        clauses=(
+            r"V(x) = \beta \log \sum_\tau p_{ref}(\tau \mid x)\, e^{r(x, \tau)/\beta}",
+            r"p^*(\tau \mid x) = \frac{e^{r(x, \tau)/\beta}}{Z(x)} \prod_h \pi_{ref}(a_h \mid s_h)",
+        ),
+        words="for each prompt by itself",
         source=KORBAK,
         parts=("V(x)", "p*"),
-        sides={
-            "all prompts at once": lambda value, p_star: (value, p_star),
-            "one prompt at a time": one_prompt_at_a_time,
-            "softmax per prompt": lambda log_p_ref, r, beta: (
-                beta * logsumexp(log_p_ref + r / beta),
-                np.exp(log_softmax(log_p_ref + r / beta)),
-            ),
-        },
+        sides={"all prompts at once": 0, "one prompt at a time": one_prompt_at_a_time, "softmax per prompt": 1},
         misses={
-            "normalized over all prompts together": Miss("normalized over all prompts together", all_together, 1),
-            "joint for conditional: mu(x) p*(tau given x)": Miss("joint for conditional", lambda mu, p_star: mu[:, None] * p_star, 1),
-            "one log Z for all prompts": lambda mu, value, beta: np.full_like(value, beta * np.log(np.sum(mu * np.exp(value / beta)))),
+            "normalized over all prompts together": Miss("normalized over all prompts together", "p_ref*exp(r/beta)/sum_x Z(x)", 1),
+            "joint for conditional": Miss("joint for conditional", "mu*p_star", 1),
+            "one log Z for all prompts": "beta*log(E_mu[Z])",
         },
         scale=lambda r, beta, log_p_star, log_p_ref: (reward_units(r, beta, log_p_star, log_p_ref), 1.0),
     )
@@ -96,26 +95,27 @@ add(
     Row(
         slug="donsker-varadhan",
         chapter=4,
-        statement=(
-            r"\log \mathbb{E}_{p_{ref}}[e^f] = \max_p\ \mathbb{E}_p[f] - \mathrm{KL}(p, p_{ref}), \qquad "
-            r"\text{the gap at } p \text{ is } \mathrm{KL}(p, p_f),\ p_f \propto p_{ref}\, e^f"
+        clauses=(
+            r"\mathbb{E}_q[f] - \mathrm{KL}(q, p_{ref}) = \log \mathbb{E}_{p_{ref}}[e^f], \quad q \propto p_{ref}\, e^f",
+            r"\log \mathbb{E}_{p_{ref}}[e^f] - (\mathbb{E}_p[f] - \mathrm{KL}(p, p_{ref})) = \mathrm{KL}(p, q)",
+            r"\mathbb{E}_p[f] - \mathrm{KL}(p, p_{ref}) \le \log \mathbb{E}_{p_{ref}}[e^f]",
         ),
+        words="for every law p and function f",
         source="Donsker and Varadhan (1975); Boucheron, Lugosi and Massart (2013), section 4.9.",
         parts=("maximum", "gap at a drawn p"),
         sides={
-            "log-mean-exp": lambda log_p_ref, f, log_p: (logsumexp(log_p_ref + f), kl(log_p, log_gibbs(log_p_ref, f, 1.0))),
+            "log-mean-exp": 1,
             "the bound at its maximizer, and at p": lambda log_p_ref, f, log_p: (
                 gibbs.donsker_varadhan(log_gibbs(log_p_ref, f, 1.0), log_p_ref, f),
                 logsumexp(log_p_ref + f) - gibbs.donsker_varadhan(log_p, log_p_ref, f),
             ),
+            "the bound written out": 0,
         },
+        slips={1: ("arguments of KL swapped",)},
         misses={
-            "mean of f under p_ref": lambda log_p_ref, f: expect(log_p_ref, f),
-            "+ KL for - KL": lambda log_p_ref, f: expect(log_gibbs(log_p_ref, f, 1.0), f) + kl(log_gibbs(log_p_ref, f, 1.0), log_p_ref),
-            "log base 2": lambda log_p_ref, f: logsumexp(log_p_ref + f) / np.log(2.0),
-            "forward for reverse KL": Miss(
-                "forward for reverse KL", lambda log_p_ref, f, log_p: kl(log_gibbs(log_p_ref, f, 1.0), log_p), 1
-            ),
+            "mean of f under p_ref": "E_{p_ref}[f]",
+            "+ KL for - KL": "E_q[f] + KL(q, p_ref)",
+            "log base 2": "log(E_{p_ref}[exp(f)])/log(2)",
         },
         sampled=Sampled("log_p_ref", lambda f: np.exp(f), lambda mu, log_p_ref, f: np.sum(mu * np.exp(logsumexp(log_p_ref + f)))),
         scale=lambda f, log_p, log_p_ref: reward_units(f, 1.0, log_p, log_p_ref),
@@ -146,21 +146,19 @@ add(
     Row(
         slug="potential-shaping",
         chapter=4,
-        statement=(
-            r"r \to r + \sum_h \Phi(s_h + a_h) - \Phi(s_h),\ \Phi(\text{leaf}) = 0: \qquad "
-            r"p^* \text{ is unchanged, } V(x) \to V(x) - \Phi(x)"
+        clauses=(
+            r"\beta \log \sum_\tau p_{ref}(\tau)\, e^{r'(\tau)/\beta} = V(x) - \Phi(x), \quad r' = r + \sum_h (\Phi(s_{h+1}) - \Phi(s_h))",
+            r"p^* = \frac{p_{ref}\, e^{r'/\beta}}{\sum_\tau p_{ref}\, e^{r'/\beta}}",
         ),
+        words="where the potential at the end of a response is 0: the optimum is unchanged",
         source="Ng, Harada and Russell (1999), Policy invariance under reward transformations.",
         parts=("V(x)", "p*"),
         sides={
-            "predicted": lambda value, phi, p_star: (value - phi[:, 0], p_star),
+            "predicted": (1, 0),
             "solved again with the shaped reward": shaped_solution,
         },
-        misses={
-            "sign flipped: V + Phi": lambda value, phi: value + phi[:, 0],
-            "V unchanged": lambda value: value,
-            "Phi(leaf) kept at the last state's": Miss("Phi(leaf) kept at the last state's", shaped_but_leaves_keep_phi, 1),
-        },
+        slips=("sign of Phi(x) flipped", "the term Phi(x) dropped"),
+        misses={"Phi(leaf) kept at the last state's": Miss("Phi(leaf) kept at the last state's", shaped_but_leaves_keep_phi, 1)},
         scale=lambda r, phi, beta, log_p_star, log_p_ref, H: (
             reward_units(r, beta, log_p_star, log_p_ref) + H * np.max(np.abs(phi)),
             1.0 + H / beta,
@@ -225,10 +223,11 @@ add(
     Row(
         slug="f-divergence-optimum",
         chapter=4,
-        statement=(
-            r"\arg\max_p \mathbb{E}_p[r] - \beta D_f(p, p_{ref}) = p_{ref}\, \max\!\big(0, (f')^{-1}((r - \lambda)/\beta)\big), \quad"
-            r"\sum p = 1"
+        clauses=(
+            r"\arg\max_p \mathbb{E}_p[r] - \beta D_f(p, p_{ref}) = p_{ref} \max\!\big(0, (f')^{-1}((r - \lambda)/\beta)\big)",
+            r"p^* = p_{ref}\, e^{(r - \lambda)/\beta - 1}, \quad \lambda = \beta\, (\log Z - 1)",
         ),
+        words="with the multiplier that makes it sum to 1; the second is reverse KL's, where f is u log u",
         source="Wang et al. (2023), arXiv:2309.16240; convex duality.",
         note=f"{'; '.join(d.told for d in DIVERGENCES.values())}.  The dual value bounds that of every p: equality proves optimality.",
         parts=("mass", "objective", "stationarity"),
@@ -286,10 +285,13 @@ add(
     Row(
         slug="ppo-ptx-optimum",
         chapter=4,
-        statement=(
-            r"r - \beta \log\frac{p}{p_{ref}} - \beta + \frac{\gamma D}{p} + \lambda = 0, \qquad "
-            r"u = \frac{\gamma D}{\beta p} = \omega\!\Big(\log\frac{\gamma D}{\beta p_{ref}} + 1 - \frac{r + \lambda}{\beta}\Big)"
+        clauses=(
+            r"\frac{\partial}{\partial p(\tau)} \Big(\sum_\tau p(\tau) \Big(r(\tau) - \beta \log\frac{p(\tau)}{p_{ref}(\tau)}\Big) "
+            r"+ \sum_\tau \gamma\, D(\tau) \log p(\tau)\Big) = r - \beta \log\frac{p}{p_{ref}} - \beta + \frac{\gamma D}{p}",
+            r"u + \log u = \log\frac{\gamma D}{\beta\, p_{ref}} + 1 - \frac{r + \lambda}{\beta}, \quad u = \frac{\gamma D}{\beta\, p}, "
+            r"\quad \lambda = -\Big(r - \beta \log\frac{p}{p_{ref}} - \beta + \frac{\gamma D}{p}\Big)",
         ),
+        words="the optimum has one multiplier for all responses, and Wright's omega solves the second",
         source="Ouyang et al. (2022), arXiv:2203.02155 (the objective); Corless et al. (1996) (Wright's omega).",
         note=(
             "Without the ptx term: p*.  Without the reward: between p_ref and D.  Without the KL term: p = gamma D/(lam' - r), which "
@@ -298,8 +300,8 @@ add(
         parts=("p", "total"),
         sides={"Wright omega": ptx, "scalar roots of the stationarity equation": ptx_by_roots},
         misses={
-            "ptx term dropped: the Gibbs optimum": lambda p_star: p_star,
-            "mixture of p* and D": lambda p_star, gamma, log_D: (p_star + gamma * np.exp(log_D)) / (1.0 + gamma),
+            "ptx term dropped: the Gibbs optimum": "p_star",
+            "mixture of p* and D": "(p_star + gamma*D)/(1 + gamma)",
             "1/beta for beta": lambda world, gamma, log_D: ptx(world.at(1.0 / world.beta), gamma, log_D)[0],
             "gamma squared": lambda world, gamma, log_D: ptx(world, gamma**2, log_D)[0],
             "reward's sign flipped": lambda world, gamma, log_D: ptx(world.with_reward(-world.r), gamma, log_D)[0],
@@ -322,31 +324,28 @@ def to_optimum(log_p: Any, log_p_star: Any) -> Any:
     return np.where(on, gap - np.take_along_axis(gap, np.argmax(log_p_star, axis=1)[:, None], axis=1), 0.0)
 
 
-def slow(rate: Any, log_p: Any, log_p_star: Any) -> Any:
-    return rate * to_optimum(log_p, log_p_star)
-
-
 add(
     Row(
         slug="mirror-descent",
         chapter=4,
-        statement=(
-            r"p \leftarrow p\, e^{\eta (r - \beta \log(p / p_{ref}))} / \text{norm}: \qquad "
-            r"\log\frac{p}{p^*} \to (1 - \eta\beta) \log\frac{p}{p^*} \ \text{ up to a constant}"
+        clauses=(
+            r"\log\frac{q}{p^*} = (1 - \eta \beta) \log\frac{p}{p^*} + \eta V(x) - \log C, \quad "
+            r"q = \frac{p}{C}\, e^{\eta\, (r - \beta \log(p/p_{ref}))}, \quad C = \sum_\tau p\, e^{\eta\, (r - \beta \log(p/p_{ref}))}",
         ),
+        words="so that a step leaves the same share of what is left, up to a constant for each prompt",
         source="Nemirovski and Yudin (1983); Munos et al. (2023), arXiv:2312.00886, use it for Nash equilibria.",
         free={"": "constant per prompt"},
         sides={
-            "(1 - eta beta) log(p/p*)": lambda eta, beta, log_p, log_p_star: slow(1.0 - eta * beta, log_p, log_p_star),
+            "(1 - eta beta) log(p/p*)": lambda eta, beta, log_p, log_p_star: (1.0 - eta * beta) * to_optimum(log_p, log_p_star),
             "one step taken": lambda log_p, log_p_ref, r, beta, eta, log_p_star: to_optimum(
                 gibbs.mirror_step(log_p, log_p_ref, r, beta, eta), log_p_star
             ),
         },
         misses={
-            "sign flipped: 1 + eta beta": lambda eta, beta, log_p, log_p_star: slow(1.0 + eta * beta, log_p, log_p_star),
-            "beta dropped: 1 - eta": lambda eta, log_p, log_p_star: slow(1.0 - eta, log_p, log_p_star),
-            "exponential for linear: exp(-eta beta)": lambda eta, beta, log_p, log_p_star: slow(np.exp(-eta * beta), log_p, log_p_star),
-            "no contraction": lambda log_p, log_p_star: slow(1.0, log_p, log_p_star),
+            "sign flipped: 1 + eta beta": lambda eta, beta, log_p, log_p_star: (1.0 + eta * beta) * to_optimum(log_p, log_p_star),
+            "beta dropped: 1 - eta": lambda eta, log_p, log_p_star: (1.0 - eta) * to_optimum(log_p, log_p_star),
+            "exponential for linear": lambda eta, beta, log_p, log_p_star: np.exp(-eta * beta) * to_optimum(log_p, log_p_star),
+            "no contraction": lambda log_p, log_p_star: to_optimum(log_p, log_p_star),
         },
         scale=lambda r, beta, log_p, log_p_ref: 4 * reward_units(r, beta, log_p, log_p_ref) / beta,
     )

@@ -6,55 +6,37 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf import gibbs
-from tabular_rlhf.autodiff import grad, hessian
 from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.ledger.chapter4 import reward_units
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, Sampled, add
-from tabular_rlhf.logspace import expect, kl, log_ratio, logsumexp, soft_value
+from tabular_rlhf.logspace import expect, kl, log_ratio, soft_value
 
 # ---------------------------------------------------------------------------------------------------- soft-bellman
-
-
-def hard_values(mdp: Any, log_pi_ref: Any, r: Any) -> Any:
-    levels = mdp.levels(log_pi_ref)
-    return mdp.backup(r, lambda h, Q: np.max(np.where(np.isneginf(levels[h]), -np.inf, Q), axis=1))[0][:, 0]
-
-
-def values_without_reference(mdp: Any, r: Any, beta: float) -> Any:
-    return mdp.backup(r, lambda h, Q: beta * logsumexp(Q / beta, axis=1))[0][:, 0]
-
-
-def mean_values(mdp: Any, log_pi_ref: Any, r: Any) -> Any:
-    levels = mdp.levels(log_pi_ref)
-    return mdp.backup(r, lambda h, Q: np.sum(np.exp(levels[h]) * Q, axis=1))[0][:, 0]
 
 
 add(
     Row(
         slug="soft-bellman",
         chapter=4,
-        statement=(
-            r"V(s) = \beta \log \sum_a \pi_{ref}(a \mid s)\, e^{Q(s,a)/\beta},\quad Q(s,a) = V(s + a) \qquad "
-            r"\Rightarrow \qquad V(x) = \beta \log Z(x), \quad p_{\pi^*} = p^*"
+        clauses=(
+            r"V(x) = \beta \log \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}",
+            r"p^*(\tau) = \prod_h \pi_{ref}(a_h \mid s_h)\, e^{(Q(s_h, a_h) - V(s_h))/\beta}",
+            r"V(s) = \beta \log \sum_a \pi_{ref}(a \mid s)\, e^{Q(s, a)/\beta}",
+            r"Q(s, a) = V(s + a)",
         ),
+        words="with the reward for the value of a whole response: the optimum over responses is a policy of soft values",
         source="Ziebart (2010); Levine (2018), arXiv:1805.00909.",
         parts=("V(x)", "p*"),
         sides={
-            "over trajectories": lambda log_p_ref, r, beta: (soft_value(log_p_ref, r, beta), np.exp(log_gibbs(log_p_ref, r, beta))),
-            "token by token": lambda mdp, V_soft, log_pi_star: (V_soft[:, 0], np.exp(mdp.path_sum(log_pi_star))),
-            "sums of weights up the tree": lambda solution: (solution.V, solution.p),
+            "over trajectories": (1, "p_ref*exp(r/beta)/Z"),
+            "token by token": ("V(s_0)", 1),
+            "sums of weights up the tree": 0,
         },
+        slips={0: ("beta dropped", "p_ref(tau) dropped"), 1: ("the term V(s_{h}) dropped",)},
         misses={
-            "per-state greedy for soft": hard_values,
-            "mean for soft maximum": mean_values,
-            "p_ref omitted": values_without_reference,
-            "beta dropped": lambda mdp, log_pi_ref, r: gibbs.soft_bellman(mdp, log_pi_ref, r, 1.0).V[:, 0],
-            "Q without V in the soft policy": Miss(
-                "Q without V in the soft policy",
-                lambda mdp, log_pi_ref, Q_soft, beta: np.exp(mdp.path_sum(log_pi_ref + Q_soft / beta)),
-                part=1,
-            ),
+            "per-state greedy for soft": "max_tau r(tau)",
+            "mean for soft maximum": "E_{p_ref}[r]",
+            "beta dropped in both places": "log(sum_tau p_ref(tau)*exp(r(tau)))",
         },
         scale=lambda r, beta, log_p_star, log_p_ref: (reward_units(r, beta, log_p_star, log_p_ref), 1.0),
     )
@@ -91,26 +73,6 @@ add(
 # ---------------------------------------------------------------------------------------------------- free-energy-derivatives
 
 
-def free_energy_closed(log_p_star: Any, r: Any, beta: float) -> Any:
-    var = gibbs.reward_variance(log_p_star, r)
-    return np.exp(log_p_star), gibbs.free_energy_hessian(log_p_star[0], beta), -var / beta**2, -var / beta**3
-
-
-def free_energy_core(log_p_ref: Any, r: Any, beta: float) -> Any:
-    def reward(b: Any) -> Any:
-        return expect(log_gibbs(log_p_ref, r, b), r)
-
-    def distance(b: Any) -> Any:
-        return kl(log_gibbs(log_p_ref, r, b), log_p_ref)
-
-    slopes = [np.array([grad(lambda b, x=x, q=q: q(b)[x])(beta) for x in range(len(r))]) for q in (reward, distance)]
-    return (
-        grad(lambda q: np.sum(soft_value(log_p_ref, q, beta)))(r),
-        hessian(lambda q: soft_value(log_p_ref[0], q, beta))(r[0]),
-        *slopes,
-    )
-
-
 def free_energy_by_difference(log_p_ref: Any, r: Any, beta: float) -> Any:
     """Everything from differences of the soft value alone: V in r, and E[r] = V + beta KL, KL = -dV/dbeta ... in beta."""
     h = 1e-3 * beta
@@ -122,15 +84,12 @@ def free_energy_by_difference(log_p_ref: Any, r: Any, beta: float) -> Any:
     def value_of(step: Any) -> Any:
         return soft_value(log_p_ref, r + step, beta)
 
-    d_r = np.empty_like(r)
+    d_r, curvature = np.empty_like(r), np.empty((*r.shape, r.shape[1]))
     for i in range(r.shape[1]):
         e = h * (np.arange(r.shape[1]) == i)
         d_r[:, i] = (8 * (value_of(e) - value_of(-e)) - (value_of(2 * e) - value_of(-2 * e))) / (12 * h)
-    curvature = np.empty((r.shape[1], r.shape[1]))
-    for i in range(r.shape[1]):
-        e = h * (np.arange(r.shape[1]) == i)
-        at = {k: np.exp(log_gibbs(log_p_ref[0], r[0] + k * e, beta)) for k in (-2, -1, 1, 2)}
-        curvature[i] = (8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * h)
+        at = {k: np.exp(log_gibbs(log_p_ref, r + k * e, beta)) for k in (-2, -1, 1, 2)}
+        curvature[:, i] = (8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * h)
     return d_r, curvature, slope(lambda log_p: expect(log_p, r)), slope(lambda log_p: kl(log_p, log_p_ref))
 
 
@@ -138,34 +97,26 @@ add(
     Row(
         slug="free-energy-derivatives",
         chapter=4,
-        statement=(
-            r"\frac{\partial\, \beta \log Z}{\partial r(\tau)} = p^*(\tau), \qquad "
-            r"\frac{\partial^2 \beta \log Z}{\partial r\, \partial r'} = \frac{\mathrm{Cov}_{p^*}}{\beta}, \qquad "
-            r"\frac{d\,\mathbb{E}_{p^*}[r]}{d\beta} = -\frac{\mathrm{Var}_{p^*}(r)}{\beta^2}, \qquad "
-            r"\frac{d\,\mathrm{KL}(p^*, p_{ref})}{d\beta} = -\frac{\mathrm{Var}_{p^*}(r)}{\beta^3}"
+        clauses=(
+            r"\frac{\partial\, \beta \log Z}{\partial r(\tau)} = p^*(\tau)",
+            r"\frac{\partial^2\, \beta \log Z}{\partial r(\tau)\, \partial r(\tau')} = "
+            r"\frac{1}{\beta}\, p^*(\tau)\, (1[\tau = \tau'] - p^*(\tau'))",
+            r"\frac{d}{d\beta}\, \mathbb{E}_{p^*}[r] = -\frac{\mathrm{Var}_{p^*}(r)}{\beta^2}",
+            r"\frac{d}{d\beta}\, \mathrm{KL}(p^*, p_{ref}) = -\frac{\mathrm{Var}_{p^*}(r)}{\beta^3}",
         ),
         source="Exponential families; Wainwright and Jordan (2008), sec. 3.",
         note="The quotient of the last two is the slope of the reward-KL frontier, dE[r]/dKL = beta.",
         parts=("dV/dr", "d2V/dr2", "dE[r]/dbeta", "dKL/dbeta"),
         sides={
-            "closed form": free_energy_closed,
-            "gradient core": free_energy_core,
+            "closed form": 1,
+            "gradient core": 0,
             # fourth-order differences, h = beta/1000: truncation (1e-3)^4 times powers of the spread (in scale), rounding eps/1e-3
             "finite differences": Approximately(free_energy_by_difference, error=1e-9),
         },
+        slips={0: ("p_ref for p_star",), 1: ("the term p_star(tau') dropped",), 2: ("sign flipped",), 3: ("2 for 3",)},
         misses={
-            "p_ref for p*": lambda p_ref: p_ref,
-            "beta dropped in the Hessian": Miss(
-                "beta dropped in the Hessian", lambda log_p_star: gibbs.free_energy_hessian(log_p_star[0], 1.0), 1
-            ),
-            "second moment for covariance": Miss("second moment for covariance", lambda p_star, beta: np.diag(p_star[0]) / beta, 1),
-            "sign flipped": Miss("sign flipped", lambda log_p_star, r, beta: gibbs.reward_variance(log_p_star, r) / beta**2, 2),
-            "variance for second moment": Miss(
-                "second moment for variance", lambda log_p_star, r, beta: -expect(log_p_star, r**2) / beta**2, 2
-            ),
-            "beta squared for beta cubed": Miss(
-                "beta squared for beta cubed", lambda log_p_star, r, beta: -gibbs.reward_variance(log_p_star, r) / beta**2, 3
-            ),
+            "beta dropped in the Hessian": Miss("beta dropped in the Hessian", "p_star(tau)*(1[tau = tau'] - p_star(tau'))", 1),
+            "second moment for variance": Miss("second moment for variance", "-E_{p_star}[r^2]/beta^2", 2),
         },
         where=lambda r, beta: (np.max(r) - np.min(r)) / beta < 40,
         scale=lambda r, beta, log_p_ref: tuple(

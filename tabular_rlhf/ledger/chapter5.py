@@ -35,42 +35,32 @@ add(
     Row(
         slug="i-projection",
         chapter=5,
-        statement=(
-            r"\mathrm{KL}(p, p_{ref}) = \mathrm{KL}(p, p^*) + \mathrm{KL}(p^*, p_{ref})\ \text{if}\ \mathbb{E}_p[r] = \mathbb{E}_{p^*}[r];"
-            r"\quad \text{for any other } p \text{ add } (\mathbb{E}_p[r] - \mathbb{E}_{p^*}[r])/\beta"
+        clauses=(
+            r"\mathrm{KL}(q, p_{ref}) = \mathrm{KL}(q, p^*) + \mathrm{KL}(p^*, p_{ref})",
+            r"\mathrm{KL}(p^*, p_{ref}) \le \mathrm{KL}(q, p_{ref})",
+            r"\mathrm{KL}(p, p_{ref}) = \mathrm{KL}(p, p^*) + \mathrm{KL}(p^*, p_{ref}) "
+            r"+ \frac{\mathbb{E}_p[r] - \mathbb{E}_{p^*}[r]}{\beta}",
+            r"\mathbb{E}_q[r] = \mathbb{E}_{p^*}[r]",
         ),
+        words="where q is any law with the mean reward of the optimum, and p any law",
+        letters={"q": "p_level"},
         source=CSISZAR,
         note="p* is the I-projection of p_ref onto the laws of its mean reward: part 2 compares with another law of that set.",
         parts=("on the set", "nearest of the set", "any p"),
         sides={
-            "KL(p, p_ref)": lambda log_p_level, log_p, log_p_star, log_p_ref: (
-                kl(log_p_level, log_p_ref),
-                kl(log_p_star, log_p_ref),
-                kl(log_p, log_p_ref),
-            ),
-            "by way of p*": lambda log_p_level, log_p, log_p_star, log_p_ref, E_r, r, beta: (
-                legs(log_p_level, log_p_star, log_p_ref),
-                np.minimum(kl(log_p_level, log_p_ref), kl(log_p_star, log_p_ref)),
-                legs(log_p, log_p_star, log_p_ref) + (E_r - expect(log_p_star, r)) / beta,
-            ),
-            "by the mean reward and log Z": lambda log_p_level, log_p, log_p_star, log_Z, E_r, r, beta: (
-                kl(log_p_level, log_p_star) + expect(log_p_level, r) / beta - log_Z,
-                expect(log_p_star, r) / beta - log_Z,
-                kl(log_p, log_p_star) + E_r / beta - log_Z,
+            "KL(p, p_ref)": 0,
+            "by way of p*": (1, "min(KL(q, p_ref), KL(p_star, p_ref))", 1),
+            "by the mean reward and log Z": (
+                "KL(q, p_star) + E_q[r]/beta - log Z",
+                "E_{p_star}[r]/beta - log Z",
+                "KL(p, p_star) + E_p[r]/beta - log Z",
             ),
         },
+        slips={2: ("the term (E_{p}[r] - E_{p_star}[r])/beta dropped", "beta dropped")},
         misses={
-            "forward for reverse KL": lambda log_p_level, log_p_star, log_p_ref: kl(log_p_star, log_p_level) + kl(log_p_star, log_p_ref),
-            "second leg reversed": lambda log_p_level, log_p_star, log_p_ref: kl(log_p_level, log_p_star) + kl(log_p_ref, log_p_star),
-            "beta dropped": lambda log_p_level, log_p_ref, r: legs(log_p_level, log_gibbs(log_p_ref, r, 1.0), log_p_ref),
-            "Pythagoras off the set": Miss(
-                "Pythagoras off the set", lambda log_p, log_p_star, log_p_ref: legs(log_p, log_p_star, log_p_ref), part=2
-            ),
-            "difference of means without 1/beta": Miss(
-                "difference of means without 1/beta",
-                lambda log_p, log_p_star, log_p_ref, E_r, r: legs(log_p, log_p_star, log_p_ref) + E_r - expect(log_p_star, r),
-                part=2,
-            ),
+            "forward for reverse KL": "KL(p_star, q) + KL(p_star, p_ref)",
+            "second leg reversed": "KL(q, p_star) + KL(p_ref, p_star)",
+            "another optimum: r for r/beta": r"KL(q, g) + KL(g, p_ref), where g \propto p_ref*exp(r)",
         },
         sampled=Sampled(
             "log_p_level",
@@ -91,12 +81,6 @@ def velocity(log_p_ref: Any, r: Any, s: float) -> Any:
     return np.where(possible, slope, 0.0)
 
 
-def mixture(log_p_ref: Any, log_p_star: Any, eps: float) -> Any:
-    """(1 - t) log p_ref + t log p*, not normalized."""
-    possible = ~np.isneginf(log_p_ref)
-    return np.where(possible, (1.0 - eps) * np.where(possible, log_p_ref, 0.0) + eps * np.where(possible, log_p_star, 0.0), -np.inf)
-
-
 def centered(log_p: Any, log_p_ref: Any, r: Any) -> Any:
     return np.where(np.isneginf(log_p_ref), 0.0, r - expect(log_p, r)[:, None])
 
@@ -105,21 +89,18 @@ add(
     Row(
         slug="e-geodesic",
         chapter=5,
-        statement=(
-            r"\log p_s = \log p_{ref} + s r - \log Z_s,\ s = 1/\beta; \quad p_{ts} \propto p_{ref}^{1-t} p_s^{t}; \quad "
-            r"\frac{d}{ds}\log p_s = r - \mathbb{E}_{p_s}[r]"
+        clauses=(
+            r"\frac{p_{ref}^{1 - t}\, (p^*)^t}{\sum_\tau p_{ref}^{1 - t}\, (p^*)^t} = "
+            r"\frac{p_{ref}\, e^{t r/\beta}}{\sum_\tau p_{ref}\, e^{t r/\beta}}",
+            r"\frac{d}{ds} \log q = r - \mathbb{E}_q[r], \quad q \propto p_{ref}\, e^{s r}, \quad s = \frac{1}{\beta}",
         ),
+        words="between 0 and 1: the laws between the reference and the optimum are optima, too, and move by the centered reward",
+        letters={"t": "eps"},
         source=CSISZAR,
         parts=("p on the arc", "velocity"),
         sides={
-            "tilt of p_ref with beta/t": lambda log_p_ref, r, beta, eps, log_p_star: (
-                np.exp(log_gibbs(log_p_ref, r, beta / eps)),
-                centered(log_p_star, log_p_ref, r),
-            ),
-            "normalized geometric mixture; gradient core": lambda log_p_ref, log_p_star, eps, r, beta: (
-                np.exp(log_softmax(mixture(log_p_ref, log_p_star, eps))),
-                velocity(log_p_ref, r, 1.0 / beta),
-            ),
+            "tilt of p_ref with beta/t": (1, lambda log_p_star, log_p_ref, r: centered(log_p_star, log_p_ref, r)),
+            "normalized geometric mixture; gradient core": (0, lambda log_p_ref, r, beta: velocity(log_p_ref, r, 1.0 / beta)),
             "tilt of p* back; difference along the arc": Approximately(
                 lambda log_p_ref, log_p_star, eps, r, beta: (
                     np.exp(log_gibbs(log_p_star, -r, beta / (1.0 - eps))),
@@ -129,11 +110,9 @@ add(
             ),
         },
         misses={
-            "probabilities mixed for log-probabilities": lambda log_p_ref, log_p_star, eps: (
-                (1 - eps) * np.exp(log_p_ref) + eps * np.exp(log_p_star)
-            ),
-            "beta for 1/beta": lambda log_p_ref, r, beta, eps: np.exp(log_gibbs(log_p_ref, r, beta * eps)),
-            "log Z omitted: not normalized": lambda log_p_ref, log_p_star, eps: np.exp(mixture(log_p_ref, log_p_star, eps)),
+            "probabilities mixed for log-probabilities": "(1 - t)*p_ref + t*p_star",
+            "beta for 1/beta": r"g, where g \propto p_ref*exp(r/(beta*t))",
+            "log Z omitted: not normalized": "p_ref^{1 - t}*(p_star)^t",
             "velocity not centered": Miss("velocity not centered", lambda r: r * 1.0, part=1),
             "velocity centered at p_ref": Miss(
                 "velocity centered at p_ref", lambda log_p_ref, r: centered(log_p_ref, log_p_ref, r), part=1
@@ -207,10 +186,12 @@ add(
     Row(
         slug="m-projection-counts",
         chapter=5,
-        statement=(
-            r"\arg\min_{\pi \in \Pi_{tied}} \mathrm{KL}(p^*, p_\pi):\quad "
-            r"\hat\pi(a \mid c) = \frac{\sum_{s \in c} d_{p^*}(s)\, \pi^*(a \mid s)}{\sum_{s \in c} d_{p^*}(s)}"
+        clauses=(
+            r"\hat\pi(a \mid c) = \frac{\sum_{s \in c} d_{p^*}(s)\, \pi^*(a \mid s)}{\sum_{s \in c} d_{p^*}(s)}",
+            r"\mathbb{E}_{x \sim \mu}\Big[\sum_s d_{p^*}(s)\, \hat\pi(a \mid s)\Big] = "
+            r"\mathbb{E}_{x \sim \mu}\Big[\sum_s d_{p^*}(s)\, \pi^*(a \mid s)\Big]",
         ),
+        words="is the tied policy nearest to the optimum in forward KL: the expected counts in each context, and in all of them together",
         source="Maximum likelihood of a multinomial; " + CSISZAR,
         parts=("pi(a given c)", "gradient of the forward KL there"),
         sides={
@@ -246,42 +227,30 @@ def weighted_gap(mu: Any, d: Any, log_pi_hat: Any, log_pi_tied: Any) -> Any:
     return np.sum(mu[:, None] * d * kl(log_pi_hat, log_pi_tied))
 
 
-def excess(mu: Any, log_p_star: Any, log_p_tied: Any, log_p_hat: Any) -> Any:
-    """E_mu KL(p*, p_pi) - E_mu KL(p*, p_hat)."""
-    return np.sum(mu * (kl(log_p_star, log_p_tied) - kl(log_p_star, log_p_hat)))
-
-
 add(
     Row(
         slug="m-projection-gap",
         chapter=5,
-        statement=(
-            r"\mathrm{KL}(p^*, p_\pi) - \mathrm{KL}(p^*, p_{\hat\pi}) = \sum_c d_{p^*}(c)\, \mathrm{KL}(\hat\pi_c, \pi_c)"
-            r"; \quad \text{less } \mathrm{KL}(p_{\hat\pi}, p_\pi) \text{ it is } "
-            r"\sum_c (d_{p^*}(c) - d_{\hat\pi}(c))\, \mathrm{KL}(\hat\pi_c, \pi_c)"
+        clauses=(
+            r"\mathbb{E}_{x \sim \mu}[\mathrm{KL}(p^*, p_\pi) - \mathrm{KL}(p^*, p_{\hat\pi})] = "
+            r"\mathbb{E}_{x \sim \mu}\Big[\sum_s d_{p^*}(s)\, \mathrm{KL}(\hat\pi(\cdot \mid s), \pi(\cdot \mid s))\Big]",
+            r"\mathbb{E}_{x \sim \mu}[\mathrm{KL}(p^*, p_\pi) - \mathrm{KL}(p^*, p_{\hat\pi}) - \mathrm{KL}(p_{\hat\pi}, p_\pi)] = "
+            r"\mathbb{E}_{x \sim \mu}\Big[\sum_s (d_{p^*}(s) - d_{\hat\pi}(s))\, "
+            r"\mathrm{KL}(\hat\pi(\cdot \mid s), \pi(\cdot \mid s))\Big]",
         ),
+        words="in a tied class, whose forward projection is the policy with a hat",
+        letters={"p_pi": "p_tied", "p_pi_hat": "p_hat", "pi": "pi_tied", "d_pi_hat": "d_hat"},
         source=CSISZAR,
         note="The weights are the target's visits: covariate shift.  Part 2: by how much the Pythagorean identity fails.",
         parts=("gap", "defect of Pythagoras"),
         sides={
-            "differences of KL over responses": lambda mu, log_p_star, log_p_tied, log_p_hat: (
-                excess(mu, log_p_star, log_p_tied, log_p_hat),
-                excess(mu, log_p_star, log_p_tied, log_p_hat) - np.sum(mu * kl(log_p_hat, log_p_tied)),
-            ),
-            "KL of rows, weighted by visits": lambda mu, d_star, d_hat, log_pi_hat, log_pi_tied: (
-                weighted_gap(mu, d_star, log_pi_hat, log_pi_tied),
-                weighted_gap(mu, d_star - d_hat, log_pi_hat, log_pi_tied),
-            ),
+            "differences of KL over responses": 0,
+            "KL of rows, weighted by visits": 1,
         },
+        slips={0: ("d_ref for d_star", "arguments of KL swapped")},
         misses={
-            "d_hat for d_p*: Pythagoras": lambda mu, log_p_hat, log_p_tied: np.sum(mu * kl(log_p_hat, log_p_tied)),
-            "d_pi for d_p*": lambda mu, mdp, log_pi_hat, log_pi_tied: weighted_gap(
-                mu, np.exp(mdp.prefix_sum(log_pi_tied)), log_pi_hat, log_pi_tied
-            ),
-            "d_ref for d_p*": lambda mu, d_ref, log_pi_hat, log_pi_tied: weighted_gap(mu, d_ref, log_pi_hat, log_pi_tied),
-            "forward for reverse KL in the rows": lambda mu, d_star, log_pi_hat, log_pi_tied: weighted_gap(
-                mu, d_star, log_pi_tied, log_pi_hat
-            ),
+            "d_hat for d_p*: Pythagoras": "E_mu[KL(p_hat, p_tied)]",
+            "d_pi for d_p*": "E_mu[sum_s p_tied(s)*KL(pi_hat(. | s), pi_tied(. | s))]",
             "Pythagoras without defect": Miss("Pythagoras without defect", lambda: 0.0, part=1),
         },
         scale=lambda mdp, log_p_star, log_p_hat, log_p_tied: mdp.H * deepest(log_p_star, log_p_hat, log_p_tied),

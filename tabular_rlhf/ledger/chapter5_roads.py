@@ -62,10 +62,13 @@ add(
         slug="mode-seeking",
         chapter=5,
         most=20,
-        statement=(
-            r"q(aa) = q(bb) = e^L q(ab) = e^L q(ba),\ \Pi: \text{one } \pi \text{ for both tokens. Forward: } \pi(a) = \tfrac12. \quad "
-            r"\text{Reverse: } 2\pi(a) - 1 = m,\ m = \tanh(L m / 2):\ \text{two optima iff } L > 2"
+        clauses=(
+            r"\frac{d}{du}(2 u \log u + 2 (1 - u) \log(1 - u) - L\, (u^2 + (1 - u)^2)) = 2 \log\frac{u}{1 - u} - 2 L\, (2 u - 1), \quad "
+            r"L = 3/\beta, \quad u = t",
+            r"\frac{2 e^L + 2}{2\, (2 e^L + 2)} = \frac{1}{2}",
         ),
+        words="where one law speaks two tokens, and equal ones are to be e^L times as likely: the slope of the reverse KL in a token's "
+        "chance is 0 at 1/2 and, if L is over 2, at two more, (1 + m)/2 with m = tanh(L m/2); the forward projection is the second",
         source="Minka (2005), Divergence measures and message passing; the equation is the mean-field Ising model's.",
         note="L = 3/beta for a bonus of 3 for saying one token twice; the forward projection covers both modes at any L.",
         parts=("smallest pi(a)", "largest pi(a)", "local optima"),
@@ -109,15 +112,19 @@ add(
         slug="all-roads",
         chapter=5,
         most=6,
-        statement=(
-            r"R(\Pi) = \{\beta \log \pi/\pi_{ref} : \pi \in \Pi\}: \quad \arg\max_{\pi \in \Pi} J_{\hat r}(\pi) = \hat\pi_{DPO}\ "
-            r"\text{for } \hat r = \arg\max_{r \in R(\Pi)} \mathbb{E}[\log \sigma(r_w - r_l)]"
+        clauses=(
+            r"p_{rlhf} = p_{dpo}",
+            r"p_\pi = \frac{p_{ref}\, e^{\hat r/\beta}}{\sum_\tau p_{ref}\, e^{\hat r/\beta}}, "
+            r"\quad \hat r = \beta \log\frac{p_\pi}{p_{ref}}",
         ),
+        words="for a class of policies and the rewards of these: each of its policies is the optimum of its own reward, "
+        "so the likeliest reward leads by reinforcement to the policy that DPO fits",
+        letters={"p_pi": "p_tied"},
         source="Swamy et al. (2025), arXiv:2503.01067; Rafailov et al. (2023), arXiv:2305.18290.",
         note="On people who need not be transitive.  With a richer reward class the roads part: that is a near miss here.",
         parts=("n-gram", "log-linear"),
         sides={
-            "DPO": lambda p_dpo, p_dpo_linear: (p_dpo, p_dpo_linear),
+            "DPO": (1, lambda p_dpo_linear: p_dpo_linear),
             "reward MLE over R(Pi) shifted by c(x), then reverse projection": Approximately(
                 lambda world, tied, log_linear, fit_tied, fit_linear: (
                     second_stage(tied, shifted(world, fit_tied.r)),

@@ -12,8 +12,8 @@ from tabular_rlhf.logspace import Array
 from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.losses.evaluate import gradient, ingredients, scatter, settings_at, value, weights
 from tabular_rlhf.losses.optimum import minimize
-from tabular_rlhf.losses.record import parameters
 from tabular_rlhf.preferences import Pairs, population_pairs, sure
+from tabular_rlhf.registry import parameters
 from tabular_rlhf.world import World, coin
 
 # ---------------------------------------------------------------------------------------------------- shift-invariance-of-losses

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tabular_rlhf.layout import width, wrap
 from tabular_rlhf.tex import plain
+from tabular_rlhf.told import apart, number
 
 Record = dict[str, Any]
 MOST = 36
@@ -33,38 +33,6 @@ def render(found: Record) -> str:
         lines += ["", *world_lines(tiny, f"World {k}"), *_misses(here)]
     lines += [f"  - {m['diagnosis']}: NOT refuted" for m in found["near_misses"] if m["tiny_world"] is None]
     return "\n".join(line.rstrip() for line in lines)
-
-
-def number(value: float, spec: str = ".6g") -> str:
-    """A plain float; minus zero is zero."""
-    return format(value + 0.0, spec)
-
-
-LEAST, FULL = 6, 17
-"""Significant digits that numbers are printed with: so many by default, and so many at most, when no two floats look alike."""
-
-
-def apart(one: Sequence[float], other: Sequence[float]) -> str:
-    """A way to print two lists of numbers in which entries that differ look different; differences far smaller than the largest may not.
-
-    >>> apart([0.25, 1.0], [0.5, 1.0 + 1e-16]), apart([0.25], [0.25 + 3e-8])
-    ('.6g', '.8g')
-    """
-    gaps = [abs(a - b) if a != b else 0.0 for a, b in zip(one, other, strict=True)]
-    most = max((g for g in gaps if math.isfinite(g)), default=0.0)
-    told = [(a, b) for a, b, g in zip(one, other, gaps, strict=True) if g > 0.01 * most or math.isnan(g)]
-    specs = (f".{digits}g" for digits in range(LEAST, FULL + 1))
-    return next((s for s in specs if all(number(a, s) != number(b, s) for a, b in told if a == a or b == b)), f".{FULL}g")
-
-
-def differing(one: Sequence[float], other: Sequence[float], most: int) -> list[int]:
-    """Places of at most so many entries to show, in order: those that differ come before those that do not.
-
-    >>> differing([0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 2.0], 2)
-    [0, 3]
-    """
-    gaps = [abs(a - b) if a != b else 0.0 for a, b in zip(one, other, strict=True)]
-    return sorted(sorted(range(len(gaps)), key=lambda i: math.inf if math.isnan(gaps[i]) else gaps[i], reverse=True)[:most])
 
 
 def _wrap(text: str, indent: str, hang: int = 0) -> list[str]:

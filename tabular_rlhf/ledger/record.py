@@ -146,11 +146,17 @@ class Row:
         """Every near miss as a function, by what it is called."""
         slips = self.slips if isinstance(self.slips, Mapping) else {0: self.slips}
         named = [(part, mistake) for part, mistakes in slips.items() for mistake in mistakes]
+        mistakes = [mistake for _, mistake in named]
+        known = set[str]()
         for part, mistake in named:
-            again = [mistake for _, mistake in named].count(mistake) > 1  # the same mistake in several parts
-            words = f"{mistake} ({self.parts[part]})" if again else mistake
+            words = f"{mistake} ({self.parts[part]})" if mistakes.count(mistake) > 1 else mistake  # the same one in several parts
+            known.add(words)
             yield words, Miss(words, self.reading.slipped(part + 1, mistake), part)
         for words, miss in self.misses.items():
+            if words in known:
+                raise InputError(
+                    "a near miss must have a name of its own", got=quoted(words), where=f"row {self.slug!r}", remedy="rename it"
+                )
             made = miss if isinstance(miss, Miss) else Miss(words, miss)
             yield words, replace(made, wrong=self._side(made.wrong, made.part + 1))
 

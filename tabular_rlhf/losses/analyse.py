@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.errors import SolveError
-from tabular_rlhf.gibbs import regret, solve
+from tabular_rlhf.gibbs import Gibbs, solve
 from tabular_rlhf.layout import fold, table, wrap
 from tabular_rlhf.logspace import Array, kl
 from tabular_rlhf.losses.evaluate import gradient, ingredients, logit_gradient, settings_at, value, weights
@@ -32,6 +32,7 @@ from tabular_rlhf.losses.problem import pair_derivatives, prompt_problem
 from tabular_rlhf.losses.record import LOSSES, TRAITS, DirectLoss, find
 from tabular_rlhf.preferences import Pairs, bradley_terry, population_pairs, sure
 from tabular_rlhf.tex import plain
+from tabular_rlhf.told import settled
 from tabular_rlhf.world import World
 
 AGREES = 1e-6
@@ -42,16 +43,16 @@ AGREES = 1e-6
 class LossReport:
     """One loss on one world; see `analyse`.
 
-    value_at_ref; gradient_at_ref (P, N), in response logits; optimum, reached from p_ref; others, further minima found; kl_to_gibbs
-    (nats) and regret (reward units) of the optimum; tv_to_closed_form, None where none is known; objective, the named
-    one that it maximizes, measured (`objectives`), None where there is none;
+    gibbs, the solution of its world; value_at_ref; gradient_at_ref (P, N), in response logits; optimum, reached from p_ref; others,
+    further minima found; kl_to_gibbs (nats) and regret (reward units) of the optimum; tv_to_closed_form, None where none is known;
+    objective, the named one that it maximizes, measured (`objectives`), None where there is none;
     certain, the optimum under certain labels; shift, the largest change of a pair's loss when c(x) = 1 is added to both log-ratios;
     winner_rate and loser_rate, d log p/dt at the reference; noise, n E KL of the optimum from n comparisons; covariance (P, N, N),
     n times that of log p, None where the optimum is not attained, is not smooth, or has frozen parameters.
     """
 
     loss: DirectLoss
-    world: World
+    gibbs: Gibbs
     settings: Mapping[str, Any]
     value_at_ref: float
     gradient_at_ref: Array
@@ -66,6 +67,10 @@ class LossReport:
     winner_rate: float
     loser_rate: float
     covariance: Array | None
+
+    @property
+    def world(self) -> World:
+        return self.gibbs.world
 
     @property
     def noise(self) -> float | None:
@@ -92,7 +97,7 @@ class LossReport:
             ("is the optimum of", self.objective or "no objective named here"),
             ("closed form", closed),
             ("KL to p*", f"{settled(self.kl_to_gibbs):.6g} nats"),
-            ("regret", f"{settled(self.regret, self.world):.6g} reward units"),
+            ("regret", f"{settled(self.regret, size_of(self.world)):.6g} reward units"),
             ("certain labels", self.certain.words),
             ("added c(x) = 1", "unchanged" if self.shift < 1e-9 else f"a pair's loss changes by up to {self.shift:.3g}"),
             ("descent from p_ref", f"log p(y_w) {moves} at {self.winner_rate:+.3g}, log p(y_l) at {self.loser_rate:+.3g}"),
@@ -123,25 +128,25 @@ def analyse(loss: str | DirectLoss, world: World, **changes: Any) -> LossReport:
     loss = find(loss)
     pairs = population_pairs(world, bradley_terry(world.r)).distinct()
     ref = world.log_p_ref
-    found = minimize(loss, world, pairs, **changes)
+    best, found = solve(world), minimize(loss, world, pairs, **changes)
     others = tuple(m for m in minima(loss, world, pairs, **changes) if not np.allclose(np.exp(m.log_p), np.exp(found.log_p), atol=1e-7))
     slope = logit_gradient(ref, gradient(loss, world, ref, pairs, **changes))
     rates = -slope + np.sum(np.exp(ref) * slope, axis=1, keepdims=True)
     weight = weights(pairs)
     return LossReport(
         loss=loss,
-        world=world,
+        gibbs=best,
         settings=settings_at(loss, world, ref, pairs, changes),
         value_at_ref=float(value(loss, world, ref, pairs, **changes)),
         gradient_at_ref=slope,
         optimum=found,
         others=others,
-        kl_to_gibbs=float(np.maximum(0.0, np.sum(world.mu * kl(found.log_p, solve(world).log_p)))),
-        regret=float(regret(found.log_p, world)),
+        kl_to_gibbs=float(np.maximum(0.0, np.sum(world.mu * kl(found.log_p, best.log_p)))),
+        regret=float(best.regret(found.log_p)),
         tv_to_closed_form=tv_to_closed_form(loss, world, found, changes),
         objective=maximized(loss, world, found.log_p, loss.settings(world.beta, **changes), changes) if found.attained else None,
         certain=_certain(loss, world, changes),
-        shift=_shift(loss, world, pairs, changes),
+        shift=_shift(loss, best, pairs, changes),
         winner_rate=float(np.sum(weight * rates[pairs.x, pairs.w])),
         loser_rate=float(np.sum(weight * rates[pairs.x, pairs.l])),
         covariance=sandwich(loss, world, pairs, found, **changes),
@@ -162,10 +167,10 @@ def _certain(loss: DirectLoss, world: World, changes: Mapping[str, float]) -> Mi
     return next((m for m in lowest if not m.attained), lowest[0])
 
 
-def _shift(loss: DirectLoss, world: World, pairs: Pairs, changes: Mapping[str, float]) -> float:
+def _shift(loss: DirectLoss, best: Gibbs, pairs: Pairs, changes: Mapping[str, float]) -> float:
     """The largest change of a pair's loss when both log-ratios fall by 1, at p* (at p_ref a = b hides it)."""
-    s = settings_at(loss, world, solve(world).log_p, pairs, changes)
-    i = ingredients(world, solve(world).log_p, pairs)
+    s = settings_at(loss, best.world, best.log_p, pairs, changes)
+    i = ingredients(best.world, best.log_p, pairs)
     moved = {**i, **{name: i[name] - 1.0 for name in ("a", "b", "p", "q")}}
     return float(np.max(np.where(weights(pairs) > 0, np.abs(loss(**{**moved, **s}) - loss(**{**i, **s})), 0.0)))
 
@@ -235,7 +240,7 @@ def family_table(world: World, **changes: Any) -> str:
             rows.append([name, str(e), "", "", "", "", ""])
             continue
         traits = " ".join(short[t] for t in TRAITS if t in loss.traits)
-        numbers = [f"{settled(r.kl_to_gibbs):.2g}", f"{settled(r.regret, world):.2g}"]
+        numbers = [f"{settled(r.kl_to_gibbs):.2g}", f"{settled(r.regret, size_of(world)):.2g}"]
         rows.append([name, r.optimum.words, *numbers, f"{r.winner_rate:+.4f}", r.certain.words, traits])
     header = ["", "population optimum", "KL to p*", "regret", "log p(y_w)", "certain labels", "traits"]
     key = wrap(f"Traits: {', '.join(f'{short[t]} {t}' for t in TRAITS)}.")
@@ -243,15 +248,6 @@ def family_table(world: World, **changes: Any) -> str:
     return "\n".join([table("", header, rows, left=(0, 1, 5, 6)), "", *key, *slope])
 
 
-RESIDUE = 1e-13
-"""What is left of 0 after rounding, as a share of the numbers that it is made of, is printed as 0."""
-
-
-def settled(x: float, world: World | None = None) -> float:
-    """`x`, or 0 where it is a residue of rounding: of nats (numbers near 1), or of a world's rewards.
-
-    >>> settled(1e-14), settled(1e-12)
-    (0.0, 1e-12)
-    """
-    scale = 1.0 if world is None else max(world.beta, float(np.max(np.abs(world.r))))
-    return 0.0 if abs(x) <= RESIDUE * scale else x
+def size_of(world: World) -> float:
+    """How large the numbers are that a regret is the difference of, in reward units."""
+    return max(world.beta, float(np.max(np.abs(world.r))))

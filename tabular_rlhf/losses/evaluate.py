@@ -20,6 +20,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.losses.record import DirectLoss, find
 from tabular_rlhf.preferences import Pairs
+from tabular_rlhf.registry import supplied
 from tabular_rlhf.world import World
 
 
@@ -122,9 +123,8 @@ def slope_gradient(loss: str | DirectLoss, world: World, log_p: Any, pairs: Pair
         raise InputError("the loss must depend on the margin alone", got=loss.name, remedy="use gradient")
     s = settings_at(loss, world, log_p, pairs, changes)
     i = ingredients(world, log_p, pairs)
-    names = loss.slope.__code__.co_varnames[: loss.slope.__code__.co_argcount]
     with np.errstate(over="ignore", invalid="ignore"):
-        pull = _told(loss, weights(pairs) * loss.slope(*({**s, "D": i["a"] - i["b"]}[name] for name in names)))
+        pull = _told(loss, weights(pairs) * supplied(loss.slope, {**s, "D": i["a"] - i["b"]}.__getitem__))
     return scatter(world, pairs, pull, -pull)
 
 

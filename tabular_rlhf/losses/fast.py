@@ -25,7 +25,8 @@ import math
 import numpy as np
 
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.logspace import Array, log_softmax, softmax_pull
+from tabular_rlhf.kernels import softmax_pull
+from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.preferences import Law, Pairs
 from tabular_rlhf.world import World
 

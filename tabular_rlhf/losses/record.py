@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.logspace import Array
+from tabular_rlhf.registry import Equation, Registry, one_of
 from tabular_rlhf.world import World
 
 TRAITS: Mapping[str, str] = MappingProxyType(
@@ -60,12 +60,6 @@ Optimum = Callable[[World, Settings], "Array | None"]
 the closed form does not reach."""
 
 
-def parameters(function: Callable[..., Any]) -> tuple[str, ...]:
-    """The names that a function asks for."""
-    code = function.__code__
-    return code.co_varnames[: code.co_argcount]
-
-
 @dataclass(frozen=True)
 class Scores:
     """A loss of the difference of two scores s(y), which rise with log p(y): its minimizers are those of `base` in s, made a distribution.
@@ -80,11 +74,10 @@ class Scores:
 
 
 @dataclass(frozen=True, eq=False)
-class DirectLoss:
-    """One loss.
+class DirectLoss(Equation):
+    """One loss: the equation of one pair, and what is known of it.
 
-    name; latex, of the per-pair loss; source, paper and arXiv number; fn and oracle, as above; traits; defaults, of parameters;
-    slope, dL/dD by hand where the loss depends on the margin alone; frozen, rules for parameters that depend on the policy;
+    traits; slope, dL/dD by hand where the loss depends on the margin alone; frozen, rules for parameters that depend on the policy;
     kinks, margins or log-ratios at a corner, in words; optimum, the closed form of the population optimum where one is known;
     scores, where the loss is one of their difference; variant_of, the paper form of which this is a variant.  All that it claims is
     tested by `traits.faults`.
@@ -94,43 +87,29 @@ class DirectLoss:
     (0.693147, ['a', 'b', 'beta'])
     """
 
-    name: str
-    latex: str
-    source: str
-    fn: Callable[..., Any]
-    oracle: Callable[..., float]
     traits: frozenset[str]
-    defaults: Mapping[str, float] = field(default_factory=dict)
     slope: Callable[..., Any] | None = None
     frozen: Mapping[str, Frozen] = field(default_factory=dict)
     kinks: str = ""
     optimum: Optimum | None = None
     scores: Scores | None = None
     variant_of: str = ""
+    kind = "loss"
 
     def __post_init__(self) -> None:
-        def require(holds: bool, must: str, got: Any, remedy: str) -> None:
-            if not holds:
-                raise InputError(must, got=got, where=f"loss {self.name!r}", remedy=remedy)
-
+        super().__post_init__()
         object.__setattr__(self, "traits", frozenset(self.traits))
         unknown = sorted(self.traits - TRAITS.keys())
-        require(not unknown, "traits must be of the vocabulary", unknown, f"use some of {', '.join(TRAITS)}")
-        require(bool(self.latex and self.source), "a loss must have an equation and a source", self.source or "none", "cite the paper")
-        require(callable(self.oracle), "a loss must have an oracle", self.oracle, "write the equation in plain math, for one pair")
-        require(self.oracle is not self.fn, "the oracle must be written apart from fn", "the same function", "write it from the paper")
-        known = {*GIVEN, *self.defaults, *self.frozen}
-        strange = [n for f in (self.fn, self.oracle, self.slope) if f is not None for n in parameters(f) if n not in known | {"D"}]
-        require(not strange, "parameters must be given, frozen or have a default", strange, f"given are {', '.join(GIVEN)}")
+        self.require(not unknown, "traits must be of the vocabulary", unknown, f"use some of {', '.join(TRAITS)}")
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        """The names that `fn` asks for."""
-        return parameters(self.fn)
+    def given(self) -> tuple[str, ...]:
+        return (*GIVEN, "D", *self.frozen)
 
-    def __call__(self, **supply: Any) -> Any:
-        """fn on what it needs, picked from `supply`."""
-        return self.fn(*(supply[name] for name in self.needs))
+    @property
+    def equations(self) -> tuple[Callable[..., Any], ...]:
+        by_hand = (self.slope,) if self.slope is not None else ()
+        return (self.fn, self.oracle, *by_hand)
 
     def has(self, name: str) -> bool:
         """Whether a parameter is one of this loss's."""
@@ -143,42 +122,25 @@ class DirectLoss:
         """
         known = {"beta": beta, "tau": beta, "width": 0.0, **self.defaults}
         for name in changes:
-            if not self.has(name):
-                remedy = did_you_mean(name, known, f"use {', '.join(known)}")
-                raise InputError("a change must be of a parameter", got=quoted(name), where=self.name, remedy=remedy)
+            one_of([*known, *self.frozen], name, "a change must be of a parameter", where=self.name)
         return {**known, **changes}
 
 
-LOSSES: dict[str, DirectLoss] = {}
+LOSSES: Registry[DirectLoss] = Registry("loss")
+find = LOSSES.find
 
 
 def register(loss: DirectLoss) -> DirectLoss:
-    """Enter a loss into the registry, refusing a second one of the same name.
+    """Enter a loss into the registry, refusing a second one of the same name, and a variant of none.
 
     >>> from tabular_rlhf.losses import LOSSES
     >>> register(LOSSES["dpo"])
     Traceback (most recent call last):
-    tabular_rlhf.errors.InputError: a loss must have a name of its own: got 'dpo'; choose another name
+    tabular_rlhf.errors.InputError: the loss must have a name of its own: got 'dpo'; choose another name
     """
-    if loss.name in LOSSES:
-        raise InputError("a loss must have a name of its own", got=quoted(loss.name), remedy="choose another name")
-    if loss.variant_of and loss.variant_of not in LOSSES:
-        raise InputError(
-            "a variant must name a registered loss", got=quoted(loss.variant_of), where=loss.name, remedy="register that first"
-        )
-    LOSSES[loss.name] = loss
-    return loss
-
-
-def find(loss: str | DirectLoss) -> DirectLoss:
-    """A loss by name.  Raises InputError naming those that exist."""
-    if isinstance(loss, DirectLoss):
-        return loss
-    if loss not in LOSSES:
-        raise InputError(
-            "the loss must be in the registry", got=quoted(loss), remedy=did_you_mean(loss, LOSSES, f"use one of {', '.join(LOSSES)}")
-        )
-    return LOSSES[loss]
+    if loss.variant_of:
+        one_of(LOSSES, loss.variant_of, "a variant must name a registered loss", where=loss.name, remedy="register that first")
+    return LOSSES.add(loss)
 
 
 def corner(x: Any, width: float) -> Any:

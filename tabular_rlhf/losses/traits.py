@@ -14,8 +14,9 @@ from tabular_rlhf.autodiff import grad
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.losses.optimum import minima, minimize
-from tabular_rlhf.losses.record import TRAITS, DirectLoss, find, parameters
+from tabular_rlhf.losses.record import TRAITS, DirectLoss, find
 from tabular_rlhf.preferences import bradley_terry, population_pairs, sure
+from tabular_rlhf.registry import parameters
 from tabular_rlhf.world import coin, random_world
 
 BETAS = (0.25, 1.0, 3.0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from tabular_rlhf import told
 from tabular_rlhf.page import derivation, flags, tilt, zoo
 
 SCHEMA = "tabular-rlhf/page/1"
@@ -29,4 +29,4 @@ def as_json(data: dict[str, Any]) -> str:
 
 
 def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("</", r"<\/")
+    return told.as_json(value, tight=True).replace("</", r"<\/")

@@ -12,7 +12,7 @@ from typing import Any
 from tabular_rlhf.derivations import Derived, derive
 from tabular_rlhf.derivations import find as find_derivation
 from tabular_rlhf.page import tilt
-from tabular_rlhf.page.numbers import greek, say
+from tabular_rlhf.page.numbers import fixed, greek
 from tabular_rlhf.tex import html
 from tabular_rlhf.world import World
 
@@ -46,7 +46,7 @@ def cell(found: Derived) -> dict[str, Any]:
     end = "Every line follows from the one before, to rounding."
     if found.broken is not None:
         end = f"Line {found.broken} does not follow from line {found.broken - 1}: the reading stops there."
-    steps = [{"value": [[name(label), say(v)] for label, v in s.entries], "ok": s.ok} for s in found.steps]
+    steps = [{"value": [[name(label), fixed(v)] for label, v in s.entries], "ok": s.ok} for s in found.steps]
     return {"steps": steps, "end": end}
 
 

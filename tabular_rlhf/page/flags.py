@@ -14,7 +14,7 @@ from tabular_rlhf.errors import SolveError
 from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS, End, Flag, FlagReport, analyse, end, flow, measure
 from tabular_rlhf.figures.kl import three
 from tabular_rlhf.gibbs import solve
-from tabular_rlhf.page.numbers import greek, say, says, short
+from tabular_rlhf.page.numbers import fixed, greek, says, short
 from tabular_rlhf.tex import html
 from tabular_rlhf.world import World
 
@@ -46,7 +46,7 @@ def compute(betas: Sequence[float] = BETAS, estimators: Sequence[str] = tuple(ES
 def best(w: World) -> dict[str, Any]:
     """The Gibbs optimum: p*, E[r] and KL."""
     g = solve(w)
-    return {"p": says(g.p[0]), "reward": say(float(g.expected_reward[0])), "kl": say(float(g.kl[0]))}
+    return {"p": says(g.p[0]), "reward": fixed(float(g.expected_reward[0])), "kl": fixed(float(g.kl[0]))}
 
 
 def destination(estimator: str, placement: str, w: World) -> dict[str, Any]:
@@ -66,13 +66,13 @@ def destination(estimator: str, placement: str, w: World) -> dict[str, Any]:
     return {
         "descends": greek(f"{report.descends}: {report.nearest}" if report.nearest else report.descends),
         "optimum": greek(there.words if report.optimum is not None else f"none in closed form: {there.remark or there.words}"),
-        "mean": say(report.exact.mean),
-        "bias": say(report.bias),
-        "std": say(report.exact.std),
+        "mean": fixed(report.exact.mean),
+        "bias": fixed(report.bias),
+        "std": fixed(report.exact.std),
         "p": says(p),
-        "reward": say(reward),
-        "kl": say(distance),
-        "regret": say(regret),
+        "reward": fixed(reward),
+        "kl": fixed(distance),
+        "regret": fixed(regret),
         **verdict(report, there, regret),
         "path": [says(p, 3) for p in path],
     }
@@ -81,7 +81,7 @@ def destination(estimator: str, placement: str, w: World) -> dict[str, Any]:
 def verdict(report: FlagReport, there: End, regret: float) -> dict[str, str]:
     """A mark and one sentence for the reader."""
     name = "" if report.optimum is None else report.optimum.name
-    wrong = f"{say(regret)} reward units below p*"
+    wrong = f"{fixed(regret)} reward units below p*"
     if not there.rests:
         return {"mark": "≠", "verdict": f"Still moves, so far as it is followed; {wrong} there."}
     if regret < 5e-5:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from html import escape
 
+from tabular_rlhf import told
 from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS
 from tabular_rlhf.figures.glyphs import GLYPHS
 from tabular_rlhf.ledger import LEDGER
@@ -41,7 +41,7 @@ def pieces() -> dict[str, str]:
     return {
         **{f"claims:{section}": links(slugs) for section, slugs in SHOWS.items()},
         **{f"shape:{name}": path for name, path in SHAPES.items()},
-        "shapes": json.dumps(SHAPES),
+        "shapes": told.as_json(SHAPES),
         "options:estimator": options((name, name) for name in ESTIMATORS),
         "options:placement": options((p.name, f"{p.name}: {p.meaning}") for p in PLACEMENTS.values()),
         "options:loss": options((name, name) for name in LOSSES),

@@ -12,23 +12,21 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tabular_rlhf.figures.page import differences
+from tabular_rlhf.told import number
 
 NUMBER = re.compile(r"-?\d+(\.(\d+))?(e[+-]\d+)?")
-"""A number as `say` prints it: group 2 its digits after the point, group 3 its exponent."""
+"""A number as `fixed` prints it: group 2 its digits after the point, group 3 its exponent."""
 
 
-def say(x: float, digits: int = 4) -> str:
+def fixed(x: float, digits: int = 4) -> str:
     """A number in few digits: fixed point where that shows it, else scientific; no minus before a zero.
 
-    >>> [say(x) for x in (1 / 3, -1e-9, 2.0, 31415.9265, 4.85e8, float("inf"))]
+    >>> [fixed(x) for x in (1 / 3, -1e-9, 2.0, 31415.9265, 4.85e8, float("inf"))]
     ['0.3333', '0.0000', '2.0000', '31415.9265', '4.85e+08', 'inf']
-    >>> say(0.5, 3), say(1.2e-7, 2)
+    >>> fixed(0.5, 3), fixed(1.2e-7, 2)
     ('0.500', '0.00')
     """
-    if abs(x) >= 1e5 and abs(x) != float("inf"):
-        return f"{x:.3g}"
-    text = f"{x:.{digits}f}"
-    return text.removeprefix("-") if not text.strip("-0.") else text
+    return number(x, ".3g" if 1e5 <= abs(x) < float("inf") else f".{digits}f")
 
 
 def says(values: Iterable[Any], digits: int = 4) -> list[str]:
@@ -37,7 +35,7 @@ def says(values: Iterable[Any], digits: int = 4) -> list[str]:
     >>> says([0.25, 0.75], 2)
     ['0.25', '0.75']
     """
-    return [say(float(x), digits) for x in values]
+    return [fixed(float(x), digits) for x in values]
 
 
 def short(x: float) -> str:
@@ -46,7 +44,7 @@ def short(x: float) -> str:
     >>> short(0.375), short(-2.0)
     ('0.375', '-2')
     """
-    return f"{x:g}"
+    return number(x, "g")
 
 
 GREEK = {"beta": "β", "lam": "λ", "lambda": "λ", "pi": "π", "tau": "τ", "chi2": "χ²"}

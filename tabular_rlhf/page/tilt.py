@@ -20,7 +20,7 @@ import numpy as np
 from tabular_rlhf.gibbs import Gibbs, log_gibbs, regret, solve
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.mdp import TokenMDP
-from tabular_rlhf.page.numbers import say, says, short
+from tabular_rlhf.page.numbers import fixed, says, short
 from tabular_rlhf.policy import NGram
 from tabular_rlhf.projection import forward_projection, local_minima, mixed, reverse_kl
 from tabular_rlhf.world import World
@@ -88,11 +88,11 @@ def optimum(g: Gibbs) -> dict[str, Any]:
         "weight": shown(np.exp(w.r / w.beta)),
         "p": shown(g.p),
         "gain": shown(g.log_weight),
-        "Z": say(float(np.exp(g.log_Z[0]))),
-        "V": say(g.value),
-        "reward": say(float(g.expected_reward[0])),
-        "kl": say(float(g.kl[0])),
-        "regret": say(float(regret(w.log_p_ref, w))),
+        "Z": fixed(float(np.exp(g.log_Z[0]))),
+        "V": fixed(g.value),
+        "reward": fixed(float(g.expected_reward[0])),
+        "kl": fixed(float(g.kl[0])),
+        "regret": fixed(float(regret(w.log_p_ref, w))),
     }
 
 
@@ -106,7 +106,7 @@ def projections(g: Gibbs) -> dict[str, Any]:
 
     def point(theta: Array, value: float) -> dict[str, Any]:
         k = float(np.exp(tied.log_pi(theta)[0, 0, 0]))
-        return {"knock": say(k), "p": shown(np.exp(law(theta))), "kl": say(value)}
+        return {"knock": fixed(k), "p": shown(np.exp(law(theta))), "kl": fixed(value)}
 
     ends = [np.array([[2.0, -2.0]]), np.array([[-2.0, 2.0]])]  # the class is a curve: both its ends find whatever minima it has
 

@@ -17,7 +17,7 @@ from tabular_rlhf.figures.zoo import at_margin, one_pair
 from tabular_rlhf.losses import LOSSES, TRAITS
 from tabular_rlhf.losses.evaluate import gradient, value
 from tabular_rlhf.losses.optimum import minimize
-from tabular_rlhf.page.numbers import say, says, short
+from tabular_rlhf.page.numbers import fixed, says, short
 from tabular_rlhf.tex import html
 from tabular_rlhf.world import coin
 
@@ -76,5 +76,5 @@ def lowest(name: str, share: float) -> dict[str, str]:
     if found.attained and found.dimension:
         return {"best": "", "words": "a whole stretch of margins shares the smallest value"}
     if not found.attained:
-        return {"best": say(D), "words": f"never reached: the loss falls for ever as the margin {'grows' if D > 0 else 'falls'}"}
-    return {"best": say(D), "words": "reached"}
+        return {"best": fixed(D), "words": f"never reached: the loss falls for ever as the margin {'grows' if D > 0 else 'falls'}"}
+    return {"best": fixed(D), "words": "reached"}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.policy_gradient.record import ADVANTAGES, Advantage, register
+from tabular_rlhf.policy_gradient.record import ADVANTAGES, Advantage
 
 
 def _over(n: Any, f: Any) -> Any:
@@ -179,4 +179,4 @@ for _record in (
         remark="The constant baseline of least summed variance, for every prompt",
     ),
 ):
-    register(ADVANTAGES, _record)
+    ADVANTAGES.add(_record)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.logspace import Array
-from tabular_rlhf.policy_gradient.record import Advantage, Aggregation, Part, PolicyLoss, parameters
+from tabular_rlhf.policy_gradient.record import Advantage, Aggregation, Part, PolicyLoss
+from tabular_rlhf.registry import parameters
 
 LEVELS = np.array([-1.0, 0.0, 0.1, 0.3])
 """Rewards of the groups on which a record is tried: ties, and numbers that are not exact in binary."""

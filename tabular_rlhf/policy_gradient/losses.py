@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.policy_gradient.record import AGGREGATIONS, LOSSES, Aggregation, PolicyLoss, register
+from tabular_rlhf.policy_gradient.record import AGGREGATIONS, LOSSES, Aggregation, PolicyLoss
 
 # ---------------------------------------------------------------------------------------------------- losses
 
@@ -134,7 +134,7 @@ for _loss in (
         remark="The ratio is the geometric mean of the tokens' ratios, so a response's slope is divided by its length",
     ),
 ):
-    register(LOSSES, _loss)
+    LOSSES.add(_loss)
 
 # ---------------------------------------------------------------------------------------------------- aggregations
 
@@ -173,4 +173,4 @@ for _rule in (
         remark="The sequence sum at another step size",
     ),
 ):
-    register(AGGREGATIONS, _rule)
+    AGGREGATIONS.add(_rule)

@@ -23,12 +23,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, as_number, did_you_mean, quoted, whole
+from tabular_rlhf.errors import InputError, as_number, quoted, whole
 from tabular_rlhf.logspace import Array
+from tabular_rlhf.registry import Equation, Registry, one_of
 
 Function = Callable[..., Any]
 GIVEN: Mapping[str, tuple[str, ...]] = {
@@ -54,43 +55,19 @@ RANGES: Mapping[str, tuple[Callable[[float], bool], str, str]] = {
 """Settings: what must hold, in words, and what they do."""
 
 
-def parameters(function: Function) -> tuple[str, ...]:
-    """The names that a function asks for."""
-    code = function.__code__
-    return code.co_varnames[: code.co_argcount]
-
-
 @dataclass(frozen=True, eq=False)
-class Part:
-    """What the three kinds of record share.
+class Part(Equation):
+    """What the three kinds of record share: an equation, and a remark: what it does, in words."""
 
-    name; latex; source; fn, vectorised over groups; oracle, the same equation in plain `math` for one group, written from the
-    paper; defaults, of settings; remark, what it does, in words.
-    """
-
-    name: str
-    latex: str
-    source: str
-    fn: Function
-    oracle: Function
-    defaults: Mapping[str, float] = field(default_factory=dict, kw_only=True)
     remark: str = field(default="", kw_only=True)
-    kind = ""
 
     def __post_init__(self) -> None:
-        def require(holds: bool, must: str, got: Any) -> None:
-            if not holds:
-                raise InputError(must, got=got, where=f"{self.kind} {self.name!r}", remedy="see policy_gradient/record.py")
+        super().__post_init__()
+        self.require(set(self.defaults) <= set(RANGES), "settings must have a range", sorted(self.defaults), "see RANGES")
 
-        require(bool(self.latex and self.source), "a record must have an equation and a source", self.source or "none")
-        require(self.oracle is not self.fn, "the oracle must be written apart from fn", "the same function")
-        strange = [p for p in parameters(self.fn) if p not in GIVEN[self.kind] and p not in self.defaults]
-        require(not strange, "parameters must be given or have a default", strange)
-        require(set(self.defaults) <= set(RANGES), "settings must have a range", sorted(self.defaults))
-
-    def __call__(self, **supply: Any) -> Any:
-        """fn on what it asks for, picked from `supply`."""
-        return self.fn(*(supply[name] for name in parameters(self.fn)))
+    @property
+    def given(self) -> tuple[str, ...]:
+        return GIVEN[self.kind]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,12 +80,12 @@ class Advantage(Part):
     @property
     def alone(self) -> bool:
         """Whether it looks at its own response only."""
-        return "n" not in parameters(self.fn)
+        return "n" not in self.needs
 
     @property
     def by_length(self) -> bool:
         """Whether it looks at lengths."""
-        return "lengths" in parameters(self.fn)
+        return "lengths" in self.needs
 
     def shares(self, G: int, settings: Mapping[str, float]) -> tuple[float, float] | None:
         """(c, d) with A_i = c r_i + d sum of the others' rewards, measured on groups; None where it is not linear like that.
@@ -123,7 +100,7 @@ class Advantage(Part):
 
 @lru_cache(maxsize=256)
 def _shares(advantage: Advantage, G: int, settings: tuple[tuple[str, float], ...]) -> tuple[float, float] | None:
-    if not set(parameters(advantage.fn)) <= {"r", "n", "G", *advantage.defaults}:
+    if not set(advantage.needs) <= {"r", "n", "G", *advantage.defaults}:
         return None
 
     def of(r: Array) -> Array:
@@ -145,7 +122,7 @@ class Aggregation(Part):
     @property
     def pooled(self) -> bool:
         """Whether the weight depends on the lengths of the others."""
-        return "n" in parameters(self.fn)
+        return "n" in self.needs
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,28 +156,9 @@ class PolicyLoss(Part):
         return bool(np.allclose(minus, -one, rtol=1e-12, atol=0.0))
 
 
-Kind = TypeVar("Kind", bound=Part)
-ADVANTAGES: dict[str, Advantage] = {}
-AGGREGATIONS: dict[str, Aggregation] = {}
-LOSSES: dict[str, PolicyLoss] = {}
-
-
-def register(table: dict[str, Kind], part: Kind) -> Kind:
-    """Enter a record, refusing a second one of the same name."""
-    if part.name in table:
-        raise InputError(f"the {part.kind} must have a name of its own", got=quoted(part.name), remedy="choose another name")
-    table[part.name] = part
-    return part
-
-
-def find(table: dict[str, Kind], part: str | Kind) -> Kind:
-    """A record by name.  Raises InputError naming those that exist."""
-    if isinstance(part, Part):
-        return part
-    if part not in table:
-        kind = next(iter(table.values())).kind
-        raise InputError(f"the {kind} must be in the registry", got=quoted(part), remedy=f"use one of {', '.join(table)}")
-    return table[part]
+ADVANTAGES: Registry[Advantage] = Registry("advantage")
+AGGREGATIONS: Registry[Aggregation] = Registry("aggregation")
+LOSSES: Registry[PolicyLoss] = Registry("policy loss")
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +189,7 @@ class Recipe:
         G: int = 4,
         **changes: float,
     ) -> None:
-        parts: tuple[Part, ...] = (find(ADVANTAGES, advantage), find(LOSSES, loss), find(AGGREGATIONS, aggregation))
+        parts: tuple[Part, ...] = (ADVANTAGES.find(advantage), LOSSES.find(loss), AGGREGATIONS.find(aggregation))
         if not parts[1].homogeneous:  # type: ignore[attr-defined]
             must = "a policy loss must be positively homogeneous in A"
             raise InputError(must, got="f(2A) is not 2 f(A)", where=parts[1].name, remedy="leave constants and squares of A out")
@@ -256,9 +214,7 @@ def _group_size(G: Any, advantage: Advantage) -> int:
 
 def _checked(changes: Mapping[str, float], known: Mapping[str, float]) -> Mapping[str, float]:
     for name, value in changes.items():
-        if name not in known:
-            remedy = did_you_mean(name, known, f"use {', '.join(known) or 'none: there are no settings'}")
-            raise InputError("a change must be of a setting", got=quoted(name), remedy=remedy)
+        one_of(known, name, "a change must be of a setting")
         holds, must, remedy = RANGES[name]
         if (
             isinstance(value, bool)

@@ -132,6 +132,16 @@ def count_wins(w: Any, l: Any, names: int | Sequence[str], weight: Any = None) -
     return Wins(counts, names)
 
 
+def distinct(x: Any) -> Any:
+    """The values of x, each once, in order: by sorting, which for a million numbers beats the hashing of np.unique many times.
+
+    >>> distinct(np.array([3, 1, 3])).tolist()
+    [1, 3]
+    """
+    x = np.sort(x)
+    return x[np.append(True, x[1:] != x[:-1])] if len(x) else x
+
+
 def _as_floats_in_place(counts: Any, block: int = 1 << 16) -> Array:
     """Whole numbers as floats in the memory that they have: a second table would cost more than the conversion."""
     if counts.dtype == np.float64 or counts.itemsize != 8:
@@ -255,20 +265,26 @@ def _reaches_all(counts: Array, at_once: int = 16) -> bool:
 
 
 def _from_the_top(strong: Any, graph: Any) -> Indices:
-    """Number components so that arrows between them go from smaller to larger numbers, ties by the first item."""
+    """Number components so that arrows between them go from smaller to larger numbers: by the longest way there, then by the first item."""
+    from scipy.sparse import csr_array
+
     K = int(np.max(strong)) + 1
     i, j = graph.nonzero()
-    arrows = np.unique(strong[i].astype(np.int64) * K + strong[j])
-    above = [(int(a) // K, int(a) % K) for a in arrows if a // K != a % K]
+    arrows = distinct(strong[i].astype(np.int64) * K + strong[j])
+    up, down = arrows // K, arrows % K
+    up, down = up[up != down], down[up != down]
+    below = csr_array((np.ones(len(up), dtype=np.int64), (up, down)), shape=(K, K))
+    waiting, depth = np.bincount(down, minlength=K), np.zeros(K, dtype=np.int64)
+    ready, step = np.flatnonzero(waiting == 0), 0
+    while ready.size:
+        depth[ready] = step
+        freed = below[ready].indices
+        np.subtract.at(waiting, freed, 1)
+        ready, step = distinct(freed[waiting[freed] == 0]), step + 1
     first = np.full(K, len(strong))
     np.minimum.at(first, strong, np.arange(len(strong)))
-    from graphlib import TopologicalSorter
-
-    sorter: TopologicalSorter[int] = TopologicalSorter({k: [] for k in np.argsort(first).tolist()})
-    for up, down in above:
-        sorter.add(down, up)
     rank = np.empty(K, dtype=np.intp)
-    rank[list(sorter.static_order())] = np.arange(K)
+    rank[np.lexsort((first, depth))] = np.arange(K)
     return rank[strong]
 
 

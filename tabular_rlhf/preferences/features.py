@@ -7,7 +7,11 @@ the margin of comparison c is X_c . theta with X_c = (phi_w - phi_l, z_c); its p
 
 **Theorem** (Albert and Anderson 1984).  A finite maximum exists if and only if no direction d has X_c d >= 0 for every comparison
 and X_c d > 0 for some: the features must not separate winners from losers.  It is unique if and only if X has rank k + m.
-Both are decided first, the former by a linear program.
+A Newton iteration that settles at a finite theta proves both; where it does not, a rank and a linear program say why.
+
+**Robust errors.**  Comparisons of one group (a prompt, a person) may depend on one another.  With H the Fisher information and s_g the
+sum of the slopes of group g, the covariance is H^-1 (sum_g s_g s_g^T) H^-1, which asks for independence of groups only
+(Liang and Zeger 1986).
 
 Sources: Albert and Anderson (1984), On the existence of maximum likelihood estimates in logistic regression models, Biometrika 71;
 Springall (1973), Response surface fitting using a generalization of the Bradley-Terry paired comparison model.
@@ -38,11 +42,13 @@ class FeatureFit:
         return np.sqrt(np.diag(self.covariance))
 
 
-def fit_features(w: Any, l: Any, phi: Any, *, weight: Any = None, z: Any = None, prior: float | None = None) -> FeatureFit:
+def fit_features(
+    w: Any, l: Any, phi: Any, *, weight: Any = None, z: Any = None, prior: float | None = None, group: Any = None
+) -> FeatureFit:
     """Maximum likelihood over theta, or with a prior theta ~ N(0, s^2 I) the maximum of the posterior.
 
-    Args: w, l (M,) indices; phi (N, k); weight (M,), one each by default; z (M, m); prior, the variance s^2.
-    Raises: InputError where no finite or no unique maximum exists.
+    Args: w, l (M,) indices; phi (N, k); weight (M,), one each by default; z (M, m); prior, the variance s^2; group (M,), whole numbers:
+    the covariance is then the robust one.  Raises: InputError where no finite or no unique maximum exists.
 
     >>> fit = fit_features([0, 0, 0, 1], [1, 1, 1, 0], [[1.0], [0.0]])  # three wins of four: log 3
     >>> [round(float(x), 6) for x in (fit.theta[0], np.log(3), fit.standard_errors[0])]
@@ -52,19 +58,38 @@ def fit_features(w: Any, l: Any, phi: Any, *, weight: Any = None, z: Any = None,
     X = phi[np.asarray(w)] - phi[np.asarray(l)]
     X = X if z is None else np.hstack([X, as_floats(z, "z").reshape(len(X), -1)])
     n = np.ones(len(X)) if weight is None else as_floats(weight, "weight", (len(X),))
+    of = None if group is None else np.asarray(group)[n > 0]
     X, n = X[n > 0], n[n > 0]
     ridge = 1.0 / positive(prior, "prior", "squared nats, the variance of a coefficient") if prior is not None else 0.0
     if not ridge:
-        _require_maximum(X)
-    theta, hessian, steps = _newton(X, n, ridge)
-    return FeatureFit(theta, np.asarray(np.linalg.inv(hessian), dtype=np.float64), -float(n @ log_sigmoid(X @ theta)), steps)
+        _require_rank(X)
+    try:
+        theta, hessian, steps = _newton(X, n, ridge)
+    except (SolveError, np.linalg.LinAlgError):
+        if not ridge:
+            _require_maximum(X)
+        raise
+    inverse = np.asarray(np.linalg.inv(hessian), dtype=np.float64)
+    covariance = inverse if of is None else inverse @ _spread(X, n, theta, of) @ inverse
+    return FeatureFit(theta, covariance, -float(n @ log_sigmoid(X @ theta)), steps)
 
 
-def _require_maximum(X: Array) -> None:
+def _spread(X: Array, n: Array, theta: Array, of: Any) -> Array:
+    """sum_g s_g s_g^T of the slopes of groups."""
+    slopes = (n * np.exp(log_sigmoid(-(X @ theta))))[:, None] * X
+    place = np.unique(of, return_inverse=True)[1]
+    s = np.stack([np.bincount(place, column) for column in slopes.T], axis=1)
+    return np.asarray(s.T @ s)
+
+
+def _require_rank(X: Array) -> None:
     rank, k = int(np.linalg.matrix_rank(X)) if X.size else 0, X.shape[1]
     if rank < k:
         remedy = "drop a feature, such as a constant, or state a prior"
         raise InputError("differences of features must span them all", got=f"rank {rank} of {k}", remedy=remedy)
+
+
+def _require_maximum(X: Array) -> None:
     from scipy.optimize import linprog
 
     X = np.unique(X, axis=0)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.gibbs import Gibbs, greedy_limit, objective, regret, soft_bellman, solve
+from tabular_rlhf.gibbs import Gibbs, greedy_limit, objective, soft_bellman, solve
 from tabular_rlhf.logspace import Array, expect, kl
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import token_major
@@ -197,7 +197,7 @@ def totals(s: Solved, prompts: list[Record]) -> Record:
         "kl": s.after.measure(s.ratio, np.sum(w.mu * g.kl)),
         "J_before": reward | {"exact": float(objective(w.log_p_ref, w.log_p_ref, w.r, w.beta, w.mu))},
         "J_after": s.after.measure(lambda data: s.reward(data) - w.beta * s.ratio(data)),
-        "regret_before": s.before.measure(lambda data: g.V[data.x] - s.reward(data), regret(w.log_p_ref, w)),
+        "regret_before": s.before.measure(lambda data: g.V[data.x] - s.reward(data), g.regret(w.log_p_ref)),
     }
 
 
@@ -225,7 +225,7 @@ def first_tokens(s: Solved, top: int) -> list[Record]:
     pi, pi_ref = np.exp(soft.log_pi[:, 0]), np.exp(w.log_ref[:, 0])  # (P, V), at the root
     first = np.rint(w.mdp.path_sum(_root_numbers(w.mdp))[0]).astype(np.intp)
     rows = []
-    for x, a in _largest(w.mu[:, None] * pi, top):
+    for x, a in largest(w.mu[:, None] * pi, top):
         through = s.before.given(x, first == a)
         gain = float(soft.log_weight[x, 0, a])
         excess = through.measure(partial(s.excess, given=gain)) if through else None
@@ -248,7 +248,7 @@ def _root_numbers(mdp: TokenMDP) -> Array:
     return x
 
 
-def _largest(table: Array, top: int) -> list[tuple[int, int]]:
+def largest(table: Array, top: int) -> list[tuple[int, int]]:
     """The places of the largest positive entries of a (P, n) table, largest first; ties in order of place."""
     flat = np.ravel(table)
     kth = np.partition(flat, -min(top, flat.size))[-min(top, flat.size)]
@@ -262,7 +262,7 @@ def responses(s: Solved, law: str, top: int) -> list[Record]:
     w = s.world
     log_p = w.log_p_ref if law == "before" else s.gibbs.log_p
     rows = []
-    for x, tau in _largest(w.mu[:, None] * np.exp(log_p), top):
+    for x, tau in largest(w.mu[:, None] * np.exp(log_p), top):
         rows.append(
             {
                 "prompt": w.mdp.prompts[x],
@@ -280,7 +280,8 @@ def frontier_rows(world: World, samples: int, rng: np.random.Generator) -> list[
     rows = []
     for beta in [world.beta * step for step in BETA_STEPS]:
         if 0 < beta < np.inf:
-            s = Solved(world.at(beta), solve(world.at(beta)), samples, rng)
+            g = solve(world.at(beta))
+            s = Solved(g.world, g, samples, rng)
             reward, nats = s.after.measure(s.reward), s.after.measure(s.ratio, np.sum(world.mu * s.gibbs.kl))
             rows.append({"beta": beta, "reward": reward, "kl": nats, "V": s.gibbs.value})
     return [_limit(world, 0.0), *rows, _limit(world, math.inf)]

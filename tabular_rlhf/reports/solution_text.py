@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tabular_rlhf.layout import clip, table, width
 from tabular_rlhf.reports.solution import Record
+from tabular_rlhf.told import ROUNDED, number, settled
 
 FAR = 5.0
 """Exact standard errors between a sample and the truth that are no longer chance."""
@@ -28,27 +29,12 @@ def render(report: Record) -> str:
     parts = [head(report), optimum(report)]
     if len(report["prompts"]) > 1:
         parts.append(by_prompt(report))
-    parts += [first_tokens(report), responses(report, "before"), responses(report, "after"), frontier(report), closing(report)]
+    parts += [first_tokens(report), *(responses(report, law) for law in ("before", "after") if report["responses"][law])]
+    parts += [frontier(report), closing(report)]
     return "\n\n".join(parts)
 
 
 # ---------------------------------------------------------------------------------------------------- cells
-
-
-def number(value: float | None, spec: str = ".6g") -> str:
-    """A plain float; a dash where there is none.
-
-    >>> number(-0.0), number(None), number(1 / 3)
-    ('0', '-', '0.333333')
-    """
-    if value is None:
-        return "-"
-    shown = format(float(value), spec)
-    return shown.lstrip("-") if float(shown) == 0 else shown
-
-
-RESIDUE = 2.0**-50
-"""What a few roundings leave of 0, as a share of the numbers that it is the difference of, is shown as 0."""
 
 
 def scales(report: Record) -> dict[str, float]:
@@ -59,8 +45,8 @@ def scales(report: Record) -> dict[str, float]:
 
 
 def checked(cell: Record, of: float = 0.0, *, error: bool = False) -> list[str]:
-    """A checked number as cells: exact, sampled, perhaps its standard error, z.  of: the scale of a difference (`RESIDUE`)."""
-    exact, sampled = (0.0 if x is not None and abs(x) <= RESIDUE * of else x for x in (cell["exact"], cell["sampled"]))
+    """A checked number as cells: exact, sampled, perhaps its standard error, z.  of: the scale of a difference."""
+    exact, sampled = (x if x is None else settled(x, of, ROUNDED) for x in (cell["exact"], cell["sampled"]))
     middle = [number(cell["standard_error"], ".2g")] if error else []
     return [number(exact), number(sampled, ".5g"), *middle, number(cell["z"], ".1f")]
 
@@ -80,11 +66,17 @@ def head(report: Record) -> str:
     return "\n".join(
         [
             clip(f"World {w['name']}: {tokens} tokens{ending}, horizon {w['horizon']}{prompts}.", width()),
-            f"{w['responses']:,} responses{each}{never}, {w['states']:,} states; rewards from {low} to {high}.",
+            f"{responses_of(w)}{each}{never}, {w['states']:,} states; rewards from {low} to {high}.",
             f"beta = {number(w['beta'])} reward units per nat.  Checks: {report['samples']:,} draws, seed {report['seed']}.",
             *report.get("notes", []),
         ]
     )
+
+
+def responses_of(world: Record) -> str:
+    """How many responses there are: a number where they are listed, a power of ten where they are not."""
+    count = world["responses"]
+    return f"{count:,} responses" if isinstance(count, int) else f"{count} responses (not listed: states are merged)"
 
 
 def impossible(counts: Sequence[int]) -> str:
@@ -93,7 +85,7 @@ def impossible(counts: Sequence[int]) -> str:
     >>> impossible([2]), impossible([0, 3]), impossible([0, 0])
     (' (2 impossible under p_ref)', ' (0 to 3 of them impossible under p_ref)', '')
     """
-    low, high = min(counts), max(counts)
+    low, high = min(counts, default=0), max(counts, default=0)
     if high == 0:
         return ""
     return f" ({f'{low:,}' if low == high else f'{low:,} to {high:,} of them'} impossible under p_ref)"

@@ -12,9 +12,9 @@ True
 
 from __future__ import annotations
 
-from tabular_rlhf.simulator.algorithms import CORES
-from tabular_rlhf.simulator.record import Options
+from tabular_rlhf.simulator import algorithms  # enters the records
+from tabular_rlhf.simulator.record import CORES, Options
 from tabular_rlhf.simulator.scoring import destination
 from tabular_rlhf.simulator.stages import Run, advance, begin, exact_curve, simulate
 
-__all__ = ["CORES", "Options", "Run", "advance", "begin", "destination", "exact_curve", "simulate"]
+__all__ = ["CORES", "Options", "Run", "advance", "algorithms", "begin", "destination", "exact_curve", "simulate"]

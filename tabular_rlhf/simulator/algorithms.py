@@ -23,7 +23,7 @@ from functools import partial
 import numpy as np
 
 from tabular_rlhf.divergences import DIVERGENCES
-from tabular_rlhf.errors import InputError, SolveError, quoted
+from tabular_rlhf.errors import InputError, SolveError
 from tabular_rlhf.estimators.theorem import optimum as flag_optimum
 from tabular_rlhf.gibbs import greedy_limit, log_gibbs, log_policy_of
 from tabular_rlhf.logspace import Array, log_of, log_ratio, log_softmax
@@ -36,7 +36,7 @@ from tabular_rlhf.policy_gradient import groups as g
 from tabular_rlhf.policy_gradient.updates import update_of
 from tabular_rlhf.preferences import Pairs, bradley_terry, population_pairs, sample_pairs
 from tabular_rlhf.selection import best_of_n
-from tabular_rlhf.simulator.record import Core, Learner, Prediction, Task, bag
+from tabular_rlhf.simulator.record import CORES, Core, Learner, Prediction, Task, bag
 from tabular_rlhf.world import World
 
 EPOCHS = 4
@@ -257,17 +257,7 @@ def law_of_best(task: Task) -> Prediction | None:
 
 # ---------------------------------------------------------------------------------------------------- the registry
 
-CORES: dict[str, Core] = {}
 RL = frozenset({"kl", "kl_coef", "ptx", "reward", "lr", "decay"})
-
-
-def register(core: Core) -> Core:
-    """Enter a core, refusing a second one of the same name."""
-    if core.name in CORES:
-        raise InputError("a core must have a name of its own", got=quoted(core.name), remedy="choose another name")
-    CORES[core.name] = core
-    return core
-
 
 for _core in (
     Core(
@@ -346,4 +336,4 @@ for _core in (
         lr=1.0,
     ),
 ):
-    register(_core)
+    CORES.add(_core)

@@ -19,8 +19,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.gibbs import log_policy_of
 from tabular_rlhf.logspace import Array, expect
 from tabular_rlhf.policy_gradient.updates import paths
-from tabular_rlhf.simulator.algorithms import CORES
-from tabular_rlhf.simulator.record import Learner, Task, learner
+from tabular_rlhf.simulator.record import CORES, Learner, Task, learner
 
 LARGEST = 256
 """Logits up to which a Jacobian is taken."""

@@ -27,9 +27,10 @@ import numpy as np
 from tabular_rlhf.errors import InputError, as_number, quoted, whole
 from tabular_rlhf.estimators.record import Flag
 from tabular_rlhf.logspace import Array, log_softmax
-from tabular_rlhf.losses.record import find as find_loss
+from tabular_rlhf.losses.record import LOSSES
 from tabular_rlhf.mdp import Indices
 from tabular_rlhf.preferences import Pairs
+from tabular_rlhf.registry import Registry, one_of
 from tabular_rlhf.sampling import MOST
 from tabular_rlhf.world import World
 
@@ -98,8 +99,6 @@ class Options:
     seeds: int = 1
 
     def __post_init__(self) -> None:
-        from tabular_rlhf.simulator.algorithms import CORES
-
         *stages, core = self.algorithm.split("+")
         shape = [s for s in STAGES if s in stages] == stages
         _require(core in CORES and shape, "the algorithm must be [sft+][rm+]core", quoted(self.algorithm), f"cores are {', '.join(CORES)}")
@@ -110,8 +109,9 @@ class Options:
             value = getattr(self, name)
             _require(value is None or (np.isfinite(as_number(value)) and holds(value)), f"{name} must be {must}", quoted(value), remedy)
         for name, known in (("demonstrator", DEMONSTRATORS), ("optimizer", OPTIMIZERS), ("kl", (None, *KL_FLAGS))):
-            _require(getattr(self, name) in known, f"{name} must be a known one", quoted(getattr(self, name)), f"use {_list(known)}")
-        find_loss(self.loss)
+            if getattr(self, name) is not None or None not in known:
+                one_of([k for k in known if k is not None], getattr(self, name), f"{name} must be a known one")
+        LOSSES.find(self.loss)
         CORES[core].check(self)
 
     @property
@@ -121,10 +121,6 @@ class Options:
     @property
     def stages(self) -> tuple[str, ...]:
         return tuple(self.algorithm.split("+")[:-1])
-
-
-def _list(known: Any) -> str:
-    return ", ".join(str(k) for k in known if k is not None)
 
 
 def _require(holds: bool, must: str, got: str, remedy: str) -> None:
@@ -260,6 +256,8 @@ class Core:
         _require(everything, "a batch must have something", "0", "only direct alignment on given comparisons takes all of them")
 
 
+CORES: Registry[Core] = Registry("core")
+"""What improves a policy, by name; `algorithms` enters the records."""
 OPTIONAL = {"kl": None, "kl_coef": None, "ptx": 0.0, "reward": True, "loss": "dpo", "online": False, "lr": None, "decay": 0.0}
 """Options that only some cores read, and what they are where they are not given."""
 

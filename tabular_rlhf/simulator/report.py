@@ -17,12 +17,11 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.layout import table
 from tabular_rlhf.logspace import Array
-from tabular_rlhf.reports.solution_text import number
-from tabular_rlhf.simulator.algorithms import CORES
 from tabular_rlhf.simulator.chance import noise_of_steps
-from tabular_rlhf.simulator.record import Task
+from tabular_rlhf.simulator.record import CORES, Task
 from tabular_rlhf.simulator.scoring import Destination, Score, destination, price_of_comparisons, score, total_variation
 from tabular_rlhf.simulator.stages import Run, exact_curve
+from tabular_rlhf.told import number
 from tabular_rlhf.world import World
 
 SCHEMA = "tabular-rlhf/run/1"

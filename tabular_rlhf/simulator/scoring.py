@@ -21,8 +21,7 @@ import numpy as np
 
 from tabular_rlhf.gibbs import Gibbs, solve
 from tabular_rlhf.logspace import Array, expect, kl, log_sigmoid
-from tabular_rlhf.simulator.algorithms import CORES
-from tabular_rlhf.simulator.record import Task
+from tabular_rlhf.simulator.record import CORES, Task
 from tabular_rlhf.world import World
 
 LARGEST = 1024

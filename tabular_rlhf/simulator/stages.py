@@ -23,8 +23,8 @@ from tabular_rlhf.losses.record import find
 from tabular_rlhf.preferences import Pairs, bradley_terry, sample_pairs
 from tabular_rlhf.preferences.comparisons import wins_of
 from tabular_rlhf.preferences.likelihood import fit
-from tabular_rlhf.simulator.algorithms import CORES, imitate, tallied
-from tabular_rlhf.simulator.record import KL_FLAGS, Data, Learner, Options, Task, bag, learner
+from tabular_rlhf.simulator.algorithms import imitate, tallied
+from tabular_rlhf.simulator.record import CORES, KL_FLAGS, Data, Learner, Options, Task, bag, learner
 from tabular_rlhf.simulator.scoring import Score, score
 from tabular_rlhf.world import World
 

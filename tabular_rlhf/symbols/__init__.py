@@ -15,14 +15,13 @@ from __future__ import annotations
 
 from tabular_rlhf.symbols import table
 
-from tabular_rlhf.symbols import samples, pairs, geometry, gradients, estimators  # isort: skip  (in the order of the printed table)
+from tabular_rlhf.symbols import samples, pairs, geometry, gradients, estimators, moved  # isort: skip  (in the order of the printed table)
 from tabular_rlhf.symbols.table import (
     LEVELS,
     SPELLINGS,
     SYMBOLS,
     Scope,
     Symbol,
-    by_keyword_only,
     half_integers,
     parameters,
     supplied,
@@ -36,11 +35,11 @@ __all__ = [
     "SYMBOLS",
     "Scope",
     "Symbol",
-    "by_keyword_only",
     "estimators",
     "geometry",
     "gradients",
     "half_integers",
+    "moved",
     "pairs",
     "parameters",
     "samples",

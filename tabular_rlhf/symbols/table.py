@@ -2,18 +2,19 @@ r"""One symbol, and the scope that supplies its value on a world; what a world, 
 
 from __future__ import annotations
 
-import inspect
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf import gibbs
-from tabular_rlhf.errors import InputError, did_you_mean, quoted
+from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.logspace import expect, kl, log_softmax
+from tabular_rlhf.registry import one_of
+from tabular_rlhf.registry import parameters as parameters
+from tabular_rlhf.registry import supplied as supplied
 from tabular_rlhf.world import World
 
 
@@ -126,42 +127,6 @@ def _level(shape: str) -> str:
     return "world" if shape.startswith("(") or shape in ("scalar", "int") else "tool"
 
 
-def parameters(function: Callable[..., Any]) -> tuple[str, ...]:
-    """The names that a function asks for: its parameters without defaults, those that are given by keyword only at the end.
-
-    >>> parameters(lambda p, r, scale=1.0: scale * sum(p * r))
-    ('p', 'r')
-    >>> parameters(lambda p, *, r: sum(p * r))
-    ('p', 'r')
-    """
-    if type(function) is FunctionType and not function.__dict__:  # the quick way, for a million calls: nothing says otherwise
-        code = function.__code__
-        return code.co_varnames[: code.co_argcount - len(function.__defaults__ or ())] + by_keyword_only(function)
-    named = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    found = inspect.signature(function).parameters.values()
-    return tuple(p.name for p in found if p.kind in named and p.default is inspect.Parameter.empty) + by_keyword_only(function)
-
-
-def by_keyword_only(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Those of a function's `parameters` that have no place, only a name."""
-    if type(function) is FunctionType and not function.__dict__:
-        code, first = function.__code__, function.__code__.co_argcount
-        names = code.co_varnames[first : first + code.co_kwonlyargcount]
-        return tuple(n for n in names if n not in (function.__kwdefaults__ or ())) if names else ()
-    found = inspect.signature(function).parameters.values()
-    return tuple(p.name for p in found if p.kind is p.KEYWORD_ONLY and p.default is p.empty)
-
-
-def supplied(function: Callable[..., Any], value: Callable[[str], Any]) -> Any:
-    """What a function returns when every one of its `parameters` is given its value.
-
-    >>> supplied(lambda p, *, r: p + r, {"p": 1, "r": 2}.__getitem__)
-    3
-    """
-    names, named = parameters(function), by_keyword_only(function)
-    return function(*(value(n) for n in names[: len(names) - len(named)]), **{n: value(n) for n in named})
-
-
 def unknown_names(function: Callable[..., Any]) -> list[str]:
     """The names that a function asks for and nobody can supply.
 
@@ -190,9 +155,7 @@ class Scope:
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._known:
-            if name not in SYMBOLS:
-                remedy = did_you_mean(name, SYMBOLS, "`tabular-rlhf symbols` lists them")
-                raise InputError("a parameter must be the name of a symbol", got=quoted(name), remedy=remedy)
+            one_of(SYMBOLS, name, "a parameter must be the name of a symbol", remedy="`tabular-rlhf symbols` lists them")
             self._known[name] = self._compute(name)
         return self._known[name]
 

@@ -32,6 +32,7 @@ r'''A world of your own, written as a TOML file.
 | `clean` | reference | `true`: lower case, sentences end at `. ! ?` too, other punctuation is dropped (`false` if not given) |
 | `forbid` | reference | tokens that are never said, in any state |
 | `tokens`, `constant` | reward | weights of single tokens, for every occurrence; a constant |
+| `matches` | reward | a regular expression that the whole text, EOS left out, is to match, for a reward of 1; or a table of rewards |
 | `function` | reward | `"module:function"`, a Python function of yours (a module next to the TOML file is found first) |
 | `prompt` | both | the same keys by prompt: `[reward.prompt."Be kind:"]` is added, `[reference.prompt."Be kind:"]` replaces |
 
@@ -50,28 +51,31 @@ returns a number in reward units.  It runs as your own code does: give only file
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, quoted
+from tabular_rlhf.errors import InputError, positive, quoted
 from tabular_rlhf.files import read_text
+from tabular_rlhf.language import Language
+from tabular_rlhf.lattice import LatticeWorld
 from tabular_rlhf.logspace import Array
-from tabular_rlhf.mdp import TokenMDP
-from tabular_rlhf.policy import forbid, from_text, uniform
+from tabular_rlhf.machines import Machine, matches, rewards
+from tabular_rlhf.machines import lattice as unrolled
+from tabular_rlhf.mdp import TokenMDP, check_size
 from tabular_rlhf.world import World
+from tabular_rlhf.worldfile.corpus import ORDER, SMOOTHING, Corpus
 from tabular_rlhf.worldfile.function import reward_by_function
+from tabular_rlhf.worldfile.machines import patterns, payments, speaker, together
 from tabular_rlhf.worldfile.toml import (
     COUNT,
     DISTINCT,
     FLAG,
     NUMBER,
     NUMBERS,
+    PATTERNS,
     SEP,
     TABLE,
     TABLES,
@@ -84,16 +88,14 @@ from tabular_rlhf.worldfile.toml import (
     Source,
 )
 
-ORDER, SMOOTHING = 1, 0.1
-"""Tokens of context, and pseudo-counts, of a reference from text whose table does not say."""
-NAMED_WORDS = 8
-"""Words outside the vocabulary that a note names."""
+LONGEST = 1_000_000
+"""Tokens of the longest response of a lattice."""
 EXAMPLE = "\n".join(line[4:] for line in (__doc__ or "").split("|", 1)[0].splitlines() if line[:4] in ("", "    "))
 """The world file of the chapter above."""
 
 
 REFERENCE = {"file": TEXT, "text": TEXT, "order": WHOLE, "smoothing": NUMBER, "clean": FLAG, "forbid": TEXTS}
-REWARD = {"phrases": WEIGHTS, "tokens": WEIGHTS, "length": NUMBER, "constant": NUMBER, "function": TEXT}
+REWARD = {"phrases": WEIGHTS, "tokens": WEIGHTS, "length": NUMBER, "constant": NUMBER, "matches": PATTERNS, "function": TEXT}
 SCHEMA: dict[str, dict[str, Kind]] = {
     "": {
         "name": TEXT,
@@ -132,11 +134,35 @@ def parse_world(text: str, *, name: str = "world.toml", folder: str | Path = "."
     return _read(text, name, Path(folder))[0]
 
 
+def open_world(path: str | Path) -> tuple[World | LatticeWorld, tuple[str, ...]]:
+    """`load_with_notes`, and the file's lattice where its responses are too many to be listed (but for a reward that is a function)."""
+    path = Path(path)
+    source = Source(read_text(path, "the world file"), path.name, path.parent)
+    top = source.parse()
+    _check(source, top)
+    return _build(source, top) if _listed(top) else _merged(source, top)
+
+
 def _read(text: str, name: str, folder: Path) -> tuple[World, tuple[str, ...]]:
     source = Source(text, name, folder)
     top = source.parse()
     _check(source, top)
     return _build(source, top)
+
+
+def _listed(top: Mapping[str, Any]) -> bool:
+    """Whether the responses can be listed, or must be: a function is called on each of them."""
+    tables = [top.get("reward", {}), *top.get("reward", {}).get("prompt", {}).values()]
+    V = (
+        len({*top["vocabulary"], *([top["eos"]] if "eos" in top else [])})
+        if top["vocabulary"] != "auto"
+        else top.get("size", 12) + ("eos" in top)
+    )
+    try:
+        check_size(V, top["horizon"], "eos" in top, len(top.get("prompts", [""])))
+    except InputError:
+        return top["horizon"] > LONGEST or any("function" in table for table in tables)
+    return True
 
 
 def _check(source: Source, top: Mapping[str, Any]) -> None:
@@ -158,31 +184,74 @@ def _check(source: Source, top: Mapping[str, Any]) -> None:
 # ---------------------------------------------------------------------------------------------------- building
 
 
-def _build(source: Source, top: Mapping[str, Any]) -> tuple[World, tuple[str, ...]]:
-    reference, reward = top.get("reference", {}), top.get("reward", {})
-    sep = "" if top.get("sep") == "characters" else " "
-    eos, prompts = top.get("eos"), top.get("prompts", [""])
-    text = Corpus(source, sep, eos)
-    names = top["vocabulary"] if top["vocabulary"] != "auto" else text.frequent(reference, top.get("size", 12))
+def _language(source: Source, top: Mapping[str, Any], text: Corpus, kind: Callable[..., Any]) -> Any:
+    """The file's language, as a tree or as a language alone (`kind`)."""
+    sep, eos = "" if top.get("sep") == "characters" else " ", top.get("eos")
+    names = top["vocabulary"] if top["vocabulary"] != "auto" else text.frequent(top.get("reference", {}), top.get("size", 12))
     if eos is not None:
         names = [w for w in names if w != eos] + [eos]
     with source.locating("", "vocabulary"):  # each step adds one key that may be at fault
-        TokenMDP(names, 1, eos=eos, sep=sep)
+        kind(names, 1, eos=eos, sep=sep)
     with source.locating("", "horizon"):
-        mdp = TokenMDP(names, top["horizon"], eos=eos, prompts=prompts, sep=sep)
+        mdp = kind(names, top["horizon"], eos=eos, prompts=top.get("prompts", [""]), sep=sep)
     if "mu" in top:
         with source.locating("", "mu"):
-            mdp = TokenMDP(names, top["horizon"], eos=eos, prompts=prompts, mu=top["mu"], sep=sep)
+            mdp = kind(names, top["horizon"], eos=eos, prompts=top.get("prompts", [""]), mu=top["mu"], sep=sep)
+    return mdp
+
+
+def _merged(source: Source, top: Mapping[str, Any]) -> tuple[LatticeWorld, tuple[str, ...]]:
+    """The lattice of a file, and its notes: one machine for every prompt that differs from the others."""
+    reference, reward = top.get("reference", {}), top.get("reward", {})
+    text = Corpus(source, "" if top.get("sep") == "characters" else " ", top.get("eos"))
+    language = _language(source, top, text, Language)
+    made: dict[tuple[str, str], Machine] = {}
+    each = []
+    for prompt in language.prompts:
+        own, paid = (prompt if prompt in table.get("prompt", {}) else "" for table in (reference, reward))
+        if (own, paid) not in made:
+            table, place = (reference["prompt"][own], "reference.prompt") if own else (reference, "reference")
+            text.refuse_idle(table, place)
+            sentences = text.sentences(table, place)
+            speaks = speaker(source, language, table, sentences, place, (ORDER, SMOOTHING))
+            tables = [(reward, "reward")] + ([(reward["prompt"][paid], "reward.prompt")] if paid else [])
+            paying = [m for t, where in tables for m in payments(source, language, _fits(source, language, t, where), where)]
+            with source.locating("reward"):
+                made[own, paid] = together(language, speaks, paying)
+        each.append(made[own, paid])
+    with source.locating("", "beta"):
+        positive(top["beta"], "beta", "reward units per nat")
+    with source.locating("reward"):
+        world = unrolled(language, each, top["beta"], name=top.get("name", Path(source.name).stem))
+    return world, _all_notes(text, language, reference)
+
+
+def _fits(source: Source, language: Language, table: Mapping[str, Any], place: str) -> Mapping[str, Any]:
+    """The table, if some response may say each of its phrases."""
+    for phrase in table.get("phrases", {}):
+        with source.locating(place, "phrases"):
+            _fitting(language, phrase)
+    return table
+
+
+def _all_notes(text: Corpus, language: Language, reference: Mapping[str, Any]) -> tuple[str, ...]:
+    tables = [(reference, ""), *((t, f" after {quoted(p)}") for p, t in reference.get("prompt", {}).items())]
+    return tuple(note for table, where in tables for note in text.notes(language, table, where))
+
+
+def _build(source: Source, top: Mapping[str, Any]) -> tuple[World, tuple[str, ...]]:
+    reference, reward = top.get("reference", {}), top.get("reward", {})
+    text = Corpus(source, "" if top.get("sep") == "characters" else " ", top.get("eos"))
+    mdp = _language(source, top, text, TokenMDP)
     log_ref = _by_prompt(mdp, reference, lambda table, place: text.policy(mdp, table, place))
     r = _reward(source, mdp, reward, "reward", None)
     for prompt, table in reward.get("prompt", {}).items():
-        x = prompts.index(prompt)
+        x = mdp.prompts.index(prompt)
         with source.locating("reward.prompt"):
             r[x] = _finite_sum(mdp, r, _reward(source, mdp, table, "reward.prompt", x))[x]
     with source.locating("", "beta"):
         world = World(mdp, log_ref, r, top["beta"], name=top.get("name", Path(source.name).stem))
-    tables = [(reference, ""), *((t, f" after {quoted(p)}") for p, t in reference.get("prompt", {}).items())]
-    return world, tuple(note for table, where in tables for note in text.notes(mdp, table, where))
+    return world, _all_notes(text, mdp, reference)
 
 
 def _by_prompt(mdp: TokenMDP, reference: Mapping[str, Any], policy: Callable[[Mapping[str, Any], str], Array]) -> Array:
@@ -207,6 +276,9 @@ def _reward(source: Source, mdp: TokenMDP, table: Mapping[str, Any], place: str,
         for phrase, weight in table.get(key, {}).items():
             with source.locating(place, key):
                 r = _finite_sum(mdp, r, weight, mdp.phrase_count([phrase] if key == "tokens" else _fitting(mdp, phrase)))
+    for pattern, weight in patterns(table).items():
+        with source.locating(place, "matches"):
+            r = _finite_sum(mdp, r, weight, rewards(matches(mdp, pattern), mdp))
     if "function" in table:
         with source.locating(place, "function"):
             r = _finite_sum(mdp, r, reward_by_function(table["function"], mdp, source.folder, only))
@@ -225,7 +297,7 @@ def _finite_sum(mdp: TokenMDP, r: Array, x: Any, times: Any = 1.0) -> Array:
     return total
 
 
-def _fitting(mdp: TokenMDP, phrase: str) -> str:
+def _fitting(mdp: Language, phrase: str) -> str:
     """The phrase, if some response may say it."""
     tokens = mdp.parse(phrase)
     if any(t >= mdp.K for t in tokens[:-1]):
@@ -234,83 +306,3 @@ def _fitting(mdp: TokenMDP, phrase: str) -> str:
     if length > mdp.H:
         raise InputError(f"a phrase must fit in {mdp.H} tokens", got=f"{length} ({phrase!r})", remedy="shorten it, or raise the horizon")
     return phrase
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Text as a world file gives it."""
-
-    source: Source
-    sep: str
-    eos: str | None
-
-    def sentences(self, table: Mapping[str, Any], place: str) -> list[list[str]] | None:
-        """The sentences, as lists of tokens; None where the table gives no text."""
-        if "text" in table and "file" in table:
-            raise InputError(
-                "a reference must have one text", got="both text and file", where=self.source.place(place, "file"), remedy="drop one"
-            )
-        if "file" in table:
-            with self.source.locating(place, "file"):
-                text = read_text(self.source.folder / table["file"], "the reference's file")
-        elif "text" in table:
-            text = table["text"]
-        else:
-            return None
-        lines = re.split(r"[.!?\n]+", re.sub(r"[^\w\s.!?'’-]", "", text.lower())) if table.get("clean") else text.splitlines()
-        tokens = [list(line.strip()) if self.sep == "" else line.split() for line in lines]
-        return [sentence for line in tokens for sentence in self._split(line) if sentence]
-
-    def _split(self, tokens: list[str]) -> list[list[str]]:
-        """A sentence ends at EOS."""
-        ends = [i for i, w in enumerate(tokens) if w == self.eos]
-        return [tokens[a:b] for a, b in zip([0, *(i + 1 for i in ends)], [*ends, len(tokens)], strict=True)]
-
-    def frequent(self, table: Mapping[str, Any], size: int) -> list[str]:
-        """The most frequent tokens of the text, at most `size`; the earlier first among equals."""
-        sentences = self.sentences(table, "reference")
-        if not sentences or size < 1:
-            got = "no text" if sentences is None else "an empty text" if not sentences else f"size {size}"
-            where = self.source.place("", "size" if size < 1 else "vocabulary")
-            raise InputError(
-                'vocabulary = "auto" must have a text to take words from', got=got, where=where, remedy="give [reference] a text"
-            )
-        return [w for w, _ in Counter(w for s in sentences for w in s).most_common(size)]
-
-    def notes(self, mdp: TokenMDP, table: Mapping[str, Any], where: str) -> Iterator[str]:
-        """How a reference's text was read: the order and the smoothing, and which of its words are outside the vocabulary."""
-        sentences = self.sentences(table, "reference")
-        if sentences is None:
-            return
-        order, smoothing = table.get("order", ORDER), table.get("smoothing", SMOOTHING)
-        default = "" if "smoothing" in table else ", the default"
-        yield (
-            f"Reference{where}: from {len(sentences):,} sentence{'s' * (len(sentences) != 1)}, "
-            f"{order} token{'s' * (order != 1)} of context, smoothing {smoothing:g} (pseudo-counts{default})."
-        )
-        words = Counter(w for s in sentences for w in s)
-        strange = {w: n for w, n in words.most_common() if w not in mdp.vocabulary}
-        if strange:
-            named = ", ".join(map(repr, list(strange)[:NAMED_WORDS])) + (", ..." if len(strange) > NAMED_WORDS else "")
-            yield (
-                f"Reference{where}: {sum(strange.values()):,} of {sum(words.values()):,} words are outside the vocabulary, "
-                f"and nothing is counted across them: {named}."
-            )
-
-    def policy(self, mdp: TokenMDP, table: Mapping[str, Any], place: str) -> Array:
-        """log_ref of one reference table, (P, S, V)."""
-        sentences = self.sentences(table, place)
-        if sentences is None:
-            for key in ("order", "smoothing", "clean"):
-                if key in table:
-                    where = self.source.place(place, key)
-                    raise InputError(
-                        f"{key} must come with a text", got="no text or file", where=where, remedy="add text = ... or file = ..."
-                    )
-            log_ref = uniform(mdp)
-        else:
-            with self.source.locating(place):
-                joined = [mdp.sep.join(s) for s in sentences]
-                log_ref = from_text(mdp, joined, order=table.get("order", ORDER), smoothing=table.get("smoothing", SMOOTHING))
-        with self.source.locating(place, "forbid"):
-            return forbid(mdp, log_ref, table["forbid"]) if table.get("forbid") else log_ref

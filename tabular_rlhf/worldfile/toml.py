@@ -14,7 +14,8 @@ from pathlib import Path
 from sys import float_info
 from typing import Any
 
-from tabular_rlhf.errors import InputError, did_you_mean, quoted, shown
+from tabular_rlhf.errors import InputError, quoted, shown
+from tabular_rlhf.registry import one_of
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ NUMBERS = Kind("a list of numbers, such as [0.5, 0.5]", lambda v: _all(v, list, 
 WEIGHTS = Kind("a table of numbers, such as { good = 1.0 }", lambda v: _all(v, dict, _number))
 TABLE = Kind("a table", lambda v: isinstance(v, dict))
 TABLES = Kind("a table of tables, by prompt", lambda v: _all(v, dict, TABLE.holds))
+PATTERNS = Kind("a pattern, or a table of patterns and numbers", lambda v: TEXT.holds(v) or WEIGHTS.holds(v))
 WORDS = Kind('a list of strings, or "auto"', lambda v: v == "auto" or TEXTS.holds(v))
 SEP = Kind('"words" or "characters"', lambda v: v in ("words", "characters"))
 
@@ -103,9 +105,7 @@ class Source:
         """Refuse unknown keys, and values of the wrong kind, in one table."""
         known = schema[table]
         for key, value in content.items():
-            if key not in known:
-                remedy = did_you_mean(key, known, f"use one of {', '.join(known)}")
-                raise InputError("a world file must use known keys", got=quoted(key), where=self.place(table, key), remedy=remedy)
+            one_of(known, key, "a world file must use known keys", where=self.place(table, key))
             if not known[key].holds(value):
                 raise InputError(
                     f"{key} must be {known[key].name}", got=quoted(value)[:60], where=self.place(table, key), remedy="change it to that"

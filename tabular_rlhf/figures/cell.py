@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 
-from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.figures.page import METADATA, STYLE, on_paper
-from tabular_rlhf.figures.record import Data, Figure
+from tabular_rlhf.figures.record import Data, Figure, all_figures
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,5 @@ def show(name: str) -> Shown:
     >>> show("tilt").png[1:4]
     b'PNG'
     """
-    from tabular_rlhf.figures import all_figures
-
-    figures = all_figures()
-    if name not in figures:
-        remedy = did_you_mean(name, figures, f"use one of {', '.join(figures)}")
-        raise InputError("a figure must be in the gallery", got=quoted(name), remedy=remedy)
-    return Shown(figures[name], name, figures[name].told)
+    figure = all_figures().find(name)
+    return Shown(figure, figure.name, figure.told)

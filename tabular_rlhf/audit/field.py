@@ -1,0 +1,165 @@
+r"""The exact expected step of a function in tabular logits: its push on every batch, weighted, and the chain rule.
+
+    m(s, a) = sum over batches of  weight  sum over its tokens (s, a) of  push;     u(s, a) = m(s, a) - pi(a given s) sum_b m(s, b),
+
+and likewise for the entropy, whose gradient in the logits of its state is -pi (log pi + H).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tabular_rlhf.audit.batches import chances, paths, population
+from tabular_rlhf.audit.handed import Batch, Handed
+from tabular_rlhf.autodiff import grad
+from tabular_rlhf.fields import Case
+from tabular_rlhf.gibbs import objective
+from tabular_rlhf.logspace import Array, log_softmax
+from tabular_rlhf.preferences import bradley_terry
+from tabular_rlhf.world import World
+
+Push = Callable[[Batch], dict[str, Array]]
+
+
+@dataclass
+class Setting:
+    """How batches are drawn: G responses to a prompt, at a temperature; ordered, where the order of responses matters."""
+
+    G: int = 4
+    temperature: float = 1.0
+    ordered: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Of one batch's step: mean (P, S, V), and variance summed over logits."""
+
+    mean: Array
+    variance: float
+
+
+@dataclass
+class Expected:
+    """Case -> the expected step.  held, whether a batch's push depends on the policy through nothing (then it is remembered).
+
+    in_reward: a KL penalty is taken off the reward, detached, instead of standing in the loss.
+    """
+
+    handed: Handed
+    setting: Setting = field(default_factory=Setting)
+    in_reward: bool = False
+    held: bool = False
+    known: list[tuple[World, Array, Array]] = field(default_factory=list)
+
+    def __call__(self, case: Case) -> Array:
+        return self.pairs(case) if self.handed.kind == "pair loss" else self.moments(case, spread=False).mean
+
+    def pushes(self, case: Case) -> tuple[Array, Array]:
+        """What every batch pushes at each token's place (n, P S V), and at each state's (n, P S); remembered where it is held."""
+        found = next(((m, e) for world, m, e in self.known if world is case.world), None) if self.held else None
+        if found is not None:
+            return found
+        mdp, s = case.world.mdp, self.setting
+        where, size = paths(mdp), mdp.S * mdp.V
+        tokens, states = [], []
+        for _, tau, batch in population(case, s.G, temperature=s.temperature, ordered=s.ordered):
+            push = self._push(batch)
+            place = batch["group"][:, None] * size + where[tau]
+            m, e = _counted(push.get("logp"), place, where[tau] >= 0, mdp.P * size, push.get("entropy"), mdp.V)
+            tokens.append(m)
+            states.append(e)
+        if self.held:
+            self.known.append((case.world, np.array(tokens), np.array(states)))
+        return np.array(tokens), np.array(states)
+
+    def _push(self, batch: Batch) -> dict[str, Array]:
+        if self.handed.kind == "KL penalty" and self.in_reward:
+            h = self.handed.penalty(batch)
+            return {"logp": -np.sum(h, axis=1, keepdims=True) * batch["mask"] / len(h)}
+        return self.handed.push(batch)
+
+    def moments(self, case: Case, *, spread: bool = True) -> Moments:
+        """The mean and the variance of one batch's step, over all batches."""
+        s, pi = self.setting, np.exp(log_softmax(case.logits))
+        w = chances(case, s.G, temperature=s.temperature, ordered=s.ordered)
+        m, e = self.pushes(case)
+        mean = self._logits(case, w @ m, w @ e, pi)
+        if not spread:
+            return Moments(mean, 0.0)
+        squares = [float(np.sum(self._logits(case, a, b, pi) ** 2)) for a, b in zip(m, e, strict=True)]
+        return Moments(mean, float(w @ squares) - float(np.sum(mean**2)))
+
+    def _logits(self, case: Case, m: Array, e: Array, pi: Array) -> Array:
+        table = np.reshape(m, pi.shape)
+        u = table - pi * np.sum(table, axis=-1, keepdims=True)
+        if np.any(e):
+            log_pi = log_softmax(case.logits)
+            H = -np.sum(pi * log_pi, axis=-1, keepdims=True)
+            u = u - np.reshape(e, (*pi.shape[:2], 1)) * pi * (log_pi + H)
+        return np.asarray(u)
+
+    def pairs(self, case: Case) -> Array:
+        """The step of a pair loss on all pairs of responses, drawn from the reference and labeled by Bradley-Terry."""
+        mdp, pi = case.world.mdp, np.exp(log_softmax(case.logits))
+        m = np.zeros((mdp.P, mdp.N))
+        for x, w, l, weight in labeled(case.world):
+            push = self.handed.push(pair_batch(case, x, w, l))
+            m[x, w] += weight * push.get("chosen", np.zeros(1))[0]
+            m[x, l] += weight * push.get("rejected", np.zeros(1))[0]
+        through = mdp.subtree_sum(m)
+        return np.asarray(through - pi * np.sum(through, axis=-1, keepdims=True))
+
+
+def _counted(g: Array | None, place: Array, there: Array, size: int, e: Array | None, V: int) -> tuple[Array, Array]:
+    """Pushes added up at their places: of tokens, and of states."""
+    T = place.shape[1]
+    none = np.zeros(size), np.zeros(size // V)
+    m = none[0] if g is None else np.bincount(place[there], np.asarray(g)[:, :T][there], size).astype(float)
+    s = none[1] if e is None else np.bincount(place[there] // V, np.asarray(e)[:, :T][there], size // V).astype(float)
+    return m, s
+
+
+def labeled(world: World) -> list[tuple[int, int, int, float]]:
+    """(prompt, winner, loser, weight) of all pairs of different responses; weights sum to the chance that two differ."""
+    p = np.exp(world.log_p_ref)
+    N = range(world.mdp.N)
+    beats = bradley_terry(world.r).table()
+    return [
+        (x, w, l, float(2.0 * world.mu[x] * p[x, w] * p[x, l] * beats[x, w, l])) for x in range(world.mdp.P) for w in N for l in N if w != l
+    ]
+
+
+def pair_batch(case: Case, x: int, w: int, l: int) -> Batch:
+    """One pair."""
+    mdp = case.world.mdp
+    log_p, ref = mdp.path_sum(log_softmax(case.logits))[x], case.world.log_p_ref[x]
+    sides = {"chosen": w, "rejected": l}
+    batch: Batch = {side: log_p[[k]] for side, k in sides.items()} | {f"ref_{side}": ref[[k]] for side, k in sides.items()}
+    return batch | {f"{side}_length": mdp.lengths[[k]].astype(float) for side, k in sides.items()} | {"margin": np.zeros(1)}
+
+
+def with_penalty(update: Callable[[Case], Array]) -> Callable[[Case], Array]:
+    """The step with the gradient of the exact penalty -beta KL(pi, ref) added."""
+
+    def step(case: Case) -> Array:
+        world = case.world
+
+        def penalty(theta: Array) -> Array:
+            return objective(world.mdp.path_sum(log_softmax(theta)), world.log_p_ref, np.zeros(world.r.shape), world.beta, world.mdp.mu)
+
+        return update(case) + np.asarray(grad(penalty)(case.logits))
+
+    return step
+
+
+def depends(handed: Handed, cases: list[Case], setting: Setting) -> bool:
+    """Whether a batch's push depends on the policy that is live: on two policies of one world."""
+    a, b = (list(population(c, setting.G, temperature=setting.temperature)) for c in cases[:2])
+    for (_, _, one), (_, _, two) in zip(a[:: max(1, len(a) // 12)], b[:: max(1, len(b) // 12)], strict=True):
+        first, second = handed.push(one), handed.push(two)
+        if any(not np.allclose(first[k], second[k], rtol=1e-12, atol=1e-14) for k in first):
+            return True
+    return False

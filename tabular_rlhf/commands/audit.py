@@ -1,0 +1,119 @@
+"""`tabular-rlhf audit FILE.py:function`: what a function of your own really optimizes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tabular_rlhf.audit.field import Setting
+from tabular_rlhf.audit.handed import Handed, Unfit, hand_in
+from tabular_rlhf.audit.library import library_of
+from tabular_rlhf.audit.report import STAGES, Audit, audit
+from tabular_rlhf.audit.roles import KINDS, ROLES
+from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.loading import RUN, load, source_of
+from tabular_rlhf.commands.progress import progress
+from tabular_rlhf.errors import InputError, positive, quoted, whole
+from tabular_rlhf.files import check_output
+from tabular_rlhf.layout import fold
+from tabular_rlhf.reports.audit_text import page, plain
+
+SCHEMA = "tabular-rlhf/audit/1"
+FIGURE = (".svg", ".png", ".pdf")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    roles = "\n".join(f"  {name:16} {words}" for name, words in ROLES.items())
+    kinds = "\n".join(f"  {name:18} {words}" for name, words in KINDS.items())
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = fold(f"{RUN}\n\nKinds, recognized by the parameters:\n{kinds}\n\nRoles, recognized by their usual names:\n{roles}")
+    parser.add_argument(
+        "function", metavar="FILE.py:FUNCTION", help="where your function is; torch or jax is used where the file imports it"
+    )
+    parser.add_argument("--map", action="append", default=[], metavar="THEIRS=OURS", help="what a parameter is: a role, see below")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="the value of another parameter: beta=0.04, loss_agg_mode=token-mean",
+    )
+    parser.add_argument("--kind", help="what it is, where its parameters do not say")
+    parser.add_argument("--ascend", action="store_true", help="its value is to be raised, not lowered")
+    parser.add_argument("--group", type=int, default=4, metavar="G", help="responses a prompt (default: 4)")
+    parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="at which batches are drawn (default: 1)")
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw its path on the simplex (.svg, .png or .pdf)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.figure is not None:
+        check_output(args.figure)
+        if args.figure.suffix not in FIGURE:
+            raise InputError("a figure must be of a known kind", got=quoted(args.figure.suffix), remedy=f"use {', '.join(FIGURE)}")
+    setting = Setting(
+        whole(args.group, "--group", 1, "4 is usual", most=16), positive(args.temperature, "--temperature", "logits per logit")
+    )
+    found = audited(args.function, pairs_of(args.map), values(args.set), args.kind, args.ascend, setting)
+    if isinstance(found, Unfit):
+        raise InputError("a function's parameters must be known", got=found.words, where=args.function, remedy="`audit --help` lists roles")
+    if args.figure is not None and found.ends:
+        from tabular_rlhf.audit.figure import draw
+
+        draw(found, args.figure)
+    if args.json:
+        answer_json(SCHEMA, args, plain(found))
+    else:
+        answer_text(args, page(found))
+    return 0 if found.status in ("right", "unnamed") else 1
+
+
+def audited(where: str, roles: dict[str, str], given: dict[str, Any], kind: str | None, ascend: bool, setting: Setting) -> Audit | Unfit:
+    """The audit of a function on the command line, with progress; Unfit where its parameters are not known."""
+    function = load(where)
+    name = where.rpartition(":")[2]
+    try:
+        handed: Handed = hand_in(
+            function, library_of(source_of(function)), name=name, told_roles=roles, settings=given, kind=kind, ascend=ascend
+        )
+    except Unfit as e:
+        return e
+    with progress(len(STAGES), f"audit {name}", "stage") as bar:
+        return audit(handed, setting, told=lambda what: bar.update(1, what))
+
+
+def pairs_of(words: Iterable[str]) -> dict[str, str]:
+    """THEIRS=OURS words as a mapping."""
+    out = {}
+    for word in words:
+        theirs, equal, ours = word.partition("=")
+        if not (theirs and equal and ours):
+            raise InputError("--map must be THEIRS=OURS", got=quoted(word), remedy="say, --map lp=logp")
+        out[theirs] = ours
+    return out
+
+
+def values(words: Iterable[str]) -> dict[str, Any]:
+    """KEY=VALUE words: whole numbers, numbers, true, false, none, or text.
+
+    >>> values(["beta=0.04", "n=8", "norm=false", "mode=token-mean"])
+    {'beta': 0.04, 'n': 8, 'norm': False, 'mode': 'token-mean'}
+    """
+    out: dict[str, Any] = {}
+    for word in words:
+        key, equal, text = word.partition("=")
+        if not (key and equal):
+            raise InputError("a setting must be KEY=VALUE", got=quoted(word), remedy="say, --set beta=0.04")
+        out[key] = {"true": True, "false": False, "none": None}.get(text.lower(), _number(text))
+    return out
+
+
+def _number(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,66 @@
+"""`tabular-rlhf conform FILE.py`: a file's functions against the conformance vectors."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from tabular_rlhf import __version__
+from tabular_rlhf.audit.conform import Conformance, conform
+from tabular_rlhf.audit.handed import Unfit, hand_in
+from tabular_rlhf.audit.library import library_of
+from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.audit import pairs_of
+from tabular_rlhf.commands.loading import RUN, load, module_of, source_of
+from tabular_rlhf.commands.progress import progress
+from tabular_rlhf.errors import InputError, quoted
+from tabular_rlhf.layout import fold, table
+
+SCHEMA = "tabular-rlhf/conform/1"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = fold(RUN)
+    parser.add_argument("file", metavar="FILE.py[:FUNCTION]", help="a file, all of whose public functions are tried, or one function")
+    parser.add_argument("--map", action="append", default=[], metavar="THEIRS=OURS", help="what a parameter is: a role of `audit --help`")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    functions = functions_of(args.file)
+    found = []
+    with progress(len(functions), "conform", "function") as bar:
+        for name, function in functions.items():
+            found.append(tried(name, function, pairs_of(args.map)))
+            bar.update(1, name)
+    if args.json:
+        answer_json(SCHEMA, args, {"functions": [vars(f) | {"agrees": list(f.agrees)} for f in found]})
+    else:
+        rows = [[f.name, f.kind, ", ".join(f.agrees), f.problem or (f"{f.nearest}: {f.first}" if f.first else "")] for f in found]
+        answer_text(args, table("CONFORMANCE", ["", "kind", "agrees with", "nearest, and where it differs"], rows, left=(0, 1, 2, 3)))
+    return 0 if all(f.agrees for f in found) else 1
+
+
+def functions_of(where: str) -> dict[str, Callable[..., Any]]:
+    """The function that is named, or the public ones of the file, by name."""
+    if ":" in where:
+        return {where.rpartition(":")[2]: load(where)}
+    module = module_of(where)
+    found: dict[str, Callable[..., Any]] = {
+        n: f for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__ and not n.startswith("_")
+    }
+    if not found:
+        raise InputError("a file must hold public functions", got="none", where=quoted(where), remedy="name one: file.py:function")
+    return found
+
+
+def tried(name: str, function: Callable[..., Any], roles: dict[str, str]) -> Conformance:
+    """The conformance of one function, or why there is none."""
+    names = inspect.signature(function).parameters
+    try:
+        mine = {k: v for k, v in roles.items() if k in names}
+        return conform(hand_in(function, library_of(source_of(function)), name=name, told_roles=mine), __version__)
+    except Unfit as e:
+        return Conformance(name, "", (), "", "", f"{e.kind}: {e.words}")

@@ -1,0 +1,281 @@
+r"""Chapter 10, policies that have moved: truncated and cumulative ratios, clips under random rewards, samplers that are another law.
+
+The old policy is drawn apart from pi (`p_2`), so that a gradient in the logits of pi leaves it where it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.autodiff import grad
+from tabular_rlhf.ledger.record import Miss, Row, add
+from tabular_rlhf.logspace import expect, log_ratio, log_softmax
+from tabular_rlhf.policy_gradient import Recipe, stale
+from tabular_rlhf.policy_gradient.groups import Credit
+from tabular_rlhf.policy_gradient.updates import surrogate, update_of
+
+OLD = {"p_old": "p_2", "pi_old": "pi_2"}
+
+
+def full(log_p_ref: Any) -> bool:
+    """Whether the reference forbids nothing."""
+    return bool(np.isfinite(log_p_ref).all())
+
+
+def by_score(p_law: Any, weight: Any, score: Any) -> Any:
+    """E of weight times score under a law, for each prompt: (P, P, S, V)."""
+    return np.einsum("xn,xnysv->xysv", p_law * weight, score)
+
+
+def mean_slope(world: Any, logits: Any, f: Any) -> Any:
+    """grad E_p[f] for each prompt in the logits of all, by the gradient core."""
+    mdp = world.mdp
+    slope = grad(lambda t: np.sum(expect(mdp.path_sum(log_softmax(t)), f)))(logits)
+    return np.einsum("xsv,xy->xysv", slope, np.eye(mdp.P))
+
+
+def moved_size(r: Any, H: int, log_p: Any, log_p_2: Any) -> float:
+    """Rewards times the largest ratio, a sum of H scores."""
+    return float((1.0 + np.max(np.abs(r))) * H * max(1.0, np.exp(np.max(log_ratio(log_p, log_p_2)))))
+
+
+# ---------------------------------------------------------------------------------------------------- truncated-ratio
+
+add(
+    Row(
+        slug="truncated-ratio",
+        chapter=10,
+        clauses=(
+            r"\mathbb{E}_{p_{old}}[\min(\rho, C)\, r\, \mathrm{score}] "
+            r"= \nabla\, \mathbb{E}_{p_{old}}[r\, (\min(\rho, C) + C \max(0, \log\frac{\rho}{C}))], \quad \rho = \frac{p}{p_{old}}",
+            r"\mathbb{E}_{p_{old}}[1[\rho \le C]\, \rho\, r\, \mathrm{score}] = \nabla\, \mathbb{E}_{p_{old}}[r \min(\rho, C)]",
+        ),
+        words="so neither truncating nor masking a ratio ascends E_p[r]",
+        source="Ionides (2008); as in Yao et al. (2025) for samplers of another precision; by integrating the slope.",
+        parts=("truncated", "masked"),
+        letters={**OLD, "C": "cap"},
+        sides={
+            "gradient of what is ascended": 1,
+            "scores weighed": 0,
+            "weights in plain arrays": lambda p, log_p_2, r, cap, score: (
+                by_score(np.minimum(p, cap * np.exp(log_p_2)), r, score),
+                by_score(p * (p <= cap * np.exp(log_p_2)), r, score),
+            ),
+        },
+        misses={
+            "truncation is unbiased": "nabla(E_p[r])",
+            "truncation is masking": "E_p_old[1[rho <= C]*rho*r*score]",
+            "a baseline is free": "E_p_old[min(rho, C)*(r - E_p_old[r])*score]",
+            "the truncated surrogate's own gradient": "nabla(E_p_old[r*min(rho, C)])",
+            "masking is unbiased": Miss("masking is unbiased", "nabla(E_p[r])", part=1),
+            "masking is truncation": Miss("masking is truncation", "E_p_old[min(rho, C)*r*score]", part=1),
+        },
+        where=full,
+        scale=moved_size,
+        largest=60,
+        most=20,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- prefix-ratio
+
+
+def cumulative(mdp: Any, p: Any, log_p_2: Any, r: Any, pi: Any) -> Any:
+    """sum_h rho_{0..h} r score_h under pi_old: the mass of old responses through (s, a) with their reward, times the ratio so far."""
+    mass, old = mdp.subtree_sum(p), np.exp(log_p_2)
+    ratio = mass / mdp.subtree_sum(old)
+    update = stale.pulled_tokens(ratio * mdp.subtree_sum(old * r), pi)
+    return np.einsum("xsv,xy->xysv", update, np.eye(len(update)))
+
+
+PREFIX = r"\rho(s, a) = \frac{p(s + a)}{p_{old}(s + a)}"
+
+add(
+    Row(
+        slug="prefix-ratio",
+        chapter=10,
+        clauses=(
+            r"\mathbb{E}_{p_{old}}[\sum_h \rho(s_h, a_h)\, A_\pi(s_h, a_h)\, \nabla \log\pi(a_h \mid s_h)] = \nabla\, \mathbb{E}_p[r], "
+            r"\quad " + PREFIX,
+            r"\mathbb{E}_{p_{old}}[\sum_h \rho(s_h, a_h)\, r\, \nabla \log\pi(a_h \mid s_h)] "
+            r"= \sum_s d_\pi(s) \sum_a \nabla\pi(a \mid s)\, Q_{old}(s, a)",
+        ),
+        words="where rho is the ratio of the response so far: exact with the advantages of pi, and with rewards of the old policy's ends "
+        "it answers what would follow if pi chose one token and the old policy all others",
+        source="of ratios so far: arXiv:2605.07331; per-decision importance sampling, Precup, Sutton and Singh (2000).",
+        parts=("with advantages", "with outcomes"),
+        letters={**OLD, "Q_old": "E_p_2[r | s, a]"},
+        sides={
+            "gradient, visits": 1,
+            "responses of the old policy": 0,
+            "gradient core, masses": lambda world, logits, mdp, p, log_p_2, r, pi: (
+                mean_slope(world, logits, r),
+                cumulative(mdp, p, log_p_2, r, pi),
+            ),
+        },
+        misses={
+            "ratios of single tokens suffice": "E_p_old[sum_h pi(a_h|s_h)/pi_old(a_h|s_h)*A_pi(s_h,a_h)*nabla(log(pi(a_h|s_h)))]",
+            "no ratio at all": "E_p_old[sum_h A_pi(s_h,a_h)*nabla(log(pi(a_h|s_h)))]",
+            "unbiased with outcomes": Miss("unbiased with outcomes", "nabla(E_p[r])", part=1),
+            "the old policy's visits": Miss("the old policy's visits", "sum_s p_old(s)*sum_a nabla(pi(a|s))*Q_old(s,a)", part=1),
+            "the values of pi": Miss("the values of pi", "sum_s d_pi(s)*sum_a nabla(pi(a|s))*Q_pi(s,a)", part=1),
+        },
+        where=full,
+        scale=moved_size,
+        largest=40,
+        most=12,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- random-rewards-clip
+
+
+def halves(world: Any, mu: Any, log_p_2: Any) -> Credit:
+    """Every old response rewarded with +1 and with -1, half of the time each."""
+    mass = 0.5 * mu[:, None] * np.exp(log_p_2)
+    return Credit(mass, mass)
+
+
+def recipe(clip: float) -> Recipe:
+    return Recipe("none", "ppo-clip", G=1, clip=clip)
+
+
+def off_the_edges(log_pi: Any, log_pi_2: Any, clip: float, log_p_ref: Any) -> bool:
+    """No ratio sits on a corner, where a slope is a matter of convention."""
+    if not full(log_p_ref):
+        return False
+    ratio = np.exp(log_pi - log_pi_2)
+    return min(float(np.min(np.abs(ratio - edge))) for edge in (1.0 - clip, 1.0 + clip)) > 1e-9
+
+
+RATIO = r"\rho(s, a) = \frac{\pi(a \mid s)}{\pi_{old}(a \mid s)}, \quad k(s, a) = \mathrm{clip}(\rho(s, a), 1 - c, 1 + c)"
+FAIR = (
+    r"\mathbb{E}_{x \sim \mu, y \sim p_{old}}[\sum_h \frac{\min(\rho(s_h, a_h), k(s_h, a_h)) + "
+    r"\min(-\rho(s_h, a_h), -k(s_h, a_h))}{2}]"
+)
+PULL = r"-\frac{1}{2}\, \mathbb{E}_{x \sim \mu, y \sim p_{old}}[\sum_h |\rho(s_h, a_h) - k(s_h, a_h)|]"
+
+add(
+    Row(
+        slug="random-rewards-clip",
+        chapter=10,
+        clauses=(f"{FAIR} = {PULL}, \\quad {RATIO}", rf"\nabla\, {FAIR} = \nabla\, ({PULL})"),
+        words="PPO-clip under rewards of +1 and -1 at random: a pull back towards the old policy, and 0 at it",
+        source="of random rewards that seem to help: arXiv:2506.10947, 2512.16912; the mean over both signs.",
+        note="At a pi that does not depend on these rewards.  A batch that is used again breaks this premise.",
+        parts=("surrogate", "gradient"),
+        letters={**OLD, "c": "clip"},
+        sides={
+            "distance from the clip": 1,
+            "both signs, averaged": 0,
+            "the recipe's surrogate, swept": lambda world, mdp, mu, log_pi, logits, log_pi_2, log_p_2, clip: (
+                surrogate(mdp, halves(world, mu, log_p_2), recipe(clip), log_pi, log_old=log_pi_2, log_now=log_pi),
+                update_of(world, halves(world, mu, log_p_2), logits, recipe(clip), log_old=log_pi_2),
+            ),
+        },
+        misses={
+            "it amplifies likely tokens: the sign flipped": f"-({PULL})".replace(r"\,", ""),
+            "random rewards average out": "0*E_mu[beta]",
+            "1/2 forgotten": f"2*({PULL})",
+            "no clip below": PULL.replace("|\\rho(s_h, a_h) - k(s_h, a_h)|", "\\max(0, \\rho(s_h, a_h) - k(s_h, a_h))"),
+            "random rewards do not move pi": Miss("random rewards do not move pi", "0*nabla(E[r])", part=1),
+            "pushed away from the old policy": Miss("pushed away from the old policy", rf"-\nabla\, ({PULL})", part=1),
+        },
+        where=off_the_edges,
+        scale=lambda H, log_pi, log_pi_2: H * np.exp(np.max(log_ratio(log_pi, log_pi_2))),
+        largest=60,
+        most=20,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- off-policy-reinforce
+
+
+def by_bisection(gain: Any) -> Any:
+    """max(0, gain - kappa)/W with kappa halved in, 200 times."""
+    low, high = np.min(gain, axis=1) - np.sum(gain, axis=1), np.max(gain, axis=1)
+    for _ in range(200):
+        mid = (low + high) / 2.0
+        above = np.sum(np.maximum(0.0, gain - mid[:, None]), axis=1) > np.sum(gain, axis=1)
+        low, high = np.where(above, mid, low), np.where(above, high, mid)
+    return np.maximum(0.0, gain - low[:, None]) / np.sum(gain, axis=1, keepdims=True)
+
+
+def best_of_gain(gain: Any) -> Any:
+    top = gain == np.max(gain, axis=1, keepdims=True)
+    return top / np.sum(top, axis=1, keepdims=True)
+
+
+add(
+    Row(
+        slug="off-policy-reinforce",
+        chapter=10,
+        clauses=(r"p_\infty = \frac{\max(0, m (r - b) - \kappa)}{W}, \quad W = \mathbb{E}_m[r] - b",),
+        words="where the flow of sum m (r - b) grad log p over responses ends for a baseline b below the mean reward of the data's law m; "
+        "kappa makes it sum to one; for b above it p collapses",
+        source="Arnal et al. (2025), arXiv:2506.20520; velocities of logits.",
+        letters={"p_infty": "p_limit", "m": "p_2", "b": "E_p_2[r] - below", "kappa": "level"},
+        sides={
+            "closed form": 1,
+            "every support tried": 0,
+            "kappa by bisection": by_bisection,
+        },
+        misses={
+            "always the best response": best_of_gain,
+            "kappa forgotten: clipped and not normalized": "max(0, m*(r - b))/W",
+            "kappa forgotten: clipped and normalized": "max(0, m*(r - b))/(sum_tau max(0, m*(r - b)))",
+            "the data's law": "m",
+            "the Gibbs optimum": "p_star",
+        },
+        scale=lambda r, below: (1.0 + np.max(np.abs(r))) / below,
+        largest=8,
+        most=20,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- sampler-mismatch
+
+
+def by_tokens(mdp: Any, p_sampler: Any, r: Any, pi: Any, pi_sampler: Any) -> Any:
+    ratio = np.where(pi_sampler > 0, pi / np.where(pi_sampler > 0, pi_sampler, 1.0), 0.0)
+    update = stale.pulled_tokens(ratio * mdp.subtree_sum(p_sampler * r), pi)
+    return np.einsum("xsv,xy->xysv", update, np.eye(len(update)))
+
+
+add(
+    Row(
+        slug="sampler-mismatch",
+        chapter=10,
+        clauses=(
+            r"\mathbb{E}_q[\frac{p}{q}\, r\, \mathrm{score}] = \nabla\, \mathbb{E}_p[1[q > 0]\, r]",
+            r"\mathbb{E}_q[\sum_h \frac{\pi(a_h \mid s_h)}{\pi_q(a_h \mid s_h)}\, r\, \nabla \log\pi(a_h \mid s_h)] "
+            r"= \sum_s q(s) \sum_a 1[q(s + a) > 0]\, \nabla\pi(a \mid s)\, Q_q(s, a)",
+        ),
+        words="for a sampler q, pi at another temperature or without unlikely tokens: the ratio of the response mends what q can say, the "
+        "ratios of tokens do not",
+        source="by enumeration; of the practice, Yao et al. (2025), on inference engines that differ from the trainer.",
+        parts=("ratio of the response", "ratios of tokens"),
+        letters={"q": "p_sampler", "pi_q": "pi_sampler", "Q_q": "E_p_sampler[r | s, a]"},
+        sides={
+            "gradient, visits": 1,
+            "responses of the sampler": 0,
+            "gradient core, masses": lambda world, logits, log_p_sampler, mdp, r, pi, log_pi_sampler: (
+                mean_slope(world, logits, r * (log_p_sampler > -np.inf)),
+                by_tokens(mdp, np.exp(log_p_sampler), r, pi, np.exp(log_pi_sampler)),
+            ),
+        },
+        misses={
+            "harmless": "E_q[r*score]",
+            "mended though q cannot say everything": "nabla(E_p[r])",
+            "the ratio upside down": "E_q[q/p*r*score]",
+            "ratios of tokens mend it": Miss("ratios of tokens mend it", "nabla(E_p[1[q > 0]*r])", part=1),
+            "the visits of pi": Miss("the visits of pi", "sum_s d_pi(s)*sum_a 1[q(s + a) > 0]*nabla(pi(a|s))*Q_q(s,a)", part=1),
+        },
+        where=full,
+        scale=lambda r, H: (1.0 + np.max(np.abs(r))) * H * 64.0,
+        largest=40,
+        most=12,
+    )
+)

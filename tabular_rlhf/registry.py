@@ -1,0 +1,147 @@
+"""Tables of records: one way to enter a record, to find it by name, and to call what it holds by the names of its parameters."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import FunctionType
+from typing import Any, ClassVar, TypeVar
+
+from tabular_rlhf.errors import InputError, did_you_mean, quoted
+
+R = TypeVar("R")
+
+# ---------------------------------------------------------------------------------------------------- names
+
+
+def one_of(known: Collection[str], name: object, must: str, *, where: str = "", remedy: str = "") -> str:
+    """`name`, which must be known.  Raises InputError with the nearest names that are, or else with the remedy, or all of them.
+
+    >>> one_of(["coin", "fork"], "folk", "the world must be a named one")
+    Traceback (most recent call last):
+    tabular_rlhf.errors.InputError: the world must be a named one: got 'folk'; did you mean fork?
+    """
+    if isinstance(name, str) and name in known:
+        return name
+    otherwise = remedy or (f"use one of {', '.join(known)}" if known else "leave it out: there is none")
+    raise InputError(must, got=quoted(name), where=where, remedy=did_you_mean(str(name), known, otherwise))
+
+
+class Registry(dict[str, R]):
+    """Records by name, in the order in which they were entered.
+
+    >>> worlds = Registry("world", {"coin": 2})
+    >>> worlds.find("coin"), worlds.find(4)  # what is no name is a record already
+    (2, 4)
+    >>> worlds.find("corn")
+    Traceback (most recent call last):
+    tabular_rlhf.errors.InputError: the world must be a known one: got 'corn'; did you mean coin?
+    """
+
+    def __init__(self, kind: str, records: Mapping[str, R] | Iterable[tuple[str, R]] = ()) -> None:
+        super().__init__(records)
+        self.kind = kind
+
+    def add(self, record: R) -> R:
+        """Enter a record, under its own name; a second one of the same name is refused."""
+        name = record.name  # type: ignore[attr-defined]
+        if name in self:
+            raise InputError(f"the {self.kind} must have a name of its own", got=quoted(name), remedy="choose another name")
+        self[name] = record
+        return record
+
+    def find(self, record: str | R) -> R:
+        """A record by name, or as it is."""
+        return self[one_of(self, record, f"the {self.kind} must be a known one")] if isinstance(record, str) else record
+
+
+# ---------------------------------------------------------------------------------------------------- calls by name
+
+
+def parameters(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names that a function asks for: its parameters without defaults, those that are given by keyword only at the end.
+
+    >>> parameters(lambda p, r, scale=1.0: scale * sum(p * r))
+    ('p', 'r')
+    >>> parameters(lambda p, *, r: sum(p * r))
+    ('p', 'r')
+    """
+    if type(function) is FunctionType and not function.__dict__:  # the quick way, for a million calls: nothing says otherwise
+        code = function.__code__
+        return code.co_varnames[: code.co_argcount - len(function.__defaults__ or ())] + by_keyword_only(function)
+    named = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    found = inspect.signature(function).parameters.values()
+    return tuple(p.name for p in found if p.kind in named and p.default is inspect.Parameter.empty) + by_keyword_only(function)
+
+
+def by_keyword_only(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Those of a function's `parameters` that have no place, only a name."""
+    if type(function) is FunctionType and not function.__dict__:
+        code, first = function.__code__, function.__code__.co_argcount
+        names = code.co_varnames[first : first + code.co_kwonlyargcount]
+        return tuple(n for n in names if n not in (function.__kwdefaults__ or ())) if names else ()
+    found = inspect.signature(function).parameters.values()
+    return tuple(p.name for p in found if p.kind is p.KEYWORD_ONLY and p.default is p.empty)
+
+
+def supplied(function: Callable[..., Any], value: Callable[[str], Any]) -> Any:
+    """What a function returns when every one of its `parameters` is given its value.
+
+    >>> supplied(lambda p, *, r: p + r, {"p": 1, "r": 2}.__getitem__)
+    3
+    """
+    names, named = parameters(function), by_keyword_only(function)
+    return function(*(value(n) for n in names[: len(names) - len(named)]), **{n: value(n) for n in named})
+
+
+# ---------------------------------------------------------------------------------------------------- records
+
+
+@dataclass(frozen=True, eq=False)
+class Equation:
+    """What records of losses, advantages, aggregations and policy losses share: an equation, stated twice.
+
+    name; latex; source; fn, vectorised plain NumPy, which asks by name for what it needs; oracle, the same equation in plain `math`,
+    written from the paper and not from fn; defaults, of settings.  A kind of record says what else its fn is `given`.
+    """
+
+    name: str
+    latex: str
+    source: str
+    fn: Callable[..., Any]
+    oracle: Callable[..., float]
+    defaults: Mapping[str, float] = field(default_factory=dict, kw_only=True)
+    kind: ClassVar[str] = "record"
+
+    @property
+    def given(self) -> Collection[str]:
+        """What an equation may ask for beside its settings."""
+        raise NotImplementedError
+
+    def __post_init__(self) -> None:
+        self.require(bool(self.latex and self.source), "it must have an equation and a source", self.source or "none", "cite the paper")
+        self.require(callable(self.oracle), "it must have an oracle", self.oracle, "write the equation in plain math")
+        self.require(self.oracle is not self.fn, "the oracle must be written apart from fn", "the same function", "write it from the paper")
+        known = {*self.given, *self.defaults}
+        strange = [name for f in self.equations for name in parameters(f) if name not in known]
+        self.require(not strange, "parameters must be given or have a default", strange, f"given are {', '.join(self.given)}")
+
+    @property
+    def equations(self) -> tuple[Callable[..., Any], ...]:
+        """The functions that ask for what is given."""
+        return (self.fn,)
+
+    def require(self, holds: bool, must: str, got: object, remedy: str) -> None:
+        """Refuse the record where something does not hold of it."""
+        if not holds:
+            raise InputError(must, got=got, where=f"{self.kind} {self.name!r}", remedy=remedy)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The names that `fn` asks for."""
+        return parameters(self.fn)
+
+    def __call__(self, **supply: Any) -> Any:
+        """fn on what it asks for, picked from `supply`."""
+        return supplied(self.fn, supply.__getitem__)

@@ -1,0 +1,235 @@
+r"""The report of a world whose responses are not listed: the numbers of `reports.solution`, by sweeps, checked by ancestral sampling.
+
+Means are exact, and so are the standard errors of their estimates: both are sweeps over the lattice (`path.expect`, `path.variance`).
+What sampling cannot check is shown without a check: log Z is a mean of weights whose variance may be astronomical, and of the likeliest
+responses none may ever be drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.errors import InputError, whole
+from tabular_rlhf.lattice import LatticeWorld, Policy, Reference, Soft, solve
+from tabular_rlhf.lattice.best import likeliest
+from tabular_rlhf.lattice.draws import Drawn, sample
+from tabular_rlhf.lattice.flow import kl
+from tabular_rlhf.lattice.pairs import range_of
+from tabular_rlhf.logspace import Array
+from tabular_rlhf.path import Sums
+from tabular_rlhf.path.sweep import by_prompt
+from tabular_rlhf.reports.solution import BETA_STEPS, SCHEMA, Record, as_record, largest, only_exact, verdict
+from tabular_rlhf.sampling import Estimate
+
+TOKENS_DRAWN = 2**25
+"""Tokens that are drawn for the checks of one law, at most."""
+VANISHING = 1e-300
+"""The beta of the greedy limit."""
+
+
+@dataclass(frozen=True)
+class Law:
+    """A policy with draws of it."""
+
+    policy: Policy
+    drawn: Drawn
+
+    def measure(self, f: Callable[[Any], Any], x: int | None = None, mean: float | None = None) -> Record:
+        """The mean of f, of prompt x or of all, exact and sampled; `mean`, if another sweep knows it better."""
+        means, variances = self._moments(f)
+        mu = self.policy.world.mu
+        overall = float(np.sum(mu * means))
+        spread = float(np.sum(mu * (variances + np.square(means - overall))))
+        exact = (overall, spread) if x is None else (float(means[x]), float(variances[x]))
+        seen = np.broadcast_to(True if x is None else self.drawn.x == x, self.drawn.x.shape)
+        n = int(np.sum(seen))
+        if n == 0:
+            return only_exact(exact[0] if mean is None else mean)
+        values = np.broadcast_to(f(self.drawn), seen.shape)[seen]
+        size = float(np.mean(np.abs(values)))
+        drawn = Estimate(float(np.mean(values)), float(np.var(values)), n, size)
+        return as_record(Estimate(exact[0] if mean is None else mean, exact[1], None, size), drawn)
+
+    def _moments(self, f: Callable[[Any], Any]) -> tuple[Array, Array]:
+        return by_prompt(f, self.policy)
+
+    def share(self, x: int, token: int) -> Record:
+        """How often a first token is said after prompt x."""
+        p = min(1.0, float(self.policy.pi(0)[token, self.policy.world.roots[x]]))
+        asked = self.drawn.x == x
+        n = int(np.sum(asked))
+        hit = float(np.mean(self.drawn.first[asked] == token)) if n else 0.0
+        return as_record(Estimate(p, p * (1.0 - p), None), Estimate(hit, hit * (1.0 - hit), n)) if n else only_exact(p)
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A lattice with its optimum, and both laws."""
+
+    world: LatticeWorld
+    samples: int
+    rng: np.random.Generator
+
+    @cached_property
+    def optimum(self) -> Soft:
+        return solve(self.world)
+
+    @cached_property
+    def before(self) -> Law:
+        return self._law(Reference(self.world))
+
+    @cached_property
+    def after(self) -> Law:
+        return self._law(self.optimum)
+
+    @cached_property
+    def kl(self) -> Array:
+        """KL(p*, p_ref) for each prompt."""
+        return kl(self.optimum, self.before.policy)
+
+    def _law(self, policy: Policy) -> Law:
+        return Law(policy, sample(policy, min(self.samples, max(1, TOKENS_DRAWN // self.world.H)), rng=self.rng))
+
+
+def report(world: LatticeWorld, *, samples: int = 100_000, seed: int = 0, top: int = 6) -> Record:
+    """Everything `tabular-rlhf solve` says about a lattice, as plain values: the keys are those of `reports.solution.report`."""
+    if top < 1:
+        raise InputError("the number of responses listed must be at least 1", got=top, remedy="pass --top 6")
+    s = Solved(world, whole(samples, "samples", 1, "100000 is usual"), np.random.default_rng(seed))
+    prompts = [prompt_row(s, x) for x in range(world.language.P)]
+    found: Record = {
+        "schema": SCHEMA,
+        "world": describe(world),
+        "samples": len(s.before.drawn.x),
+        "seed": seed,
+        "totals": totals(s),
+        "prompts": prompts,
+        "first_tokens": first_tokens(s, top),
+        "responses": {"before": responses(s, "before", top), "after": responses(s, "after", top)},
+        "frontier": frontier_rows(world),
+    }
+    return found | {"checks": verdict(found)}
+
+
+def describe(world: LatticeWorld) -> Record:
+    """The world in a few words and numbers."""
+    x = world.language
+    low, high = range_of(Reference(world), lambda h: world.levels[h].r)
+    return {
+        "name": world.name,
+        "vocabulary": list(x.vocabulary),
+        "horizon": x.H,
+        "eos": x.eos,
+        "prompts": list(x.prompts),
+        "mu": x.mu.tolist(),
+        "beta": world.beta,
+        "responses": world.responses,
+        "states": max(level.n for level in world.levels),
+        "forbidden_responses": [],
+        "reward_range": [low, high],
+    }
+
+
+def totals(s: Solved) -> Record:
+    """Averages over prompts."""
+    w, g = s.world, s.optimum
+    reward = s.before.measure(lambda y: y.r)
+    regret = w.beta * float(np.sum(w.mu * kl(s.before.policy, g)))
+    return {
+        "log_Z": only_exact(float(np.sum(w.mu * g.log_Z))),
+        "V": only_exact(g.value),
+        "reward_before": reward,
+        "reward_after": s.after.measure(lambda y: y.r),
+        "kl": s.after.measure(lambda y: y.L, mean=float(np.sum(w.mu * s.kl))),
+        "J_before": reward,
+        "J_after": s.after.measure(lambda y: y.r - w.beta * y.L),
+        "regret_before": only_exact(regret),
+    }
+
+
+def prompt_row(s: Solved, x: int) -> Record:
+    """One prompt: log Z, V, KL and expected rewards."""
+    w, g = s.world, s.optimum
+    return {
+        "prompt": w.language.prompts[x],
+        "mu": float(w.mu[x]),
+        "log_Z": only_exact(float(g.log_Z[x])),
+        "V": only_exact(float(g.V[x])),
+        "kl": s.after.measure(lambda y: y.L, x, float(s.kl[x])),
+        "reward_before": s.before.measure(lambda y: y.r, x),
+        "reward_after": s.after.measure(lambda y: y.r, x),
+    }
+
+
+def first_tokens(s: Solved, top: int) -> list[Record]:
+    """The likeliest first tokens under p*: the soft value of what they lead to, and their probability before and after."""
+    w, level = s.world, s.world.levels[0]
+    pi = s.optimum.pi(0)[:, w.roots].T
+    after = np.append(s.optimum.V_s(1), 0.0) if w.H > 1 else np.zeros(1)
+    Q = level.r + level.pull(after)
+    rows = []
+    for x, a in largest(w.mu[:, None] * pi, top):
+        rows.append(
+            {
+                "prompt": w.language.prompts[x],
+                "token": w.language.vocabulary[a],
+                "value": only_exact(float(Q[a, w.roots[x]])),
+                "p_ref": s.before.share(x, a),
+                "p_star": s.after.share(x, a),
+            }
+        )
+    return rows
+
+
+def responses(s: Solved, law: str, top: int) -> list[Record]:
+    """The likeliest responses under one law, with their probability under both; none where the way back does not fit in memory."""
+    w = s.world
+    try:
+        found = likeliest(s.before.policy if law == "before" else s.optimum, top)
+    except InputError:
+        return []
+    rows = []
+    for path in found:
+        sums = along(s, path.prompt, path.tokens)
+        rows.append(
+            {
+                "prompt": w.language.prompts[path.prompt],
+                "response": w.language.sep.join(w.language.vocabulary[t] for t in path.tokens),
+                "reward": float(sums.r),
+                "p_ref": only_exact(math.exp(sums.log_p_ref)),
+                "p_star": only_exact(math.exp(sums.log_p)),
+            }
+        )
+    return rows
+
+
+def along(s: Solved, x: int, tokens: tuple[int, ...]) -> Sums:
+    """The sums of one response."""
+    state, L, log_p_ref, r = int(s.world.roots[x]), 0.0, 0.0, 0.0
+    for h, a in enumerate(tokens):
+        level = s.world.levels[h]
+        L += float(s.optimum.ratio(h)[a, state])
+        log_p_ref += float(level.log_ref[a, state])
+        r += float(level.r[a, state])
+        state = int(level.child[a, state])
+    return Sums(L, log_p_ref, r, len(tokens))
+
+
+def frontier_rows(world: LatticeWorld) -> list[Record]:
+    """Reward and KL of the optimum as beta grows, from the greedy limit to the reference; exact alone."""
+    rows = [_point(world, 0.0, solve(world.at(VANISHING)))]
+    rows += [_point(world, beta, solve(world.at(beta))) for step in BETA_STEPS if 0 < (beta := world.beta * step) < math.inf]
+    reward = only_exact(float(np.sum(world.mu * by_prompt(lambda y: y.r, Reference(world), variance=False)[0])))
+    return [*rows, {"beta": math.inf, "reward": reward, "kl": only_exact(0.0), "V": reward["exact"]}]
+
+
+def _point(world: LatticeWorld, beta: float, g: Soft) -> Record:
+    reward = float(np.sum(world.mu * by_prompt(lambda y: y.r, g, variance=False)[0]))
+    nats = float(np.sum(world.mu * kl(g, Reference(world))))
+    return {"beta": beta, "reward": only_exact(reward), "kl": only_exact(nats), "V": g.value if beta > 0 else reward}

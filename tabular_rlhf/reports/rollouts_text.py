@@ -1,0 +1,85 @@
+"""The report of a file of rollouts as text: three tiers, each under its own heading."""
+
+from __future__ import annotations
+
+from tabular_rlhf.layout import table, wrap
+from tabular_rlhf.reports.solution import Record
+from tabular_rlhf.rollouts.tiers import consistent
+from tabular_rlhf.told import number
+
+
+def render(found: Record) -> str:
+    """The whole report."""
+    return "\n\n".join([_head(found), _certain(found), _groups(found), _candidates(found), _estimates(found)])
+
+
+def _head(found: Record) -> str:
+    f = found["file"]
+    lines = [
+        f"{f['responses']:,} responses ({f['distinct']:,} distinct) to {f['prompts']:,} prompts in {f['groups']:,} groups; "
+        f"{f['tokens']:,} tokens, a trie of {f['nodes']:,} nodes.  beta = {number(found['beta'])} reward units per nat.",
+    ]
+    if f["cut"]:
+        lines.append(f"{f['cut']:,} responses were cut off (finish: length): they are prefixes, and count as such in masses.")
+    if f["malformed"]:
+        shown = "; ".join(f"line {m['line']}: {m['reason']}" for m in f["malformed"][:5])
+        lines.append(f"{len(f['malformed']):,} of {f['lines']:,} lines were not used: {shown}{' ...' if len(f['malformed']) > 5 else ''}.")
+    return "\n".join(part for line in lines for part in wrap(line))
+
+
+def _certain(found: Record) -> str:
+    c = found["certain"]
+    lines = ["CERTAIN, for the whole problem"]
+    verdict = "one log-probability each, siblings at most 1" if consistent(found) else "NOT consistent:"
+    lines.append(f"  {c['edges']:,} edges, {c['shared_edges']:,} of them said more than once: {verdict}")
+    for key in ("logp", "logp_ref"):
+        lines += _contradictions(key, c[f"differing_{key}"], c[f"crowded_{key}"])
+    if c["covered"] is not None:
+        mass = f"{number(c['covered'], '.4g')} of p, {number(c['covered_ref'], '.4g')} of p_ref"
+        lines.append(f"  mass of the distinct responses: {mass} (mean over prompts)")
+        lines.append(f"  log Z is at least {number(c['log_Z_at_least'])} nats (mean over prompts): no part of Z is negative")
+    rows = [[str(b["m"]), number(b["reward"]), str(b["prompts"])] for b in c["best_of"]]
+    title = "  best of m, the mean over all subsets of m responses to a prompt"
+    return "\n".join(lines) + "\n" + table(title, ["m", "reward", "prompts"], rows)
+
+
+def _contradictions(key: str, edges: Record, nodes: Record) -> list[str]:
+    """Edges with several log-probabilities, and nodes with more than all of the probability."""
+    lines = []
+    if edges["count"]:
+        lines.append(f"    {key}: {edges['count']:,} edges with several values, up to {number(edges['largest'], '.3g')} nats apart")
+        lines += [
+            f"      depth {e['depth']}, token {e['token']}: {e['low']:.6g} to {e['high']:.6g} (lines {e['lines'][0]}, {e['lines'][1]})"
+            for e in edges["first"]
+        ]
+    if nodes["count"]:
+        lines.append(f"    {key}: {nodes['count']:,} nodes whose children have more than 1, up to {number(nodes['largest'], '.4g')}")
+        lines += [f"      depth {e['depth']}, line {e['line']}: {e['children']} children with {e['mass']:.6g}" for e in nodes["first"]]
+    return lines
+
+
+def _groups(found: Record) -> str:
+    g = found["certain"]["groups"]
+    size = f"{g['smallest']}" if g["smallest"] == g["largest"] else f"{g['smallest']} to {g['largest']}"
+    title = f"  advantages on the real groups ({g['count']:,} of {size}; silent, all rewards equal: {g['silent']:,})"
+    rows = [[number(a["mean"], ".3g"), number(a["rms"], ".4g"), number(a["largest"], ".4g"), a["name"]] for a in g["advantages"]]
+    return table(title, ["mean", "rms", "largest", "recipe"], rows, left=(3,)) if rows else f"{title}: too small to compare"
+
+
+def _candidates(found: Record) -> str:
+    c = found["candidates"]
+    lines = ["EXACT FOR THE CANDIDATES ONLY: reranking.  Not an estimate of p*, which is mostly elsewhere"]
+    if c["candidates"] is not None:
+        before, after, best = (number(c[key]) for key in ("reward_before", "reward_after", "best"))
+        by = f"E[r] {before} by p_ref, {after} by p_ref exp(r/beta), {best} for the best"
+        share = f"the largest share is {number(c['largest_share'], '.3g')}"
+        lines.append(f"  of {number(c['candidates'], '.3g')} candidates a prompt: {by}; {share}")
+    return "\n".join(part for line in lines for part in wrap(line, then="    "))
+
+
+def _estimates(found: Record) -> str:
+    rows = [
+        [e["name"], e["unit"], number(e["value"]), number(e["standard_error"], ".2g"), number(e["ess"], ".3g"), e["warning"]]
+        for e in found["estimates"]
+    ]
+    return table("ESTIMATES, each with its standard error", ["", "unit", "value", "s.e.", "ESS", ""], rows, left=(0, 1, 5))

@@ -1,0 +1,160 @@
+"""The audit of a person's own function: how it is read, what is said of it, and what is said where nothing can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tabular_rlhf.audit import Unfit, audit, hand_in, nearest
+from tabular_rlhf.audit.batches import population, probe
+from tabular_rlhf.audit.ends import follow
+from tabular_rlhf.audit.field import Expected, Setting
+from tabular_rlhf.audit.handed import Handed, lay_out
+from tabular_rlhf.audit.library import Library
+from tabular_rlhf.audit.report import worlds
+from tabular_rlhf.fields import Case, cases, gradient, objectives
+from tabular_rlhf.gibbs import solve
+from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, LOSSES, Recipe
+from tabular_rlhf.policy_gradient.updates import expected_update
+from tabular_rlhf.world import rational
+
+
+def handed(f: Callable[..., Any], **settings: Any) -> Handed:
+    found = hand_in(f, Library(), settings=settings)
+    if found.kind not in ("pair loss", "reward-model loss"):
+        lay_out(found, [probe(np.random.default_rng(0), P=2 if found.asks("G", "group") else 1, G=3, T=5)])
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------- the step is the one that is known
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+@pytest.mark.parametrize("name", [a for a in ADVANTAGES if a not in ("constant", "remax", "optimal")])
+def test_the_expected_step_is_the_recipe_s(name: str, aggregation: str) -> None:
+    """By all multisets of whole batches here, by counts of kinds there."""
+    part, rule = ADVANTAGES[name], AGGREGATIONS[aggregation]
+
+    def step(logps: Any, rewards: Any, mask: Any) -> Any:
+        r, lengths, G = rewards, mask.sum(1), len(rewards)
+        A = np.broadcast_to(part(r=r, n=np.ones(G), G=G, lengths=lengths, **part.defaults), r.shape)
+        omega = rule(lengths=lengths, n=np.ones(G), G=G, H=mask.shape[1], **rule.defaults)
+        return -((A * omega)[:, None] * logps * mask).sum()
+
+    h = handed(step)
+    for world in worlds().values():
+        case = cases(world, world.log_ref)[1]
+        want = expected_update(case.world, case.logits, Recipe(name, "reinforce", aggregation, G=3))
+        got = Expected(h, Setting(G=3))(case)
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_policy_loss_of_ours_is_recognized_as_itself(name: str) -> None:
+    """Handed in as a trainer's function, with masks and its own differentiation."""
+    loss = LOSSES[name]
+
+    def step(logps: Any, old_logps: Any, advantages: Any, mask: Any) -> Any:
+        lengths = mask.sum(1, keepdims=True)
+        x, old = logps, old_logps
+        if loss.level != "token":
+            divide = lengths if loss.level == "geometric" else 1.0
+            x, old = ((y * mask).sum(1, keepdims=True) / divide for y in (logps, old_logps))
+        now = np.array(x.value) if hasattr(x, "value") else x
+        f = loss(log_pi=x, log_old=old, log_now=now, A=np.broadcast_to(advantages[:, None], old.shape), **loss.defaults)
+        return -(f * mask if loss.level == "token" else f).sum() / len(mask)
+
+    found = nearest(handed(step))
+    assert found.exact
+    assert not found.slips
+    assert found.scale == pytest.approx(1.0, abs=1e-6)
+    same = {"ratio": {"ratio"}, "sequence-ratio": {"sequence-ratio"}}.get(name, {name})
+    assert any(found.words.startswith(f"the advantages given, {word}") for word in same), found.words
+
+
+def test_weights_of_a_population_add_up_and_order_does_not_matter() -> None:
+    case = Case(rational(), rational().log_ref)
+    for ordered in (False, True):
+        assert sum(w for w, _, _ in population(case, 3, ordered=ordered)) == pytest.approx(1.0, abs=1e-12)
+
+    def first(logps: Any, rewards: Any, mask: Any) -> Any:
+        return -((rewards - rewards.mean())[:, None] * logps * mask).sum() / len(mask)
+
+    h = handed(first)
+    several = [Expected(h, Setting(G=3, ordered=o))(case) for o in (False, True)]
+    np.testing.assert_allclose(*several, rtol=1e-12, atol=1e-14)
+
+
+def test_a_flow_that_ends_is_at_the_optimum_that_is_known() -> None:
+    world = rational(0.7)
+    reward = [lambda c: gradient(objectives(c)["E[r]"], c.logits)]
+    end = follow(reward[0], world)
+    assert end.words == "it goes to a vertex"
+    assert end.rests
+    assert int(np.argmax(end.log_p)) == int(np.argmax(world.r))
+
+    def regularized(c: Case) -> Any:
+        f = objectives(c)
+        return gradient(f["E[r]"], c.logits) - 0.7 * gradient(f["KL(pi, ref)"], c.logits)
+
+    end = follow(regularized, world)
+    assert end.rests
+    np.testing.assert_allclose(np.exp(end.log_p), solve(world).p, atol=1e-9)
+
+
+def test_a_field_that_turns_for_ever_is_not_said_to_end() -> None:
+    world = worlds()["one length"]
+    turn = np.array([[0.0, 1.0, -1.0], [-1.0, 0.0, 1.0], [1.0, -1.0, 0.0]])
+    end = follow(lambda c: np.exp(c.logits - np.log(np.sum(np.exp(c.logits), -1, keepdims=True))) * (c.logits @ turn), world)
+    assert not end.rests
+
+
+# ---------------------------------------------------------------------------------------------------- what stands in the way
+
+
+def raises(logps: Any, advantages: Any) -> Any:
+    raise RuntimeError("on purpose")
+
+
+def nan(logps: Any, rewards: Any, mask: Any) -> Any:
+    with np.errstate(all="ignore"):
+        return -((rewards - rewards.mean()) / rewards.std() * (logps * mask).sum(1)).mean()
+
+
+def mutates(logps: Any, advantages: Any, mask: Any) -> Any:
+    advantages *= 2.0
+    return -(logps * advantages[:, None] * mask).sum()
+
+
+def random(logps: Any, advantages: Any, mask: Any) -> Any:
+    keep = np.random.default_rng().random(mask.shape) < 0.5
+    return -(logps * advantages[:, None] * mask * keep).sum()
+
+
+def gpu(logps: Any, advantages: Any) -> Any:
+    raise RuntimeError("Found no NVIDIA driver on your system")
+
+
+@pytest.mark.parametrize(
+    ("function", "kind", "words"),
+    [
+        (raises, "raises", "RuntimeError: on purpose"),
+        (nan, "nan", "where all rewards of a group are equal"),
+        (mutates, "mutates", "it changes its argument advantages"),
+        (random, "random", "something else each time"),
+        (gpu, "needs a GPU", "NVIDIA"),
+    ],
+)
+def test_what_stands_in_the_way_is_told_in_those_words(function: Callable[..., Any], kind: str, words: str) -> None:
+    found = audit(hand_in(function, Library()))
+    assert found.status == kind
+    assert found.problem is not None
+    assert words in found.problem[1]
+
+
+def test_unknown_parameters_are_told_with_the_way_to_name_them() -> None:
+    with pytest.raises(Unfit, match="unknown parameters: whatsit: say what it is with --map whatsit=ROLE"):
+        hand_in(lambda logps, advantages, whatsit: logps, Library())
