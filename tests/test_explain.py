@@ -27,9 +27,10 @@ def by_hand(world: dict[str, Any]) -> dict[str, float]:
         "right": value - J,
         "beta dropped": kl["p", "p*"],
         "1/beta for beta": kl["p", "p*"] / beta,
-        "forward for reverse KL": beta * kl["p*", "p"],
-        "KL to p_ref for KL to p*": beta * kl["p", "p_ref"],
-        "sign flipped": J - value,
+        "arguments of KL swapped": beta * kl["p*", "p"],
+        "p_ref for p_star": beta * kl["p", "p_ref"],
+        "sign flipped": -beta * kl["p", "p*"],
+        "beta squared": beta**2 * kl["p", "p*"],
         "log Z omitted": -J,
         "+ KL for - KL in the objective": value - (reward + beta * kl["p", "p_ref"]),
     }
@@ -49,7 +50,7 @@ def test_the_page_shows_each_tiny_world_once_with_what_its_numbers_need() -> Non
     found = worked(LEDGER["regret-is-kl"])
     assert page.count("\nWorld ") == len(found["tiny_worlds"]) < len(found["near_misses"])
     assert page.count("pi (drawn)") + page.count("pi = ") == 1 + len(found["tiny_worlds"])
-    assert "- beta dropped = kl(log_p, log_p_star)" in page
+    assert "- beta dropped = KL(p, p_star)" in page
     for world in found["tiny_worlds"]:
         for row in world["responses"]:
             assert any(
@@ -107,7 +108,7 @@ def test_explain_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert data["schema"] == "tabular-rlhf/explain/1"
     assert [row["slug"] for row in data["rows"]] == ["regret-is-kl", "borda"]
     assert data["rows"][0]["statement"] == LEDGER["regret-is-kl"].statement  # LaTeX for programs, a readable line for people
-    assert "\n  β log Z - J(p) = β KL(p, p*)\n" in explain(LEDGER["regret-is-kl"])
+    assert "\n  β log Z - J_x(p) = β KL(p, p*)\n" in explain(LEDGER["regret-is-kl"])
     assert {m["diagnosis"] for m in data["rows"][0]["near_misses"]} == set(LEDGER["regret-is-kl"].misses)
 
 

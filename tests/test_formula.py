@@ -328,7 +328,7 @@ def test_a_letter_bound_to_its_own_name_is_the_symbol_of_that_name() -> None:
 
 def test_a_quotient_of_what_overflows_is_taken_in_logarithms() -> None:
     scope = Scope(random_world(rng=np.random.default_rng(3), V=3, H=2).at(1e-5), 0)
-    assert not np.isfinite(np.exp(scope["log_Z"])).all()
+    assert scope["log_Z"].max() > 709  # e^709 is the largest that a float holds
     np.testing.assert_allclose(compile(read("p_ref*exp(r/beta)/Z"))(scope), scope["p_star"], atol=1e-9)
 
 

@@ -278,7 +278,7 @@ def test_verify_prints_a_line_a_row_and_a_verdict(capsys: pytest.CaptureFixture[
     assert main(["verify", "regret-is-kl", "tree-counts", "--worlds", "3"]) == 0
     out = capsys.readouterr().out
     assert "regret-is-kl" in out
-    assert "7/7" in out
+    assert "8/8" in out
     assert "VERDICT: every equals sign holds." in out
     assert "float64" not in out
 

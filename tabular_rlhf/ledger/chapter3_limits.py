@@ -250,9 +250,9 @@ add(
         clauses=(
             r"q\, \frac{d}{dD} \log q + (1 - q)\, \frac{d}{dD} \log(1 - q) = 0, \quad "
             r"q = (1 - \varepsilon)\, \sigma(D) + \varepsilon\, \sigma(-D), \quad D = r_i - r_j",
-            r"\mathbb{E}_{(x, w, l) \sim D}[(1 - \varepsilon)\, \tilde\ell(\hat r_w - \hat r_l) + "
-            r"\varepsilon\, \tilde\ell(\hat r_l - \hat r_w)] = \mathbb{E}_{(x, w, l) \sim D}[\ell(\hat r_w - \hat r_l)], \quad "
-            r"\tilde\ell(z) = \frac{(1 - \varepsilon)\, \ell(z) - \varepsilon\, \ell(-z)}{1 - 2 \varepsilon}, \quad "
+            r"\mathbb{E}_{(x, w, l) \sim D}[(1 - \varepsilon)\, g(\hat r_w - \hat r_l) + "
+            r"\varepsilon\, g(\hat r_l - \hat r_w)] = \mathbb{E}_{(x, w, l) \sim D}[\ell(\hat r_w - \hat r_l)], \quad "
+            r"g(z) = \frac{(1 - \varepsilon)\, \ell(z) - \varepsilon\, \ell(-z)}{1 - 2 \varepsilon}, \quad "
             r"\ell(z) = -\log \sigma(z)",
             r"\log\frac{q}{1 - q} = \log\frac{(1 - \varepsilon)\, e^D + \varepsilon}{\varepsilon\, e^D + 1 - \varepsilon}",
             r"\log\frac{q'}{1 - q'} = \log\frac{(1 - \delta)\, e^D + \delta}{\delta\, e^D + 1 - \delta}, \quad "
