@@ -51,6 +51,7 @@ ASKED: dict[str, list[str]] = {
     "conform": ["conform losses.py"],
     "kl": ["kl --world coin --estimator k1 --samples 50"],
     "run": ["run coin --algorithm rloo --steps 2"],
+    "study": ["study study.toml --jobs 1", "study study.toml --jobs 1 --out other"],
     "grade": [],  # it starts processes: tested where grading is, and its page is the check report's
     "figures": ["figures --list"],
     "page": [],  # one line
@@ -84,6 +85,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that are asked about, and a family of two losses."""
     for name, text in {
         "prefs.jsonl": PREFS,
+        "study.toml": 'worlds = ["coin"]\nalgorithms = ["rloo"]\nseeds = 2\n[settings]\nsteps = 1\n',
         "rollouts.jsonl": example_text(2),
         "answers.py": ANSWERS,
         "two.toml": TWO,

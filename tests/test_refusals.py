@@ -69,6 +69,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "world.toml").write_text(WORLD)
     (tmp_path / "prefs.jsonl").write_text(ROW)
     (tmp_path / "rollouts.jsonl").write_text(example_text(2))
+    (tmp_path / "study.toml").write_text('worlds = ["coin"]\nalgorithms = ["rloo"]\nseeds = 1\n[settings]\nsteps = 1\n')
     (tmp_path / "answers.py").write_text("def regret(J_x, value):\n    return value - J_x\n")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
@@ -101,6 +102,7 @@ def test_only_ordinary_files_are_read(path: str, place: Path) -> None:
         "run {}",
         "run --resume {}",
         "fit {}",
+        "study {}",
         "fit prefs.jsonl --reference {}",
         "grade {}",
         "grade answers.py --exercises {}",
@@ -339,6 +341,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "conform": ("answers.py:regret",),
     "kl": ("--estimator", "k1", "--placement", "loss", "--samples", "10", "--world", "coin"),
     "run": ("coin", "--algorithm", "rloo", "--steps", "1"),
+    "study": ("study.toml",),
     "grade": ("answers.py",),
     "figures": ("--list",),
     "index": ("regret",),

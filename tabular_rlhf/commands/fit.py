@@ -1,4 +1,4 @@
-"""`tabular-rlhf fit PREFS.jsonl`: rewards and policies from a preference file of your own (JSON lines).
+"""`tabular-rlhf fit PREFS`: rewards, ranks and policies from preferences of your own, in the shape they have, and what they are about.
 
 Exit status: 0 if every row was used; 2 if some row was malformed (the report on the others is printed all the same), unless
 --lenient; 2 too if the file cannot be used at all.

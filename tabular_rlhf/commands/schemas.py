@@ -183,6 +183,15 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "exact_missing": "why there is none, or null",
         "frontier": "kl and reward of Gibbs laws",
     },
+    "tabular-rlhf/study/1": {
+        "title": "of the study",
+        "cells": "of the grid",
+        "done": "cells that are",
+        "faults": "of cells that failed, in words",
+        "measure": "what is looked at",
+        "x": "the figure's axis",
+        "points": "of the grid, at each step told: kind (sampled or exact), step, runs, and mean and half interval of every score",
+    },
     "tabular-rlhf/grade/2": {
         "submission": "name, sha256, imports",
         "points": "reached",

@@ -6,15 +6,18 @@ Exit status 1 if some sampled number lies more than five exact standard errors f
 from __future__ import annotations
 
 import argparse
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.example import declare_example, example
-from tabular_rlhf.errors import InputError, as_number
+from tabular_rlhf.errors import InputError, as_number, quoted
 from tabular_rlhf.lattice import LatticeWorld
 from tabular_rlhf.mdp import MAX_BYTES
 from tabular_rlhf.registry import one_of
+from tabular_rlhf.reports.saved import check_saved, save_solution
 from tabular_rlhf.reports.solution import SCHEMA, report
 from tabular_rlhf.reports.solution_text import passed, render
 from tabular_rlhf.world import NAMED, World, named_world
@@ -31,10 +34,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     declare_example(parser, "world.toml", "a world file with comments")
     parser.epilog = 'A world whose reward is a function (function = "module:name") runs that code: give only files that you trust.'
     parser.add_argument("--beta", type=float, help="another KL weight than the world's, in reward units per nat")
+    parser.add_argument("--horizon", type=int, metavar="H", help="another horizon than the world file's")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="another value of a key of the world file, as in it: --set size=20"
+    )
     parser.add_argument("--samples", type=int, default=100_000, metavar="N", help="draws for each check (default: 100000)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
     parser.add_argument("--top", type=int, default=6, metavar="K", help="responses and first tokens to list (default: 6)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE", help="also write p*, soft values and samples: FILE ends in .csv or .npz (which has the tables)"
+    )
     parser.add_argument("--figure", type=Path, metavar="FILE", help="also draw the tilt and the frontier: FILE ends in .png, .svg or .pdf")
 
 
@@ -46,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
 
         check_path(args.figure)  # before the work, not after it
     check_draws(args.samples, args.seed)
-    world, notes = find_with_notes(args.world)
+    if args.save is not None:
+        check_saved(args.save)
+    world, notes = find_with_notes(args.world, overrides(args))
     if args.beta is not None:
         world = world.at(args.beta)
     if isinstance(world, World):
@@ -54,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         found = of_lattice(world, args)
     found |= {"notes": list(notes)}
+    if args.save is not None:
+        save_solution(listed(world), args.save, samples=args.samples, seed=args.seed)
     if args.figure is not None:
         from tabular_rlhf.figures.solved import draw_world
 
@@ -94,11 +108,26 @@ def listed(world: World | LatticeWorld) -> World:
     return world
 
 
-def find_with_notes(name: str) -> tuple[World | LatticeWorld, tuple[str, ...]]:
-    """`find_world`, and what there is to say about how a file was read."""
+def overrides(args: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says instead of the world file.  Raises: InputError for what is no TOML."""
+    told = {} if args.horizon is None else {"horizon": args.horizon}
+    for word in args.set:
+        try:
+            told |= tomllib.loads(word.replace("=", " = ", 1))
+        except (tomllib.TOMLDecodeError, RecursionError, ValueError):
+            remedy = 'write it as in the file, such as size=20 or name="mine"'
+            raise InputError("--set must be KEY=VALUE", got=quoted(word), remedy=remedy) from None
+    return told
+
+
+def find_with_notes(name: str, instead: Mapping[str, Any] | None = None) -> tuple[World | LatticeWorld, tuple[str, ...]]:
+    """`find_world`, and what there is to say about how a file was read.  Args: instead, other values of keys of the file."""
     path = Path(name)
     if name in NAMED and not path.is_file():
+        if instead:
+            remedy = "write a file: `tabular-rlhf solve --example`"
+            raise InputError("a named world must stay as it is", got=", ".join(instead), remedy=remedy)
         return named_world(name), ()
     if not path.exists():
         one_of(NAMED, name, "the world file must exist", remedy=f"check its path, or name one of {', '.join(NAMED)}")
-    return open_world(path)
+    return open_world(path, instead)

@@ -7,7 +7,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from tabular_rlhf.cells import Place
 from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.place import declare_place
 from tabular_rlhf.commands.printing import show
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.derivations import DERIVATIONS, Derivation
@@ -39,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--explain", action="store_true", help="show statement, source, a worked small instance and the near misses, and stop"
     )
     parser.add_argument("--prints", action="store_true", help="list what is printed and not executed as it is printed, and stop")
+    declare_place(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -47,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
         if value < 0:
             raise InputError(f"{option} must be at least 0", got=value, remedy="leave it out for the usual one")
     whole(args.worlds, "--worlds", 0, "60 are usual", most=10**6)
+    place = Place(args.backend, args.jobs, args.scheduler)
     rows, derivations = chosen(args.slugs, args.chapter)
     if args.list:
         if args.json:
@@ -73,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
             answer_text(args, prints_as_text(made))
         return 1 if any(p.agrees is False for p in made) else 0
     start = time.perf_counter()
-    verdicts, derived = _audit_with_bar(rows, derivations, args)
+    verdicts, derived = _audit_with_bar(rows, derivations, args, place)
     seconds = time.perf_counter() - start
     if args.json:
         answer_json(SCHEMA, args, as_json(verdicts, derived, args, seconds))
@@ -109,12 +113,12 @@ def _json_list(rows: list[Row], derivations: list[Derivation]) -> dict[str, Any]
 
 
 def _audit_with_bar(
-    rows: list[Row], derivations: list[Derivation], args: argparse.Namespace
+    rows: list[Row], derivations: list[Derivation], args: argparse.Namespace, place: Place
 ) -> tuple[list[Verdict], list[DerivationVerdict]]:
     total = (len(rows) + len(derivations)) * (len(standard_worlds(0, 0)) + args.worlds)
     with progress(total, "verify", "check") as bar:
-        verdicts = audit_in_parallel(rows, worlds=args.worlds, seed=args.seed, on_progress=bar.update)
-        derived = in_parallel(audit_slugs, [d.slug for d in derivations], args.worlds, args.seed, bar.update)
+        verdicts = audit_in_parallel(rows, worlds=args.worlds, seed=args.seed, on_progress=bar.update, place=place)
+        derived = in_parallel(audit_slugs, [d.slug for d in derivations], args.worlds, args.seed, bar.update, place)
         return verdicts, derived
 
 

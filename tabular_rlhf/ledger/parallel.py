@@ -1,70 +1,54 @@
-"""Work on several processes: slugs are dealt out, each process runs its own on the same worlds, and the verdicts come home."""
+"""The ledger's work as cells: slugs are dealt out, each cell runs its own on the same worlds, and the verdicts come home."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures import TimeoutError as NotYet
 from typing import Any
 
+from tabular_rlhf.cells import HERE, Place, run_cells
+from tabular_rlhf.errors import SolveError
 from tabular_rlhf.ledger.audit import Verdict, audit, select
 from tabular_rlhf.ledger.record import LEDGER, Row
 
 WORTHWHILE = 8
 """Fewer slugs than this are run at home: starting a process costs more than it saves."""
+LARGE = 20_000
+"""Checks of a cell: each makes its worlds anew, and progress is told by cells."""
 Progress = Callable[[int], object]
 Work = Callable[[Sequence[str], int, int, Progress], list[Any]]
 """(slugs, worlds, seed, told of the checks done) -> a verdict each, with a `slug`.  A function of a module, so that it can be sent."""
-_done: Any = None  # in a worker: the shared count of checks done
+Cell = tuple[Work, Sequence[str], int, int]
 
 
-def audit_in_parallel(rows: Sequence[Row], *, worlds: int, seed: int, on_progress: Progress) -> list[Verdict]:
-    """`audit` with the same answers, on at most two processes."""
+def audit_in_parallel(rows: Sequence[Row], *, worlds: int, seed: int, on_progress: Progress, place: Place = HERE) -> list[Verdict]:
+    """`audit` with the same answers, on several processes."""
     if any(LEDGER.get(row.slug) is not row for row in rows):  # a row that only this process knows
         return audit(rows, worlds=worlds, seed=seed, on_progress=on_progress)
-    return in_parallel(_audit_slugs, [row.slug for row in rows], worlds, seed, on_progress)
+    return in_parallel(_audit_slugs, [row.slug for row in rows], worlds, seed, on_progress, place)
 
 
 def _audit_slugs(slugs: Sequence[str], worlds: int, seed: int, on_progress: Progress) -> list[Verdict]:
     return audit(select(slugs) if slugs else [], worlds=worlds, seed=seed, on_progress=on_progress)
 
 
-def in_parallel(work: Work, slugs: Sequence[str], worlds: int, seed: int, on_progress: Progress) -> list[Any]:
-    """The verdicts of `work` on every slug, in order, from at most two processes."""
-    jobs = min(2, os.cpu_count() or 1)
-    if jobs == 1 or len(slugs) < WORTHWHILE:
+def in_parallel(work: Work, slugs: Sequence[str], worlds: int, seed: int, on_progress: Progress, place: Place = HERE) -> list[Any]:
+    """The verdicts of `work` on every slug, in order.  Raises: SolveError where a cell could not be done."""
+    if place == HERE and (HERE.processes == 1 or len(slugs) < WORTHWHILE):
         return work(slugs, worlds, seed, on_progress)
-    done = multiprocessing.Value("q", 0)
-    with ProcessPoolExecutor(jobs, initializer=_count_in, initargs=(done,)) as pool:
-        hands = [pool.submit(_counted, work, slugs[k::jobs], worlds, seed) for k in range(jobs)]
-        found = {v.slug: v for hand in hands for v in _wait(hand, done, on_progress)}
+    count = min(len(slugs), max(2 * place.processes, worlds * len(slugs) // LARGE))
+    cells: list[Cell] = [(work, slugs[k::count], worlds, seed) for k in range(count)]
+    found: dict[str, Any] = {}
+    for done in run_cells(_of_cell, cells, place):
+        if done.fault is not None:
+            raise SolveError(f"the audit of {', '.join(cells[done.number][1])} could not be done: {done.fault}")
+        verdicts, checks = done.value
+        found |= {v.slug: v for v in verdicts}
+        on_progress(checks)
     return [found[slug] for slug in slugs]
 
 
-def _wait(hand: Any, done: Any, on_progress: Progress) -> list[Any]:
-    """The result of one process, telling of progress while it works."""
-    while True:
-        try:
-            result: list[Any] = hand.result(timeout=0.1)
-        except NotYet:
-            result = []
-        with done.get_lock():
-            news, done.value = done.value, 0
-        on_progress(news)
-        if hand.done():
-            return result or hand.result()
-
-
-def _count_in(done: Any) -> None:
-    global _done
-    _done = done
-
-
-def _counted(work: Work, slugs: Sequence[str], worlds: int, seed: int) -> list[Any]:
-    def count(n: int) -> None:
-        with _done.get_lock():
-            _done.value += n
-
-    return work(slugs, worlds, seed, count)
+def _of_cell(cell: Cell) -> tuple[list[Any], int]:
+    """The verdicts of a cell, and how many checks they took."""
+    work, slugs, worlds, seed = cell
+    checks: list[int] = []
+    return work(slugs, worlds, seed, checks.append), sum(checks)

@@ -134,11 +134,14 @@ def parse_world(text: str, *, name: str = "world.toml", folder: str | Path = "."
     return _read(text, name, Path(folder))[0]
 
 
-def open_world(path: str | Path) -> tuple[World | LatticeWorld, tuple[str, ...]]:
-    """`load_with_notes`, and the file's lattice where its responses are too many to be listed (but for a reward that is a function)."""
+def open_world(path: str | Path, instead: Mapping[str, Any] | None = None) -> tuple[World | LatticeWorld, tuple[str, ...]]:
+    """`load_with_notes`, and the file's lattice where its responses are too many to be listed (but for a reward that is a function).
+
+    Args: instead, keys of the file's top with the values that they are to have here.
+    """
     path = Path(path)
     source = Source(read_text(path, "the world file"), path.name, path.parent)
-    top = source.parse()
+    top = source.parse() | dict(instead or {})
     _check(source, top)
     return _build(source, top) if _listed(top) else _merged(source, top)
 
