@@ -22,6 +22,7 @@ from tabular_rlhf.layout import fold
 COMMANDS = {
     "verify": "run the ledger: every claim on generated worlds, every near miss refuted",
     "derive": "a derivation executed line by line",
+    "disputes": "the museum of disputes: what people argue about, each settled by a measurement",
     "check": "a function of your own held against a claim, an exercise or a line of a derivation",
     "exercises": "the exercises of the course",
     "formula": "a formula of your own, LaTeX or plain typing: what it is read as, its value on a world, what it equals",
