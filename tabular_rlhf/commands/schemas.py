@@ -22,7 +22,12 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "seconds": "of the whole audit",
         "rows": "claims: slug, chapter, holds, worlds, error (in roundings allowed), z, near_misses; of --list: statement, source",
         "derivations": "slug, chapter, holds, worlds, lines, error, wrong_lines; of --list: title, source",
+        "disputes": "as of disputes/1; of --list: slug, theme, question, source",
         "prints": "of --prints: executed, of, others (slug, line, tex, agrees, reason): what is printed and is not what runs",
+    },
+    "tabular-rlhf/disputes/1": {
+        "disputes": "slug, theme, question, source, links, published, rows, caught, verdict, holds (the verdict is the expected one), "
+        "claim and under (or null): says, formula, relation, worlds, holds, counterexample (responses, left, right, symbols; or null)",
     },
     "tabular-rlhf/explain/1": {
         "rows": "claims worked out: statement, printed (executed as it stands), world, sides, parts, tiny_worlds, near_misses"

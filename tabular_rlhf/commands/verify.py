@@ -1,4 +1,4 @@
-"""`tabular-rlhf verify`: run the ledger: every claim on generated worlds, every near miss refuted."""
+"""`tabular-rlhf verify`: run the ledger: every claim on generated worlds, every near miss refuted; every derivation, every dispute."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from tabular_rlhf.derivations import DERIVATIONS, Derivation
 from tabular_rlhf.derivations.execute import DerivationVerdict, audit_slugs
 from tabular_rlhf.derivations.prints import Print, executed, reading, statement_prints
 from tabular_rlhf.derivations.records import record_prints
+from tabular_rlhf.disputes import CHAPTER, DISPUTES, VERDICTS, Dispute, Measured
+from tabular_rlhf.disputes.record import responses
+from tabular_rlhf.disputes.text import measured_json
 from tabular_rlhf.errors import InputError, whole
 from tabular_rlhf.layout import table
 from tabular_rlhf.ledger import LEDGER, Row, Verdict
@@ -30,7 +33,7 @@ SCHEMA = "tabular-rlhf/verify/1"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("slugs", nargs="*", metavar="SLUG", help="rows and derivations to run (all by default)")
+    parser.add_argument("slugs", nargs="*", metavar="SLUG", help="rows, derivations and disputes to run (all by default)")
     parser.add_argument("--chapter", type=int, help="only this chapter's rows")
     parser.add_argument(
         "--worlds", type=int, default=60, metavar="N", help="generated worlds (default 60), besides the named and the large one"
@@ -51,12 +54,12 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"{option} must be at least 0", got=value, remedy="leave it out for the usual one")
     whole(args.worlds, "--worlds", 0, "60 are usual", most=10**6)
     place = Place(args.backend, args.jobs, args.scheduler)
-    rows, derivations = chosen(args.slugs, args.chapter)
+    rows, derivations, disputes = chosen(args.slugs, args.chapter)
     if args.list:
         if args.json:
-            answer_json(SCHEMA, args, _json_list(rows, derivations))
+            answer_json(SCHEMA, args, _json_list(rows, derivations, disputes))
         else:
-            show(as_list(rows, derivations))
+            show(as_list(rows, derivations, disputes))
         return 0
     if args.explain:
         if not rows:
@@ -77,49 +80,57 @@ def run(args: argparse.Namespace) -> int:
             answer_text(args, prints_as_text(made))
         return 1 if any(p.agrees is False for p in made) else 0
     start = time.perf_counter()
-    verdicts, derived = _audit_with_bar(rows, derivations, args, place)
+    verdicts, derived, measured = _audit_with_bar(rows, derivations, disputes, args, place)
     seconds = time.perf_counter() - start
     if args.json:
-        answer_json(SCHEMA, args, as_json(verdicts, derived, args, seconds))
+        answer_json(SCHEMA, args, as_json(verdicts, derived, measured, args, seconds))
     else:
-        answer_text(args, as_text(verdicts, derived, seconds))
-    return 1 if failures(verdicts, derived) else 0
+        answer_text(args, as_text(verdicts, derived, measured, seconds))
+    return 1 if failures(verdicts, derived, measured) else 0
 
 
-def chosen(slugs: Sequence[str], chapter: int | None) -> tuple[list[Row], list[Derivation]]:
-    """Rows and derivations by slug (a slug may name both) and chapter; all by default."""
+def chosen(slugs: Sequence[str], chapter: int | None) -> tuple[list[Row], list[Derivation], list[Dispute]]:
+    """Rows, derivations and disputes by slug (a slug may name several kinds) and chapter; all by default."""
     claimed, derived = [today(s, LEDGER) for s in slugs], [today(s, DERIVATIONS) for s in slugs]
-    named = [s for s, d in zip(claimed, derived, strict=True) if s in LEDGER or d not in DERIVATIONS]
+    named = [s for s, d in zip(claimed, derived, strict=True) if s in LEDGER or not (d in DERIVATIONS or s in DISPUTES)]
     rows = [] if slugs and not named else select(named, chapter)
     derivations = [d for d in DERIVATIONS.values() if (not slugs or d.slug in derived) and chapter in (None, d.chapter)]
-    if not rows and not derivations:
+    disputes = [d for d in DISPUTES.values() if (not slugs or d.slug in slugs) and chapter in (None, CHAPTER)]
+    if not rows and not derivations and not disputes:
         raise InputError(f"some slug must be of chapter {chapter}", got=", ".join(slugs), remedy="drop --chapter, or the slugs")
-    return rows, derivations
+    return rows, derivations, disputes
 
 
-def as_list(rows: list[Row], derivations: list[Derivation]) -> str:
-    """Chapter, slug and source of every row and derivation."""
+def as_list(rows: list[Row], derivations: list[Derivation], disputes: list[Dispute]) -> str:
+    """Chapter, slug and source of every row, derivation and dispute."""
     claims = [[str(r.chapter), r.slug, str(len(r.sides)), str(len(r.near_misses)), r.source] for r in rows]
     derived = [[str(d.chapter), d.slug, str(len(d.lines)), d.title] for d in derivations]
     parts = [table("CLAIMS", ["", "slug", "sides", "near misses", "source"], claims, left=(0, 1, 4))] if claims else []
     parts += [table("DERIVATIONS", ["", "slug", "lines", "title"], derived, left=(0, 1, 3))] if derived else []
+    asked = [[d.slug, d.question] for d in disputes]
+    parts += [table("DISPUTES", ["slug", "question"], asked, left=(0, 1))] if asked else []
     return "\n\n".join(parts)
 
 
-def _json_list(rows: list[Row], derivations: list[Derivation]) -> dict[str, Any]:
+def _json_list(rows: list[Row], derivations: list[Derivation], disputes: list[Dispute]) -> dict[str, Any]:
     listed = [{k: getattr(r, k) for k in ("slug", "chapter", "statement", "source")} for r in rows]
     derived = [{k: getattr(d, k) for k in ("slug", "chapter", "title", "source")} for d in derivations]
-    return {"rows": listed, "derivations": derived}
+    asked = [{k: getattr(d, k) for k in ("slug", "theme", "question", "source")} for d in disputes]
+    return {"rows": listed, "derivations": derived, "disputes": asked}
 
 
 def _audit_with_bar(
-    rows: list[Row], derivations: list[Derivation], args: argparse.Namespace, place: Place
-) -> tuple[list[Verdict], list[DerivationVerdict]]:
-    total = (len(rows) + len(derivations)) * (len(standard_worlds(0, 0)) + args.worlds)
+    rows: list[Row], derivations: list[Derivation], disputes: list[Dispute], args: argparse.Namespace, place: Place
+) -> tuple[list[Verdict], list[DerivationVerdict], list[Measured]]:
+    total = (len(rows) + len(derivations)) * (len(standard_worlds(0, 0)) + args.worlds) + len(disputes)
     with progress(total, "verify", "check") as bar:
         verdicts = audit_in_parallel(rows, worlds=args.worlds, seed=args.seed, on_progress=bar.update, place=place)
         derived = in_parallel(audit_slugs, [d.slug for d in derivations], args.worlds, args.seed, bar.update, place)
-        return verdicts, derived
+        measured = []
+        for dispute in disputes:
+            measured.append(dispute.measured(args.seed))
+            bar.update(1)
+        return verdicts, derived, measured
 
 
 def all_prints(rows: list[Row], derivations: list[Derivation], *, every: bool) -> list[Print]:
@@ -145,11 +156,12 @@ def prints_as_text(prints: list[Print]) -> str:
     )
 
 
-def as_text(verdicts: list[Verdict], derived: list[DerivationVerdict], seconds: float) -> str:
-    """One line a row and a derivation, the reasons of any failure, and the verdict."""
-    lines = [*(rows_as_text(verdicts) if verdicts else []), *([""] if verdicts and derived else [])]
-    lines += derivations_as_text(derived) if derived else []
-    failed = failures(verdicts, derived)
+def as_text(verdicts: list[Verdict], derived: list[DerivationVerdict], measured: list[Measured], seconds: float) -> str:
+    """One line a row, a derivation and a dispute, the reasons of any failure, and the verdict."""
+    shown = [rows_as_text(verdicts), derivations_as_text(derived), disputes_as_text(measured)]
+    kinds = [text for text, found in zip(shown, (verdicts, derived, measured), strict=True) if found]
+    lines = [line for k, text in enumerate(kinds) for line in ([""] if k else []) + text]
+    failed = failures(verdicts, derived, measured)
     checks = sum(v.worlds for v in verdicts)
     misses = [x for v in verdicts for x in v.refuted.values()]
     wrong = [x for v in derived for x in v.refuted.values()]
@@ -171,7 +183,10 @@ def as_text(verdicts: list[Verdict], derived: list[DerivationVerdict], seconds: 
         )
         printed = [p.agrees is True for v in derived for p in v.prints]
         lines.append(f"{sum(printed)} of {len(printed)} printed lines executed as they are printed (`verify --prints` lists the others).")
-    total = len(verdicts) + len(derived)
+    if measured:
+        counts = [f"{count} {v}" for v in VERDICTS if (count := sum(m.verdict == v for m in measured))]
+        lines.append(f"{len(measured)} disputes measured: {', '.join(counts)} (`tabular-rlhf disputes` shows them).")
+    total = len(verdicts) + len(derived) + len(measured)
     verdict = "every equals sign holds." if not failed else f"{len(failed)} of {total} fail: {', '.join(failed)}."
     return "\n".join([*lines, f"{seconds:.1f} s.", f"VERDICT: {verdict}", "", *what_next(verdicts, derived, failed)])
 
@@ -185,9 +200,9 @@ def what_next(verdicts: list[Verdict], derived: list[DerivationVerdict], failed:
     return ["Next:", *lines, "  tabular-rlhf exercises    formulas to write yourself, and `check` to hold them against the truth"]
 
 
-def failures(verdicts: list[Verdict], derived: list[DerivationVerdict]) -> list[str]:
+def failures(verdicts: list[Verdict], derived: list[DerivationVerdict], measured: list[Measured]) -> list[str]:
     """The slugs of what does not hold."""
-    return [v.slug for v in verdicts if not v.holds] + [v.slug for v in derived if not v.holds]
+    return [v.slug for found in (verdicts, derived, measured) for v in found if not v.holds]
 
 
 def _error(error: float) -> str:
@@ -204,6 +219,18 @@ def derivations_as_text(derived: list[DerivationVerdict]) -> list[str]:
         line = f"{v.slug:<28}{v.worlds:>7}{v.lines:>9}{_error(v.error)}{'':>6}{hits:>13}{v.seconds:>7.2f}s"
         lines.append(line + ("" if v.holds else "  FAILS"))
         lines += [f"    {reason}" for reason in derivation_reasons(v)]
+    return lines
+
+
+def disputes_as_text(measured: list[Measured]) -> list[str]:
+    """One line a dispute."""
+    head = f"{'dispute':<28}{'worlds':>7}{'refuted by':>12}  verdict"
+    lines = [head, "-" * len(head)]
+    for m in measured:
+        by = "" if m.claim.scope is None else f"{responses(m.claim.scope)} responses"
+        lines.append(
+            f"{m.slug:<28}{m.claim.worlds:>7}{by:>12}  {m.verdict}{'' if m.holds else f'  FAILS: {m.dispute.settled} is expected'}"
+        )
     return lines
 
 
@@ -241,7 +268,9 @@ def reasons(v: Verdict) -> list[str]:
     return out
 
 
-def as_json(verdicts: list[Verdict], derived: list[DerivationVerdict], args: argparse.Namespace, seconds: float) -> dict[str, Any]:
+def as_json(
+    verdicts: list[Verdict], derived: list[DerivationVerdict], measured: list[Measured], args: argparse.Namespace, seconds: float
+) -> dict[str, Any]:
     rows = [
         {
             "slug": v.slug,
@@ -259,7 +288,7 @@ def as_json(verdicts: list[Verdict], derived: list[DerivationVerdict], args: arg
     ]
     return {
         "worlds": args.worlds,
-        "holds": not failures(verdicts, derived),
+        "holds": not failures(verdicts, derived, measured),
         "seconds": seconds,
         "rows": rows,
         "derivations": [
@@ -276,4 +305,5 @@ def as_json(verdicts: list[Verdict], derived: list[DerivationVerdict], args: arg
             }
             for v in derived
         ],
+        "disputes": [measured_json(m) for m in measured],
     }

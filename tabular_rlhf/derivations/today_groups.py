@@ -94,7 +94,7 @@ add(
         title="To which order MaxRL is log u",
         chapter=10,
         rows=("maxrl-order",),
-        source="Tajwar et al. (2026), arXiv:2602.02710.",
+        source="MaxRL (2026), arXiv:2602.02710.",
         where=affordable,
         largest=30,
         most=24,

@@ -34,7 +34,6 @@ add(
         words="an EOS (a token that is not among the first K) masked out of the loss takes its share of the gradient away; a fixed "
         "denominator, the padded length H, is only a scale",
         source="by the policy gradient, token by token; the fixed denominator is that of arXiv:2503.20783.",
-        note="On the world `fork`, among others, the update with EOS masked has a curl and a cosine below 1 with the gradient.",
         parts=("EOS masked", "padded length"),
         sides={
             "gradient less the EOS's share": 1,

@@ -85,7 +85,7 @@ add(
         clauses=(r"\rho = e^{a - \lambda \rho}, \quad a = \frac{r - \mathbb{E}_{p_{old}}[r]}{\beta}",),
         words="rho = p/p_old, for the p that minimizes E_old[(log(p/p_old) - a)^2], lambda such that E_old[rho] = 1: rho = W(lambda "
         "e^a)/lambda; not a Gibbs law, which takes beta log Z for the mean reward",
-        source="arXiv:2602.05933.",
+        source="Xu, Lu, Yu and Zhao (2026), arXiv:2602.05933.",
         letters={"p_old": "p_2", "rho": "rho_pmd", "lambda": "lam_pmd"},
         sides={
             "Lambert's function": 0,

@@ -104,7 +104,7 @@ add(
         ),
         words="where rho is the ratio of the response so far: exact with the advantages of pi, and with rewards of the old policy's ends "
         "it answers what would follow if pi chose one token and the old policy all others",
-        source="of ratios so far: arXiv:2605.07331; per-decision importance sampling, Precup, Sutton and Singh (2000).",
+        source="Zhang et al. (2026), arXiv:2605.07331; per-decision importance sampling, Precup, Sutton and Singh (2000).",
         parts=("with advantages", "with outcomes"),
         letters={**OLD, "Q_old": "E_p_2[r | s, a]"},
         sides={

@@ -106,7 +106,7 @@ add(
         words="for a teacher T: the sampled reverse divergence, token by token, holds the visits; it is the gradient of nothing, and yet "
         "vanishes at the teacher",
         source="Agarwal et al. (2024), arXiv:2306.13649; of what it optimizes, arXiv:2605.16826.",
-        note="The curl of the field at V = 2, H = 2 is up to .055 on the coin's worlds; in a tied class its zero is not the best policy.",
+        note="From two tokens on the field has a curl: it is the gradient of nothing.",
         letters={"pi_T": "pi_2", "p_T": "p_2"},
         sides={
             "states, visits held": 1,
