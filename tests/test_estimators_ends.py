@@ -35,6 +35,8 @@ TABLE: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 }
 TABLE |= {"k1-straight-through": (TABLE["k1"][0], TABLE["k2"][1]), "k3-straight-through": (TABLE["k3"][0], TABLE["k2"][1])}
 TABLE["full"] = (lambda p, q, L: p * np.sum(p * L, axis=1, keepdims=True), lambda p, q, L: p * L)
+for _name, _e in ESTIMATORS.items():
+    TABLE.setdefault(_name, (lambda p, q, L, h=_e.h: p * h(L), lambda p, q, L, h=_e.h: p * (h(L + 1e-5) - h(L - 1e-5)) / 2e-5))
 """p h(L) and p h'(L) at p = q e^L, from the papers, finite for all p; by states, rows are states."""
 
 

@@ -19,8 +19,10 @@ from tabular_rlhf.preferences.comparisons import count_wins
 from tabular_rlhf.preferences.likelihood import fit
 from tabular_rlhf.sampling import Trajectories, population, sample
 
-FLAGS = (*flags(placement="loss"), *(f for f in flags(placement="loss", level="token") if not f.record.per_state))
-"""Every estimator, of whole responses and by tokens."""
+FORMULATED = ("k1", "k2", "k3", "abs", "k3-inverted", "full", "k1-straight-through", "k3-straight-through")
+"""The estimators that the peers have, too."""
+FLAGS = tuple(f for level in ("sequence", "token") for e in FORMULATED for f in flags(e, "loss", level) if f.level == level)
+"""Each of them, of whole responses and by tokens."""
 
 NATS = 1e-7
 """Rewards are the same optimum if they differ by at most this."""
