@@ -75,7 +75,7 @@ def asked(claim: Claim) -> list[str]:
     names = ["beta", "mu", "p_ref", "p", "r"]
     for side in claim.sides:
         names += list(signature(side).parameters) if isinstance(side, Printed) else parameters(side)
-    words = [w for text in letters(claim).values() for w in re.findall(r"[A-Za-z_]+[0-9]*", text)]
+    words = [w for text in letters(claim).values() for w in re.findall(r"[A-Za-z_]+[0-9]*", text) if w != "tau"]  # there an index
     names += [n for w in words for n in (w, f"log_{w}") if n in SYMBOLS]
     return list(dict.fromkeys(names))
 
