@@ -36,6 +36,7 @@ ANSWERS = "def regret(beta, log_p, log_p_star):\n    return beta * (log_p - log_
 ASKED: dict[str, list[str]] = {
     "verify": ["verify --list", "verify regret-is-kl --explain", "verify mirror-descent --worlds 1"],
     "derive": ["derive", "derive regret-is-kl"],
+    "disputes": ["disputes --theme averages", "disputes tis-unbiased"],
     "check": ["check regret answers.py:regret"],
     "exercises": ["exercises", "exercises regret --hint"],
     "formula": ["formula log_Z --world coin"],

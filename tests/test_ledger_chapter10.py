@@ -12,11 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tabular_rlhf.errors import InputError
+from tabular_rlhf.formula.printed import printed
+from tabular_rlhf.formula.read import read
+from tabular_rlhf.formula.say import say
 from tabular_rlhf.ledger import LEDGER, Scope
 from tabular_rlhf.ledger.audit import select
 from tabular_rlhf.policy_gradient import Recipe, stale, success_weight
 from tabular_rlhf.policy_gradient import bernstein as b
 from tabular_rlhf.policy_gradient import estimates as e
+from tabular_rlhf.tex import plain
 from tabular_rlhf.world import random_world
 
 numbers = st.fractions(min_value=-5, max_value=5, max_denominator=7)
@@ -128,9 +132,9 @@ def test_a_batch_of_one_group_a_prompt_is_neither_filled_nor_redrawn() -> None:
 @pytest.mark.parametrize("slug", [row.slug for row in select(chapter=10)])
 def test_a_row_holds_with_several_prompts_and_steps(slug: str) -> None:
     row, tried = LEDGER[slug], 0
-    for i in range(6):
+    for i in range(8):
         rng = np.random.default_rng([10, i])
-        world = random_world(rng=rng, V=2, H=2, P=2, eos=bool(i % 2), beta=float(rng.uniform(0.5, 2.0)))
+        world = random_world(rng=rng, V=2, H=3 if i % 4 > 1 else 2, P=2, eos=bool(i % 2), beta=float(rng.uniform(0.5, 2.0)))
         scope = Scope(world, i)
         if row.applies(scope):
             tried += 1
@@ -150,3 +154,18 @@ def test_the_limit_of_reinforce_without_ratios_is_where_its_flow_ends() -> None:
         p = np.exp(z - np.logaddexp.reduce(z))
         np.testing.assert_allclose(p, stale.limit_by_supports(c), atol=2e-3)
         np.testing.assert_allclose(np.maximum(0, c - stale.water_level(c)) / np.sum(c), stale.limit_by_supports(c), atol=1e-12)
+
+
+# ---------------------------------------------------------------------------------------------------- how many ways there are to choose
+
+
+def test_a_binomial_is_read_said_and_drawn() -> None:
+    for text in (r"\binom{G}{2} + \tbinom{4}{k}", "binom(G, 2) + binom(4, k)"):
+        tree = read(text, letters={"k": "1"})
+        assert read(say(tree), letters={"k": "1"}) == tree == read(say(tree, latex=True), letters={"k": "1"})
+    scope = Scope(random_world(rng=np.random.default_rng(0), V=2, H=1), 0)
+    for n, k in itertools.product(range(6), range(6)):
+        assert float(printed(rf"\binom{{{n}}}{{{k}}}")(scope)) == math.comb(n, k)
+    assert plain(r"\binom{G}{m}") == "C(G, m)"
+    with pytest.raises(InputError, match="two numbers"):
+        read("binom(3)")

@@ -328,6 +328,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "derive": ("bt-score-hessian", "--world", "coin"),
     "check": ("regret-is-kl", "answers.py:regret"),
     "exercises": (),
+    "disputes": ("tis-unbiased",),
     "formula": ("r",),
     "formulas": ("means",),
     "symbols": ("beta",),

@@ -47,7 +47,7 @@ def selected(exercises: Iterable[Exercise | Proof], chapter: int | None, noteboo
     if not chosen:
         chapters = ", ".join(map(str, sorted({e.chapter for e in every().values()})))
         got = ", ".join(f"{name} {value}" for name, value in (("chapter", chapter), ("notebook", notebook)) if value is not None)
-        notebooks = ", ".join(sorted({e.notebook for e in every().values()}))
+        notebooks = ", ".join(sorted({e.notebook for e in every().values()} - {""}))
         remedy = f"there are exercises of chapters {chapters} and of notebooks {notebooks}"
         raise InputError("some exercise must fit", got=got, remedy=remedy)
     return chosen
@@ -85,7 +85,8 @@ def as_list(exercises: Sequence[Exercise | Proof]) -> str:
 
 def as_text(e: Exercise | Proof, hint: bool) -> str:
     """Title, statement, signature, symbols, and the hint if it is asked for."""
-    lines = [f"{e.title}  ({e.slug}, chapter {e.chapter}, notebook {e.notebook}, about {e.minutes} minutes)", ""]
+    where = f"chapter {e.chapter}, notebook {e.notebook}" if e.notebook else f"chapter {e.chapter}"
+    lines = [f"{e.title}  ({e.slug}, {where}, about {e.minutes} minutes)", ""]
     lines += wrap(plain_text(e.asked), first="  ")
     lines += ["", f"    {e.signature}", "        return ...", ""]
     lines += ["  It returns the text of a derivation, as `derive` reads one."] if isinstance(e, Proof) else _symbols(e)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from inspect import signature
 from typing import Any
@@ -51,7 +52,7 @@ def _claim(head: str, claim: Claim, trial: Trial) -> list[str]:
     """What is claimed, its formula with the letters that it declares, and what became of it."""
     lines = _entry(head, claim.says + ".")
     lines += wrap(claim.shown, first=" " * 11) if claim.shown else []
-    used = [f"{a} = {b}" for a, b in claim.letters.items() if claim.shown and a != b]
+    used = [f"{a} = {b}" for a, b in letters(claim).items() if claim.shown]
     lines += wrap("with " + ", ".join(used), first=" " * 11) if used else []
     if trial.scope is None:
         return [*lines, *_entry("MEASURED", f"it holds on all of {trial.worlds} worlds.")]
@@ -63,11 +64,19 @@ def _claim(head: str, claim: Claim, trial: Trial) -> list[str]:
     return [*lines, *_entry("MEASURED", told), *numbers]
 
 
+def letters(claim: Claim) -> dict[str, str]:
+    """Those letters of a claim that its formulas use, and what they stand for."""
+    said = " ".join(str(side) for side in claim.sides if isinstance(side, Printed))
+    return {a: b for a, b in claim.letters.items() if re.search(rf"(?<![A-Za-z_]){re.escape(a)}(?![A-Za-z_])", said.replace("{", " "))}
+
+
 def asked(claim: Claim) -> list[str]:
     """The symbols that a claim speaks of, and what a world is made of."""
     names = ["beta", "mu", "p_ref", "p", "r"]
     for side in claim.sides:
         names += list(signature(side).parameters) if isinstance(side, Printed) else parameters(side)
+    words = [w for text in letters(claim).values() for w in re.findall(r"[A-Za-z_]+[0-9]*", text) if w != "tau"]  # there an index
+    names += [n for w in words for n in (w, f"log_{w}") if n in SYMBOLS]
     return list(dict.fromkeys(names))
 
 

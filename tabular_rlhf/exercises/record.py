@@ -25,7 +25,8 @@ class Exercise:
     """One exercise.
 
     slug: its name; a submission's function is named alike, `-` turned into `_`.  chapter, title.  notebook: where it belongs,
-    as "04".  statement: Markdown with LaTeX, says what to return, its shape and unit.  hint.  rows: ledger rows behind it.
+    as "04"; "" for one that stands in none.  statement: Markdown with LaTeX, says what to return, its shape and unit.  hint.
+    rows: ledger rows behind it.
     answer: the reference, a function of symbols by name (it may return another one, if a function is asked for); its parameters are the
     suggested signature (a reader may use others).
     misses: diagnosis -> wrong answer, at least three.  free: what the answer leaves open, one of FREE.
