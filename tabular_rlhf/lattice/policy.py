@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -87,9 +87,9 @@ class Of:
         """The lattice."""
         return self._world
 
-    def pi(self, h: int) -> Array:
-        """pi(a given s) of level h, (V, n_h): each policy's own."""
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        def pi(self, h: int) -> Array: ...
 
     def mean(self, x: Mapping[int, Array]) -> Array:
         """E of the sum of x along the path, for each prompt, (P,), where x (V, n) is told by id(level): one sparse product a level."""
