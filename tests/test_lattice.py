@@ -225,6 +225,17 @@ def test_small_variances_keep_their_digits(beta: float) -> None:
         assert name == "k1" or abs(expect(QUANTITIES[name], s) / float(mean) - 1.0) <= 1e-9, name
 
 
+def test_huge_variances_are_those_of_their_logarithm() -> None:
+    """Far from the reference, Var k3 is E exp(-2 L) but for terms that vanish beside it: the same by a sweep in logarithms."""
+    x = Language(("a", "b"), 300, sep="")
+    machine = product(x, [ngram(x, ["abab", "bbba", "aab"], 1, 0.5), phrases(x, {"ab": 1.0, "bb": -0.5})])
+    for beta in (0.4, 0.3):
+        s = solve(lattice(x, machine, beta))
+        log_square = float(log_mean_exp(s, lambda h, s=s: -2.0 * s.ratio(h))[0])
+        assert log_square > 50.0
+        assert abs(np.log(variance(QUANTITIES["k3"], s)) - log_square) <= 1e-9 * log_square
+
+
 def test_remainders_of_the_exponential_keep_their_digits() -> None:
     t = np.concatenate([s * np.logspace(-9, 2, 60) for s in (-1.0, 1.0)])
     mpmath.mp.dps = 60

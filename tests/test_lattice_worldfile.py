@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tabular_rlhf import cli, gibbs
+from tabular_rlhf.commands.schemas import SCHEMAS
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.lattice import LatticeWorld, Reference, solve
 from tabular_rlhf.lattice.best import likeliest
@@ -96,7 +97,12 @@ def test_solve_reports_what_is_not_listed(tmp_path: Path, capsys: pytest.Capture
     assert cli.main(["solve", str(path), "--json", "--samples", "4000"]) == 0
     found = json.loads(capsys.readouterr().out)
     s = solve(open_world(path)[0])
-    assert found["world"]["responses"] == "10^95"
+    assert (found["schema"], found["world"]["responses"]) == ("tabular-rlhf/solve-lattice/1", "10^95")
+    assert set(SCHEMAS["tabular-rlhf/solve-lattice/1"]) <= set(found)
+    assert [row["kl"] for row in found["selection"]] == sorted(row["kl"] for row in found["selection"])
+    k1, k2, k3 = (row["deviation"] for row in found["estimators"])
+    assert abs(k3**2 - variance(lambda y: np.expm1(-y.L) + y.L, s)) <= 1e-9 * k3**2
+    assert min(k1, k2) > 0
     assert abs(found["totals"]["V"]["exact"] - s.value) <= 1e-12
     assert found["checks"]["count"] > 10
     likely = found["responses"]["after"][0]

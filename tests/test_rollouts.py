@@ -191,3 +191,11 @@ def test_the_command_says_what_it_found(tmp_path: Path, capsys: pytest.CaptureFi
     path.write_text(as_text(rows))
     assert cli.main(["rollouts", str(path)]) == 1
     assert "NOT consistent" in capsys.readouterr().out
+
+
+def test_a_node_is_crowded_only_if_no_choice_of_its_edges_values_fits() -> None:
+    """Noise on one edge is that edge's fault: its siblings have at most 1 with the lower of its values."""
+    noisy = [(0, 0.5), (0, 0.5 + 1e-3), (1, 0.5)]
+    rows = [{"prompt": "x", "tokens": [t], "logp": [math.log(p)], "logp_ref": [-1.0], "reward": 0.0} for t, p in noisy]
+    trie = trie_of(read_rollouts(as_text(rows)))
+    assert (len(trie.differing["logp"]), trie.crowded["logp"]) == (1, [])

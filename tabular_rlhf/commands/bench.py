@@ -62,9 +62,9 @@ def measure(*, quick: bool, repeats: int) -> dict[str, Any]:
 
 def every_workload() -> tuple[Any, ...]:
     """The workloads of all tables, in the order in which they run."""
-    from tabular_rlhf.bench import workloads, workloads_data, workloads_own
+    from tabular_rlhf.bench import workloads, workloads_data, workloads_lattice, workloads_own
 
-    return workloads.WORKLOADS + workloads_data.WORKLOADS + workloads_own.WORKLOADS
+    return workloads.WORKLOADS + workloads_data.WORKLOADS + workloads_own.WORKLOADS + workloads_lattice.WORKLOADS
 
 
 def _shrunk(workload: Any) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ from tabular_rlhf.lattice import LatticeWorld
 from tabular_rlhf.mdp import MAX_BYTES
 from tabular_rlhf.registry import one_of
 from tabular_rlhf.reports.saved import check_saved, save_solution
-from tabular_rlhf.reports.solution import SCHEMA, report
+from tabular_rlhf.reports.solution import report
 from tabular_rlhf.reports.solution_text import passed, render
 from tabular_rlhf.world import NAMED, World, named_world
 from tabular_rlhf.worldfile import EXAMPLE, open_world
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
         draw_world(listed(world), args.figure)
     if args.json:
-        answer_json(SCHEMA, args, found)
+        answer_json(found["schema"], args, found)
     else:
         answer_text(args, render(found))
     return 0 if passed(found) else 1

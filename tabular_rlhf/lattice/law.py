@@ -55,9 +55,10 @@ class RewardLaw:
         return RewardLaw(self.r, w / w.sum(axis=1, keepdims=True))
 
 
-def reward_law(policy: Policy) -> RewardLaw:
+def reward_law(policy: Policy, *, most: float = np.inf) -> RewardLaw:
     """The law of the reward under a policy, where rewards are whole numbers of steps (of any size).
 
+    Args: most, products of edges with values that the sweep may take.
     Raises: InputError where they are no multiples of a common step, or have too many values.
 
     >>> from tabular_rlhf.lattice import Reference, unmerged
@@ -73,7 +74,8 @@ def reward_law(policy: Policy) -> RewardLaw:
         low, high = int(np.min(k, initial=0)), int(np.max(k, initial=0))
         ranges.append((min(low, low + ranges[-1][0]), max(high, high + ranges[-1][1])))
     widest = max((b - a + 1) * level.n for (a, b), level in zip(ranges[1:], reversed(world.levels), strict=True))
-    if widest > MOST:
+    work = sum((b - a + 1) * level.child.size for (a, b), level in zip(ranges[1:], reversed(world.levels), strict=True))
+    if widest > MOST or work > most:
         got = f"{ranges[-1][1] - ranges[-1][0] + 1:,} values in {max(x.n for x in world.levels):,} states"
         raise InputError(
             "the law of the reward must fit in memory", got=got, remedy="round rewards to larger steps, or use expect and variance"

@@ -16,11 +16,12 @@ made again where it is needed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.lattice.world import LatticeWorld, as_lattice
@@ -72,6 +73,7 @@ class Policy(Protocol):
     def pi(self, h: int) -> Array: ...
     def log_pi(self, h: int) -> Array: ...
     def ratio(self, h: int) -> Array: ...
+    def mean(self, x: Mapping[int, Array]) -> Array: ...
 
 
 class Of:
@@ -84,6 +86,25 @@ class Of:
     def world(self) -> LatticeWorld:
         """The lattice."""
         return self._world
+
+    if TYPE_CHECKING:
+
+        def pi(self, h: int) -> Array: ...
+
+    def mean(self, x: Mapping[int, Array]) -> Array:
+        """E of the sum of x along the path, for each prompt, (P,), where x (V, n) is told by id(level): one sparse product a level."""
+        m, known, here = np.zeros(1), self._same_rows, dict[int, tuple[csr_array, Array]]()
+        for h in reversed(range(self.world.H)):
+            level = self.world.levels[h]
+            if id(level) not in here or not known:
+                pi = self.pi(h)
+                here[id(level)] = level.matrix(pi), np.einsum("vn,vn->n", pi, x[id(level)])
+            A, own = here[id(level)]
+            m = np.append(own + A @ m, 0.0)
+        return np.asarray(m[self.world.roots])
+
+    _same_rows = True
+    """Whether the rows are those of the level, whatever the depth."""
 
 
 class Reference(Of):
@@ -152,6 +173,11 @@ class Soft(Of):
     def __init__(self, world: World | LatticeWorld) -> None:
         super().__init__(world)
         self._values: _Nats | _Weights = _values(self.world)
+
+    _same_rows = False
+
+    def mean(self, x: Mapping[int, Array]) -> Array:
+        return self._values.mean(x) if isinstance(self._values, _Weights) else super().mean(x)
 
     @cached_property
     def log_Z(self) -> Array:
@@ -307,6 +333,19 @@ class _Weights:
         if z.min() < math.exp(-WIDE) * top or (ends and abs(scale) > WIDE):
             raise _BeyondFloats
         return np.concatenate([z / top, [math.exp(-scale) if ends else 0.0, scale, top]])
+
+    def mean(self, x: Mapping[int, Array]) -> Array:
+        """a = z m has the recurrence of z:  a = (W a' + (W x) z')/its scale."""
+        paid = {id(level): level.matrix(self.weight[id(level)] * x[id(level)]).copy() for level in self.world.distinct}
+        for A in paid.values():
+            A.eliminate_zeros()  # few edges pay; in place, so of a copy: a level's matrices share where their entries are
+        a = np.zeros(1)
+        for h in reversed(range(self.world.H)):
+            level, after, out = id(self.world.levels[h]), self.z[h + 1], np.zeros(self.world.levels[h].n + 1)
+            np.add(self.matrix[level] @ a, paid[level] @ after[:-2], out=out[:-1])
+            out /= self.z[h][-1]
+            a = out
+        return np.asarray(a[self.world.roots] / self.z[0][self.world.roots])
 
     def best(self, h: int) -> Array:
         return np.zeros(1 if h == self.world.H else self.world.levels[h].n + 1)

@@ -93,9 +93,23 @@ def variance(f: Callable[[Sums], Any], policy: Policy) -> float:
     return float(np.sum(mu * (within + np.square(mean - np.sum(mu * mean)))))
 
 
+def _paid(policy: Policy, form: Mapping[str, float]) -> dict[int, Array]:
+    """A linear form in the sums of edges, by id(level)."""
+    out = {}
+    for h, level in enumerate(policy.world.levels):
+        if id(level) not in out:
+            sums = edge_sums(policy, h, form)
+            out[id(level)] = np.zeros_like(level.r) + sum(c * sums[name] for name, c in form.items())
+    return out
+
+
 def by_prompt(f: Callable[[Sums], Any], policy: Policy, *, variance: bool = True) -> tuple[Array, Array]:
     """Mean and variance of f for each prompt, (P,) each (variances 0 where they are not asked for)."""
     asked = Quantity.of(f(SYMBOLS))
+    linear = asked.linear
+    if not variance and linear is not None and "L" not in dict(linear[1]):  # what edges pay does not depend on the depth
+        mean = linear[0] + policy.mean(_paid(policy, dict(linear[1])))
+        return mean, np.zeros_like(mean)
     compiled = Representation(asked)
     found = compiled.moments(policy, variance)
     with np.errstate(over="ignore", invalid="ignore"):

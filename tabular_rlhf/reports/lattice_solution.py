@@ -16,19 +16,27 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.errors import InputError, whole
+from tabular_rlhf.estimators.record import ESTIMATORS
 from tabular_rlhf.lattice import LatticeWorld, Policy, Reference, Soft, solve
 from tabular_rlhf.lattice.best import likeliest
 from tabular_rlhf.lattice.draws import Drawn, sample
 from tabular_rlhf.lattice.flow import kl
+from tabular_rlhf.lattice.law import reward_law
 from tabular_rlhf.lattice.pairs import range_of
-from tabular_rlhf.logspace import Array
-from tabular_rlhf.path import Sums
+from tabular_rlhf.logspace import Array, log_of
+from tabular_rlhf.path import Sums, variance
 from tabular_rlhf.path.sweep import by_prompt
-from tabular_rlhf.reports.solution import BETA_STEPS, SCHEMA, Record, as_record, largest, only_exact, verdict
+from tabular_rlhf.reports.solution import BETA_STEPS, Record, as_record, largest, only_exact, verdict
 from tabular_rlhf.sampling import Estimate
+from tabular_rlhf.selection import best_of_n, best_of_n_kl
 
+SCHEMA = "tabular-rlhf/solve-lattice/1"
 TOKENS_DRAWN = 2**25
 """Tokens that are drawn for the checks of one law, at most."""
+WORK = 2**31
+"""Products of a sparse sweep that the law of the reward may take."""
+DRAWS = (1, 4, 16, 64, 256, 1024)
+"""n of best-of-n."""
 VANISHING = 1e-300
 """The beta of the greedy limit."""
 
@@ -113,6 +121,8 @@ def report(world: LatticeWorld, *, samples: int = 100_000, seed: int = 0, top: i
         "first_tokens": first_tokens(s, top),
         "responses": {"before": responses(s, "before", top), "after": responses(s, "after", top)},
         "frontier": frontier_rows(world),
+        "estimators": estimator_rows(s),
+        "selection": selection_rows(s),
     }
     return found | {"checks": verdict(found)}
 
@@ -219,6 +229,42 @@ def along(s: Solved, x: int, tokens: tuple[int, ...]) -> Sums:
         r += float(level.r[a, state])
         state = int(level.child[a, state])
     return Sums(L, log_p_ref, r, len(tokens))
+
+
+def estimator_rows(s: Solved) -> list[Record]:
+    """KL(p*, p_ref) by k1, k2, k3 on draws of p*: their exact means, and the exact deviation of one draw beside the draws' own."""
+    rows = []
+    for name in ("k1", "k2", "k3"):
+        h = ESTIMATORS[name].h
+        with np.errstate(over="ignore"):
+            seen = h(s.after.drawn.L)
+        try:
+            cell = s.after.measure(_of_ratio(h))
+            one = float(np.sqrt(variance(_of_ratio(h), s.optimum)))
+        except InputError:  # beyond floats
+            cell, one = only_exact(math.inf), math.inf
+        rows.append({"name": name, "mean": cell, "deviation": one, "drawn_deviation": float(np.std(seen))})
+    return rows
+
+
+def _of_ratio(h: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """h of the response's log ratio."""
+    return lambda y: h(y.L)
+
+
+def selection_rows(s: Solved) -> list[Record]:
+    """Best-of-n from the law of the reward: exact E[r] and KL to the reference, averages over prompts; none where it is too large."""
+    w = s.world
+    try:
+        law = reward_law(s.before.policy, most=WORK)
+    except InputError:
+        return []
+    log_q, r, rows = log_of(law.p), np.broadcast_to(law.r, law.p.shape), []
+    for n in DRAWS:
+        p = np.exp(best_of_n(log_q, r, n))
+        far = float(np.sum(w.mu * best_of_n_kl(log_q, r, n)))
+        rows.append({"n": n, "reward": float(np.sum(w.mu * np.sum(p * r, axis=1))), "kl": far})
+    return rows
 
 
 def frontier_rows(world: LatticeWorld) -> list[Record]:

@@ -30,7 +30,9 @@ def render(report: Record) -> str:
     if len(report["prompts"]) > 1:
         parts.append(by_prompt(report))
     parts += [first_tokens(report), *(responses(report, law) for law in ("before", "after") if report["responses"][law])]
-    parts += [frontier(report), closing(report)]
+    parts += [frontier(report)]
+    parts += [estimators(report), selection(report)] if "estimators" in report else []
+    parts += [closing(report)]
     return "\n\n".join(parts)
 
 
@@ -151,6 +153,30 @@ def frontier(report: Record) -> str:
         rows.append([number(row["beta"]), *checked(row["reward"], of["reward"]), *checked(row["kl"], of["nats"]), number(row["V"]), note])
     header = ["beta", "E[r]", "sampled", "z", "KL", "sampled", "z", "V", ""]
     return table("THE FRONTIER: the most reward for each KL; its slope dE[r]/dKL is beta", header, rows, left=(8,), labels=(0,))
+
+
+def estimators(report: Record) -> str:
+    """What one draw of an estimator is worth, exactly, beside what the draws themselves say of it."""
+    rows = [
+        [row["name"], number(row["mean"]["exact"]), number(row["mean"]["sampled"], ".5g"), number(row["deviation"], ".4g")]
+        + [number(row["drawn_deviation"], ".4g"), number(min(1e300, (row["deviation"] / max(0.01 * kl_of(report), 1e-300)) ** 2), ".2g")]
+        for row in report["estimators"]
+    ]
+    header = ["", "mean", "sampled", "s.d. of one draw", "s.d. of the draws", "draws for 1 %"]
+    return table("ESTIMATORS OF KL(p*, p_ref): exact means and deviations on draws of p*", header, rows, left=(0,))
+
+
+def kl_of(report: Record) -> float:
+    """KL(p*, p_ref)."""
+    return float(report["totals"]["kl"]["exact"])
+
+
+def selection(report: Record) -> str:
+    """Best-of-n, from the law of the reward."""
+    if not report["selection"]:
+        return "BEST OF n: no law of the reward, which is too large, or of rewards that are no whole numbers of steps."
+    rows = [[str(row["n"]), number(row["reward"]), number(row["kl"])] for row in report["selection"]]
+    return table("BEST OF n draws of p_ref, exactly", ["n", "E[r]", "KL"], rows)
 
 
 def closing(report: Record) -> str:

@@ -143,7 +143,7 @@ def open_world(path: str | Path, instead: Mapping[str, Any] | None = None) -> tu
     source = Source(read_text(path, "the world file"), path.name, path.parent)
     top = source.parse() | dict(instead or {})
     _check(source, top)
-    return _build(source, top) if _listed(top) else _merged(source, top)
+    return _build(source, top) if _listed(source, top) else _merged(source, top)
 
 
 def _read(text: str, name: str, folder: Path) -> tuple[World, tuple[str, ...]]:
@@ -153,16 +153,11 @@ def _read(text: str, name: str, folder: Path) -> tuple[World, tuple[str, ...]]:
     return _build(source, top)
 
 
-def _listed(top: Mapping[str, Any]) -> bool:
+def _listed(source: Source, top: Mapping[str, Any]) -> bool:
     """Whether the responses can be listed, or must be: a function is called on each of them."""
     tables = [top.get("reward", {}), *top.get("reward", {}).get("prompt", {}).values()]
-    V = (
-        len({*top["vocabulary"], *([top["eos"]] if "eos" in top else [])})
-        if top["vocabulary"] != "auto"
-        else top.get("size", 12) + ("eos" in top)
-    )
     try:
-        check_size(V, top["horizon"], "eos" in top, len(top.get("prompts", [""])))
+        check_size(len(_names(source, top)), top["horizon"], "eos" in top, len(top.get("prompts", [""])))
     except InputError:
         return top["horizon"] > LONGEST or any("function" in table for table in tables)
     return True
@@ -187,12 +182,20 @@ def _check(source: Source, top: Mapping[str, Any]) -> None:
 # ---------------------------------------------------------------------------------------------------- building
 
 
-def _language(source: Source, top: Mapping[str, Any], text: Corpus, kind: Callable[..., Any]) -> Any:
+def _corpus(source: Source, top: Mapping[str, Any]) -> Corpus:
+    return Corpus(source, "" if top.get("sep") == "characters" else " ", top.get("eos"))
+
+
+def _names(source: Source, top: Mapping[str, Any]) -> list[str]:
+    """The vocabulary, EOS last."""
+    auto, eos = top["vocabulary"] == "auto", top.get("eos")
+    names = _corpus(source, top).frequent(top.get("reference", {}), top.get("size", 12)) if auto else top["vocabulary"]
+    return names if eos is None else [*(w for w in names if w != eos), eos]
+
+
+def _language(source: Source, top: Mapping[str, Any], kind: Callable[..., Any]) -> Any:
     """The file's language, as a tree or as a language alone (`kind`)."""
-    sep, eos = "" if top.get("sep") == "characters" else " ", top.get("eos")
-    names = top["vocabulary"] if top["vocabulary"] != "auto" else text.frequent(top.get("reference", {}), top.get("size", 12))
-    if eos is not None:
-        names = [w for w in names if w != eos] + [eos]
+    names, eos, sep = _names(source, top), top.get("eos"), _corpus(source, top).sep
     with source.locating("", "vocabulary"):  # each step adds one key that may be at fault
         kind(names, 1, eos=eos, sep=sep)
     with source.locating("", "horizon"):
@@ -206,8 +209,7 @@ def _language(source: Source, top: Mapping[str, Any], text: Corpus, kind: Callab
 def _merged(source: Source, top: Mapping[str, Any]) -> tuple[LatticeWorld, tuple[str, ...]]:
     """The lattice of a file, and its notes: one machine for every prompt that differs from the others."""
     reference, reward = top.get("reference", {}), top.get("reward", {})
-    text = Corpus(source, "" if top.get("sep") == "characters" else " ", top.get("eos"))
-    language = _language(source, top, text, Language)
+    text, language = _corpus(source, top), _language(source, top, Language)
     made: dict[tuple[str, str], Machine] = {}
     each = []
     for prompt in language.prompts:
@@ -244,8 +246,7 @@ def _all_notes(text: Corpus, language: Language, reference: Mapping[str, Any]) -
 
 def _build(source: Source, top: Mapping[str, Any]) -> tuple[World, tuple[str, ...]]:
     reference, reward = top.get("reference", {}), top.get("reward", {})
-    text = Corpus(source, "" if top.get("sep") == "characters" else " ", top.get("eos"))
-    mdp = _language(source, top, text, TokenMDP)
+    text, mdp = _corpus(source, top), _language(source, top, TokenMDP)
     log_ref = _by_prompt(mdp, reference, lambda table, place: text.policy(mdp, table, place))
     r = _reward(source, mdp, reward, "reward", None)
     for prompt, table in reward.get("prompt", {}).items():

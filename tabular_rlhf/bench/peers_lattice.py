@@ -1,0 +1,155 @@
+r"""Lattices in jax and torch: the same world, a scan (or a loop) over its levels.  As in `peers`.
+
+Answers: `counts` log Z and the expected uses of every (state, token) before the last level; `reward` log Z and E r under the optimum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.bench.peers import Peers, Runner
+from tabular_rlhf.language import Language
+from tabular_rlhf.lattice import LatticeWorld
+from tabular_rlhf.logspace import Array
+from tabular_rlhf.machines import lattice, ngram, phrases, product
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz "
+PAID = ("please", "thanks", "sorry", "welcome", "tomorrow", "cold")
+
+
+@dataclass(frozen=True)
+class Letters:
+    """Trigrams of V letters over a horizon H, and phrases that are paid for: 775 states for V = 27."""
+
+    V: int = 27
+    H: int = 200
+    beta: float = 0.3
+
+    @cached_property
+    def world(self) -> LatticeWorld:
+        rng = np.random.default_rng(0)
+        names = (*LETTERS[: self.V - 1], " ")
+        likely = np.cumsum(rng.dirichlet(np.full(self.V, 0.3), size=self.V), axis=1)
+        text, here = [], 0
+        for u, v in rng.random((60_000, 2)):
+            here = min(self.V - 1, int(np.searchsorted(likely[here], u / 0.7))) if u < 0.7 else int(v * self.V)
+            text.append(names[here])
+        x = Language(names, self.H, sep="")
+        paid: dict[str | Sequence[str], float] = {p: 1.0 for p in PAID if set(p) <= set(names)} or {"ab": 1.0, "abc": -1.0}
+        return lattice(x, product(x, [ngram(x, ["".join(text)], 2, 0.1), phrases(x, paid)]), self.beta)
+
+    @property
+    def name(self) -> str:
+        return f"V={self.V} H={self.H}"
+
+    @cached_property
+    def parts(self) -> tuple[Array, Array, Array, Any, int]:
+        """log_ref, r, r of the last level, child (V, n), and the root."""
+        first, last = self.world.levels[0], self.world.levels[-1]
+        return first.log_ref, first.r, last.r, first.child, int(self.world.roots[0])
+
+
+def _jax(case: Letters) -> tuple[Any, ...]:
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
+    log_ref, r, last, child, root = case.parts
+    return jax, jnp, *(jnp.asarray(x) for x in (log_ref, r, last, child)), root
+
+
+def _ready(jax: Any, f: Any, *args: Any) -> Runner:
+    return lambda: jax.block_until_ready(f(*args))
+
+
+def jax_counts(case: Letters) -> Runner:
+    """log Z by a scan of logsumexp; counts are its gradient in log weights."""
+    jax, _, log_ref, r, last, child, root = _jax(case)
+
+    def log_Z(edges: Any) -> Any:
+        v = jax.nn.logsumexp(log_ref + last / case.beta, axis=0)
+        v, _ = jax.lax.scan(lambda v, _: (jax.nn.logsumexp(edges + v[child], axis=0), None), v, None, length=case.H - 1)
+        return v[root]
+
+    return _ready(jax, jax.jit(jax.value_and_grad(log_Z)), log_ref + r / case.beta)
+
+
+def jax_counts_linear(case: Letters) -> Runner:
+    """The same with weights, scaled by their largest at every level; counts are the gradient in weights, times the weights."""
+    jax, jnp, log_ref, r, last, child, root = _jax(case)
+
+    def log_Z(edges: Any) -> Any:
+        weight = jnp.exp(edges)
+
+        def step(carry: Any, _: Any) -> Any:
+            z, scale = carry
+            z = jnp.sum(weight * z[child], axis=0)
+            top = jax.lax.stop_gradient(jnp.max(z))
+            return (z / top, scale + jnp.log(top)), None
+
+        (z, scale), _ = jax.lax.scan(step, (jnp.sum(jnp.exp(log_ref + last / case.beta), axis=0), 0.0), None, length=case.H - 1)
+        return jnp.log(z[root]) + scale
+
+    return _ready(jax, jax.jit(jax.value_and_grad(log_Z)), log_ref + r / case.beta)
+
+
+def _reward(case: Letters, linear: bool) -> Runner:
+    """E r = d log Z / d(1/beta), forward."""
+    jax, jnp, log_ref, r, last, child, root = _jax(case)
+
+    def log_Z(b: Any) -> Any:
+        edges, end = log_ref + r * b, log_ref + last * b
+        if not linear:
+            v = jax.nn.logsumexp(end, axis=0)
+            v, _ = jax.lax.scan(lambda v, _: (jax.nn.logsumexp(edges + v[child], axis=0), None), v, None, length=case.H - 1)
+            return v[root]
+        weight = jnp.exp(edges)
+
+        def step(carry: Any, _: Any) -> Any:
+            z, scale = carry
+            z = jnp.sum(weight * z[child], axis=0)
+            top = jax.lax.stop_gradient(jnp.max(z))
+            return (z / top, scale + jnp.log(top)), None
+
+        (z, scale), _ = jax.lax.scan(step, (jnp.sum(jnp.exp(end), axis=0), 0.0), None, length=case.H - 1)
+        return jnp.log(z[root]) + scale
+
+    return _ready(jax, jax.jit(lambda b: jax.jvp(log_Z, (b,), (1.0,))), 1.0 / case.beta)
+
+
+def jax_reward(case: Letters) -> Runner:
+    """In log space, as safe as ours."""
+    return _reward(case, False)
+
+
+def jax_reward_linear(case: Letters) -> Runner:
+    """By weights, without a look at their range."""
+    return _reward(case, True)
+
+
+def torch_counts(case: Letters) -> Runner:
+    """A loop of logsumexp, and autograd."""
+    import torch
+
+    torch.set_num_threads(1)
+    log_ref, r, last, child, root = case.parts
+    place = torch.tensor(child)
+    start = torch.tensor(log_ref + last / case.beta)
+
+    def run() -> Any:
+        edges = torch.tensor(log_ref + r / case.beta, requires_grad=True)
+        v = torch.logsumexp(start, 0)
+        for _ in range(case.H - 1):
+            v = torch.logsumexp(edges + v[place], 0)
+        return v[root].item(), torch.autograd.grad(v[root], edges)[0]
+
+    return run
+
+
+COUNTS: Peers = {"jax": (jax_counts, jax_counts_linear), "torch": (torch_counts,)}
+REWARD: Peers = {"jax": (jax_reward, jax_reward_linear)}
