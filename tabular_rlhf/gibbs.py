@@ -206,14 +206,15 @@ def solve(world: World) -> Gibbs:
     [[-1.3133, -0.3133]]
     """
     known = _SOLVED.get(id(world))
-    return _anew(world) if known is None else known
+    return solve_anew(world) if known is None else known
 
 
 _SOLVED: WeakValueDictionary[int, Gibbs] = WeakValueDictionary()
 """Solutions that somebody holds, by their worlds, which they hold in turn: a world is solved once, however many ask."""
 
 
-def _anew(world: World) -> Gibbs:
+def solve_anew(world: World) -> Gibbs:
+    """`solve`, computed whether or not somebody holds the solution: what a clock should time."""
     tree = _by_weights(world)
     if tree is None:
         found = Gibbs(world, read_only(np.asarray(soft_value(world.log_p_ref, world.r, world.beta))))

@@ -379,13 +379,13 @@ def test_a_solution_is_shared_while_it_is_held_and_forgotten_with_its_holder() -
 )
 def test_a_command_solves_no_world_twice(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     solved: Counter[tuple[float, bytes, bytes]] = Counter()
-    anew = gibbs._anew
+    anew = gibbs.solve_anew
 
     def counted(world: tr.World) -> tr.Gibbs:
         solved[world.beta, world.log_ref.tobytes(), world.r.tobytes()] += 1
         return anew(world)
 
-    monkeypatch.setattr(gibbs, "_anew", counted)
+    monkeypatch.setattr(gibbs, "solve_anew", counted)
     monkeypatch.setattr("tabular_rlhf.losses.analyse.LOSSES", {name: LOSSES[name] for name in ("dpo", "cdpo", "ipo")})
     assert main(words.split()) == 0
     assert solved

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import tabular_rlhf
@@ -20,6 +20,7 @@ PROTOCOL = {"grading/wire.py", "grading/nursery.py", "simulator/state.py", "repo
 
 
 @given(NUMBERS, st.integers(1, 17))
+@example(-0.0, 6)
 def test_a_number_is_read_back_to_its_digits_and_is_never_minus_zero(x: float, digits: int) -> None:
     shown = number(x, f".{digits}g")
     assert not (shown.startswith("-") and float(shown) == 0.0)
@@ -28,12 +29,15 @@ def test_a_number_is_read_back_to_its_digits_and_is_never_minus_zero(x: float, d
 
 
 @given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1), st.integers(1, 5))
+@example([(0.0, 3.0), (0.0, 1.0), (0.0, 2.0)], 1)
 def test_what_differs_most_looks_different_and_is_shown(pairs: list[tuple[float, float]], most: int) -> None:
     one, other = map(list, zip(*pairs, strict=True))
     shown = differing(one, other, most)
     assert shown == sorted(set(shown))
     assert len(shown) == min(most, len(pairs))
     gaps = [abs(a - b) for a, b in pairs if a != b and math.isfinite(a - b)]
+    if len(gaps) == len(pairs):
+        assert max(gaps) in [gaps[i] for i in shown]
     for a, b in pairs:
         if a != b and math.isfinite(a - b) and abs(a - b) == max(gaps):
             assert number(a, apart(one, other)) != number(b, apart(one, other))
