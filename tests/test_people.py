@@ -16,6 +16,7 @@ from scipy.optimize import minimize
 
 from tabular_rlhf import InputError
 from tabular_rlhf.cli import main
+from tabular_rlhf.figures.fitted import compute_about
 from tabular_rlhf.preferencefile import parse
 from tabular_rlhf.preferences.comparisons import Wins
 from tabular_rlhf.preferences.judges import agreement, krippendorff, repeats, wilson
@@ -162,6 +163,20 @@ def test_standard_errors_of_very_many_items() -> None:
     assert np.max(error / variance) < 0.05
 
 
+def test_blocks_too_large_to_invert_are_estimated_within_what_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    rows = [f"i{a},i{b}" for a, b in rng.integers(0, 60, (4000, 2)) if a != b]
+    found = parse(("winner,loser\n" + "\n".join(rows)).encode())
+    exact = analyse(found)
+    monkeypatch.setattr("tabular_rlhf.reports.fitted.INVERTED", 10)
+    monkeypatch.setattr("tabular_rlhf.reports.preferences.INVERTED", 10)
+    told = analyse(found)
+    assert exact["estimated_errors"] is None
+    assert 0 < told["estimated_errors"] < 0.05
+    for a, b in zip(exact["prompts"][0]["responses"], told["prompts"][0]["responses"], strict=True):
+        assert abs(b["standard_error"] / a["standard_error"] - 1) < 5 * told["estimated_errors"]
+
+
 # ---------------------------------------------------------------------------------------------------- annotators
 
 
@@ -264,6 +279,9 @@ def test_a_planted_length_preference_is_found(tmp_path: Path, capsys: pytest.Cap
     path = tmp_path / "pairs.jsonl"
     path.write_text(text)
     assert main(["fit", str(path)]) == 0
+    assert main(["fit", str(path), "--figure", str(tmp_path / "about.svg")]) == 0
+    assert (tmp_path / "about.svg").read_text().startswith("<?xml")
+    assert compute_about(report_of(text))["feature"][0] == "length"
     out = capsys.readouterr().out
     assert "The preference follows more length" in out
     assert f"{100 * top['share']:.1f} %" in out

@@ -297,6 +297,10 @@ UNKNOWN = {
     "a verdict by name": "one,other,who\nx,y,x\ny,x,x\nx,z,x\n",
     "lists": '{"q": "Why?", "from_best": ["So.", "No."]}\n{"q": "Who?", "from_best": ["I.", "You."]}',
     "points": "q,said,points\nWhy?,So.,4\nWhy?,No.,1\n",
+    "points of the first": "player1,player2,score\nx,y,1\nx,y,0.5\ny,x,0\n",
+    "undecided points": "player1,player2,points\nx,y,1\ny,x,0\n",
+    "ranks or order": '{"prompt": "q", "responses": ["a", "b", "c"], "ranking": [2, 1, 3]}\n'
+    '{"prompt": "r", "responses": ["a", "b", "c"], "ranking": [1, 2, 3]}',
     "undecided numbers": "left,right,winner\nx,y,1\ny,x,0\n",
 }
 

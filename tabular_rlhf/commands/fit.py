@@ -58,7 +58,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lenient", action="store_true", help="exit with 0 in spite of malformed lines")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     parser.add_argument(
-        "--figure", type=Path, metavar="FILE", help="also draw the prompt with most comparisons: FILE ends in .png, .svg or .pdf"
+        "--figure",
+        type=Path,
+        metavar="FILE",
+        help="also draw the prompt with most comparisons, or what single pairs are about: FILE ends in .png, .svg or .pdf",
     )
 
 

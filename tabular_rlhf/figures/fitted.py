@@ -1,4 +1,7 @@
-"""The picture of a person's own comparisons, as `tabular-rlhf fit --figure FILE` draws it: rewards, and policies by beta."""
+"""The picture of a person's own comparisons, as `tabular-rlhf fit --figure FILE` draws it.
+
+Where a prompt was asked more than once: rewards, and policies by beta.  Where each was asked once: what the preference is about.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,45 @@ def draw(axes: list[Axes], data: Data) -> list[Artist]:
     return artists
 
 
+def compute_about(report: Record) -> Data:
+    """Features of the pooled model, the surest first."""
+    rows = report["about"]["features"][:MOST]
+    return {
+        "feature": [row["feature"] for row in rows],
+        "coefficient": [row["coefficient"] for row in rows],
+        "interval": [row["interval"] for row in rows],
+        "share": [row["share"] for row in rows],
+        "share_interval": [row["share_interval"] for row in rows],
+        "level": report["level"],
+        "comparisons": report["about"]["comparisons"],
+    }
+
+
+def draw_about(axes: list[Axes], data: Data) -> list[Artist]:
+    """Left: what a doubling of each feature is worth.  Right: how often the response with more of it won."""
+    artists: list[Artist] = []
+    places = list(range(len(data["feature"])))
+    told = f"with {100 * data['level']:g} % intervals"
+    sides = (("coefficient", "interval", 0.0, f"nats a doubling, {told}"), ("share", "share_interval", 0.5, f"more of it won, {told}"))
+    for ax, (value, interval, none, label) in zip(axes, sides, strict=True):
+        known = [k for k in places if data[value][k] is not None]
+        x = [data[value][k] for k in known]
+        ends = [[abs(data[value][k] - data[interval][k][side]) for k in known] for side in (0, 1)]
+        artists += ax.errorbar(x, known, xerr=ends, fmt="none", ecolor=GRAY, capsize=3).get_children()
+        artists += points(ax, "reward", x, known)
+        artists.append(ax.axvline(none, color=GRAY, linewidth=0.8, linestyle=":"))
+        ax.set_yticks(places, data["feature"] if value == "coefficient" else [""] * len(places))
+        ax.set_xlabel(label)
+        ax.set_ylim(len(places) - 0.4, -0.6)
+    artists.append(axes[0].set_title(f"{data['comparisons']:,} comparisons", loc="left"))
+    return artists
+
+
 def draw_report(report: Record, path: Path) -> None:
     """Write the picture of a report."""
+    if report["about"] and report["about"]["features"] and report["prompts"][0]["rows"] == 1:
+        about = compute_about(report)
+        page.save(draw_about, about, [path], widths=(1.4, 1.0), size=(9.6, 1.6 + 0.34 * max(3, len(about["feature"]))))
+        return
     data = compute(report)
     page.save(draw, data, [path], widths=(1.4, 1.0), size=(9.6, 1.6 + 0.34 * max(3, len(data["response"]))))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -163,10 +164,15 @@ def _unknown(names: tuple[str, ...], sample: list[Any], mapping: Mapping[str, st
 def _undecided(names: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
     """What to say where two sides and a verdict are there, but nobody knows what its numbers mean."""
     columns = Columns(names, {})
-    column = columns.get("winner")
-    if columns.sides() is None or column is None:
+    sides = columns.sides()
+    if sides is None:
         return ""
-    values = sorted({str(row.get(column)) for row in rows if as_number(row.get(column)) is not None})[:2]
+    numbers = [n for n in names if n not in sides and all(as_number(row.get(n)) is not None for row in rows)]
+    column = columns.get("winner") or next(iter(numbers), "")
+    values = sorted({str(row.get(column)) for row in rows if as_number(row.get(column)) is not None}, key=float)
     if len(values) < 2:
         return ""
-    return f"say what {column!r} means: --map a_means={values[1]} --map b_means={values[0]}, or the other way round"
+    said = "" if columns.get("winner") else f" --map winner={shlex.quote(column)}"
+    if said and "0.5" in values:
+        return f"try{said}"
+    return f"say what {column!r} means:{said} --map a_means={values[-1]} --map b_means={values[0]}, or the other way round"

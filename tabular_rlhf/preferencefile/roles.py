@@ -192,7 +192,8 @@ def suggestion(names: Sequence[str], sample: Sequence[Mapping[str, Any]]) -> str
     texts = [n for n in names if _share(sample, n, lambda v: isinstance(v, str) and as_number(v) is None)]
     lists = [n for n in names if _share(sample, n, lambda v: isinstance(v, list) and len(v) > 1 and all(isinstance(x, str) for x in v))]
     numbers = [n for n in names if _share(sample, n, lambda v: as_number(v) is not None)]
-    chat = [n for n in names if _share(sample, n, lambda v: isinstance(v, list) and bool(v) and all(isinstance(x, dict) for x in v))]
+    chat = [n for n in names if _share(sample, n, _spoken)]
+    ranks = [n for n in names if _share(sample, n, lambda v: isinstance(v, list) and all(as_number(x) is not None for x in v))]
     texts += chat
     verdicts = [n for n in names if n not in lists and n not in chat and _verdict_like(sample, n, texts)]
     told: dict[str, str] = {}
@@ -206,11 +207,18 @@ def suggestion(names: Sequence[str], sample: Sequence[Mapping[str, Any]]) -> str
         told = {"prompt": sides[0], "response": sides[1], "score": numbers[0]}
     elif len(sides) == 2:
         told = dict(zip(("winner", "loser"), sides, strict=True))
+    elif lists and ranks:
+        told = {"responses": lists[0], "ranks": ranks[0]} | ({"prompt": sides[0]} if sides else {})
     elif lists:
         told = {"order": lists[0]} | ({"prompt": sides[0]} if sides else {})
     elif len(numbers) >= 2 and not sides:
         told = dict(zip(("winner", "loser", "weight"), numbers, strict=False))
     return " ".join(f"--map {role}={_word(column)}" for role, column in told.items())
+
+
+def _spoken(value: Any) -> bool:
+    """Whether a value is a list of messages."""
+    return isinstance(value, list) and bool(value) and all(isinstance(m, dict) and {"role", "from"} & m.keys() for m in value)
 
 
 def _share(sample: Sequence[Mapping[str, Any]], name: str, holds: Any) -> bool:

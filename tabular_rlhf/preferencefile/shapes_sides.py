@@ -53,8 +53,11 @@ def meanings(columns: Columns, column: str, sample: Sequence[Any]) -> dict[str, 
         return found | {spelled(v): sign for v, sign in zip(said, (1, -1), strict=True) if v is not None}
     values = {spelled(row.get(column)) for row in sample if isinstance(row, dict)} - {""}
     numbers = {v for v in values if as_number(v) is not None}
-    if a[-1:].isdigit() and b[-1:].isdigit():
-        return found | {a[-1]: 1, b[-1]: -1} | ({"0": 0} if (a[-1], b[-1]) == ("1", "2") else {}) | {"tie": 0}
+    if a[-1:].isdigit() and b[-1:].isdigit() and numbers:
+        told = {a[-1]: 1, b[-1]: -1} | ({"0": 0} if (a[-1], b[-1]) == ("1", "2") else {})
+        between = {v for v in numbers if 1 < float(v) < 2 and "2" in told}
+        if numbers <= told.keys() | between and (b[-1] in numbers or between or a[-1] == "0" or numbers == {a[-1]}):
+            return found | told
     if not numbers:
         return found
     if a == "human_ref_a":  # the Stanford Human Preferences data: 1 says that A is better

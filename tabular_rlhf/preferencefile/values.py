@@ -90,7 +90,7 @@ ENDS = ".?!:\n"
 
 
 def common_beginning(chosen: str, rejected: str) -> tuple[str, str, str]:
-    """The beginning that two texts share, up to the end of a sentence, and what each says after it.
+    """The beginning that two texts share, up to the end of a sentence (of a word, where no sentence ends), and what each says after it.
 
     >>> common_beginning("Why? It is so.", "Why? It was so.")
     ('Why?', 'It is so.', 'It was so.')
@@ -100,8 +100,9 @@ def common_beginning(chosen: str, rejected: str) -> tuple[str, str, str]:
     least = min(len(chosen), len(rejected))
     shared = next((k for k in range(least) if chosen[k] != rejected[k]), least)
     cut = max((k + 1 for k in range(shared) if chosen[k] in ENDS and chosen[k + 1 : k + 2] in ("", " ", "\n")), default=0)
+    cut = cut or chosen.rfind(" ", 0, shared) + 1
     if not chosen[:cut].strip():
-        raise Malformed("no 'prompt', and 'chosen' and 'rejected' are not transcripts with one beginning, nor sentences with one")
+        raise Malformed("no 'prompt', and 'chosen' and 'rejected' are not transcripts with one beginning, nor texts with one")
     return chosen[:cut].strip(), chosen[cut:].strip(), rejected[cut:].strip()
 
 
