@@ -115,7 +115,7 @@ THROUGH = {
     ),
     "audit.report.audit": (
         *("audit.forms", "audit.nearest", "audit.pairs", "audit.invariance", "audit.handed", "audit.library", "audit.optima"),
-        *("audit.field.depends", "audit.field.Expected"),
+        *("audit.field.depends", "audit.field.Expected", "audit.report.rounding_of"),
     ),
     "audit.conform.conform": ("audit.conform.batch_of", "audit.vectors"),
     "projection.reverse_projection": ("projection.mixed",),

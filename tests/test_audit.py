@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from tabular_rlhf.audit import Unfit, audit, hand_in, nearest
-from tabular_rlhf.audit.batches import population, probe
+from tabular_rlhf.audit.batches import Tables, population, probe
 from tabular_rlhf.audit.ends import follow
 from tabular_rlhf.audit.field import Expected, Setting
 from tabular_rlhf.audit.handed import Handed, lay_out
 from tabular_rlhf.audit.library import Library
-from tabular_rlhf.audit.report import worlds
+from tabular_rlhf.audit.report import rounding_of, worlds
+from tabular_rlhf.estimators import analyse as flag_analysis
+from tabular_rlhf.estimators import end
+from tabular_rlhf.estimators.record import ESTIMATORS, Flag
 from tabular_rlhf.fields import Case, cases, gradient, objectives
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, LOSSES, Recipe
@@ -88,6 +91,39 @@ def test_weights_of_a_population_add_up_and_order_does_not_matter() -> None:
     np.testing.assert_allclose(*several, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize(("temperature", "top_p"), [(0.5, 1.0), (1.7, 1.0), (1.0, 0.6), (0.7, 0.8)])
+def test_a_sampler_s_temperature_and_top_p_are_those_of_stale_samples(temperature: float, top_p: float) -> None:
+    """A step without a ratio takes the sampler's draws as its own: what `expected_update` says of draws from that policy."""
+
+    def step(logps: Any, advantages: Any, mask: Any) -> Any:
+        return -(logps * advantages[:, None] * mask).sum() / len(mask)
+
+    world = worlds()["graded rewards"]
+    case = cases(world, world.log_ref)[1]
+    sampler = Tables(case, temperature, top_p).policies["sampler"]
+    got = Expected(handed(step), Setting(3, temperature, top_p))(case)
+    want = expected_update(case.world, case.logits, Recipe("rloo", "reinforce", G=3), log_old=sampler)
+    np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("placement", ["loss", "reward"])
+@pytest.mark.parametrize("name", ["k1", "k2", "k3"])
+def test_a_penalty_leads_where_its_flag_does(name: str, placement: str) -> None:
+    """By the flow of every batch here, by the flag's own flow or closed form there."""
+    e = ESTIMATORS[name]
+
+    def mine(logps: Any, ref_logps: Any) -> Any:
+        return e.h(logps - ref_logps)
+
+    world, step = rational(), Expected(handed(mine), Setting(G=2), in_reward=placement == "reward")
+    flag = Flag(name, placement, level="token")
+    want = end(flag, world, flag_analysis(flag, world, world.log_ref).optimum)
+    got = follow(lambda c: step(c) + gradient(objectives(c)["E[r]"], c.logits), world)
+    assert got.rests
+    assert want.log_p is not None
+    np.testing.assert_allclose(np.exp(got.log_p), np.exp(want.log_p), atol=1e-6)
+
+
 def test_a_flow_that_ends_is_at_the_optimum_that_is_known() -> None:
     world = rational(0.7)
     reward = [lambda c: gradient(objectives(c)["E[r]"], c.logits)]
@@ -110,6 +146,21 @@ def test_a_field_that_turns_for_ever_is_not_said_to_end() -> None:
     turn = np.array([[0.0, 1.0, -1.0], [-1.0, 0.0, 1.0], [1.0, -1.0, 0.0]])
     end = follow(lambda c: np.exp(c.logits - np.log(np.sum(np.exp(c.logits), -1, keepdims=True))) * (c.logits @ turn), world)
     assert not end.rests
+
+
+def test_a_function_that_computes_in_32_bits_is_measured_by_its_own_rounding() -> None:
+    """A curl of 1e-8 that is rounding is no curl, and a real one is not taken for rounding."""
+
+    def step(logps: Any, advantages: Any, mask: Any) -> Any:
+        x = np.float32(1.0) * (advantages * 1.1).astype(np.float32)
+        return -(logps * x[:, None].astype(float) * mask).sum() / len(mask)
+
+    def averaged(logps: Any, advantages: Any, mask: Any) -> Any:
+        return step(logps, advantages, mask) * len(mask) / mask.sum()
+
+    assert rounding_of(handed(step)) > 1e-7
+    assert audit(hand_in(step, Library())).rows[0].verdict.words == "1.1 E[r]"
+    assert not audit(hand_in(averaged, Library())).rows[0].verdict.exact
 
 
 # ---------------------------------------------------------------------------------------------------- what stands in the way

@@ -9,6 +9,7 @@ from typing import Any
 
 from tabular_rlhf.audit.claims import CLAIMS, faults
 from tabular_rlhf.audit.field import Setting
+from tabular_rlhf.audit.figure import draw
 from tabular_rlhf.audit.handed import Handed, Unfit, hand_in
 from tabular_rlhf.audit.library import library_of
 from tabular_rlhf.audit.report import STAGES, Audit, audit
@@ -47,6 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ascend", action="store_true", help="its value is to be raised, not lowered")
     parser.add_argument("--group", type=int, default=4, metavar="G", help="responses a prompt (default: 4)")
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="at which batches are drawn (default: 1)")
+    parser.add_argument("--top-p", type=float, default=1.0, metavar="P", help="of a state's likeliest tokens with that mass (default: 1)")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="draw its path on the simplex (.svg, .png or .pdf)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -62,9 +64,9 @@ def run(args: argparse.Namespace) -> int:
     found = audited(args.function, pairs_of(args.map), values(args.set), args.kind, args.ascend, setting)
     if isinstance(found, Unfit):
         raise InputError("a function's parameters must be known", got=found.words, where=args.function, remedy="`audit --help` lists roles")
-    if args.figure is not None and found.ends:
-        from tabular_rlhf.audit.figure import draw
-
+    if args.figure is not None:
+        if not found.ends:
+            raise InputError("a figure must have a path to draw", got=found.problem or found.handed.kind, remedy="leave --figure out")
         draw(found, args.figure)
     false = faults(found, pairs_of(args.claim, "--claim must be KIND=WORDS", "say, --claim ascends=E[r]").items())
     if args.json:
