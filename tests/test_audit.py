@@ -15,6 +15,7 @@ from tabular_rlhf.audit.field import Expected, Setting
 from tabular_rlhf.audit.handed import Handed, lay_out
 from tabular_rlhf.audit.library import Library
 from tabular_rlhf.audit.report import rounding_of, worlds
+from tabular_rlhf.audit.roles import kind_of, role_of
 from tabular_rlhf.estimators import analyse as flag_analysis
 from tabular_rlhf.estimators import end
 from tabular_rlhf.estimators.record import ESTIMATORS, Flag
@@ -204,6 +205,40 @@ def test_what_stands_in_the_way_is_told_in_those_words(function: Callable[..., A
     assert found.status == kind
     assert found.problem is not None
     assert words in found.problem[1]
+
+
+def test_a_masked_mean_and_a_module_are_read_as_what_they_are() -> None:
+    def masked_mean(values: Any, mask: Any) -> Any:
+        return (values * mask).sum() / mask.sum()
+
+    class Module:
+        def forward(self, log_probs: Any, old_log_probs: Any, advantages: Any, action_mask: Any = None) -> Any:
+            return -(np.exp(log_probs - old_log_probs) * advantages[:, None] * action_mask).sum() / action_mask.sum()
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return self.forward(*args, **kwargs)
+
+    assert str(nearest(handed(masked_mean))) == "the advantages given, token-mean"
+    assert str(nearest(handed(Module()))) == "the advantages given, ratio, token-mean"
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        ("old_log_prob log_prob advantages response_mask cliprange", "policy loss"),
+        ("token_level_rewards response_mask index epsilon", "group advantage"),
+        ("policy_chosen_logps policy_rejected_logps reference_chosen_logps reference_rejected_logps", "pair loss"),
+        ("per_token_logps ref_per_token_logps old_per_token_logps rewards completion_mask", "whole step"),
+        ("logprob ref_logprob", "KL penalty"),
+        ("loss_mat loss_mask", "aggregation"),
+        ("chosen_reward reject_reward margin", "reward-model loss"),
+        ("rewards_chosen rewards_rejected", "reward-model loss"),
+        ("log_probs old_log_probs rollout_log_probs advantages action_mask", "policy loss"),
+    ],
+)
+def test_kinds_are_recognized_by_usual_names(names: str, kind: str) -> None:
+    roles = [role for role in map(role_of, names.split()) if role is not None]
+    assert kind_of(roles) == kind
 
 
 def test_unknown_parameters_are_told_with_the_way_to_name_them() -> None:
