@@ -162,3 +162,16 @@ def test_a_false_claim_on_the_command_line_is_told_and_fails(capsys: pytest.Capt
     assert main([*words.split()[:-1], "invariant=more padding", "--json"]) == 1
     (fault,) = json.loads(capsys.readouterr().out)["faults"]
     assert "is said to be invariant to more padding" in fault
+
+
+def test_a_figure_is_drawn_where_there_is_a_path_and_refused_where_there_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one.svg", "two.svg"):
+        assert main(["audit", f"{FILE}:rloo", "--group", "2", "--figure", str(tmp_path / name)]) == 0
+    one, two = ((tmp_path / name).read_bytes() for name in ("one.svg", "two.svg"))
+    assert one.startswith(b"<?xml")
+    assert len(one) == len(two)
+    assert main(["audit", f"{FILE}:centered_wrongly", "--figure", str(tmp_path / "none.svg")]) == 2
+    assert "a figure must have a path to draw: got reward-model loss" in capsys.readouterr().err
+    assert not (tmp_path / "none.svg").exists()
