@@ -10,7 +10,7 @@ import pytest
 
 from tabular_rlhf.audit import Unfit, audit, hand_in, nearest
 from tabular_rlhf.audit.batches import Tables, population, probe
-from tabular_rlhf.audit.ends import follow
+from tabular_rlhf.audit.ends import _proved, follow
 from tabular_rlhf.audit.field import Expected, Setting
 from tabular_rlhf.audit.handed import Handed, lay_out
 from tabular_rlhf.audit.library import Library
@@ -21,9 +21,11 @@ from tabular_rlhf.estimators import end
 from tabular_rlhf.estimators.record import ESTIMATORS, Flag
 from tabular_rlhf.fields import Case, cases, gradient, objectives
 from tabular_rlhf.gibbs import solve
+from tabular_rlhf.logspace import log_softmax
+from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, LOSSES, Recipe
 from tabular_rlhf.policy_gradient.updates import expected_update
-from tabular_rlhf.world import rational
+from tabular_rlhf.world import World, rational
 
 
 def handed(f: Callable[..., Any], **settings: Any) -> Handed:
@@ -140,6 +142,31 @@ def test_a_flow_that_ends_is_at_the_optimum_that_is_known() -> None:
     end = follow(regularized, world)
     assert end.rests
     np.testing.assert_allclose(np.exp(end.log_p), solve(world).p, atol=1e-9)
+
+
+def test_a_place_that_a_small_departure_leaves_is_no_end() -> None:
+    """One prompt comes to rest while another lingers near its uniform law, which sum p^2 leaves: only then is that said to be the end."""
+    mdp = TokenMDP(2, 1, prompts=("settles", "lingers"))
+    world = World(mdp, log_softmax(np.array([[[0.0, 0.0]], [[1e-8, 0.0]]])), np.zeros((2, 2)), 1.0)
+    target = np.log([0.8, 0.2])
+
+    def ascended(log_pi: Any) -> Any:
+        settles, lingers = log_pi[0, 0], log_pi[1, 0]
+        return np.sum(np.exp(settles) * (target - settles)) + 0.5 * np.sum(np.exp(2.0 * lingers))
+
+    found = follow(lambda c: gradient(ascended, c.logits), world)
+    assert found.rests
+    np.testing.assert_allclose(np.exp(found.log_p), [[0.8, 0.2], [1.0, 0.0]], atol=1e-6)
+
+
+def test_rest_is_proved_only_where_nothing_moves() -> None:
+    world = rational()
+    everywhere = np.ones(world.log_ref.shape, dtype=bool)
+
+    def uphill(log_pi: Any) -> Any:
+        return gradient(objectives(Case(world, log_pi))["E[r]"], log_pi)
+
+    assert not _proved(uphill, world.log_ref, everywhere, ~everywhere, 1.0)
 
 
 def test_a_field_that_turns_for_ever_is_not_said_to_end() -> None:
