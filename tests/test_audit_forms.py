@@ -1,4 +1,4 @@
-"""Forty-five functions in a trainer's style, masks, padding and settings and all, handed in as they are: what each is, and its slip."""
+"""Fifty-eight functions in a trainer's style, masks, padding and settings and all, handed in as they are: what each is, and its slip."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ RIGHT = {
         "cispo_loss": "the advantages given, cispo (low 1, high 0.28), token-mean",
         "reinforce_loss": "the advantages given, reinforce, sequence-sum",
         "sequence_ratio_loss": "the advantages given, sequence-ratio, sequence-sum",
+        "with_entropy": "the advantages given, ratio, token-mean, entropy at 0.01 (token-mean)",
         "ppo_single": "the advantages given, ppo-clip (clip 0.2), token-mean",
         "grpo_outcome_advantage": "grpo, ddof = 1, epsilon = 1e-06",
         "rloo_outcome_advantage": "rloo",
@@ -61,6 +62,7 @@ WRONG = {
         "beta_squared": "beta is squared",
         "interleaved_groups": "groups are read across prompts",
         "clip_inverted": "the larger of clipped and unclipped",
+        "entropy_paid_down": "the entropy has the wrong sign",
         "ratio_inverted": "the ratio is upside down",
         "bounds_swapped": "the lower and the upper bound are swapped",
         "padding_trained_on": "padding is not masked",
