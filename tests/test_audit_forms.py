@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tabular_rlhf.audit import Nearest, hand_in, library_of
-from tabular_rlhf.audit.report import Audit, Setting, _changes, _read, _what
+from tabular_rlhf.audit import Audit, Nearest, audit, hand_in, library_of
 from tests.foreign import require
 
 HERE = Path(__file__).parent
@@ -90,11 +89,7 @@ def read(library: str, name: str) -> Audit:
     require(library)
     module = importlib.import_module(f"tests.audit_{library}")
     source = (HERE / f"audit_{library}.py").read_text()
-    found = Audit(hand_in(getattr(module, name), library_of(source)), Setting())
-    _read(found.handed)
-    _what(found)
-    _changes(found)
-    return found
+    return audit(hand_in(getattr(module, name), library_of(source)), stages=("what it is", "what it does not change with"))
 
 
 @pytest.mark.parametrize(("library", "name"), [(lib, name) for lib, names in RIGHT.items() for name in names])
