@@ -440,6 +440,7 @@ ARGUMENTS: dict[str, Argument] = {
     "handed": lambda s: hand_in(_centered, Library()),
     "step": lambda s: lambda case: gradient(objectives(case)["E[r]"], case.logits),
     "ordered": lambda s: s.number % 2 == 1,
+    "top_p": lambda s: (0.5, 0.9, 1.0)[s.number % 3],
     "made.tables": lambda s: {"logp": s.law(6).reshape(2, 3)},
     "made.r": lambda s: np.array([-1e300, 1e300]),
     "made.lengths": lambda s: [1, 3],

@@ -144,6 +144,20 @@ def test_a_flow_that_ends_is_at_the_optimum_that_is_known() -> None:
     np.testing.assert_allclose(np.exp(end.log_p), solve(world).p, atol=1e-9)
 
 
+@pytest.mark.parametrize("beta", [0.1, 0.08])
+def test_the_end_is_exact_where_a_response_is_rare(beta: float) -> None:
+    """A rare token moves by its probability squared: rest is asked of what is left when that is divided out."""
+    world = rational()
+
+    def step(c: Case) -> Any:
+        f = objectives(c)
+        return gradient(f["E[r]"], c.logits) - beta * gradient(f["KL(pi, ref)"], c.logits)
+
+    found = follow(step, world)
+    assert found.rests
+    np.testing.assert_allclose(found.log_p, solve(world.at(beta)).log_p, atol=1e-4)
+
+
 def test_a_place_that_a_small_departure_leaves_is_no_end() -> None:
     """One prompt comes to rest while another lingers near its uniform law, which sum p^2 leaves: only then is that said to be the end."""
     mdp = TokenMDP(2, 1, prompts=("settles", "lingers"))
