@@ -38,3 +38,7 @@ def agg_with_padding(token_losses, mask):
 
 def centered_wrongly(chosen_rewards, rejected_rewards):
     return np.mean(np.logaddexp(0.0, rejected_rewards - chosen_rewards)) - 0.01 * np.mean((chosen_rewards + rejected_rewards) ** 2)
+
+
+def dpo(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta=0.1):
+    return np.logaddexp(0.0, -beta * ((chosen_logps - ref_chosen_logps) - (rejected_logps - ref_rejected_logps)))

@@ -123,6 +123,16 @@ def ppo_single(log_probs, old_log_probs, advantages, action_mask, clip_eps=0.2):
     return -(surrogate * action_mask.float()).sum() / action_mask.float().sum()
 
 
+def with_entropy(log_probs, old_log_probs, advantages, action_mask, entropy, entropy_coeff=0.01):
+    loss = -((log_probs - old_log_probs).exp() * advantages.unsqueeze(1) * action_mask).sum() / action_mask.sum()
+    return loss - entropy_coeff * masked_mean(entropy, action_mask)
+
+
+def entropy_paid_down(log_probs, old_log_probs, advantages, action_mask, entropy, entropy_coeff=0.01):
+    loss = -((log_probs - old_log_probs).exp() * advantages.unsqueeze(1) * action_mask).sum() / action_mask.sum()
+    return loss + entropy_coeff * masked_mean(entropy, action_mask)
+
+
 def clip_inverted(log_probs, old_log_probs, advantages, action_mask, clip_eps=0.2):
     ratio = (log_probs - old_log_probs).exp()
     a = advantages.unsqueeze(1)

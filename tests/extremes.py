@@ -19,9 +19,12 @@ from scipy.sparse import csr_array
 
 import tabular_rlhf
 from tabular_rlhf import lattice
+from tabular_rlhf.audit.batches import Tables
+from tabular_rlhf.audit.handed import hand_in
+from tabular_rlhf.audit.library import Library
 from tabular_rlhf.divergences import DIVERGENCES
 from tabular_rlhf.estimators.record import ESTIMATORS, Flag, flags
-from tabular_rlhf.fields import Case, cases, objectives
+from tabular_rlhf.fields import Case, cases, gradient, objectives
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.lattice.law import reward_law
 from tabular_rlhf.lattice.policy import Of
@@ -69,7 +72,19 @@ ROOMS = {
         "penalties",
     ),
     *("language", "lattice", "machines", "path"),
-    *("projection", "preferences", "roads", "games", "losses", "policy_gradient", "estimators", "selection", "simulator", "fields"),
+    *(
+        "projection",
+        "preferences",
+        "roads",
+        "games",
+        "losses",
+        "policy_gradient",
+        "estimators",
+        "selection",
+        "simulator",
+        "fields",
+        "audit",
+    ),
 }
 """Where the mathematics lives."""
 NO_NUMBERS = {
@@ -79,6 +94,15 @@ NO_NUMBERS = {
     "path.quantity.refuse": "it only refuses",
     "policy.pseudo_counts": "it only refuses",
     "policy.refuse_strange": "it only refuses",
+    "audit.claims.faults": "it writes sentences",
+    "audit.figure.draw": "it draws",
+    "audit.records.advantage_of": "it makes a record",
+    "audit.records.estimator_of": "it makes a record",
+    "audit.records.pair_loss_of": "it makes a record",
+    "audit.roles.kind_of": "it reads names",
+    "audit.roles.role_of": "it reads names",
+    "audit.roles.roles_of": "it reads names",
+    "audit.verdict.judged": "it writes down what was measured",
     "estimators.claims.faults": "it writes sentences",
     "estimators.claims.register": "it fills a registry",
     "estimators.claims.trustworthy": "it mends a record",
@@ -109,6 +133,11 @@ THROUGH = {
         "losses.optimum.Way",
         "optimize.followed",
     ),
+    "audit.report.audit": (
+        *("audit.forms", "audit.nearest", "audit.pairs", "audit.invariance", "audit.handed", "audit.library", "audit.optima"),
+        *("audit.field.depends", "audit.field.Expected", "audit.report.rounding_of"),
+    ),
+    "audit.conform.conform": ("audit.conform.batch_of", "audit.vectors"),
     "projection.reverse_projection": ("projection.mixed",),
     "losses.analyse.analyse": ("losses.closed.averaged", "losses.closed.linked", "losses.closed.length_tilt_row"),
 }
@@ -302,6 +331,13 @@ LATTICE_SWEEPS = (
     *("characteristic", "pair_softplus", "variance_of", "draws.sample", "texts", "by_prompt", "expect", "variance", "edge_sums"),
 )
 """Functions whose `policy` is one of a lattice."""
+
+
+def _centered(rewards: Any) -> Any:
+    """An advantage of a user's."""
+    return rewards - rewards.mean()
+
+
 Argument = Callable[[Scene], Any]
 ARGUMENTS: dict[str, Argument] = {
     # what most functions ask for
@@ -479,6 +515,21 @@ ARGUMENTS: dict[str, Argument] = {
     "occurrences.k": lambda s: 1,
     "sentence": lambda s: [0, 0],
     "vocabulary": lambda s: 2,
+    # the audit
+    "handed": lambda s: hand_in(_centered, Library()),
+    "step": lambda s: lambda case: gradient(objectives(case)["E[r]"], case.logits),
+    "ordered": lambda s: s.number % 2 == 1,
+    "top_p": lambda s: (0.5, 0.9, 1.0)[s.number % 3],
+    "made.tables": lambda s: {"logp": s.law(6).reshape(2, 3)},
+    "made.r": lambda s: np.array([-1e300, 1e300]),
+    "made.lengths": lambda s: [1, 3],
+    "made.P": lambda s: 1,
+    "rloo.r": lambda s: s.values(1e150),
+    "audit.batches.groups.N": lambda s: 3,
+    "pair_batch.w": lambda s: 0,
+    "pair_batch.l": lambda s: s.mdp.N - 1,
+    "with_penalty.update": lambda s: lambda case: np.zeros(case.logits.shape),
+    "on_simplex.log_p": lambda s: s.law(3)[None, None],
     # where a name means something else
     "grad.f": _quartic,
     "hessian.f": _quartic,
@@ -717,6 +768,7 @@ for _test in TESTS.values():
     ARGUMENTS[f"{_test.__name__}.s"] = lambda s: draw_pairs(s.loss, 1.0, rng=s.rng, n=20)
 
 DEAR = {
+    **dict.fromkeys(("audit.report.audit", "audit.conform.conform", "audit.ends.follow"), 1),
     **dict.fromkeys(("losses.traits.faults", "estimators.flows.flow", "estimators.ends.follow", "simulator.figure.compute"), 1),
     **dict.fromkeys(("simulator.report.report", "simulator.report.render", "simulator.report.closing", "games.mirror_descent"), 1),
     **dict.fromkeys(("world.zen_world", "estimators.normal.normal_table", "simulator.chance.noise_of_steps"), 2),
@@ -729,6 +781,7 @@ DEAR = {
 """Functions that take long, and in how many of the scenes they are tried."""
 
 SELF: dict[str, Argument] = {
+    "Tables": lambda s: Tables(Case(s.world, s.logits)),
     "Divergence": lambda s: DIVERGENCES[s.pick(DIVERGENCES)],
     "Estimator": lambda s: ESTIMATORS["k1"],
     "Gibbs": lambda s: solve(s.world),

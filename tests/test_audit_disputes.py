@@ -62,7 +62,9 @@ def asked() -> dict[str, Audit]:
     for name, text in DISPUTES.items():
         scope: dict[str, Any] = {"np": np}
         exec(text, scope)
-        found[name] = audit(hand_in(scope["asked"], Library()))
+        more = ("what it ascends",) if name not in ("masked KL of silent groups", "reward centering") else ()
+        more += ("where it leads",) if name == "reward centering" else ()
+        found[name] = audit(hand_in(scope["asked"], Library()), stages=("what it is", "what it does not change with", *more))
     return found
 
 

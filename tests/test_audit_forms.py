@@ -1,4 +1,4 @@
-"""Forty-five functions in a trainer's style, masks, padding and settings and all, handed in as they are: what each is, and its slip."""
+"""Fifty-eight functions in a trainer's style, masks, padding and settings and all, handed in as they are: what each is, and its slip."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tabular_rlhf.audit import Nearest, hand_in, library_of
-from tabular_rlhf.audit.report import Audit, Setting, _changes, _read, _what
+from tabular_rlhf.audit import Audit, Nearest, audit, hand_in, library_of
 from tests.foreign import require
 
 HERE = Path(__file__).parent
@@ -23,6 +22,7 @@ RIGHT = {
         "cispo_loss": "the advantages given, cispo (low 1, high 0.28), token-mean",
         "reinforce_loss": "the advantages given, reinforce, sequence-sum",
         "sequence_ratio_loss": "the advantages given, sequence-ratio, sequence-sum",
+        "with_entropy": "the advantages given, ratio, token-mean, entropy at 0.01 (token-mean)",
         "ppo_single": "the advantages given, ppo-clip (clip 0.2), token-mean",
         "grpo_outcome_advantage": "grpo, ddof = 1, epsilon = 1e-06",
         "rloo_outcome_advantage": "rloo",
@@ -61,6 +61,7 @@ WRONG = {
         "beta_squared": "beta is squared",
         "interleaved_groups": "groups are read across prompts",
         "clip_inverted": "the larger of clipped and unclipped",
+        "entropy_paid_down": "the entropy has the wrong sign",
         "ratio_inverted": "the ratio is upside down",
         "bounds_swapped": "the lower and the upper bound are swapped",
         "padding_trained_on": "padding is not masked",
@@ -88,11 +89,7 @@ def read(library: str, name: str) -> Audit:
     require(library)
     module = importlib.import_module(f"tests.audit_{library}")
     source = (HERE / f"audit_{library}.py").read_text()
-    found = Audit(hand_in(getattr(module, name), library_of(source)), Setting())
-    _read(found.handed)
-    _what(found)
-    _changes(found)
-    return found
+    return audit(hand_in(getattr(module, name), library_of(source)), stages=("what it is", "what it does not change with"))
 
 
 @pytest.mark.parametrize(("library", "name"), [(lib, name) for lib, names in RIGHT.items() for name in names])

@@ -132,12 +132,14 @@ def test_a_function_agrees_with_what_it_is_and_with_nothing_else(library: str, n
     assert bool(found.first) == (member is None)
 
 
-def test_a_factor_is_told() -> None:
-    def halved(rewards: Any) -> Any:
-        return (rewards - rewards.mean()) / 2.0
+@pytest.mark.parametrize("factor", [0.5, 1.0001, 1.0 + 1e-7])
+def test_a_factor_is_told_however_near_to_one(factor: float) -> None:
+    def scaled(rewards: Any) -> Any:
+        return (rewards - rewards.mean()) * factor
 
-    found = conform(hand_in(halved, Library()))
-    assert (found.agrees, found.nearest, found.first) == ((), "group-mean", "times 0.5")
+    found = conform(hand_in(scaled, Library()))
+    assert (found.agrees, found.nearest) == ((), "group-mean")
+    assert found.first == f"times {factor:.6g}" or (factor - 1.0 < 1e-6 and "(32 bits)" in found.first)
 
 
 MINE = {

@@ -47,13 +47,15 @@ class Tables:
 
     case: Case
     temperature: float = 1.0
+    top_p: float = 1.0
 
     @property
     def policies(self) -> dict[str, Array]:
         """log pi of each role, (P, S, V)."""
         live = log_softmax(self.case.logits)
         old = live if self.case.log_old is None else self.case.log_old
-        return {"logp": live, "old": old, "sampler": log_softmax(old / self.temperature), "ref": self.case.world.log_ref}
+        sampler = nucleus(log_softmax(old / self.temperature), self.top_p)
+        return {"logp": live, "old": old, "sampler": sampler, "ref": self.case.world.log_ref}
 
     def of_tokens(self) -> dict[str, Array]:
         world, mdp = self.case.world, self.case.world.mdp
@@ -63,6 +65,19 @@ class Tables:
         V = mdp.backup(world.r, lambda h, Q: np.sum(mdp.levels(pi)[h] * Q, axis=1))[0]
         H = -np.sum(pi * np.where(pi > 0, log_softmax(self.case.logits), 0.0), axis=-1)
         return known | {"value": V[:, where // mdp.V], "entropy": H[:, where // mdp.V]}
+
+
+def nucleus(log_pi: Array, top_p: float) -> Array:
+    """The policy that says only the likeliest tokens of each state, as few as have `top_p` of its mass.
+
+    >>> np.exp(nucleus(np.log([[0.5, 0.3, 0.2]]), 0.6)).round(4).tolist()
+    [[0.625, 0.375, 0.0]]
+    """
+    order = np.argsort(-log_pi, axis=-1, kind="stable")
+    p = np.take_along_axis(np.exp(log_pi), order, axis=-1)
+    kept = np.cumsum(p, axis=-1) - p < top_p * (1.0 - 1e-12)  # the first is always kept
+    there = np.take_along_axis(kept, np.argsort(order, axis=-1), axis=-1)
+    return np.asarray(log_softmax(np.where(there, log_pi, -np.inf))) if top_p < 1.0 else log_pi
 
 
 def rloo(r: Array, P: int) -> Array:
@@ -97,21 +112,23 @@ def groups(N: int, G: int, ordered: bool) -> tuple[Array, Array]:
     return index, np.array(ways)
 
 
-def chances(case: Case, G: int, *, temperature: float = 1.0, ordered: bool = False) -> Array:
+def chances(case: Case, G: int, *, temperature: float = 1.0, top_p: float = 1.0, ordered: bool = False) -> Array:
     """The probability of every batch, in the order of `population`.  Raises: InputError where they are too many."""
     mdp = case.world.mdp
     count = (mdp.N**G if ordered else math.comb(mdp.N + G - 1, G)) ** mdp.P
     if count > MOST:
         raise InputError("all batches must be few", got=f"{count:,} of {mdp.P} x {G}", remedy="take a smaller --group")
     index, ways = groups(mdp.N, G, ordered)
-    q = np.exp(mdp.path_sum(Tables(case, temperature).policies["sampler"]))
+    q = np.exp(mdp.path_sum(Tables(case, temperature, top_p).policies["sampler"]))
     found = np.ones(1)
     for x in range(mdp.P):
         found = np.ravel(found[:, None] * (ways * np.prod(q[x][index], axis=1)))
     return found
 
 
-def population(case: Case, G: int, *, temperature: float = 1.0, ordered: bool = False) -> Iterator[tuple[float, Array, Batch]]:
+def population(
+    case: Case, G: int, *, temperature: float = 1.0, top_p: float = 1.0, ordered: bool = False
+) -> Iterator[tuple[float, Array, Batch]]:
     """(weight, responses (B,), batch) of every batch of G responses to each prompt.
 
     Args: ordered: every ordered group, for a function to which the order matters.  Raises: InputError where they are too many.
@@ -121,8 +138,8 @@ def population(case: Case, G: int, *, temperature: float = 1.0, ordered: bool = 
     (15, 1.0)
     """
     world, mdp = case.world, case.world.mdp
-    weights = chances(case, G, temperature=temperature, ordered=ordered)
-    tokens, index = Tables(case, temperature).of_tokens(), groups(mdp.N, G, ordered)[0]
+    weights = chances(case, G, temperature=temperature, top_p=top_p, ordered=ordered)
+    tokens, index = Tables(case, temperature, top_p).of_tokens(), groups(mdp.N, G, ordered)[0]
     prompts = np.repeat(np.arange(mdp.P), G)
     for w, which in zip(weights.tolist(), itertools.product(range(len(index)), repeat=mdp.P), strict=True):
         tau = np.concatenate([index[k] for k in which])

@@ -30,6 +30,8 @@ FLOOR = -40.0
 """Log-probability at which a vanished token stands."""
 STILL = 1e-8
 """A velocity below this share of the step's size at the reference is rounding."""
+ROUNDING = 1e-13
+"""Of a step."""
 NEAR = 2e-3
 SMALL = 0.02
 """Probabilities: between the flow and the place where it is said to end; of a token that may be vanishing."""
@@ -147,11 +149,11 @@ def _polished(at: Callable[[Array], Array], log_pi: Array, free: Mask, dead: Mas
     here, alive = _floored(log_pi, dead), free & ~dead
 
     def velocity(x: Array) -> Array:
-        return np.asarray(_velocity(at(x), np.exp(x))[alive]) / size
+        return np.asarray((_velocity(at(x), np.exp(x)) / np.exp(x))[alive]) / size
 
-    for _ in range(8):
+    for _ in range(12):
         v = velocity(here)
-        if np.max(np.abs(np.exp(here[alive]) * v)) <= 0.1 * STILL:
+        if np.all(np.abs(v) <= 0.1 * _slack(here[alive], size)):
             return here
         J = _jacobian(velocity, here, alive, v)
         if not np.isfinite(J).all():
@@ -162,6 +164,11 @@ def _polished(at: Callable[[Array], Array], log_pi: Array, free: Mask, dead: Mas
             return None
         here = np.asarray(log_softmax(here + move))
     return None
+
+
+def _slack(log_pi: Array, size: float) -> Array:
+    """What of v/pi, as a share of the first step, is rounding: of a rare token, its own rounding over its probability."""
+    return np.asarray(STILL + ROUNDING / (np.exp(log_pi) * size))
 
 
 def _jacobian(velocity: Callable[[Array], Array], here: Array, alive: Mask, v: Array) -> Array:
@@ -177,7 +184,7 @@ def _proved(at: Callable[[Array], Array], here: Array, free: Mask, dead: Mask, s
     """Still, in probability, with every vanished token's push; nothing vanished grows again; no departure grows."""
     pi = np.exp(here)
     v = _velocity(at(here), pi) / size
-    if not np.max(np.abs(pi * v)[free]) <= STILL:
+    if not (np.max(np.abs(pi * v)[free]) <= STILL and np.all((np.abs(v / pi) <= _slack(here, size))[free & ~dead])):
         return False
     if dead.any() and not (np.max(v[dead]) <= STILL and np.max((v / pi)[dead]) <= 1e-3):
         return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -26,11 +27,18 @@ Push = Callable[[Batch], dict[str, Array]]
 
 @dataclass
 class Setting:
-    """How batches are drawn: G responses to a prompt, at a temperature; ordered, where the order of responses matters."""
+    """How batches are drawn: G responses to a prompt, at a temperature, of the likeliest tokens with top_p of a state's mass; ordered,
+    where the order of the responses matters."""
 
     G: int = 4
     temperature: float = 1.0
+    top_p: float = 1.0
     ordered: bool = False
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """All but G, as `population` takes it."""
+        return {"temperature": self.temperature, "top_p": self.top_p, "ordered": self.ordered}
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +73,15 @@ class Expected:
         mdp, s = case.world.mdp, self.setting
         where, size = paths(mdp), mdp.S * mdp.V
         tokens, states = [], []
-        for _, tau, batch in population(case, s.G, temperature=s.temperature, ordered=s.ordered):
-            push = self._push(batch)
+        held = self.held
+        for w, tau, batch in population(case, s.G, **s.drawn):
+            held &= w > 0
+            push = self._push(batch) if w > 0 else {}
             place = batch["group"][:, None] * size + where[tau]
             m, e = _counted(push.get("logp"), place, where[tau] >= 0, mdp.P * size, push.get("entropy"), mdp.V)
             tokens.append(m)
             states.append(e)
-        if self.held:
+        if held:
             self.known.append((case.world, np.array(tokens), np.array(states)))
         return np.array(tokens), np.array(states)
 
@@ -84,7 +94,7 @@ class Expected:
     def moments(self, case: Case, *, spread: bool = True) -> Moments:
         """The mean and the variance of one batch's step, over all batches."""
         s, pi = self.setting, np.exp(log_softmax(case.logits))
-        w = chances(case, s.G, temperature=s.temperature, ordered=s.ordered)
+        w = chances(case, s.G, **s.drawn)
         m, e = self.pushes(case)
         mean = self._logits(case, w @ m, w @ e, pi)
         if not spread:
@@ -157,8 +167,8 @@ def with_penalty(update: Callable[[Case], Array]) -> Callable[[Case], Array]:
 
 def depends(handed: Handed, cases: list[Case], setting: Setting) -> bool:
     """Whether a batch's push depends on the policy that is live: on two policies of one world."""
-    a, b = (list(population(c, setting.G, temperature=setting.temperature)) for c in cases[:2])
-    for (_, _, one), (_, _, two) in zip(a[:: max(1, len(a) // 12)], b[:: max(1, len(b) // 12)], strict=True):
+    a, b = ([x for x in population(c, setting.G, **setting.drawn) if x[0] > 0] for c in cases[:2])
+    for (_, _, one), (_, _, two) in zip(a[:: max(1, len(a) // 12)], b[:: max(1, len(b) // 12)], strict=False):
         first, second = handed.push(one), handed.push(two)
         if any(not np.allclose(first[k], second[k], rtol=1e-12, atol=1e-14) for k in first):
             return True

@@ -28,7 +28,8 @@ from tabular_rlhf.logspace import Array
 Batch = dict[str, Any]
 """Tables by role, as NumPy arrays."""
 USUAL: Mapping[str, float] = {
-    r"beta|kl.*(coef|weight|penalty|beta)": 0.1,
+    r"beta|kl.*(coef|coeff|coefficient|weight|beta)": 0.1,
+    r"(entropy|ent)_?(coef|coeff|coefficient|weight)": 0.01,
     r".*(high|max|upper).*": 0.28,
     r".*(low|clip|cliprange|epsilon|eps).*": 0.2,
     r"temperature|gamma|lam|lambda": 1.0,
@@ -212,6 +213,7 @@ def hand_in(
 ) -> Handed:
     """The function with its parameters read.  Raises InputError for a mapping or setting not of it, Unfit for unknown parameters."""
     settings, told_roles = dict(settings or {}), told_roles or {}
+    function = getattr(function, "forward", function)  # a module of torch is its forward
     asked = [p for p in inspect.signature(function).parameters.values() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     names = [p.name for p in asked]
     for key in settings:
@@ -224,6 +226,8 @@ def hand_in(
             roles.pop(p.name, None)
     if kind is not None and kind not in KINDS:
         raise InputError("--kind must be a known one", got=quoted(kind), remedy=did_you_mean(kind, KINDS, f"use one of {', '.join(KINDS)}"))
+    if kind is None and set(roles.values()) == {"value", "mask"}:  # a masked mean: its values are what is added up
+        roles = {n: "table" if r == "value" else r for n, r in roles.items()}
     kind = kind or kind_of(roles.values())
     assumed, unknown = {}, []
     for p in asked:

@@ -89,7 +89,25 @@ def nearest(handed: Handed) -> Nearest:
         S, W = slopes(numbers), weights()
     K = penalties() if handed.asks("ref") and handed.kind in ("whole step", "policy loss") else []
     stack = _stacked(handed, batches, A, S, W, K)
-    return _best(handed, stack, (A, S, W, K))
+    found = _best(handed, stack, (A, S, W, K))
+    return _with_entropy(handed, batches, found) if handed.asks("entropy") else found
+
+
+def _with_entropy(handed: Handed, batches: list[Batch], found: Nearest) -> Nearest:
+    """The same with what is done to the entropy of the policy before each token."""
+    push = np.concatenate([np.ravel(handed.push(b)["entropy"]) for b in batches])
+    if not np.any(push):
+        return found
+    fits = []
+    for form in weights():
+        column = np.concatenate([np.ravel(np.broadcast_to(form.of(b), b["mask"].shape)) for b in batches])
+        c = float(column @ push / (column @ column)) if np.any(column) else 0.0
+        fits.append((float(np.linalg.norm(push - c * column) / np.linalg.norm(push)), form, c))
+    residual, form, c = min(fits, key=lambda f: (f[0] > COARSE, bool(f[1].slip) if f[0] <= COARSE else f[0]))
+    slips = [*found.slips, *([form.slip] if form.slip else [])]
+    slips += ["the entropy has the wrong sign: certainty is paid for"] if c < 0 else []
+    words = f"{found.words}, entropy at {c:.4g} ({form.name})"
+    return judged(words, slips, found.scale, found.penalty, max(found.residual, residual), found.exact and residual <= COARSE)
 
 
 def _penalty(handed: Handed, batches: list[Batch]) -> Nearest:

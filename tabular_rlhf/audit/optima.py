@@ -34,7 +34,9 @@ def maximized(handed: Handed, nearest: Nearest | None, world: World, end: End) -
 
 def _beta(handed: Handed, nearest: Nearest | None) -> float:
     """The weight of the penalty that it says: its own setting; 1 where the penalty is ours."""
-    if handed.kind == "KL penalty" or (handed.kind != "pair loss" and (nearest is None or nearest.penalty is None)):
+    if handed.kind == "KL penalty" or (
+        handed.kind != "pair loss" and (nearest is None or (nearest.penalty is None and " of r - " not in nearest.words))
+    ):
         return 1.0
     said = [v for n, v in named_numbers(handed).items() if n.lower() in ("beta", "tau") or n.lower().startswith("kl")]
     return said[0] if said and said[0] > 0 else 1.0

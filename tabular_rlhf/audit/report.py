@@ -2,7 +2,7 @@ r"""The audit of one function: everything measured, as one record and one page."
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -105,8 +105,8 @@ def worlds(P: int = 1) -> dict[str, World]:
 Progress = Callable[[str], None]
 
 
-def audit(handed: Handed, setting: Setting | None = None, *, told: Progress = lambda what: None) -> Audit:
-    """Measure everything of a function; what it raises, returns or needs is told as a problem.
+def audit(handed: Handed, setting: Setting | None = None, *, stages: Iterable[str] = (), told: Progress = lambda what: None) -> Audit:
+    """Measure everything of a function, or some of STAGES; what it raises, returns or needs is told as a problem.
 
     >>> from tabular_rlhf.audit.handed import hand_in
     >>> from tabular_rlhf.audit.library import Library
@@ -117,9 +117,9 @@ def audit(handed: Handed, setting: Setting | None = None, *, told: Progress = la
     found = Audit(handed, setting or Setting())
     try:
         _read(handed)
-        for what, measured in STAGES.items():
+        for what in list(stages) or STAGES:
             told(what)
-            measured(found)
+            STAGES[what](found)
     except Unfit as e:
         found.problem = (e.kind, e.words)
     return found
@@ -156,25 +156,26 @@ def _ascends(found: Audit) -> None:
     handed, setting = found.handed, found.setting
     if handed.kind in ("pair loss", "reward-model loss"):
         return
+    coarse = rounding_of(handed)
     if handed.kind == "KL penalty":
         world = worlds()["graded rewards"]
         for place in _places(handed):
             step = Expected(handed, setting, in_reward=place == "in the reward")
             away = log_softmax(world.log_ref + 0.5 * np.random.default_rng(2).standard_normal(world.log_ref.shape))
-            found.rows.append(_row(place, _downhill(step), cases(world, away), setting.G))
+            found.rows.append(_row(place, _downhill(step), cases(world, away), setting.G, coarse))
         return
     for where, world in worlds().items():
         step = _expected(found, world)
-        found.rows.append(_row(where, step, cases(world, world.log_ref), setting.G))
+        found.rows.append(_row(where, step, cases(world, world.log_ref), setting.G, coarse))
     if handed.kind in ("whole step", "policy loss"):
         world = worlds()["one length"]
         old = log_softmax(world.log_ref + 0.5 * np.random.default_rng(2).standard_normal(world.log_ref.shape))
         step = Expected(handed, setting)
-        found.rows.append(_row("stale samples, one length", step, cases(world, world.log_ref, old), setting.G))
+        found.rows.append(_row("stale samples, one length", step, cases(world, world.log_ref, old), setting.G, coarse))
     if any(i.name == "other prompts in the batch" and not i.holds for i in found.invariances):
         for where, world in worlds(2).items():
             small = replace(setting, G=2)
-            found.rows.append(_row(f"{where}, G = 2", Expected(handed, small), cases(world, world.log_ref), 2))
+            found.rows.append(_row(f"{where}, G = 2", Expected(handed, small), cases(world, world.log_ref), 2, coarse))
 
 
 def _downhill(step: Expected) -> Callable[[Case], Array]:
@@ -197,23 +198,28 @@ def _expected(found: Audit, world: World) -> Expected:
     return step
 
 
-def _row(where: str, step: Callable[[Case], Array], at: list[Case], G: int) -> Row:
+def _row(where: str, step: Callable[[Case], Array], at: list[Case], G: int, coarse: float) -> Row:
     def dictionary(case: Case) -> dict[str, Objective]:
         return named(case, G)
 
     u, g = step(at[0]), gradient(objectives(at[0])["E[r]"], at[0].logits)
     along, size, length = float(np.sum(u * g)), float(np.sum(g * g)), float(np.sum(u * u))
-    coarse = _coarse(step, at[1])
     verdict = measure(step, at, dictionary, curl=coarse <= 1e-9, rounding=coarse)
     moved = length > 1e-20 * size
     return Row(where, along / np.sqrt(size * length) if moved and size else None, along / size if size else None, verdict)
 
 
-def _coarse(step: Callable[[Case], Array], case: Case) -> float:
-    """What the step's own arithmetic rounds, as a share: by how far sums that are 0 are not, and by a change of a logit by 1e-10."""
-    u = step(case)
-    near = step(replace(case, logits=case.logits + 1e-11 * np.random.default_rng(0).standard_normal(case.logits.shape)))
-    noise = float(np.linalg.norm(near - u)) / max(float(np.linalg.norm(u)), 1e-300)
+SMALL = 1e-6
+"""By how much the arguments are moved to see how a function rounds: of 64 bits their square is rounding, too."""
+
+
+def rounding_of(handed: Handed) -> float:
+    """The share of a step that the function's own arithmetic rounds: 1e-9 of 64 bits, by second differences, which show steps of 32."""
+    rng = np.random.default_rng(9)
+    batch = probe(rng, P=2 if handed.grouped else 1, G=4, T=5)
+    by = {k: SMALL * rng.standard_normal(np.shape(batch[k])) for k in ("logp", "old", "reward", "token_reward", "advantage", "table")}
+    up, here, down = (handed.push(batch | {k: batch[k] + s * x * batch[k] for k, x in by.items()})["logp"] for s in (1.0, 0.0, -1.0))
+    noise = float(np.linalg.norm(up - 2.0 * here + down)) / max(float(np.linalg.norm(here)), 1e-300)
     return 1e-9 if noise < 1e-9 else min(1e-2, 30.0 * noise)
 
 

@@ -47,7 +47,10 @@ QUALIFIERS: Mapping[str, set[str]] = {
     "old": {"old", "prev", "previous", "behavior", "behaviour", "behav"},
     "sampler": {"rollout", "sampling", "sampler", "generation", "inference", "vllm", "engine", "sampled"},
 }
-SIDES: Mapping[str, set[str]] = {"chosen": {"chosen", "winner", "w", "preferred"}, "rejected": {"rejected", "loser", "l", "dispreferred"}}
+SIDES: Mapping[str, set[str]] = {
+    "chosen": {"chosen", "winner", "w", "preferred"},
+    "rejected": {"rejected", "reject", "loser", "l", "dispreferred"},
+}
 EXACT: Mapping[str, set[str]] = {
     "mask": {"mask", "response_mask", "completion_mask", "loss_mask", "eos_mask", "action_mask", "token_mask", "masks", "attention_mask"},
     "reward": {"r", "rewards_per_response", "outcome_rewards", "sequence_rewards", "rewards_tensor"},

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf import tex
+from tabular_rlhf.audit.records import advantage_of
 from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
 from tabular_rlhf.commands.settings import declare, require_known, settings
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.errors import InputError
@@ -19,7 +21,7 @@ from tabular_rlhf.logspace import Array, kl, log_ratio, log_softmax
 from tabular_rlhf.policy import uniform
 from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, LOSSES, Recipe, analyse, success_objective, success_weight
 from tabular_rlhf.policy_gradient.analysis import silent
-from tabular_rlhf.policy_gradient.record import Part
+from tabular_rlhf.policy_gradient.record import Advantage, Part
 from tabular_rlhf.registry import one_of
 from tabular_rlhf.told import number
 from tabular_rlhf.world import NAMED, World
@@ -34,7 +36,8 @@ SUCCESS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
 def configure(parser: argparse.ArgumentParser) -> None:
     names = ", ".join([*ADVANTAGES, *AGGREGATIONS, *LOSSES])
-    parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of {names} (all advantages and aggregations by default)")
+    parser.epilog = RUN
+    parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of {names} (all advantages and aggregations by default), {FILE}")
     parser.add_argument("--group", type=int, default=8, metavar="G", help="responses of one group (default: 8)")
     parser.add_argument(
         "--world", default="rational", metavar="WORLD", help=f"a TOML file, or one of {', '.join(NAMED)} (default: rational)"
@@ -77,7 +80,8 @@ def report(world: World, name: str | None, G: int, changes: dict[str, float], ol
     """Every recipe asked for, analyzed at a policy with groups drawn from it, or from the one that it was before it moved."""
     log_pi, log_old = sampler(world, old, moved)
     log_p = world.mdp.path_sum(log_pi if log_old is None else log_old)
-    recipes, about = choose(name, G, changes)
+    mine = advantage_of(handed_in(str(name))) if is_file(name) else ADVANTAGES.get(str(name))
+    recipes, about = choose(mine or name, G, changes)
     require_known(changes, [key for _, recipe in recipes for key in recipe.settings], name or "all advantages")
     found: dict[str, Any] = {
         "schema": SCHEMA,
@@ -93,20 +97,22 @@ def report(world: World, name: str | None, G: int, changes: dict[str, float], ol
         "about": about,
         "rows": [row(world, label, recipe, log_pi, log_old) for label, recipe in recipes],
     }
-    if name in ADVANTAGES:
-        recipe = _with(changes, str(name), "reinforce", "sequence-sum", G=G)
+    if mine is not None:
+        recipe = _with(changes, mine, "reinforce", "sequence-sum", G=G)
         c, F = success_weight(np.array(SUCCESS), recipe), success_objective(np.array(SUCCESS), recipe)
         found["success"] = [{"q": q, "weight": float(a), "objective": float(b)} for q, a, b in zip(SUCCESS, c, F, strict=True)]
     return found
 
 
-def choose(name: str | None, G: int, changes: dict[str, float]) -> tuple[list[tuple[str, Recipe]], dict[str, str] | None]:
+def choose(name: str | Advantage | None, G: int, changes: dict[str, float]) -> tuple[list[tuple[str, Recipe]], dict[str, str] | None]:
     """The recipes to compare, with labels, and what the named record is."""
     if name is None:
         fits = [a for a in ADVANTAGES.values() if a.smallest <= G]
         rows = [(a.name, _with(changes, a.name, "reinforce", "sequence-sum", G=G)) for a in fits]
         base = "rloo" if G > 1 else "none"
         return rows + [(f"{base}, {a}", _with(changes, base, "reinforce", a, G=G)) for a in list(AGGREGATIONS)[1:]], None
+    if isinstance(name, Advantage):
+        return [(f"{name.name}, {a}", _with(changes, name, "reinforce", a, G=G)) for a in AGGREGATIONS], _about(name)
     one_of([*ADVANTAGES, *AGGREGATIONS, *LOSSES], name, "the name must be an advantage, an aggregation or a policy loss")
     if name in ADVANTAGES:
         return [(f"{name}, {a}", _with(changes, name, "reinforce", a, G=G)) for a in AGGREGATIONS], _about(ADVANTAGES[name])
@@ -117,9 +123,9 @@ def choose(name: str | None, G: int, changes: dict[str, float]) -> tuple[list[tu
     return [(f"{a}, {loss}", _with(changes, a, loss, "sequence-sum", G=G)) for a, loss in losses], _about(LOSSES[name])
 
 
-def _with(changes: dict[str, float], advantage: str, loss: str, aggregation: str, *, G: int) -> Recipe:
+def _with(changes: dict[str, float], advantage: str | Advantage, loss: str, aggregation: str, *, G: int) -> Recipe:
     """The recipe with the changes that its parts know; a change that no part of any kind knows is refused by Recipe."""
-    parts = (ADVANTAGES[advantage], LOSSES[loss], AGGREGATIONS[aggregation])
+    parts = (ADVANTAGES.find(advantage), LOSSES[loss], AGGREGATIONS[aggregation])
     everywhere = {key for table_ in (ADVANTAGES, LOSSES, AGGREGATIONS) for part in table_.values() for key in part.defaults}
     own = {key for part in parts for key in part.defaults}
     kept: dict[str, Any] = {key: value for key, value in changes.items() if key in own or key not in everywhere}

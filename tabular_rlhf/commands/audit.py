@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tabular_rlhf.audit.claims import CLAIMS, faults
 from tabular_rlhf.audit.field import Setting
+from tabular_rlhf.audit.figure import draw
 from tabular_rlhf.audit.handed import Handed, Unfit, hand_in
 from tabular_rlhf.audit.library import library_of
 from tabular_rlhf.audit.report import STAGES, Audit, audit
@@ -17,7 +19,7 @@ from tabular_rlhf.commands.loading import RUN, load, source_of
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.errors import InputError, positive, quoted, whole
 from tabular_rlhf.files import check_output
-from tabular_rlhf.layout import fold
+from tabular_rlhf.layout import fold, wrap
 from tabular_rlhf.reports.audit_text import page, plain
 
 SCHEMA = "tabular-rlhf/audit/1"
@@ -41,9 +43,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the value of another parameter: beta=0.04, loss_agg_mode=token-mean",
     )
     parser.add_argument("--kind", help="what it is, where its parameters do not say")
+    claims = f"a claim to test, of a kind {', '.join(CLAIMS)}: ascends=E[r]"
+    parser.add_argument("--claim", action="append", default=[], metavar="KIND=WORDS", help=claims)
     parser.add_argument("--ascend", action="store_true", help="its value is to be raised, not lowered")
     parser.add_argument("--group", type=int, default=4, metavar="G", help="responses a prompt (default: 4)")
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="at which batches are drawn (default: 1)")
+    parser.add_argument("--top-p", type=float, default=1.0, metavar="P", help="of a state's likeliest tokens with that mass (default: 1)")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="draw its path on the simplex (.svg, .png or .pdf)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -59,15 +64,16 @@ def run(args: argparse.Namespace) -> int:
     found = audited(args.function, pairs_of(args.map), values(args.set), args.kind, args.ascend, setting)
     if isinstance(found, Unfit):
         raise InputError("a function's parameters must be known", got=found.words, where=args.function, remedy="`audit --help` lists roles")
-    if args.figure is not None and found.ends:
-        from tabular_rlhf.audit.figure import draw
-
+    if args.figure is not None:
+        if not found.ends:
+            raise InputError("a figure must have a path to draw", got=found.problem or found.handed.kind, remedy="leave --figure out")
         draw(found, args.figure)
+    false = faults(found, pairs_of(args.claim, "--claim must be KIND=WORDS", "say, --claim ascends=E[r]").items())
     if args.json:
-        answer_json(SCHEMA, args, plain(found))
+        answer_json(SCHEMA, args, plain(found) | {"faults": false})
     else:
-        answer_text(args, page(found))
-    return 0 if found.status in ("right", "unnamed") else 1
+        answer_text(args, "\n\n".join([page(found), *("\n".join(wrap(f"CLAIMED FALSELY: {words}")) for words in false)]))
+    return 0 if found.status in ("right", "unnamed") and not false else 1
 
 
 def audited(where: str, roles: dict[str, str], given: dict[str, Any], kind: str | None, ascend: bool, setting: Setting) -> Audit | Unfit:
@@ -84,13 +90,13 @@ def audited(where: str, roles: dict[str, str], given: dict[str, Any], kind: str 
         return audit(handed, setting, told=lambda what: bar.update(1, what))
 
 
-def pairs_of(words: Iterable[str]) -> dict[str, str]:
-    """THEIRS=OURS words as a mapping."""
+def pairs_of(words: Iterable[str], must: str = "--map must be THEIRS=OURS", remedy: str = "say, --map lp=logp") -> dict[str, str]:
+    """A=B words as a mapping."""
     out = {}
     for word in words:
         theirs, equal, ours = word.partition("=")
         if not (theirs and equal and ours):
-            raise InputError("--map must be THEIRS=OURS", got=quoted(word), remedy="say, --map lp=logp")
+            raise InputError(must, got=quoted(word), remedy=remedy)
         out[theirs] = ours
     return out
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.audit.records import estimator_of
 from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
 from tabular_rlhf.commands.settings import settings as numbers
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.errors import InputError
@@ -25,7 +27,8 @@ WIDE, CELL = 100, 36
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--estimator", metavar="NAME", help=f"one of {', '.join(ESTIMATORS)} (default: all)")
+    parser.epilog = RUN
+    parser.add_argument("--estimator", metavar="NAME", help=f"one of {', '.join(ESTIMATORS)} (default: all), {FILE}")
     parser.add_argument("--placement", metavar="NAME", help=f"one of {', '.join(PLACEMENTS)} (default: all)")
     parser.add_argument(
         "--world", default="rational", metavar="WORLD", help=f"a TOML file, or one of {', '.join(NAMED)} (default: rational)"
@@ -49,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
         "ratio": args.ratio,
         "clamps": numbers(args.clamp, "a clamp must be END=C", f"for example {next(iter(CLAMPS))}=20"),
     }
-    chosen = flags(args.estimator, placement, args.level, **settings)
+    estimator = estimator_of(handed_in(args.estimator)) if is_file(args.estimator) else args.estimator
+    chosen = flags(estimator, placement, args.level, **settings)
     if args.samples < 1 or args.seed < 0:
         raise InputError(
             "a check needs draws and a seed", got=f"{args.samples} draws, seed {args.seed}", remedy="ask for N >= 1, seed >= 0"

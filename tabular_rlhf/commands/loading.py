@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tabular_rlhf.audit.handed import Handed, Unfit, hand_in
+from tabular_rlhf.audit.library import library_of
 from tabular_rlhf.errors import InputError, quoted, raised
 
 RUN = "The file is run as a program of your own is: give only files that you trust."
@@ -22,12 +24,25 @@ def is_file(name: str | None) -> bool:
     return name is not None and ".py:" in name
 
 
+FILE = "or FILE.py:FUNCTION, a function of your own, which is run"
+"""What the help of a command says beside the names of its records."""
+
+
 def source_of(function: Callable[..., Any]) -> str:
     """The text of the file that a function stands in; empty where there is none."""
     try:
         return Path(inspect.getsourcefile(inspect.unwrap(function)) or "").read_text(encoding="utf-8")
     except (OSError, TypeError, UnicodeDecodeError):
         return ""
+
+
+def handed_in(where: str) -> Handed:
+    """The function at "file.py:function" with its parameters read by name.  Raises InputError."""
+    function = load(where)
+    try:
+        return hand_in(function, library_of(source_of(function)), name=where.rpartition(":")[2])
+    except Unfit as e:
+        raise InputError("a function's parameters must be known", got=e.words, where=where, remedy="`audit --help` lists roles") from None
 
 
 def load(where: str) -> Callable[..., Any]:

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.audit.records import pair_loss_of
 from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
 from tabular_rlhf.commands.settings import declare, require_known, settings
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.errors import InputError
@@ -24,7 +26,8 @@ MOST = 64
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of {', '.join(LOSSES)} (default: a table of all)")
+    parser.epilog = RUN
+    parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of {', '.join(LOSSES)} (default: a table of all), {FILE}")
     parser.add_argument("--world", default="rational", metavar="WORLD", help="a TOML file or a named world (default: rational)")
     parser.add_argument("--beta", type=float, help="another KL weight than the world's, in reward units per nat")
     declare(parser, "eps=0.2, gamma=0.5, ... (with a NAME, or for every loss that has it)")
@@ -32,7 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    chosen = [find(args.name)] if args.name else list(LOSSES.values())
+    mine = is_file(args.name)
+    chosen = [pair_loss_of(handed_in(args.name))] if mine else [find(args.name)] if args.name else list(LOSSES.values())
     changes = settings(args.set)
     require_known(changes, [key for loss in chosen for key in ("beta", "tau", *loss.defaults)], args.name or "all losses")
     world = find_world(args.world)
@@ -45,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     told = "".join(f", {key} = {x:g}" for key, x in changes.items())
     head = f"World {world.name}, beta = {world.beta:g}{told}.\n\n"
-    answer_text(args, head + (one(analyse(args.name, world, **changes)) if args.name else family_table(world, **changes)))
+    answer_text(args, head + (one(analyse(chosen[0], world, **changes)) if args.name else family_table(world, **changes)))
     return 0
 
 

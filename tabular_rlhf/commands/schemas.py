@@ -83,6 +83,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "rewards": "of a reward-model loss: true and fitted reward of every response",
         "invariances": "name, holds, words, batch (the smallest that shows a change)",
         "variance": "of one batch's step along a gradient of length 1: this function's, and that of rloo",
+        "faults": "of --claim: what was claimed and is not so, sentences",
     },
     "tabular-rlhf/written/1": {"files": "file, cases, exact (cases with fractions), bytes"},
     "tabular-rlhf/vectors/1": {

@@ -41,8 +41,8 @@ def page(found: Audit) -> str:
     """The report for a terminal."""
     h = found.handed
     head = wrap(f"{h.name}: {h.kind}, {h.library.name}, differentiated by {h.library.how}; groups of {found.setting.G}.")
-    if found.setting.temperature != 1.0:
-        head.append(f"Its batches are drawn at temperature {found.setting.temperature:g}.")
+    if (found.setting.temperature, found.setting.top_p) != (1.0, 1.0):
+        head.append(f"Its batches are drawn at temperature {found.setting.temperature:g}, top-p {found.setting.top_p:g}.")
     read = [f"{n} = {r}{f' ({h.layout[n]})' if n in h.layout else ''}" for n, r in h.roles.items()]
     head += wrap(f"Read as: {', '.join(read)}.")
     head += wrap(f"Assumed, for want of a default: {', '.join(f'{k} = {v:g}' for k, v in h.assumed.items())}.") if h.assumed else []
