@@ -134,7 +134,7 @@ THROUGH = {
         "optimize.followed",
     ),
     "audit.report.audit": (
-        *("audit.forms", "audit.nearest", "audit.pairs", "audit.invariance", "audit.handed", "audit.library", "audit.optima"),
+        *("audit.forms", "audit.records_near", "audit.pairs", "audit.invariance", "audit.handed", "audit.library", "audit.optima"),
         *("audit.field.depends", "audit.field.Expected", "audit.report.rounding_of"),
     ),
     "audit.conform.conform": ("audit.conform.batch_of", "audit.vectors"),

@@ -1,7 +1,7 @@
 r"""What does this function really optimize?  A trainer's own function, in its own signature and library, measured on every batch.
 
 `roles` reads parameters by name, `handed` calls the function and says what stands in the way, `library` differentiates it where it is at
-home; `batches` and `field` make its exact expected step of pushes, `named` says which gradients that may be; `forms`, `nearest` and `pairs`
+home; `batches` and `field` make its exact expected step of pushes, `named` says which gradients that may be; `forms`, `records_near` and `pairs`
 say what it is and what is wrong with it; `invariance` what it does not change with, `ends` where it leads; `report` puts it together.
 
 >>> from tabular_rlhf.audit.library import Library
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from tabular_rlhf.audit.handed import Handed, Unfit, hand_in
 from tabular_rlhf.audit.library import library_of
-from tabular_rlhf.audit.nearest import nearest
+from tabular_rlhf.audit.records_near import nearest
 from tabular_rlhf.audit.report import Audit, audit
 from tabular_rlhf.audit.verdict import Nearest
 

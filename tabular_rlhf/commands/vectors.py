@@ -37,11 +37,11 @@ def run(args: argparse.Namespace) -> int:
         fractions = sum(bool(case["exact"]) for case in file["cases"])
         written.append({"file": str(place), "cases": len(file["cases"]), "exact": fractions, "bytes": len(text.encode())})
     if args.json:
-        answer_json(WRITTEN, args, {"files": written})
+        answer_json(WRITTEN_SCHEMA, args, {"files": written})
     else:
         rows = [[str(w["file"]), f"{w['cases']:,}", f"{w['exact']:,}", f"{w['bytes']:,}"] for w in written]
         answer_text(args, table(f"VECTORS ({SCHEMA})", ["", "cases", "with fractions", "bytes"], rows, left=(0,)))
     return 0
 
 
-WRITTEN = "tabular-rlhf/written/1"
+WRITTEN_SCHEMA = "tabular-rlhf/written/1"
