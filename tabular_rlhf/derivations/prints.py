@@ -26,8 +26,6 @@ APART: Mapping[tuple[str, int], str] = {
     ("bt-existence", 10): "its w is of other comparisons than in the lines before",
     ("reward-inversion", 9): "it is compared at the first response only",
     ("reward-inversion", 10): "it is compared at the first response only",
-    ("reward-to-go", 5): "its Q is of token rewards",
-    ("natural-gradient", 5): "its V is the mean of its Q",
     ("likelihood-displacement", 3): "its w and l are the best response and the worst",
     ("likelihood-displacement", 4): "its w and l are the best response and the worst",
     ("k2", 7): "its f is drawn, and its second derivative is taken otherwise",
