@@ -29,7 +29,6 @@ APART: Mapping[tuple[str, int], str] = {
     ("likelihood-displacement", 3): "its w and l are the best response and the worst",
     ("likelihood-displacement", 4): "its w and l are the best response and the worst",
     ("k2", 7): "its f is drawn, and its second derivative is taken otherwise",
-    ("kl-estimator-theorem", 1): "it defines four functions at once",
 }
 """Printed lines (0: the statement of a row) that are read as something else than what runs, and why: they are not executed."""
 CLOSE = 1e-7

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter9 import accepted_law, all_draws, best_possible
-from tabular_rlhf.logspace import expect
+from tabular_rlhf.ledger.chapter9 import all_draws
 
 # ---------------------------------------------------------------------------------------------------- best-of-n
 
@@ -216,17 +215,8 @@ def tame(r: Any, beta: float) -> bool:
     return bool(np.max(np.abs(r)) < 300.0 * beta)
 
 
-def accepts(log_p_ref: Any, r: Any, beta: float) -> Any:
-    """The probability that a drawn response is accepted."""
-    return np.exp(np.where(np.isneginf(log_p_ref), 0.0, r - best_possible(log_p_ref, r)) / beta)
-
-
 def tilted(p_ref: Any, r: Any, beta: float) -> Any:
     return p_ref * np.exp(r / beta)
-
-
-def normalized(w: Any) -> Any:
-    return w / np.sum(w, axis=1, keepdims=True)
 
 
 def reward_spread(p_ref: Any, r: Any, beta: float) -> float:
@@ -246,26 +236,43 @@ add(
         scale=reward_spread,
         lines=(
             Line(
-                r"P(\tau \mid \text{accepted}), \quad \text{where } \tau \sim p_{ref} \text{ is accepted with probability } "
-                r"\min\left( 1, e^{(r(\tau) - \max r)/\beta} \right)",
-                "max r is the best reward that p_ref can get for this prompt.",
-                lambda log_p_ref, r, beta: accepted_law(log_p_ref, r, beta, best_possible(log_p_ref, r))[0],
+                r"\frac{p_{ref}(\tau)\, \min\left( 1, e^{(r(\tau) - \max r)/\beta} \right)}{\sum_{\tau'} p_{ref}(\tau')\, "
+                r"\min\left( 1, e^{(r(\tau') - \max r)/\beta} \right)}",
+                (
+                    "Bayes' rule for P(tau given that it is accepted): a draw tau ~ p_ref is "
+                    "accepted with probability min(1, e^((r - max r)/beta)), max r the best "
+                    "reward that p_ref can get for this prompt."
+                ),
             ),
             Line(
                 r"\frac{p_{ref}(\tau)\, e^{(r(\tau) - \max r)/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{(r(\tau') - \max r)/\beta}}",
-                "Bayes' rule; r is at most max r, so the minimum is never needed.",
+                "r is at most max r, so the minimum is never needed.",
                 slips=("exp((r(tau') - max(r))/beta) dropped",),
                 wrong={
-                    "max r forgotten: min(1, exp(r/beta))": lambda log_p_ref, r, beta: accepted_law(log_p_ref, r, beta, 0.0)[0],
-                    "mean reward for max r": lambda log_p_ref, r, beta: accepted_law(log_p_ref, r, beta, expect(log_p_ref, r)[:, None])[0],
+                    "max r forgotten: min(1, exp(r/beta))": (
+                        r"\frac{p_{ref}(\tau)\, \min\left( 1, e^{r(\tau)/\beta} "
+                        r"\right)}{\sum_{\tau'} p_{ref}(\tau')\, \min\left( 1, e^{r(\tau')/\beta} "
+                        r"\right)}"
+                    ),
+                    "mean reward for max r": (
+                        r"\frac{p_{ref}(\tau)\, \min\left( 1, e^{(r(\tau) - "
+                        r"\mathbb{E}_{ref}[r])/\beta} \right)}{\sum_{\tau'} p_{ref}(\tau')\, "
+                        r"\min\left( 1, e^{(r(\tau') - \mathbb{E}_{ref}[r])/\beta} \right)}"
+                    ),
                 },
             ),
             Line(
                 r"\frac{p_{ref}(\tau)\, e^{r(\tau)/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{r(\tau')/\beta}}",
                 "exp(-max r/beta) is a constant of the prompt and cancels.",
                 wrong={
-                    "beta dropped": lambda p_ref, r: normalized(tilted(p_ref, r, 1.0)),
-                    "p_ref dropped": lambda p_ref, r, beta: normalized(np.where(p_ref > 0, np.exp(r / beta), 0.0)),
+                    "beta dropped": (
+                        r"\frac{p_{ref}(\tau)\, e^{r(\tau)}}{\sum_{\tau'} p_{ref}(\tau')\, "
+                        r"e^{r(\tau')}}"
+                    ),
+                    "p_ref dropped": (
+                        r"\frac{1[p_{ref}(\tau) > 0]\, e^{r(\tau)/\beta}}{\sum_{\tau'} "
+                        r"1[p_{ref}(\tau') > 0]\, e^{r(\tau')/\beta}}"
+                    ),
                     "sign of the reward": "p_ref(tau)*exp(-r(tau)/beta)/(sum_{tau'} p_ref(tau')*exp(-r(tau')/beta))",
                 },
             ),
@@ -273,14 +280,16 @@ add(
                 r"p^*(\tau)",
                 "The Gibbs optimum: every accepted draw is an exact sample of it.",
                 wrong={
-                    "beta doubled": lambda p_ref, r, beta: normalized(tilted(p_ref, r, 2.0 * beta)),
-                    "not normalized": lambda p_ref, r, beta: tilted(p_ref, r, beta),
+                    "beta doubled": (
+                        r"\frac{p_{ref}(\tau)\, e^{r(\tau)/(2 \beta)}}{\sum_{\tau'} p_{ref}(\tau')\, "
+                        r"e^{r(\tau')/(2 \beta)}}"
+                    ),
+                    "not normalized": r"p_{ref}(\tau)\, e^{r(\tau)/\beta}",
                 },
             ),
             Line(
                 r"\mathbb{E}_{ref}\left[ e^{(r - \max r)/\beta} \right]",
                 "The share of draws that are accepted, averaged over prompts x ~ mu.",
-                lambda log_p_ref, r, beta: accepts(log_p_ref, r, beta),
                 relation="so",
                 law="log_p_ref",
             ),

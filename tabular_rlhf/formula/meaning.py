@@ -323,7 +323,8 @@ def _compare(m: Meaning, node: Node) -> Value:
     f = COMPARE[node.op]
     with m.masking():
         a, b = (places(m, kid) if kid.op == "index" and f"#{kid.value}" not in m.local else m(kid) for kid in node.kids)
-    return binary(lambda p, q: f(plain(p), plain(q)) * 1.0, a, b)
+    holds = binary(lambda p, q: f(plain(p), plain(q)) * 1.0, a, b)
+    return replace(holds, log=lambda scope: ax.log(holds.of(scope)))
 
 
 def places(m: Meaning, node: Node) -> Value:
