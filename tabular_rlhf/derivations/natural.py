@@ -9,7 +9,6 @@ import numpy as np
 from tabular_rlhf.derivations.gradients import AFFORDABLE
 from tabular_rlhf.derivations.record import Derivation, Line, add
 from tabular_rlhf.ledger.chapter7 import loudness
-from tabular_rlhf.ledger.chapter7_steps import by_fisher_inverse
 
 
 def visited(mu: Any, d: Any, pi: Any) -> Any:
@@ -90,9 +89,11 @@ add(
                 },
             ),
             Line(
-                r"\pi'(a \mid s) \propto \pi(a \mid s)\, e^{\eta\, (F^{-1} \nabla J)(s, a)}",
-                "A step of length eta in the logits, along the natural gradient; the inverse is computed numerically, state by state.",
-                lambda world, mdp, mu, d_pi, log_pi, eta: np.exp(by_fisher_inverse(world, mdp, mu, d_pi, log_pi, eta)),
+                r"\frac{\pi(a \mid s)\, e^{\eta\, u(s, a)}}{\sum_b \pi(b \mid s)\, e^{\eta\, u(s, b)}}",
+                (
+                    "A step of length eta in the logits, along the natural gradient u = F^-1 "
+                    "grad J; the inverse is computed numerically, state by state."
+                ),
                 relation="so",
             ),
             Line(
@@ -138,6 +139,6 @@ add(
                 },
             ),
         ),
-        letters={"v": "direction"},
+        letters={"v": "direction", "u": "natural_gradient"},
     )
 )
