@@ -22,6 +22,7 @@ WORLD = random_world(rng=np.random.default_rng(2), V=2, H=2, P=2, beta=0.7)
 
 SAME = [
     (r"\beta \log\frac{p}{p_{ref}}", "beta*log(p/p_ref)"),
+    (r"2 \arcsin\sqrt{p}", "2*arcsin(sqrt(p))"),
     (r"\mathbb{E}_p\!\left[ r \right]", "E_p[r]"),
     (r"\sum_\tau p\, r", "sum_tau p*r"),
     (r"D_{KL}(p \| q)", "KL(p, q)"),

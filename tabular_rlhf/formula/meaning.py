@@ -276,9 +276,9 @@ def _sigma(m: Meaning, node: Node) -> Value:
     return replace(unary(lambda x: np.exp(log_sigmoid(x)), a, log_sigmoid), rest=lambda scope: log_sigmoid(-a.of(scope)))
 
 
-@rule("sqrt")
-def _sqrt(m: Meaning, node: Node) -> Value:
-    return unary(np.sqrt, m(node.kids[0]))
+@rule("sqrt", "arcsin")
+def _root_or_arc(m: Meaning, node: Node) -> Value:
+    return unary(np.sqrt if node.op == "sqrt" else np.arcsin, m(node.kids[0]))
 
 
 @rule("abs")
