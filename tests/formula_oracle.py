@@ -159,6 +159,9 @@ class Walker:
     def do_sqrt(self, node: Node, place: Place) -> float:
         return math.sqrt(self.one(node, place))
 
+    def do_arcsin(self, node: Node, place: Place) -> float:
+        return math.asin(self.one(node, place))
+
     def do_min(self, node: Node, place: Place) -> float:
         return min(self(k, place) for k in node.kids)
 

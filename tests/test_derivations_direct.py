@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tabular_rlhf.derivations import DERIVATIONS, audit_derivations, derive
-from tabular_rlhf.ledger.chapter6_data import finite_data
 from tabular_rlhf.ledger.record import LEDGER
+from tabular_rlhf.preferences.chains import finite_data
 from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import fork, random_world, rational
 from tests import oracle

@@ -20,11 +20,13 @@ from tabular_rlhf.derivations.records import record_prints, shares
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula import compile, statement
 from tabular_rlhf.formula.read import definitions
+from tabular_rlhf.formula.reading import Reading
 from tabular_rlhf.formula.slips import slips as rewrites
 from tabular_rlhf.formula.tree import Node, put, walk
 from tabular_rlhf.ledger import LEDGER
 from tabular_rlhf.ledger.worlds import gaps, generic, tiny
 from tabular_rlhf.symbols import Scope
+from tabular_rlhf.world import random_world
 
 SCOPES: tuple[Scope, ...] = (*tiny(0)[7::40], *generic(0)[2:4], *generic(0)[8:10], gaps(0)[6], gaps(0)[-2])
 
@@ -180,3 +182,13 @@ def test_a_formula_is_told_which_claim_it_is_or_by_which_slip_it_misses_one(
     out = " ".join(capsys.readouterr().out.split())
     assert said in out
     assert ("With " in out) == ("would" in said or "divided" in said)
+
+
+@pytest.mark.parametrize("entries", ["mu(x)*d_pi(s)*pi(a | s)*(Q_pi(s, a) - V_pi(s))", "2*mu(x)*d_pi(s)*pi(a | s)*(Q_pi(s, a) - V_pi(s))"])
+def test_a_table_of_tokens_beside_a_gradient_is_its_entries(entries: str) -> None:
+    """A gradient in the logits and the table of its slopes are compared entry by entry, whichever line stands first."""
+    for pair in ((r"\nabla\, \mathbb{E}[r]", entries), (entries, r"\nabla\, \mathbb{E}[r]")):
+        first, second = (Reading(pair, (0, 0)).value(k) for k in (1, 2))
+        scope = Scope(random_world(rng=np.random.default_rng(3), V=2, H=2, P=2), 0)
+        assert np.shape(first(scope)) == np.shape(second(scope)) == scope["pi"].shape
+        assert np.allclose(first(scope), second(scope)) == (not entries.startswith("2"))

@@ -6,6 +6,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tabular_rlhf.cli import main
 from tabular_rlhf.derivations import DERIVATIONS
@@ -20,6 +22,7 @@ WORLD = random_world(rng=np.random.default_rng(2), V=2, H=2, P=2, beta=0.7)
 
 SAME = [
     (r"\beta \log\frac{p}{p_{ref}}", "beta*log(p/p_ref)"),
+    (r"2 \arcsin\sqrt{p}", "2*arcsin(sqrt(p))"),
     (r"\mathbb{E}_p\!\left[ r \right]", "E_p[r]"),
     (r"\sum_\tau p\, r", "sum_tau p*r"),
     (r"D_{KL}(p \| q)", "KL(p, q)"),
@@ -102,6 +105,8 @@ REFUSED = [
     ("sum_{h=1}^{10^9} h", {}, "a range must run over at most 1,000,000 whole numbers"),
     ("sum_{h=0}^{1/2} h", {}, "a range must run over at most"),
     (r"\prod_h \log \pi(a_h | s_h)", {}, "a product must be of what is never negative"),
+    (r"\mathbb{E}_{y \sim p(w | x)}[r(y)]", {}, "a law must be at what is drawn from it"),
+    (r"\mathbb{E}_{p(y | x, x')}[r(y)]", {}, "a law must be at one index of a kind"),
 ]
 
 
@@ -172,6 +177,36 @@ def test_scope_of_sums_means_and_functions() -> None:
     assert read("p(s + a)").op == "at"
     assert read(r"\beta (1 - r)").op == "mul"
     assert read("p_ref(r <= r(tau))").op == "prob"
+
+
+@given(st.sampled_from("hktum"), st.sampled_from(["(1 - p)", "(1 + p)^2", "(p)"]), st.sampled_from(["p", "e", "(1 - p)"]))
+def test_an_exponent_is_no_function_head(k: str, behind: str, base: str) -> None:
+    """A letter above takes no bracket that stands behind it, whether it is an index or a function."""
+    glued, apart = (rf"\sum_{{{k}=0}}^{{G}} {base}^{power} {behind}" for power in (k, f"{{{k}}}"))
+    assert read(glued) == read(apart)
+    assert read(rf"{base}^u {behind}, \quad u(z) = z + 1") == read(rf"{base}^{{u}} {behind}, \quad u(z) = z + 1")
+
+
+@pytest.mark.parametrize("law", ["p", "p_ref", "p_star", "pi", "pi_ref", "pi_star"])
+def test_a_law_is_taken_at_its_index(law: str) -> None:
+    """p(. | x') is the law of x', and pi(. | s') that of s': a mean under it is a table over x', or s'."""
+    scope = Scope(random_world(rng=np.random.default_rng(1), V=2, H=2, P=2), 0)
+    weight = np.exp(scope[f"log_{law}"])
+    if law.startswith("pi"):
+        found = Formula(rf"\mathbb{{E}}_{{a \sim {law}(\cdot | s')}}[Q(s, a)]").on(scope)
+        assert np.allclose(found, np.einsum("xta,xsa->xts", weight, scope["Q_soft"]))
+    else:
+        found = Formula(rf"\mathbb{{E}}_{{y \sim {law}(\cdot | x')}}[r(x, y)]").on(scope)
+        assert np.allclose(found, np.einsum("zy,xy->zx", weight, scope["r"]))
+
+
+def test_two_prompts_have_two_laws() -> None:
+    """A mean over two prompts, the laws written at each, is the sum over all pairs of prompts and responses."""
+    scope = Scope(random_world(rng=np.random.default_rng(2), V=2, H=1, P=3), 0)
+    text = r"\mathbb{E}_{x \sim \mu, y \sim p(\cdot | x), x' \sim \mu, y' \sim p_{ref}(\cdot | x')}\left[ e^{r(x, y) - 2 r(x', y')} \right]"
+    mass = [scope["mu"][:, None] * scope[law] for law in ("p", "p_ref")]
+    expected = np.sum(mass[0] * np.exp(scope["r"])) * np.sum(mass[1] * np.exp(-2 * scope["r"]))
+    assert np.isclose(Formula(text).on(scope), expected)
 
 
 def test_relations_and_definitions_are_cut() -> None:

@@ -8,9 +8,7 @@ import numpy as np
 
 from tabular_rlhf.derivations.gradients import AFFORDABLE, reward_term
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.derivations.scores import of_mean, summed_variance, times, weigh
-from tabular_rlhf.ledger.chapter7 import WILLIAMS, weighted_mean
-from tabular_rlhf.logspace import expect
+from tabular_rlhf.ledger.chapter7 import WILLIAMS
 
 # ---------------------------------------------------------------------------------------------------- zero-mean-score
 
@@ -34,7 +32,6 @@ add(
             Line(
                 r"\mathbb{E}\left[ b(x)\, \nabla \log p_\pi(\tau \mid x) \right]",
                 "What a baseline b adds to the update on average, b any number that depends on the prompt but not on the response.",
-                lambda r, b_x, score: times(b_x[:, None] + 0.0 * r, score),
                 law="log_p",
             ),
             Line(
@@ -58,12 +55,11 @@ add(
             Line(
                 "0",
                 "Probabilities sum to one for every theta, and the gradient of a constant is 0.",
-                wrong={"the sum taken for its gradient: b times 1": lambda logits, mu, b_x: np.full(np.shape(logits), np.sum(mu * b_x))},
+                wrong={"the sum taken for its gradient: b times 1": r"\sum_x \mu(x)\, b(x)"},
             ),
             Line(
                 r"\mathbb{E}\left[ (r - b(x))\, \nabla \log p_\pi(\tau \mid x) \right]",
                 "In the update of a policy that is rewarded by r:",
-                lambda r, b_x, score: times(r - b_x[:, None], score),
                 relation="so",
                 law="log_p",
             ),
@@ -71,12 +67,11 @@ add(
                 r"\mathbb{E}\left[ r\, \nabla \log p_\pi \right] - \mathbb{E}\left[ b(x)\, \nabla \log p_\pi \right]",
                 "A mean is linear.",
                 wrong={
-                    "the response's own baseline f(tau) subtracted": lambda mu, p, r, f, score: (
-                        weigh(mu, p * r, score) - weigh(mu, p * f, score)
+                    "the response's own baseline f(tau) subtracted": (
+                        r"\mathbb{E}\left[ r\, \nabla \log p_\pi \right] - \mathbb{E}\left[ f(\tau)\, \nabla \log "
+                        r"p_\pi \right]"
                     ),
-                    "only what beats the baseline is counted": lambda mu, p, r, b_x, score: weigh(
-                        mu, p * np.maximum(0.0, r - b_x[:, None]), score
-                    ),
+                    "only what beats the baseline is counted": r"\mathbb{E}\left[ \max(0, r - b(x))\, \nabla \log p_\pi \right]",
                 },
             ),
             Line(
@@ -84,9 +79,8 @@ add(
                 "The second mean is 0, by the lines above; the first is the policy gradient.",
                 slips=("sign flipped",),
                 wrong={
-                    "the gradient of E[r]^2/2, as if b were E[r] and moved": lambda world, logits, r: of_mean(
-                        world, logits, lambda log_p: 0.5 * expect(log_p, r) ** 2
-                    )
+                    "the gradient of E[r]^2/2, as if b were E[r] and moved": r"\mathbb{E}_\mu\left[ \nabla\, "
+                    r"\frac{\mathbb{E}_p[r]^2}{2} \right]"
                 },
             ),
         ),
@@ -100,11 +94,6 @@ add(
 def sizes(score: Any) -> Any:
     """|score|^2 of every response: (P, N)."""
     return np.sum(np.square(score), axis=(-3, -2, -1))
-
-
-def best(p: Any, score: Any, r: Any) -> Any:
-    """b* of every prompt."""
-    return weighted_mean(p, sizes(score), r)
 
 
 def noise_term(r: Any, b_x: Any, H: int) -> float:
@@ -124,16 +113,15 @@ add(
         scale=noise_term,
         lines=(
             Line(
-                r"\sum_k \mathrm{Var}\left( (r - b)\, \partial_k \log p_\pi \right)",
-                "How much one draw's update varies, for each prompt, over all coordinates k of theta.",
-                lambda p, r, b_x, score: summed_variance(p, times(r - b_x[:, None], score)),
+                r"\mathbb{E}\left| g - \mathbb{E}[g] \right|^2, \quad g = (r - b)\, \nabla \log p_\pi",
+                ("How much one draw's update g varies, for each prompt: the variances of all its coordinates, added up."),
             ),
             Line(
                 r"\mathbb{E}\left| (r - b)\, \nabla \log p_\pi \right|^2 "
                 r"- \left| \mathbb{E}\left[ (r - b)\, \nabla \log p_\pi \right] \right|^2",
                 "Variance is the mean square less the squared mean, coordinate by coordinate.",
                 slips=("the mean of a product split",),
-                wrong={"the mean square of r - b, without the score": lambda p, r, b_x: np.sum(p * np.square(r - b_x[:, None]), axis=1)},
+                wrong={"the mean square of r - b, without the score": r"\mathbb{E}\left[ (r - b)^2 \right]"},
             ),
             Line(
                 r"\mathbb{E}\left[ |\nabla \log p_\pi|^2\, (r - b)^2 \right]",
@@ -156,10 +144,14 @@ add(
             Line(
                 r"2\, \mathbb{E}\left[ |s|^2 \right] (b - b^*), \quad b^* = \frac{\mathbb{E}[|s|^2 r]}{\mathbb{E}[|s|^2]}",
                 "Differentiate the parabola and take 2 E|s|^2 out: the slope is 0 at b* only, negative before it and positive after it.",
-                slips=("the mean of a product split", "sign of b_star flipped"),
+                slips=(
+                    "the mean of a product split",
+                    "sign of b_star flipped",
+                ),
                 wrong={
-                    "|s| for |s|^2 in b*": lambda p, r, b_x, score: (
-                        2.0 * np.sum(p * sizes(score), axis=1) * (b_x - weighted_mean(p, np.sqrt(sizes(score)), r))
+                    "|s| for |s|^2 in b*": (
+                        r"2\, \mathbb{E}\left[ |s|^2 \right] \left( b - \frac{\mathbb{E}[|s|\, r]}{\mathbb{E}[|s|]} "
+                        r"\right)"
                     )
                 },
             ),
@@ -173,11 +165,7 @@ add(
                 r"\mathbb{E}\left[ |s|^2 (r - b)^2 \right]",
                 "A parabola that opens upward is nowhere lower than at b*: this is what any other b costs.",
                 relation="<=",
-                wrong={
-                    "as if score and reward were independent: E|s|^2 Var(r)": lambda p, r, score, E_r: (
-                        np.sum(p * sizes(score), axis=1) * np.sum(p * np.square(r - E_r[:, None]), axis=1)
-                    )
-                },
+                wrong={"as if score and reward were independent: E|s|^2 Var(r)": r"\mathbb{E}\left[ |s|^2 \right] \mathrm{Var}(r)"},
             ),
         ),
         letters={"b": "b_x"},

@@ -14,8 +14,7 @@ from tabular_rlhf.derivations.geometry_roads import likelihood
 from tabular_rlhf.derivations.optimum import full_support
 from tabular_rlhf.derivations.record import Derivation, Line, add
 from tabular_rlhf.ledger.chapter4 import reward_units
-from tabular_rlhf.ledger.chapter6 import RAFAILOV, across_prompts, implicit_reward, on_support, size_of, token_ratios, without_eos
-from tabular_rlhf.logspace import log_sigmoid
+from tabular_rlhf.ledger.chapter6 import RAFAILOV, implicit_reward, size_of, token_ratios, without_eos
 
 # ---------------------------------------------------------------------------------------------------- reward-inversion
 
@@ -23,11 +22,6 @@ from tabular_rlhf.logspace import log_sigmoid
 def between(table: Any) -> Any:
     """table(y) - table(y') for every pair of responses of one prompt, (P, N, N)."""
     return table[:, :, None] - table[:, None, :]
-
-
-def from_first(table: Any) -> Any:
-    """table(x, y) less that of the first response to the first prompt, (P, N)."""
-    return table - table[0, 0]
 
 
 add(
@@ -61,11 +55,13 @@ add(
                 r"\beta \sum_h \log\frac{\pi^*(a_h \mid s_h)}{\pi_{ref}(a_h \mid s_h)} + \beta \log Z(x)",
                 "Both laws are products over tokens, EOS included; Z belongs to the prompt and is counted once.",
                 wrong={
-                    "the mean over tokens for their sum": lambda mdp, log_pi_star, log_pi_ref, beta, log_Z, lengths: (
-                        beta * token_ratios(mdp, log_pi_star, log_pi_ref) / lengths + beta * log_Z[:, None]
+                    "the mean over tokens for their sum": (
+                        r"\frac{\beta}{|y|} \sum_h \log\frac{\pi^*(a_h \mid s_h)}{\pi_{ref}(a_h \mid "
+                        r"s_h)} + \beta \log Z(x)"
                     ),
-                    "log Z counted at every token": lambda mdp, log_pi_star, log_pi_ref, beta, log_Z, lengths: (
-                        beta * token_ratios(mdp, log_pi_star, log_pi_ref) + beta * lengths * log_Z[:, None]
+                    "log Z counted at every token": (
+                        r"\beta \sum_h \log\frac{\pi^*(a_h \mid s_h)}{\pi_{ref}(a_h \mid s_h)} + "
+                        r"\beta\, |y| \log Z(x)"
                     ),
                 },
             ),
@@ -82,42 +78,21 @@ add(
                 wrong={"p_ref cancelled too": "beta*log(p_star(tau)/p_ref(tau')) - beta*log(p_star(tau')/p_ref(tau'))"},
             ),
             Line(
-                r"r(x, y) - r(x_0, y_0)",
-                "Now compare with a response to another prompt: here with the first response to the first prompt.",
-                lambda r: from_first(r),
+                "r(x, y) - r(x', y')",
+                "Now compare with a response to another prompt.",
                 relation="so",
             ),
             Line(
-                r"\beta \log\frac{p^*(y \mid x)}{p_{ref}(y \mid x)} - \beta \log\frac{p^*(y_0 \mid x_0)}{p_{ref}(y_0 \mid x_0)}"
-                r" + \beta \log\frac{Z(x)}{Z(x_0)}",
+                r"\beta \log\frac{p^*(y \mid x)}{p_{ref}(y \mid x)} - \beta \log\frac{p^*(y' \mid x')}{p_{ref}(y' \mid "
+                r"x')} + \beta \log\frac{Z(x)}{Z(x')}",
                 "Each prompt has a Z of its own: across prompts it does not cancel, and the log-ratios alone are no reward.",
-                lambda log_p_star, log_p_ref, beta, log_Z: from_first(beta * (log_p_star - log_p_ref)) + beta * (log_Z - log_Z[0])[:, None],
-                wrong={"Z cancelled across prompts": lambda log_p_star, log_p_ref, beta: from_first(beta * (log_p_star - log_p_ref))},
+                slips=("the term beta*log(Z(x)/Z(x')) dropped",),
             ),
         ),
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- dpo-loss
-
-
-def log_odds(pairs: Any, log_p: Any, log_p_ref: Any, beta: float) -> Any:
-    """beta log(pi(w)/pi(l)) - beta log(pi_ref(w)/pi_ref(l)), 0 where the reference forbids one of them."""
-    log_p, log_p_ref = on_support(log_p_ref, log_p), on_support(log_p_ref, log_p_ref)
-    return beta * pairs.margin(log_p) - beta * pairs.margin(log_p_ref)
-
-
-def both_orders(mu: Any, p_ref: Any, P_beats: Any, margin: Any) -> Any:
-    """E_mu sum over i, j of p_ref(i) p_ref(j) [P(i > j) (-log sigma(m_ij)) + P(j > i) (-log sigma(m_ji))]."""
-    asked = mu[:, None, None] * p_ref[:, :, None] * p_ref[:, None, :]
-    return -np.sum(asked * (P_beats * log_sigmoid(margin) + np.swapaxes(P_beats, 1, 2) * log_sigmoid(-margin)))
-
-
-def across_with_shift(world: Any, implicit: Any, shift: Any) -> Any:
-    """The mean of -log sigma between prompts where the implicit rewards differ and c(x) - c(x') is added."""
-    mass = world.mu[:, None] * np.exp(world.log_p_ref)
-    margin = implicit[:, :, None, None] - implicit + (shift[:, :, None, None] - shift)
-    return -np.sum(mass[:, :, None, None] * mass * log_sigmoid(margin))
 
 
 def rhat(log_p: Any, log_p_ref: Any, beta: float) -> Any:
@@ -135,12 +110,13 @@ add(
         scale=lambda r, beta, log_p, log_p_ref, shift: size_of(r, beta, log_p, log_p_ref) + float(np.max(np.abs(shift))),
         lines=(
             Line(
-                r"-\mathbb{E} \log \frac{e^{r(y_w)}}{e^{r(y_w)} + e^{r(y_l)}}, \quad r = \beta \log\frac{\pi}{\pi_{ref}} + c(x)",
+                r"-\mathbb{E} \log \frac{e^{r(x, y_w)}}{e^{r(x, y_w)} + e^{r(x, y_l)}}, \quad r(x, y) = \beta "
+                r"\log\frac{\pi(y \mid x)}{\pi_{ref}(y \mid x)} + c(x)",
                 "The likelihood of a reward under Bradley-Terry, the reward written with its best "
                 "policy (reward-inversion): c(x) stands for beta log Z(x).",
             ),
             Line(
-                r"-\mathbb{E} \log \frac{1}{1 + e^{-(r(y_w) - r(y_l))}}",
+                r"-\mathbb{E} \log \frac{1}{1 + e^{-(r(x, y_w) - r(x, y_l))}}",
                 "Divide numerator and denominator by exp(r(y_w)).",
                 slips=("sign of the exponent flipped",),
             ),
@@ -167,14 +143,14 @@ add(
                 slips=("sign of beta*log(pi_ref(w)/pi_ref(l)) flipped",),
             ),
             Line(
-                r"-\mathbb{E} \log \sigma\left( \beta \sum_{h} \log\frac{\pi(a^w_h \mid s^w_h)}{\pi_{ref}(a^w_h \mid s^w_h)}"
-                r" - \beta \sum_{h} \log\frac{\pi(a^l_h \mid s^l_h)}{\pi_{ref}(a^l_h \mid s^l_h)} \right)",
+                r"-\mathbb{E} \log \sigma\left( \beta\, \ell(y_w) - \beta\, \ell(y_l) \right), \quad \ell(y) = \sum_h "
+                r"\log\frac{\pi(a_h \mid s_h)}{\pi_{ref}(a_h \mid s_h)}",
                 "A response's probability is the product over its tokens, EOS included: "
                 "what code adds up is a sum, whatever the two lengths.",
-                lambda pairs, mdp, log_pi, log_pi_ref, beta: likelihood(pairs, beta * token_ratios(mdp, log_pi, log_pi_ref)),
                 wrong={
-                    "the mean over tokens for their sum": lambda pairs, mdp, log_pi, log_pi_ref, beta, lengths: likelihood(
-                        pairs, beta * token_ratios(mdp, log_pi, log_pi_ref) / lengths
+                    "the mean over tokens for their sum": (
+                        r"-\mathbb{E} \log \sigma\left( \beta \frac{\ell(y_w)}{|y_w|} - \beta "
+                        r"\frac{\ell(y_l)}{|y_l|} \right)"
                     ),
                     "EOS not counted": lambda pairs, mdp, log_pi, log_pi_ref, beta: likelihood(
                         pairs, beta * token_ratios(mdp, *without_eos(mdp, log_pi, log_pi_ref))
@@ -187,33 +163,37 @@ add(
                 "Write the mean out: prompts from mu, two responses from p_ref, and then the label, which falls either way.",
                 slips=("a factor 1/2 too many",),
                 wrong={
-                    "labels the wrong way round": (
-                        "-E_{mu}[sum_{i, j} p_ref(i)*p_ref(j)*(P(i succ j)*log(sigma(-(r_hat(i) - r_hat(j)))) + P(j succ "
-                        "i)*log(sigma(-(r_hat(j) - r_hat(i)))))]"
-                    ),
-                    "all responses asked for equally often": lambda mu, p_ref, P_beats, log_p, log_p_ref, beta: both_orders(
-                        mu, np.ones_like(p_ref) / p_ref.shape[1], P_beats, between(rhat(log_p, log_p_ref, beta))
+                    "labels the wrong way round": "-E_{mu}[sum_{i, j} p_ref(i)*p_ref(j)*(P(i succ "
+                    "j)*log(sigma(-(r_hat(i) - r_hat(j)))) + P(j succ "
+                    "i)*log(sigma(-(r_hat(j) - r_hat(i)))))]",
+                    "all responses asked for equally often": (
+                        r"-\mathbb{E}_\mu \sum_{i, j} \frac{1}{N^2} \left[ P(i \succ j) \log "
+                        r"\sigma(\hat r_i - \hat r_j) + P(j \succ i) \log \sigma(\hat r_j - \hat "
+                        r"r_i) \right]"
                     ),
                 },
             ),
             Line(
-                r"-\mathbb{E} \log \sigma\left( r(x, y) - r(x', y') \right)",
-                "Suppose instead that y beat a response to another prompt: x and x' are each drawn from mu, y and y' from p_ref.",
-                lambda world, log_p, log_p_ref, beta, shift: across_prompts(
-                    world, on_support(log_p_ref, rhat(log_p, log_p_ref, beta) + shift)
-                ),
+                r"-\mathbb{E}_{x \sim \mu,\, y \sim p_{ref}(\cdot \mid x),\, x' \sim \mu,\, y' \sim p_{ref}(\cdot \mid "
+                r"x')} \log \sigma\left( r(x, y) - r(x', y') \right)",
+                "Suppose instead that y beat a response to another prompt.",
                 relation="so",
             ),
             Line(
-                r"-\mathbb{E} \log \sigma\left( \beta \log\frac{\pi(y \mid x)}{\pi_{ref}(y \mid x)} - \beta"
-                r" \log\frac{\pi(y' \mid x')}{\pi_{ref}(y' \mid x')} + c(x) - c(x') \right)",
+                r"-\mathbb{E}_{x \sim \mu,\, y \sim p_{ref}(\cdot \mid x),\, x' \sim \mu,\, y' \sim p_{ref}(\cdot \mid "
+                r"x')} \log \sigma\left( \beta \log\frac{\pi(y \mid x)}{\pi_{ref}(y \mid x)} - \beta \log\frac{\pi(y' \mid "
+                r"x')}{\pi_{ref}(y' \mid x')} + c(x) - c(x') \right)",
                 "Now c(x) - c(x') stays: such data cannot be fitted without knowing Z.",
-                lambda world, log_p, log_p_ref, beta, shift: across_with_shift(world, rhat(log_p, log_p_ref, beta), shift),
                 wrong={
-                    "c cancelled across prompts": lambda world, log_p, log_p_ref, beta: across_prompts(world, rhat(log_p, log_p_ref, beta)),
+                    "c cancelled across prompts": (
+                        r"-\mathbb{E}_{x \sim \mu,\, y \sim p_{ref}(\cdot \mid x),\, x' \sim \mu,\, "
+                        r"y' \sim p_{ref}(\cdot \mid x')} \log \sigma\left( \beta \log\frac{\pi(y "
+                        r"\mid x)}{\pi_{ref}(y \mid x)} - \beta \log\frac{\pi(y' \mid "
+                        r"x')}{\pi_{ref}(y' \mid x')} \right)"
+                    )
                 },
             ),
         ),
-        letters={"pi": "p", "pi_ref": "p_ref", "r_hat": "beta*log(p/p_ref)"},
+        letters={"r_hat": "beta*log(p/p_ref)"},
     )
 )

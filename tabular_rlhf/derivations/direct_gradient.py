@@ -10,38 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.autodiff import grad
-from tabular_rlhf.derivations.direct import between, rhat
+from tabular_rlhf.derivations.direct import rhat
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter6 import RAFAILOV, along_scores, on_support, pull, size_of
+from tabular_rlhf.ledger.chapter6 import RAFAILOV, on_support, pull, size_of
 from tabular_rlhf.ledger.chapter6_data import own_score
-from tabular_rlhf.logspace import log_sigmoid, log_softmax
+from tabular_rlhf.logspace import log_softmax
 
 # ---------------------------------------------------------------------------------------------------- dpo-gradient
-
-
-def sigma(m: Any) -> Any:
-    return np.exp(log_sigmoid(m))
 
 
 def margins(world: Any, pairs: Any, logits: Any) -> Any:
     """m of every pair, traced in the logits."""
     return pairs.margin(rhat(world.mdp.path_sum(log_softmax(logits)), world.log_p_ref, world.beta))
-
-
-def mean_slope(world: Any, pairs: Any, logits: Any, numbers: Any, f: Any) -> Any:
-    """E[number grad f(m)]: the gradient of the mean of numbers times f(m), the numbers held fixed."""
-    return grad(lambda t: np.sum(pairs.weight * numbers * f(margins(world, pairs, t))))(logits)
-
-
-def each_ratio(world: Any, pairs: Any, logits: Any, sign: float = -1.0) -> Any:
-    """-E[sigma(rhat_l - rhat_w) (grad rhat_w - grad rhat_l)], each implicit reward with a gradient of its own."""
-    weight = pairs.weight * sigma(-margins(world, pairs, logits))
-
-    def reward(t: Any, y: Any) -> Any:
-        return np.sum(weight * rhat(world.mdp.path_sum(log_softmax(t)), world.log_p_ref, world.beta)[pairs.x, y])
-
-    return -(grad(lambda t: reward(t, pairs.w))(logits) + sign * grad(lambda t: reward(t, pairs.l))(logits))
 
 
 def by_tokens(world: Any, log_p: Any, pi: Any, beta: float, centered: bool = True) -> Any:
@@ -53,13 +33,6 @@ def by_tokens(world: Any, log_p: Any, pi: Any, beta: float, centered: bool = Tru
         score = own_score(mdp, pi if centered else 0.0 * pi, np.arange(mdp.P), np.full(mdp.P, y))
         out -= beta * on_support(world.log_p_ref, push)[:, y, None, None] * score
     return out
-
-
-def wrong_order(rewards: Any) -> Any:
-    """e^{r_l}/(e^{r_w} + e^{r_l}) for every winner and loser, (P, N, N), with the larger one divided out."""
-    r_w, r_l = rewards[:, :, None], rewards[:, None, :]
-    top = np.maximum(r_w, r_l)
-    return np.exp(r_l - top) / (np.exp(r_w - top) + np.exp(r_l - top))
 
 
 def moderate(world: Any, pairs: Any, logits: Any) -> bool:
@@ -79,19 +52,14 @@ add(
         scale=lambda r, beta, log_p, log_p_ref: (1.0 + beta) * size_of(r, beta, log_p, log_p_ref),
         lines=(
             Line(
-                r"\nabla\, \mathbb{E}\left[ -\log \sigma(m) \right], \quad m = \hat r_w -"
-                r" \hat r_l, \quad \hat r = \beta \log\frac{\pi}{\pi_{ref}}",
+                r"\nabla\, \mathbb{E}\left[ -\log \sigma(m) \right], \quad m = \hat r_w - \hat r_l",
                 "The gradient of DPO's loss in the token logits, by the gradient core.",
             ),
             Line(
                 r"-\mathbb{E}\left[ \frac{1}{\sigma(m)}\, \nabla \sigma(m) \right]",
                 "The mean and the gradient change places (pairs and labels do not depend on pi); d log u = du/u.",
                 slips=("1/sigma(m) dropped",),
-                wrong={
-                    "1/m for 1/sigma(m)": lambda world, pairs, logits: mean_slope(
-                        world, pairs, logits, -1.0 / (1e-9 + np.abs(margins(world, pairs, logits))), sigma
-                    )
-                },
+                wrong={"1/m for 1/sigma(m)": r"-\mathbb{E}\left[ \frac{1}{10^{-9} + |m|}\, \nabla \sigma(m) \right]"},
             ),
             Line(
                 r"-\mathbb{E}\left[ \frac{1}{\sigma(m)}\, \sigma(m) (1 - \sigma(m))\, \nabla m \right]",
@@ -111,23 +79,27 @@ add(
             Line(
                 r"-\beta\, \mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( \nabla \log \pi(y_w) - \nabla \log \pi(y_l) \right) \right]",
                 "rhat = beta log pi - beta log pi_ref: beta is a factor, and the reference does not depend on the parameters.",
-                slips=("beta dropped", "sigma(r_hat(l) - r_hat(w)) dropped", "sign flipped"),
+                slips=(
+                    "beta dropped",
+                    "sigma(r_hat(l) - r_hat(w)) dropped",
+                    "sign flipped",
+                ),
                 wrong={
-                    "beta dropped inside sigma": lambda world, logits, log_p, beta: along_scores(
-                        world, logits, pull(world, log_p, 1.0), beta
+                    "beta dropped inside sigma": (
+                        r"-\beta\, \mathbb{E}\left[ \sigma\left( \frac{\hat r_l - \hat r_w}{\beta} "
+                        r"\right) \left( \nabla \log \pi(y_w) - \nabla \log \pi(y_l) \right) \right]"
                     )
                 },
             ),
             Line(
-                r"-\beta\, \mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( \sum_h (e_{a^w_h} - \pi(\cdot \mid s^w_h))"
-                r" - \sum_h (e_{a^l_h} - \pi(\cdot \mid s^l_h)) \right) \right]",
-                "The score of a token in the logits of its state is one-hot less pi; a "
-                "response adds up those of the states that it visits.",
-                lambda world, log_p, pi, beta: by_tokens(world, log_p, pi, beta),
+                r"-\beta\, \mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( s(y_w) - s(y_l) \right) \right], \quad s(y) "
+                r"= \sum_h \nabla \log \pi(a_h \mid s_h)",
+                ("A response adds up the scores of its tokens; that of a token in the logits of its state is one-hot less pi."),
                 wrong={
                     "the normalizer forgotten: one-hot alone": lambda world, log_p, pi, beta: by_tokens(world, log_p, pi, beta, False),
-                    "the mean over tokens for their sum": lambda world, logits, log_p, beta, lengths: along_scores(
-                        world, logits, pull(world, log_p, beta), beta, lengths
+                    "the mean over tokens for their sum": (
+                        r"-\beta\, \mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( "
+                        r"\frac{s(y_w)}{|y_w|} - \frac{s(y_l)}{|y_l|} \right) \right]"
                     ),
                 },
             ),
@@ -135,30 +107,24 @@ add(
                 r"\sigma(\hat r_l - \hat r_w)",
                 "Its factors: beta is the step per nat, the bracket raises the winner and lowers "
                 "the loser; the weight, for winner y and loser y', is left.",
-                lambda log_p, log_p_ref, beta: sigma(-between(rhat(log_p, log_p_ref, beta))),
                 relation="so",
             ),
             Line(
                 r"\frac{e^{\hat r_l}}{e^{\hat r_w} + e^{\hat r_l}}",
                 "It is the probability that the policy's own Bradley-Terry law gives to the wrong "
                 "order: 1/2 at pi_ref, near 1 where the pair is misordered.",
-                lambda log_p, log_p_ref, beta: wrong_order(rhat(log_p, log_p_ref, beta)),
                 wrong={
-                    "the probability of the right order": lambda log_p, log_p_ref, beta: 1.0 - wrong_order(rhat(log_p, log_p_ref, beta)),
-                    "1/2 at every policy": lambda pairs: 0.0 * pairs.weight + 0.5,
+                    "the probability of the right order": r"\frac{e^{\hat r_w}}{e^{\hat r_w} + e^{\hat r_l}}",
+                    "1/2 at every policy": r"\frac{1}{2}",
                 },
             ),
             Line(
                 r"e^{-(\hat r_w - \hat r_l)}",
                 "Leave e^rhat_l out of the denominator: once the pair is ordered well, the weight dies exponentially in the margin.",
-                lambda log_p, log_p_ref, beta: np.exp(-between(rhat(log_p, log_p_ref, beta))),
                 relation="<=",
-                wrong={
-                    "it dies twice as fast": lambda log_p, log_p_ref, beta: np.exp(-2.0 * between(rhat(log_p, log_p_ref, beta))),
-                    "never more than 1/2": lambda pairs: 0.0 * pairs.weight + 0.5,
-                },
+                wrong={"it dies twice as fast": r"e^{-2 (\hat r_w - \hat r_l)}", "never more than 1/2": r"\frac{1}{2}"},
             ),
         ),
-        letters={"pi": "p", "pi_ref": "p_ref"},
+        letters={"r_hat": "beta*L"},
     )
 )

@@ -6,42 +6,14 @@ are drawn from pi_ref, and P(i beats pi_ref) is the mean of M_ij over j.  tau is
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from tabular_rlhf.derivations.direct import between, rhat
-from tabular_rlhf.derivations.direct_optimum import AZAR, best_for, told_apart
+from tabular_rlhf.derivations.direct import rhat
+from tabular_rlhf.derivations.direct_optimum import AZAR, told_apart
 from tabular_rlhf.derivations.record import Derivation, Line, add
 from tabular_rlhf.ledger.chapter6 import ipo_closed
-from tabular_rlhf.ledger.chapter6_family import two_arms
-from tabular_rlhf.logspace import logsumexp
-from tabular_rlhf.preferences import sure
 
 # ---------------------------------------------------------------------------------------------------- ipo-two-arms
-
-
-def certain(gaps: Any) -> Any:
-    """M: 1 for the better, 1/2 for equals, 0 for the worse."""
-    return 0.5 * (np.sign(gaps) + 1.0)
-
-
-def asked(mu: Any, p_ref: Any) -> Any:
-    """mu(x) p_ref(i) p_ref(j), (P, N, N)."""
-    return mu[:, None, None] * p_ref[:, :, None] * p_ref[:, None, :]
-
-
-def two_roles(mu: Any, p_ref: Any, gaps: Any, h: Any, tau: float, loser: float = -1.0) -> Any:
-    """The slope in h_i: where i wins, 2 M_ij 2 (h_i - h_j - 1/(2 tau)), and where it loses, minus the like of (j, i)."""
-    M, D, target = certain(gaps), between(h), 1.0 / (2.0 * tau)
-    wins = 2.0 * M * (D - target)
-    losses = 2.0 * np.swapaxes(M, 1, 2) * (-D - target)
-    return np.sum(2.0 * asked(mu, p_ref) * (wins + loser * losses), axis=2)
-
-
-def normalized(log_p_ref: Any, score: Any) -> Any:
-    """p_ref e^score over its sum."""
-    return np.exp(log_p_ref + score - logsumexp(log_p_ref + score)[:, None])
 
 
 add(
@@ -65,10 +37,15 @@ add(
                 r"2 \mu\, p_{ref, i} \sum_j p_{ref, j} \left[ 2 M_{ij} \left( h_i - h_j - \frac{1}{2 \tau} \right)"
                 r" - 2 M_{ji} \left( h_j - h_i - \frac{1}{2 \tau} \right) \right]",
                 "i is the winner of some pairs and the loser of others; the pair (i, j) has weight 2 mu p_ref(i) p_ref(j) M_ij.",
-                slips=("the term 2*M(j, i)*(h(j) - h(i) - 1/(2*tau)) dropped", "sign of 2*M(j, i)*(h(j) - h(i) - 1/(2*tau)) flipped"),
+                slips=(
+                    "the term 2*M(j, i)*(h(j) - h(i) - 1/(2*tau)) dropped",
+                    "sign of 2*M(j, i)*(h(j) - h(i) - 1/(2*tau)) flipped",
+                ),
                 wrong={
-                    "1/tau for 1/(2 tau)": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: two_roles(
-                        mu, p_ref, gaps, rhat(log_p, log_p_ref, 1.0), beta / 2.0
+                    "1/tau for 1/(2 tau)": (
+                        r"2 \mu\, p_{ref, i} \sum_j p_{ref, j} \left[ 2 M_{ij} \left( h_i - h_j - "
+                        r"\frac{1}{\tau} \right) - 2 M_{ji} \left( h_j - h_i - \frac{1}{\tau} "
+                        r"\right) \right]"
                     )
                 },
             ),
@@ -84,10 +61,12 @@ add(
                 slips=("the term 1/2 dropped", "0.5 for 1", "sign of 1/tau*(P(i succ pi_ref) - 1/2) flipped"),
             ),
             Line(
-                r"\arg\min_\pi \mathcal{L}_{IPO}(\pi)",
-                "At the minimum the bracket is 0 for every i that pi_ref allows, so h_i is P(i "
-                "beats pi_ref)/tau plus a constant. By Newton's method:",
-                lambda world, r: best_for(world, "ipo", sure(r)),
+                "p_{IPO}(y)",
+                (
+                    "At the minimum the bracket is 0 for every i that pi_ref allows, so h_i is "
+                    "P(i beats pi_ref)/tau plus a constant. By Newton's method p_IPO is where "
+                    "the loss is least:"
+                ),
                 relation="so",
             ),
             Line(
@@ -96,15 +75,20 @@ add(
                 error=1e-8,
                 slips=("tau for tau'",),
                 wrong={
-                    "1/(2 tau) for 1/tau": lambda world, p_ref, beta: ipo_closed(world, 2.0 * beta, p_ref),
-                    "the reward for the win rate: p*": lambda p_star: p_star,
+                    "1/(2 tau) for 1/tau": (
+                        r"\frac{\pi_{ref}(y)\, e^{P(y \succ \pi_{ref})/(2 \tau)}}{\sum_{y'} "
+                        r"\pi_{ref}(y')\, e^{P(y' \succ \pi_{ref})/(2 \tau)}}"
+                    ),
+                    "the reward for the win rate: p*": "p_star(y)",
                     "responses drawn uniformly": lambda world, p_ref, beta: ipo_closed(world, beta, np.ones_like(p_ref) / p_ref.shape[1]),
                 },
             ),
             Line(
-                r"\pi_{IPO}(y_w), \quad \pi_{ref}(y_w) = \pi_{ref}(y_l) = \frac{1}{2}",
-                "Two arms, equally likely at first, of which one always wins; by Newton's method.",
-                lambda beta: float(two_arms(beta)),
+                "q_w",
+                (
+                    "Two arms, equally likely at first, of which one always wins: the winner's "
+                    "probability where the loss is least, by Newton's method."
+                ),
                 relation="so",
             ),
             Line(
@@ -120,7 +104,14 @@ add(
                 slips=("2 for 1", "divided by tau where one multiplies", "sign within sigma flipped"),
             ),
         ),
-        letters={"tau": "beta", "pi": "p", "pi_ref": "p_ref", "M": "1[r(tau) > r(tau')] + 1/2*1[r(tau) = r(tau')]"},
+        letters={
+            "tau": "beta",
+            "pi": "p",
+            "pi_ref": "p_ref",
+            "M": "1[r(tau) > r(tau')] + 1/2*1[r(tau) = r(tau')]",
+            "p_IPO": "p_ipo",
+            "q_w": "ipo_arm",
+        },
         setting={"people": "M"},
     )
 )

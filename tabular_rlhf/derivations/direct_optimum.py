@@ -11,34 +11,15 @@ import numpy as np
 
 from tabular_rlhf.derivations.direct import between, rhat
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.gibbs import greedy_limit, log_gibbs
-from tabular_rlhf.ledger.chapter3 import kl_bernoulli, label_entropy
-from tabular_rlhf.ledger.chapter6 import RAFAILOV, even_greedy, on_support, people, size_of
-from tabular_rlhf.logspace import kl, log_sigmoid, log_softmax
-from tabular_rlhf.losses.evaluate import value
+from tabular_rlhf.gibbs import log_gibbs
+from tabular_rlhf.ledger.chapter6 import RAFAILOV, on_support, size_of
 from tabular_rlhf.losses.optimum import minimize
-from tabular_rlhf.preferences import bradley_terry, population_pairs
+from tabular_rlhf.preferences import population_pairs
 from tabular_rlhf.world import World
 
 AZAR = "Azar et al. (2023), arXiv:2310.12036."
 
 # ---------------------------------------------------------------------------------------------------- dpo-population-optimum
-
-
-def over_pairs(mu: Any, p_ref: Any, f: Any) -> Any:
-    """E_mu sum over i, j of p_ref(i) p_ref(j) f(i, j)."""
-    return np.sum(mu[:, None, None] * p_ref[:, :, None] * p_ref[:, None, :] * f)
-
-
-def cross_entropy(gaps: Any, margin: Any) -> Any:
-    """-P log sigma(m) - (1 - P) log sigma(-m), P = sigma(gap)."""
-    return -np.exp(log_sigmoid(gaps)) * log_sigmoid(margin) - np.exp(log_sigmoid(-gaps)) * log_sigmoid(-margin)
-
-
-def log_label_ratios(gaps: Any, margin: Any) -> Any:
-    """P log(P/sigma(m)) + (1 - P) log((1 - P)/sigma(-m))."""
-    first = np.exp(log_sigmoid(gaps)) * (log_sigmoid(gaps) - log_sigmoid(margin))
-    return first + np.exp(log_sigmoid(-gaps)) * (log_sigmoid(-gaps) - log_sigmoid(-margin))
 
 
 def margin_of(log_p: Any, log_p_ref: Any, beta: float) -> Any:
@@ -62,9 +43,8 @@ add(
         scale=lambda r, beta, log_p, log_p_ref: size_of(r, beta, log_p, log_p_ref),
         lines=(
             Line(
-                r"\mathcal{L}(\pi) = -\mathbb{E} \log \sigma(\hat r_w - \hat r_l)",
+                r"-\mathbb{E} \log \sigma(\hat r_w - \hat r_l)",
                 "DPO's loss on all pairs that p_ref can make, for every prompt, labels by Bradley-Terry.",
-                lambda world, log_p: value("dpo", world, log_p, people(world)),
             ),
             Line(
                 r"\mathbb{E}_{i, j} \left[ -P_{ij} \log \sigma(m_{ij}) - (1 - P_{ij}) \log(1 -"
@@ -73,8 +53,9 @@ add(
                 "sigma(r_i - r_j), else j. A cross entropy of two coins.",
                 slips=("a factor 1/2 too many",),
                 wrong={
-                    "the label's two outcomes exchanged": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: over_pairs(
-                        mu, p_ref, cross_entropy(-gaps, margin_of(log_p, log_p_ref, beta))
+                    "the label's two outcomes exchanged": (
+                        r"\mathbb{E}_{i, j} \left[ -P_{ji} \log \sigma(m_{ij}) - (1 - P_{ji}) \log(1 "
+                        r"- \sigma(m_{ij})) \right]"
                     )
                 },
             ),
@@ -85,10 +66,10 @@ add(
                 "Add and subtract P log P + (1 - P) log(1 - P), which is minus the entropy of the label.",
                 slips=("sign of E_{i, j}[H(P(i, j))] flipped",),
                 wrong={
-                    "the fitted law's entropy for the labels'": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: over_pairs(
-                        mu,
-                        p_ref,
-                        log_label_ratios(gaps, margin_of(log_p, log_p_ref, beta)) + label_entropy(margin_of(log_p, log_p_ref, beta)),
+                    "the fitted law's entropy for the labels'": (
+                        r"\mathbb{E}_{i, j} \left[ P_{ij} \log\frac{P_{ij}}{\sigma(m_{ij})} + (1 - "
+                        r"P_{ij}) \log\frac{1 - P_{ij}}{1 - \sigma(m_{ij})} \right] + \mathbb{E}_{i, "
+                        r"j}\, \mathcal{H}(\sigma(m_{ij}))"
                     )
                 },
             ),
@@ -99,21 +80,22 @@ add(
                 relation="up to a constant",
                 slips=("arguments of KL swapped",),
                 wrong={
-                    "the entropy of sigma(m) taken for a constant": lambda mu, p_ref, gaps, log_p, log_p_ref, beta: over_pairs(
-                        mu,
-                        p_ref,
-                        kl_bernoulli(gaps, margin_of(log_p, log_p_ref, beta)) + label_entropy(margin_of(log_p, log_p_ref, beta)),
+                    "the entropy of sigma(m) taken for a constant": (
+                        r"\mathbb{E}_{i, j}\left[ \mathrm{KL}(P_{ij}, \sigma(m_{ij})) + "
+                        r"\mathcal{H}(\sigma(m_{ij})) \right]"
                     )
                 },
             ),
             Line(r"\mathbb{E}_{i, j}\, \mathcal{H}(P_{ij})", "What is left when that KL is 0 for every pair.", relation="so"),
             Line(
-                r"\mathcal{L}(\pi)",
-                "No policy has less, and as little exactly those with sigma(rhat_i - rhat_j) = "
-                "P_ij, that is rhat_i - rhat_j = r_i - r_j, on all pairs.",
-                lambda world, log_p: value("dpo", world, log_p, people(world)),
+                r"-\mathbb{E} \log \sigma(\hat r_w - \hat r_l)",
+                (
+                    "The loss. No policy has less, and as little exactly those with "
+                    "sigma(rhat_i - rhat_j) = P_ij, that is rhat_i - rhat_j = r_i - r_j, on all "
+                    "pairs."
+                ),
                 relation="<=",
-                wrong={"log 2 less": lambda world, log_p: value("dpo", world, log_p, people(world)) - np.log(2.0)},
+                wrong={"log 2 less": r"-\mathbb{E} \log \sigma(\hat r_w - \hat r_l) - \log 2"},
             ),
             Line(
                 r"r_i - r_j",
@@ -133,9 +115,8 @@ add(
                 },
             ),
             Line(
-                r"\arg\min_\pi \mathcal{L}(\pi)",
-                "Now the loss is minimized over all policies, by Newton's method.",
-                lambda world, r: best_for(world, "dpo", bradley_terry(r)),
+                "p_{DPO}(y)",
+                ("Now the loss is minimized over all policies, by Newton's method: p_DPO is where it is least."),
                 relation="so",
             ),
             Line(
@@ -144,12 +125,12 @@ add(
                 error=1e-8,
                 slips=("Z dropped",),
                 wrong={
-                    "beta dropped": lambda log_p_ref, r: np.exp(log_gibbs(log_p_ref, r, 1.0)),
-                    "p_ref omitted": lambda r, beta: np.exp(log_softmax(r / beta)),
+                    "beta dropped": r"\frac{p_{ref}(y)\, e^{r(y)}}{\sum_{y'} p_{ref}(y')\, e^{r(y')}}",
+                    "p_ref omitted": r"\frac{e^{r(y)/\beta}}{\sum_{y'} e^{r(y')/\beta}}",
                 },
             ),
         ),
-        letters={"P": "P_beats", "r_hat": "beta*log(p/p_ref)"},
+        letters={"P": "P_beats", "r_hat": "beta*log(p/p_ref)", "p_DPO": "p_dpo_bt"},
     )
 )
 
@@ -201,9 +182,8 @@ add(
                 wrong={"winner and loser swapped": "1[r(j) > r(i)] + 1/2*1[r(i) = r(j)]"},
             ),
             Line(
-                r"\arg\min_\pi \mathcal{L}_{DPO}(\pi) \text{ with labels } P_\kappa",
-                "Before the limit there is a minimizer; by Newton's method.",
-                lambda world, kappa, r: best_for(world, "dpo", bradley_terry(kappa * r)),
+                "p_{DPO}(y)",
+                "Before the limit DPO's loss has a minimizer, p_DPO, by Newton's method.",
                 relation="so",
             ),
             Line(
@@ -212,40 +192,44 @@ add(
                 lambda log_p_ref, kappa, r, beta: np.exp(log_gibbs(log_p_ref, kappa * r, beta)),
                 error=1e-8,
                 wrong={
-                    "decision taken for noise: 1/kappa": lambda log_p_ref, kappa, r, beta: np.exp(log_gibbs(log_p_ref, r / kappa, beta)),
-                    "kappa not seen: p*": lambda p_star: p_star,
+                    "decision taken for noise: 1/kappa": (
+                        r"\frac{p_{ref}(y)\, e^{r(y)/(\kappa \beta)}}{\sum_{y'} p_{ref}(y')\, "
+                        r"e^{r(y')/(\kappa \beta)}}"
+                    ),
+                    "kappa not seen: p*": "p_star(y)",
                 },
             ),
             Line(
-                r"p_\infty(y) = \frac{p_{ref}(y)\, 1_{y \in B}}{p_{ref}(B)}, \quad B = \arg\max r",
+                r"p_\infty(y) = \frac{p_{ref}(y)\, 1[r(y) = \max r]}{\sum_{y'} p_{ref}(y')\, 1[r(y') = \max r]}",
                 "The tilt beats every finite beta: the best possible responses are left, with p_ref's odds. Certain labels "
                 "themselves have no minimizer, unless all tie: the loss falls for ever towards this law.",
-                lambda log_p_ref, r: np.exp(greedy_limit(log_p_ref, r)),
                 relation="in the limit",
                 along=DECIDED,
                 wrong={
-                    "p*, as if beta still counted": lambda p_star: p_star,
-                    "ties share equally": lambda log_p_ref, r: even_greedy(log_p_ref, r),
+                    "p*, as if beta still counted": "p_star(y)",
+                    "ties share equally": (
+                        r"\frac{1[p_{ref}(y) > 0]\, 1[r(y) = \max r]}{\sum_{y'} 1[p_{ref}(y') > 0]\, "
+                        r"1[r(y') = \max r]}"
+                    ),
                 },
             ),
             Line(
                 r"\mathrm{KL}(p_\infty, p_{ref})",
                 "How far the policy has gone from the reference, for each prompt.",
-                lambda log_p_ref, r: kl(greedy_limit(log_p_ref, r), log_p_ref),
                 relation="so",
             ),
             Line(
-                r"-\log p_{ref}(B)",
-                "p_infinity/p_ref is 1/p_ref(B) on B. There is no beta in it: the KL term has lost its hold.",
-                lambda log_p_ref, r, p_ref: -np.log(np.sum(p_ref * (np.exp(greedy_limit(log_p_ref, r)) > 0), axis=1)),
-                wrong={
-                    "held back by beta": lambda log_p_ref, r, p_ref, beta: (
-                        -np.log(np.sum(p_ref * (np.exp(greedy_limit(log_p_ref, r)) > 0), axis=1)) / beta
-                    ),
-                    "sign": lambda log_p_ref, r, p_ref: np.log(np.sum(p_ref * (np.exp(greedy_limit(log_p_ref, r)) > 0), axis=1)),
-                },
+                r"-\log p_{ref}(r = \max r)",
+                (
+                    "p_infinity/p_ref is 1 over the probability of the best responses. There is "
+                    "no beta in it: the KL term has lost its hold."
+                ),
+                slips=(
+                    "divided by beta, which is too much",
+                    "sign flipped",
+                ),
             ),
         ),
-        letters={"Z_kappa": "sum_y p_ref(y)*exp(kappa*r(y)/beta)"},
+        letters={"Z_kappa": "sum_y p_ref(y)*exp(kappa*r(y)/beta)", "p_DPO": "p_dpo_kappa"},
     )
 )

@@ -11,8 +11,8 @@ import numpy as np
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
 from tabular_rlhf.estimators.evaluate import NEGATIVE
-from tabular_rlhf.ledger.chapter8 import K3, SCHULMAN, along, covered, k2_mean, term_scale, variance
-from tabular_rlhf.logspace import expect, kl, log_ratio
+from tabular_rlhf.ledger.chapter8 import SCHULMAN, along, k2_mean, term_scale
+from tabular_rlhf.logspace import expect, log_ratio
 
 AFFORDABLE = 256
 """Responses over all prompts."""
@@ -31,11 +31,6 @@ def below(p: Any, p_ref: Any) -> Any:
 # ---------------------------------------------------------------------------------------------------- k1
 
 
-def ratio_of(log_p: Any, log_p_ref: Any) -> Any:
-    """p_ref/p wherever p > 0, and 0 elsewhere."""
-    return np.where(np.isneginf(log_p), 0.0, np.exp(-log_ratio(log_p, log_p_ref)))
-
-
 add(
     Derivation(
         slug="k1",
@@ -49,27 +44,25 @@ add(
             Line(
                 r"\mathbb{E}\left[ k_1 \right], \quad k_1 = -\log\frac{p_{ref}}{p_\pi}",
                 "k1 is minus the logarithm of the ratio p_ref/p_pi of a response that pi itself has drawn.",
-                lambda log_p, log_p_ref: -log_ratio(log_p_ref, log_p),
                 law="log_p",
             ),
             Line(
                 r"\mathbb{E}\left[ L \right], \quad L = \log\frac{p_\pi}{p_{ref}}",
                 "Minus a logarithm is the logarithm of the inverse.",
-                lambda L: L,
                 relation="in expectation",
                 law="log_p",
-                wrong={
-                    "sign flipped": lambda L: -L,
-                    "log base 2: bits for nats": lambda L: L / np.log(2.0),
-                    "the ratio without its logarithm": lambda L: np.exp(-L),
-                },
+                slips=("sign flipped",),
+                wrong={"log base 2: bits for nats": r"\frac{L}{\log 2}", "the ratio without its logarithm": "e^{-L}"},
             ),
             Line(
                 r"\sum_x \mu(x) \sum_\tau p_\pi(\tau \mid x) \log\frac{p_\pi(\tau \mid x)}{p_{ref}(\tau \mid x)}",
                 "A mean is a sum with weights: the draws come from p_pi.",
                 slips=("p_ref for p",),
                 wrong={
-                    "all responses weighted alike": lambda mu, log_p, log_p_ref: np.sum(mu * np.mean(log_ratio(log_p, log_p_ref), axis=1))
+                    "all responses weighted alike": (
+                        r"\sum_x \mu(x)\, \frac{1}{N} \sum_\tau \log\frac{p_\pi(\tau \mid "
+                        r"x)}{p_{ref}(\tau \mid x)}"
+                    )
                 },
             ),
             Line(
@@ -140,7 +133,7 @@ add(
                 r"\sum_x \mu(x) \sum_\tau p_\pi(\tau \mid x) \frac{(\log u)^2}{2}",
                 "p_ref u = p_pi: the law of the mean changes, and the factor u is used up.",
                 slips=("p_ref for p",),
-                wrong={"u kept as well": lambda mu, p, L: np.sum(mu * np.sum(p * np.exp(L) * np.square(L) / 2.0, axis=1))},
+                wrong={"u kept as well": r"\sum_x \mu(x) \sum_\tau p_\pi(\tau \mid x)\, u\, \frac{(\log u)^2}{2}"},
             ),
             Line(
                 r"\mathbb{E}\left[ k_2 \right], \quad k_2 = \frac{L^2}{2}",
@@ -148,20 +141,20 @@ add(
                 relation="in expectation",
                 law="log_p",
                 slips=("2 dropped",),
-                wrong={"k1: unbiased for KL": lambda L: L, "k3": lambda L: K3(L)},
+                wrong={"k1: unbiased for KL": "L", "k3": "exp(-L) - 1 + L"},
             ),
             Line(r"\mathbb{E}\left[ k_2 \mid x \right] - \mathrm{KL}(p_\pi, p_{ref})", "Its bias, for each prompt.", relation="so"),
             Line(
                 r"\sum_\tau p_\pi \left( \frac{L^2}{2} - L + 1 - e^{-L} \right) + p_{ref}(p_\pi > 0) - 1",
                 "KL = E[L]; then add and subtract E[1 - exp(-L)], which is 1 - p_ref(p_pi > 0).",
                 slips=("the term L^2/2 - L dropped",),
-                wrong={"half of the square of KL: the square of the mean": lambda KL: np.square(KL) / 2.0 - KL},
+                wrong={"half of the square of KL: the square of the mean": r"\frac{\mathrm{KL}^2}{2} - \mathrm{KL}"},
             ),
             Line(
                 r"\sum_\tau p_\pi \left( \frac{L^2}{2} - L + 1 - e^{-L} \right)",
                 "pi can make every response that pi_ref can.  The bracket is L^3/6 - L^4/24 + ...: no second order is left.",
                 slips=("arguments of the difference swapped",),
-                wrong={"cut after the first term: L^3/6": lambda p, L: np.sum(p * L**3 / 6.0, axis=1)},
+                wrong={"cut after the first term: L^3/6": r"\sum_\tau p_\pi \frac{L^3}{6}"},
             ),
             Line(
                 r"\frac{d^2}{dt^2}\, \mathbb{E}_{p_t}\left[ k_2 \right] \text{ at } t = 0, \quad p_t \propto p_{ref}\, e^{t f}",
@@ -192,11 +185,6 @@ def short_scale(log_p: Any, L: Any, log_p_short: Any, log_p_ref: Any) -> float:
     return max(term_scale(log_p, L)[1], term_scale(log_p_short, log_ratio(log_p_short, log_p_ref))[0])
 
 
-def k3_of(log_p: Any, log_p_ref: Any) -> Any:
-    """ratio - 1 - log ratio, 0 where p = 0."""
-    return np.where(np.isneginf(log_p), 0.0, K3(log_ratio(log_p, log_p_ref)))
-
-
 add(
     Derivation(
         slug="k3",
@@ -210,58 +198,45 @@ add(
             Line(
                 r"\mathbb{E}_q\left[ \frac{p_{ref}}{q} - 1 - \log\frac{p_{ref}}{q} \right]",
                 "k3 of draws from a law q that may forbid some responses of p_ref.",
-                lambda log_p_short, log_p_ref: k3_of(log_p_short, log_p_ref),
                 law="log_p_short",
             ),
             Line(
-                r"\mathbb{E}_q\left[ \log\frac{q}{p_{ref}} \right] + \mathbb{E}_q\left[ \frac{p_{ref}}{q} \right] - 1",
+                r"\mathbb{E}_\mu\left[ \mathbb{E}_q\left[ \log\frac{q}{p_{ref}} \right] + \mathbb{E}_q\left[ "
+                r"\frac{p_{ref}}{q} \right] - 1 \right]",
                 "A mean is linear.",
-                lambda mu, log_p_short, log_p_ref: (
-                    np.sum(mu * expect(log_p_short, log_ratio(log_p_short, log_p_ref)))
-                    + np.sum(mu * expect(log_p_short, ratio_of(log_p_short, log_p_ref)))
-                    - 1.0
+                slips=(
+                    "q/p_ref inverted",
+                    "p_ref/q inverted",
                 ),
+            ),
+            Line(
+                r"\mathbb{E}_\mu\left[ \mathrm{KL}(q, p_{ref}) + p_{ref}(q > 0) - 1 \right]",
+                ("E_q[p_ref/q] = sum of p_ref over the responses that q can make; the first mean is KL."),
                 wrong={
-                    "the sign of the logarithm": lambda mu, log_p_short, log_p_ref: (
-                        -np.sum(mu * expect(log_p_short, log_ratio(log_p_short, log_p_ref)))
-                        + np.sum(mu * expect(log_p_short, ratio_of(log_p_short, log_p_ref)))
-                        - 1.0
-                    ),
-                    "the ratio inverted": lambda mu, log_p_short, log_p_ref: (
-                        np.sum(mu * expect(log_p_short, log_ratio(log_p_short, log_p_ref)))
-                        + np.sum(mu * expect(log_p_short, np.exp(log_ratio(log_p_short, log_p_ref))))
-                        - 1.0
-                    ),
+                    "E_q[p_ref/q] = 1 always: unbiased": r"\mathbb{E}_\mu\left[ \mathrm{KL}(q, p_{ref}) \right]",
+                    "the mass that is not covered added": r"\mathbb{E}_\mu\left[ \mathrm{KL}(q, p_{ref}) - p_{ref}(q > 0) + 1 \right]",
                 },
             ),
             Line(
-                r"\mathrm{KL}(q, p_{ref}) + p_{ref}(q > 0) - 1",
-                "E_q[p_ref/q] = sum of p_ref over the responses that q can make; the first mean is KL.  (E_mu understood.)",
-                lambda mu, log_p_short, log_p_ref, p_ref: np.sum(mu * (kl(log_p_short, log_p_ref) + covered(log_p_short, p_ref) - 1.0)),
-                wrong={
-                    "E_q[p_ref/q] = 1 always: unbiased": lambda mu, log_p_short, log_p_ref: np.sum(mu * kl(log_p_short, log_p_ref)),
-                    "the mass that is not covered added": lambda mu, log_p_short, log_p_ref, p_ref: np.sum(
-                        mu * (kl(log_p_short, log_p_ref) - covered(log_p_short, p_ref) + 1.0)
-                    ),
-                },
-            ),
-            Line(
-                r"\mathrm{KL}(q, p_{ref})",
+                r"\mathbb{E}_\mu\left[ \mathrm{KL}(q, p_{ref}) \right]",
                 "p_ref(q > 0) is at most 1, and 1 exactly where q covers what p_ref can do: only then is k3 unbiased.",
-                lambda mu, log_p_short, log_p_ref: np.sum(mu * kl(log_p_short, log_p_ref)),
                 relation="<=",
-                wrong={"half of it": lambda mu, log_p_short, log_p_ref: 0.5 * np.sum(mu * kl(log_p_short, log_p_ref))},
+                slips=("a factor 1/2 too many",),
             ),
-            Line("0", "Can k3 be negative?  For each response that a policy pi can draw:", lambda L: 0.0 * L, relation="so"),
             Line(
-                r"\frac{p_{ref}}{p_\pi} - 1 - \log\frac{p_{ref}}{p_\pi}",
-                "log x <= x - 1: a line that touches a concave curve lies above it.  Never negative, response by response.",
-                lambda log_p, log_p_ref: k3_of(log_p, log_p_ref),
+                "0",
+                "Can k3 be negative?  For each response that a policy pi can draw:",
+                relation="so",
+            ),
+            Line(
+                "e^{-L} - 1 + L",
+                (
+                    "k3 of a response, L = log(p_pi/p_ref).  log x <= x - 1: a line that "
+                    "touches a concave curve lies above it.  Never negative, response by "
+                    "response."
+                ),
                 relation="<=",
-                wrong={
-                    "k1 in its place": lambda L: L,
-                    "without the logarithm": lambda p, L: np.where(p > 0, np.exp(-L) - 1.0, 0.0),
-                },
+                wrong={"k1 in its place": "L", "without the logarithm": "e^{-L} - 1"},
             ),
             Line(
                 r"\mathrm{Var}(k_3), \quad k_3 = \frac{p_{ref}}{p_\pi} - 1 + L, \quad L = \log\frac{p_\pi}{p_{ref}}",
@@ -275,20 +250,17 @@ add(
                 slips=("the term 2*Cov[L, p_ref/p] dropped", "2 dropped"),
             ),
             Line(
-                r"\mathrm{Var}(k_1) + \chi^2(p_{ref}, p_\pi) - 2 \left( \mathrm{KL}(p_\pi, p_{ref}) + \mathrm{KL}(p_{ref}, p_\pi) \right), "
-                r"\quad \chi^2 = \sum_\tau \frac{p_{ref}^2}{p_\pi} - 1",
-                "The ratio has mean 1, and E[L p_ref/p_pi] = E_ref[L] = -KL(p_ref, p_pi).  Near p_ref less than k1's; in heavy tails more.",
-                lambda log_p, log_p_ref, p_ref, L, KL: (
-                    variance(log_p, L) + np.sum(p_ref * np.exp(-L), axis=1) - 1.0 - 2.0 * (KL + kl(log_p_ref, log_p))
+                r"\mathrm{Var}(k_1) + X - 2 \left( \mathrm{KL}(p_\pi, p_{ref}) + \mathrm{KL}(p_{ref}, p_\pi) \right), "
+                r"\quad X = \mathbb{E}\left[ \frac{p_{ref}^2}{p_\pi^2} \mid x \right] - 1",
+                (
+                    "The ratio has mean 1 and the variance X, chi^2(p_ref, p_pi); E[L "
+                    "p_ref/p_pi] = -KL(p_ref, p_pi).  Near p_ref less than k1's; in heavy tails "
+                    "more."
                 ),
+                slips=("the term 1 dropped",),
                 wrong={
-                    "reverse KL twice": lambda log_p, p_ref, L, KL: (
-                        variance(log_p, L) + np.sum(p_ref * np.exp(-L), axis=1) - 1.0 - 4.0 * KL
-                    ),
-                    "the variance of k1": lambda log_p, L: variance(log_p, L),
-                    "second moment of the ratio for its variance": lambda log_p, log_p_ref, p_ref, L, KL: (
-                        variance(log_p, L) + np.sum(p_ref * np.exp(-L), axis=1) - 2.0 * (KL + kl(log_p_ref, log_p))
-                    ),
+                    "reverse KL twice": r"\mathrm{Var}(k_1) + X - 4\, \mathrm{KL}(p_\pi, p_{ref})",
+                    "the variance of k1": r"\mathrm{Var}(k_1)",
                 },
             ),
         ),

@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.autodiff import grad
 from tabular_rlhf.derivations.estimators_gradients import AFFORDABLE
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.derivations.scores import along, times
-from tabular_rlhf.ledger.chapter8 import K2, K3, term_scale
+from tabular_rlhf.ledger.chapter8 import term_scale
 from tabular_rlhf.ledger.chapter8_gradients import TANG
-from tabular_rlhf.logspace import expect, kl, log_ratio, log_softmax
+from tabular_rlhf.logspace import expect, log_ratio
 
 # ---------------------------------------------------------------------------------------------------- token-vs-sequence
 
@@ -23,11 +21,6 @@ from tabular_rlhf.logspace import expect, kl, log_ratio, log_softmax
 def token_scale(log_p: Any, L: Any, L_s: Any, log_pi: Any) -> float:
     """The size of a term: of the whole response, and of all states together."""
     return term_scale(log_p, L)[0] + float(np.max(L_s.shape[1] * expect(log_pi, 1.0 + np.abs(L_s) + np.exp(-L_s))))
-
-
-def frozen_visits(world: Any, logits: Any, d: Any) -> Any:
-    """The gradient of sum over s of d(s) KL(pi(.given s), pi_ref(.given s)) with d frozen, averaged over prompts."""
-    return grad(lambda t: np.sum(world.mu[:, None] * d * kl(log_softmax(t), world.log_ref)))(logits)
 
 
 add(
@@ -47,7 +40,7 @@ add(
                 relation="in expectation",
                 law="log_p",
                 slips=("sign flipped",),
-                wrong={"the mean over tokens where the sum was due": lambda mdp, L_s: mdp.path_sum(L_s) / mdp.lengths},
+                wrong={"the mean over tokens where the sum was due": r"\frac{1}{|\tau|} \sum_t L_t"},
             ),
             Line(
                 r"\sum_x \mu(x) \sum_s d_\pi(s) \sum_a \pi(a \mid s)\, L(s, a)",
@@ -58,17 +51,14 @@ add(
                 r"\sum_x \mu(x) \sum_s d_\pi(s) \sum_a \pi(a \mid s) \left( e^{-L(s, a)} - 1 + L(s, a) \right)",
                 "In every state the mean of exp(-L) = pi_ref/pi is 1, because pi can say whatever pi_ref can.",
                 slips=("sign of the exponent flipped",),
-                wrong={"k2's square": lambda mu, d_pi, pi, L_s: np.sum(mu[:, None] * d_pi * np.sum(pi * K2(L_s), axis=-1))},
+                wrong={"k2's square": r"\sum_x \mu(x) \sum_s d_\pi(s) \sum_a \pi(a \mid s) \frac{L(s, a)^2}{2}"},
             ),
             Line(
                 r"\mathbb{E}\left[ \sum_t k_3(L_t) \right]",
                 "Back from states to responses.  So adding up the tokens' k3 estimates the KL of the sequence without bias.",
                 relation="in expectation",
                 law="log_p",
-                wrong={
-                    "the mean over tokens": lambda mdp, L_s: mdp.path_sum(K3(L_s)) / mdp.lengths,
-                    "k2 for k3": lambda mdp, L_s: mdp.path_sum(K2(L_s)),
-                },
+                wrong={"the mean over tokens": r"\frac{1}{|\tau|} \sum_t k_3(L_t)", "k2 for k3": r"\sum_t \frac{L_t^2}{2}"},
             ),
             Line(r"\nabla\, \mathrm{KL}(p_\pi, p_{ref})", "Its gradient, by the gradient core.", relation="so"),
             Line(
@@ -113,27 +103,6 @@ add(
 def off_scale(log_p: Any, log_p_2: Any, L: Any) -> float:
     """The size of a term: what is added up, times the largest mean of a ratio."""
     return term_scale(log_p, L)[0] * (1.0 + float(np.max(expect(log_p, np.abs(log_ratio(log_p, log_p_2))))))
-
-
-def rho(log_p: Any, log_p_2: Any) -> Any:
-    """p_pi/p_old of every response, (P, N)."""
-    return np.exp(log_ratio(log_p, log_p_2))
-
-
-def token_ratios(log_pi: Any, log_pi_2: Any) -> Any:
-    """pi/pi_old of every token, (P, S, V)."""
-    return np.exp(log_ratio(log_pi, log_pi_2))
-
-
-def decided(mdp: Any, log_pi: Any, log_pi_2: Any) -> Any:
-    """The product of the tokens' ratios up to and including the one taken, (P, S, V)."""
-    one = log_ratio(log_pi, log_pi_2)
-    return np.exp(mdp.prefix_sum(one)[..., None] + one)
-
-
-def costs_to_come(mdp: Any, c: Any) -> Any:
-    """sum over u >= t of c_u, for every response and token that it takes: (P, N, S, V)."""
-    return mdp.path_sum(c)[..., None, None] - mdp.prefix_sum(c)[:, None, :, None] + np.zeros((1, 1, 1, mdp.V))
 
 
 add(
@@ -181,36 +150,33 @@ add(
                 relation="in expectation",
                 law="log_p_2",
                 slips=("p_2 for p",),
-                wrong={"the ratio clipped at 1": lambda log_p, log_p_2, L, score: times(np.minimum(1.0, rho(log_p, log_p_2)) * L, score)},
+                wrong={"the ratio clipped at 1": r"\min(1, \rho)\, L \cdot \mathrm{score}"},
             ),
             Line(
                 r"\mathbb{E}_{old}\left[ \sum_t \rho\, L_t \sum_{u \le t} \nabla \log \pi(a_u \mid s_u) \right]",
                 "L and the score are sums along the response; a cost L_t that is paid before a token does not count for it (reward-to-go).",
                 law="log_p_2",
-                wrong={
-                    "each token's cost with its own score only": lambda mdp, pi, log_p, log_p_2, L_s: times(
-                        rho(log_p, log_p_2), along(mdp, pi, L_s[:, None])
-                    )
-                },
+                wrong={"each token's cost with its own score only": r"\rho \sum_t L_t\, \nabla \log \pi(a_t \mid s_t)"},
             ),
             Line(
-                r"\mathbb{E}_{old}\left[ \sum_t \rho_{\le t}\, L_t \sum_{u \le t} \nabla \log \pi(a_u \mid s_u) \right], "
-                r"\quad \rho_{\le t} = \prod_{u \le t} \frac{\pi(a_u \mid s_u)}{\pi_{old}(a_u \mid s_u)}",
-                "Given the first t tokens, the mean of the later ratios is 1: only ratios up to t are needed, per decision.",
-                lambda mdp, pi, log_pi, log_pi_2, L_s: along(mdp, pi, costs_to_come(mdp, decided(mdp, log_pi, log_pi_2) * L_s)),
+                r"\mathbb{E}_{old}\left[ \sum_t R_t\, L_t \sum_{u \le t} \nabla \log \pi(a_u \mid s_u) \right], \quad R_t "
+                r"= \prod_{u \le t} \frac{\pi(a_u \mid s_u)}{\pi_{old}(a_u \mid s_u)}",
+                ("Given the first t tokens, the mean of the later ratios is 1: only R_t, the ratios up to t, are needed, per decision."),
                 relation="in expectation",
                 law="log_p_2",
                 wrong={
-                    "each token's own ratio": lambda mdp, pi, log_pi, log_pi_2, L_s: along(
-                        mdp, pi, costs_to_come(mdp, token_ratios(log_pi, log_pi_2) * L_s)
+                    "each token's own ratio": (
+                        r"\sum_t \frac{\pi(a_t \mid s_t)}{\pi_{old}(a_t \mid s_t)}\, L_t \sum_{u \le "
+                        r"t} \nabla \log \pi(a_u \mid s_u)"
                     ),
-                    "ratios before t only": lambda mdp, pi, log_pi, log_pi_2, L_s: along(
-                        mdp, pi, costs_to_come(mdp, decided(mdp, log_pi, log_pi_2) / token_ratios(log_pi, log_pi_2) * L_s)
+                    "ratios before t only": (
+                        r"\sum_t \left( \prod_{u < t} \frac{\pi(a_u \mid s_u)}{\pi_{old}(a_u \mid "
+                        r"s_u)} \right) L_t \sum_{u \le t} \nabla \log \pi(a_u \mid s_u)"
                     ),
                 },
             ),
         ),
-        letters={"old": "p_2", "p_old": "p_2"},
+        letters={"old": "p_2", "p_old": "p_2", "pi_old": "pi_2"},
         averaged=True,
     )
 )

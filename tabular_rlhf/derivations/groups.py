@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.derivations.scores import of_mean, times, weigh
 from tabular_rlhf.ledger.chapter7_groups import few, size
-from tabular_rlhf.logspace import expect
 from tabular_rlhf.policy_gradient.groups import Groups, population
 
 # ---------------------------------------------------------------------------------------------------- sums over groups
@@ -49,12 +47,6 @@ def group_mean(rewards: Any) -> Any:
     return np.mean(rewards, axis=1, keepdims=True)
 
 
-def product_mean(world: Any, log_p: Any, reward: Any, score: Any, G: int, i: int, j: int) -> Any:
-    """E[r_j score_i] over all groups."""
-    shifted = np.roll(seen(world, log_p, reward, G), i - j, axis=1)  # column i holds r_j
-    return updated(world, log_p, score, shifted, G, i)
-
-
 # ---------------------------------------------------------------------------------------------------- rloo
 
 add(
@@ -69,91 +61,77 @@ add(
         largest=40,
         lines=(
             Line(
-                r"\mathbb{E}\left[ \frac{1}{G} \sum_i \left( r_i - \frac{1}{G-1} \sum_{j \ne i} r_j \right) s_i \right], "
-                r"\quad s_i = \nabla \log p_\pi(\tau_i \mid x)",
-                "RLOO: each response of a group is compared with the mean reward of the others.  Over all groups, one by one.",
-                lambda world, log_p, graded, score, G: updated(
-                    world, log_p, score, seen(world, log_p, graded, G) - others(seen(world, log_p, graded, G)), G
+                r"\mathbb{E}_\mu[g]",
+                (
+                    "RLOO's update g, the mean of (1/G) sum of (r_i - mean of the others) s_i "
+                    "over all groups, one by one: each response of a group is compared with the "
+                    "mean reward of the others."
                 ),
             ),
             Line(
-                r"\mathbb{E}\left[ r_1 s_1 \right] - \frac{1}{G-1} \sum_{j \ne 1} \mathbb{E}\left[ r_j s_1 \right]",
-                "All members of a group are alike, so the mean over i is the mean for i = 1; and a mean is linear.",
-                lambda world, log_p, graded, score, G: (
-                    product_mean(world, log_p, graded, score, G, 0, 0)
-                    - sum(product_mean(world, log_p, graded, score, G, 0, j) for j in range(1, G)) / (G - 1)
+                r"\mathbb{E}_i[r_i\, s_i] - \frac{1}{G-1} (G - 1)\, \mathbb{E}_{i, j}[r_j\, s_i], \quad s(\tau) = \nabla "
+                r"\log p_\pi(\tau)",
+                (
+                    "All members of a group are alike, so the mean over i is that of any one; "
+                    "and a mean is linear. The others are G - 1, each drawn by itself: j with i "
+                    "a pair of draws."
                 ),
                 wrong={
-                    "sum for mean over the group": lambda world, log_p, graded, score, G: (
-                        G * product_mean(world, log_p, graded, score, G, 0, 0)
-                        - G * sum(product_mean(world, log_p, graded, score, G, 0, j) for j in range(1, G)) / (G - 1)
-                    ),
-                    "its own reward left in the mean of the others": lambda world, log_p, graded, score, G: (
-                        product_mean(world, log_p, graded, score, G, 0, 0)
-                        - sum(product_mean(world, log_p, graded, score, G, 0, j) for j in range(G)) / G
+                    "sum for mean over the group": r"G \left( \mathbb{E}_i[r_i\, s_i] - \mathbb{E}_{i, j}[r_j\, s_i] \right)",
+                    "its own reward left in the mean of the others": (
+                        r"\mathbb{E}_i[r_i\, s_i] - \frac{1}{G} \left( \mathbb{E}_i[r_i\, s_i] + (G "
+                        r"- 1)\, \mathbb{E}_{i, j}[r_j\, s_i] \right)"
                     ),
                 },
             ),
             Line(
-                r"\mathbb{E}\left[ r s \right] - \sum_x \mu(x)\, \mathbb{E}\left[ r \mid x \right] \mathbb{E}\left[ s \mid x \right]",
+                r"\mathbb{E}\left[ r\, s(\tau) \right] - \sum_x \mu(x)\, \mathbb{E}\left[ r \mid x \right] "
+                r"\mathbb{E}\left[ s(\tau) \mid x \right]",
                 "Given the prompt, r_j and s_1 are independent for j not 1: the mean of their product is the product of their means.",
-                lambda mu, p, graded, score: (
-                    weigh(mu, p * graded, score) - np.einsum("x,x,xn,xnysv->ysv", mu, np.sum(p * graded, axis=1), p, score)
-                ),
                 wrong={
-                    "the other rewards taken for the same as its own": lambda mu, p, graded, score: 0.0 * weigh(mu, p * graded, score),
-                    "added": lambda mu, p, graded, score: (
-                        2.0 * weigh(mu, p * graded, score) + np.einsum("x,x,xn,xnysv->ysv", mu, np.sum(p * graded, axis=1), p, score)
+                    "the other rewards taken for the same as its own": r"\mathbb{E}\left[ r\, s(\tau) \right] - "
+                    r"\mathbb{E}\left[ r\, s(\tau) \right]",
+                    "added": (
+                        r"2\, \mathbb{E}\left[ r\, s(\tau) \right] + \sum_x \mu(x)\, "
+                        r"\mathbb{E}\left[ r \mid x \right] \mathbb{E}\left[ s(\tau) \mid x \right]"
                     ),
                 },
             ),
             Line(
-                r"\mathbb{E}\left[ r s \right]",
+                r"\mathbb{E}\left[ r\, s(\tau) \right]",
                 "E[s given x] = 0, for every prompt: the mean of the others is a free baseline.",
-                lambda graded, score: times(graded, score),
                 relation="in expectation",
                 law="log_p",
-                wrong={
-                    "sign flipped": lambda graded, score: times(-graded, score),
-                    "(G - 1)/G of it: the group mean's factor": lambda graded, score, G: times((G - 1) / G * graded, score),
-                },
+                slips=("sign flipped",),
+                wrong={"(G - 1)/G of it: the group mean's factor": r"\frac{G-1}{G}\, r\, s(\tau)"},
             ),
             Line(
                 r"\nabla\, \mathbb{E}[r]",
                 "The policy gradient, by the gradient core: RLOO is unbiased.",
-                wrong={
-                    "sum over the group": lambda world, logits, graded, G: of_mean(world, logits, lambda log_p: G * expect(log_p, graded))
-                },
+                wrong={"sum over the group": r"G\, \nabla\, \mathbb{E}[r]"},
             ),
             Line(
-                r"\mathbb{E}\left[ \frac{1}{G} \sum_i \left( r_i - \bar{r} \right) s_i \right], \quad \bar{r} = \frac{1}{G} \sum_j r_j",
-                "Now the group mean, which each response is itself a part of.",
-                lambda world, log_p, graded, score, G: updated(
-                    world, log_p, score, seen(world, log_p, graded, G) - group_mean(seen(world, log_p, graded, G)), G
-                ),
+                r"\mathbb{E}_\mu[m]",
+                ("Now the update m with the group mean, which each response is itself a part of; again over all groups."),
                 relation="so",
             ),
             Line(
-                r"\mathbb{E}\left[ r_1 s_1 \right] - \frac{1}{G} \sum_j \mathbb{E}\left[ r_j s_1 \right]",
+                r"\mathbb{E}_i[r_i\, s_i] - \frac{1}{G} \left( \mathbb{E}_i[r_i\, s_i] + (G - 1)\, \mathbb{E}_{i, j}[r_j\, "
+                r"s_i] \right)",
                 "The members are alike, a mean is linear.",
-                lambda world, log_p, graded, score, G: (
-                    product_mean(world, log_p, graded, score, G, 0, 0)
-                    - sum(product_mean(world, log_p, graded, score, G, 0, j) for j in range(G)) / G
-                ),
                 wrong={
-                    "divided by G - 1": lambda world, log_p, graded, score, G: (
-                        product_mean(world, log_p, graded, score, G, 0, 0)
-                        - sum(product_mean(world, log_p, graded, score, G, 0, j) for j in range(G)) / (G - 1)
-                    ),
+                    "divided by G - 1": (
+                        r"\mathbb{E}_i[r_i\, s_i] - \frac{1}{G - 1} \left( \mathbb{E}_i[r_i\, s_i] + "
+                        r"(G - 1)\, \mathbb{E}_{i, j}[r_j\, s_i] \right)"
+                    )
                 },
             ),
             Line(
-                r"\mathbb{E}\left[ r s \right] - \frac{1}{G}\, \mathbb{E}\left[ r s \right]",
-                "The terms with j not 1 vanish as before; the term j = 1, its own reward, stays.",
-                lambda mu, p, graded, score, G: weigh(mu, p * graded, score) - weigh(mu, p * graded, score) / G,
+                r"\mathbb{E}\left[ r\, s(\tau) \right] - \frac{1}{G}\, \mathbb{E}\left[ r\, s(\tau) \right]",
+                "The terms of the others vanish as before; that of its own reward stays.",
                 wrong={
-                    "its own reward forgotten: unbiased": lambda mu, p, graded, score: weigh(mu, p * graded, score),
-                    "only its own reward kept": lambda mu, p, graded, score, G: weigh(mu, p * graded, score) / G / (G + 1),
+                    "its own reward forgotten: unbiased": r"\mathbb{E}\left[ r\, s(\tau) \right]",
+                    "only its own reward kept": r"\frac{1}{G (G + 1)}\, \mathbb{E}\left[ r\, s(\tau) \right]",
                 },
             ),
             Line(
@@ -163,6 +141,7 @@ add(
                 wrong={"n for n - 1": "G/(G + 1)*nabla(E[r])"},
             ),
         ),
-        letters={"r": "graded"},
+        setting={"pairs": "p"},
+        letters={"r": "graded", "g": "sum_tau graded_rloo_pull(tau)*score(tau)", "m": "sum_tau graded_centered_pull(tau)*score(tau)"},
     )
 )

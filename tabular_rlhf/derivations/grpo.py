@@ -7,33 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.derivations.groups import everyone, group_mean, seen, updated
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.derivations.scores import of_mean
 from tabular_rlhf.ledger.chapter7_groups import few, size, success_probability
-from tabular_rlhf.logspace import expect
 
 # ---------------------------------------------------------------------------------------------------- c_G(q)
-
-
-def standardized(rewards: Any, ddof: int = 0, power: float = 0.5) -> Any:
-    """(r_i - mean)/s, 0 where all rewards are equal."""
-    away = rewards - group_mean(rewards)
-    equal = np.ptp(rewards, axis=1, keepdims=True) == 0
-    variance = np.sum(np.square(away), axis=1, keepdims=True) / (rewards.shape[1] - ddof)
-    return np.where(equal, 0.0, away) / np.where(equal, 1.0, variance) ** power
-
-
-def conditional(world: Any, log_p: Any, success: Any, G: int, ddof: int = 0) -> Any:
-    """E[A_1 given r_1 = 1] and E[A_1 given r_1 = 0] for each prompt, over all groups: (2, P)."""
-    groups, rewards = everyone(world, log_p, G), seen(world, log_p, success, G)
-    A = standardized(rewards, ddof)[:, 0]
-    chance = np.exp(np.sum(log_p[groups.x[:, None], groups.tau], axis=1))  # given the prompt, which mu may exclude
-    out = []
-    for mine in (1.0, 0.0):
-        w = chance * (rewards[:, 0] == mine)
-        out.append(np.bincount(groups.x, w * A, world.mdp.P) / np.bincount(groups.x, w, world.mdp.P))
-    return np.stack(out)
 
 
 def chances(q: Any, G: int) -> Any:
@@ -62,12 +39,6 @@ def by_roots(q: Any, G: int) -> Any:
     return np.sum(chances(q, G) * (np.sqrt((G - 1 - m) / (m + 1)) + np.sqrt(m / (G - m))), axis=1)
 
 
-def slope_of_arcsine(q: Any, factor: float = 2.0) -> Any:
-    """The derivative of 2 arcsin sqrt q by a complex step, which subtracts nothing."""
-    h = 1e-30
-    return np.imag(factor * np.arcsin(np.sqrt(q + 1j * h))) / h
-
-
 def some_of_both(p: Any, success: Any) -> bool:
     """Every prompt has successes and failures."""
     q = success_probability(p, success)
@@ -87,69 +58,49 @@ add(
         largest=40,
         lines=(
             Line(
-                r"\mathbb{E}\left[ \frac{1}{G} \sum_i A_i s_i \right], \quad A_i = \frac{r_i - \bar{r}}{\mathrm{std}(r_1, \ldots, r_G)}",
-                "Rewards 0 or 1; std divides by G (ddof 0); a group whose rewards are all equal gets 0.  s_i is the score of response i.",
-                lambda world, log_p, success, score, G: updated(world, log_p, score, standardized(seen(world, log_p, success, G)), G),
+                r"\mathbb{E}_\mu[g]",
+                (
+                    "Rewards 0 or 1. g is the mean of (1/G) sum of A_i s_i over all groups, A_i "
+                    "= (r_i - mean)/std, s_i the score of response i; std divides by G (ddof "
+                    "0), and a group whose rewards are all equal gets 0."
+                ),
             ),
             Line(
-                r"\sum_x \mu(x) \left( a_1(x)\, \mathbb{E}\left[ r s \mid x \right] "
-                r"+ a_0(x)\, \mathbb{E}\left[ (1-r) s \mid x \right] \right), "
-                r"\quad a_k = \mathbb{E}\left[ A_1 \mid r_1 = k \right]",
-                "The members are alike.  Given its own reward, A_1 depends on the others only, which are independent of s_1.",
-                lambda world, mu, log_p, p, success, score, G: (
-                    np.einsum("x,x,xn,xnysv->ysv", mu, conditional(world, log_p, success, G)[0], p * success, score)
-                    + np.einsum("x,x,xn,xnysv->ysv", mu, conditional(world, log_p, success, G)[1], p * (1.0 - success), score)
+                r"\sum_x \mu(x) \left( c(x)\, \mathbb{E}\left[ r\, s \mid x \right] + c'(x)\, \mathbb{E}\left[ (1-r)\, s "
+                r"\mid x \right] \right), \quad s = \nabla \log p_\pi",
+                (
+                    "The members are alike.  Given its own reward, A_1 depends on the others "
+                    "only, which are independent of s_1: c is the mean of A_1 given r_1 = 1, c' "
+                    "that given r_1 = 0."
                 ),
                 wrong={
-                    "failures forgotten: only successes push": lambda world, mu, log_p, p, success, score, G: np.einsum(
-                        "x,x,xn,xnysv->ysv", mu, conditional(world, log_p, success, G)[0], p * success, score
-                    ),
-                    "n - 1 for n in the standard deviation": lambda world, mu, log_p, p, success, score, G: (
-                        np.einsum("x,x,xn,xnysv->ysv", mu, conditional(world, log_p, success, G, 1)[0], p * success, score)
-                        + np.einsum("x,x,xn,xnysv->ysv", mu, conditional(world, log_p, success, G, 1)[1], p * (1.0 - success), score)
+                    "failures forgotten: only successes push": r"\sum_x \mu(x)\, c(x)\, \mathbb{E}\left[ r\, s \mid x \right]",
+                    "n - 1 for n in the standard deviation": (
+                        r"\sqrt{\frac{G-1}{G}} \sum_x \mu(x) \left( c(x)\, \mathbb{E}\left[ r\, s "
+                        r"\mid x \right] + c'(x)\, \mathbb{E}\left[ (1-r)\, s \mid x \right] \right)"
                     ),
                 },
             ),
             Line(
-                r"\sum_x \mu(x) \left( a_1(x) - a_0(x) \right) \nabla q(x), \quad q = \mathbb{E}[r \mid x]",
-                "E[r s] is the gradient of q, and E[(1 - r) s] that of 1 - q.  So GRPO follows grad q with a weight c_G = a_1 - a_0.",
-                lambda world, logits, log_p, success, G: of_mean(
-                    world,
-                    logits,
-                    lambda log_q: (
-                        (conditional(world, log_p, success, G)[0] - conditional(world, log_p, success, G)[1]) * expect(log_q, success)
-                    ),
-                ),
-                wrong={
-                    "sign of a_0: the push of failures added": lambda world, logits, log_p, success, G: of_mean(
-                        world,
-                        logits,
-                        lambda log_q: (
-                            (conditional(world, log_p, success, G)[0] + conditional(world, log_p, success, G)[1]) * expect(log_q, success)
-                        ),
-                    ),
-                    "twice the weight squared": lambda world, logits, log_p, success, G: of_mean(
-                        world,
-                        logits,
-                        lambda log_q: (
-                            2.0
-                            * (conditional(world, log_p, success, G)[0] - conditional(world, log_p, success, G)[1]) ** 2
-                            * expect(log_q, success)
-                        ),
-                    ),
-                },
+                r"\sum_x \mu(x) \left( c(x) - c'(x) \right) \nabla q(x), \quad q(x) = \mathbb{E}[r \mid x]",
+                ("E[r s] is the gradient of q, and E[(1 - r) s] that of 1 - q.  So GRPO follows grad q with a weight c_G = c - c'."),
+                slips=("sign of c'(x) flipped",),
+                wrong={"twice the weight squared": r"2 \sum_x \mu(x) \left( c(x) - c'(x) \right)^2 \nabla q(x)"},
             ),
             Line(
-                r"c_G = a_1 - a_0",
-                "The weight of each prompt, over all groups.",
-                lambda world, log_p, success, G: conditional(world, log_p, success, G)[0] - conditional(world, log_p, success, G)[1],
+                "c - c'",
+                "The weight c_G of each prompt, over all groups.",
                 relation="so",
             ),
             Line(
-                r"\sum_{m=0}^{G-1} B(m) \left( \frac{1 - (m+1)/G}{\sigma_{m+1}} - \frac{0 - m/G}{\sigma_m} \right), \quad "
-                r"B(m) = \frac{(G-1)!}{m!\, (G-1-m)!}\, q^m (1-q)^{G-1-m}, \quad \sigma_k^2 = \frac{k}{G} \left( 1 - \frac{k}{G} \right)",
-                "m of the G - 1 others succeed; with one's own the group has m + 1 or m successes (a term with sigma = 0 counts 0).",
-                lambda p, success, G: by_binomial(success_probability(p, success), G),
+                r"\sum_{m=0}^{G-2} B(m)\, \frac{1 - (m+1)/G}{\omega(m+1)} - \sum_{m=1}^{G-1} B(m)\, \frac{0 - "
+                r"m/G}{\omega(m)}, \quad B(m) = \binom{G-1}{m} q^m (1-q)^{G-1-m}, \quad \omega(k) = \sqrt{\frac{k}{G} "
+                r"\left( 1 - \frac{k}{G} \right)}",
+                (
+                    "m of the G - 1 others succeed; with one's own the group has m + 1 or m "
+                    "successes. omega is its standard deviation; where it is 0, so is the "
+                    "advantage."
+                ),
                 wrong={
                     "n - 1 for n: the sample's standard deviation": lambda p, success, G: by_binomial(
                         success_probability(p, success), G, ddof=1
@@ -188,7 +139,7 @@ add(
                 along=("G", (16.0, 256.0, 4096.0)),
                 error=0.02,
                 slips=("the term sqrt(q/(1 - q)) dropped",),
-                wrong={"the limit of the gradient itself: 1": lambda p, success: np.ones_like(success_probability(p, success))},
+                wrong={"the limit of the gradient itself: 1": "1"},
             ),
             Line(
                 r"\frac{1}{\sqrt{q(1-q)}}",
@@ -196,12 +147,9 @@ add(
                 slips=("sqrt dropped", "1/sqrt(q*(1 - q)) inverted"),
             ),
             Line(
-                r"\frac{d}{dq}\, 2 \arcsin\sqrt{q}",
+                r"2\, \frac{d}{dq} \arcsin\sqrt{q}",
                 "So with large groups GRPO ascends the mean of 2 arcsin sqrt q over prompts, not that of q.",
-                lambda p, success: slope_of_arcsine(success_probability(p, success)),
-                wrong={
-                    "the 2 forgotten": lambda p, success: slope_of_arcsine(success_probability(p, success), 1.0),
-                },
+                slips=("2 dropped",),
             ),
             Line(
                 r"c_2 = \sum_{m=0}^{1} q^m (1-q)^{1-m} \left( \sqrt{\frac{1-m}{m+1}} + \sqrt{\frac{m}{2-m}} \right)",
@@ -212,10 +160,10 @@ add(
                 r"(1 - q) \cdot 1 + q \cdot 1",
                 "Two that differ get +1 and -1; two that agree get 0.",
                 slips=("2 for 1",),
-                wrong={"ddof 1: divided by sqrt 2 more": lambda p, success: (1.0 + 0.0 * success_probability(p, success)) / np.sqrt(2.0)},
+                wrong={"ddof 1: divided by sqrt 2 more": r"\frac{1}{\sqrt 2}"},
             ),
             Line("1", "So with G = 2 GRPO is the policy gradient itself: standardizing changes nothing on average.", slips=("0.5 for 1",)),
         ),
-        letters={"r": "success"},
+        letters={"r": "success", "g": "sum_tau grpo_pull(tau)*score(tau)", "c": "credit_right", "c'": "credit_wrong"},
     )
 )

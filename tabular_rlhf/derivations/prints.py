@@ -24,14 +24,9 @@ from tabular_rlhf.symbols import Scope
 APART: Mapping[tuple[str, int], str] = {
     ("mle-is-forward-kl", 6): "it moves the scores at the end of the line, which its letters do not follow",
     ("bt-existence", 10): "its w is of other comparisons than in the lines before",
-    ("reward-inversion", 9): "it is compared at the first response only",
-    ("reward-inversion", 10): "it is compared at the first response only",
-    ("reward-to-go", 5): "its Q is of token rewards",
-    ("natural-gradient", 5): "its V is the mean of its Q",
     ("likelihood-displacement", 3): "its w and l are the best response and the worst",
     ("likelihood-displacement", 4): "its w and l are the best response and the worst",
     ("k2", 7): "its f is drawn, and its second derivative is taken otherwise",
-    ("kl-estimator-theorem", 1): "it defines four functions at once",
 }
 """Printed lines (0: the statement of a row) that are read as something else than what runs, and why: they are not executed."""
 CLOSE = 1e-7

@@ -12,10 +12,8 @@ import numpy as np
 
 from tabular_rlhf.derivations.gradients import AFFORDABLE
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.derivations.scores import along, by_choice, by_token, summed_variance, weigh
-from tabular_rlhf.ledger.chapter7 import earned_before, squared_scores, values
-from tabular_rlhf.logspace import expect
-from tabular_rlhf.policy_gradient.updates import paths
+from tabular_rlhf.derivations.scores import along, by_token, weigh
+from tabular_rlhf.ledger.chapter7 import earned_before
 
 
 def past(mdp: Any, r_token: Any) -> Any:
@@ -28,19 +26,9 @@ def to_come(mdp: Any, r_token: Any) -> Any:
     return mdp.path_sum(r_token)[..., None, None] - past(mdp, r_token)
 
 
-def taken_squares(mdp: Any, log_pi: Any, r_token: Any) -> Any:
-    """|s_t|^2 G_>=t^2 of every response and every token that it takes: (P, N, S, V)."""
-    return paths(mdp) * squared_scores(log_pi)[:, None] * np.square(to_come(mdp, r_token))
-
-
 def token_terms(r_token: Any, H: int) -> float:
     """The size of a squared update."""
     return float(1.0 + np.max(np.abs(r_token))) ** 2 * H**3
-
-
-def after(mdp: Any, log_pi: Any, r: Any, r_token: Any) -> Any:
-    """Q(s, a): the mean of what is earned from a on."""
-    return values(mdp, log_pi, np.zeros_like(r), r_token)[1]
 
 
 add(
@@ -59,129 +47,70 @@ add(
                 law="log_p",
             ),
             Line(
-                r"\mathbb{E}\left[ \sum_t s_t\, (G_{<t} + G_{\ge t}) \right]",
-                "Split the return at the token: what was earned before it, and what is earned from it on.",
-                lambda mdp, pi, r_token: along(mdp, pi, past(mdp, r_token)) + along(mdp, pi, to_come(mdp, r_token)),
+                r"\mathbb{E}\left[ \sum_t s_t\, \left( B_t + F_t \right) \right], \quad B_t = \sum_{u < t} r_u, \quad F_t "
+                r"= \sum_{u \ge t} r_u",
+                ("Split the return at the token: B_t was earned before it, and F_t is earned from it on."),
                 law="log_p",
-                wrong={
-                    "the token's own reward lost between past and future": lambda mdp, pi, r_token: (
-                        along(mdp, pi, past(mdp, r_token)) + along(mdp, pi, to_come(mdp, r_token) - r_token[:, None])
-                    ),
-                    "the future subtracted": lambda mdp, pi, r_token: (
-                        along(mdp, pi, past(mdp, r_token)) - along(mdp, pi, to_come(mdp, r_token))
-                    ),
-                },
+                slips=("sign of F(t) flipped",),
+                wrong={"the token's own reward lost between past and future": r"\sum_t s_t \left( B_t + \sum_{u > t} r_u \right)"},
             ),
             Line(
-                r"\sum_x \mu(x) \sum_s d_\pi(s)\, G_{<}(s) \sum_a \pi(a \mid s)\, \nabla \log \pi(a \mid s) "
-                r"+ \mathbb{E}\left[ \sum_t s_t\, G_{\ge t} \right]",
+                r"\sum_x \mu(x) \sum_s d_\pi(s)\, \mathbb{E}[B_t \mid s_t = s] \sum_a \pi(a \mid s)\, \nabla \log \pi(a "
+                r"\mid s) + \mathbb{E}\left[ \sum_t s_t\, F_t \right]",
                 "The past is a function of the state: collect the first part by states, as in the policy-gradient theorem.",
-                lambda world, mdp, mu, logits, d_pi, pi, p, r_token: (
-                    by_token(world, logits, d_pi[..., None] * earned_before(mdp, r_token) * pi)
-                    + weigh(mu, p, along(mdp, pi, to_come(mdp, r_token)))
-                ),
                 wrong={
                     "the next token not weighted by pi": lambda world, mdp, mu, logits, d_pi, pi, p, r_token: (
                         by_token(world, logits, d_pi[..., None] * earned_before(mdp, r_token) * (pi > 0))
                         + weigh(mu, p, along(mdp, pi, to_come(mdp, r_token)))
-                    ),
+                    )
                 },
             ),
             Line(
-                r"\mathbb{E}\left[ \sum_t s_t\, G_{\ge t} \right]",
-                "In every state sum over a of pi grad log pi = grad 1 = 0: past rewards have no covariance with later scores.",
-                lambda mdp, pi, r_token: along(mdp, pi, to_come(mdp, r_token)),
+                r"\mathbb{E}\left[ \sum_t s_t\, F_t \right]",
+                ("In every state sum over a of pi grad log pi = grad 1 = 0: past rewards have no covariance with later scores."),
                 relation="in expectation",
                 law="log_p",
+                slips=("sign flipped",),
                 wrong={
-                    "the immediate reward only": lambda mdp, pi, r_token: along(mdp, pi, r_token[:, None]),
-                    "G_>t: the token's own reward dropped too": lambda mdp, pi, r_token: along(
-                        mdp, pi, to_come(mdp, r_token) - r_token[:, None]
-                    ),
-                    "sign flipped": lambda mdp, pi, r_token: -along(mdp, pi, to_come(mdp, r_token)),
+                    "the immediate reward only": r"\sum_t s_t\, r_t",
+                    "G_>t: the token's own reward dropped too": r"\sum_t s_t \sum_{u > t} r_u",
                 },
             ),
             Line(
-                r"\sum_x \mu(x) \sum_s d_\pi(s) \sum_a Q(s, a)\, \nabla \pi(a \mid s)",
+                r"\sum_x \mu(x) \sum_s d_\pi(s) \sum_a Q(s, a)\, \nabla \pi(a \mid s), \quad Q(s, a) = \mathbb{E}\left[ "
+                r"F_t \mid s_t = s, a_t = a \right]",
                 "Q(s, a) is the mean of the reward to go: the same theorem, for rewards of tokens.",
-                lambda world, mdp, logits, d_pi, log_pi, r, r_token: by_choice(
-                    world, logits, d_pi[..., None] * after(mdp, log_pi, r, r_token)
-                ),
-                wrong={
-                    "d_ref for d_pi": lambda world, mdp, logits, d_ref, log_pi, r, r_token: by_choice(
-                        world, logits, d_ref[..., None] * after(mdp, log_pi, r, r_token)
-                    ),
-                },
+                slips=("d_ref for d_pi",),
             ),
             Line(
-                r"\sum_k \mathrm{Var}\left( \sum_t \partial_k \log \pi(a_t \mid s_t)\, G \right) "
-                r"- \sum_k \mathrm{Var}\left( \sum_t \partial_k \log \pi(a_t \mid s_t)\, G_{\ge t} \right)",
-                "Does it save variance?  For each prompt, added up over the coordinates k of theta.",
-                lambda mdp, pi, p, r_token: (
-                    summed_variance(p, along(mdp, pi, mdp.path_sum(r_token)[..., None, None]))
-                    - summed_variance(p, along(mdp, pi, to_come(mdp, r_token)))
-                ),
+                r"\mathbb{E}\left[ \left| g - \mathbb{E}[g \mid x] \right|^2 \mid x \right] - \mathbb{E}\left[ \left| f - "
+                r"\mathbb{E}[f \mid x] \right|^2 \mid x \right], \quad g = \sum_t s_t\, G, \quad f = \sum_t s_t\, F_t",
+                ("Does it save variance?  For each prompt; the variances of all coordinates of an update, added up."),
                 relation="so",
             ),
             Line(
-                r"\mathbb{E}\left| \sum_t s_t\, G \right|^2 - \mathbb{E}\left| \sum_t s_t\, G_{\ge t} \right|^2",
+                r"\mathbb{E}\left[ |g|^2 \mid x \right] - \mathbb{E}\left[ |f|^2 \mid x \right]",
                 "Both updates have the same mean, so their squared means cancel.",
-                lambda mdp, pi, p, r_token: (
-                    np.einsum("xn,xnysv->x", p, np.square(along(mdp, pi, mdp.path_sum(r_token)[..., None, None])))
-                    - np.einsum("xn,xnysv->x", p, np.square(along(mdp, pi, to_come(mdp, r_token))))
-                ),
-                wrong={
-                    "the square of the difference for the difference of squares": lambda mdp, pi, p, r_token: np.einsum(
-                        "xn,xnysv->x", p, np.square(along(mdp, pi, past(mdp, r_token)))
-                    ),
-                    "exchanged: what it costs": lambda mdp, pi, p, r_token: (
-                        np.einsum("xn,xnysv->x", p, np.square(along(mdp, pi, to_come(mdp, r_token))))
-                        - np.einsum("xn,xnysv->x", p, np.square(along(mdp, pi, mdp.path_sum(r_token)[..., None, None])))
-                    ),
-                },
+                slips=("arguments of the difference swapped",),
+                wrong={"the square of the difference for the difference of squares": r"\mathbb{E}\left[ |g - f|^2 \mid x \right]"},
             ),
             Line(
-                r"\mathbb{E}\left[ \sum_t |s_t|^2 \left( G^2 - G_{\ge t}^2 \right) \right]",
+                r"\mathbb{E}\left[ \sum_t |s_t|^2 \left( G^2 - F_t^2 \right) \mid x \right]",
                 "Tabular logits of different states are different coordinates, so |sum over t|^2 is a sum over t of squares.",
-                lambda mdp, log_pi, log_p, r_token: expect(
-                    log_p,
-                    np.square(mdp.path_sum(r_token)) * mdp.path_sum(squared_scores(log_pi))
-                    - np.sum(taken_squares(mdp, log_pi, r_token), axis=(-2, -1)),
-                ),
                 wrong={
-                    "|s_t| for |s_t|^2": lambda mdp, log_pi, log_p, r_token: expect(
-                        log_p,
-                        np.square(mdp.path_sum(r_token)) * mdp.path_sum(np.sqrt(squared_scores(log_pi)))
-                        - np.sum(taken_squares(mdp, log_pi, r_token), axis=(-2, -1)),
-                    ),
+                    "|s_t| for |s_t|^2": (
+                        r"\mathbb{E}\left[ \sum_t \left( |s_t|\, G^2 - |s_t|^2 F_t^2 \right) \mid x "
+                        r"\right]"
+                    )
                 },
             ),
             Line(
-                r"\mathbb{E}\left[ \sum_t |s_t|^2 \left( G_{<t}^2 + 2\, G_{<t}\, G_{\ge t} \right) \right]",
-                "G = G_<t + G_>=t, squared.  Where past and future cancel, the cross term is negative: it costs variance to drop the past.",
-                lambda mdp, log_pi, p, r_token: np.einsum(
-                    "xn,nsv,xsv,xnsv->x",
-                    p,
-                    paths(mdp),
-                    squared_scores(log_pi),
-                    np.square(past(mdp, r_token)) + 2.0 * past(mdp, r_token) * to_come(mdp, r_token),
+                r"\mathbb{E}\left[ \sum_t |s_t|^2 \left( B_t^2 + 2\, B_t\, F_t \right) \mid x \right]",
+                ("G = B_t + F_t, squared.  Where past and future cancel, the cross term is negative: it costs variance to drop the past."),
+                slips=(
+                    "the term 2*B(t)*F(t) dropped",
+                    "2 dropped",
                 ),
-                wrong={
-                    "the cross term forgotten: never a loss": lambda mdp, log_pi, p, r_token: np.einsum(
-                        "xn,nsv,xsv,xnsv->x",
-                        p,
-                        paths(mdp),
-                        squared_scores(log_pi),
-                        np.square(past(mdp, r_token)) + 0.0 * p[..., None, None],
-                    ),
-                    "the 2 forgotten": lambda mdp, log_pi, p, r_token: np.einsum(
-                        "xn,nsv,xsv,xnsv->x",
-                        p,
-                        paths(mdp),
-                        squared_scores(log_pi),
-                        np.square(past(mdp, r_token)) + past(mdp, r_token) * to_come(mdp, r_token),
-                    ),
-                },
             ),
         ),
     )

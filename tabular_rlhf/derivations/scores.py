@@ -49,15 +49,3 @@ def by_token(world: Any, logits: Any, w: Any) -> Any:
     possible = ~np.isneginf(logits)
     held = world.mu[:, None, None] * w
     return grad(lambda t: np.sum(held * np.where(possible, log_softmax(t), 0.0)))(logits)
-
-
-def by_choice(world: Any, logits: Any, w: Any) -> Any:
-    """sum over x of mu(x) sum over s, a of w(s, a) grad pi(a given s), w frozen, by the gradient core."""
-    held = world.mu[:, None, None] * w
-    return grad(lambda t: np.sum(held * np.exp(log_softmax(t))))(logits)
-
-
-def summed_variance(p: Any, update: Any) -> Any:
-    """The variances of all coordinates of an update (P, N, P, S, V), added up: (P,)."""
-    mean = np.einsum("xn,xnysv->xysv", p, update)
-    return np.einsum("xn,xnysv->x", p, np.square(update - mean[:, None]))

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter9 import accepted_law, all_draws, best_possible
-from tabular_rlhf.logspace import expect
 
 # ---------------------------------------------------------------------------------------------------- best-of-n
 
@@ -16,74 +14,6 @@ from tabular_rlhf.logspace import expect
 def few_draws(N: int, draws: int) -> bool:
     """Whether all sequences of n draws are few enough to be written out."""
     return N**draws <= 3000
-
-
-def at_most(p: Any, r: Any) -> Any:
-    """F: the probability that a draw earns at most r(tau), (P, N)."""
-    return np.sum(p[:, None, :] * (r[:, None, :] <= r[:, :, None]), axis=2)
-
-
-def less(p: Any, r: Any) -> Any:
-    """F-: the probability that a draw earns less than r(tau), (P, N)."""
-    return np.sum(p[:, None, :] * (r[:, None, :] < r[:, :, None]), axis=2)
-
-
-def level_mass(p: Any, r: Any) -> Any:
-    """The probability of a draw that earns exactly r(tau), (P, N)."""
-    return np.sum(p[:, None, :] * (r[:, None, :] == r[:, :, None]), axis=2)
-
-
-def share(p: Any, whole: Any) -> Any:
-    """p divided by a whole that it is a part of; 0 of nothing."""
-    return np.where(whole > 0, p, 0.0) / np.where(whole > 0, whole, 1.0)
-
-
-def drawn_best(p: Any, r: Any, n: int) -> Any:
-    """Every sequence of n draws, its best members sharing its probability alike: (P, N)."""
-    tau = all_draws(r.shape[1], n)
-    laws = []
-    for q, row in zip(p, r, strict=True):
-        best = row[tau] == np.max(row[tau], axis=1, keepdims=True)
-        parts = np.prod(q[tau], axis=1)[:, None] * best / np.sum(best, axis=1, keepdims=True)
-        laws.append(np.bincount(np.ravel(tau), np.ravel(parts), r.shape[1]))
-    return np.stack(laws)
-
-
-def best_is(p: Any, r: Any, n: int) -> Any:
-    """The probability that the best of n draws earns exactly r(tau), by counting sequences: (P, N)."""
-    tau = all_draws(r.shape[1], n)
-    return np.stack(
-        [np.sum(np.prod(q[tau], axis=1) * (np.max(row[tau], axis=1) == row[:, None]), axis=1) for q, row in zip(p, r, strict=True)]
-    )
-
-
-def gain(p: Any, r: Any, n: int) -> Any:
-    """(F^n - F-^n)/(F - F-), 1 where p_ref has nothing at that level."""
-    q = at_most(p, r) - less(p, r)
-    some = level_mass(p, r) > 0
-    return np.where(some, at_most(p, r) ** n - less(p, r) ** n, 1.0) / np.where(some, q, 1.0)
-
-
-def safe_log(y: Any) -> Any:
-    """log y, and 0 where y = 0: it is about to be multiplied by y."""
-    return np.log(np.where(y > 0, y, 1.0))
-
-
-def phi(y: Any) -> Any:
-    """y log y."""
-    return y * safe_log(y)
-
-
-def per_level(r: Any) -> Any:
-    """1 for the first response of every reward level, 0 for the others, so that a sum over responses is one over levels."""
-    first = np.argmax(r[:, None, :] == r[:, :, None], axis=2)
-    return np.where(first == np.arange(r.shape[1]), 1.0, 0.0)
-
-
-def density_entropy(u: Any, n: int) -> Any:
-    """The integral of n t^(n-1) log(n t^(n-1)) from 0 to u: with v = u^n it is v log n + (n - 1)/n (v log v - v)."""
-    v = u**n
-    return v * np.log(n) + (n - 1) / n * (v * safe_log(v) - v)
 
 
 def laguerre(n: int) -> float:
@@ -105,23 +35,24 @@ add(
         scale=lambda N, draws: max(float(draws), N**draws / 16.0),
         lines=(
             Line(
-                r"p_n(\tau) = \sum_{\tau_1, \ldots, \tau_n} p_{ref}(\tau_1) \cdots p_{ref}(\tau_n)\, "
-                r"P(\tau \text{ is chosen} \mid \tau_1, \ldots, \tau_n)",
-                "Draw n responses, keep one of the best; a tie is broken at random among the draws that share the best reward.",
-                lambda p_ref, r, draws: drawn_best(p_ref, r, draws),
+                r"p_n(\tau)",
+                (
+                    "The law of the best of n draws, by all sequences of draws: draw n "
+                    "responses, keep one of the best; a tie is broken at random among the draws "
+                    "that share the best reward."
+                ),
             ),
             Line(
-                r"P\left( \max_k r(\tau_k) = r(\tau) \right) \frac{p_{ref}(\tau)}{q(\tau)}, \quad q(\tau) = p_{ref}(r = r(\tau))",
-                "Given the best reward, the chosen draw is any draw of that level: it is tau with probability p_ref(tau)/q.",
-                lambda p_ref, r, draws: best_is(p_ref, r, draws) * share(p_ref, level_mass(p_ref, r)),
+                r"P_n(\tau)\, \frac{p_{ref}(\tau)}{q(\tau)}, \quad q(\tau) = p_{ref}(r = r(\tau))",
+                (
+                    "P_n is the probability that the best of n rewards is r(tau), again by all "
+                    "sequences. Given that reward, the chosen draw is any draw of that level: "
+                    "it is tau with probability p_ref(tau)/q."
+                ),
                 wrong={
-                    "ties not split: every response gets its whole level": lambda p_ref, r, draws: (
-                        best_is(p_ref, r, draws) * np.where(p_ref > 0, 1.0, 0.0)
-                    ),
-                    "split alike among the responses of a level": lambda p_ref, r, draws: (
-                        best_is(p_ref, r, draws) / np.sum(r[:, None, :] == r[:, :, None], axis=2)
-                    ),
-                    "p_ref for its share of the level": lambda p_ref, r, draws: best_is(p_ref, r, draws) * p_ref,
+                    "ties not split: every response gets its whole level": r"P_n(\tau)\, 1[p_{ref}(\tau) > 0]",
+                    "split alike among the responses of a level": r"\frac{P_n(\tau)}{\sum_{\tau'} 1[r(\tau') = r(\tau)]}",
+                    "p_ref for its share of the level": r"P_n(\tau)\, p_{ref}(\tau)",
                 },
             ),
             Line(
@@ -130,11 +61,10 @@ add(
                 "The best of n is at most r if all n are, probability F^n; less than r if all n are less, F_-^n.",
                 slips=("the term F_-(tau)^{n} dropped",),
                 wrong={
-                    "the power of the difference": lambda p_ref, r, draws: (
-                        (at_most(p_ref, r) - less(p_ref, r)) ** draws * share(p_ref, level_mass(p_ref, r))
-                    ),
-                    "n - 1 for n": lambda p_ref, r, draws: (
-                        (at_most(p_ref, r) ** (draws - 1) - less(p_ref, r) ** (draws - 1)) * share(p_ref, level_mass(p_ref, r))
+                    "the power of the difference": r"\left( F(\tau) - F_-(\tau) \right)^n \frac{p_{ref}(\tau)}{q(\tau)}",
+                    "n - 1 for n": (
+                        r"\left( F(\tau)^{n-1} - F_-(\tau)^{n-1} \right) "
+                        r"\frac{p_{ref}(\tau)}{q(\tau)}"
                     ),
                 },
             ),
@@ -142,10 +72,8 @@ add(
                 r"p_{ref}(\tau)\, \frac{F^n - F_-^n}{F - F_-}",
                 "q = F - F_-.",
                 wrong={
-                    "the density of a maximum, n F^(n-1): no atoms": lambda p_ref, r, draws: (
-                        draws * p_ref * at_most(p_ref, r) ** (draws - 1)
-                    ),
-                    "the worst of n": lambda p_ref, r, draws: p_ref * gain(p_ref, -r, draws),
+                    "the density of a maximum, n F^(n-1): no atoms": r"n\, p_{ref}(\tau)\, F^{n-1}",
+                    "the worst of n": r"p_{ref}(\tau)\, \frac{(1 - F_-)^n - (1 - F)^n}{F - F_-}",
                 },
             ),
             Line(r"\mathrm{KL}(p_n, p_{ref})", "How far it has gone, for each prompt.", relation="so"),
@@ -153,44 +81,42 @@ add(
                 r"\sum_\tau p_n(\tau) \log\frac{F^n - F_-^n}{F - F_-}",
                 "The ratio p_n/p_ref is the fraction.",
                 wrong={
-                    "averaged under p_ref": lambda p_ref, r, draws: np.sum(p_ref * safe_log(gain(p_ref, r, draws)), axis=1),
-                    "log base 2": lambda p_ref, r, draws: (
-                        np.sum(p_ref * gain(p_ref, r, draws) * safe_log(gain(p_ref, r, draws)), axis=1) / np.log(2.0)
-                    ),
-                    "log n for the logarithm": lambda r, draws: np.full(len(r), np.log(draws)),
+                    "averaged under p_ref": r"\sum_\tau p_{ref}(\tau) \log\frac{F^n - F_-^n}{F - F_-}",
+                    "log base 2": r"\frac{1}{\log 2} \sum_\tau p_n(\tau) \log\frac{F^n - F_-^n}{F - F_-}",
+                    "log n for the logarithm": r"\log n",
                 },
             ),
             Line(
-                r"\sum_{\text{levels}} (F - F_-)\, \phi\left( \frac{F^n - F_-^n}{F - F_-} \right), \quad \phi(y) = y \log y",
-                "The fraction is the same for all responses of a reward level, and p_ref adds up to F - F_- there.",
-                lambda p_ref, r, draws: np.sum(
-                    per_level(r) * level_mass(p_ref, r) * gain(p_ref, r, draws) * safe_log(gain(p_ref, r, draws)), axis=1
+                r"\sum_{\tau \in \Lambda} (F - F_-)\, \phi\left( \frac{F^n - F_-^n}{F - F_-} \right), \quad \phi(y) = y "
+                r"\log y",
+                (
+                    "The fraction is the same for all responses of a reward level, and p_ref "
+                    "adds up to F - F_- there; Lambda holds one response of every level."
                 ),
                 wrong={
-                    "a level counted once for each of its responses": lambda p_ref, r, draws: np.sum(
-                        level_mass(p_ref, r) * gain(p_ref, r, draws) * safe_log(gain(p_ref, r, draws)), axis=1
-                    ),
-                    "log y for y log y": lambda p_ref, r, draws: np.sum(
-                        per_level(r) * level_mass(p_ref, r) * safe_log(gain(p_ref, r, draws)), axis=1
-                    ),
+                    "a level counted once for each of its responses": r"\sum_\tau (F - F_-)\, \phi\left( \frac{F^n "
+                    r"- F_-^n}{F - F_-} \right)",
+                    "log y for y log y": r"\sum_{\tau \in \Lambda} (F - F_-) \log\frac{F^n - F_-^n}{F - F_-}",
                 },
             ),
             Line(
-                r"\sum_{\text{levels}} \int_{F_-}^{F} \phi\left( n u^{n-1} \right) du",
-                "The fraction is the mean of n u^(n-1) over [F_-, F]; phi is convex, so phi of it is at most the mean of phi (Jensen).",
-                lambda p_ref, r, draws: np.sum(
-                    per_level(r) * (density_entropy(at_most(p_ref, r), draws) - density_entropy(less(p_ref, r), draws)), axis=1
+                r"\sum_{\tau \in \Lambda} \left( \Psi(F) - \Psi(F_-) \right), \quad \Psi(u) = u^n \log n + \frac{n-1}{n} "
+                r"\left( \phi(u^n) - u^n \right)",
+                (
+                    "The fraction is the mean of n u^(n-1) over [F_-, F]; phi is convex, so phi "
+                    "of it is at most the mean of phi (Jensen). Psi is the integral of phi(n "
+                    "u^(n-1)) from 0 to u."
                 ),
                 relation="<=",
-                wrong={
-                    "the fraction at the lower end": lambda p_ref, r, draws: np.sum(
-                        per_level(r) * level_mass(p_ref, r) * phi(draws * less(p_ref, r) ** (draws - 1)), axis=1
-                    ),
-                },
+                wrong={"the fraction at the lower end": r"\sum_{\tau \in \Lambda} (F - F_-)\, \phi(n F_-^{n-1})"},
             ),
             Line(
-                r"\int_0^1 \phi\left( n u^{n-1} \right) du = \log n + (n-1) \int_0^1 n u^{n-1} \log u\, du",
-                "The levels fill [0, 1] without gaps; and the integral of n u^(n-1) is 1.  With many fine levels nothing was lost.",
+                r"\Psi(1) - \Psi(0)",
+                (
+                    "The levels fill [0, 1] without gaps: what is left is the integral of phi(n "
+                    "u^(n-1)) from 0 to 1, here log n + (n-1) times that of n u^(n-1) log u, by "
+                    "quadrature. With many fine levels nothing was lost."
+                ),
                 lambda r, draws: np.full(len(r), laguerre(draws)),
                 wrong={
                     "the second term forgotten": lambda r, draws: np.full(len(r), np.log(draws)),
@@ -201,10 +127,10 @@ add(
                 r"\log n - \frac{n-1}{n}",
                 "By parts the integral of n u^(n-1) log u is -1/n.",
                 slips=("sign of (n - 1)/n flipped",),
-                wrong={"n - 1 for n": lambda r, draws: np.full(len(r), np.log(draws - 1) - (draws - 2) / (draws - 1))},
+                wrong={"n - 1 for n": r"\log(n - 1) - \frac{n-2}{n-1}"},
             ),
         ),
-        letters={"q": "p_ref(r = r(tau))"},
+        letters={"q": "p_ref(r = r(tau))", "p_n": "p_drawn_best", "P_n": "best_is", "Lambda": "first_of_level"},
     )
 )
 
@@ -216,17 +142,8 @@ def tame(r: Any, beta: float) -> bool:
     return bool(np.max(np.abs(r)) < 300.0 * beta)
 
 
-def accepts(log_p_ref: Any, r: Any, beta: float) -> Any:
-    """The probability that a drawn response is accepted."""
-    return np.exp(np.where(np.isneginf(log_p_ref), 0.0, r - best_possible(log_p_ref, r)) / beta)
-
-
 def tilted(p_ref: Any, r: Any, beta: float) -> Any:
     return p_ref * np.exp(r / beta)
-
-
-def normalized(w: Any) -> Any:
-    return w / np.sum(w, axis=1, keepdims=True)
 
 
 def reward_spread(p_ref: Any, r: Any, beta: float) -> float:
@@ -246,26 +163,43 @@ add(
         scale=reward_spread,
         lines=(
             Line(
-                r"P(\tau \mid \text{accepted}), \quad \text{where } \tau \sim p_{ref} \text{ is accepted with probability } "
-                r"\min\left( 1, e^{(r(\tau) - \max r)/\beta} \right)",
-                "max r is the best reward that p_ref can get for this prompt.",
-                lambda log_p_ref, r, beta: accepted_law(log_p_ref, r, beta, best_possible(log_p_ref, r))[0],
+                r"\frac{p_{ref}(\tau)\, \min\left( 1, e^{(r(\tau) - \max r)/\beta} \right)}{\sum_{\tau'} p_{ref}(\tau')\, "
+                r"\min\left( 1, e^{(r(\tau') - \max r)/\beta} \right)}",
+                (
+                    "Bayes' rule for P(tau given that it is accepted): a draw tau ~ p_ref is "
+                    "accepted with probability min(1, e^((r - max r)/beta)), max r the best "
+                    "reward that p_ref can get for this prompt."
+                ),
             ),
             Line(
                 r"\frac{p_{ref}(\tau)\, e^{(r(\tau) - \max r)/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{(r(\tau') - \max r)/\beta}}",
-                "Bayes' rule; r is at most max r, so the minimum is never needed.",
+                "r is at most max r, so the minimum is never needed.",
                 slips=("exp((r(tau') - max(r))/beta) dropped",),
                 wrong={
-                    "max r forgotten: min(1, exp(r/beta))": lambda log_p_ref, r, beta: accepted_law(log_p_ref, r, beta, 0.0)[0],
-                    "mean reward for max r": lambda log_p_ref, r, beta: accepted_law(log_p_ref, r, beta, expect(log_p_ref, r)[:, None])[0],
+                    "max r forgotten: min(1, exp(r/beta))": (
+                        r"\frac{p_{ref}(\tau)\, \min\left( 1, e^{r(\tau)/\beta} "
+                        r"\right)}{\sum_{\tau'} p_{ref}(\tau')\, \min\left( 1, e^{r(\tau')/\beta} "
+                        r"\right)}"
+                    ),
+                    "mean reward for max r": (
+                        r"\frac{p_{ref}(\tau)\, \min\left( 1, e^{(r(\tau) - "
+                        r"\mathbb{E}_{ref}[r])/\beta} \right)}{\sum_{\tau'} p_{ref}(\tau')\, "
+                        r"\min\left( 1, e^{(r(\tau') - \mathbb{E}_{ref}[r])/\beta} \right)}"
+                    ),
                 },
             ),
             Line(
                 r"\frac{p_{ref}(\tau)\, e^{r(\tau)/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{r(\tau')/\beta}}",
                 "exp(-max r/beta) is a constant of the prompt and cancels.",
                 wrong={
-                    "beta dropped": lambda p_ref, r: normalized(tilted(p_ref, r, 1.0)),
-                    "p_ref dropped": lambda p_ref, r, beta: normalized(np.where(p_ref > 0, np.exp(r / beta), 0.0)),
+                    "beta dropped": (
+                        r"\frac{p_{ref}(\tau)\, e^{r(\tau)}}{\sum_{\tau'} p_{ref}(\tau')\, "
+                        r"e^{r(\tau')}}"
+                    ),
+                    "p_ref dropped": (
+                        r"\frac{1[p_{ref}(\tau) > 0]\, e^{r(\tau)/\beta}}{\sum_{\tau'} "
+                        r"1[p_{ref}(\tau') > 0]\, e^{r(\tau')/\beta}}"
+                    ),
                     "sign of the reward": "p_ref(tau)*exp(-r(tau)/beta)/(sum_{tau'} p_ref(tau')*exp(-r(tau')/beta))",
                 },
             ),
@@ -273,14 +207,16 @@ add(
                 r"p^*(\tau)",
                 "The Gibbs optimum: every accepted draw is an exact sample of it.",
                 wrong={
-                    "beta doubled": lambda p_ref, r, beta: normalized(tilted(p_ref, r, 2.0 * beta)),
-                    "not normalized": lambda p_ref, r, beta: tilted(p_ref, r, beta),
+                    "beta doubled": (
+                        r"\frac{p_{ref}(\tau)\, e^{r(\tau)/(2 \beta)}}{\sum_{\tau'} p_{ref}(\tau')\, "
+                        r"e^{r(\tau')/(2 \beta)}}"
+                    ),
+                    "not normalized": r"p_{ref}(\tau)\, e^{r(\tau)/\beta}",
                 },
             ),
             Line(
                 r"\mathbb{E}_{ref}\left[ e^{(r - \max r)/\beta} \right]",
                 "The share of draws that are accepted, averaged over prompts x ~ mu.",
-                lambda log_p_ref, r, beta: accepts(log_p_ref, r, beta),
                 relation="so",
                 law="log_p_ref",
             ),

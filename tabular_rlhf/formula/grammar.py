@@ -20,7 +20,7 @@ from tabular_rlhf.formula.binders import Binders
 from tabular_rlhf.formula.events import CONDITIONS
 from tabular_rlhf.formula.spellings import FUNCTIONS, KL_KEYS
 from tabular_rlhf.formula.tokens import Token
-from tabular_rlhf.formula.tree import Node, num
+from tabular_rlhf.formula.tree import Node, index, num, sym
 
 CLOSES = {"(": ")", "[": "]", "{": "}", "(abs": "abs)", "(in": "in)", "|": "|"}
 ENDS = {")", "]", "}", ",", ";", "|", "||", "abs)", "in)", "quad", "newline", "~", "word", ":", ":=", "=", "", "+", "-", "*", "/"}
@@ -107,13 +107,22 @@ class Grammar(Binders):
             if base.op == "pow" and self.text[base.end - 1 : base.end] != ")":
                 raise self.refusal("a power of a power must show its brackets", "write (a^b)^c", base.start, self.peek().end)
             self.take()
-            power = self.argument()
+            power = self.exponent()
             if base.op == "sym" and power.op == "sym" and power.value == "tau":
                 raise self.refusal(
                     "a power must be no name", "write (p)^{tau} for a power, or name the letter otherwise", base.start, power.end
                 )
             base = self.made("pow", base, power, at=at)
         return base
+
+    def exponent(self) -> Node:
+        """What stands above: a letter there takes no bracket behind it, q^k (1 - q)."""
+        name, at = self.peek(), self.at
+        if self.ahead().kind == "(" and name.text in self.bound:
+            return self.made_at(index(self.take().text), at)
+        if self.ahead().kind == "(" and name.text in self.functions:
+            return self.made_at(sym(self.take().text), at)
+        return self.argument()
 
     def argument(self) -> Node:
         """A group in braces, or one primary: what \\frac, a power and a root take."""
@@ -295,7 +304,7 @@ class Grammar(Binders):
         if self.ahead().kind != "^":
             return self.letter()
         self.take(), self.take()
-        return self.made("exp", self.argument(), at=at)
+        return self.made("exp", self.exponent(), at=at)
 
     def read_ind(self) -> Node:
         at = self.at

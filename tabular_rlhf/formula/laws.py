@@ -32,12 +32,22 @@ def law_of(m: Meaning, node: Node, among: tuple[str, ...] = ()) -> Value:
     value = value.renamed(m.bare) if m.bare else value
     if value.law == "a" and not states and not any(axis_kind(a) == "a" for a in among):
         value = response_law(m, name, value)
-    if states:
-        return value.renamed({"s": states[0]})
+    if value.law is not None or states:
+        return _placed(m, node, value, given)
     if value.law is None and value.axes == ("x", "tau") and (name in m.local or m.lexicon.text_of(name)):
         m.lexicon.assumed[f"{name} as a law"] = "sums to one over the responses"
-        return replace(value, law="tau")
-    return value if value.law is not None or not given else m(node)
+        return _placed(m, node, replace(value, law="tau"), given)
+    return value if not given else m(node)
+
+
+def _placed(m: Meaning, node: Node, law: Value, given: list[Node]) -> Value:
+    """A law at the indices that it is written at: p(. | x') is that of x', pi(b | s') that of b in s'."""
+    names: dict[str, str] = {}
+    for axis in (axis_of(g) for g in given if g.op == "index"):
+        kin = [a for a in law.axes if axis_kind(a) == axis_kind(axis)]
+        if kin and names.setdefault(kin[0], axis) != axis:
+            raise m.refusal(node, "a law must be at one index of a kind", "write p(y | x)")
+    return law.renamed(names) if any(a != b for a, b in names.items()) else law
 
 
 def averaged(m: Meaning, value: Value, law: Value, axis: str) -> Value:
@@ -103,6 +113,8 @@ def _drawn(m: Meaning, node: Node, value: Value, draw: Node) -> Value:
         if law.law not in value.axes and law.law == "a":
             raise m.refusal(node, "a mean over tokens must be of tokens", "write pi(y | x) for a policy's law over responses")
         return averaged(m, value, law, law.law)
+    if law.law not in ("x", "tau", "a", *drawn):
+        raise m.refusal(draw, "a law must be at what is drawn from it", f"write p(. | x), or draw {law.law}")
     if drawn == ["x"] and law.law == "tau":  # a text: a prompt with its response
         drawn = ["x", "tau"]
         m.lexicon.assumed[f"x, drawn from {_name(draw.kids[0])}"] = "a prompt with its response"

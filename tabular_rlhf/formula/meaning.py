@@ -276,9 +276,9 @@ def _sigma(m: Meaning, node: Node) -> Value:
     return replace(unary(lambda x: np.exp(log_sigmoid(x)), a, log_sigmoid), rest=lambda scope: log_sigmoid(-a.of(scope)))
 
 
-@rule("sqrt")
-def _sqrt(m: Meaning, node: Node) -> Value:
-    return unary(np.sqrt, m(node.kids[0]))
+@rule("sqrt", "arcsin")
+def _root_or_arc(m: Meaning, node: Node) -> Value:
+    return unary(np.sqrt if node.op == "sqrt" else np.arcsin, m(node.kids[0]))
 
 
 @rule("abs")
@@ -323,7 +323,8 @@ def _compare(m: Meaning, node: Node) -> Value:
     f = COMPARE[node.op]
     with m.masking():
         a, b = (places(m, kid) if kid.op == "index" and f"#{kid.value}" not in m.local else m(kid) for kid in node.kids)
-    return binary(lambda p, q: f(plain(p), plain(q)) * 1.0, a, b)
+    holds = binary(lambda p, q: f(plain(p), plain(q)) * 1.0, a, b)
+    return replace(holds, log=lambda scope: ax.log(holds.of(scope)))
 
 
 def places(m: Meaning, node: Node) -> Value:

@@ -8,7 +8,7 @@ A line that prints several sides, a = b, has the value of the last one; `verify`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
@@ -18,6 +18,7 @@ from tabular_rlhf.formula.lexicon import Lexicon
 from tabular_rlhf.formula.printed import Printed, Side
 from tabular_rlhf.formula.read import Statement, definitions, statement
 from tabular_rlhf.formula.slips import slips
+from tabular_rlhf.formula.slopes import LOGITS
 from tabular_rlhf.formula.tree import Node, sym
 
 
@@ -123,13 +124,20 @@ class Reading:
         if k in self.tables:
             made = self._compiled(_within(tree, _body), text)
             return Side(made, merged(made, RESPONSES), (made, RESPONSES))
-        made = self._meant(tree, text)
-        kin = self.kin(k) or (made,)
-        return Side(made, merged(*kin, made), kin)
+        made, *kin = in_logits(self._meant(tree, text), *self.kin(k))
+        return Side(made, merged(*kin, made), tuple(kin) or (made,))
 
 
 RESPONSES = compile(sym("p"))
 """A table over responses."""
+
+
+def in_logits(*sides: Compiled) -> list[Compiled]:
+    """Sides that are compared: beside a gradient in the logits a table of tokens is the table of its entries."""
+    of = tuple(LOGITS.values())
+    if not any(set(of) <= set(side.axes) for side in sides):
+        return list(sides)
+    return [replace(side, axes=of) if side.axes == tuple(LOGITS) else side for side in sides]
 
 
 def _within(tree: Node, change: Callable[[Node], Node]) -> Node:

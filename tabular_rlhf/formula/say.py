@@ -155,7 +155,7 @@ class Writer:
         name = {"maxover": "max", "minover": "min", "grad": "nabla"}.get(node.op, node.op)
         if not self.latex:
             return f"{name}({self.kids(node, path)})"
-        command = rf"\{name}" if name in ("exp", "log", "max", "min", "nabla", "sigma") else rf"\mathrm{{{name}}}"
+        command = rf"\{name}" if name in ("exp", "log", "max", "min", "nabla", "sigma", "arcsin") else rf"\mathrm{{{name}}}"
         return f"{command}{self.brackets(self.kids(node, path))}"
 
     def say_log(self, node: Node, path: Path) -> str:

@@ -34,7 +34,7 @@ def needs(name: str) -> tuple[str, ...]:
     return () if name in GIVEN or name not in SYMBOLS else parameters(SYMBOLS[name].compute)
 
 
-GIVEN = ("beta", "r", "log_pi_ref", "mu", "mdp", "log_p_ref", "log_pi_behavior")
+GIVEN = ("beta", "r", "log_pi_ref", "mu", "mdp", "log_p_ref", "log_pi_behavior", "log_p_held")
 """What depends on nothing; the behavior policy, which is drawn near pi, does not move with it: it is the one that the data are of."""
 
 

@@ -35,7 +35,7 @@ COMMANDS = GREEK | table(
     , colon : , coloneqq := , triangleq := , doteq := , le <= , leq <= , leqslant <= , ge >= , geq >= , geqslant >= , ne !=
     , neq != , lt < , gt > , propto , approx , sim ~ , succ , prec , in , notin , ni , to , infty , { [ , } ] , lbrace [
     , rbrace ] , lbrack [ , rbrack ] , quad , qquad quad , \ newline , equiv := , ldots dots , cdots dots , dots , odot *
-    , underset , langle (in , rangle in) , binom , tbinom binom , dbinom binom"""
+    , underset , arcsin , langle (in , rangle in) , binom , tbinom binom , dbinom binom"""
 )
 """What a command means."""
 SPACING = {
@@ -55,11 +55,12 @@ FONTS |= set(
 ACCENTS = table("hat , widehat hat , tilde , widetilde tilde , bar , overline bar , dot , check , breve") | {"vec": ""}
 WORDS = GREEK.keys() | table(
     "log , exp , sigmoid , max , min , argmax , argmin , sum , prod , nabla , grad , sqrt , clip , mean , std , abs , E , Var , Cov , KL"
-    " , KLdiv , DKL , Pr , ref , old , new , star , expert , where , with , and , at , let , so , up , to , for , softmax , inner , binom"
+    " , KLdiv , DKL , Pr , ref , old , new , star , expert , where , with , and , at , let , so , up , to , for , softmax , inner"
+    " , binom , arcsin"
 )
 """Words that are names wherever they stand; other runs of one or two letters in LaTeX are letters side by side."""
 SEPARATORS = {"where", "with", "and", "at", "for", "let", "quad", "if"}
-FUNCTIONS = table("log , ln log , exp , sigma , sigmoid sigma , sqrt , abs")
+FUNCTIONS = table("log , ln log , exp , sigma , sigmoid sigma , sqrt , arcsin , abs")
 KL_KEYS = {"KL", "KLdiv", "DKL", "D_KL", "D^KL", "D_kl", "kl", "KL_div"}
 
 INDICES = table(

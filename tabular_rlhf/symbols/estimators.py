@@ -41,3 +41,18 @@ def _score_v(mdp: Any, pi: Any, direction: Any) -> Any:
 def _log_pi_cut(mdp: Any, log_p_cut: Any, log_pi_ref: Any) -> Any:
     reached = np.sum(mdp.subtree_sum(np.exp(log_p_cut)), axis=-1, keepdims=True) > 0
     return np.where(reached, log_policy_of(mdp, log_p_cut), log_pi_ref)
+
+
+@symbol("KL_to_come", "the KL still to come after a token, KL_s of the states behind it added up, a mean", "(P, S, V)", "nats")
+def _KL_to_come(mdp: Any, log_pi: Any, KL_s: Any) -> Any:
+    pi = [np.exp(level) for level in mdp.levels(log_pi)]
+    here = mdp.levels(np.broadcast_to(KL_s[..., None], log_pi.shape))
+    return mdp.backup(np.zeros((mdp.P, mdp.N)), lambda h, Q: np.sum(pi[h] * (Q + here[h]), axis=1))[1]
+
+
+symbol("log_p_held", "p_pi once more, held where p_pi is differentiated", "(P, N)", "log-probability")(lambda log_p: log_p)
+
+for _k, _name in enumerate(("k1", "k2", "k3", "the inverted k3"), 1):
+    symbol(f"mix_{_k}", f"weight of {_name} in an estimator that is a mixture of four", "scalar")(
+        lambda rng: float(rng.choice([-1.0, 0.5, 1.0, 2.0]))
+    )

@@ -8,6 +8,7 @@ import numpy as np
 
 from tabular_rlhf import preferences
 from tabular_rlhf.logspace import log_sigmoid
+from tabular_rlhf.preferences.chains import components, finite_data
 from tabular_rlhf.symbols.table import half_integers, symbol
 
 symbol("law", "Bradley-Terry preferences under r", "Law")(lambda r: preferences.bradley_terry(r))
@@ -58,5 +59,15 @@ symbol("wins_A", "how often i beat j, where nobody outside A ever beat one of A"
 symbol("wins_ring", "how often i beat j, with a ring of wins: each beat the next, the last beat the first", "(P, N, N)")(
     lambda wins_ij: wins_ij + np.roll(np.eye(wins_ij.shape[1]), 1, axis=1)
 )
+
+
+@symbol("wins_chain", "share of comparisons that i won of j, in finite data that leave some responses uncompared", "(P, N, N)")
+def _wins_chain(world: Any) -> Any:
+    data, table = finite_data(world), np.zeros((world.mdp.P, world.mdp.N, world.mdp.N))
+    np.add.at(table, (data.x, data.w, data.l), data.weight)
+    return table
+
+
+symbol("component", "number of the component of these comparisons that a response belongs to", "(P, N)")(lambda world: components(world))
 symbol("far", "how far to go along a direction", "scalar", "nats")(lambda rng: float(rng.integers(1, 7)) / 2)
 symbol("kappa", "how decided people are: P(i beats j) = sigma(kappa (r_i - r_j))", "scalar")(lambda rng: float(rng.integers(1, 5)) / 2)
