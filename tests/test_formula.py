@@ -15,7 +15,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula import Formula, compile, read, say, statement
 from tabular_rlhf.formula.scopes import Varied
 from tabular_rlhf.formula.tree import Node, walk
-from tabular_rlhf.ledger.worlds import everywhere
+from tabular_rlhf.ledger.worlds import everywhere, gaps, generic
 from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import World, generated_worlds, random_world
 from tests import formula_oracle as oracle
@@ -365,3 +365,21 @@ def test_speed_is_that_of_the_arithmetic() -> None:
     scope = Counting(Scope(generated_worlds(1, rng=np.random.default_rng(0))[0], 0))
     compile(read("E_p[r - beta*log(p/p_ref)]"))(scope)
     assert scope.count <= 5
+
+
+@pytest.mark.parametrize("scope", [generic(0)[1], generic(0)[3], gaps(0)[6]])
+@pytest.mark.parametrize(("extreme", "f", "end"), [("max", np.max, -np.inf), ("min", np.min, np.inf)])
+def test_an_extreme_is_over_what_its_condition_says(scope: Scope, extreme: str, f: Any, end: float) -> None:
+    """The condition below a max decides what counts, and is not read over."""
+    wins, scores = scope["wins_ij"], scope["scores"]
+    of = scores[:, :, None] - scores[:, None, :]
+    for text, holds in (("w_{ij} > 0", wins > 0), ("w_{ij} \\le 1", wins <= 1), ("i \\ne j", ~np.eye(wins.shape[1], dtype=bool)[None])):
+        tree = read(rf"\{extreme}_{{i, j: {text}}} (\hat r_i - \hat r_j)")
+        found = compile(tree, {"w": "wins_ij"})(scope)
+        assert found == pytest.approx(f(np.where(holds, of, end), axis=(1, 2)))
+
+
+def test_a_primed_function_is_a_letter_that_may_be_defined() -> None:
+    scope = generic(0)[1]
+    found = compile(read(r"\sigma'(r), \quad \sigma'(z) = \frac{d}{dz} \sigma(z)"))(scope)
+    assert found == pytest.approx(compile(read(r"\sigma(r)\, \sigma(-r)"))(scope))
