@@ -22,8 +22,6 @@ from tabular_rlhf.ledger.worlds import generic, tiny
 from tabular_rlhf.symbols import Scope
 
 APART: Mapping[tuple[str, int], str] = {
-    ("mle-is-forward-kl", 6): "it moves the scores at the end of the line, which its letters do not follow",
-    ("bt-existence", 10): "its w is of other comparisons than in the lines before",
     ("reward-inversion", 9): "it is compared at the first response only",
     ("reward-inversion", 10): "it is compared at the first response only",
     ("reward-to-go", 5): "its Q is of token rewards",

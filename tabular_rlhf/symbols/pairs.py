@@ -58,5 +58,15 @@ symbol("wins_A", "how often i beat j, where nobody outside A ever beat one of A"
 symbol("wins_ring", "how often i beat j, with a ring of wins: each beat the next, the last beat the first", "(P, N, N)")(
     lambda wins_ij: wins_ij + np.roll(np.eye(wins_ij.shape[1]), 1, axis=1)
 )
+
+
+@symbol("scores_ring", "the likeliest scores of wins_ring", "(P, N)", "nats")
+def _scores_ring(wins_ring: Any) -> Any:
+    from tabular_rlhf.preferences.comparisons import Wins
+    from tabular_rlhf.preferences.likelihood import fit
+
+    return np.stack([fit(Wins(wins, tuple(map(str, range(len(wins)))))).r for wins in wins_ring])
+
+
 symbol("far", "how far to go along a direction", "scalar", "nats")(lambda rng: float(rng.integers(1, 7)) / 2)
 symbol("kappa", "how decided people are: P(i beats j) = sigma(kappa (r_i - r_j))", "scalar")(lambda rng: float(rng.integers(1, 5)) / 2)
