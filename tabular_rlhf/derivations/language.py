@@ -7,17 +7,9 @@ that passes through them: that is how a mean over responses becomes a mean over 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
-
-
-def onward(mdp: Any, values: Any, leaf: Any) -> Any:
-    """The value of s + a for every state and token, (P, S, V): `values` of the next state, or `leaf` where the response ends."""
-    return mdp.backup(leaf, lambda h, _: values[:, mdp.offsets[h] : mdp.offsets[h + 1]])[1]
-
 
 # ---------------------------------------------------------------------------------------------------- policies-are-distributions
 
