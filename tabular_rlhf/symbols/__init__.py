@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from tabular_rlhf.symbols import table
 
-from tabular_rlhf.symbols import imitation, samples, pairs, geometry, gradients, estimators, moved  # isort: skip  (in the order of the printed table)
+from tabular_rlhf.symbols import imitation, samples, pairs, geometry, gradients, estimators, moved, pretraining  # isort: skip  (in the order of the printed table)
 from tabular_rlhf.symbols.table import (
     LEVELS,
     SPELLINGS,
@@ -43,6 +43,7 @@ __all__ = [
     "moved",
     "pairs",
     "parameters",
+    "pretraining",
     "samples",
     "supplied",
     "symbol",
