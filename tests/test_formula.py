@@ -383,3 +383,32 @@ def test_a_primed_function_is_a_letter_that_may_be_defined() -> None:
     scope = generic(0)[1]
     found = compile(read(r"\sigma'(r), \quad \sigma'(z) = \frac{d}{dz} \sigma(z)"))(scope)
     assert found == pytest.approx(compile(read(r"\sigma(r)\, \sigma(-r)"))(scope))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"\frac{\partial}{\partial r} \beta \log Z",
+        r"\frac{\partial}{\partial r(\tau)} \beta \cdot V(x)",
+        r"\frac{d}{d\beta} \log Z \cdot \beta",
+        r"2\, \frac{d}{dt} \mathbb{E}_p[r]/t",
+        r"\nabla \beta \mathrm{KL}",
+        r"\nabla 2 \log \pi(a \mid s)",
+        r"\nabla_\theta r(\tau)\, p(\tau)",
+        r"\mathbb{E}[\nabla \eta \cdot J_x]",
+    ],
+)
+def test_an_operator_on_a_factor_that_stands_still_is_refused_where_the_term_goes_on(text: str) -> None:
+    """It would be 0 in silence, and what it is meant of would stand outside."""
+    with pytest.raises(InputError, match="takes one factor"):
+        read(text)
+
+
+def test_an_operator_on_what_is_written_under_it_is_read() -> None:
+    scope = generic(0)[1]
+    inside = compile(read(r"\frac{\partial\, \beta\log Z}{\partial r(\tau)}"))(scope)
+    assert inside == pytest.approx(scope["p_star"])
+    for text in (r"\frac{\partial}{\partial r(\tau)} (\beta \log Z)", r"\beta\, \frac{\partial}{\partial r(\tau)} \log Z"):
+        assert compile(read(text))(scope) == pytest.approx(inside)
+    assert read(r"\nabla \pi(a \mid s)\, r(s, a)").op == "mul"
+    assert read(r"\frac{1}{\sigma(t)} \cdot \frac{d}{dt} t^2 \beta").op == "mul"

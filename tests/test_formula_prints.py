@@ -15,11 +15,11 @@ from tabular_rlhf.cli import main
 from tabular_rlhf.commands.verify import derivation_reasons
 from tabular_rlhf.derivations import DERIVATIONS, audit_derivations, derive
 from tabular_rlhf.derivations.prints import APART, Print, difference, executed, prints, statement_prints
-from tabular_rlhf.derivations.record import declared
 from tabular_rlhf.derivations.records import record_prints, shares
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula import compile, statement
 from tabular_rlhf.formula.read import definitions
+from tabular_rlhf.formula.reading import declared
 from tabular_rlhf.formula.slips import slips as rewrites
 from tabular_rlhf.formula.tree import Node, put, walk
 from tabular_rlhf.ledger import LEDGER

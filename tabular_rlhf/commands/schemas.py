@@ -25,7 +25,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "prints": "of --prints: executed, of, others (slug, line, tex, agrees, reason): what is printed and is not what runs",
     },
     "tabular-rlhf/explain/1": {
-        "rows": "claims worked out: statement, printed (executed as it stands), world, sides, parts, tiny_worlds, near_misses"
+        "rows": "claims worked out: statement, letters, printed (executed as it stands), world, sides, parts, tiny_worlds, near_misses"
     },
     "tabular-rlhf/derive/1": {
         "derivations": "of the list: slug, chapter, title, lines",
