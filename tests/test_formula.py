@@ -412,3 +412,23 @@ def test_an_operator_on_what_is_written_under_it_is_read() -> None:
         assert compile(read(text))(scope) == pytest.approx(inside)
     assert read(r"\nabla \pi(a \mid s)\, r(s, a)").op == "mul"
     assert read(r"\frac{1}{\sigma(t)} \cdot \frac{d}{dt} t^2 \beta").op == "mul"
+
+
+@pytest.mark.parametrize("scope", [generic(0)[1], generic(0)[3], gaps(0)[6]])
+def test_a_context_is_the_states_that_share_its_row(scope: Scope) -> None:
+    """pi(a | c), n(c, a), d(c): each is what the states of the context add up to, or share."""
+    tied, mass = scope["tied"], np.zeros(scope["theta_tied"].shape)
+    for s, c in enumerate(tied.context):
+        assert compile(read(r"\pi(a \mid c)", letters={"pi"}), {"pi": "pi_tied"})(scope)[c] == pytest.approx(
+            np.exp(scope["log_pi_tied"][0, s])
+        )
+        mass[c] += np.tensordot(scope["mu"], scope["mdp"].subtree_sum(scope["p_star"])[:, s], 1)
+    assert compile(read("n_star(c, a)"))(scope) == pytest.approx(mass)
+    assert compile(read(r"\sum_a n_star(c, a) - d_{p^*}(c)"))(scope) == pytest.approx(0.0, abs=1e-12)
+    kept = compile(read(r"\sum_{s: c(s) = c} \mathbb{E}_\mu[d_{p^*}(s)\, \pi^*(a \mid s)]"), {"c": "context"})(scope)
+    assert kept == pytest.approx(mass)
+    rows = compile(read(r"\mathrm{KL}(\hat\pi(\cdot \mid c), \pi(\cdot \mid c))"), {"pi": "pi_tied"})(scope)
+    at_states = compile(read(r"\mathrm{KL}(\hat\pi(\cdot \mid s), \pi(\cdot \mid s))"), {"pi": "pi_tied"})(scope)
+    assert rows[tied.context] == pytest.approx(at_states[0])
+    with pytest.raises(InputError, match="must be of contexts"):
+        compile(read(r"\pi_{ref}(a \mid c)"))

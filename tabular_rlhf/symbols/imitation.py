@@ -28,6 +28,6 @@ def _d_learner(full_tree: TokenMDP, d_expert: Any, eps: float) -> Any:
         return np.exp(full_tree.prefix_sum(np.log(pi)))[0]
 
 
-symbol(
-    "c_learner", "probability that the learner errs in a state: eps on the expert's path, 1 off it", "(S_H,)", "probability", level="token"
-)(lambda d_expert, eps: np.where(d_expert > 0, eps, 1.0))
+symbol("c_learner", "probability that the learner errs in a state: eps on the expert's path, 1 off it", "(S_H,)", level="token")(
+    lambda d_expert, eps: np.where(d_expert > 0, eps, 1.0)
+)
