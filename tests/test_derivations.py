@@ -88,8 +88,13 @@ def test_a_former_name_finds_its_record_and_says_the_present_one(
 
 LAWS = {
     "pi": "log_p p logits log_pi pi d_pi L L_s KL_s KL E_r J_x J score score_rows score_v log_p_w log_p_l rhat_w rhat_l log_ratio ratio",
-    "of the tied class": "log_p_tied log_pi_tied theta_tied",
-    "of the counts": "log_p_hat log_pi_hat theta_hat d_hat",
+    "of the tied class": "log_p_tied log_pi_tied theta_tied log_row_tied",
+    "of the counts": "log_p_hat log_pi_hat theta_hat d_hat log_row_hat",
+    "of a learner": "d_learner",
+    "of an expert": "d_expert",
+    "of PPO-ptx": "log_p_ptx",
+    "of PPO-ptx, with less of the KL": "log_p_ptx_far",
+    "of PPO-ptx, without reward": "log_p_ptx_0",
     "pi'": "log_p_2 log_pi_2",
     "of p*'s mean reward": "log_p_level",
     "short of p_ref's support": "log_p_short",

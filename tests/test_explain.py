@@ -134,3 +134,15 @@ def test_formulas_are_the_lines_that_run() -> None:
 def test_every_formula_is_found(slug: str) -> None:
     for function in LEDGER[slug].functions:
         assert not formula(function).startswith("a function"), function
+
+
+def test_letters_that_a_row_declares_are_printed() -> None:
+    """Each row's page says what its letters stand for, as a derivation's does; a row that declares none prints none."""
+    declaring = [slug for slug, row in LEDGER.items() if row.letters]
+    assert declaring
+    for slug in declaring[:3]:
+        row = LEDGER[slug]
+        page = " ".join(explain(row).split())
+        assert all(f"{name} is {what}" in page for name, what in row.letters.items())
+        assert worked(row)["letters"] == dict(row.letters)
+    assert "letters:" not in explain(LEDGER["regret-is-kl"])

@@ -15,7 +15,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula import Formula, compile, read, say, statement
 from tabular_rlhf.formula.scopes import Varied
 from tabular_rlhf.formula.tree import Node, walk
-from tabular_rlhf.ledger.worlds import everywhere
+from tabular_rlhf.ledger.worlds import everywhere, gaps, generic
 from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import World, generated_worlds, random_world
 from tests import formula_oracle as oracle
@@ -365,3 +365,70 @@ def test_speed_is_that_of_the_arithmetic() -> None:
     scope = Counting(Scope(generated_worlds(1, rng=np.random.default_rng(0))[0], 0))
     compile(read("E_p[r - beta*log(p/p_ref)]"))(scope)
     assert scope.count <= 5
+
+
+@pytest.mark.parametrize("scope", [generic(0)[1], generic(0)[3], gaps(0)[6]])
+@pytest.mark.parametrize(("extreme", "f", "end"), [("max", np.max, -np.inf), ("min", np.min, np.inf)])
+def test_an_extreme_is_over_what_its_condition_says(scope: Scope, extreme: str, f: Any, end: float) -> None:
+    """The condition below a max decides what counts, and is not read over."""
+    wins, scores = scope["wins_ij"], scope["scores"]
+    of = scores[:, :, None] - scores[:, None, :]
+    for text, holds in (("w_{ij} > 0", wins > 0), ("w_{ij} \\le 1", wins <= 1), ("i \\ne j", ~np.eye(wins.shape[1], dtype=bool)[None])):
+        tree = read(rf"\{extreme}_{{i, j: {text}}} (\hat r_i - \hat r_j)")
+        found = compile(tree, {"w": "wins_ij"})(scope)
+        assert found == pytest.approx(f(np.where(holds, of, end), axis=(1, 2)))
+
+
+def test_a_primed_function_is_a_letter_that_may_be_defined() -> None:
+    scope = generic(0)[1]
+    found = compile(read(r"\sigma'(r), \quad \sigma'(z) = \frac{d}{dz} \sigma(z)"))(scope)
+    assert found == pytest.approx(compile(read(r"\sigma(r)\, \sigma(-r)"))(scope))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"\frac{\partial}{\partial r} \beta \log Z",
+        r"\frac{\partial}{\partial r(\tau)} \beta \cdot V(x)",
+        r"\frac{d}{d\beta} \log Z \cdot \beta",
+        r"2\, \frac{d}{dt} \mathbb{E}_p[r]/t",
+        r"\nabla \beta \mathrm{KL}",
+        r"\nabla 2 \log \pi(a \mid s)",
+        r"\nabla_\theta r(\tau)\, p(\tau)",
+        r"\mathbb{E}[\nabla \eta \cdot J_x]",
+    ],
+)
+def test_an_operator_on_a_factor_that_stands_still_is_refused_where_the_term_goes_on(text: str) -> None:
+    """It would be 0 in silence, and what it is meant of would stand outside."""
+    with pytest.raises(InputError, match="takes one factor"):
+        read(text)
+
+
+def test_an_operator_on_what_is_written_under_it_is_read() -> None:
+    scope = generic(0)[1]
+    inside = compile(read(r"\frac{\partial\, \beta\log Z}{\partial r(\tau)}"))(scope)
+    assert inside == pytest.approx(scope["p_star"])
+    for text in (r"\frac{\partial}{\partial r(\tau)} (\beta \log Z)", r"\beta\, \frac{\partial}{\partial r(\tau)} \log Z"):
+        assert compile(read(text))(scope) == pytest.approx(inside)
+    assert read(r"\nabla \pi(a \mid s)\, r(s, a)").op == "mul"
+    assert read(r"\frac{1}{\sigma(t)} \cdot \frac{d}{dt} t^2 \beta").op == "mul"
+
+
+@pytest.mark.parametrize("scope", [generic(0)[1], generic(0)[3], gaps(0)[6]])
+def test_a_context_is_the_states_that_share_its_row(scope: Scope) -> None:
+    """pi(a | c), n(c, a), d(c): each is what the states of the context add up to, or share."""
+    tied, mass = scope["tied"], np.zeros(scope["theta_tied"].shape)
+    for s, c in enumerate(tied.context):
+        assert compile(read(r"\pi(a \mid c)", letters={"pi"}), {"pi": "pi_tied"})(scope)[c] == pytest.approx(
+            np.exp(scope["log_pi_tied"][0, s])
+        )
+        mass[c] += np.tensordot(scope["mu"], scope["mdp"].subtree_sum(scope["p_star"])[:, s], 1)
+    assert compile(read("n_star(c, a)"))(scope) == pytest.approx(mass)
+    assert compile(read(r"\sum_a n_star(c, a) - d_{p^*}(c)"))(scope) == pytest.approx(0.0, abs=1e-12)
+    kept = compile(read(r"\sum_{s: c(s) = c} \mathbb{E}_\mu[d_{p^*}(s)\, \pi^*(a \mid s)]"), {"c": "context"})(scope)
+    assert kept == pytest.approx(mass)
+    rows = compile(read(r"\mathrm{KL}(\hat\pi(\cdot \mid c), \pi(\cdot \mid c))"), {"pi": "pi_tied"})(scope)
+    at_states = compile(read(r"\mathrm{KL}(\hat\pi(\cdot \mid s), \pi(\cdot \mid s))"), {"pi": "pi_tied"})(scope)
+    assert rows[tied.context] == pytest.approx(at_states[0])
+    with pytest.raises(InputError, match="must be of contexts"):
+        compile(read(r"\pi_{ref}(a \mid c)"))

@@ -1,8 +1,9 @@
 r"""What does this function really optimize?  A trainer's own function, in its own signature and library, measured on every batch.
 
-`roles` reads parameters by name, `handed` calls the function and says what stands in the way, `library` differentiates it where it is at
-home; `batches` and `field` make its exact expected step of pushes, `named` says which gradients that may be; `forms`, `records_near` and `pairs`
-say what it is and what is wrong with it; `invariance` what it does not change with, `ends` where it leads; `report` puts it together.
+`roles` reads parameters by name, `handed` calls the function and says what stands in the way, `library` differentiates it where it is
+at home; `batches` and `field` make its exact expected step of pushes, `named` says which gradients that may be; `forms`, `records_near`
+and `pairs` say what it is and what is wrong with it; `invariance` what it does not change with, `ends` where it leads; `report` puts it
+together.
 
 >>> from tabular_rlhf.audit.library import Library
 >>> def loss(logps, old_logps, advantages, mask, eps=0.2):

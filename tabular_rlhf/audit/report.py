@@ -14,8 +14,8 @@ from tabular_rlhf.audit.field import Expected, Setting, depends, with_penalty
 from tabular_rlhf.audit.handed import Handed, Unfit, lay_out
 from tabular_rlhf.audit.invariance import Invariance, described, invariances
 from tabular_rlhf.audit.named import named
-from tabular_rlhf.audit.records_near import nearest
 from tabular_rlhf.audit.optima import fitted_rewards, maximized
+from tabular_rlhf.audit.records_near import nearest
 from tabular_rlhf.audit.verdict import Nearest
 from tabular_rlhf.errors import InputError, SolveError
 from tabular_rlhf.fields import Case, Verdict, cases, gradient, measure, objectives

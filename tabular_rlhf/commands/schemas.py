@@ -30,7 +30,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "claim and under (or null): says, formula, relation, worlds, holds, counterexample (responses, left, right, symbols; or null)",
     },
     "tabular-rlhf/explain/1": {
-        "rows": "claims worked out: statement, printed (executed as it stands), world, sides, parts, tiny_worlds, near_misses"
+        "rows": "claims worked out: statement, letters, printed (executed as it stands), world, sides, parts, tiny_worlds, near_misses"
     },
     "tabular-rlhf/derive/1": {
         "derivations": "of the list: slug, chapter, title, lines",

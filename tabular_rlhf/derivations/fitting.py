@@ -5,52 +5,13 @@ The data are counts: w_ij is how often i beat j, n_ij = w_ij + w_ji how often th
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from tabular_rlhf.autodiff import grad, hessian
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter3 import nll, sigma, softplus
 
 FORD = "Ford (1957), Solution of a ranking problem from binary comparisons; Hunter (2004), Annals of Statistics 32."
 
 # ---------------------------------------------------------------------------------------------------- bt-score-hessian
-
-
-def differences(scores: Any) -> Any:
-    """D_ij = r^_i - r^_j."""
-    return scores[:, :, None] - scores[:, None, :]
-
-
-def by_each(scores: Any, wins_ij: Any) -> Any:
-    """The slope in r^_i of -sum_j (w_ij log sigma(r^_i - r^_j) + w_ji log sigma(r^_j - r^_i)), the other scores held fixed."""
-
-    def pairs_of_each(s: Any) -> Any:
-        D = s[:, :, None] - scores[:, None, :]
-        return np.sum(wins_ij * softplus(-D)) + np.sum(np.swapaxes(wins_ij, 1, 2) * softplus(D))
-
-    return grad(pairs_of_each)(scores)
-
-
-def within_prompts(scores: Any, wins_ij: Any) -> Any:
-    """The second derivatives of the NLL, by the gradient core: a matrix for each prompt, (P, N, N)."""
-    full = hessian(nll)(scores, wins_ij)
-    return np.stack([full[x, :, x, :] for x in range(len(scores))])
-
-
-def on_diagonal(rows: Any) -> Any:
-    """The matrix 1[i = k] rows_i."""
-    return rows[:, :, None] * np.eye(rows.shape[1])
-
-
-def slope_of_sigma(D: Any) -> Any:
-    return grad(lambda d: np.sum(0.5 * np.tanh(0.5 * d)))(D)
-
-
-def link(scores: Any, n_ij: Any) -> Any:
-    """n_ij sigma(D_ij) sigma(-D_ij): the weight of a comparison."""
-    return n_ij * sigma(differences(scores)) * sigma(-differences(scores))
 
 
 add(
@@ -70,20 +31,16 @@ add(
                 "The negative log-likelihood, where k beat j in w_kj comparisons, differentiated by the gradient core.",
             ),
             Line(
-                r"\frac{\partial}{\partial \hat r_i} \sum_j \left( -w_{ij} \log \sigma(\hat r_i - \hat "
-                r"r_j) - w_{ji} \log \sigma(\hat r_j - \hat r_i) \right)",
-                "Only comparisons that i took part in move with r_i: those it won, and those it lost.",
-                by_each,
+                r"-\sum_{k, j} w_{kj}\, \sigma(-D_{kj}) \left( 1[k = i] - 1[j = i] \right)",
+                "The slope of log sigma(D) is sigma(-D), and D_kj rises with r_i if k is i, and falls if j is.",
                 wrong={
-                    "the losses of i forgotten": lambda scores, wins_ij: np.sum(-wins_ij * sigma(-differences(scores)), axis=2),
-                    "the wins of i forgotten": lambda scores, wins_ij: np.sum(
-                        np.swapaxes(wins_ij, 1, 2) * sigma(differences(scores)), axis=2
-                    ),
+                    "the losses of i forgotten": "-(sum_{k, j} w(k, j)*sigma(-D(k, j))*1[k = i])",
+                    "the wins of i forgotten": "sum_{k, j} w(k, j)*sigma(-D(k, j))*1[j = i]",
                 },
             ),
             Line(
                 r"\sum_j \left( -w_{ij}\, \sigma(-D_{ij}) + w_{ji}\, \sigma(D_{ij}) \right)",
-                "The slope of log sigma(D) is sigma(-D); D_ij grows with r_i, and D_ji = -D_ij falls.",
+                "Only comparisons that i took part in are left: those it won, and those it lost, where D_ji = -D_ij.",
                 slips=("sign of w(j, i)*sigma(D(i, j)) flipped", "arguments of the difference swapped"),
             ),
             Line(
@@ -95,9 +52,7 @@ add(
                 r"\sum_j \left( n_{ij}\, \sigma(D_{ij}) - w_{ij} \right)",
                 "w sigma(D) cancels. The wins that the scores expect, minus the wins that were: at the fit they agree for each i.",
                 wrong={
-                    "rates for counts: n_ij forgotten": lambda scores, n_ij, wins_ij: np.sum(
-                        (n_ij > 0) * sigma(differences(scores)) - wins_ij / np.maximum(n_ij, 1.0), axis=2
-                    ),
+                    "rates for counts: n_ij forgotten": "sum_{j} (1[n(i, j) > 0]*sigma(D(i, j)) - w(i, j)/max(n(i, j), 1))",
                     "winner and loser swapped": "sum_{j} (w(i, j) - n(i, j)*sigma(-D(i, j)))",
                 },
             ),
@@ -107,29 +62,19 @@ add(
                 relation="so",
             ),
             Line(
-                r"1[i = k] \sum_j n_{ij}\, \sigma'(D_{ij}) - n_{ik}\, \sigma'(D_{ik})",
+                r"1[i = k] \sum_j n_{ij}\, \sigma'(D_{ij}) - n_{ik}\, \sigma'(D_{ik}), \quad \sigma'(z) = \frac{d}{dz} \sigma(z)",
                 "Differentiate line 5: the counts w are constants, D_ij moves with r_i by +1 for every j, and with r_k by -1 for j = k.",
-                lambda scores, n_ij: (
-                    on_diagonal(np.sum(n_ij * slope_of_sigma(differences(scores)), axis=2)) - n_ij * slope_of_sigma(differences(scores))
-                ),
-                wrong={
-                    "plus for minus off the diagonal": lambda scores, n_ij: (
-                        on_diagonal(np.sum(n_ij * slope_of_sigma(differences(scores)), axis=2)) + n_ij * slope_of_sigma(differences(scores))
-                    ),
-                    "the diagonal alone": lambda scores, n_ij: on_diagonal(np.sum(n_ij * slope_of_sigma(differences(scores)), axis=2)),
-                },
+                slips=("sign of n(i, k)*sigma'(D(i, k)) flipped", "the term n(i, k)*sigma'(D(i, k)) dropped"),
             ),
             Line(
                 r"1[i = k] \sum_j n_{ij}\, \sigma(D_{ij}) \sigma(-D_{ij}) - n_{ik}\, \sigma(D_{ik}) \sigma(-D_{ik})",
                 "sigma' = sigma(D) sigma(-D). This is the Laplacian of the comparison graph: every row sums to 0, whatever was won.",
                 wrong={
-                    "sigma for sigma': the weights": lambda scores, n_ij: (
-                        on_diagonal(np.sum(n_ij * sigma(differences(scores)), axis=2)) - n_ij * sigma(differences(scores))
+                    "sigma for sigma': the weights": "1[i = k]*(sum_{j} n(i, j)*sigma(D(i, j))) - n(i, k)*sigma(D(i, k))",
+                    "the wins for the comparisons": (
+                        "1[i = k]*(sum_{j} w(i, j)*sigma(D(i, j))*sigma(-D(i, j))) - w(i, k)*sigma(D(i, k))*sigma(-D(i, k))"
                     ),
-                    "the wins for the comparisons": lambda scores, n_ij, wins_ij: (
-                        on_diagonal(np.sum(link(scores, wins_ij), axis=2)) - link(scores, wins_ij)
-                    ),
-                    "1/4 for every weight: true only at ties": lambda n_ij: on_diagonal(np.sum(n_ij, axis=2) / 4) - n_ij / 4,
+                    "1/4 for every weight: true only at ties": "1[i = k]*(sum_{j} n(i, j)/4) - n(i, k)/4",
                 },
             ),
             Line("0", "Is it ever negative along a direction v?", relation="so"),
@@ -143,7 +88,7 @@ add(
                 r"\sum_{i, k} v_i\, \frac{\partial^2 \mathrm{NLL}}{\partial \hat r_i\, \partial \hat r_k}\, v_k",
                 "Multiply out: v_i^2 and v_j^2 make the diagonal, -2 v_i v_j the rest. So the NLL is convex.",
                 slips=("a factor 2 too many",),
-                wrong={"the diagonal alone": lambda scores, wins_ij, f: np.einsum("xi,xii,xi->x", f, within_prompts(scores, wins_ij), f)},
+                wrong={"the diagonal alone": "sum_{i, k} v(i)*1[i = k]*(sum_{j} n(i, j)*sigma(D(i, j))*sigma(-D(i, j)))*v(k)"},
             ),
         ),
         letters={"w": "wins_ij", "n": "n_ij", "v": "f", "NLL": "-(sum_i sum_j w(i, j)*log(sigma(r_hat(i) - r_hat(j))))"},

@@ -12,7 +12,7 @@ from tabular_rlhf.derivations.record import Derivation, Line, add
 from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.ledger.chapter4 import reward_units
 from tabular_rlhf.ledger.chapter5_roads import second_stage, two_stages
-from tabular_rlhf.logspace import expect, kl, log_sigmoid, log_softmax
+from tabular_rlhf.logspace import log_sigmoid, log_softmax
 from tabular_rlhf.preferences import Pairs
 
 # ---------------------------------------------------------------------------------------------------- all-roads
@@ -80,11 +80,7 @@ add(
             Line(
                 r"\mathbb{E}_{\pi'}\left[ \beta \log\frac{\pi}{\pi_{ref}} + c(x) - \beta \log\frac{\pi'}{\pi_{ref}} \right]",
                 "Put in the reward, and write the KL as the mean that it is.",
-                wrong={
-                    "the second log-ratio averaged under pi": lambda log_p_2, log_p_tied, log_p_ref, beta, shift: (
-                        expect(log_p_2, beta * (log_p_tied - log_p_ref) + shift) - beta * kl(log_p_tied, log_p_ref)
-                    )
-                },
+                wrong={"the second log-ratio averaged under pi": "E_{pi'}[beta*log(pi/pi_ref) + c(x)] - beta*KL(pi, pi_ref)"},
             ),
             Line(
                 r"c(x) - \beta\, \mathbb{E}_{\pi'} \log\frac{\pi'}{\pi}",
@@ -101,7 +97,7 @@ add(
                 "Never more, and as much only for pi' = pi, which is in Pi: the second stage "
                 "returns the policy that the first stage wrote r with.",
                 relation="<=",
-                wrong={"the value of pi_ref": lambda log_p_ref, log_p_tied, beta, shift: shift[:, 0] - beta * kl(log_p_ref, log_p_tied)},
+                wrong={"the value of pi_ref": "c(x) - beta*KL(pi_ref, pi)"},
             ),
             Line(
                 r"\frac{\pi_{ref}\, e^{r/\beta}}{\sum_{y'} \pi_{ref}(y')\, e^{r(y')/\beta}}",
@@ -113,23 +109,21 @@ add(
                 "exp(r/beta) is exp(c(x)/beta) pi/pi_ref: pi_ref cancels, and so does exp(c(x)/beta), "
                 "because pi sums to one. It is in Pi: nothing is left to project.",
                 wrong={
-                    "pi_ref kept: pi_ref times pi": lambda log_p_ref, log_p_tied: np.exp(log_softmax(log_p_ref + log_p_tied)),
+                    "pi_ref kept: pi_ref times pi": "pi_ref*pi/(sum_{y'} pi_ref(y')*pi(y'))",
                     "1/beta for beta in the tilt": lambda log_p_ref, log_p_tied, beta: np.exp(
                         log_gibbs(log_p_ref, beta**2 * (log_p_tied - log_p_ref), beta)
                     ),
                 },
             ),
             Line(
-                r"\arg\max_{\Pi} J_{\hat r}, \quad \hat r = \arg\max_{r \in R(\Pi)} \mathbb{E} \log \sigma(r(y_w) - r(y_l))",
-                "Now both stages are run: the likeliest reward by Newton's method, then the "
+                r"p_{RLHF}(\tau)",
+                "Now both stages are run: the likeliest reward of R(Pi) by Newton's method, then the "
                 "projection of its Gibbs law onto Pi (where J is largest).",
-                lambda p_rlhf: p_rlhf,
                 relation="so",
             ),
             Line(
-                r"\arg\min_{\Pi} L_{DPO}",
-                "DPO in one stage: the loss of line 2, minimized by itself. With a reward class richer than R(Pi) the roads part.",
-                lambda p_dpo: p_dpo,
+                r"p_{DPO}(\tau)",
+                "DPO in one stage: the loss of line 2, minimized over Pi by itself. With a reward class richer than R(Pi) the roads part.",
                 error=1e-9,
                 wrong={
                     "a richer reward class: all tables": lambda world, tied, pairs_M: two_stages(
@@ -144,7 +138,7 @@ add(
                 },
             ),
         ),
-        letters={"pi": "p_tied", "pi_ref": "p_ref", "pi'": "p_2"},
+        letters={"pi": "p_tied", "pi_ref": "p_ref", "pi'": "p_2", "p_RLHF": "p_rlhf", "p_DPO": "p_dpo"},
         setting={"people": "M"},
     )
 )

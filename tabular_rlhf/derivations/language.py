@@ -7,34 +7,11 @@ that passes through them: that is how a mean over responses becomes a mean over 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter1 import plain_values
-from tabular_rlhf.ledger.chapter2 import learner_world
-
-
-def onward(mdp: Any, values: Any, leaf: Any) -> Any:
-    """The value of s + a for every state and token, (P, S, V): `values` of the next state, or `leaf` where the response ends."""
-    return mdp.backup(leaf, lambda h, _: values[:, mdp.offsets[h] : mdp.offsets[h + 1]])[1]
-
 
 # ---------------------------------------------------------------------------------------------------- policies-are-distributions
-
-
-def mass_through(mdp: Any, p: Any) -> tuple[Any, Any]:
-    """p(s + a) and p(s): the mass of the responses through a token, (P, S, V), and through a state, (P, S, 1)."""
-    mass = mdp.subtree_sum(p)
-    return mass, np.sum(mass, axis=-1, keepdims=True)
-
-
-def products(mdp: Any, p: Any) -> Any:
-    """The product of p(s_h + a_h) divided by the product of p(s_h), along every response."""
-    mass, state = mass_through(mdp, p)
-    log_state = mdp.path_sum(np.broadcast_to(np.log(state), mass.shape))
-    return np.exp(mdp.path_sum(np.log(mass))) / np.exp(log_state)
 
 
 add(
@@ -59,12 +36,12 @@ add(
                 r"\frac{p(\tau)}{p(s_0)}",
                 "s_h + a_h is s_{h+1}: all masses but the last above and the first below cancel, and only tau passes through its own end.",
                 slips=("p(tau) dropped",),
-                wrong={"divided by the number of responses": lambda p_star, N: p_star / N},
+                wrong={"divided by the number of responses": "p(tau)/N"},
             ),
             Line(
                 r"p(\tau)",
                 "All responses pass through the root, so p(s_0) = 1: saying tau token by token with pi has the probability that p gave it.",
-                wrong={"the prompt's probability left in: mu(x) p(tau)": lambda mu, p_star: mu[:, None] * p_star},
+                wrong={"the prompt's probability left in: mu(x) p(tau)": "mu(x)*p(tau)"},
             ),
         ),
         letters={"p": "p_star"},
@@ -72,23 +49,6 @@ add(
 )
 
 # ---------------------------------------------------------------------------------------------------- performance-difference
-
-
-def gains(mdp: Any, log_pi: Any, r: Any) -> Any:
-    """V(s + a) - V(s) of a policy, at every state and token: what the last line of the telescope adds up."""
-    V = plain_values(mdp, log_pi, r)[0]
-    return onward(mdp, V, r) - V[..., None]
-
-
-def advantages(mdp: Any, log_pi: Any, r: Any) -> Any:
-    """A(s, a) = Q(s, a) - V(s) of a policy."""
-    V, Q = plain_values(mdp, log_pi, r)
-    return Q - V[..., None]
-
-
-def weighed(mu: Any, table: Any) -> Any:
-    """The mean over prompts of a table's total."""
-    return np.sum(mu * np.sum(np.reshape(table, (len(mu), -1)), axis=1))
 
 
 add(
@@ -110,30 +70,28 @@ add(
                 relation="in expectation",
                 law="log_p",
                 slips=("the term V'(s_0) dropped",),
-                wrong={"V of pi itself for V of pi'": lambda mdp, r, log_pi: r - plain_values(mdp, log_pi, r)[0][:, :1]},
+                wrong={"V of pi itself for V of pi'": "r(tau) - V_pi(s_0)"},
             ),
             Line(
                 r"\mathbb{E}_\mu \mathbb{E}_{p_\pi}\!\left[ \sum_h V'(s_{h+1}) - V'(s_h) \right]",
                 "Telescope: at the end V'(tau) = r(tau), at the start V'(s_0), and every "
                 "value in between is added once and taken away once.",
-                lambda mdp, r, log_pi_2: mdp.path_sum(gains(mdp, log_pi_2, r)),
                 relation="in expectation",
                 law="log_p",
                 wrong={
-                    "telescoped the wrong way": lambda mdp, r, log_pi_2: -mdp.path_sum(gains(mdp, log_pi_2, r)),
-                    "the value of the end taken as 0": lambda mdp, r, log_pi_2: mdp.path_sum(gains(mdp, log_pi_2, r)) - r,
-                    "the mean over steps for their sum": lambda mdp, r, log_pi_2, lengths: mdp.path_sum(gains(mdp, log_pi_2, r)) / lengths,
+                    "telescoped the wrong way": "-(sum_h (V'(s_{h+1}) - V'(s_h)))",
+                    "the value of the end taken as 0": "sum_h (V'(s_{h+1}) - V'(s_h)) - r(tau)",
+                    "the mean over steps for their sum": "(sum_h (V'(s_{h+1}) - V'(s_h)))/lengths(tau)",
                 },
             ),
             Line(
                 r"\mathbb{E}_\mu \mathbb{E}_{p_\pi}\!\left[ \sum_h A'(s_h, a_h) \right], \quad A' = Q' - V'",
                 "The next state is s + a for certain, and no reward comes before the end: Q'(s, a) = V'(s + a).",
-                lambda mdp, r, log_pi_2: mdp.path_sum(advantages(mdp, log_pi_2, r)),
                 relation="in expectation",
                 law="log_p",
                 wrong={
-                    "Q' without V'": lambda mdp, r, log_pi_2: mdp.path_sum(plain_values(mdp, log_pi_2, r)[1]),
-                    "advantages of pi under itself, whose mean is 0": lambda mdp, r, log_pi: mdp.path_sum(advantages(mdp, log_pi, r)),
+                    "Q' without V'": "sum_h Q'(s_h, a_h)",
+                    "advantages of pi under itself, whose mean is 0": "sum_h A_pi(s_h, a_h)",
                 },
             ),
             Line(
@@ -141,9 +99,7 @@ add(
                 "Exchange the two sums: instead of the steps of each response, count the responses through each step.",
                 slips=("p_2 for p",),
                 wrong={
-                    "mass through the state, whatever the token": lambda mdp, mu, d_pi, r, log_pi_2: weighed(
-                        mu, d_pi[..., None] * advantages(mdp, log_pi_2, r)
-                    )
+                    "mass through the state, whatever the token": "E_mu[sum_s sum_a d_pi(s)*A'(s, a)]",
                 },
             ),
             Line(
@@ -152,12 +108,8 @@ add(
                 "tokens are those of pi, the advantage that of pi'.",
                 slips=("d_ref for d_pi", "pi_2 for pi"),
                 wrong={
-                    "visits of pi' for those of pi": lambda mdp, mu, pi, r, log_pi_2: weighed(
-                        mu, np.exp(mdp.prefix_sum(log_pi_2))[..., None] * pi * advantages(mdp, log_pi_2, r)
-                    ),
-                    "visits normalized over states": lambda mdp, mu, d_pi, pi, r, log_pi_2: weighed(
-                        mu, (d_pi / np.sum(d_pi, axis=1, keepdims=True))[..., None] * pi * advantages(mdp, log_pi_2, r)
-                    ),
+                    "visits of pi' for those of pi": "E_mu[sum_s p_2(s)*(sum_a pi(a | s)*A'(s, a))]",
+                    "visits normalized over states": "E_mu[(sum_s d_pi(s)*(sum_a pi(a | s)*A'(s, a)))/(sum_s d_pi(s))]",
                 },
             ),
         ),
@@ -166,29 +118,6 @@ add(
 )
 
 # ---------------------------------------------------------------------------------------------------- compounding-error
-
-
-def learner(V: int, H: int, eps: float) -> tuple[Any, Any, Any, Any]:
-    """The learner's visits, the expert's visits, the cost and the depth of every state."""
-    mdp, log_pi, on_path = learner_world(V, H, eps)
-    depth = np.repeat(np.arange(H), np.diff(mdp.offsets))
-    return np.exp(mdp.prefix_sum(log_pi))[0], on_path.astype(float), np.where(on_path, eps, 1.0), depth
-
-
-def own_cost(V: int, H: int, eps: float) -> float:
-    visits, _, cost, _ = learner(V, H, eps)
-    return float(np.sum(visits * cost))
-
-
-def level_costs(V: int, H: int, eps: float) -> list[float]:
-    """The expected cost at each depth."""
-    visits, _, cost, depth = learner(V, H, eps)
-    return [float(np.sum((visits * cost)[depth == h])) for h in range(H)]
-
-
-def expert_cost(V: int, H: int, eps: float) -> float:
-    _, visits, cost, _ = learner(V, H, eps)
-    return float(np.sum(visits * cost))
 
 
 add(
@@ -205,15 +134,13 @@ add(
                 r"C(\pi) = \sum_s d_\pi(s)\, c(s)",
                 "An expert's one path through the tree of V tokens and depth H (no EOS). The learner slips off it with probability "
                 "epsilon at each step, and errs always once off: c(s) is its probability of an error, epsilon on the path and 1 off it.",
-                own_cost,
             ),
             Line(
-                r"\sum_{h=0}^{H-1} \sum_{s \text{ at depth } h} d_\pi(s)\, c(s)",
+                r"\sum_{h=0}^{H-1} \sum_{s:\, \mathrm{depth}(s) = h} d_\pi(s)\, c(s)",
                 "Sort the states by depth.",
-                lambda V, H, eps: sum(level_costs(V, H, eps)),
                 wrong={
-                    "the mean over depths for their sum": lambda V, H, eps: sum(level_costs(V, H, eps)) / H,
-                    "the expert's visits for one's own": expert_cost,
+                    "the mean over depths for their sum": "(sum_s d_pi(s)*c(s))/H",
+                    "the expert's visits for one's own": "sum_s d_expert(s)*c(s)",
                 },
             ),
             Line(
@@ -230,15 +157,15 @@ add(
                 r"\sum_{h=1}^{H} 1 - (1 - \varepsilon)^h",
                 "Of 1 - (1 - epsilon)^h + epsilon (1 - epsilon)^h the last two make -(1 - epsilon)^{h+1}; then count h from 1.",
                 slips=("the term 1 dropped",),
-                wrong={"still counted from 0": lambda H, eps: sum(1 - (1 - eps) ** h for h in range(H))},
+                wrong={"still counted from 0": "sum_{h=0}^{H - 1} (1 - (1 - epsilon)^{h})"},
             ),
             Line(
                 r"\sum_{h=1}^{H} h\, \varepsilon",
                 "Bernoulli's inequality, (1 - epsilon)^h >= 1 - h epsilon: of h chances to slip, at most h are used.",
                 relation="<=",
                 wrong={
-                    "one chance to slip, whatever h: the linear bound": lambda H, eps: H * eps,
-                    "epsilon to the power h": lambda H, eps: sum(eps**h for h in range(1, H + 1)),
+                    "one chance to slip, whatever h: the linear bound": "H*epsilon",
+                    "epsilon to the power h": "sum_{h=1}^{H} epsilon^{h}",
                 },
             ),
             Line(
@@ -250,31 +177,24 @@ add(
             Line(
                 r"\sum_s d_{expert}(s)\, c(s)",
                 "What a test on the expert's states would have shown.",
-                expert_cost,
                 relation="so",
             ),
             Line(
                 r"\varepsilon H",
                 "The expert visits one state of each depth, always on the path.",
-                wrong={"the expert is never wrong: 0": lambda: 0.0, "H (H + 1)/2 here too": lambda H, eps: eps * H * (H + 1) / 2},
+                wrong={"the expert is never wrong: 0": "0", "H (H + 1)/2 here too": "epsilon*H*(H + 1)/2"},
             ),
             Line(
                 r"C(\pi) - \varepsilon H",
                 "What that test did not show.",
-                lambda V, H, eps: own_cost(V, H, eps) - eps * H,
                 relation="so",
             ),
             Line(
                 r"\sum_s \left( d_\pi(s) - d_{expert}(s) \right) c(s)",
                 "The cost of a state is the same in both sums: the whole gap is a mismatch of visits.",
-                lambda V, H, eps: float(np.sum((learner(V, H, eps)[0] - learner(V, H, eps)[1]) * learner(V, H, eps)[2])),
-                wrong={
-                    "the mismatch taken as a distance": lambda V, H, eps: float(
-                        np.sum(np.abs(learner(V, H, eps)[0] - learner(V, H, eps)[1]) * learner(V, H, eps)[2])
-                    ),
-                    "no mismatch": lambda: 0.0,
-                },
+                wrong={"the mismatch taken as a distance": "sum_s abs(d_pi(s) - d_expert(s))*c(s)", "no mismatch": "0"},
             ),
         ),
+        letters={"d_pi": "d_learner", "c": "c_learner", "C(q)": "sum_s d_learner(s)*c_learner(s)"},
     )
 )

@@ -5,33 +5,12 @@ e < 1/2 is the probability that a label is flipped, l(D) = -log sigma(D) the pla
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter3 import moderate, sigma, softplus
-from tabular_rlhf.ledger.chapter3_fitting import pairs_nll
-from tabular_rlhf.ledger.chapter3_limits import mean_of, noisy_pairs
-from tabular_rlhf.logspace import log_sigmoid
-from tabular_rlhf.preferences.label_noise import smoothed_loss, unbiased_loss
+from tabular_rlhf.ledger.chapter3 import moderate
 
 # ---------------------------------------------------------------------------------------------------- label-noise
-
-
-def clean(D: Any) -> Any:
-    """l(D) = -log sigma(D)."""
-    return softplus(-D)
-
-
-def heard(gaps: Any, e: float) -> Any:
-    """The probability of the label 'i beat j' after flips."""
-    return (1.0 - e) * sigma(gaps) + e * sigma(-gaps)
-
-
-def twice(gaps: Any, e: float) -> Any:
-    """The same after a second round of flips."""
-    return (1.0 - e) * heard(gaps, e) + e * (1.0 - heard(gaps, e))
 
 
 add(
@@ -55,12 +34,8 @@ add(
                 r"(1 - e)\, \ell(-D) - e\, \ell(D) \right)}{1 - 2 e}",
                 "Put the definition in twice; a flipped label turns D into -D everywhere.",
                 wrong={
-                    "D not turned in the flipped term": lambda score_gaps, flip: (
-                        ((1 - flip) * clean(score_gaps) - flip * clean(-score_gaps)) / (1 - 2 * flip)
-                    ),
-                    "plus for minus: label smoothing": lambda score_gaps, flip: (
-                        (1 - flip) * smoothed_loss(score_gaps, flip) + flip * smoothed_loss(-score_gaps, flip)
-                    ),
+                    "D not turned in the flipped term": "((1 - e)*ell(D) - e*ell(-D))/(1 - 2*e)",
+                    "plus for minus: label smoothing": ("(1 - e)*((1 - e)*ell(D) + e*ell(-D)) + e*((1 - e)*ell(-D) + e*ell(D))"),
                 },
             ),
             Line(
@@ -72,24 +47,20 @@ add(
                 r"\ell(D)",
                 "(1 - e)^2 - e^2 = 1 - 2 e, and the second bracket is 0: on average the flips are undone, whatever D.",
                 slips=("sign within sigma flipped",),
-                wrong={"1 - 2 e forgotten below": lambda score_gaps, flip: -(1 - 2 * flip) * log_sigmoid(score_gaps)},
+                wrong={"1 - 2 e forgotten below": "(1 - 2*e)*ell(D)"},
             ),
             Line(
-                r"\mathbb{E}_{\text{flipped labels}}\left[ \tilde\ell(\hat r_w - \hat r_l) \right]",
-                "So over all pairs of the population, labeled by the law of r and then flipped:",
-                lambda world, law, scores, flip: mean_of(unbiased_loss, noisy_pairs(world, law, flip), scores, flip),
+                r"\mathbb{E}_{(w, l)}\left[ (1 - e)\, \tilde\ell(\hat r_w - \hat r_l) + e\, \tilde\ell(\hat r_l - \hat r_w) \right]",
+                "So over all pairs of the population, labeled by the law of r and then flipped with probability e:",
                 relation="so",
             ),
             Line(
-                r"\mathbb{E}_{\text{clean labels}}\left[ -\log \sigma(\hat r_w - \hat r_l) \right]",
+                r"\mathbb{E}_{(w, l)}\left[ -\log \sigma(\hat r_w - \hat r_l) \right]",
                 "Line 4 holds for each label that was there before the flip; average it.",
-                lambda pairs, scores: pairs_nll(pairs, scores),
                 wrong={
-                    "the plain loss of the flipped labels": lambda world, law, scores, flip: pairs_nll(
-                        noisy_pairs(world, law, flip), scores
-                    ),
-                    "the smoothed loss of the flipped labels": lambda world, law, scores, flip: mean_of(
-                        smoothed_loss, noisy_pairs(world, law, flip), scores, flip
+                    "the plain loss of the flipped labels": "E_{w, l}[(1 - e)*ell(r_hat(w) - r_hat(l)) + e*ell(r_hat(l) - r_hat(w))]",
+                    "the smoothed loss of the flipped labels": (
+                        "E_{w, l}[((1 - e)^2 + e^2)*ell(r_hat(w) - r_hat(l)) + 2*e*(1 - e)*ell(r_hat(l) - r_hat(w))]"
                     ),
                 },
             ),
@@ -103,22 +74,15 @@ add(
                 r"\left( q (1 - e) + (1 - q) e \right) \ell(D) + \left( q e + (1 - q)(1 - e) \right) \ell(-D)",
                 "Collect l(D) and l(-D) again.",
                 wrong={
-                    "smoothing undoes the noise: sigma for q'": lambda gaps, score_gaps: (
-                        sigma(gaps) * clean(score_gaps) + sigma(-gaps) * clean(-score_gaps)
-                    ),
-                    "smoothing changes nothing: q for q'": lambda gaps, score_gaps, flip: (
-                        heard(gaps, flip) * clean(score_gaps) + (1 - heard(gaps, flip)) * clean(-score_gaps)
-                    ),
+                    "smoothing undoes the noise: sigma for q'": "sigma(r(i) - r(j))*ell(D) + sigma(r(j) - r(i))*ell(-D)",
+                    "smoothing changes nothing: q for q'": "q*ell(D) + (1 - q)*ell(-D)",
                 },
             ),
             Line(
                 r"q'\, \ell(D) + (1 - q')\, \ell(-D), \quad q' = (1 - e)\, q + e\, (1 - q)",
                 "The plain loss of labels q' that were flipped twice: smoothing repeats the noise instead of undoing it.",
                 wrong={
-                    "flipped back instead of again": lambda gaps, score_gaps, flip: (
-                        (heard(gaps, flip) - flip) / (1 - 2 * flip) * clean(score_gaps)
-                        + (1 - flip - heard(gaps, flip)) / (1 - 2 * flip) * clean(-score_gaps)
-                    ),
+                    "flipped back instead of again": "(q - e)/(1 - 2*e)*ell(D) + (1 - e - q)/(1 - 2*e)*ell(-D)",
                     "the rest taken as q' too": "q'*ell(D) - (-q')*ell(-D)",
                 },
             ),

@@ -16,7 +16,6 @@ from numpy import exp
 from tabular_rlhf.derivations.optimum import full_support
 from tabular_rlhf.derivations.record import Derivation, Line, add
 from tabular_rlhf.ledger.chapter4 import reward_units
-from tabular_rlhf.logspace import kl, log_ratio
 from tabular_rlhf.optimize import monotone_root
 from tabular_rlhf.penalties import ptx_optimum
 
@@ -28,9 +27,9 @@ def gentle(r: Any, beta: float, log_p_ref: Any) -> bool:
     return full_support(log_p_ref) and bool(np.ptp(r) / beta < 60 and np.max(np.abs(r)) / beta < 100 and np.min(log_p_ref) > -60)
 
 
-def law(log_p_ref: Any, r: Any, beta: float, gamma: float, log_D: Any) -> Any:
-    """p^o."""
-    return exp(ptx_optimum(log_p_ref, r, beta, gamma, log_D).log_p)
+def share(log_p_ptx: Any, beta: float, gamma: float, log_D: Any) -> Any:
+    """u = gamma D/(beta p) at p^o."""
+    return gamma * exp(log_D - log_p_ptx) / beta
 
 
 def omega(z: Any) -> Any:
@@ -40,26 +39,14 @@ def omega(z: Any) -> Any:
     return np.where(np.isneginf(z), 0.0, wrightomega(np.where(np.isneginf(z), 0.0, z)))
 
 
-def stationary(log_p_ref: Any, r: Any, beta: float, gamma: float, log_D: Any, lam_sign: float = 1.0) -> Any:
-    """r - beta log(p/p_ref) - beta + gamma D/p + lambda at p^o."""
-    found = ptx_optimum(log_p_ref, r, beta, gamma, log_D)
-    pull = gamma * exp(log_D - found.log_p)
-    return r - beta * log_ratio(found.log_p, log_p_ref) - beta + pull + lam_sign * found.lam[:, None]
+def exponent(log_p_ref: Any, r: Any, beta: float, gamma: float, log_D: Any, lam: Any) -> Any:
+    """log(gamma D/(beta p_ref)) + 1 - (r + lambda)/beta."""
+    return np.log(gamma / beta) + log_D - log_p_ref + 1.0 - (r + lam[:, None]) / beta
 
 
-def share(log_p_ref: Any, r: Any, beta: float, gamma: float, log_D: Any) -> Any:
-    """u = gamma D/(beta p) at p^o."""
-    return gamma * exp(log_D) / (beta * law(log_p_ref, r, beta, gamma, log_D))
-
-
-def without_data(log_p_ref: Any, r: Any, beta: float, gamma: float, log_D: Any) -> Any:
-    """(r + lambda)/beta - 1: the exponent that p/p_ref would have without the data's pull."""
-    return (r + ptx_optimum(log_p_ref, r, beta, gamma, log_D).lam[:, None]) / beta - 1.0
-
-
-def size_of_ptx(r: Any, beta: float, log_p_ref: Any, gamma: float, log_D: Any) -> Any:
+def size_of_ptx(r: Any, beta: float, log_p_ref: Any, gamma: float, log_D: Any, log_p_ptx: Any) -> Any:
     """The size of a term of the stationarity equation, and of u e^u."""
-    u = share(log_p_ref, r, beta, gamma, log_D)
+    u = share(log_p_ptx, beta, gamma, log_D)
     return 8 * reward_units(r, beta, log_p_ref, log_p_ref) * (1 + np.max(u)) * (1 + np.max(u * exp(u))) / min(1.0, beta)
 
 
@@ -72,7 +59,7 @@ add(
         rows=("ppo-ptx-optimum",),
         source=OUYANG,
         where=lambda r, beta, log_p_ref, gamma, log_D: (
-            gentle(r, beta, log_p_ref) and bool(np.max(share(log_p_ref, r, beta, gamma, log_D)) < 20)
+            gentle(r, beta, log_p_ref) and bool(np.max(share(ptx_optimum(log_p_ref, r, beta, gamma, log_D).log_p, beta, gamma, log_D)) < 20)
         ),
         largest=500,
         scale=size_of_ptx,
@@ -89,8 +76,8 @@ add(
                 "Term by term: the reward is linear in p; the KL term needs the product rule; in the data's term only the log moves.",
                 slips=("the term p(tau)*(1/p(tau)) dropped", "sign of gamma*D(tau)*(1/p(tau)) flipped", "beta for gamma"),
                 wrong={
-                    "the data's term averaged under p: gamma log D": lambda r, beta, p, log_p, log_p_ref, gamma, log_D: (
-                        r - beta * (log_p - log_p_ref + 1.0) + gamma * exp(log_D) * (log_p + 1.0)
+                    "the data's term averaged under p: gamma log D": (
+                        "r(tau) - beta*(log(p(tau)/p_ref(tau)) + 1) + gamma*D(tau)*(log(p(tau)) + 1)"
                     )
                 },
             ),
@@ -105,89 +92,55 @@ add(
             Line(
                 r"r(\tau) - \beta \log\frac{p^o(\tau)}{p_{ref}(\tau)} - \beta + \frac{\gamma D(\tau)}{p^o(\tau)} + \lambda(x)",
                 "At the maximizer p^o, with a multiplier lambda(x) for the sum of p being 1.",
-                lambda log_p_ref, r, beta, gamma, log_D: stationary(log_p_ref, r, beta, gamma, log_D),
                 relation="so",
             ),
             Line(
                 "0",
                 "The slope of the Lagrangian vanishes for every response; p > 0 is never in the way.",
-                lambda r: np.zeros_like(r),
                 error=1e-11,  # the root lambda is found to the last bits of a sum of probabilities
                 wrong={
-                    "lambda itself: the constraint forgotten": lambda log_p_ref, r, beta, gamma, log_D: stationary(
-                        log_p_ref, r, beta, gamma, log_D, 0.0
-                    ),
-                    "the pull of the data": lambda log_p_ref, r, beta, gamma, log_D: beta * share(log_p_ref, r, beta, gamma, log_D),
+                    "lambda itself: the constraint forgotten": "-lambda(x)",
+                    "the pull of the data": "gamma*D(tau)/p^o(tau)",
                 },
             ),
             Line(
                 r"u\, e^u, \quad u = \frac{\gamma D(\tau)}{\beta\, p^o(\tau)}",
                 "p stands outside and inside a logarithm. To solve for it take the pull of the data, in units of beta, as the unknown u.",
-                lambda log_p_ref, r, beta, gamma, log_D: (
-                    share(log_p_ref, r, beta, gamma, log_D) * exp(share(log_p_ref, r, beta, gamma, log_D))
-                ),
                 relation="so",
             ),
             Line(
-                r"\frac{\gamma D(\tau)}{\beta\, p^o(\tau)} \cdot \frac{p^o(\tau)}{p_{ref}(\tau)}\, e^{1 - (r(\tau) + \lambda)/\beta}",
+                r"\frac{\gamma D(\tau)}{\beta\, p^o(\tau)} \cdot \frac{p^o(\tau)}{p_{ref}(\tau)}\, e^{1 - (r(\tau) + \lambda(x))/\beta}",
                 "Line 5 divided by beta says u = log(p/p_ref) + 1 - (r + lambda)/beta: exponentiate.",
-                lambda log_p_ref, p_ref, r, beta, gamma, log_D: (
-                    share(log_p_ref, r, beta, gamma, log_D)
-                    * (law(log_p_ref, r, beta, gamma, log_D) / p_ref)
-                    * exp(-without_data(log_p_ref, r, beta, gamma, log_D))
-                ),
                 error=1e-11,
-                wrong={
-                    "sign of the exponent": lambda log_p_ref, p_ref, r, beta, gamma, log_D: (
-                        share(log_p_ref, r, beta, gamma, log_D)
-                        * (law(log_p_ref, r, beta, gamma, log_D) / p_ref)
-                        * exp(without_data(log_p_ref, r, beta, gamma, log_D))
-                    ),
-                    "the 1 forgotten": lambda log_p_ref, p_ref, r, beta, gamma, log_D: (
-                        share(log_p_ref, r, beta, gamma, log_D)
-                        * (law(log_p_ref, r, beta, gamma, log_D) / p_ref)
-                        * exp(-without_data(log_p_ref, r, beta, gamma, log_D) - 1.0)
-                    ),
-                },
+                slips=("sign of the exponent flipped", "the term 1 dropped"),
             ),
             Line(
-                r"\frac{\gamma D(\tau)}{\beta\, p_{ref}(\tau)}\, e^{1 - (r(\tau) + \lambda)/\beta}",
+                r"\frac{\gamma D(\tau)}{\beta\, p_{ref}(\tau)}\, e^{1 - (r(\tau) + \lambda(x))/\beta}",
                 "The unknown p cancels: the right side is known but for lambda.",
-                lambda log_p_ref, p_ref, r, beta, gamma, log_D: (
-                    gamma * exp(log_D) / (beta * p_ref) * exp(-without_data(log_p_ref, r, beta, gamma, log_D))
-                ),
-                wrong={
-                    "p_ref cancelled instead": lambda log_p_ref, r, beta, gamma, log_D: (
-                        share(log_p_ref, r, beta, gamma, log_D) * exp(-without_data(log_p_ref, r, beta, gamma, log_D))
-                    ),
-                    "beta lost below": lambda log_p_ref, p_ref, r, beta, gamma, log_D: (
-                        gamma * exp(log_D) / p_ref * exp(-without_data(log_p_ref, r, beta, gamma, log_D))
-                    ),
-                },
+                slips=("beta dropped",),
+                wrong={"p_ref cancelled instead": "u*exp(1 - (r(tau) + lambda(x))/beta)"},
             ),
             Line(
                 r"u = \frac{\gamma D(\tau)}{\beta\, p^o(\tau)}",
                 "So u is known too:",
-                share,
                 relation="so",
             ),
             Line(
-                r"\omega\!\left( \log\frac{\gamma D(\tau)}{\beta\, p_{ref}(\tau)} + 1 - \frac{r(\tau) + \lambda}{\beta} \right)",
+                r"\omega\!\left( \log\frac{\gamma D(\tau)}{\beta\, p_{ref}(\tau)} + 1 - \frac{r(\tau) + \lambda(x)}{\beta} \right)",
                 "Wright's omega is the solution of w e^w = e^z, here with u = 0 where D = 0; and lambda(x) is the one root of sum p = 1.",
-                lambda log_p_ref, r, beta, gamma, log_D: omega(
-                    np.log(gamma / beta) + log_D - log_p_ref - without_data(log_p_ref, r, beta, gamma, log_D)
-                ),
+                lambda log_p_ref, r, beta, gamma, log_D, lam_ptx: omega(exponent(log_p_ref, r, beta, gamma, log_D, lam_ptx)),
                 error=1e-11,
                 wrong={
-                    "the exponential: w forgotten beside e^w": lambda log_p_ref, r, beta, gamma, log_D: exp(
-                        np.log(gamma / beta) + log_D - log_p_ref - without_data(log_p_ref, r, beta, gamma, log_D)
+                    "the exponential: w forgotten beside e^w": lambda log_p_ref, r, beta, gamma, log_D, lam_ptx: exp(
+                        exponent(log_p_ref, r, beta, gamma, log_D, lam_ptx)
                     ),
                     "lambda of the Gibbs optimum": lambda log_p_ref, r, beta, gamma, log_D, log_Z: omega(
-                        np.log(gamma / beta) + log_D - log_p_ref - r / beta + log_Z[:, None]
+                        exponent(log_p_ref, r, beta, gamma, log_D, beta * (1.0 - log_Z))
                     ),
                 },
             ),
         ),
+        letters={"p^o": "p_ptx", "lambda": "lam_ptx"},
     )
 )
 
@@ -210,11 +163,6 @@ def without_kl(log_p_ref: Any, r: Any, gamma: float, log_D: Any) -> Any:
     return p + missing * best / np.sum(best, axis=1, keepdims=True)
 
 
-def no_reward(log_p_ref: Any, beta: float, gamma: float, log_D: Any) -> Any:
-    """log p^o for a reward of 0."""
-    return ptx_optimum(log_p_ref, np.zeros_like(log_D), beta, gamma, log_D).log_p
-
-
 add(
     Derivation(
         slug="ppo-ptx-optimum-removed",
@@ -227,34 +175,25 @@ add(
         largest=100,
         scale=lambda log_p_ref: 1.0 + np.max(np.abs(log_p_ref)),
         lines=(
-            Line(
-                r"p^o = \arg\max_p\; \mathbb{E}_p[r] - \beta\, \mathrm{KL}(p, p_{ref}) + \gamma\, \mathbb{E}_D[\log p]",
-                "With all three terms.",
-                law,
-            ),
+            Line(r"p^o(\tau)", "The maximizer of E_p[r] - beta KL(p, p_ref) + gamma E_D[log p], with all three terms."),
             Line(
                 r"p^* \quad (\gamma \to 0)",
                 "Without the data's term: the Gibbs optimum.",
                 relation="in the limit",
                 along=("gamma", (1.0, 1e-6, 1e-250)),
                 slips=("p_ref for p_star",),
-                wrong={"D": lambda log_D: exp(log_D)},
+                wrong={"D": "D"},
             ),
-            Line(r"p^o", "The other way: nothing but data.", law, relation="so"),
+            Line(r"p^o(\tau)", "The other way: nothing but data.", relation="so"),
             Line(
                 r"D \quad (\gamma \to \infty)",
                 "E_D[log p] is largest at p = D, the forward-KL projection; what is not in the data is forgotten.",
                 relation="in the limit",
                 along=("gamma", (1.0, 1e6, 1e18)),
                 error=1e-12,
-                wrong={"half of D, half of p*": lambda log_D, p_star: 0.5 * (exp(log_D) + p_star), "p*": lambda p_star: p_star},
+                wrong={"half of D, half of p*": "(D + p_star)/2", "p*": "p_star"},
             ),
-            Line(
-                r"p^o \text{ at the KL weight } \beta / k",
-                "Less and less of the KL term, by a factor k = 1 + t.",
-                lambda log_p_ref, r, beta, gamma, log_D, far: law(log_p_ref, r, beta / (1.0 + far), gamma, log_D),
-                relation="so",
-            ),
+            Line(r"\tilde p(\tau)", "The maximizer at the KL weight beta/k: less and less of the KL term, k = 1 + t.", relation="so"),
             Line(
                 r"\frac{\gamma D(\tau)}{\lambda' - r(\tau)}, \text{ and what that lacks of } "
                 r"1 \text{ on the best response} \quad (k \to \infty)",
@@ -274,9 +213,8 @@ add(
                 },
             ),
             Line(
-                r"\mathrm{KL}(p^o, p_{ref}) \text{ at } r = 0",
-                "Without the reward: how far from the reference?",
-                lambda log_p_ref, beta, gamma, log_D: kl(no_reward(log_p_ref, beta, gamma, log_D), log_p_ref),
+                r"\mathrm{KL}(\bar p, p_{ref})",
+                "Without the reward, r = 0: how far is the maximizer then from the reference?",
                 relation="so",
             ),
             Line(
@@ -284,12 +222,11 @@ add(
                 "No farther than D: D has the larger data term, so p^o, which beats it, has the smaller penalty.",
                 relation="<=",
                 slips=("a factor 1/2 too many",),
-                wrong={"0: it stays at the reference": lambda P: np.zeros(P)},
+                wrong={"0: it stays at the reference": "0"},
             ),
             Line(
-                r"\mathrm{KL}(D, p^o) \text{ at } r = 0",
+                r"\mathrm{KL}(D, \bar p)",
                 "And how far from the data?",
-                lambda log_p_ref, beta, gamma, log_D: kl(log_D, no_reward(log_p_ref, beta, gamma, log_D)),
                 relation="so",
             ),
             Line(
@@ -297,8 +234,9 @@ add(
                 "No farther than the reference: it pays no penalty, so p^o, which beats it, fits the data better. A compromise of the two.",
                 relation="<=",
                 slips=("a factor 1/2 too many",),
-                wrong={"0: it is D": lambda P: np.zeros(P)},
+                wrong={"0: it is D": "0"},
             ),
         ),
+        letters={"p^o": "p_ptx", "p_tilde": "p_ptx_far", "p_bar": "p_ptx_0"},
     )
 )

@@ -347,11 +347,6 @@ class Derivation:
         return between(found.gap, scope, scale=found.scale, term=term, eps=rounding(*foreign), error=error)
 
 
-def declared(letters: Mapping[str, str]) -> list[str]:
-    """What is printed above the lines of a derivation: which letter stands for what."""
-    return [f"{name} is {what}" for name, what in letters.items()]
-
-
 DERIVATIONS: dict[str, Derivation] = {}
 
 

@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from tabular_rlhf import tex
-from tabular_rlhf.derivations.record import declared
+from tabular_rlhf.formula.reading import declared
 from tabular_rlhf.layout import wrap
 from tabular_rlhf.ledger.explain_text import world_lines
 from tabular_rlhf.told import apart, differing, number

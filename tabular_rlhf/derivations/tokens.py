@@ -6,34 +6,13 @@ e^{r/beta}, which is what makes the optimum over responses and the soft policy o
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from tabular_rlhf.derivations.language import onward
 from tabular_rlhf.derivations.optimum import mild
 from tabular_rlhf.derivations.record import Derivation, Line, add
 from tabular_rlhf.ledger.chapter4 import reward_units
 
 # ---------------------------------------------------------------------------------------------------- soft-bellman
-
-
-def quotient(mdp: Any, weight: Any) -> Any:
-    """The weight of the responses through (s, a) divided by that of the responses through s."""
-    through = mdp.subtree_sum(weight)
-    return through / np.sum(through, axis=-1, keepdims=True)
-
-
-def conditional_means(mdp: Any, pi_ref: Any, f: Any) -> tuple[Any, Any]:
-    """E_ref[f given s] and E_ref[f given s + a], by a backward sweep."""
-    levels = mdp.levels(pi_ref)
-    return mdp.backup(f, lambda h, Q: np.sum(levels[h] * Q, axis=1))
-
-
-def values(mdp: Any, pi_ref: Any, r: Any, beta: float) -> tuple[Any, Any]:
-    """V(s) = beta log E_ref[e^{r/beta} given s], and V(s + a), which is r at the end of a response."""
-    here, after = conditional_means(mdp, pi_ref, np.exp(r / beta))
-    return beta * np.log(here), beta * np.log(after)
 
 
 add(
@@ -59,7 +38,7 @@ add(
                     "beta for 1/beta in the exponent": (
                         "(sum_{tau ni s + a} p_ref(tau)*exp(r(tau)*beta)/Z)/(sum_{tau ni s} p_ref(tau)*exp(r(tau)*beta)/Z)"
                     ),
-                    "p_ref omitted": lambda mdp, r, beta: quotient(mdp, np.exp(r / beta)),
+                    "p_ref omitted": "(sum_{tau ni s + a} exp(r(tau)/beta))/(sum_{tau ni s} exp(r(tau)/beta))",
                 },
             ),
             Line(
@@ -77,9 +56,7 @@ add(
                 "A sum over the responses through a place is the probability of coming there times the mean given that one is there.",
                 slips=("pi_ref(a | s) dropped",),
                 wrong={
-                    "the mean of r put into the exponent (Jensen)": lambda mdp, pi_ref, r, beta: (
-                        pi_ref * np.exp((conditional_means(mdp, pi_ref, r)[1] - conditional_means(mdp, pi_ref, r)[0][..., None]) / beta)
-                    )
+                    "the mean of r put into the exponent (Jensen)": "pi_ref(a | s)*exp((E_{p_ref}[r | s + a] - E_{p_ref}[r | s])/beta)",
                 },
             ),
             Line(
@@ -102,9 +79,9 @@ add(
                 r"\beta \log \sum_a \pi_{ref}(a \mid s)\, e^{Q(s, a)/\beta}, \quad Q(s, a) = V(s + a), \quad V(\tau) = r(\tau)",
                 "By the definition of V at s + a that mean is e^{V(s + a)/beta}: a recursion from the ends of responses to the root.",
                 wrong={
-                    "the best token instead of the soft maximum": lambda mdp, V_soft, r: np.max(onward(mdp, V_soft, r), axis=-1),
+                    "the best token instead of the soft maximum": "max_a(Q(s, a))",
                     "the mean instead of the soft maximum": "beta*sum_{a} pi_ref(a | s)*(Q(s, a)/beta)",
-                    "beta dropped": lambda mdp, pi_ref, V_soft, r: np.log(np.sum(pi_ref * np.exp(onward(mdp, V_soft, r)), axis=-1)),
+                    "beta dropped": "log(sum_{a} pi_ref(a | s)*exp(Q(s, a)))",
                 },
             ),
             Line(
@@ -116,17 +93,13 @@ add(
                 r"p_{ref}(\tau)\, e^{(r(\tau) - V(x))/\beta}",
                 "The exponents telescope: the last value is r(tau), the first V(x), and those between cancel.",
                 slips=("the term V(x) dropped",),
-                wrong={
-                    "the first state's value subtracted at every token": lambda p_ref, r, V_soft, beta, lengths: (
-                        p_ref * np.exp((r - lengths * V_soft[:, :1]) / beta)
-                    )
-                },
+                wrong={"the first state's value subtracted at every token": "p_ref(tau)*exp((r(tau) - lengths(tau)*V(x))/beta)"},
             ),
             Line(
                 r"p^*(\tau)",
                 "V(x) = beta log Z(x), since the mean given the root is the mean: the two optima are one law.",
                 slips=("p_ref for p_star",),
-                wrong={"the greedy response": lambda log_p_ref, r: (r == np.max(r, axis=1, keepdims=True)).astype(float)},
+                wrong={"the greedy response": "1[r(tau) = max(r)]"},
             ),
         ),
     )
@@ -148,44 +121,39 @@ add(
                 r"\sum_\tau p_\pi(\tau) \log\frac{p_\pi(\tau)}{p_{ref}(\tau)}",
                 "Its definition; a response that pi never makes counts 0.",
                 slips=("p_ref for p",),
-                wrong={"log base 2": lambda p, L: np.sum(p * L, axis=1) / np.log(2.0)},
+                wrong={"log base 2": "(sum_tau p(tau)*log(p(tau)/p_ref(tau)))/log(2)"},
             ),
             Line(
                 r"\sum_\tau p_\pi(\tau) \sum_h \log\frac{\pi(a_h \mid s_h)}{\pi_{ref}(a_h \mid s_h)}",
                 "Both probabilities are products over tokens; the log of a quotient of products is a sum of log-quotients.",
                 wrong={
-                    "the mean over tokens for their sum": lambda mdp, p, L_s, lengths: np.sum(p * mdp.path_sum(L_s) / lengths, axis=1),
-                    "the first token alone": lambda mdp, p, L_s: np.sum(p * mdp.path_sum(L_s * (np.arange(mdp.S) == 0)[:, None]), axis=1),
+                    "the mean over tokens for their sum": ("sum_tau p(tau)*(sum_h log(pi(a_h | s_h)/pi_ref(a_h | s_h)))/lengths(tau)"),
+                    "the first token alone": "sum_a pi(a | s_0)*log(pi(a | s_0)/pi_ref(a | s_0))",
                 },
             ),
             Line(
                 r"\sum_s \sum_a \Big( \sum_{\tau \ni s + a} p_\pi(\tau) \Big) \log\frac{\pi(a \mid s)}{\pi_{ref}(a \mid s)}",
                 "Exchange the sums: the log-quotient of a token is the same for every response through it.",
                 slips=("p_ref for p",),
-                wrong={"every token once, however many responses pass": lambda L_s: np.sum(L_s, axis=(1, 2))},
+                wrong={"every token once, however many responses pass": "sum_s sum_a log(pi(a | s)/pi_ref(a | s))"},
             ),
             Line(
                 r"\sum_s \sum_a d_\pi(s)\, \pi(a \mid s) \log\frac{\pi(a \mid s)}{\pi_{ref}(a \mid s)}",
                 "The mass through a token: to come to s, and then to choose a.",
                 slips=("d_ref for d_pi",),
-                wrong={"pi(a given s) forgotten": lambda d_pi, L_s: np.sum(d_pi[..., None] * L_s, axis=(1, 2))},
+                wrong={"pi(a given s) forgotten": "sum_s sum_a d_pi(s)*log(pi(a | s)/pi_ref(a | s))"},
             ),
             Line(
                 r"\sum_s d_\pi(s)\, \mathrm{KL}(\pi(\cdot \mid s), \pi_{ref}(\cdot \mid s))",
                 "d_pi(s) does not depend on a: the inner sum is a KL of next tokens. The visits are pi's own, and move when pi moves.",
                 slips=("d_pi(s) dropped", "arguments of KL swapped"),
-                wrong={"the mean over visited states": lambda d_pi, KL_s: np.sum(d_pi * KL_s, axis=1) / np.sum(d_pi, axis=1)},
+                wrong={"the mean over visited states": "(sum_s d_pi(s)*KL(s))/(sum_s d_pi(s))"},
             ),
         ),
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- potential-shaping
-
-
-def steps_of(mdp: Any, phi: Any) -> Any:
-    """Phi(s + a) - Phi(s) at every state and token, with Phi = 0 at the end of a response."""
-    return onward(mdp, phi, np.zeros((mdp.P, mdp.N))) - phi[..., None]
 
 
 add(
@@ -201,18 +169,15 @@ add(
         ),
         lines=(
             Line(
-                r"r'(\tau) = r(\tau) + \sum_h \Phi(s_{h+1}) - \Phi(s_h), \quad \Phi = 0 \text{ at the end}",
-                "Pay for progress: a number Phi(s) for every state, and its gain added to the reward at every token.",
-                lambda mdp, r, phi: r + mdp.path_sum(steps_of(mdp, phi)),
+                r"r'(\tau) = r(\tau) + \sum_h \Phi(s_{h+1}) - \Phi(s_h)",
+                "Pay for progress: a number Phi(s) for every state, 0 at the end, and its gain added to the reward at every token.",
             ),
             Line(
                 r"r(\tau) - \Phi(x)",
                 "The sum telescopes: the end gives 0, the root -Phi(x), and those between cancel.",
                 slips=("sign of Phi(x) flipped", "the term Phi(x) dropped"),
                 wrong={
-                    "Phi of the last state kept at the end": lambda mdp, r, phi: (
-                        r + mdp.path_sum(steps_of(mdp, phi) * (np.sum(mdp.state_tokens() >= 0, axis=1) < mdp.H - 1)[:, None])
-                    )
+                    "Phi of the last state kept at the end": "r(tau) - Phi(x) + sum_h 1[h = H - 1]*Phi(s_h)",
                 },
             ),
             Line(r"V'(x) = \beta \log \sum_\tau p_{ref}(\tau)\, e^{r'(\tau)/\beta}", "The value with the shaped reward.", relation="so"),
@@ -239,7 +204,7 @@ add(
                 r"p^*(\tau)",
                 "Phi cancels: which response is best did not change, only where on the way it is paid for.",
                 slips=("p_ref for p_star",),
-                wrong={"not normalized: e^{-Phi/beta} left": lambda p_star, phi, beta: p_star * np.exp(-phi[:, :1] / beta)},
+                wrong={"not normalized: e^{-Phi/beta} left": "p_star(tau)*exp(-Phi(x)/beta)"},
             ),
         ),
         letters={"r'": "r + sum_h (Phi(s_{h+1}) - Phi(s_h))"},

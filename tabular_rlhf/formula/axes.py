@@ -8,6 +8,7 @@ whose axes are in that order.
 | x, x' | prompts |
 | tau, tau', w, l, i, j | responses (of a pair: the preferred one w, the other l) |
 | s, a; s@h, a@h | states, tokens; those of step h of a response |
+| c | contexts, whose states share a row of a tied policy |
 | h, t, m | numbers of a range |
 | x., s., a. | the logits that a gradient is in |
 
@@ -28,7 +29,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.spellings import kind
 
 Closure = Callable[[Any], Any]
-ORDER = ("x", "tau", "time", "s", "a")
+ORDER = ("x", "tau", "time", "s", "c", "a")
 FIRST = ("tau", "w", "i", "tau'", "l", "j")
 """Of two responses, the one that stands first in a table."""
 

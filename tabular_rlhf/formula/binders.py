@@ -25,7 +25,7 @@ def occurs(name: str, node: Node) -> bool:
 def shared(overs: list[Node]) -> list[Node]:
     """What "i, j in A" says of j holds of i, too."""
     last = overs[-1] if overs else None
-    if last is None or last.op != "such" or not (last.kids[1].op in ("gt", "le") and last.kids[1].kids[0].op == "at"):
+    if last is None or last.op != "such" or not (last.kids[1].op in ("gt", "le") and len(last.kids[1].kids[0].kids) == 2):
         return overs
     condition = last.kids[1]
     owner = condition.kids[0].kids[0]

@@ -18,15 +18,23 @@ from dataclasses import replace
 
 from tabular_rlhf.formula.binders import Binders
 from tabular_rlhf.formula.events import CONDITIONS
+from tabular_rlhf.formula.scopes import depends
 from tabular_rlhf.formula.spellings import FUNCTIONS, KL_KEYS
 from tabular_rlhf.formula.tokens import Token
-from tabular_rlhf.formula.tree import Node, index, num, sym
+from tabular_rlhf.formula.tree import Node, index, num, sym, walk
+from tabular_rlhf.symbols import SYMBOLS
 
 CLOSES = {"(": ")", "[": "]", "{": "}", "(abs": "abs)", "(in": "in)", "|": "|"}
 ENDS = {")", "]", "}", ",", ";", "|", "||", "abs)", "in)", "quad", "newline", "~", "word", ":", ":=", "=", "", "+", "-", "*", "/"}
 ENDS |= {"<", "<=", ">", ">=", "!=", "_", "^", "'"}
 RELATION_NAMES = {"propto", "succ", "prec", "in", "notin", "ni", "to", "approx", "where", "with", "at", "for", "if", "let", "and", "up"}
 BINDERS = {"sum", "prod", "E", "max", "min", "argmax", "argmin"}
+
+
+def holds(node: Node, letter: Node) -> bool:
+    """Whether a letter stands in a formula, at whatever indices."""
+    head = letter.kids[0] if letter.op == "at" else letter
+    return any(n.op == head.op and n.value == head.value for _, n in walk(node))
 
 
 class Grammar(Binders):
@@ -264,9 +272,28 @@ class Grammar(Binders):
                 "a derivative must name each of its letters", r"write \frac{d^2}{dz^2}", self.tokens[at].start, self.peek().start
             )
         node = inner if inner is not None else self.operand()
+        if inner is None and self.goes_on() and not any(holds(node, v) for v in variables):
+            must, end, below = "a derivative takes one factor, and this one must hold its letter", node.end, variables[0]
+            if self.peek().kind in ("*", "/"):
+                self.take()
+            whole = self.text[node.start : self.term().end]
+            remedy = (
+                rf"write \frac{{\partial\, {whole}}}{{\partial {self.text[below.start : below.end]}}}, or a bracket around what it is of"
+            )
+            raise self.refusal(must, remedy, self.tokens[at].start, end)
         for variable in (variables * order)[:order]:
             node = self.made("diff", node, variable, at=at)
         return node
+
+    def goes_on(self) -> bool:
+        """Whether another factor follows, which an operator that takes one does not reach."""
+        return self.peek().kind in ("*", "/") or self.starts_factor()
+
+    def stands_still(self, node: Node) -> bool:
+        """Whether a factor is a number, or a symbol that does not move with the policy's logits."""
+        head = node.kids[0] if node.op == "at" else node
+        known = [n for n in (str(head.value), f"log_{head.value}") if head.op == "sym" and n in SYMBOLS and head.value not in self.declared]
+        return head.op == "num" or (bool(known) and not any(depends(n, "logits") for n in known))
 
     def order(self) -> int:
         if self.peek().kind != "^":
@@ -283,7 +310,12 @@ class Grammar(Binders):
         if self.peek().kind == "_":
             self.take()
             self.skip_group()
-        return self.made("grad", self.bracketed() if self.peek().kind in ("(", "[") else self.operand(), at=at)
+        bracketed = self.peek().kind in ("(", "[")
+        node = self.bracketed() if bracketed else self.operand()
+        if not bracketed and self.goes_on() and self.stands_still(node):
+            must = "nabla takes one factor, and this one must depend on the policy"
+            raise self.refusal(must, r"put what it is of in brackets: \nabla (f g)", self.tokens[at].start, self.peek().start)
+        return self.made("grad", node, at=at)
 
     read_grad = read_nabla
 

@@ -5,6 +5,7 @@ An index renames an axis and moves no data.  Where a letter has no such axis, th
     p(s), p(s + a)      the mass of the responses through a state, or through a token of it
     V(s + a), V(x)      the value of the next state (at the end of a response: of the response), and of the first one
     pi(y | x)           prod_h pi(a_h | s_h), a policy's law over responses
+    pi(a | c)           the row that the states of a context share
 
 Any other index would be ignored, which is refused.
 """
@@ -25,6 +26,8 @@ from tabular_rlhf.formula.tree import Node
 
 AT_TOKENS = {"L": "L_s", "KL": "KL_s", "r": "r_token"}
 """A letter of responses, and the one of tokens that it is at an index of time."""
+AT_CONTEXTS = {"pi_tied": "row_tied", "pi_hat": "row_hat", "d_star": "visits_star", "d_hat": "visits_hat"}
+"""A letter of states, and the one of contexts that it is at c: pi(a | c), d(c)."""
 NEXT = {"V_soft": "Q_soft", "V": "Q_soft", "V'": "Q'"}
 """A value of states, and its table of next states."""
 MASS = {"d_pi": "p", "d_ref": "p_ref", "d_star": "p_star"}
@@ -106,6 +109,8 @@ def _times_beta(node: Node) -> Node:
 
 def placed(m: Meaning, node: Node, name: str, value: Value, given: list[Node]) -> Value:
     """A value at indices."""
+    if any(axis_kind(axis_of(g)) == "c" for g in given) and "s" in map(axis_kind, value.axes):
+        value = of_contexts(m, name, node)
     local = m.local.get(name)
     if isinstance(local, Node) and local.kids[1:] and name in NEXT:  # the definition is of other things
         value = m.letter("V_soft", node)
@@ -129,6 +134,14 @@ def placed(m: Meaning, node: Node, name: str, value: Value, given: list[Node]) -
         elif "a" not in kinds and given and all(axis_kind(axis_of(g)) == "x" for g in given):
             value = m.letter("value", node) if name == "V" and name not in m.lexicon.bound else first_state(value)
     return renamed(m, node, name, value, given)
+
+
+def of_contexts(m: Meaning, name: str, node: Node) -> Value:
+    """The letter of contexts for one of states."""
+    known = m.lexicon.text_of(name) or name
+    if known not in AT_CONTEXTS:
+        raise m.refusal(node, f"{name} must be of contexts, to be at one", "write the state, or a letter of the tied class")
+    return m.letter(AT_CONTEXTS[known], node)
 
 
 def renamed(m: Meaning, node: Node, name: str, value: Value, given: list[Node]) -> Value:

@@ -13,7 +13,7 @@ import numpy as np
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula import axes as ax
 from tabular_rlhf.formula.axes import Value, axis_kind, binary, constant, fitted, merged, reduced, unary
-from tabular_rlhf.formula.indices import axis_of, incidence, response_law
+from tabular_rlhf.formula.indices import axis_of, incidence, of_contexts, response_law
 from tabular_rlhf.formula.meaning import Meaning, rule
 from tabular_rlhf.formula.tree import Node, index, walk
 from tabular_rlhf.logspace import kl, logsumexp
@@ -25,9 +25,12 @@ def law_of(m: Meaning, node: Node, among: tuple[str, ...] = ()) -> Value:
     if head.op != "sym":
         return m(node)
     name = str(head.value)
-    if any(g.op == "index" and axis_kind(axis_of(g)) not in ("x", "tau", "s", "a") for g in given):
+    if any(g.op == "index" and axis_kind(axis_of(g)) not in ("x", "tau", "s", "a", "c") for g in given):
         return m(node)
     states = [axis_of(g) for g in given if g.op == "index" and axis_kind(axis_of(g)) == "s"]
+    contexts = [axis_of(g) for g in given if g.op == "index" and axis_kind(axis_of(g)) == "c"]
+    if contexts:
+        return of_contexts(m, name, node).renamed({"c": contexts[0]})
     value = m.letter(name, head)
     value = value.renamed(m.bare) if m.bare else value
     if value.law == "a" and not states and not any(axis_kind(a) == "a" for a in among):

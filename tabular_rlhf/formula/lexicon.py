@@ -50,7 +50,7 @@ DEFINED: Mapping[str, str] = {
 }
 """Letters that are defined by a formula."""
 POSITIVE = {"beta", "lengths", "draws", "G", "eta", "V", "H", "K", "P", "S", "N"}
-SUMS_TO_ONE: Mapping[tuple[str, ...], str] = {("x", "tau"): "tau", ("x", "s", "a"): "a", ("x",): "x"}
+SUMS_TO_ONE: Mapping[tuple[str, ...], str] = {("x", "tau"): "tau", ("x", "s", "a"): "a", ("c", "a"): "a", ("x",): "x"}
 """The axis along which a law of these axes sums to one."""
 
 

@@ -344,6 +344,8 @@ def depths(mdp: Any) -> Any:
 
 def length(axis: str, scope: Any) -> int:
     """How long an axis is."""
+    if ax.axis_kind(axis) == "c":
+        return int(scope["tied"].shape[0])
     return int(getattr(scope["mdp"], {"x": "P", "tau": "N", "s": "S", "a": "V"}[ax.axis_kind(axis)]))
 
 

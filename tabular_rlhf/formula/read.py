@@ -276,7 +276,8 @@ class Reader:
     def header(self, part: list[Token]) -> tuple[Node, list[str]] | None:
         """The letter that a part defines, with its indices or names of arguments; None if it begins otherwise."""
         reader = self.grammar(part)
-        if reader.peek().kind != "name" or reader.peek().text in NO_LETTERS or self.operates(part):
+        primed = reader.ahead().kind == "'"  # sigma' is no function's name
+        if reader.peek().kind != "name" or (reader.peek().text in NO_LETTERS and not primed) or self.operates(part):
             return None
         try:
             key, indices = reader.key()

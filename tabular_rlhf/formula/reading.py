@@ -128,6 +128,15 @@ class Reading:
         return Side(made, merged(*kin, made), tuple(kin) or (made,))
 
 
+def declared(letters: Mapping[str, str]) -> list[str]:
+    """What is printed beside formulas: which letter stands for what.
+
+    >>> declared({"p": "p_star"})
+    ['p is p_star']
+    """
+    return [f"{name} is {what}" for name, what in letters.items()]
+
+
 RESPONSES = compile(sym("p"))
 """A table over responses."""
 

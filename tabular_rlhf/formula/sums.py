@@ -181,17 +181,21 @@ EXTREMES: dict[str, tuple[Callable[..., Any], float]] = {"maxover": (np.max, -np
 
 @rule(*EXTREMES)
 def _extreme(m: Meaning, node: Node) -> Value:
-    """The largest over an index; of a bare letter over the responses that the reference allows."""
+    """The largest over an index where a condition holds; where there is none, over the responses that the reference allows."""
     if len(node.kids) > 1 and node.kids[1].op == "objective":
         m.lexicon.assumed[str(node.kids[1].value)] = "not taken: the objective itself, at the policy that the letters mean"
         return m(node.kids[0])
     f, end = EXTREMES[node.op]
     value = body_of(m, node)
+    conditions = [over.kids[1] for over in node.kids[1:] if over.op == "such"]
+    for condition in conditions:
+        with m.masking():
+            value = binary(lambda holds, x: np.where(plain(holds) > 0, x, end), m(condition), value)
     names = [str(n.value) for n in bound(node)] or [a for a in value.axes if axis_kind(a) == "tau"]
     for axis in names:
         if axis not in value.axes:
             raise m.refusal(node, f"an extreme must be over what occurs in it: there is no {axis}", "write the index")
-        value = reduced(f, _possible(m, value, axis, end), (axis,))
+        value = reduced(f, value if conditions else _possible(m, value, axis, end), (axis,))
     if not names:
         raise m.refusal(node, "an extreme must be over an index, or of several numbers", "write max_tau r(tau), or max(0, x)")
     return value

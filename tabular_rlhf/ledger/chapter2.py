@@ -13,8 +13,6 @@ from tabular_rlhf.autodiff import grad
 from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, Sampled, add
 from tabular_rlhf.logspace import expect, kl, log_sigmoid
-from tabular_rlhf.mdp import TokenMDP
-from tabular_rlhf.policy import uniform
 from tabular_rlhf.world import World
 
 # ---------------------------------------------------------------------------------------------------- exploration
@@ -79,24 +77,9 @@ add(
 # ---------------------------------------------------------------------------------------------------- compounding-error
 
 
-def learner_world(V: int, H: int, eps: float) -> tuple[TokenMDP, Any, Any]:
-    """An expert who always says token 0, and a learner who slips with probability eps on the expert's path, and is lost
-    (errs always) once off it.  Returns the MDP, the learner's log_pi, and the mask of the expert's states."""
-    mdp = TokenMDP(V, H)
-    on_path = np.zeros(mdp.S, dtype=bool)
-    on_path[list(mdp.offsets[:-1])] = True
-    pi = np.exp(uniform(mdp))
-    pi[:, on_path, 0], pi[:, on_path, 1:] = 1.0 - eps, eps / (V - 1)
-    return mdp, np.log(pi), on_path
-
-
-def costs_by_sweep(V: int, H: int, eps: float) -> Any:
+def costs_by_sweep(d_learner: Any, d_expert: Any, c_learner: Any) -> Any:
     """Expected mistakes under one's own visits, under the expert's, and their gap as a mismatch of visits."""
-    mdp, log_pi, on_path = learner_world(V, H, eps)
-    d_pi = np.exp(mdp.prefix_sum(log_pi))[0]
-    d_expert = on_path.astype(float)
-    cost = np.where(on_path, eps, 1.0)
-    return np.sum(d_pi * cost), np.sum(d_expert * cost), np.sum((d_pi - d_expert) * cost)
+    return np.sum(d_learner * c_learner), np.sum(d_expert * c_learner), np.sum((d_learner - d_expert) * c_learner)
 
 
 add(

@@ -50,6 +50,7 @@ def worked(row: Row, *, seed: int = 0) -> Record:
         "slug": row.slug,
         "chapter": row.chapter,
         "statement": row.statement,
+        "letters": dict(row.letters),
         "source": row.source,
         "note": row.note,
         "symbols": legend(row),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tabular_rlhf.formula.reading import declared
 from tabular_rlhf.layout import width, wrap
 from tabular_rlhf.tex import plain
 from tabular_rlhf.told import apart, number
@@ -19,6 +20,7 @@ def render(found: Record) -> str:
     lines = [f"{found['slug']}  (chapter {found['chapter']})", "=" * (len(found["slug"]) + 13), ""]
     printed = found.get("printed", True)
     lines += _wrap(plain(found["statement"]) + ("" if printed else " †"), "  ", 2)
+    lines += _wrap(f"letters: {'; '.join(declared(found['letters']))}", "  ", 2) if found["letters"] else []
     lines += [] if printed else ["", *_wrap("† its sides are executed as functions, not as it is printed", "  ", 2)]
     lines += ["", *_wrap(f"Source: {found['source']}", ""), *_wrap(found["note"], "")]
     lines += ["", "Symbols", *(line for name, text in found["symbols"].items() for line in _wrap(f"{name:<12}{text}", "  ", 12))]

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from tabular_rlhf.symbols import table
 
-from tabular_rlhf.symbols import samples, pairs, geometry, gradients, estimators, moved, solved  # isort: skip  (in the order of the printed table)
+# in the order of the printed table
+from tabular_rlhf.symbols import imitation, samples, pairs, geometry, gradients, estimators, moved, pretraining, solved  # isort: skip
 from tabular_rlhf.symbols.table import (
     LEVELS,
     SPELLINGS,
@@ -39,9 +40,11 @@ __all__ = [
     "geometry",
     "gradients",
     "half_integers",
+    "imitation",
     "moved",
     "pairs",
     "parameters",
+    "pretraining",
     "samples",
     "solved",
     "supplied",

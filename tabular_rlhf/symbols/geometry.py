@@ -11,7 +11,7 @@ from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.policy import LogLinear, NGram
 from tabular_rlhf.preferences import matrix, population_pairs
-from tabular_rlhf.projection import counted, reverse_projection, same_mean_law
+from tabular_rlhf.projection import counted, expected_counts, reverse_projection, same_mean_law
 from tabular_rlhf.symbols.table import half_integers, symbol
 
 # ---------------------------------------------------------------------------------------------------- a class too small
@@ -27,6 +27,18 @@ symbol("log_pi_hat", "forward projection of p* onto the tied class", "(P, S, V)"
     lambda tied, theta_hat: tied.log_pi(theta_hat)
 )
 symbol("log_p_hat", "its trajectory distribution", "(P, N)", "log-probability")(lambda mdp, log_pi_hat: mdp.path_sum(log_pi_hat))
+symbol("context", "the context of a state, by its number", "(S,)", level="token")(lambda tied: tied.context)
+symbol("log_row_tied", "the row of the tied policy in every context", "(C, V)", "log-probability")(
+    lambda theta_tied: log_softmax(theta_tied)
+)
+symbol("log_row_hat", "the row of the forward projection in every context", "(C, V)", "log-probability")(
+    lambda theta_hat: log_softmax(theta_hat)
+)
+symbol("n_star", "how often p* says a token in a context", "(C, V)")(lambda tied, log_p_star: expected_counts(tied, log_p_star))
+symbol("visits_star", "how often p* comes to a context", "(C,)", level="token")(lambda n_star: np.sum(n_star, axis=1))
+symbol("visits_hat", "how often p_hat comes to a context", "(C,)", level="token")(
+    lambda tied, log_p_hat: np.sum(expected_counts(tied, log_p_hat), axis=1)
+)
 symbol("d_star", "probability that p* passes through s", "(P, S)", "probability")(
     lambda mdp, p_star: np.sum(mdp.subtree_sum(p_star), axis=-1)
 )

@@ -69,5 +69,15 @@ def _wins_chain(world: Any) -> Any:
 
 
 symbol("component", "number of the component of these comparisons that a response belongs to", "(P, N)")(lambda world: components(world))
+
+
+@symbol("scores_ring", "the likeliest scores of wins_ring", "(P, N)", "nats")
+def _scores_ring(wins_ring: Any) -> Any:
+    from tabular_rlhf.preferences.comparisons import Wins
+    from tabular_rlhf.preferences.likelihood import fit
+
+    return np.stack([fit(Wins(wins, tuple(map(str, range(len(wins)))))).r for wins in wins_ring])
+
+
 symbol("far", "how far to go along a direction", "scalar", "nats")(lambda rng: float(rng.integers(1, 7)) / 2)
 symbol("kappa", "how decided people are: P(i beats j) = sigma(kappa (r_i - r_j))", "scalar")(lambda rng: float(rng.integers(1, 5)) / 2)

@@ -83,7 +83,9 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "A_pi": ("A^pi", "A^pi_theta"),
 }
 """How papers write a symbol (or the exponential of one that is kept as a logarithm): base, _subscript, ^superscript, primes."""
-AXES = {"P": "x", "N": "tau", "S": "s", "V": "a", "n": "draw", "G": "i", "1": ""}
+AXES = {"P": "x", "N": "tau", "S": "s", "V": "a", "n": "draw", "G": "i", "1": "", "S_H": "s", "C": "c"}
+"""What the letters of a shape run over: prompts, responses, states and tokens; S_H, the states of the full tree of depth H (of a world
+without EOS); C, the contexts of a tied class."""
 SYMBOLS: dict[str, Symbol] = {}
 LEVELS = {
     "world": "the world, and numbers of it",
