@@ -22,8 +22,6 @@ from tabular_rlhf.ledger.worlds import generic, tiny
 from tabular_rlhf.symbols import Scope
 
 APART: Mapping[tuple[str, int], str] = {
-    ("likelihood-displacement", 3): "its w and l are the best response and the worst",
-    ("likelihood-displacement", 4): "its w and l are the best response and the worst",
     ("k2", 7): "its f is drawn, and its second derivative is taken otherwise",
 }
 """Printed lines (0: the statement of a row) that are read as something else than what runs, and why: they are not executed."""

@@ -16,6 +16,7 @@ from tabular_rlhf.losses.evaluate import gradient, logit_gradient, settings_at, 
 from tabular_rlhf.losses.optimum import minimize
 from tabular_rlhf.losses.problem import prompt_problem
 from tabular_rlhf.preferences.chains import components, finite_data
+from tabular_rlhf.symbols.pairs import best_and_worst, features
 from tabular_rlhf.world import World
 
 # ---------------------------------------------------------------------------------------------------- finite data
@@ -112,18 +113,6 @@ add(
 )
 
 # ---------------------------------------------------------------------------------------------------- likelihood-displacement
-
-
-def best_and_worst(world: World) -> tuple[Any, Any]:
-    """One pair a prompt: the best and the worst possible response."""
-    possible = ~np.isneginf(world.log_p_ref)
-    return np.argmax(np.where(possible, world.r, -np.inf), axis=1), np.argmin(np.where(possible, world.r, np.inf), axis=1)
-
-
-def features(world: World) -> Array:
-    """Two features of each response, for a log-linear class over responses: neighbors are alike."""
-    k = np.arange(world.mdp.N)
-    return np.stack([k % 3 - 0.25, (k // 2) % 2 + 0.5 * k / world.mdp.N], axis=1)
 
 
 def of_theta(world: World, theta: Any) -> Any:

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf import preferences
-from tabular_rlhf.logspace import log_sigmoid
+from tabular_rlhf.autodiff import grad
+from tabular_rlhf.logspace import log_sigmoid, log_softmax
 from tabular_rlhf.preferences.chains import components, finite_data
 from tabular_rlhf.symbols.table import half_integers, symbol
+from tabular_rlhf.world import World
 
 symbol("law", "Bradley-Terry preferences under r", "Law")(lambda r: preferences.bradley_terry(r))
 symbol("pairs", "all pairs of responses drawn from p_ref, labeled by the law", "Pairs")(
@@ -81,3 +83,44 @@ def _scores_ring(wins_ring: Any) -> Any:
 
 symbol("far", "how far to go along a direction", "scalar", "nats")(lambda rng: float(rng.integers(1, 7)) / 2)
 symbol("kappa", "how decided people are: P(i beats j) = sigma(kappa (r_i - r_j))", "scalar")(lambda rng: float(rng.integers(1, 5)) / 2)
+
+# ---------------------------------------------------------------------------------------------------- one pair a prompt
+
+
+def best_and_worst(world: World) -> tuple[Any, Any]:
+    """One pair a prompt: the best and the worst possible response."""
+    possible = ~np.isneginf(world.log_p_ref)
+    return np.argmax(np.where(possible, world.r, -np.inf), axis=1), np.argmin(np.where(possible, world.r, np.inf), axis=1)
+
+
+def features(world: World) -> Any:
+    """Two features of each response, for a log-linear class over responses: neighbors are alike."""
+    k = np.arange(world.mdp.N)
+    return np.stack([k % 3 - 0.25, (k // 2) % 2 + 0.5 * k / world.mdp.N], axis=1)
+
+
+for _k, _name in enumerate(("best", "worst")):
+    symbol(_name, f"1 for the {_name} possible response, 0 for the others: a law", "(P, N)", "probability")(
+        lambda world, k=_k: np.eye(world.mdp.N)[best_and_worst(world)[k]]
+    )
+
+
+@symbol(
+    "log_p_stepped",
+    "p_pi after a step of length eta in the logits, down the DPO loss of one pair a prompt, best over worst",
+    "(P, N)",
+    "log-probability",
+)
+def _log_p_stepped(world: Any, logits: Any, eta: float) -> Any:
+    x, (w, l) = np.arange(world.mdp.P), best_and_worst(world)
+
+    def loss(t: Any) -> Any:
+        ratio = world.mdp.path_sum(log_softmax(t))[x, w] - world.mdp.path_sum(log_softmax(t))[x, l]
+        return -np.sum(log_sigmoid(world.beta * (ratio - world.log_p_ref[x, w] + world.log_p_ref[x, l])))
+
+    return world.mdp.path_sum(log_softmax(np.where(np.isneginf(logits), -np.inf, logits - eta * grad(loss)(logits))))
+
+
+for _k in (1, 2):
+    symbol(f"feature_{_k}", f"feature {_k} of a response, for a log-linear class", "(N,)")(lambda world, k=_k: features(world)[:, k - 1])
+    symbol(f"theta_{_k}", f"the class's parameter of feature {_k}", "scalar")(lambda mdp, k=_k: (0.3, -0.2)[k - 1])
