@@ -29,16 +29,6 @@ def log_odds(pairs: Pairs, log_p: Any, log_p_ref: Any, beta: float) -> Any:
     return beta * (log_p[x, w] - log_p_ref[x, w]) - beta * (log_p[x, l] - log_p_ref[x, l])
 
 
-def tilted(log_p_ref: Any, r: Any, beta: float) -> Any:
-    """p_ref exp(r/beta) over its sum."""
-    weight = np.exp(log_p_ref + r / beta - np.max(log_p_ref + r / beta, axis=1, keepdims=True))
-    return weight / np.sum(weight, axis=1, keepdims=True)
-
-
-def swapped(pairs: Pairs) -> Pairs:
-    return Pairs(pairs.x, pairs.l, pairs.w, pairs.weight, None)
-
-
 add(
     Derivation(
         slug="all-roads",
