@@ -94,7 +94,7 @@ add(
             Line(
                 r"-\beta\, \mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( s(y_w) - s(y_l) \right) \right], \quad s(y) "
                 r"= \sum_h \nabla \log \pi(a_h \mid s_h)",
-                ("A response adds up the scores of its tokens; that of a token in the logits of its state is one-hot less pi."),
+                "A response adds up the scores of its tokens; that of a token in the logits of its state is one-hot less pi.",
                 wrong={
                     "the normalizer forgotten: one-hot alone": lambda world, log_p, pi, beta: by_tokens(world, log_p, pi, beta, False),
                     "the mean over tokens for their sum": (

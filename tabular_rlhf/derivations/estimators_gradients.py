@@ -155,7 +155,7 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ \nabla \left( \frac{p_\pi}{p_{old}}\, k_3 \right) \right]",
-                ("Now k3 times a ratio that is differentiated too, with draws from p_old, which is p_pi, held."),
+                "Now k3 times a ratio that is differentiated too, with draws from p_old, which is p_pi, held.",
                 relation="so",
             ),
             Line(

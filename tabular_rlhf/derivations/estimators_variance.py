@@ -52,7 +52,7 @@ add(
             ),
             Line(
                 r"\mathrm{Var}_q(X), \quad X = \sum_t \mathrm{KL}(\pi_{cut}(\cdot \mid s_t), \pi_{ref}(\cdot \mid s_t))",
-                ("Does it come to that? Draw from q, p_ref restricted to some responses B and renormalized; pi_cut is its policy."),
+                "Does it come to that? Draw from q, p_ref restricted to some responses B and renormalized; pi_cut is its policy.",
                 relation="so",
             ),
             Line(

@@ -112,7 +112,7 @@ add(
             ),
             Line(
                 r"\mathbb{E}_\mu[m]",
-                ("Now the update m with the group mean, which each response is itself a part of; again over all groups."),
+                "Now the update m with the group mean, which each response is itself a part of; again over all groups.",
                 relation="so",
             ),
             Line(

@@ -24,7 +24,6 @@ from tabular_rlhf.symbols import Scope
 APART: Mapping[tuple[str, int], str] = {
     ("mle-is-forward-kl", 6): "it moves the scores at the end of the line, which its letters do not follow",
     ("bt-existence", 10): "its w is of other comparisons than in the lines before",
-    ("k2", 7): "its f is drawn, and its second derivative is taken otherwise",
 }
 """Printed lines (0: the statement of a row) that are read as something else than what runs, and why: they are not executed."""
 CLOSE = 1e-7

@@ -49,7 +49,7 @@ add(
             Line(
                 r"\mathbb{E}\left[ \sum_t s_t\, \left( B_t + F_t \right) \right], \quad B_t = \sum_{u < t} r_u, \quad F_t "
                 r"= \sum_{u \ge t} r_u",
-                ("Split the return at the token: B_t was earned before it, and F_t is earned from it on."),
+                "Split the return at the token: B_t was earned before it, and F_t is earned from it on.",
                 law="log_p",
                 slips=("sign of F(t) flipped",),
                 wrong={"the token's own reward lost between past and future": r"\sum_t s_t \left( B_t + \sum_{u > t} r_u \right)"},
@@ -67,7 +67,7 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ \sum_t s_t\, F_t \right]",
-                ("In every state sum over a of pi grad log pi = grad 1 = 0: past rewards have no covariance with later scores."),
+                "In every state sum over a of pi grad log pi = grad 1 = 0: past rewards have no covariance with later scores.",
                 relation="in expectation",
                 law="log_p",
                 slips=("sign flipped",),
@@ -85,7 +85,7 @@ add(
             Line(
                 r"\mathbb{E}\left[ \left| g - \mathbb{E}[g \mid x] \right|^2 \mid x \right] - \mathbb{E}\left[ \left| f - "
                 r"\mathbb{E}[f \mid x] \right|^2 \mid x \right], \quad g = \sum_t s_t\, G, \quad f = \sum_t s_t\, F_t",
-                ("Does it save variance?  For each prompt; the variances of all coordinates of an update, added up."),
+                "Does it save variance?  For each prompt; the variances of all coordinates of an update, added up.",
                 relation="so",
             ),
             Line(
@@ -106,7 +106,7 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ \sum_t |s_t|^2 \left( B_t^2 + 2\, B_t\, F_t \right) \mid x \right]",
-                ("G = B_t + F_t, squared.  Where past and future cancel, the cross term is negative: it costs variance to drop the past."),
+                "G = B_t + F_t, squared.  Where past and future cancel, the cross term is negative: it costs variance to drop the past.",
                 slips=(
                     "the term 2*B(t)*F(t) dropped",
                     "2 dropped",
