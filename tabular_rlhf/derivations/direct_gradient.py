@@ -1,7 +1,6 @@
 r"""Chapter 6 as a derivation: the gradient of DPO's loss, one use of the chain rule at a time, and what its weight means.
 
-m = rhat_w - rhat_l is the margin of a pair, rhat = beta log(pi/pi_ref); gradients are in the token logits of the policy.  A mean of
-`number times gradient` is computed as the gradient of a mean in which the numbers are held fixed.
+m = rhat_w - rhat_l is the margin of a pair, rhat = beta log(pi/pi_ref); gradients are in the token logits of the policy.
 """
 
 from __future__ import annotations

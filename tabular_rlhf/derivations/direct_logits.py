@@ -1,6 +1,7 @@
 r"""Chapter 6 as a derivation: what gradient descent on DPO's loss conserves.
 
-Data are finite: some responses of a prompt are compared, others never.  Compared responses are linked; a component of these links is C.
+Data are finite: some responses of a prompt are compared, others never.  Compared responses are linked;
+c numbers the components of these links.
 """
 
 from __future__ import annotations

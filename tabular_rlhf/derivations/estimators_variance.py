@@ -1,7 +1,7 @@
 r"""Chapter 8 as a derivation: what it does to the variance to sum the exact KL of every state instead of sampling the token's.
 
 Of one prompt: k1 = sum over t of L_t, X = sum over t of KL(s_t), their difference M = sum over t of m_t, m_t = L_t - KL(s_t),
-and W(s), the KL still to come after s, a mean.
+and W(s, a), the KL still to come after a token, a mean.
 """
 
 from __future__ import annotations

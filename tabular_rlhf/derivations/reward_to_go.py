@@ -12,18 +12,6 @@ import numpy as np
 
 from tabular_rlhf.derivations.gradients import AFFORDABLE
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.derivations.scores import along, by_token, weigh
-from tabular_rlhf.ledger.chapter7 import earned_before
-
-
-def past(mdp: Any, r_token: Any) -> Any:
-    """G_<t, what was earned before s_t: (P, 1, S, V), the same for every response that passes there."""
-    return earned_before(mdp, r_token)[:, None]
-
-
-def to_come(mdp: Any, r_token: Any) -> Any:
-    """G_>=t, what is earned from t on: (P, N, S, V)."""
-    return mdp.path_sum(r_token)[..., None, None] - past(mdp, r_token)
 
 
 def token_terms(r_token: Any, H: int) -> float:
@@ -59,9 +47,10 @@ add(
                 r"\mid s) + \mathbb{E}\left[ \sum_t s_t\, F_t \right]",
                 "The past is a function of the state: collect the first part by states, as in the policy-gradient theorem.",
                 wrong={
-                    "the next token not weighted by pi": lambda world, mdp, mu, logits, d_pi, pi, p, r_token: (
-                        by_token(world, logits, d_pi[..., None] * earned_before(mdp, r_token) * (pi > 0))
-                        + weigh(mu, p, along(mdp, pi, to_come(mdp, r_token)))
+                    "the next token not weighted by pi": (
+                        r"\sum_x \mu(x) \sum_s d_\pi(s)\, \mathbb{E}[B_t \mid s_t = s] \sum_a "
+                        r"1[\pi(a \mid s) > 0]\, \nabla \log \pi(a \mid s) + \mathbb{E}\left[ \sum_t "
+                        r"s_t\, F_t \right]"
                     )
                 },
             ),
