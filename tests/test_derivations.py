@@ -109,6 +109,14 @@ LAWS = {
     "the sampler's": "log_p_sampler log_pi_sampler",
     "of REINFORCE without ratios": "p_limit",
     "of the forward penalty": "p_forward",
+    "held": "log_p_held",
+    "a step on": "log_p_stepped",
+    "best": "best",
+    "worst": "worst",
+    "of DPO": "p_dpo_bt p_dpo_kappa",
+    "of IPO": "p_ipo",
+    "of the game": "p_eq",
+    "of the best draw": "p_drawn_best best_is",
 }
 """Laws that are not fixed by the world, and the symbols that are made from each."""
 WHOSE = {symbol: law for law, symbols in LAWS.items() for symbol in symbols.split()}

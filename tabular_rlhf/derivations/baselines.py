@@ -114,7 +114,7 @@ add(
         lines=(
             Line(
                 r"\mathbb{E}\left| g - \mathbb{E}[g] \right|^2, \quad g = (r - b)\, \nabla \log p_\pi",
-                ("How much one draw's update g varies, for each prompt: the variances of all its coordinates, added up."),
+                "How much one draw's update g varies, for each prompt: the variances of all its coordinates, added up.",
             ),
             Line(
                 r"\mathbb{E}\left| (r - b)\, \nabla \log p_\pi \right|^2 "

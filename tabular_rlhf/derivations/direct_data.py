@@ -60,7 +60,7 @@ add(
         scale=lambda r, beta, log_p, log_p_ref: (1.0 + beta) * size_of(r, beta, log_p, log_p_ref),
         lines=(
             Line(
-                r"\frac{\log \pi_w' - \log \pi_w}{\eta}",
+                r"\frac{\log \tilde\pi_w - \log \pi_w}{\eta}",
                 (
                     "One pair a prompt: its best possible response w beat its worst, l. pi' is "
                     "pi after a step of length eta down this pair's loss, in the token logits."
@@ -134,7 +134,7 @@ add(
             ),
             Line(
                 r"\beta\, \sigma(-m) \left( u_1 (u_1 - v_1) + u_2 (u_2 - v_2) \right)",
-                ("The score of a log-linear policy is the feature less its mean under the policy: u of the winner, v of the loser."),
+                "The score of a log-linear policy is the feature less its mean under the policy: u of the winner, v of the loser.",
                 wrong={
                     "features not centered": (
                         r"\beta\, \sigma(-m) \left( \mathbb{E}_{best}[\phi_1]\, d_1 + "
@@ -188,7 +188,7 @@ add(
         letters={
             "pi_w": "E_best[p]",
             "pi_l": "E_worst[p]",
-            "pi_w'": "E_best[p_stepped]",
+            "pi_tilde_w": "E_best[p_stepped]",
             "r_hat_w": "beta*(log(pi_w) - log(E_best[p_ref]))",
             "r_hat_l": "beta*(log(pi_l) - log(E_worst[p_ref]))",
             "s_w": "nabla(log(pi_w))",

@@ -38,7 +38,7 @@ add(
             ),
             Line(
                 "v",
-                ("What a policy can win at least, whoever answers: v = max over p of min over j of P(p beats j), by linear programming."),
+                "What a policy can win at least, whoever answers: v = max over p of min over j of P(p beats j), by linear programming.",
                 relation="so",
                 error=1e-09,
             ),

@@ -1,7 +1,6 @@
 r"""Chapter 6 as a derivation: the gradient of DPO's loss, one use of the chain rule at a time, and what its weight means.
 
-m = rhat_w - rhat_l is the margin of a pair, rhat = beta log(pi/pi_ref); gradients are in the token logits of the policy.  A mean of
-`number times gradient` is computed as the gradient of a mean in which the numbers are held fixed.
+m = rhat_w - rhat_l is the margin of a pair, rhat = beta log(pi/pi_ref); gradients are in the token logits of the policy.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ add(
             Line(
                 r"-\beta\, \mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( s(y_w) - s(y_l) \right) \right], \quad s(y) "
                 r"= \sum_h \nabla \log \pi(a_h \mid s_h)",
-                ("A response adds up the scores of its tokens; that of a token in the logits of its state is one-hot less pi."),
+                "A response adds up the scores of its tokens; that of a token in the logits of its state is one-hot less pi.",
                 wrong={
                     "the normalizer forgotten: one-hot alone": lambda world, log_p, pi, beta: by_tokens(world, log_p, pi, beta, False),
                     "the mean over tokens for their sum": (

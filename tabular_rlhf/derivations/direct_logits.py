@@ -1,6 +1,7 @@
 r"""Chapter 6 as a derivation: what gradient descent on DPO's loss conserves.
 
-Data are finite: some responses of a prompt are compared, others never.  Compared responses are linked; a component of these links is C.
+Data are finite: some responses of a prompt are compared, others never.  Compared responses are linked;
+c numbers the components of these links.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ add(
             ),
             Line(
                 r"\sum_{y' :\, c(y') = c(y)} g_{y'}",
-                ("Add up over a component of the comparison graph, c(y) its number; shown beside each of its responses."),
+                "Add up over a component of the comparison graph, c(y) its number; shown beside each of its responses.",
                 relation="so",
             ),
             Line(
@@ -92,7 +93,7 @@ add(
             ),
             Line(
                 r"\sum_{y'} g_{y'} \left( 1_{y' = y} - p(y) \right)",
-                ("Chain rule: theta_y raises log p(y) by 1 - p(y), and lowers every other by p(y)."),
+                "Chain rule: theta_y raises log p(y) by 1 - p(y), and lowers every other by p(y).",
                 wrong={"its own log-probability alone": r"g_y \left( 1 - p(y) \right)", "raised by pi(y)": r"g_y\, p(y)"},
             ),
             Line(

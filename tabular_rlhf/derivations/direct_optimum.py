@@ -116,7 +116,7 @@ add(
             ),
             Line(
                 "p_{DPO}(y)",
-                ("Now the loss is minimized over all policies, by Newton's method: p_DPO is where it is least."),
+                "Now the loss is minimized over all policies, by Newton's method: p_DPO is where it is least.",
                 relation="so",
             ),
             Line(

@@ -11,7 +11,7 @@ import numpy as np
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
 from tabular_rlhf.estimators.evaluate import NEGATIVE
-from tabular_rlhf.ledger.chapter8 import SCHULMAN, along, k2_mean, term_scale
+from tabular_rlhf.ledger.chapter8 import SCHULMAN, term_scale
 from tabular_rlhf.logspace import expect, log_ratio
 
 AFFORDABLE = 256
@@ -157,9 +157,9 @@ add(
                 wrong={"cut after the first term: L^3/6": r"\sum_\tau p_\pi \frac{L^3}{6}"},
             ),
             Line(
-                r"\frac{d^2}{dt^2}\, \mathbb{E}_{p_t}\left[ k_2 \right] \text{ at } t = 0, \quad p_t \propto p_{ref}\, e^{t f}",
+                r"\frac{d^2}{dt^2}\, \mathbb{E}_{p_t}\left[ \frac{1}{2} \left( \log\frac{p_t}{p_{ref}} \right)^2 \right] "
+                r"\text{ at } t = 0, \quad p_t \propto p_{ref}\, e^{t f}",
                 "At the reference: the curvature of E[k2] along an exponential arc through p_ref, any f, by the gradient core.",
-                lambda log_p_ref, f: along(log_p_ref, f, k2_mean(log_p_ref)),
                 relation="so",
             ),
             Line(
@@ -211,7 +211,7 @@ add(
             ),
             Line(
                 r"\mathbb{E}_\mu\left[ \mathrm{KL}(q, p_{ref}) + p_{ref}(q > 0) - 1 \right]",
-                ("E_q[p_ref/q] = sum of p_ref over the responses that q can make; the first mean is KL."),
+                "E_q[p_ref/q] = sum of p_ref over the responses that q can make; the first mean is KL.",
                 wrong={
                     "E_q[p_ref/q] = 1 always: unbiased": r"\mathbb{E}_\mu\left[ \mathrm{KL}(q, p_{ref}) \right]",
                     "the mass that is not covered added": r"\mathbb{E}_\mu\left[ \mathrm{KL}(q, p_{ref}) - p_{ref}(q > 0) + 1 \right]",

@@ -5,31 +5,11 @@ L = log(p_pi/p_ref) and u = p_pi/p_ref of a response; score = grad log p_pi = gr
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.derivations.scores import each, of_mean
 from tabular_rlhf.ledger.chapter8_gradients import TANG, slope_scale
 
 AFFORDABLE = 40
 """Responses over all prompts: tables of gradients hold P N P S V numbers."""
-
-
-def kept(log_p: Any) -> Any:
-    """log p, and 0 for impossible responses."""
-    return np.where(np.isneginf(log_p), 0.0, log_p)
-
-
-def each_of(world: Any, logits: Any, h: Any) -> Any:
-    """The gradient of h(L) for every response by itself, by the gradient core: (P, N, P, S, V)."""
-    return each(world, logits, lambda log_p: h(log_p - kept(world.log_p_ref)))
-
-
-def of_distance(world: Any, logits: Any, distance: Any) -> Any:
-    """The gradient of E_mu[distance(p_pi, p_ref)], by the gradient core."""
-    return of_mean(world, logits, lambda log_p: distance(log_p, world.log_p_ref))
 
 
 # ---------------------------------------------------------------------------------------------------- kl-gradients
@@ -155,7 +135,7 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ \nabla \left( \frac{p_\pi}{p_{old}}\, k_3 \right) \right]",
-                ("Now k3 times a ratio that is differentiated too, with draws from p_old, which is p_pi, held."),
+                "Now k3 times a ratio that is differentiated too, with draws from p_old, which is p_pi, held.",
                 relation="so",
             ),
             Line(

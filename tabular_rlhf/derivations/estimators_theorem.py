@@ -60,7 +60,7 @@ add(
             ),
             Line(
                 r"\nabla \sum_x \mu(x) \sum_\tau p_{ref}\, f(u)",
-                ("The chain rule backwards: that is the gradient of an f-divergence, D_f(p_pi, p_ref), by the gradient core."),
+                "The chain rule backwards: that is the gradient of an f-divergence, D_f(p_pi, p_ref), by the gradient core.",
                 wrong={
                     "the mean of h itself descended": r"\nabla \sum_x \mu(x) \sum_\tau p_\pi\, h(\log u)",
                     "the arguments exchanged: D_f(ref, pi)": r"\nabla \sum_x \mu(x) \sum_\tau p_\pi\, f(p_{ref}/p_\pi)",

@@ -161,7 +161,7 @@ add(
             Line(
                 r"\mathbb{E}_{old}\left[ \sum_t R_t\, L_t \sum_{u \le t} \nabla \log \pi(a_u \mid s_u) \right], \quad R_t "
                 r"= \prod_{u \le t} \frac{\pi(a_u \mid s_u)}{\pi_{old}(a_u \mid s_u)}",
-                ("Given the first t tokens, the mean of the later ratios is 1: only R_t, the ratios up to t, are needed, per decision."),
+                "Given the first t tokens, the mean of the later ratios is 1: only R_t, the ratios up to t, are needed, per decision.",
                 relation="in expectation",
                 law="log_p_2",
                 wrong={

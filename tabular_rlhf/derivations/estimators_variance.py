@@ -1,7 +1,7 @@
 r"""Chapter 8 as a derivation: what it does to the variance to sum the exact KL of every state instead of sampling the token's.
 
 Of one prompt: k1 = sum over t of L_t, X = sum over t of KL(s_t), their difference M = sum over t of m_t, m_t = L_t - KL(s_t),
-and W(s), the KL still to come after s, a mean.
+and W(s, a), the KL still to come after a token, a mean.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ add(
             ),
             Line(
                 r"\mathrm{Var}_q(X), \quad X = \sum_t \mathrm{KL}(\pi_{cut}(\cdot \mid s_t), \pi_{ref}(\cdot \mid s_t))",
-                ("Does it come to that? Draw from q, p_ref restricted to some responses B and renormalized; pi_cut is its policy."),
+                "Does it come to that? Draw from q, p_ref restricted to some responses B and renormalized; pi_cut is its policy.",
                 relation="so",
             ),
             Line(

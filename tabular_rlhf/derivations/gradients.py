@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.derivations.scores import times
 from tabular_rlhf.ledger.chapter7 import WILLIAMS, loudness
 from tabular_rlhf.policy_gradient.updates import paths
 
@@ -74,8 +73,9 @@ add(
                 wrong={
                     "the mean over tokens where the sum was due": r"\mathbb{E}\left[ \frac{r(x, \tau)}{|\tau|} \sum_t "
                     r"\nabla \log \pi(a_t \mid s_t) \right]",
-                    "the score of a token without the normalization of pi": lambda mdp, r: times(
-                        r, np.einsum("xnsv,xy->xnysv", np.broadcast_to(paths(mdp), (mdp.P, mdp.N, mdp.S, mdp.V)), np.eye(mdp.P))
+                    "the score of a token without the normalization of pi": lambda mdp, r: (
+                        r[..., None, None, None]
+                        * np.einsum("xnsv,xy->xnysv", np.broadcast_to(paths(mdp), (mdp.P, mdp.N, mdp.S, mdp.V)), np.eye(mdp.P))
                     ),
                 },
             ),
@@ -120,11 +120,6 @@ add(
 )
 
 # ---------------------------------------------------------------------------------------------------- kl-regularized-gradient
-
-
-def kept(log_p: Any) -> Any:
-    """log p, and 0 for impossible responses."""
-    return np.where(np.isneginf(log_p), 0.0, log_p)
 
 
 add(

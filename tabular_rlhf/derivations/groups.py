@@ -1,51 +1,13 @@
 r"""Chapter 7 as derivations, groups: leave one out, and the group mean.
 
-A group is G responses drawn independently from p_pi(. given x) for one prompt x ~ mu.  Sums over all N^G groups are done one by one.
+A group is G responses drawn independently from p_pi(. given x) for one prompt x ~ mu.  The updates g
+and m are sums over all N^G groups, one by one.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
 from tabular_rlhf.derivations.record import Derivation, Line, add
 from tabular_rlhf.ledger.chapter7_groups import few, size
-from tabular_rlhf.policy_gradient.groups import Groups, population
-
-# ---------------------------------------------------------------------------------------------------- sums over groups
-
-
-def everyone(world: Any, log_p: Any, G: int) -> Groups:
-    """All groups with their probabilities."""
-    return population(world, log_p, G)
-
-
-def updated(world: Any, log_p: Any, score: Any, A: Any, G: int, i: int | None = None) -> Any:
-    """E[(1/G) sum over i of A_i score_i] over all groups, A of shape (n, G); or E[A_i score_i] for one i."""
-    groups = everyone(world, log_p, G)
-    members = range(G) if i is None else [i]
-    total = np.zeros(np.shape(score)[:1] + np.shape(score)[1:2])
-    for k in members:
-        np.add.at(total, (groups.x, groups.tau[:, k]), groups.weight * A[:, k] / len(members))
-    return np.einsum("xn,xnysv->ysv", total, score)
-
-
-def seen(world: Any, log_p: Any, reward: Any, G: int) -> Any:
-    """The rewards of the members of every group: (n, G)."""
-    groups = everyone(world, log_p, G)
-    return reward[groups.x[:, None], groups.tau]
-
-
-def others(rewards: Any) -> Any:
-    """The mean reward of the other members, for every member."""
-    G = rewards.shape[1]
-    return (np.sum(rewards, axis=1, keepdims=True) - rewards) / (G - 1)
-
-
-def group_mean(rewards: Any) -> Any:
-    return np.mean(rewards, axis=1, keepdims=True)
-
 
 # ---------------------------------------------------------------------------------------------------- rloo
 
@@ -112,7 +74,7 @@ add(
             ),
             Line(
                 r"\mathbb{E}_\mu[m]",
-                ("Now the update m with the group mean, which each response is itself a part of; again over all groups."),
+                "Now the update m with the group mean, which each response is itself a part of; again over all groups.",
                 relation="so",
             ),
             Line(

@@ -83,7 +83,7 @@ add(
             ),
             Line(
                 r"\sum_x \mu(x) \left( c(x) - c'(x) \right) \nabla q(x), \quad q(x) = \mathbb{E}[r \mid x]",
-                ("E[r s] is the gradient of q, and E[(1 - r) s] that of 1 - q.  So GRPO follows grad q with a weight c_G = c - c'."),
+                "E[r s] is the gradient of q, and E[(1 - r) s] that of 1 - q.  So GRPO follows grad q with a weight c_G = c - c'.",
                 slips=("sign of c'(x) flipped",),
                 wrong={"twice the weight squared": r"2 \sum_x \mu(x) \left( c(x) - c'(x) \right)^2 \nabla q(x)"},
             ),

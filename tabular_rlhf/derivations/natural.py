@@ -39,7 +39,7 @@ add(
         lines=(
             Line(
                 r"\mathbb{E}\left[ s\, \langle s, v \rangle \right], \quad s = \nabla \log p_\pi",
-                ("F v, the Fisher matrix of pi applied to any direction v in the logits; s is the score of a response."),
+                "F v, the Fisher matrix of pi applied to any direction v in the logits; s is the score of a response.",
             ),
             Line(
                 r"\sum_x \mu(x) \sum_s d_\pi(s) \sum_a \pi(a \mid s) \langle \nabla \log \pi(a \mid s), v \rangle\, "
@@ -70,7 +70,7 @@ add(
             Line(
                 r"\mu(x)\, d_\pi(s)\, \pi(a \mid s)\, A(s, a), \quad A(s, a) = Q(s, a) - \sum_b \pi(b \mid s)\, Q(s, b), "
                 r"\quad Q(s, a) = \mathbb{E}\left[ r - \beta \sum_{u \ge t} L_u \mid s_t = s, a_t = a \right]",
-                ("The policy-gradient theorem with the KL penalty of the tokens, L = log(pi/pi_ref); the mean of Q in a state is V."),
+                "The policy-gradient theorem with the KL penalty of the tokens, L = log(pi/pi_ref); the mean of Q in a state is V.",
                 wrong={
                     "Q without the penalty": r"\mu(x)\, d_\pi(s)\, \pi(a \mid s)\, A_\pi(s, a)",
                     "Q without V": r"\mu(x)\, d_\pi(s)\, \pi(a \mid s)\, Q(s, a)",
@@ -124,7 +124,7 @@ add(
                 r"\frac{\pi(a \mid s)^{1 - \eta\beta} \left( \pi_{ref}(a \mid s)\, e^{\bar{Q}(s, a)/\beta} "
                 r"\right)^{\eta\beta}}{\sum_b \pi(b \mid s)^{1 - \eta\beta} \left( \pi_{ref}(b \mid s)\, e^{\bar{Q}(s, "
                 r"b)/\beta} \right)^{\eta\beta}}, \quad \bar{Q}(s, a) = Q(s, a) + \beta L(s, a)",
-                ("Take the token's own penalty out of Q.  With eta = 1/beta pi is forgotten: soft policy iteration."),
+                "Take the token's own penalty out of Q.  With eta = 1/beta pi is forgotten: soft policy iteration.",
                 slips=("the term beta*L(s, a) dropped",),
                 wrong={
                     "pi_ref dropped": (

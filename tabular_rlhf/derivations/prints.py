@@ -21,9 +21,7 @@ from tabular_rlhf.ledger.record import Row
 from tabular_rlhf.ledger.worlds import generic, tiny
 from tabular_rlhf.symbols import Scope
 
-APART: Mapping[tuple[str, int], str] = {
-    ("k2", 7): "its f is drawn, and its second derivative is taken otherwise",
-}
+APART: Mapping[tuple[str, int], str] = {}
 """Printed lines (0: the statement of a row) that are read as something else than what runs, and why: they are not executed."""
 CLOSE = 1e-7
 """Values that differ by less than this share of the largest are the same, for a print: a slip is far larger somewhere."""

@@ -12,18 +12,6 @@ import numpy as np
 
 from tabular_rlhf.derivations.gradients import AFFORDABLE
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.derivations.scores import along, by_token, weigh
-from tabular_rlhf.ledger.chapter7 import earned_before
-
-
-def past(mdp: Any, r_token: Any) -> Any:
-    """G_<t, what was earned before s_t: (P, 1, S, V), the same for every response that passes there."""
-    return earned_before(mdp, r_token)[:, None]
-
-
-def to_come(mdp: Any, r_token: Any) -> Any:
-    """G_>=t, what is earned from t on: (P, N, S, V)."""
-    return mdp.path_sum(r_token)[..., None, None] - past(mdp, r_token)
 
 
 def token_terms(r_token: Any, H: int) -> float:
@@ -49,7 +37,7 @@ add(
             Line(
                 r"\mathbb{E}\left[ \sum_t s_t\, \left( B_t + F_t \right) \right], \quad B_t = \sum_{u < t} r_u, \quad F_t "
                 r"= \sum_{u \ge t} r_u",
-                ("Split the return at the token: B_t was earned before it, and F_t is earned from it on."),
+                "Split the return at the token: B_t was earned before it, and F_t is earned from it on.",
                 law="log_p",
                 slips=("sign of F(t) flipped",),
                 wrong={"the token's own reward lost between past and future": r"\sum_t s_t \left( B_t + \sum_{u > t} r_u \right)"},
@@ -59,15 +47,16 @@ add(
                 r"\mid s) + \mathbb{E}\left[ \sum_t s_t\, F_t \right]",
                 "The past is a function of the state: collect the first part by states, as in the policy-gradient theorem.",
                 wrong={
-                    "the next token not weighted by pi": lambda world, mdp, mu, logits, d_pi, pi, p, r_token: (
-                        by_token(world, logits, d_pi[..., None] * earned_before(mdp, r_token) * (pi > 0))
-                        + weigh(mu, p, along(mdp, pi, to_come(mdp, r_token)))
+                    "the next token not weighted by pi": (
+                        r"\sum_x \mu(x) \sum_s d_\pi(s)\, \mathbb{E}[B_t \mid s_t = s] \sum_a "
+                        r"1[\pi(a \mid s) > 0]\, \nabla \log \pi(a \mid s) + \mathbb{E}\left[ \sum_t "
+                        r"s_t\, F_t \right]"
                     )
                 },
             ),
             Line(
                 r"\mathbb{E}\left[ \sum_t s_t\, F_t \right]",
-                ("In every state sum over a of pi grad log pi = grad 1 = 0: past rewards have no covariance with later scores."),
+                "In every state sum over a of pi grad log pi = grad 1 = 0: past rewards have no covariance with later scores.",
                 relation="in expectation",
                 law="log_p",
                 slips=("sign flipped",),
@@ -85,7 +74,7 @@ add(
             Line(
                 r"\mathbb{E}\left[ \left| g - \mathbb{E}[g \mid x] \right|^2 \mid x \right] - \mathbb{E}\left[ \left| f - "
                 r"\mathbb{E}[f \mid x] \right|^2 \mid x \right], \quad g = \sum_t s_t\, G, \quad f = \sum_t s_t\, F_t",
-                ("Does it save variance?  For each prompt; the variances of all coordinates of an update, added up."),
+                "Does it save variance?  For each prompt; the variances of all coordinates of an update, added up.",
                 relation="so",
             ),
             Line(
@@ -106,7 +95,7 @@ add(
             ),
             Line(
                 r"\mathbb{E}\left[ \sum_t |s_t|^2 \left( B_t^2 + 2\, B_t\, F_t \right) \mid x \right]",
-                ("G = B_t + F_t, squared.  Where past and future cancel, the cross term is negative: it costs variance to drop the past."),
+                "G = B_t + F_t, squared.  Where past and future cancel, the cross term is negative: it costs variance to drop the past.",
                 slips=(
                     "the term 2*B(t)*F(t) dropped",
                     "2 dropped",
