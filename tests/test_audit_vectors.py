@@ -21,8 +21,8 @@ from tabular_rlhf.audit.library import Library, library_of
 from tabular_rlhf.audit.vectors import FAMILIES, SCHEMA, policy_loss, vectors
 from tabular_rlhf.estimators.record import ESTIMATORS
 from tabular_rlhf.losses import LOSSES as PAIR_LOSSES
-from tabular_rlhf.losses.record import parameters
 from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, LOSSES
+from tabular_rlhf.registry import parameters
 from tests.foreign import require
 
 FILES = {family: vectors(family, __version__) for family in FAMILIES}

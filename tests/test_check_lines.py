@@ -23,6 +23,7 @@ from tabular_rlhf.ledger.tolerance import between, distance, largest
 from tabular_rlhf.symbols import parameters
 from tabular_rlhf.told import apart, differing, number
 from tests import unseen_first, unseen_fourth, unseen_second, unseen_third
+from tests.overlaid import Overlaid
 from tests.unseen_support import ANSWERS
 
 TABLES = (unseen_first, unseen_second, unseen_third, unseen_fourth)
@@ -42,29 +43,6 @@ SPECIAL: dict[str, dict[str, Callable[[Any], Any]]] = {
     "one token": {"H": lambda H: 1, "lengths": np.ones_like, "d_pi": lambda d: np.where(np.arange(d.shape[-1]) < 1, d, 0.0)},
 }
 """What a line may be right only for: the symbols that then have one value, and that value."""
-
-
-class Overlaid:
-    """A scope in which some symbols have other values, and what is computed from them has not."""
-
-    def __init__(self, scope: Any, instead: dict[str, Callable[[Any], Any]]) -> None:
-        self.scope, self.instead, self.memo = scope, instead, dict[Any, Any]()
-
-    def __getitem__(self, name: str) -> Any:
-        return self.instead.get(name, lambda x: x)(self.scope[name])
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.scope, name)
-
-    @classmethod
-    def of(cls, printed: Printed, instead: dict[str, Callable[[Any], Any]]) -> Printed:
-        """A formula on such a scope."""
-
-        class Special(Printed):
-            def __call__(self, scope: Any) -> Any:
-                return printed(cls(scope, instead))
-
-        return Special(lambda: printed.side)
 
 
 def specialized(line: Line, instead: dict[str, Callable[[Any], Any]]) -> Callable[..., Any] | None:

@@ -14,7 +14,7 @@ import pytest
 from tabular_rlhf.cli import main
 from tabular_rlhf.commands.verify import derivation_reasons
 from tabular_rlhf.derivations import DERIVATIONS, audit_derivations, derive
-from tabular_rlhf.derivations.prints import APART, Print, difference, executed, prints, statement_prints
+from tabular_rlhf.derivations.prints import Print, difference, executed, prints, statement_prints
 from tabular_rlhf.derivations.records import record_prints, shares
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula import compile, statement
@@ -48,14 +48,6 @@ def test_the_first_half_of_the_book_runs_as_it_is_printed() -> None:
 
 def test_no_print_differs_from_what_runs() -> None:
     assert [(p.slug, p.number, p.reason) for p in found() if p.agrees is False] == []
-
-
-def test_what_is_apart_is_there_and_really_differs() -> None:
-    """A line on the list that agreed would be executed; so would one that is gone."""
-    for (slug, number), reason in APART.items():
-        assert reason
-        assert slug in (LEDGER if number == 0 else DERIVATIONS)
-        assert number <= len(DERIVATIONS[slug].lines) if number else True
 
 
 def test_statements_that_are_chains_of_formulas_run() -> None:

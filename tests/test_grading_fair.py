@@ -36,7 +36,7 @@ HEADS = {
 
 @pytest.mark.parametrize("k", range(len(HEADS)), ids=list(HEADS))
 def test_how_parameters_are_given_is_no_part_of_the_answer(k: int) -> None:
-    several = [slug for slug, e in EXERCISES.items() if len(parameters(e.answer)) > 1]
+    several = [slug for slug, e in EXERCISES.items() if len(parameters(e.answer)) > 1 and e.applies(Scope(coin(), 0))]
     for slug in several:
         changed = spelled_out(list(HEADS.values())[k], EXERCISES[slug].answer)
         assert supplied(changed, Scope(coin(), 0).__getitem__) is not None

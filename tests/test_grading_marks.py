@@ -14,7 +14,6 @@ import pytest
 
 import tabular_rlhf
 from tabular_rlhf.cli import main
-from tabular_rlhf.commands.answer import in_words
 from tabular_rlhf.commands.grade import exercises
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises import EXERCISES
@@ -24,6 +23,7 @@ from tabular_rlhf.grading.marks import Grades, grade
 from tabular_rlhf.grading.report import as_html, as_json, as_text
 from tabular_rlhf.grading.shapes import fair
 from tabular_rlhf.grading.submission import of
+from tabular_rlhf.told import in_words
 from tests.grading_support import HONEST, QUICK, Verdict, judge
 
 # ---------------------------------------------------------------------------------------------------- one report

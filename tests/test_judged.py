@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tabular_rlhf.check import check, fault, tried
-from tabular_rlhf.check.calling import quietly, supply
+from tabular_rlhf.check.calling import is_formula, quietly, supply
 from tabular_rlhf.check.question import Question, of_exercise, of_line, of_row
 from tabular_rlhf.check.trial import forbids, sound
 from tabular_rlhf.commands.grade import exercises
@@ -19,6 +19,7 @@ from tabular_rlhf.exercises import EXERCISES
 from tabular_rlhf.ledger import LEDGER, Scope, worlds
 from tabular_rlhf.ledger.tiny import tied
 from tabular_rlhf.symbols import SYMBOLS, parameters
+from tests.overlaid import Overlaid
 
 # ---------------------------------------------------------------------------------------------------- everything varies
 
@@ -110,7 +111,15 @@ def refuted(question: Question, value: Callable[[Scope], Any]) -> bool:
 
 def with_constant(question: Question, name: str, constant: Any) -> Callable[[Scope], Any]:
     """The right answer where a symbol is given a value of its own on all worlds."""
-    return lambda scope: question.picked(supply(question.truths[0], scope, {name: constant(scope) if callable(constant) else constant}))
+    truth = question.truths[0]
+
+    def value(scope: Scope) -> Any:
+        there = constant(scope) if callable(constant) else constant
+        if is_formula(truth):
+            return question.picked(truth(Overlaid(scope, {name: lambda _: there})))
+        return question.picked(supply(truth, scope, {name: there}))
+
+    return value
 
 
 def needs(question: Question) -> set[str]:
@@ -119,6 +128,8 @@ def needs(question: Question) -> set[str]:
     value, names = question.truths[0], set()
     while callable(value):
         names |= set(parameters(value))
+        if is_formula(value):
+            break
         value = value(*(first[n] for n in parameters(value)))
     return names
 

@@ -166,6 +166,6 @@ def test_a_binomial_is_read_said_and_drawn() -> None:
     scope = Scope(random_world(rng=np.random.default_rng(0), V=2, H=1), 0)
     for n, k in itertools.product(range(6), range(6)):
         assert float(printed(rf"\binom{{{n}}}{{{k}}}")(scope)) == math.comb(n, k)
-    assert plain(r"\binom{G}{m}") == "C(G, m)"
+    assert plain(r"\binom{G}{m}") == "(G over m)"
     with pytest.raises(InputError, match="two numbers"):
         read("binom(3)")

@@ -6,7 +6,7 @@ by that line.  What `Derivation.letters` declares is printed above the lines.  W
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,8 +21,6 @@ from tabular_rlhf.ledger.record import Row
 from tabular_rlhf.ledger.worlds import generic, tiny
 from tabular_rlhf.symbols import Scope
 
-APART: Mapping[tuple[str, int], str] = {}
-"""Printed lines (0: the statement of a row) that are read as something else than what runs, and why: they are not executed."""
 CLOSE = 1e-7
 """Values that differ by less than this share of the largest are the same, for a print: a slip is far larger somewhere."""
 
@@ -58,8 +56,6 @@ def statement_prints(row: Row, scopes: Iterable[Scope]) -> list[Print]:
 
 
 def _clause(row: Row, k: int, text: str, scopes: list[Scope]) -> Print:
-    if (row.slug, 0) in APART:
-        return Print(row.slug, 0, text, None, APART[row.slug, 0])
     try:
         line = row.reading.line(k)
         if len(line.sides) < 2 or not set(line.relations) <= {"=", "<=", ">="}:
@@ -83,8 +79,6 @@ def prints(derivation: Derivation, scopes: Iterable[Scope]) -> list[Print]:
 
 
 def _print(derivation: Derivation, k: int, line: Line, scopes: list[Scope]) -> Print:
-    if (derivation.slug, k) in APART:
-        return Print(derivation.slug, k, line.tex, None, APART[derivation.slug, k])
     try:
         made = derivation.reading.sides(k)
     except InputError as e:

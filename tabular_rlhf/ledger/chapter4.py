@@ -132,7 +132,6 @@ add(
         parts=("lam*", "stationarity on the support", "support"),
         sides={
             "closed form": (1, 2, 1),
-            "written out": (0, 1, 0),
             "gradient core": lambda log_p_star, log_p_ref, r, beta, mu: (
                 *multiplier_by_slope(log_p_star, log_p_ref, r, beta, mu),
                 np.isneginf(log_p_star).astype(float),
