@@ -114,6 +114,8 @@ def enumerated(A: Sequence[Number], u: Number) -> Number:
     >>> enumerated(table("max-rl", 3), Fraction(1, 2))
     Fraction(3, 2)
     """
+    if not 0 < u < 1:
+        raise InputError("u must lie between 0 and 1, both excluded", got=str(u), remedy="`weight` has the ends too")
     G = len(A) + 1
     total: Number = 0
     for right in itertools.product((False, True), repeat=G):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.errors import InputError
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.policy_gradient.bernstein import all_groups
 
@@ -59,19 +60,27 @@ def _credits(law: Array, right: Array, G: int) -> tuple[Array, Array, Array]:
 
 
 def redrawn(p: Array, right: Array, G: int) -> Array:
-    """The mean pull given that the group is mixed, prompt by prompt: (P, N).  nan where no group ever is."""
+    """The mean pull given that the group is mixed, prompt by prompt: (P, N).  Raises InputError where none ever is."""
     rows = []
     for law, r in zip(p, right, strict=True):
         chance, mixed, pulls = _credits(law, r, G)
-        with np.errstate(invalid="ignore"):
-            rows.append((chance * mixed) @ pulls / np.sum(chance * mixed))
+        rows.append((chance * mixed) @ pulls / _often(np.sum(chance * mixed)))
     return np.array(rows)
+
+
+def _often(kept: float) -> float:
+    """How often a group is kept, if ever."""
+    if not kept > 0:
+        remedy = "let some response be right, and some wrong"
+        raise InputError("some group must be mixed", got="groups whose rewards are all equal", remedy=remedy)
+    return kept
 
 
 def filled(mu: Array, p: Array, right: Array, G: int) -> Array:
     """The mean pull of a batch that is filled with mixed groups of whatever prompt, weighted by the prompts: (P, N)."""
     found = [_credits(law, r, G) for law, r in zip(p, right, strict=True)]
     kept = sum(m * float(np.sum(chance[mixed])) for m, (chance, mixed, _) in zip(mu, found, strict=True))
+    kept = _often(kept)
     return np.array([m * (chance * mixed) @ pulls / kept for m, (chance, mixed, pulls) in zip(mu, found, strict=True)])
 
 

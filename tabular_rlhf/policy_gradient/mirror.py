@@ -21,6 +21,8 @@ from scipy import special
 from tabular_rlhf.logspace import Array
 
 HALVINGS = 200
+LARGEST = 700.0
+"""Of the logarithm of a multiplier: its exponential is a number."""
 
 
 def ratio(log_p_old: Any, a: Any, lam: Any) -> Array:
@@ -40,7 +42,7 @@ def multiplier(log_p_old: Any, a: Any) -> Array:
     """
     p = np.exp(log_p_old)
     span = np.ptp(a, axis=-1)
-    low, high = np.full(span.shape, -80.0), np.maximum(1.0, np.log1p(span)) + span
+    low, high = np.full(span.shape, -80.0), np.minimum(np.maximum(1.0, np.log1p(span)) + span, LARGEST)
     for _ in range(HALVINGS):
         mid = (low + high) / 2.0
         above = np.sum(p * ratio(log_p_old, a, np.exp(mid)), axis=-1) > 1.0
