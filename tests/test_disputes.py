@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from html import unescape
 from itertools import product
 
 import numpy as np
@@ -15,6 +16,7 @@ from tabular_rlhf.disputes import DISPUTES, THEMES, VERDICTS, Claim, find
 from tabular_rlhf.disputes.record import RELATIONS, Dispute, add, responses, small_scopes
 from tabular_rlhf.disputes.text import as_page
 from tabular_rlhf.errors import InputError
+from tabular_rlhf.layout import WIDTH
 from tabular_rlhf.preferences import pooled
 
 
@@ -34,6 +36,19 @@ def test_every_verdict_is_the_measured_one_on_any_seed(seed: int) -> None:
             assert responses(m.claim.scope) <= 9, m.slug
         if m.under is not None:
             assert m.under.worlds >= 5, m.slug
+
+
+@pytest.mark.parametrize("slug", list(DISPUTES))
+def test_a_measurement_shows_itself_and_a_notebook_does_not_see_the_terminal(slug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = find(slug).measured()
+    shown = unescape(found._repr_html_())
+    for columns in ("50", "100", "180"):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert str(found) == as_page(found)
+        assert unescape(found._repr_html_()) == shown
+    assert found.verdict.upper() in shown
+    assert as_page(found, WIDTH) in shown
+    assert "<" not in found._repr_html_()[len("<pre") : -len("</pre>")]
 
 
 def test_most_are_refuted_on_three_responses() -> None:

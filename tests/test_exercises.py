@@ -18,15 +18,14 @@ from tabular_rlhf.gibbs import solve
 from tabular_rlhf.ledger import worlds
 from tabular_rlhf.symbols import SYMBOLS, parameters
 
-NOTEBOOKS = [f"{n:02d}" for n in range(1, 11)]
+NOTEBOOKS = [f"{n:02d}" for n in range(1, 12)]
 
 
-def test_the_course_has_three_to_six_exercises_a_notebook() -> None:
+def test_the_course_has_three_exercises_a_notebook_or_more() -> None:
     per = Counter(e.notebook for e in EXERCISES.values())
     assert len(EXERCISES) >= 36
-    assert per.pop("") >= 10  # of chapter 10, which has no lesson
     assert sorted(per) == NOTEBOOKS
-    assert all(3 <= n <= 6 for n in per.values()), per
+    assert all(n >= 3 for n in per.values()), per
     assert {e.chapter for e in EXERCISES.values()} == set(range(1, 11))
 
 

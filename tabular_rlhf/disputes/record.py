@@ -15,12 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from html import escape
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.formula.printed import Printed, printed
+from tabular_rlhf.layout import WIDTH
 from tabular_rlhf.ledger import LEDGER
 from tabular_rlhf.ledger.tiny import tiny_worlds
 from tabular_rlhf.ledger.tolerance import NEAR, largest
@@ -168,7 +170,7 @@ class Dispute:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A dispute, measured: claim and under, what became of them."""
+    """A dispute, measured: claim and under, what became of them.  Prints as its page; so it is shown in a notebook, too."""
 
     dispute: Dispute
     claim: Trial
@@ -189,6 +191,16 @@ class Measured:
     def holds(self) -> bool:
         """Whether it came out as the record expects."""
         return self.verdict == self.dispute.settled and self.claim.worlds > 0
+
+    def __str__(self) -> str:
+        from tabular_rlhf.disputes.text import as_page
+
+        return as_page(self)
+
+    def _repr_html_(self) -> str:
+        from tabular_rlhf.disputes.text import as_page
+
+        return f'<pre style="margin:0;overflow-x:auto">{escape(as_page(self, WIDTH))}</pre>'
 
 
 DISPUTES: dict[str, Dispute] = {}

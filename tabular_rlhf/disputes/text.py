@@ -28,40 +28,42 @@ def as_list(found: Sequence[Measured]) -> str:
     return "\n".join([*lines, "`tabular-rlhf disputes SLUG` shows one, with its smallest counterexample and its source."])
 
 
-def as_page(m: Measured) -> str:
-    """One dispute in full."""
+def as_page(m: Measured, most: int | None = None) -> str:
+    """One dispute in full, `most` columns wide, or as wide as the page."""
     d = m.dispute
-    lines = [*wrap(d.question), ""]
-    lines += _claim("CLAIM", d.claim, m.claim)
+    lines = [*wrap(d.question, most), "", *_claim("CLAIM", d.claim, m.claim, most)]
     if d.under is not None and m.under is not None:
-        lines += ["", *_claim("UNDER", d.under, m.under)]
-    lines += ["", *_entry("VERDICT", m.verdict.upper() + ("" if m.holds else f" ({d.settled} is expected)"))]
-    lines += _entry("CAUGHT BY", d.caught)
-    lines += _entry("NOTE", d.note) if d.note else []
-    lines += _entry("SOURCE", d.source + ("  Published without the condition." if d.published else ""))
+        lines += ["", *_claim("UNDER", d.under, m.under, most)]
+    told = {
+        "VERDICT": m.verdict.upper() + ("" if m.holds else f" ({d.settled} is expected)"),
+        "CAUGHT BY": d.caught,
+        "NOTE": d.note,
+        "SOURCE": d.source + ("  Published without the condition." if d.published else ""),
+    }
+    lines += ["", *(line for head, text in told.items() if text for line in _entry(head, text, most))]
     lines += [f"{'':<11}{link}" for link in d.links]
-    lines += _entry("ROWS", ", ".join(d.rows)) if d.rows else []
+    lines += _entry("ROWS", ", ".join(d.rows), most) if d.rows else []
     return "\n".join(lines)
 
 
-def _entry(head: str, text: str) -> list[str]:
-    return wrap(text, first=f"{head:<11}")
+def _entry(head: str, text: str, most: int | None) -> list[str]:
+    return wrap(text, most, first=f"{head:<11}")
 
 
-def _claim(head: str, claim: Claim, trial: Trial) -> list[str]:
+def _claim(head: str, claim: Claim, trial: Trial, most: int | None) -> list[str]:
     """What is claimed, its formula with the letters that it declares, and what became of it."""
-    lines = _entry(head, claim.says + ".")
-    lines += wrap(claim.shown, first=" " * 11) if claim.shown else []
+    lines = _entry(head, claim.says + ".", most)
+    lines += _entry("", claim.shown, most) if claim.shown else []
     used = [f"{a} = {b}" for a, b in letters(claim).items() if claim.shown]
-    lines += wrap("with " + ", ".join(used), first=" " * 11) if used else []
+    lines += _entry("", "with " + ", ".join(used), most) if used else []
     if trial.scope is None:
-        return [*lines, *_entry("MEASURED", f"it holds on all of {trial.worlds} worlds.")]
+        return [*lines, *_entry("MEASURED", f"it holds on all of {trial.worlds} worlds.", most)]
     sides = "cosine {:.6g}, not 1" if claim.relation == "direction" else "{:.6g} on the left, {:.6g} on the right"
     told = (
         f"fails on a world of {responses(trial.scope)} responses, tried as number {trial.worlds}: {sides.format(trial.left, trial.right)}."
     )
-    numbers = [line for entry in instance(claim, trial.scope) for line in wrap(entry, first=" " * 11, then=" " * 14)]
-    return [*lines, *_entry("MEASURED", told), *numbers]
+    numbers = [line for entry in instance(claim, trial.scope) for line in wrap(entry, most, first=" " * 11, then=" " * 14)]
+    return [*lines, *_entry("MEASURED", told, most), *numbers]
 
 
 def letters(claim: Claim) -> dict[str, str]:

@@ -32,7 +32,7 @@ add(
     Exercise(
         slug="pass-share",
         chapter=10,
-        notebook="",
+        notebook="11",
         title="Pass at k from a few tries",
         statement=(
             "`successes`, of shape `(n, G)`, holds n groups of `G` tries, 1 for a right one. For each group return the unbiased estimate "
@@ -74,7 +74,7 @@ add(
     Exercise(
         slug="group-weight",
         chapter=10,
-        notebook="",
+        notebook="11",
         title="What a table of advantages ascends",
         statement=(
             GROUPS + "If m of a group are right, 0 < m < G, a right response has the advantage A(m) = `credit_0` + `credit_1` m + "
@@ -121,7 +121,7 @@ add(
     Exercise(
         slug="max-rl-weight",
         chapter=10,
-        notebook="",
+        notebook="11",
         title="MaxRL as it is coded",
         statement=(
             GROUPS
@@ -149,7 +149,7 @@ add(
     Exercise(
         slug="filled-step",
         chapter=10,
-        notebook="",
+        notebook="11",
         title="A batch without silent groups",
         statement=(
             GROUPS
@@ -192,7 +192,7 @@ add(
     Exercise(
         slug="sharpened-success",
         chapter=10,
-        notebook="",
+        notebook="11",
         title="How often the tuned model is right",
         statement=(
             "Responses have probabilities `p_ref` under the reference, and rewards `success`, 1 for a right one and 0 for a wrong one, "

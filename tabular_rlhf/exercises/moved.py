@@ -31,7 +31,7 @@ add(
     Exercise(
         slug="truncated-objective",
         chapter=10,
-        notebook="",
+        notebook="11",
         title="What a truncated ratio ascends",
         statement=(
             MOVED
@@ -72,7 +72,7 @@ add(
     Exercise(
         slug="prefix-ratios",
         chapter=10,
-        notebook="",
+        notebook="11",
         title="The ratio of a response so far",
         statement=(
             "A policy has log-probabilities `log_pi` of tokens, an old one `log_pi_2`, both of shape `(P, S, V)`. For every state and "
@@ -113,7 +113,7 @@ add(
     Exercise(
         slug="clip-pull",
         chapter=10,
-        notebook="",
+        notebook="11",
         title="PPO-clip under coin flips",
         statement=(
             "Responses are drawn from an old policy, `log_pi_2`; the policy has moved to `log_pi`, both log-probabilities of tokens, "
@@ -166,7 +166,7 @@ add(
     Exercise(
         slug="where-it-ends",
         chapter=10,
-        notebook="",
+        notebook="11",
         title="REINFORCE on old data, without ratios",
         statement=(
             "Data are drawn from a law `exp(log_p_2)` over responses, `(P, N)`, with rewards `r`, `(P, N)`; the baseline lies `below` (a "
@@ -202,7 +202,7 @@ add(
     Exercise(
         slug="entropy-drift",
         chapter=10,
-        notebook="",
+        notebook="11",
         title="How fast entropy falls",
         statement=(
             "The logits of a policy `pi`, `(P, S, V)`, move with the velocity `direction`, `(P, S, V)`. Return how fast the entropy of the "
@@ -241,7 +241,7 @@ add(
     Exercise(
         slug="halved-ties",
         chapter=10,
-        notebook="",
+        notebook="11",
         title="Half a win for a tie",
         statement=(
             "Response i beats j with probability $1/(1 + \\theta e^{-d})$, loses with probability $1/(1 + \\theta e^{d})$, and ties "
