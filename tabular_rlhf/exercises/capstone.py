@@ -58,6 +58,7 @@ add(
         free="constant per prompt",
         minutes=25,
         largest=40,
+        without=("scores_ring",),
         misses={
             "winner and loser swapped": lambda wins_ring: -fit(wins_ring),
             "the share of wins for the reward": lambda wins_ring: shares(wins_ring),

@@ -62,7 +62,7 @@ add(
         rows=("chain-rule",),
         forbidden="refused",
         answer=lambda mdp, log_pi: mdp.path_sum(log_pi),
-        without=("log_p", "p", "L"),
+        without=("log_p", "p", "L", "log_p_held"),
         misses={
             "EOS token not counted in log pi": without_eos,
             "mean over tokens where the sum was due": lambda mdp, log_pi, lengths: mdp.path_sum(log_pi) / lengths,

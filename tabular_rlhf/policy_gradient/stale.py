@@ -55,7 +55,7 @@ def limit_by_supports(c: Array) -> Array:
         for support in itertools.combinations(range(N), size):
             inside = np.isin(np.arange(N), support)
             kappa = (float(np.sum(c[inside])) - W) / size
-            off = max(0.0, float(np.max(kappa - c[inside])), float(np.max(c[~inside] - kappa, initial=-np.inf)))
+            off = float(np.max([0.0, np.max(kappa - c[inside]), np.max(c[~inside] - kappa, initial=-np.inf)]))
             if off < best:
                 best, law = off, np.where(inside, c - kappa, 0.0) / W
     return law

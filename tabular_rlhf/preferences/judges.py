@@ -35,7 +35,7 @@ def wilson(k: float, n: float, level: float = 0.95) -> tuple[float, float]:
         raise InputError("a share must be of something", got=f"{k:g} of {n:g}", remedy="pass 0 <= k <= n, n > 0")
     z = normal_quantile(level)
     middle, half = (k + z * z / 2) / (n + z * z), z / (n + z * z) * float(np.sqrt(k * (n - k) / n + z * z / 4))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return float(np.maximum(0.0, middle - half)), float(np.minimum(1.0, middle + half))
 
 
 def two_sided(k: float, n: float) -> float:

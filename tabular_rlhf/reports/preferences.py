@@ -197,7 +197,7 @@ class Prompts:
             zero = names.index(self.against)
             variance = np.diag(C) + C[zero, zero] - 2.0 * C[zero]
             for cell, d, v in zip(cells, (r - r[zero]).tolist(), variance.tolist(), strict=True):
-                cell["relative"] = {"reward": d, "standard_error": float(np.sqrt(max(v, 0.0)))}
+                cell["relative"] = {"reward": d, "standard_error": float(np.sqrt(np.maximum(v, 0.0)))}
 
 
 STANDING = {(True, False): "never beaten from outside", (False, True): "never beats outside"}
