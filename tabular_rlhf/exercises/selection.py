@@ -57,7 +57,7 @@ add(
         rows=("best-of-n",),
         forbidden="refused",
         answer=of_draws(best_of),
-        without=("log_p_best_of_n", "p_drawn_best"),
+        without=("log_p_best_of_n", "p_drawn_best", "best_is"),
         minutes=20,
         largest=300,
         misses={
