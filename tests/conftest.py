@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ os.environ["COLUMNS"] = "100"
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Functions of a trainer's own are opened where their library is.
+collect_ignore = [f"audit_{library}.py" for library in ("torch", "jax") if importlib.util.find_spec(library) is None]
 
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 settings.register_profile("dev", deadline=None, database=None, max_examples=25, suppress_health_check=_QUIET)

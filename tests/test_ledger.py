@@ -230,8 +230,8 @@ def test_a_symbol_is_computed_without_nan_and_says_what_it_is(name: str) -> None
             sizes = {**{letter: scope[letter] for letter in "PNSVG"}, "n": scope["observed"]}
             letters = shape.strip("(),").replace(",", " ").split() if shape.startswith("(") else []
             assert len(value.shape) == len(letters), name
-            for letter, size in zip(letters, value.shape, strict=True):
-                assert letter == "C" or size == (int(letter) if letter.isdigit() else sizes[letter]), name  # C contexts of an n-gram
+            for letter, size in zip(letters, value.shape, strict=True):  # C: contexts of an n-gram, S_H: states of a tree without EOS
+                assert letter in ("C", "S_H") or size == (int(letter) if letter.isdigit() else sizes[letter]), name
     assert SYMBOLS[name].meaning
 
 

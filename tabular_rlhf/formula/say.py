@@ -118,7 +118,7 @@ class Writer:
 
     def say_mul(self, node: Node, path: Path) -> str:
         left, right = self.kid(node, path, 0, PRODUCT), self.kid(node, path, 1, POWER)
-        if is_open(node.kids[0]):
+        if is_open(node.kids[0]) or (self.latex and last_factor(node.kids[0]).op == "diff"):  # which is of one factor: here it ends
             left = self.brackets(left)
         if node.kids[1].op in ("sum", "prod") and path + (1,) != self.mark:
             right = self.kid(node, path, 1, PRODUCT)
@@ -311,6 +311,11 @@ def spelled(name: str) -> str:
         else ""
     )
     return text + (f"^{{{above if len(above) == 1 else chr(92) + 'mathrm{' + above + '}'}}}" if above else "") + "'" * primes
+
+
+def last_factor(node: Node) -> Node:
+    """The factor that a product ends with."""
+    return last_factor(node.kids[-1]) if node.op == "mul" else node
 
 
 def open_names(node: Node) -> list[str]:

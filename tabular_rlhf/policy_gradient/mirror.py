@@ -54,7 +54,7 @@ def forward_optimum(log_p_ref: Any, r: Any, beta: float) -> Array:
     """beta p_ref/(mu - r), with mu - max r halved in: (P, N).
 
     >>> forward_optimum(np.log([[0.5, 0.5]]), np.array([[0.0, 1.0]]), 1.0).round(4).tolist()
-    [[0.382, 0.618]]
+    [[0.2929, 0.7071]]
     """
     q = np.exp(log_p_ref)
     below = np.max(np.where(q > 0, r, -np.inf), axis=-1, keepdims=True) - r
