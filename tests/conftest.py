@@ -22,7 +22,7 @@ collect_ignore = [f"audit_{library}.py" for library in ("torch", "jax") if impor
 
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 settings.register_profile("dev", deadline=None, database=None, max_examples=25, suppress_health_check=_QUIET)
-settings.register_profile("ci", parent=settings.get_profile("dev"), derandomize=True, max_examples=30)
+settings.register_profile("ci", parent=settings.get_profile("dev"), derandomize=True, max_examples=40)
 settings.register_profile("thorough", parent=settings.get_profile("dev"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 

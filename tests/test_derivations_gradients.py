@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tabular_rlhf.check.calling import Through
-from tabular_rlhf.derivations import DERIVATIONS, derive, execute
+from tabular_rlhf.derivations import DERIVATIONS, audit_derivations, derive, execute
 from tabular_rlhf.derivations.record import Line, sampled_z
 from tabular_rlhf.ledger import LEDGER, Scope
 from tabular_rlhf.ledger.chapter8_tokens import kl_gradient
@@ -110,6 +110,15 @@ def test_lines_are_what_the_ledger_claims(slug: str) -> None:
             for k in numbers:
                 got = DERIVATIONS[slug].lines[k - 1](scope)
                 assert_close(got, want(scope), 1e-9 * max(1.0, float(np.max(np.abs(got), initial=0.0))), f"{slug}, line {k}")
+
+
+@pytest.mark.parametrize("slug", ANCHORS)
+def test_it_holds_and_its_wrong_lines_fall_at_once(slug: str) -> None:
+    (verdict,) = audit_derivations([DERIVATIONS[slug]], worlds=12, seed=31)
+    assert verdict.holds, f"{verdict.worst}: {verdict.error}, {verdict.refuted}"
+    assert verdict.worlds >= 3
+    assert len(verdict.refuted) >= 6
+    assert all(n is not None and n <= 3 for n in verdict.refuted.values())
 
 
 @pytest.mark.parametrize("slug", ANCHORS)

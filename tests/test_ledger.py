@@ -228,10 +228,11 @@ def test_a_symbol_is_computed_without_nan_and_says_what_it_is(name: str) -> None
             assert not np.isnan(value).any()
             scope = Scope(world, 3)
             sizes = {**{letter: scope[letter] for letter in "PNSVG"}, "n": scope["observed"]}
+            sizes["S_H"] = sum(scope["V"] ** h for h in range(scope["H"]))  # states of a tree without EOS
             letters = shape.strip("(),").replace(",", " ").split() if shape.startswith("(") else []
             assert len(value.shape) == len(letters), name
-            for letter, size in zip(letters, value.shape, strict=True):  # C: contexts of an n-gram, S_H: states of a tree without EOS
-                assert letter in ("C", "S_H") or size == (int(letter) if letter.isdigit() else sizes[letter]), name
+            for letter, size in zip(letters, value.shape, strict=True):  # C: contexts of an n-gram
+                assert letter == "C" or size == (int(letter) if letter.isdigit() else sizes[letter]), name
     assert SYMBOLS[name].meaning
 
 
