@@ -13,8 +13,8 @@ import pytest
 
 from tabular_rlhf.cli import main
 from tabular_rlhf.disputes import DISPUTES, THEMES, VERDICTS, Claim, find
-from tabular_rlhf.disputes.record import RELATIONS, Dispute, add, responses, small_scopes
-from tabular_rlhf.disputes.text import as_page
+from tabular_rlhf.disputes.record import RELATIONS, Dispute, add, small_scopes
+from tabular_rlhf.disputes.text import as_page, responses
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.layout import WIDTH
 from tabular_rlhf.preferences import pooled

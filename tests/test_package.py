@@ -82,7 +82,7 @@ def test_imports_between_rooms_make_no_circle() -> None:
         visit(name, ())
 
 
-BOOK = ("derivations", "disputes", "formula", "ledger")
+BOOK = ("derivations", "formula", "ledger")
 
 
 def module(path: Path) -> str:

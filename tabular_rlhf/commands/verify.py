@@ -17,8 +17,7 @@ from tabular_rlhf.derivations.execute import DerivationVerdict, audit_slugs
 from tabular_rlhf.derivations.prints import Print, executed, reading, statement_prints
 from tabular_rlhf.derivations.records import record_prints
 from tabular_rlhf.disputes import CHAPTER, DISPUTES, VERDICTS, Dispute, Measured
-from tabular_rlhf.disputes.record import responses
-from tabular_rlhf.disputes.text import measured_json
+from tabular_rlhf.disputes.text import measured_json, responses
 from tabular_rlhf.errors import InputError, whole
 from tabular_rlhf.layout import table
 from tabular_rlhf.ledger import LEDGER, Row, Verdict

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.disputes.text import as_page, responses
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.formula.printed import Printed, printed
 from tabular_rlhf.layout import WIDTH
@@ -47,11 +48,6 @@ def small_scopes(seed: int = 0) -> tuple[Scope, ...]:
     larger = [w.with_reward(SPREAD * w.r) for w in made]
     scopes = [Scope(w, seed + i) for i, w in enumerate([*tiny, *larger])]
     return tuple(sorted(scopes, key=responses))
-
-
-def responses(scope: Scope) -> int:
-    """Responses of a world, over all prompts."""
-    return scope.world.mdp.P * scope.world.mdp.N
 
 
 @dataclass(frozen=True)
@@ -193,13 +189,9 @@ class Measured:
         return self.verdict == self.dispute.settled and self.claim.worlds > 0
 
     def __str__(self) -> str:
-        from tabular_rlhf.disputes.text import as_page
-
         return as_page(self)
 
     def _repr_html_(self) -> str:
-        from tabular_rlhf.disputes.text import as_page
-
         return f'<pre style="margin:0;overflow-x:auto">{escape(as_page(self, WIDTH))}</pre>'
 
 

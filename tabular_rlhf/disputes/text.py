@@ -5,17 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tabular_rlhf.disputes.record import Claim, Measured, Trial, responses
 from tabular_rlhf.formula.printed import Printed
 from tabular_rlhf.layout import table, wrap
 from tabular_rlhf.symbols import SYMBOLS, Scope, parameters
 
+if TYPE_CHECKING:
+    from tabular_rlhf.disputes.record import Claim, Measured, Trial
+
 FEW = 12
 """Numbers of a table that is shown."""
+
+
+def responses(scope: Scope) -> int:
+    """Responses of a world, over all prompts."""
+    return scope.world.mdp.P * scope.world.mdp.N
 
 
 def as_list(found: Sequence[Measured]) -> str:
