@@ -219,7 +219,7 @@ wrong("bradley-terry", "beta multiplies rewards", "beta", lambda r, beta: expit(
 wrong(
     "mle-is-forward-kl",
     "entropy left out: KL only",
-    "entropy",
+    "entropy|the term h(p",
     lambda mu, p_ref, gaps, score_gaps: np.einsum(
         "x,xi,xj,xij->",
         mu,
@@ -238,7 +238,7 @@ right(
 wrong(
     "mle-is-forward-kl/4",
     "reverse KL",
-    "revers|direction|swap|exchang|other way",
+    "revers|direction|swap|exchang|other way|arguments of kl swapped",
     lambda mu, p_ref, gaps, score_gaps: np.einsum(
         "x,xi,xj,xij->",
         mu,
@@ -269,4 +269,6 @@ wrong(
     "transpos|los",
     lambda scores, n_ij, wins_ij: np.sum(n_ij * expit(outer_gap(scores)) - np.swapaxes(wins_ij, 1, 2), 2),
 )
-wrong("label-noise/4", "the loss of flipped margin", "other label", lambda score_gaps: np.logaddexp(0, score_gaps))
+wrong(
+    "label-noise/4", "the loss of flipped margin", "other label|sign within sigma flipped", lambda score_gaps: np.logaddexp(0, score_gaps)
+)

@@ -29,7 +29,12 @@ wrong(
 )
 right("kl-regularized-gradient", lambda mu, p, r, beta, L, score: grad_in(mu[:, None] * p * (r - beta * L), score))
 wrong("kl-regularized-gradient", "beta dropped", "beta", lambda mu, p, r, L, score: grad_in(mu[:, None] * p * (r - L), score))
-wrong("kl-regularized-gradient", "penalty added", "+ KL", lambda mu, p, r, beta, L, score: grad_in(mu[:, None] * p * (r + beta * L), score))
+wrong(
+    "kl-regularized-gradient",
+    "penalty added",
+    "+ KL|sign of beta*log(p/p_ref) flipped",
+    lambda mu, p, r, beta, L, score: grad_in(mu[:, None] * p * (r + beta * L), score),
+)
 wrong(
     "kl-regularized-gradient",
     "k3 as the penalty",
@@ -50,7 +55,7 @@ right(
 wrong(
     "optimal-baseline",
     "norm, not squared",
-    "score",
+    "score|the exponent 2 dropped",
     lambda p, r, score_rows: (lambda w: rows(w * r) / np.maximum(rows(w), 1e-300))(p * np.sqrt(np.sum(score_rows**2, (2, 3)))),
     part=0,
 )
@@ -68,12 +73,17 @@ wrong(
     lambda mu, p, graded, score, G: G / (G - 1) * grad_in(mu[:, None] * p * graded, score),
     part=1,
 )
-wrong("rloo/9", "factor upside down", "upside down", lambda mu, p, graded, score, G: G / (G - 1) * grad_in(mu[:, None] * p * graded, score))
+wrong(
+    "rloo/9",
+    "factor upside down",
+    "upside down|(g - 1)/g inverted",
+    lambda mu, p, graded, score, G: G / (G - 1) * grad_in(mu[:, None] * p * graded, score),
+)
 wrong("grpo/9", "inverse: sqrt(q(1-q))", "inverted", lambda p, success: np.sqrt(rows(p * success) * (1 - rows(p * success))))
 wrong(
     "natural-gradient",
     "reference dropped",
-    "without the penalty",
+    "without the penalty|the term beta*k_1 dropped",
     lambda mdp, log_pi, r, eta: softmax(log_pi + eta * mean_V(mdp, log_pi, r)[1], axis=-1),
     part=0,
 )
@@ -83,13 +93,13 @@ wrong("k1", "under p_ref", "ref", lambda p_ref, L: rows(p_ref * L), part=0)
 wrong("k1", "second moment for variance", "second moment", lambda p, L: rows(p * L**2), part=1)
 right("k1", lambda p, L, KL: rows(p * (L - KL[:, None]) ** 2), part=1)
 wrong("k1", "P(k1 > 0)", "sign|positive|complement|1 -|other side|wrong side", lambda p, L: rows(p * (L > 1e-09)), part=2)
-wrong("k2", "half dropped", "half", lambda p, L: rows(p * L**2), part=0)
+wrong("k2", "half dropped", "half|2 dropped", lambda p, L: rows(p * L**2), part=0)
 wrong("k2", "under p_ref", "ref", lambda p_ref, L: rows(p_ref * L**2) / 2, part=0)
 wrong("k2", "KL itself", "KL|unbias|k1|bias", lambda KL: KL, part=0)
 right("k3", lambda p, L: rows(p * (np.expm1(-L) + L)), part=0)
 wrong("k3", "forgot -1", "-1|1|constant", lambda p, L: rows(p * (np.exp(-L) + L)), part=0)
 wrong("k3", "sign of log ratio", "sign", lambda p, L: rows(p * (np.expm1(-L) - L)), part=0)
-wrong("k3", "variance of k1", "of k1", lambda p, L: rows(p * L**2) - rows(p * L) ** 2, part=2)
+wrong("k3", "variance of k1", "of k1|k_1 for k_3", lambda p, L: rows(p * L**2) - rows(p * L) ** 2, part=2)
 wrong(
     "k3/3",
     "support term forgotten",
@@ -104,7 +114,7 @@ wrong(
 wrong(
     "token-vs-sequence",
     "k3 of tokens summed without visits",
-    "d_pi omitted",
+    "d_pi omitted|d_pi(s) dropped",
     lambda pi, L_s: np.sum(pi * (np.expm1(-L_s) + L_s), (1, 2)),
     part=0,
 )
@@ -130,7 +140,12 @@ wrong(
     part=2,
 )
 wrong("kl-gradients/8", "sign", "sign", lambda p, p_ref, score: (p_ref / p)[..., None, None, None] * score)
-wrong("kl-placement/5", "forward gradient forgotten", "unbiased, so", lambda mu, p, L, score: grad_in(mu[:, None] * p * L, score))
+wrong(
+    "kl-placement/5",
+    "forward gradient forgotten",
+    "unbiased, so|the term nabla(kl(p_ref, p)) dropped",
+    lambda mu, p, L, score: grad_in(mu[:, None] * p * L, score),
+)
 wrong(
     "kl-estimator-theorem",
     "k3 -> reverse KL",

@@ -20,7 +20,7 @@ wrong(
     "axis|prompt",
     lambda p_ref, r, beta: (lambda w: w / w.sum(0))(p_ref * np.exp(r / beta)),
 )
-wrong("gibbs-probabilities", "reference dropped", "ref", lambda r, beta: softmax(r / beta, axis=1))
+wrong("gibbs-probabilities", "reference dropped", "ref|the term beta*k_1 dropped", lambda r, beta: softmax(r / beta, axis=1))
 wrong(
     "gibbs-probabilities",
     "argmax",
@@ -104,7 +104,7 @@ right("lagrange-multiplier", lambda beta, value: np.subtract(beta, value), part=
 wrong("optimal-value", "not averaged over prompts", "mu omitted", lambda beta, log_Z: np.sum(beta * log_Z))
 wrong("optimal-value", "plain mean over prompts, not mu", "mu|uniform", lambda beta, log_Z: np.mean(beta * log_Z))
 wrong("kl-chain-rule", "d_ref", "ref", lambda d_ref, KL_s: rows(d_ref * KL_s))
-wrong("kl-chain-rule", "sum without weights", "weight|visit", lambda KL_s: rows(KL_s))
+wrong("kl-chain-rule", "sum without weights", "weight|visit|d_pi(s) dropped", lambda KL_s: rows(KL_s))
 wrong(
     "free-energy-derivatives",
     "sign of dE/dbeta",
@@ -115,7 +115,7 @@ wrong(
 wrong(
     "free-energy-derivatives",
     "beta squared for cubed",
-    "beta",
+    "beta|2 for 3",
     lambda p_star, r, beta: -(rows(p_star * r**2) - rows(p_star * r) ** 2) / beta**2,
     part=3,
 )
@@ -139,7 +139,11 @@ wrong(
 )
 wrong("donsker-varadhan", "E[f] (Jensen's lower side)", "log|exp|mean|Jensen", lambda p_ref, f: rows(p_ref * f), part=0)
 wrong(
-    "donsker-varadhan", "gap reversed", "revers|direction|forward|swap", lambda log_p_ref, f, log_p: kl(gibbs(log_p_ref, f), log_p), part=1
+    "donsker-varadhan",
+    "gap reversed",
+    "revers|direction|forward|swap|arguments of kl swapped",
+    lambda log_p_ref, f, log_p: kl(gibbs(log_p_ref, f), log_p),
+    part=1,
 )
-wrong("potential-shaping", "unchanged value", "unchanged", lambda value: value, part=0)
-wrong("potential-shaping/2", "+ Phi", "+ Phi", lambda r, phi: r + phi[:, :1])
+wrong("potential-shaping", "unchanged value", "unchanged|the term phi(x) dropped", lambda value: value, part=0)
+wrong("potential-shaping/2", "+ Phi", "+ Phi|sign of phi(x) flipped", lambda r, phi: r + phi[:, :1])

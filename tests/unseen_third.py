@@ -125,7 +125,7 @@ wrong(
 wrong(
     "dpo-gradient",
     "loser's score forgotten",
-    "loser",
+    "loser|the term nabla(log(p(l))) dropped",
     lambda mu, p_ref, P_beats, log_p, log_p_ref, beta, score: (
         -beta * grad_in(2 * np.einsum("x,xi,xj,xij,xij->xi", mu, p_ref, p_ref, P_beats, expit(-beta * outer_gap(log_p - log_p_ref))), score)
     ),
@@ -138,8 +138,11 @@ wrong(
 )
 wrong("dpo-deterministic-labels/7", "sign", "sign", lambda p_ref, r: np.log(rows(p_ref * (r == r.max(1, keepdims=True)))))
 right("ipo-two-arms", lambda beta: 1 / (1 + np.exp(-0.5 / beta)), part=0)
-wrong("ipo-two-arms", "1/tau for 1/(2 tau)", "1/tau for 1/(2 tau)", lambda beta: expit(1 / beta), part=0)
+wrong("ipo-two-arms", "1/tau for 1/(2 tau)", "1/tau for 1/(2 tau)|2 dropped", lambda beta: expit(1 / beta), part=0)
 wrong("dpo-population-optimum/8", "beta dropped", "beta", lambda log_p_star, log_p_ref: outer_gap(log_p_star - log_p_ref))
 wrong(
-    "preference-game/2", "half missing", "not halved", lambda M, p: np.einsum("xi,xj,xij->x", p, p, M) + np.einsum("xj,xi,xji->x", p, p, M)
+    "preference-game/2",
+    "half missing",
+    "not halved|a factor 2 too many",
+    lambda M, p: np.einsum("xi,xj,xij->x", p, p, M) + np.einsum("xj,xi,xji->x", p, p, M),
 )
