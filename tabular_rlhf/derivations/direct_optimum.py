@@ -13,9 +13,6 @@ from tabular_rlhf.derivations.direct import between, rhat
 from tabular_rlhf.derivations.record import Derivation, Line, add
 from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.ledger.chapter6 import RAFAILOV, on_support, size_of
-from tabular_rlhf.losses.optimum import minimize
-from tabular_rlhf.preferences import population_pairs
-from tabular_rlhf.world import World
 
 AZAR = "Azar et al. (2023), arXiv:2310.12036."
 
@@ -24,11 +21,6 @@ AZAR = "Azar et al. (2023), arXiv:2310.12036."
 
 def margin_of(log_p: Any, log_p_ref: Any, beta: float) -> Any:
     return between(rhat(log_p, log_p_ref, beta))
-
-
-def best_for(world: World, name: str, law: Any) -> Any:
-    """The minimizer of a loss on all pairs with the labels of a law, by Newton's method."""
-    return np.exp(minimize(name, world, population_pairs(world, law)).log_p)
 
 
 add(

@@ -320,7 +320,7 @@ def last_factor(node: Node) -> Node:
 
 def open_names(node: Node) -> list[str]:
     """The indices of a sum that stands at the right edge, and would go on over a following + or -."""
-    while node.op in ("add", "sub", "mul", "neg") or (False):
+    while node.op in ("add", "sub", "mul", "neg"):
         node = node.kids[-1]
     return [str(n.value) for over in node.kids[1:] for _, n in walk(over) if n.op in ("over", "range")] if node.op == "sum" else []
 

@@ -91,7 +91,9 @@ add(
         misses={
             "a polynomial of degree G - 1": "sum_{m=1}^{G-1} binom(G-1, m-1)*u^{m-1}*(1-u)^{G-m}*A(m)*nabla(u)",
             "REINFORCE times a constant, for G > 2 too": "A(1)*nabla(u)",
-            "silent groups are drawn again": "sum_{m=1}^{G-1} binom(G-1, m-1)*u^{m-1}*(1-u)^{G-1-m}*A(m)*nabla(u)/max(1-u^G-(1-u)^G, 10^(-300))",
+            "silent groups are drawn again": (
+                "sum_{m=1}^{G-1} binom(G-1, m-1)*u^{m-1}*(1-u)^{G-1-m}*A(m)*nabla(u)/max(1-u^G-(1-u)^G, 10^(-300))"
+            ),
             "sum over the group for its mean": "G*g_A",
             "right and wrong exchanged": "sum_{m=1}^{G-1} binom(G-1, m-1)*(1-u)^{m-1}*u^{G-1-m}*A(m)*nabla(u)",
         },

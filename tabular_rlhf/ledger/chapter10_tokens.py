@@ -91,10 +91,6 @@ def sampled_tokens(mdp: Any, p: Any, pi: Any, log_pi: Any, log_pi_2: Any) -> Any
     return each(stale.pulled_tokens(mdp.subtree_sum(p) * (log_pi - log_pi_2), pi))
 
 
-def teacher_kl(mdp: Any, log_pi_2: Any, logits: Any) -> Any:
-    return by_core(lambda t: np.sum(kl(mdp.path_sum(log_softmax(t)), mdp.path_sum(log_pi_2))), logits)
-
-
 add(
     Row(
         slug="on-policy-distillation",

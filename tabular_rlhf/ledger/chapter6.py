@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from tabular_rlhf import gibbs
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.ledger.chapter4 import reward_units
@@ -323,8 +322,3 @@ add(
         largest=12,
     )
 )
-
-
-def even_greedy(log_p_ref: Any, r: Any) -> Any:
-    on = np.exp(gibbs.greedy_limit(log_p_ref, r)) > 0
-    return on / np.sum(on, axis=1, keepdims=True)

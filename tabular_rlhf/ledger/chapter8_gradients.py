@@ -11,7 +11,7 @@ from tabular_rlhf.estimators import Flag, exact_gradient, optimum, score_gradien
 from tabular_rlhf.ledger.chapter8 import K3, SMALL
 from tabular_rlhf.ledger.chapter8_tokens import kl_gradient
 from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
-from tabular_rlhf.logspace import expect, log_ratio, log_softmax
+from tabular_rlhf.logspace import expect, log_softmax
 from tabular_rlhf.optimize import monotone_root
 
 TANG = "Tang and Munos (2025), arXiv:2506.09477."
@@ -31,14 +31,6 @@ def forward(log_p: Any, log_p_ref: Any) -> Any:
     """KL(ref, p), for p with the support of p_ref."""
     on = ~np.isneginf(log_p_ref)
     return np.sum(np.where(on, np.exp(log_p_ref) * (np.where(on, log_p_ref, 0.0) - np.where(on, log_p, 0.0)), 0.0), axis=1)
-
-
-def chi_squared_half(log_p: Any, log_p_ref: Any) -> Any:
-    return 0.5 * (expect(log_p, np.exp(log_ratio(log_p, log_p_ref))) - 1.0)
-
-
-def mean_k2(log_p: Any, log_p_ref: Any) -> Any:
-    return expect(log_p, 0.5 * np.square(log_ratio(log_p, log_p_ref)))
 
 
 forward_gradient = gradient_of(forward)

@@ -91,14 +91,6 @@ def best_possible(log_p_ref: Any, r: Any) -> Any:
     return np.max(np.where(np.isneginf(log_p_ref), -np.inf, r), axis=1, keepdims=True)
 
 
-def accepted_law(log_p_ref: Any, r: Any, beta: float, ceiling: Any) -> Any:
-    """The law of accepted draws and the share accepted, by the definition: probability min(1, exp((r - ceiling)/beta))."""
-    accept = np.exp(np.minimum(0.0, np.where(np.isneginf(log_p_ref), 0.0, r - ceiling) / beta))
-    kept = np.exp(log_p_ref) * accept
-    share = np.sum(kept, axis=1)
-    return kept / share[:, None], share
-
-
 add(
     Row(
         slug="rejection-sampling",
