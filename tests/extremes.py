@@ -499,7 +499,6 @@ ARGUMENTS: dict[str, Argument] = {
     "gae_pull.V": lambda s: np.ones((s.mdp.P, s.mdp.S)),
     "gae_pull.p": lambda s: np.exp(s.log_p),
     "gae_pull.r": lambda s: s.world.r,
-    "pooled.sigmoid.d": lambda s: s.values(1e300),
     "mixture.share": lambda s: 0.3,
     "mixture.r": lambda s: s.world.r,
     "mixture.proxy": lambda s: -s.world.r,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
 from tabular_rlhf.logspace import log_sigmoid, log_softmax
@@ -23,7 +24,7 @@ def asked(r: Any, tie_weight: float, tie_bar: float) -> Any:
     d = r[:, :, None] - r[:, None, :]
     weights = np.stack([np.exp(d / 2), np.exp(-d / 2), np.full_like(d, tie_weight)])
     win, loss, tie = weights / np.sum(weights, axis=0)
-    above, below = pooled.sigmoid(d - np.log(tie_bar)), pooled.sigmoid(-d - np.log(tie_bar))
+    above, below = special.expit(d - np.log(tie_bar)), special.expit(-d - np.log(tie_bar))
     rest = 1.0 - above - below
     return logit(win / (win + loss)), logit(win + tie / 2), logit(above / (above + below)), logit(above + rest / 2)
 
@@ -82,7 +83,7 @@ def by_minorizing(r: Any, proxy: Any, share_of_proxy: float) -> Any:
 
 
 def at_scores(s: Any) -> Any:
-    return np.sum(pooled.sigmoid(s[:, :, None] - s[:, None, :]), axis=-1)
+    return np.sum(special.expit(s[:, :, None] - s[:, None, :]), axis=-1)
 
 
 add(
@@ -133,7 +134,7 @@ def by_descent(P_beats: Any, centering: float) -> Any:
         return np.sum(others * (0.5 * centering * np.square(sums) - P_beats * log_sigmoid(gaps(s))))
 
     s = minimize(loss, np.zeros(P_beats.shape[:-1])).x
-    return np.sum(others * (P_beats - pooled.sigmoid(gaps(s))), axis=-1)
+    return np.sum(others * (P_beats - special.expit(gaps(s))), axis=-1)
 
 
 add(

@@ -48,19 +48,3 @@ def multiplier(log_p_old: Any, a: Any) -> Array:
         above = np.sum(p * ratio(log_p_old, a, np.exp(mid)), axis=-1) > 1.0
         low, high = np.where(above, mid, low), np.where(above, high, mid)
     return np.asarray(np.exp((low + high) / 2.0))
-
-
-def forward_optimum(log_p_ref: Any, r: Any, beta: float) -> Array:
-    """beta p_ref/(mu - r), with mu - max r halved in: (P, N).
-
-    >>> forward_optimum(np.log([[0.5, 0.5]]), np.array([[0.0, 1.0]]), 1.0).round(4).tolist()
-    [[0.2929, 0.7071]]
-    """
-    q = np.exp(log_p_ref)
-    below = np.max(np.where(q > 0, r, -np.inf), axis=-1, keepdims=True) - r
-    low, high = np.zeros(below.shape[:-1] + (1,)), np.full(below.shape[:-1] + (1,), beta)
-    for _ in range(HALVINGS):
-        mid = (low + high) / 2.0
-        above = np.sum(np.where(q > 0, beta * q / (mid + np.maximum(below, 0.0)), 0.0), axis=-1, keepdims=True) > 1.0
-        low, high = np.where(above, mid, low), np.where(above, high, mid)
-    return np.asarray(np.where(q > 0, beta * q / (high + np.maximum(below, 0.0)), 0.0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+from scipy import special
 
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.preferences.laws import Pairs
@@ -20,7 +21,7 @@ def finite_data(world: World) -> Pairs:
         groups = (live[: 2 * (len(live) // 3) : 2], live[1 : 2 * (len(live) // 3) : 2]) if len(live) > 3 else (live[:2],)
         for group in groups:
             for i, j in pairwise(group):
-                wins = np.exp(-np.logaddexp(0.0, (world.r[x, j] - world.r[x, i]) / 2.0))
+                wins = float(special.expit((world.r[x, i] - world.r[x, j]) / 2.0))
                 rows += [(x, i, j, wins), (x, j, i, 1.0 - wins)]
     if not rows:
         itself = np.array([np.argmax(world.log_p_ref[0])])  # a response beside itself: a comparison that says nothing

@@ -18,15 +18,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from tabular_rlhf.errors import SolveError
 from tabular_rlhf.logspace import Array
 
 STEPS = 200
-
-
-def sigmoid(d: Any) -> Array:
-    return np.asarray(np.exp(-np.logaddexp(0.0, -np.asarray(d, dtype=np.float64))))
 
 
 def bradley_terry(M: Any, c: float = 0.0) -> Array:
@@ -42,7 +39,7 @@ def bradley_terry(M: Any, c: float = 0.0) -> Array:
     others = 1.0 - np.eye(N)
     s = np.zeros(N)
     for _ in range(STEPS):
-        P = sigmoid(s[:, None] - s[None, :])
+        P = special.expit(s[:, None] - s[None, :])
         slope = np.sum(others * (P - M), axis=1) + 2.0 * c * (others @ s + (N - 1) * s)
         spread = others * P * (1.0 - P)
         H = np.diag(np.sum(spread, axis=1)) - spread + 2.0 * c * (others + (N - 1) * np.eye(N))
@@ -68,5 +65,5 @@ def pushed_down(log_p: Any) -> Array:
 
 def mixture(r: Any, proxy: Any, share: float) -> Array:
     """Win rates of two kinds of people, each Bradley-Terry in a utility of its own: (..., N, N)."""
-    one, two = (sigmoid(u[..., :, None] - u[..., None, :]) for u in (np.asarray(r), np.asarray(proxy)))
+    one, two = (special.expit(u[..., :, None] - u[..., None, :]) for u in (np.asarray(r), np.asarray(proxy)))
     return np.asarray((1.0 - share) * one + share * two)

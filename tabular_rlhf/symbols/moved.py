@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.divergences import DIVERGENCES
 from tabular_rlhf.logspace import expect, log_softmax
+from tabular_rlhf.penalties import f_divergence_optimum
 from tabular_rlhf.policy_gradient import estimates, mirror, stale
 from tabular_rlhf.policy_gradient.bernstein import by_table, pull
 from tabular_rlhf.preferences import pooled
@@ -141,7 +143,7 @@ symbol("rho_pmd", "p/p_old of mirror descent with the mean reward as baseline", 
     lambda log_p_2, r, beta, lam_pmd: mirror.ratio(log_p_2, r / beta, lam_pmd)
 )
 symbol("p_forward", "the law that E[r] less beta G/(G - 1) KL(p_ref, p) leads to", "(P, N)", "probability")(
-    lambda log_p_ref, r, beta, G: mirror.forward_optimum(log_p_ref, r, beta * G / (G - 1))
+    lambda log_p_ref, r, beta, G: np.exp(f_divergence_optimum(DIVERGENCES["forward-kl"], log_p_ref, r, beta * G / (G - 1)).log_p)
 )
 symbol("share_of_proxy", "share of people whose utility is the proxy", "scalar", "probability")(lambda rng: float(rng.integers(1, 4)) / 4)
 symbol("pooled_scores", "Bradley-Terry scores of the pooled comparisons of these people", "(P, N)")(
