@@ -29,7 +29,7 @@ def one_of(known: Collection[str], name: object, must: str, *, where: str = "", 
 
 
 class Registry(dict[str, R]):
-    """Records by name, in the order in which they were entered.
+    """Records by name, in the order in which they were entered.  key, what their name is called.
 
     >>> worlds = Registry("world", {"coin": 2})
     >>> worlds.find("coin"), worlds.find(4)  # what is no name is a record already
@@ -39,15 +39,15 @@ class Registry(dict[str, R]):
     tabular_rlhf.errors.InputError: the world must be a known one: got 'corn'; did you mean coin?
     """
 
-    def __init__(self, kind: str, records: Mapping[str, R] | Iterable[tuple[str, R]] = ()) -> None:
+    def __init__(self, kind: str, records: Mapping[str, R] | Iterable[tuple[str, R]] = (), *, key: str = "name") -> None:
         super().__init__(records)
-        self.kind = kind
+        self.kind, self.key = kind, key
 
     def add(self, record: R) -> R:
         """Enter a record, under its own name; a second one of the same name is refused."""
-        name = record.name  # type: ignore[attr-defined]
+        name = getattr(record, self.key)
         if name in self:
-            raise InputError(f"the {self.kind} must have a name of its own", got=quoted(name), remedy="choose another name")
+            raise InputError(f"the {self.kind} must have a name of its own", got=quoted(name), remedy=f"choose another {self.key}")
         self[name] = record
         return record
 

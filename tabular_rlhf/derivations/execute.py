@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.derivations.record import DERIVATIONS, RELATIONS, Derivation, Kept, Line, Seen
-from tabular_rlhf.errors import InputError, did_you_mean, quoted, raised
+from tabular_rlhf.errors import InputError, quoted, raised
 from tabular_rlhf.ledger import worlds
 from tabular_rlhf.ledger.audit import standard_worlds, tiny_scopes
 from tabular_rlhf.ledger.explain import instance, labels, meaning, ordered
 from tabular_rlhf.ledger.renamed import today
+from tabular_rlhf.registry import one_of
 from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import NAMED, World, coin, fork, named_world, random_world, rational
 
@@ -112,10 +113,7 @@ class Derived:
 def find(slug: str) -> Derivation:
     """The derivation of a name.  Raises InputError with the nearest names."""
     slug = today(slug, DERIVATIONS)
-    if slug not in DERIVATIONS:
-        remedy = did_you_mean(slug, DERIVATIONS, f"use one of {', '.join(DERIVATIONS)}")
-        raise InputError("a derivation must be in the table", got=quoted(slug), remedy=remedy)
-    return DERIVATIONS[slug]
+    return DERIVATIONS[one_of(DERIVATIONS, slug, "a derivation must be in the table")]
 
 
 def derive(slug: str, world: World | str | None = None, *, lines: Mapping[int, Callable[..., Any]] | None = None, seed: int = 0) -> Derived:

@@ -24,12 +24,13 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.autodiff import grad
-from tabular_rlhf.errors import InputError, quoted
+from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.reading import Reading
 from tabular_rlhf.ledger.record import LEDGER, Function, fits
 from tabular_rlhf.ledger.tolerance import EPS, Gap, between, distance, largest, rounding, roundings
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.optimize import minimize
+from tabular_rlhf.registry import Registry
 from tabular_rlhf.sampling import population, sample
 from tabular_rlhf.symbols import Scope, unknown_names
 
@@ -347,14 +348,11 @@ class Derivation:
         return between(found.gap, scope, scale=found.scale, term=term, eps=rounding(*foreign), error=error)
 
 
-DERIVATIONS: dict[str, Derivation] = {}
+DERIVATIONS: Registry[Derivation] = Registry("derivation", key="slug")
 
 
 def add(derivation: Derivation) -> Derivation:
-    """Enter a derivation into the table, refusing a second one of the same name."""
-    if derivation.slug in DERIVATIONS:
-        raise InputError("a derivation must have a name of its own", got=quoted(derivation.slug), remedy="choose another slug")
+    """Enter a derivation of the book: it must say what it proves."""
     if not derivation.rows:
         raise InputError("a derivation of the book must name its rows", got="none", where=derivation.slug, remedy="name what it proves")
-    DERIVATIONS[derivation.slug] = derivation
-    return derivation
+    return DERIVATIONS.add(derivation)

@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.disputes.text import as_page, responses
-from tabular_rlhf.errors import InputError, did_you_mean, quoted
+from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.formula.printed import Printed, printed
 from tabular_rlhf.layout import WIDTH
 from tabular_rlhf.ledger import LEDGER
 from tabular_rlhf.ledger.tiny import tiny_worlds
 from tabular_rlhf.ledger.tolerance import NEAR, largest
+from tabular_rlhf.registry import Registry, one_of
 from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import World, random_world
 
@@ -195,20 +196,11 @@ class Measured:
         return f'<pre style="margin:0;overflow-x:auto">{escape(as_page(self, WIDTH))}</pre>'
 
 
-DISPUTES: dict[str, Dispute] = {}
-
-
-def add(dispute: Dispute) -> Dispute:
-    """Enter a dispute into the museum, refusing a second one of the same name."""
-    if dispute.slug in DISPUTES:
-        raise InputError("a dispute must have a name of its own", got=quoted(dispute.slug), remedy="choose another slug")
-    DISPUTES[dispute.slug] = dispute
-    return dispute
+DISPUTES: Registry[Dispute] = Registry("dispute", key="slug")
+"""The museum."""
+add = DISPUTES.add
 
 
 def find(slug: str) -> Dispute:
     """The dispute of a name.  Raises InputError with the nearest names."""
-    if slug not in DISPUTES:
-        remedy = did_you_mean(slug, DISPUTES, "`tabular-rlhf disputes` lists them")
-        raise InputError("a dispute must be in the museum", got=quoted(slug), remedy=remedy)
-    return DISPUTES[slug]
+    return DISPUTES[one_of(DISPUTES, slug, "a dispute must be in the museum", remedy="`tabular-rlhf disputes` lists them")]

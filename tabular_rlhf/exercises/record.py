@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, did_you_mean, quoted
+from tabular_rlhf.errors import InputError
 from tabular_rlhf.ledger.record import LEDGER, Function, fits
+from tabular_rlhf.registry import Registry, one_of
 from tabular_rlhf.symbols import Scope, parameters, unknown_names
 
 FREE = ("", "constant per prompt", "constant", "positive factor")
@@ -96,20 +97,10 @@ class Exercise:
         return f"def {self.name}({', '.join(parameters(self.answer))}):"
 
 
-EXERCISES: dict[str, Exercise] = {}
-
-
-def add(exercise: Exercise) -> Exercise:
-    """Enter an exercise into the table, refusing a second one of the same name."""
-    if exercise.slug in EXERCISES:
-        raise InputError("an exercise must have a name of its own", got=quoted(exercise.slug), remedy="choose another slug")
-    EXERCISES[exercise.slug] = exercise
-    return exercise
+EXERCISES: Registry[Exercise] = Registry("exercise", key="slug")
+add = EXERCISES.add
 
 
 def find(slug: str) -> Exercise:
     """The exercise of a name.  Raises InputError with the nearest names."""
-    if slug not in EXERCISES:
-        remedy = did_you_mean(slug, EXERCISES, "`tabular-rlhf exercises` lists them")
-        raise InputError("an exercise must be in the table", got=quoted(slug), remedy=remedy)
-    return EXERCISES[slug]
+    return EXERCISES[one_of(EXERCISES, slug, "an exercise must be in the table", remedy="`tabular-rlhf exercises` lists them")]

@@ -110,14 +110,25 @@ class Reading:
         """Line k with a mistake, by the name that its rule gives it (`slips`)."""
 
         def make() -> Side:
-            tree = self.sides(k)[-1].tree
-            made = {slip.makes: slip.tree for slip in reversed(list(slips(_within(tree, _body) if k in self.tables else tree)))}
+            made = self._misprints(k)
             if mistake not in made:
                 remedy = did_you_mean(mistake, made, "`formula.slips` names them")
                 raise InputError("a slip must be one of the line", got=quoted(mistake), where=self.texts[k - 1], remedy=remedy)
             return self._side(k, made[mistake])
 
         return Printed(make)
+
+    def _misprints(self, k: int) -> dict[str, Node]:
+        """Line k with every slip, by the name of the mistake, the first of a name: made once, though several are asked for."""
+        if k not in self._made:
+            tree = self.sides(k)[-1].tree
+            found = slips(_within(tree, _body) if k in self.tables else tree)
+            self._made[k] = {slip.makes: slip.tree for slip in reversed(list(found))}
+        return self._made[k]
+
+    @cached_property
+    def _made(self) -> dict[int, dict[str, Node]]:
+        return {}
 
     def _side(self, k: int, tree: Node) -> Side:
         text = self.texts[k - 1] if k else ""

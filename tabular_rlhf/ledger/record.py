@@ -34,6 +34,7 @@ from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.formula.printed import Together
 from tabular_rlhf.formula.reading import Reading
 from tabular_rlhf.ledger.tolerance import EPS, Gap, between, distance, in_units, largest, rounding, roundings
+from tabular_rlhf.registry import Registry
 from tabular_rlhf.symbols import Scope, unknown_names
 
 Function = Callable[..., Any]
@@ -241,12 +242,5 @@ def fits(scope: Scope, most: int, where: Function | None) -> bool:
     return mdp.P * mdp.N <= most and (where is None or bool(scope.call(where)))
 
 
-LEDGER: dict[str, Row] = {}
-
-
-def add(row: Row) -> Row:
-    """Enter a row into the ledger, refusing a second one of the same name."""
-    if row.slug in LEDGER:
-        raise InputError("a row must have a name of its own", got=quoted(row.slug), remedy="choose another slug")
-    LEDGER[row.slug] = row
-    return row
+LEDGER: Registry[Row] = Registry("row", key="slug")
+add = LEDGER.add
