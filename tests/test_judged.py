@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tabular_rlhf.check import check, fault, tried
-from tabular_rlhf.check.calling import is_formula, quietly, supply
+from tabular_rlhf.check.calling import quietly, supply
 from tabular_rlhf.check.question import Question, of_exercise, of_line, of_row
 from tabular_rlhf.check.trial import forbids, sound
 from tabular_rlhf.commands.grade import exercises
@@ -18,7 +18,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises import EXERCISES
 from tabular_rlhf.ledger import LEDGER, Scope, worlds
 from tabular_rlhf.ledger.tiny import tied
-from tabular_rlhf.symbols import SYMBOLS, parameters
+from tabular_rlhf.symbols import SYMBOLS, is_formula, parameters
 from tests.overlaid import Overlaid
 
 # ---------------------------------------------------------------------------------------------------- everything varies

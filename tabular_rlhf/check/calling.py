@@ -18,7 +18,7 @@ import numpy as np
 
 from tabular_rlhf.errors import nearest, raised
 from tabular_rlhf.formula.slips import Slip
-from tabular_rlhf.symbols import SYMBOLS, Scope, parameters, supplied, unknown_names
+from tabular_rlhf.symbols import SYMBOLS, Scope, is_formula, parameters, supplied, unknown_names
 
 Function = Callable[..., Any]
 PACKAGE = Path(__file__).parent.parent
@@ -79,11 +79,6 @@ def quietly() -> Iterator[None]:
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         yield
-
-
-def is_formula(function: Function) -> bool:
-    """Whether it was read, and is called with a scope (`formula.printed`)."""
-    return bool(getattr(function, "on_scope", False))
 
 
 def constant(value: Any) -> Function:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.check.calling import Through, is_formula, supply
+from tabular_rlhf.check.calling import Through, supply
 from tabular_rlhf.check.probes import Probe
 from tabular_rlhf.check.quantities import QUANTITIES
 from tabular_rlhf.check.question import Function, Question, opened
@@ -26,7 +26,7 @@ from tabular_rlhf.check.spoil import retooled, single_uses
 from tabular_rlhf.formula.printed import Printed, Together
 from tabular_rlhf.ledger.record import as_parts
 from tabular_rlhf.ledger.tolerance import rounding
-from tabular_rlhf.symbols import SYMBOLS, Scope
+from tabular_rlhf.symbols import SYMBOLS, Scope, is_formula
 
 Value = Callable[[Scope], Any]
 Claim = Callable[[Scope, Any, Any], bool | None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 from tabular_rlhf.derivations.execute import Derived, execute, follows, small_scopes
@@ -109,18 +110,23 @@ def edited(read: Chain, k: int) -> Iterator[tuple[Slip, tuple[Line, ...]]]:
 
 def _of_definition(read: Chain, k: int, seed: int) -> str:
     """The first edit of a definition with which every line up to k follows, in words."""
-    used = {name for step in read.steps[max(0, k - 2) : k] for _, node in walk(step.tree) if node.op == "let" for name in (node.value,)}
+    used = {node.value for step in read.steps[max(0, k - 2) : k] for _, node in walk(step.tree) if node.op == "let"}
     for name, let in read.lets.items():
         for slip in _smallest(let.kids[0], EDITS // 10) if name in used else ():
             new = let.over(slip.tree, *let.kids[1:])
             try:
-                other = read.rewritten(lambda tree, let=let, new=new: mapped(tree, lambda node: new if node == let else node))  # type: ignore[misc]
+                other = read.rewritten(partial(_replaced, let, new))
                 found = execute(other.derivation, None, {}, seed)
             except InputError:  # not every rewrite means something
                 continue
             if found.broken is None or found.broken > k:
                 return f"It would hold if {name} were {slip.shown}, that is with {slip.change}: {slip.mends}."
     return ""
+
+
+def _replaced(let: Node, new: Node, tree: Node) -> Node:
+    """A tree with another definition in the place of one."""
+    return mapped(tree, lambda node: new if node == let else node)
 
 
 def _of_two(read: Chain, k: int, seed: int) -> str:

@@ -301,7 +301,7 @@ class Derivation:
             require(line.relation != "in expectation" or line.law is not None, f"line {k} must name its law", line.law)
             require(line.relation != "in the limit" or line.along is not None, f"line {k} must say along what", line.along)
         for function in self.functions:
-            unknown = [] if getattr(function, "on_scope", False) else unknown_names(function)
+            unknown = unknown_names(function)
             require(not unknown, "parameters must be names of symbols", unknown)
 
     def _belongs(self, require: Callable[[bool, str, Any], None]) -> None:

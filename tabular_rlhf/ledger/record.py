@@ -35,7 +35,7 @@ from tabular_rlhf.formula.printed import Together
 from tabular_rlhf.formula.reading import Reading
 from tabular_rlhf.ledger.tolerance import EPS, Gap, between, distance, in_units, largest, rounding, roundings
 from tabular_rlhf.registry import Registry
-from tabular_rlhf.symbols import Scope, unknown_names
+from tabular_rlhf.symbols import Scope, is_formula, unknown_names
 
 Function = Callable[..., Any]
 _STARRED = CO_VARARGS | CO_VARKEYWORDS
@@ -120,7 +120,7 @@ class Row:
         beyond = [m.diagnosis for m in self.near_misses if m.part not in range(len(self.parts))]
         require(not beyond, f"a near miss must be of one of the {len(self.parts)} parts", beyond)
         for function in self.functions:
-            if getattr(function, "on_scope", False):
+            if is_formula(function):
                 continue
             plain = isfunction(function) and not function.__code__.co_kwonlyargcount and not function.__code__.co_flags & _STARRED
             require(plain, "a function of a row must be a plain one of named symbols, as lambda r: np.sum(r)", repr(function))

@@ -129,12 +129,19 @@ def _level(shape: str) -> str:
     return "world" if shape.startswith("(") or shape in ("scalar", "int") else "tool"
 
 
+def is_formula(function: Callable[..., Any]) -> bool:
+    """Whether it was read (`formula.printed`): it is called with a scope, and not with symbols by name."""
+    return bool(getattr(function, "on_scope", False))
+
+
 def unknown_names(function: Callable[..., Any]) -> list[str]:
-    """The names that a function asks for and nobody can supply.
+    """The names that a function asks for and nobody can supply; of a formula none, for its reader refuses unknown letters.
 
     >>> unknown_names(lambda world, beta, gama: None)
     ['gama']
     """
+    if is_formula(function):
+        return []
     return [name for name in parameters(function) if name not in SYMBOLS and name != "world"]
 
 
@@ -194,8 +201,8 @@ class Scope:
         return other[name]
 
     def call(self, function: Callable[..., Any]) -> Any:
-        """`function` with every parameter supplied by name; a formula that was read (`on_scope`) is given the scope itself."""
-        return function(self) if getattr(function, "on_scope", False) else supplied(function, self.__getitem__)
+        """`function` with every parameter supplied by name; a formula is given the scope itself."""
+        return function(self) if is_formula(function) else supplied(function, self.__getitem__)
 
 
 def half_integers(rng: np.random.Generator, shape: Any) -> Any:
