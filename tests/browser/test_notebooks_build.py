@@ -23,6 +23,7 @@ from tabular_rlhf.symbols import parameters
 from tests.test_notebooks import TWINS, build, stub
 
 GOOD = "# %% [markdown]\n# # 1. Good\n\n# %%\nprint('a')\nprint('b')\n{'x': 0.5, 'of': {'b', 'a'} == {'a', 'b'}}\n"
+PICTURE = "# %%\nfrom tabular_rlhf.explore import explore\nfrom tabular_rlhf.figures import show\n\nshow('tilt')\n"
 BAD = {
     "02_raises": ("1 / 0", "ZeroDivisionError"),
     "03_warns": ("import warnings\nwarnings.warn('beware', stacklevel=1)", "beware"),
@@ -44,7 +45,7 @@ def test_building_twice_gives_the_same_bytes_and_a_change_is_seen(tmp_path: Path
     """Three are built, two again; then one is as it was, one has another twin, and one is gone."""
     for name in ("01_same", "02_changed", "03_gone"):
         (tmp_path / f"{name}.py").write_text(GOOD)
-    shutil.copy(TWINS[0], tmp_path / "04_lesson.py")
+    (tmp_path / "04_picture.py").write_text(PICTURE)
     assert built_in(tmp_path, "--jobs", "2")[0] == 0
     first = {path.name: path.read_bytes() for path in tmp_path.glob("*.ipynb")}
     assert built_in(tmp_path, "01", "04", "--jobs", "2")[0] == 0
@@ -70,11 +71,17 @@ def test_a_notebook_at_fault_is_named_and_not_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob("*.ipynb")] == ["01_good.ipynb"]
 
 
+def only_shows(source: str) -> bool:
+    """Whether a cell binds nothing: a picture, a table, a derivation, on which no other cell can depend."""
+    return source.startswith("%%") or all(isinstance(node, ast.Expr) for node in ast.parse(source).body)
+
+
 def answered(twin: Path, answers: dict[str, str]) -> Any:
-    """The notebook with each stub replaced by an answer, executed."""
+    """The notebook with each stub replaced by an answer, executed; what only shows is left to the builder and the browser."""
     nb = build.read(twin)
+    nb.cells = [cell for cell in nb.cells if cell.cell_type == "code" and not only_shows(cell.source)]
     for cell in nb.cells:
-        if cell.cell_type == "code" and (function := stub(ast.parse(cell.source))):
+        if function := stub(ast.parse(cell.source)):
             cell.source = f"{answers[function.name]}\n\n\n{cell.source.splitlines()[-1]}"
     return build.execute(nb)
 
