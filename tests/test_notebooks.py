@@ -47,6 +47,11 @@ def called(tree: ast.AST) -> list[str]:
     return [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
 
 
+def only_shows(source: str) -> bool:
+    """Whether a cell binds nothing: a picture, a table, a derivation, on which no other cell can depend."""
+    return source.startswith("%%") or all(isinstance(node, ast.Expr) for node in ast.parse(source).body)
+
+
 def stub(tree: ast.Module) -> ast.FunctionDef | None:
     """The function that a reader is to fill in: its body is `return ...`."""
     for node in tree.body:

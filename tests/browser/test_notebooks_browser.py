@@ -26,7 +26,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from tests.test_notebooks import TWINS, build, built, called
+from tests.test_notebooks import TWINS, build, built, called, only_shows
 
 WIDTH, PIECE = 1280, 1600
 """Of the window, and the height of a piece of a picture, in pixels."""
@@ -229,13 +229,13 @@ MATCHES = f"""([number, html]) => {{
 
 
 def made_here(nb: Any) -> Iterator[tuple[int, Any]]:
-    """The panels of a notebook, by place, made in this process by running the cells up to each."""
+    """The panels of a notebook, by place, made in this process by running the cells up to each that bind something."""
     names: dict[str, Any] = {}
     places = panels(nb)
     for at, cell in enumerate(nb.cells[: places[-1] + 1]):
         if at in places:
             yield at, eval(cell.source, names)
-        elif cell.cell_type == "code":
+        elif cell.cell_type == "code" and not only_shows(cell.source):
             exec(cell.source, names)
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from tabular_rlhf.exercises import EXERCISES
 from tabular_rlhf.symbols import parameters
-from tests.test_notebooks import TWINS, build, stub
+from tests.test_notebooks import TWINS, build, only_shows, stub
 
 GOOD = "# %% [markdown]\n# # 1. Good\n\n# %%\nprint('a')\nprint('b')\n{'x': 0.5, 'of': {'b', 'a'} == {'a', 'b'}}\n"
 PICTURE = "# %%\nfrom tabular_rlhf.explore import explore\nfrom tabular_rlhf.figures import show\n\nshow('tilt')\n"
@@ -69,11 +69,6 @@ def test_a_notebook_at_fault_is_named_and_not_written(tmp_path: Path) -> None:
         said = re.split(r"\n(?=0\d_\w+:)", told[told.index(name) :])[0]
         assert fault in said, said
     assert [path.name for path in tmp_path.glob("*.ipynb")] == ["01_good.ipynb"]
-
-
-def only_shows(source: str) -> bool:
-    """Whether a cell binds nothing: a picture, a table, a derivation, on which no other cell can depend."""
-    return source.startswith("%%") or all(isinstance(node, ast.Expr) for node in ast.parse(source).body)
 
 
 def answered(twin: Path, answers: dict[str, str]) -> Any:
