@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any, ClassVar, TypeVar
+from weakref import WeakKeyDictionary
 
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
 
@@ -67,22 +68,39 @@ def parameters(function: Callable[..., Any]) -> tuple[str, ...]:
     >>> parameters(lambda p, *, r: sum(p * r))
     ('p', 'r')
     """
-    if type(function) is FunctionType and not function.__dict__:  # the quick way, for a million calls: nothing says otherwise
-        code = function.__code__
-        return code.co_varnames[: code.co_argcount - len(function.__defaults__ or ())] + by_keyword_only(function)
-    named = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    found = inspect.signature(function).parameters.values()
-    return tuple(p.name for p in found if p.kind in named and p.default is inspect.Parameter.empty) + by_keyword_only(function)
+    placed, named = _asked(function)
+    return placed + named
 
 
 def by_keyword_only(function: Callable[..., Any]) -> tuple[str, ...]:
     """Those of a function's `parameters` that have no place, only a name."""
-    if type(function) is FunctionType and not function.__dict__:
+    return _asked(function)[1]
+
+
+def _asked(function: Callable[..., Any]) -> Names:
+    """The names of the parameters without defaults: those that have a place, and those that have none."""
+    if type(function) is FunctionType and not function.__dict__:  # the quick way, for a million calls: nothing says otherwise
         code, first = function.__code__, function.__code__.co_argcount
         names = code.co_varnames[first : first + code.co_kwonlyargcount]
-        return tuple(n for n in names if n not in (function.__kwdefaults__ or ())) if names else ()
-    found = inspect.signature(function).parameters.values()
-    return tuple(p.name for p in found if p.kind is p.KEYWORD_ONLY and p.default is p.empty)
+        named = tuple(n for n in names if n not in (function.__kwdefaults__ or ())) if names else ()
+        return code.co_varnames[: first - len(function.__defaults__ or ())], named
+    try:
+        if function not in _KNOWN:
+            _KNOWN[function] = _by_signature(function)
+        return _KNOWN[function]
+    except TypeError:  # it cannot be kept, or has no signature
+        return _by_signature(function)
+
+
+Names = tuple[tuple[str, ...], tuple[str, ...]]
+_KNOWN: WeakKeyDictionary[Callable[..., Any], Names] = WeakKeyDictionary()
+"""What callables that are no plain functions ask for: a signature is a hundred times slower than a table."""
+
+
+def _by_signature(function: Callable[..., Any]) -> Names:
+    found = [p for p in inspect.signature(function).parameters.values() if p.default is inspect.Parameter.empty]
+    placed = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return tuple(p.name for p in found if p.kind in placed), tuple(p.name for p in found if p.kind is p.KEYWORD_ONLY)
 
 
 def supplied(function: Callable[..., Any], value: Callable[[str], Any]) -> Any:
@@ -91,8 +109,8 @@ def supplied(function: Callable[..., Any], value: Callable[[str], Any]) -> Any:
     >>> supplied(lambda p, *, r: p + r, {"p": 1, "r": 2}.__getitem__)
     3
     """
-    names, named = parameters(function), by_keyword_only(function)
-    return function(*(value(n) for n in names[: len(names) - len(named)]), **{n: value(n) for n in named})
+    placed, named = _asked(function)
+    return function(*map(value, placed), **{n: value(n) for n in named})
 
 
 # ---------------------------------------------------------------------------------------------------- records

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -432,3 +433,12 @@ def test_a_context_is_the_states_that_share_its_row(scope: Scope) -> None:
     assert rows[tied.context] == pytest.approx(at_states[0])
     with pytest.raises(InputError, match="must be of contexts"):
         compile(read(r"\pi_{ref}(a \mid c)"))
+
+
+def test_a_tree_is_found_again_however_it_was_read_and_wherever_it_was_sent() -> None:
+    """A hash is kept with its node, and words hash differently in another process: it is not sent along."""
+    tree, again = read(r"\beta \log Z"), read(r"\beta\,\log(Z)")
+    assert (tree == again, hash(tree) == hash(again)) == (True, True)
+    sent = pickle.loads(pickle.dumps(tree))
+    assert "_hash" not in vars(sent)
+    assert sent == tree

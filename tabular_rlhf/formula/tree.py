@@ -52,6 +52,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
 Path = tuple[int, ...]
 
@@ -65,6 +67,16 @@ class Node:
     value: str | int | float | None = None
     start: int = field(default=0, compare=False, repr=False)
     end: int = field(default=0, compare=False, repr=False)
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.op, self.kids, self.value))
+
+    def __hash__(self) -> int:
+        return self._hash  # a tree is looked up far more often than it is made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Node, (self.op, self.kids, self.value, self.start, self.end)  # a hash of words holds in one process only
 
     def over(self, *kids: Node) -> Node:
         """The same node over other kids."""
