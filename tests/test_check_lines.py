@@ -19,9 +19,9 @@ from tabular_rlhf.derivations.record import add
 from tabular_rlhf.derivations.text import sides
 from tabular_rlhf.formula.printed import Printed
 from tabular_rlhf.ledger import worlds
-from tabular_rlhf.ledger.tolerance import between, distance, largest
 from tabular_rlhf.symbols import parameters
 from tabular_rlhf.told import apart, differing, number
+from tabular_rlhf.tolerance import between, distance, largest
 from tests import unseen_first, unseen_fourth, unseen_second, unseen_third
 from tests.overlaid import Overlaid
 from tests.unseen_support import ANSWERS

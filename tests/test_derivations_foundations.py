@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from tabular_rlhf.derivations import DERIVATIONS, derive
-from tabular_rlhf.ledger.chapter3 import wins_table
 from tabular_rlhf.ledger.chapter3_fitting import exists_by_subsets
 from tabular_rlhf.ledger.record import LEDGER
 from tabular_rlhf.preferences.likelihood import fit
 from tabular_rlhf.symbols import Scope
+from tabular_rlhf.terms.comparisons import wins_table
 from tabular_rlhf.world import random_world
 from tests import oracle
 from tests.ends import (

@@ -18,10 +18,10 @@ from tabular_rlhf.check.calling import Through
 from tabular_rlhf.derivations import DERIVATIONS, audit_derivations, derive, execute
 from tabular_rlhf.derivations.record import Line, sampled_z
 from tabular_rlhf.ledger import LEDGER, Scope
-from tabular_rlhf.ledger.chapter8_tokens import kl_gradient
 from tabular_rlhf.logspace import kl
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import uniform
+from tabular_rlhf.terms.policies import kl_gradient
 from tabular_rlhf.world import World, coin, fork, random_world, rational
 from tests import oracle
 from tests.laws import assert_close, in_order, tell, tell_policy

@@ -18,8 +18,8 @@ from tabular_rlhf.ledger import LEDGER, SYMBOLS, Scope, audit
 from tabular_rlhf.ledger.audit import refute, sampled_z, select
 from tabular_rlhf.ledger.record import Approximately, Miss, add, as_parts
 from tabular_rlhf.ledger.tiny import tiny_worlds
-from tabular_rlhf.ledger.tolerance import EPS, ROADS, distance, roundings
 from tabular_rlhf.symbols import parameters
+from tabular_rlhf.tolerance import EPS, ROADS, distance, roundings
 from tabular_rlhf.world import coin, random_world, rational, rational_answers
 
 # the slugs of the mathematics' chapters, written out: a row that is lost must fail a test

@@ -11,11 +11,13 @@ import pytest
 
 from tabular_rlhf.ledger import chapter5, chapter5_roads, chapter6_games
 from tabular_rlhf.ledger.audit import audit
-from tabular_rlhf.ledger.chapter5 import counts_of_strings, deepest, legs, weighted_gap
+from tabular_rlhf.ledger.chapter5 import counts_of_strings, legs
 from tabular_rlhf.ledger.chapter5_roads import by_scanning, mean_field, reverse_modes
 from tabular_rlhf.ledger.record import LEDGER
 from tabular_rlhf.logspace import expect, kl
 from tabular_rlhf.symbols import Scope
+from tabular_rlhf.terms.policies import weighted_gap
+from tabular_rlhf.terms.sizes import deepest
 from tabular_rlhf.world import rational
 
 assert chapter5

@@ -28,6 +28,7 @@ FLOORS = [
     ["preferences", "roads", "games", "losses", "policy_gradient"],
     ["estimators", "selection", "rollouts"],
     ["symbols", "formula"],
+    ["tolerance", "terms"],
     ["ledger", "derivations", "exercises", "check", "grading", "audit"],
     ["figures", "explore", "page", "commands", "cli", "__init__", "__main__"],
 ]
@@ -80,6 +81,16 @@ def test_imports_between_rooms_make_no_circle() -> None:
 
     for name in graph:
         visit(name, ())
+
+
+def test_nobody_borrows_from_a_chapter_of_the_ledger() -> None:
+    """What a derivation, an exercise or another chapter needs as well has a home of its own: `terms`."""
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert not (node.module or "").startswith("tabular_rlhf.ledger.chapter"), (
+                    f"{path.relative_to(PACKAGE)}: {ast.unparse(node)}"
+                )
 
 
 BOOK = ("derivations", "formula", "ledger")

@@ -17,7 +17,7 @@ from tabular_rlhf.exercises import EXERCISES
 from tabular_rlhf.ledger import LEDGER, worlds
 from tabular_rlhf.ledger.audit import refute
 from tabular_rlhf.ledger.record import Approximately, Miss
-from tabular_rlhf.ledger.tolerance import ROADS
+from tabular_rlhf.tolerance import ROADS
 from tests import answers_direct, answers_geometry, answers_gradients, answers_language, answers_selection
 
 OTHERS = answers_direct.RIGHT | answers_geometry.RIGHT | answers_gradients.RIGHT | answers_language.RIGHT | answers_selection.RIGHT

@@ -8,7 +8,7 @@ fails, the failure is shrunk to the simplest world and numbers, and the answer i
 **What is guarded.**  Exceptions, nan, wrong shapes, changed arguments and randomness are reported as what they are.
 The same answer gets the same report every time, on every machine: what limits the search is a number of worlds, of calls, of candidates.
 
-**What is right.**  What agrees to rounding, in the numbers that the answer is made of (`ledger/tolerance.py`).  An answer that is right to
+**What is right.**  What agrees to rounding, in the numbers that the answer is made of (`tolerance.py`).  An answer that is right to
 six digits or more and no further is told so ("approximate"): a difference quotient, a search that stopped early.  It is not `ok`, and gets
 no mark where answers are graded, unless the exercise itself asks for so many decimals.
 
@@ -51,8 +51,8 @@ from tabular_rlhf.derivations import RELATIONS
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises.proof import PROOFS
 from tabular_rlhf.formula.printed import printed
-from tabular_rlhf.ledger.tolerance import Gap
 from tabular_rlhf.symbols import SYMBOLS, Scope
+from tabular_rlhf.tolerance import Gap
 
 CARELESS = "right wherever p_ref > 0, but here the reference forbids a token (log p = -inf): it counts for nothing, and 0 log 0 = 0"
 

@@ -25,8 +25,8 @@ from tabular_rlhf.check.slips import COSTLY, FACTORS, OTHER_WORLDS, OUTPUTS, Cha
 from tabular_rlhf.check.spoil import retooled, single_uses
 from tabular_rlhf.formula.printed import Printed, Together
 from tabular_rlhf.ledger.record import as_parts
-from tabular_rlhf.ledger.tolerance import rounding
 from tabular_rlhf.symbols import SYMBOLS, Scope, is_formula
+from tabular_rlhf.tolerance import rounding
 
 Value = Callable[[Scope], Any]
 Claim = Callable[[Scope, Any, Any], bool | None]

@@ -22,8 +22,8 @@ from tabular_rlhf.exercises.proof import PROOFS
 from tabular_rlhf.ledger import LEDGER, Row
 from tabular_rlhf.ledger.record import Approximately, as_parts
 from tabular_rlhf.ledger.renamed import today
-from tabular_rlhf.ledger.tolerance import EPS, Gap, between, distance, largest, rounding, roundings
 from tabular_rlhf.symbols import Scope, parameters
+from tabular_rlhf.tolerance import EPS, Gap, between, distance, largest, rounding, roundings
 
 Function = Callable[..., Any]
 

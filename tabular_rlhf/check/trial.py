@@ -75,4 +75,4 @@ def fault(question: Question, function: Function, value: Any, scope: Scope) -> s
 
 
 VERDICTS = {"same": None, "near": "approximate", "different": "wrong"}
-"""The status that goes with a gap (`ledger/tolerance.py`)."""
+"""The status that goes with a gap (`tolerance.py`)."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from tabular_rlhf.derivations.gradients import AFFORDABLE, reward_term
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter7 import WILLIAMS
+from tabular_rlhf.terms.sources import WILLIAMS
 
 # ---------------------------------------------------------------------------------------------------- zero-mean-score
 

@@ -13,8 +13,10 @@ import numpy as np
 from tabular_rlhf.derivations.geometry_roads import likelihood
 from tabular_rlhf.derivations.optimum import full_support
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter4 import reward_units
-from tabular_rlhf.ledger.chapter6 import RAFAILOV, implicit_reward, size_of, token_ratios, without_eos
+from tabular_rlhf.terms.comparisons import implicit_reward
+from tabular_rlhf.terms.policies import token_ratios, without_eos
+from tabular_rlhf.terms.sizes import reward_units, size_of
+from tabular_rlhf.terms.sources import RAFAILOV
 
 # ---------------------------------------------------------------------------------------------------- reward-inversion
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from tabular_rlhf.derivations.direct import rhat
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter6 import size_of
 from tabular_rlhf.logspace import log_sigmoid
 from tabular_rlhf.symbols.pairs import best_and_worst
+from tabular_rlhf.terms.sizes import size_of
 from tabular_rlhf.world import World
 
 # ---------------------------------------------------------------------------------------------------- likelihood-displacement

@@ -6,8 +6,8 @@ M_ij = P(i beats j given x), of people who need not be transitive; M q is the wi
 from __future__ import annotations
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter5 import deepest
-from tabular_rlhf.ledger.chapter6_games import borda_winner
+from tabular_rlhf.terms.comparisons import borda_winner
+from tabular_rlhf.terms.sizes import deepest
 
 # ---------------------------------------------------------------------------------------------------- preference-game
 

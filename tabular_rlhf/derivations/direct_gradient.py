@@ -11,9 +11,10 @@ import numpy as np
 
 from tabular_rlhf.derivations.direct import rhat
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter6 import RAFAILOV, on_support, pull, size_of
-from tabular_rlhf.ledger.chapter6_data import own_score
 from tabular_rlhf.logspace import log_softmax
+from tabular_rlhf.terms.comparisons import on_support, own_score, pull
+from tabular_rlhf.terms.sizes import size_of
+from tabular_rlhf.terms.sources import RAFAILOV
 
 # ---------------------------------------------------------------------------------------------------- dpo-gradient
 

@@ -11,7 +11,7 @@ import numpy as np
 from tabular_rlhf.derivations.direct import rhat
 from tabular_rlhf.derivations.direct_optimum import AZAR, told_apart
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter6 import ipo_closed
+from tabular_rlhf.terms.comparisons import ipo_closed
 
 # ---------------------------------------------------------------------------------------------------- ipo-two-arms
 

@@ -7,10 +7,10 @@ c numbers the components of these links.
 from __future__ import annotations
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter6 import size_of
-from tabular_rlhf.ledger.chapter6_data import component_sums, drift, log_p_rate
 from tabular_rlhf.losses.evaluate import gradient
 from tabular_rlhf.preferences.chains import finite_data
+from tabular_rlhf.terms.comparisons import component_sums, drift, log_p_rate
+from tabular_rlhf.terms.sizes import size_of
 
 # ---------------------------------------------------------------------------------------------------- logit-conservation
 

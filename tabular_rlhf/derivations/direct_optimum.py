@@ -12,7 +12,9 @@ import numpy as np
 from tabular_rlhf.derivations.direct import between, rhat
 from tabular_rlhf.derivations.record import Derivation, Line, add
 from tabular_rlhf.gibbs import log_gibbs
-from tabular_rlhf.ledger.chapter6 import RAFAILOV, on_support, size_of
+from tabular_rlhf.terms.comparisons import on_support
+from tabular_rlhf.terms.sizes import size_of
+from tabular_rlhf.terms.sources import RAFAILOV
 
 AZAR = "Azar et al. (2023), arXiv:2310.12036."
 

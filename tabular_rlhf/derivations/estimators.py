@@ -11,8 +11,9 @@ import numpy as np
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
 from tabular_rlhf.estimators.evaluate import NEGATIVE
-from tabular_rlhf.ledger.chapter8 import SCHULMAN, term_scale
 from tabular_rlhf.logspace import expect, log_ratio
+from tabular_rlhf.terms.sizes import term_scale
+from tabular_rlhf.terms.sources import SCHULMAN
 
 AFFORDABLE = 256
 """Responses over all prompts."""

@@ -6,7 +6,8 @@ L = log(p_pi/p_ref) and u = p_pi/p_ref of a response; score = grad log p_pi = gr
 from __future__ import annotations
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter8_gradients import TANG, slope_scale
+from tabular_rlhf.terms.sizes import slope_scale
+from tabular_rlhf.terms.sources import TANG
 
 AFFORDABLE = 40
 """Responses over all prompts: tables of gradients hold P N P S V numbers."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from tabular_rlhf.derivations.estimators_gradients import AFFORDABLE
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter8_gradients import TANG, slope_scale
+from tabular_rlhf.terms.sizes import slope_scale
+from tabular_rlhf.terms.sources import TANG
 
 add(
     Derivation(

@@ -11,9 +11,9 @@ import numpy as np
 
 from tabular_rlhf.derivations.estimators_gradients import AFFORDABLE
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter8 import term_scale
-from tabular_rlhf.ledger.chapter8_gradients import TANG
 from tabular_rlhf.logspace import expect, log_ratio
+from tabular_rlhf.terms.sizes import term_scale
+from tabular_rlhf.terms.sources import TANG
 
 # ---------------------------------------------------------------------------------------------------- token-vs-sequence
 

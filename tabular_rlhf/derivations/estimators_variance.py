@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter8 import SMALL
-from tabular_rlhf.ledger.chapter8_tokens import AMINI, gain_scale
+from tabular_rlhf.terms.conditions import SMALL
+from tabular_rlhf.terms.sizes import gain_scale
+from tabular_rlhf.terms.sources import AMINI
 
 
 def scale(mdp: Any, log_pi: Any, log_pi_ref: Any, log_pi_cut: Any) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.derivations.fitting import FORD
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter3 import nll
+from tabular_rlhf.terms.comparisons import nll
 
 # ---------------------------------------------------------------------------------------------------- bt-existence
 

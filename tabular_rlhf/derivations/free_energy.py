@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter4 import KORBAK
 from tabular_rlhf.logspace import expect, soft_value
+from tabular_rlhf.terms.sources import KORBAK
 
 # ---------------------------------------------------------------------------------------------------- free-energy-derivatives
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from tabular_rlhf.derivations.optimum import full_support
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter5 import CSISZAR, deepest
+from tabular_rlhf.terms.sizes import deepest
+from tabular_rlhf.terms.sources import CSISZAR
 
 # ---------------------------------------------------------------------------------------------------- i-projection
 

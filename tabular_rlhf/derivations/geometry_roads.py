@@ -10,10 +10,10 @@ from tabular_rlhf import roads
 from tabular_rlhf.derivations.optimum import full_support
 from tabular_rlhf.derivations.record import Derivation, Line, add
 from tabular_rlhf.gibbs import log_gibbs
-from tabular_rlhf.ledger.chapter4 import reward_units
-from tabular_rlhf.ledger.chapter5_roads import second_stage, two_stages
 from tabular_rlhf.logspace import log_sigmoid, log_softmax
 from tabular_rlhf.preferences import Pairs
+from tabular_rlhf.terms.policies import second_stage, two_stages
+from tabular_rlhf.terms.sizes import reward_units
 
 # ---------------------------------------------------------------------------------------------------- all-roads
 

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter5 import CSISZAR, averaged_policy, deepest, visited
+from tabular_rlhf.terms.policies import averaged_policy, visited
+from tabular_rlhf.terms.sizes import deepest
+from tabular_rlhf.terms.sources import CSISZAR
 
 # ---------------------------------------------------------------------------------------------------- m-projection-counts
 

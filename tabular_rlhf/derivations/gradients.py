@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter7 import WILLIAMS, loudness
 from tabular_rlhf.policy_gradient.updates import paths
+from tabular_rlhf.terms.sizes import loudness
+from tabular_rlhf.terms.sources import WILLIAMS
 
 AFFORDABLE = 40
 """Responses over all prompts: tables of gradients hold P N P S V numbers."""

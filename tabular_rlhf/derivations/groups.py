@@ -7,7 +7,8 @@ and m are sums over all N^G groups, one by one.
 from __future__ import annotations
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter7_groups import few, size
+from tabular_rlhf.terms.conditions import few
+from tabular_rlhf.terms.sizes import update_size
 
 # ---------------------------------------------------------------------------------------------------- rloo
 
@@ -19,7 +20,7 @@ add(
         rows=("rloo", "group-identities"),
         source="Kool, van Hoof and Welling (2019); Ahmadian et al. (2024), arXiv:2402.14740.",
         where=few,
-        scale=size,
+        scale=update_size,
         largest=40,
         lines=(
             Line(

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter7_groups import few, size, success_probability
+from tabular_rlhf.terms.conditions import few
+from tabular_rlhf.terms.policies import success_probability
+from tabular_rlhf.terms.sizes import update_size
 
 # ---------------------------------------------------------------------------------------------------- c_G(q)
 
@@ -54,7 +56,7 @@ add(
         rows=("grpo",),
         source="Shao et al. (2024), arXiv:2402.03300.",
         where=lambda P, N, G, p, success: few(P, N, G) and some_of_both(p, success),
-        scale=size,
+        scale=update_size,
         largest=40,
         lines=(
             Line(

@@ -8,7 +8,7 @@ import numpy as np
 
 from tabular_rlhf.derivations.gradients import AFFORDABLE
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter7 import loudness
+from tabular_rlhf.terms.sizes import loudness
 
 
 def visited(mu: Any, d: Any, pi: Any) -> Any:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter4 import KORBAK, reward_units
+from tabular_rlhf.terms.sizes import reward_units
+from tabular_rlhf.terms.sources import KORBAK
 
 
 def terms_of_J(r: Any, beta: float, log_p: Any, log_p_ref: Any, log_p_star: Any) -> float:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter3 import TERRY, moderate
+from tabular_rlhf.terms.conditions import moderate
+from tabular_rlhf.terms.sources import TERRY
 
 # ---------------------------------------------------------------------------------------------------- mle-is-forward-kl
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter3 import moderate
+from tabular_rlhf.terms.conditions import moderate
 
 # ---------------------------------------------------------------------------------------------------- label-noise
 

@@ -15,9 +15,9 @@ from numpy import exp
 
 from tabular_rlhf.derivations.optimum import full_support
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter4 import reward_units
 from tabular_rlhf.optimize import monotone_root
 from tabular_rlhf.penalties import ptx_optimum
+from tabular_rlhf.terms.sizes import reward_units
 
 OUYANG = "Ouyang et al. (2022), arXiv:2203.02155 (the objective); Corless et al. (1996) (Wright's omega)."
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from tabular_rlhf.derivations.optimum import mild
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter4 import KORBAK, reward_units
+from tabular_rlhf.terms.sizes import reward_units
+from tabular_rlhf.terms.sources import KORBAK
 
 # ---------------------------------------------------------------------------------------------------- reverse-kl-projection
 

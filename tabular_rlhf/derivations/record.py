@@ -10,7 +10,7 @@ refuted *at this line*.  A line that cannot be read, or that goes another road t
 **Relations** (the table `RELATIONS`).  Two lines may be equal, or only as equal as an argument needs: equal up to a constant in
 pi, of the same gradient, with the same maximizer, equal on average over samples, or equal in a limit.  A relation looks at both
 lines through one *view* (the value; its differences between policies; its gradient; ...) and measures the gap between what it sees
-(`ledger/tolerance.py`).  `so` opens a new chain: what is derived from the lines above, not equal to them.
+(`tolerance.py`).  `so` opens a new chain: what is derived from the lines above, not equal to them.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from tabular_rlhf.autodiff import grad
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.reading import Reading
 from tabular_rlhf.ledger.record import LEDGER, Function, fits
-from tabular_rlhf.ledger.tolerance import EPS, Gap, between, distance, largest, rounding, roundings
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.optimize import minimize
 from tabular_rlhf.registry import Registry
 from tabular_rlhf.sampling import population, sample
 from tabular_rlhf.symbols import Scope, unknown_names
+from tabular_rlhf.tolerance import EPS, Gap, between, distance, largest, rounding, roundings
 
 DRAWS = 4_000
 """Draws with which an expectation is tried."""

@@ -6,8 +6,9 @@ Every first line is a mean over all groups, one by one; every line runs as it is
 from __future__ import annotations
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter7_groups import few
-from tabular_rlhf.ledger.chapter10_groups import TABLE, U, decided, pulled, size
+from tabular_rlhf.terms.conditions import decided, few
+from tabular_rlhf.terms.letters import TABLE, U, pulled
+from tabular_rlhf.terms.sizes import table_size
 
 MIXED = r"\sum_{m=1}^{G-1} \binom{G}{m} u^m (1-u)^{G-m}"
 REST = r"u^{m-1} (1-u)^{G-1-m}"
@@ -28,7 +29,7 @@ add(
         where=affordable,
         largest=30,
         most=24,
-        scale=lambda H, G, p, success: 64.0 * size(H, G),
+        scale=lambda H, G, p, success: 64.0 * table_size(H, G),
         letters={**U, **pulled("A=group_pull"), "c_0": "credit_0", "c_1": "credit_1", "c_2": "credit_2"},
         lines=(
             Line(r"g_A", "The mean of one group's update (1/G) sum of A score, over all groups; A is a table A(m) for right responses."),
@@ -98,7 +99,7 @@ add(
         where=affordable,
         largest=30,
         most=24,
-        scale=lambda H, G, p, success: 16.0 * size(H, G),
+        scale=lambda H, G, p, success: 16.0 * table_size(H, G),
         letters={**U, **pulled("r=maxrl_raw", "d=maxrl_dropped")},
         lines=(
             Line(r"g_r", "The mean of (1/m) sum of r score over all groups, m how many are right, 0 where none is."),
@@ -164,7 +165,7 @@ add(
         where=affordable,
         largest=30,
         most=24,
-        scale=lambda H, G, p, success: 16.0 * size(H, G),
+        scale=lambda H, G, p, success: 16.0 * table_size(H, G),
         letters={**U, **pulled("k=pass_pull", "c=pass_centered_pull"), "k": "tries"},
         lines=(
             Line(
@@ -233,7 +234,7 @@ add(
         where=affordable,
         largest=30,
         most=24,
-        scale=lambda H, G, p, success: 4e4 * size(H, G),
+        scale=lambda H, G, p, success: 4e4 * table_size(H, G),
         letters={
             **U,
             **pulled("r=redrawn_pull"),

@@ -3,8 +3,9 @@ r"""Chapter 10 as derivations: truncated ratios, clips under random rewards, tra
 from __future__ import annotations
 
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter10_laws import both_possible
-from tabular_rlhf.ledger.chapter10_moved import OLD, RATIO, full, moved_size, off_the_edges
+from tabular_rlhf.terms.conditions import decided, full, off_the_edges
+from tabular_rlhf.terms.letters import OLD, RATIO
+from tabular_rlhf.terms.sizes import moved_size
 
 add(
     Derivation(
@@ -214,7 +215,7 @@ add(
         chapter=10,
         rows=("sharpening",),
         source="Yue et al. (2025), arXiv:2504.13837.",
-        where=lambda p_ref, success, beta, p: both_possible(p_ref, success) and beta > 0.02 and float(p.min()) > 1e-4,
+        where=lambda p_ref, success, beta, p: decided(p_ref, success) and beta > 0.02 and float(p.min()) > 1e-4,
         largest=30,
         most=24,
         scale=lambda beta, p: (1.0 + 1.0 / beta) * 8.0 / p.min() ** 2,

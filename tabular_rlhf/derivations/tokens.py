@@ -10,7 +10,7 @@ import numpy as np
 
 from tabular_rlhf.derivations.optimum import mild
 from tabular_rlhf.derivations.record import Derivation, Line, add
-from tabular_rlhf.ledger.chapter4 import reward_units
+from tabular_rlhf.terms.sizes import reward_units
 
 # ---------------------------------------------------------------------------------------------------- soft-bellman
 

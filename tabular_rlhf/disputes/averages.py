@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.disputes.record import Claim, Dispute, add
-from tabular_rlhf.ledger.chapter10_moved import full
+from tabular_rlhf.terms.conditions import full
 
 POOLED = "E_{y~p}[f(y)*score(y)*E_{y'~p}[2/(lengths(y) + lengths(y'))]]"
 EACH = "E_p[f*score/lengths]"

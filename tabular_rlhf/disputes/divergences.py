@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.disputes.record import Claim, Dispute, add
-from tabular_rlhf.ledger.chapter10_moved import full
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import uniform
+from tabular_rlhf.terms.conditions import full
 from tabular_rlhf.world import World
 
 STATE = "KL(pi(.|s), pi_ref(.|s))"

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.disputes.record import Claim, Dispute, add
-from tabular_rlhf.ledger.chapter10_groups import U, decided, pulled
 from tabular_rlhf.policy_gradient.bernstein import by_table, pull
+from tabular_rlhf.terms.conditions import decided
+from tabular_rlhf.terms.letters import U, pulled
 
 PULLS = {
     **U,

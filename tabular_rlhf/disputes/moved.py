@@ -8,7 +8,9 @@ import numpy as np
 
 from tabular_rlhf.disputes.record import Claim, Dispute, add
 from tabular_rlhf.formula.indices import incidence
-from tabular_rlhf.ledger.chapter10_moved import FAIR, OLD, PULL, RATIO, best_of_gain, full, off_the_edges
+from tabular_rlhf.terms.conditions import full, off_the_edges
+from tabular_rlhf.terms.letters import FAIR, OLD, PULL, RATIO
+from tabular_rlhf.terms.policies import best_of_gain
 
 CUT = {**OLD, "C": "cap", "rho": "p/p_2", "Q_old": "E_p_2[r | s, a]", "q": "p_sampler", "pi_q": "pi_sampler", "c": "eta"}
 TIS = "E_p_old[min(rho, C)*r*score]"

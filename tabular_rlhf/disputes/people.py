@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.disputes.record import Claim, Dispute, add
-from tabular_rlhf.ledger.chapter10_laws import both_possible
-from tabular_rlhf.ledger.chapter10_moved import full
 from tabular_rlhf.preferences import pooled
+from tabular_rlhf.terms.conditions import decided, full
 
 RAO = {
     "U": "1/(1 + theta*exp(-gaps(tau, tau')))",
@@ -158,7 +157,7 @@ add(
             "1 - (1 - E_p_ref[r])^k",
             "<=",
             letters={"r": "success", "q": "p_ref*exp(success/beta)/E_p_ref[exp(success/beta)]", "k": "tries"},
-            where=lambda p_ref, success, beta: both_possible(p_ref, success) and beta > 0.05,
+            where=lambda p_ref, success, beta: decided(p_ref, success) and beta > 0.05,
         ),
         settled="false",
         source="asked after Yue et al. (2025), arXiv:2504.13837, who measured trained models.",
@@ -179,7 +178,7 @@ add(
             "r*q/E_q[r]",
             "r*p_ref/E_p_ref[r]",
             letters={"r": "success", "q": "p_ref*exp(success/beta)/E_p_ref[exp(success/beta)]"},
-            where=lambda p_ref, success, beta: both_possible(p_ref, success) and beta > 0.05,
+            where=lambda p_ref, success, beta: decided(p_ref, success) and beta > 0.05,
         ),
         settled="true under a condition",
         source="by the flow; of entropy collapse under 0/1 rewards, arXiv:2504.13837.",

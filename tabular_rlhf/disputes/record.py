@@ -26,9 +26,9 @@ from tabular_rlhf.formula.printed import Printed, printed
 from tabular_rlhf.layout import WIDTH
 from tabular_rlhf.ledger import LEDGER
 from tabular_rlhf.ledger.tiny import tiny_worlds
-from tabular_rlhf.ledger.tolerance import NEAR, largest
 from tabular_rlhf.registry import Registry, one_of
 from tabular_rlhf.symbols import Scope
+from tabular_rlhf.tolerance import NEAR, largest
 from tabular_rlhf.world import World, random_world
 
 RELATIONS = {"=": "equals", "<=": "is at most", ">=": "is at least", "direction": "has the direction of"}

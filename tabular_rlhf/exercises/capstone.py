@@ -8,8 +8,8 @@ import numpy as np
 
 from tabular_rlhf.exercises.record import Exercise, add
 from tabular_rlhf.gibbs import log_gibbs
-from tabular_rlhf.ledger.chapter3 import score
 from tabular_rlhf.logspace import expect, kl
+from tabular_rlhf.terms.comparisons import score
 
 # ---------------------------------------------------------------------------------------------------- fitted-reward
 

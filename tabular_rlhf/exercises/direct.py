@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.exercises.record import Exercise, add
-from tabular_rlhf.ledger.chapter3 import sigma
-from tabular_rlhf.ledger.tolerance import largest
 from tabular_rlhf.logspace import log_sigmoid
+from tabular_rlhf.terms.comparisons import sigma
+from tabular_rlhf.tolerance import largest
 
 # ---------------------------------------------------------------------------------------------------- policy-reward
 

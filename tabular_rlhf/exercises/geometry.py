@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.exercises.record import Exercise, add
-from tabular_rlhf.ledger.chapter5 import averaged_policy, deepest, weighted_gap
 from tabular_rlhf.logspace import expect, kl, log_softmax
 from tabular_rlhf.projection import expected_counts
+from tabular_rlhf.terms.policies import averaged_policy, weighted_gap
+from tabular_rlhf.terms.sizes import deepest
 
 # ---------------------------------------------------------------------------------------------------- both-directions
 

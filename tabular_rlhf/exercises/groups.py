@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.exercises.record import Exercise, add
-from tabular_rlhf.ledger.chapter10_groups import decided
+from tabular_rlhf.terms.conditions import decided
 
 RIGHT = "Responses have probabilities `p` under the policy and rewards `success`, 1 for a right one and 0 for a wrong one, both of shape "
 "`(P, N)`. "

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.exercises.record import Exercise, add
-from tabular_rlhf.ledger.chapter1 import level_totals, plain_values, without_eos
+from tabular_rlhf.terms.policies import counted_path, level_totals, plain_values
 
 # ---------------------------------------------------------------------------------------------------- count-the-tree
 
@@ -64,7 +64,7 @@ add(
         answer=lambda mdp, log_pi: mdp.path_sum(log_pi),
         without=("log_p", "p", "L", "log_p_held"),
         misses={
-            "EOS token not counted in log pi": without_eos,
+            "EOS token not counted in log pi": counted_path,
             "mean over tokens where the sum was due": lambda mdp, log_pi, lengths: mdp.path_sum(log_pi) / lengths,
             "unconditional for conditional probabilities: the first state's row everywhere": lambda mdp, log_pi: mdp.path_sum(
                 np.broadcast_to(log_pi[:, :1], log_pi.shape)

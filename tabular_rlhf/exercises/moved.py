@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.exercises.record import Exercise, add
-from tabular_rlhf.ledger.tolerance import largest
 from tabular_rlhf.policy_gradient import stale
+from tabular_rlhf.tolerance import largest
 
 # ---------------------------------------------------------------------------------------------------- truncated-objective
 

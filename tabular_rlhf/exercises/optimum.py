@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.exercises.record import Exercise, add
-from tabular_rlhf.ledger.chapter4 import all_together
-from tabular_rlhf.ledger.chapter4_tokens import visited_kl
-from tabular_rlhf.ledger.tolerance import largest
 from tabular_rlhf.logspace import kl, log_softmax, logsumexp
+from tabular_rlhf.terms.policies import all_together, visited_kl
+from tabular_rlhf.tolerance import largest
 
 add(
     Exercise(

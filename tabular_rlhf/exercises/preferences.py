@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.exercises.record import Exercise, add
-from tabular_rlhf.ledger.chapter3 import score, sigma
 from tabular_rlhf.logspace import log_sigmoid, log_softmax
+from tabular_rlhf.terms.comparisons import score, sigma
 
 # ---------------------------------------------------------------------------------------------------- win-probabilities
 

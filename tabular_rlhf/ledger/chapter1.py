@@ -10,6 +10,7 @@ import numpy as np
 from tabular_rlhf.gibbs import log_policy_of
 from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
 from tabular_rlhf.logspace import kl, log_ratio
+from tabular_rlhf.terms.policies import counted_path, level_totals, plain_values
 
 # ---------------------------------------------------------------------------------------------------- tree-counts
 
@@ -65,13 +66,6 @@ def token_by_token(mdp: Any, log_pi: Any) -> Any:
     return out
 
 
-def without_eos(mdp: Any, log_pi: Any) -> Any:
-    uncounted = np.array(log_pi)
-    if mdp.eos is not None:
-        uncounted[..., mdp.V - 1] = 0.0
-    return mdp.path_sum(uncounted)
-
-
 add(
     Row(
         slug="chain-rule",
@@ -86,7 +80,7 @@ add(
         },
         slips=("pi_ref for pi",),
         misses={
-            "EOS token not counted in log pi": without_eos,
+            "EOS token not counted in log pi": counted_path,
             "mean over tokens where the sum was due": r"\log p_\pi(\tau \mid x) / |\tau|",
             "unconditional for conditional probabilities": lambda mdp, log_pi: mdp.path_sum(np.broadcast_to(log_pi[:, :1], log_pi.shape)),
             "normalized over all prompts together": r"\log p_\pi(\tau \mid x) - \log P",
@@ -110,12 +104,6 @@ def inflow(mdp: Any, d_pi: Any, pi: Any) -> Any:
         into = np.swapaxes(d_pi[:, at, None] * pi[:, at, : mdp.K], 1, 2)
         flows.append(into.reshape(mdp.P, -1))
     return np.concatenate(flows, axis=1)
-
-
-def level_totals(mdp: Any, d_pi: Any) -> Any:
-    """For every state, the mass of its whole level: the probability of getting that far."""
-    masses = [np.sum(d_pi[:, a:b], axis=1, keepdims=True) * np.ones(b - a) for a, b in itertools.pairwise(mdp.offsets)]
-    return np.concatenate(masses, axis=1)
 
 
 add(
@@ -166,12 +154,6 @@ add(
 )
 
 # ---------------------------------------------------------------------------------------------------- performance-difference
-
-
-def plain_values(mdp: Any, log_pi: Any, reward: Any) -> tuple[Any, Any]:
-    """V and Q of a policy for a fixed trajectory reward, by backward sweep."""
-    levels = mdp.levels(log_pi)
-    return mdp.backup(reward, lambda h, Q: np.sum(np.exp(levels[h]) * Q, axis=1))
 
 
 def regularized_values(mdp: Any, log_pi: Any, log_pi_ref: Any, r: Any, beta: float) -> tuple[Any, Any]:

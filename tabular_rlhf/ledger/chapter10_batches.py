@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.ledger.chapter10_moved import full, mean_slope
-from tabular_rlhf.ledger.chapter10_tokens import each, reward_size
 from tabular_rlhf.ledger.record import Miss, Row, add
 from tabular_rlhf.policy_gradient import stale
+from tabular_rlhf.terms.conditions import full
+from tabular_rlhf.terms.policies import each, mean_slope
+from tabular_rlhf.terms.sizes import reward_size
 
 PAIR = r"\mathbb{E}_{y \sim p, y' \sim p}"
 

@@ -11,18 +11,12 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.autodiff import grad
-from tabular_rlhf.ledger.chapter7_groups import few
 from tabular_rlhf.ledger.record import Miss, Row, add
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.policy_gradient import bernstein
-
-U = {"u": "E_p[success]"}
-"""u, the probability of a right response to a prompt."""
-
-
-def pulled(*names: str) -> dict[str, str]:
-    """What the letters of expected updates stand for."""
-    return {f"g_{letter}": f"sum_tau {name}(tau)*score(tau)" for letter, name in (n.split("=") for n in names)}
+from tabular_rlhf.terms.conditions import decided, few
+from tabular_rlhf.terms.letters import TABLE, U, pulled
+from tabular_rlhf.terms.sizes import table_size
 
 
 def slope_in_logits(world: Any, logits: Any, success: Any, ascended: Any) -> Any:
@@ -33,17 +27,6 @@ def slope_in_logits(world: Any, logits: Any, success: Any, ascended: Any) -> Any
         return grad(lambda t: ascended(np.sum(np.exp(mdp.path_sum(log_softmax(t))) * success, axis=1)[x], x))(logits)
 
     return np.stack([of(x) for x in range(mdp.P)])
-
-
-def decided(p: Any, success: Any) -> bool:
-    """Whether every prompt can be answered rightly and wrongly, both with at least 1/1000."""
-    u = np.sum(p * success, axis=1)
-    return bool(np.all((u > 1e-3) & (u < 1.0 - 1e-3)))
-
-
-def size(H: int, G: int) -> float:
-    """Advantages are as large as G, a gradient sums H scores."""
-    return 4.0 * H * G
 
 
 # ---------------------------------------------------------------------------------------------------- group-bernstein
@@ -65,8 +48,6 @@ def by_casteljau(world: Any, logits: Any, p: Any, success: Any, G: int, credit_0
     w = bernstein.weight(A, np.sum(p * success, axis=1))
     return slope_in_logits(world, logits, success, lambda u, x: w[x] * u)
 
-
-TABLE = r"A(m) = c_0 + c_1 m + c_2 m^2"
 
 add(
     Row(
@@ -143,7 +124,7 @@ add(
             "order G - 1 with the mean score kept": Miss("order G - 1 with the mean score kept", "g_d", part=1),
         },
         where=lambda P, N, G, p, success: few(P, N, G) and decided(p, success),
-        scale=size,
+        scale=table_size,
         largest=60,
         most=16,
     )
@@ -195,7 +176,7 @@ add(
             "(G - 1)/G, as without k": Miss("(G - 1)/G, as without k", "(1 - 1/G)*nabla(1 - (1-u)^k)", part=2),
         },
         where=few,
-        scale=size,
+        scale=table_size,
         largest=60,
         most=16,
     )

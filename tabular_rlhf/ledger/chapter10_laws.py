@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.autodiff import grad
-from tabular_rlhf.ledger.chapter7_groups import few
-from tabular_rlhf.ledger.chapter10_groups import pulled
-from tabular_rlhf.ledger.chapter10_moved import full
-from tabular_rlhf.ledger.chapter10_tokens import each
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
 from tabular_rlhf.logspace import expect, kl, log_softmax
 from tabular_rlhf.optimize import minimize
+from tabular_rlhf.terms.conditions import decided, few, full
+from tabular_rlhf.terms.letters import pulled
+from tabular_rlhf.terms.policies import each
 
 
 def slope_of_J(world: Any, logits: Any) -> Any:
@@ -168,11 +167,6 @@ def sharpened(p_ref: Any, success: Any, beta: float, tries: int) -> Any:
     return u, p_ref * success / right[:, None], 1.0 - (wrong * fade / (right + wrong * fade)) ** tries
 
 
-def both_possible(p_ref: Any, success: Any) -> bool:
-    u = np.sum(p_ref * success, axis=1)
-    return bool(np.all((u > 1e-3) & (u < 1.0 - 1e-3)))
-
-
 add(
     Row(
         slug="sharpening",
@@ -200,7 +194,7 @@ add(
             "Gibbs loses pass@k": Miss("Gibbs loses pass@k", "1 - (1 - u)^k", part=2),
             "one try": Miss("one try", "E_q[r]", part=2),
         },
-        where=lambda p_ref, success, beta: both_possible(p_ref, success) and beta > 0.02,
+        where=lambda p_ref, success, beta: decided(p_ref, success) and beta > 0.02,
         scale=lambda beta: 1.0 + 1.0 / beta,
         largest=4000,
         most=30,

@@ -9,36 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.autodiff import grad
 from tabular_rlhf.ledger.record import Miss, Row, add
-from tabular_rlhf.logspace import expect, log_ratio, log_softmax
+from tabular_rlhf.logspace import log_ratio
 from tabular_rlhf.policy_gradient import Recipe, stale
 from tabular_rlhf.policy_gradient.groups import Credit
 from tabular_rlhf.policy_gradient.updates import surrogate, update_of
-
-OLD = {"p_old": "p_2", "pi_old": "pi_2"}
-
-
-def full(log_p_ref: Any) -> bool:
-    """Whether the reference forbids nothing."""
-    return bool(np.isfinite(log_p_ref).all())
+from tabular_rlhf.terms.conditions import full, off_the_edges
+from tabular_rlhf.terms.letters import FAIR, OLD, PULL, RATIO
+from tabular_rlhf.terms.policies import best_of_gain, mean_slope
+from tabular_rlhf.terms.sizes import moved_size
 
 
 def by_score(p_law: Any, weight: Any, score: Any) -> Any:
     """E of weight times score under a law, for each prompt: (P, P, S, V)."""
     return np.einsum("xn,xnysv->xysv", p_law * weight, score)
-
-
-def mean_slope(world: Any, logits: Any, f: Any) -> Any:
-    """grad E_p[f] for each prompt in the logits of all, by the gradient core."""
-    mdp = world.mdp
-    slope = grad(lambda t: np.sum(expect(mdp.path_sum(log_softmax(t)), f)))(logits)
-    return np.einsum("xsv,xy->xysv", slope, np.eye(mdp.P))
-
-
-def moved_size(r: Any, H: int, log_p: Any, log_p_2: Any) -> float:
-    """Rewards times the largest ratio, a sum of H scores."""
-    return float((1.0 + np.max(np.abs(r))) * H * max(1.0, np.exp(np.max(log_ratio(log_p, log_p_2)))))
 
 
 # ---------------------------------------------------------------------------------------------------- truncated-ratio
@@ -142,21 +126,6 @@ def recipe(clip: float) -> Recipe:
     return Recipe("none", "ppo-clip", G=1, clip=clip)
 
 
-def off_the_edges(log_pi: Any, log_pi_2: Any, clip: float, log_p_ref: Any) -> bool:
-    """No ratio sits on a corner, where a slope is a matter of convention."""
-    if not full(log_p_ref):
-        return False
-    ratio = np.exp(log_pi - log_pi_2)
-    return min(float(np.min(np.abs(ratio - edge))) for edge in (1.0 - clip, 1.0 + clip)) > 1e-9
-
-
-RATIO = r"\rho(s, a) = \frac{\pi(a \mid s)}{\pi_{old}(a \mid s)}, \quad k(s, a) = \mathrm{clip}(\rho(s, a), 1 - c, 1 + c)"
-FAIR = (
-    r"\mathbb{E}_{x \sim \mu, y \sim p_{old}}[\sum_h \frac{\min(\rho(s_h, a_h), k(s_h, a_h)) + "
-    r"\min(-\rho(s_h, a_h), -k(s_h, a_h))}{2}]"
-)
-PULL = r"-\frac{1}{2}\, \mathbb{E}_{x \sim \mu, y \sim p_{old}}[\sum_h |\rho(s_h, a_h) - k(s_h, a_h)|]"
-
 add(
     Row(
         slug="random-rewards-clip",
@@ -201,11 +170,6 @@ def by_bisection(gain: Any) -> Any:
         above = np.sum(np.maximum(0.0, gain - mid[:, None]), axis=1) > np.sum(gain, axis=1)
         low, high = np.where(above, mid, low), np.where(above, high, mid)
     return np.maximum(0.0, gain - low[:, None]) / np.sum(gain, axis=1, keepdims=True)
-
-
-def best_of_gain(gain: Any) -> Any:
-    top = gain == np.max(gain, axis=1, keepdims=True)
-    return top / np.sum(top, axis=1, keepdims=True)
 
 
 add(

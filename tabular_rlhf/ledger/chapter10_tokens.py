@@ -8,24 +8,17 @@ import numpy as np
 
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.gibbs import log_gibbs
-from tabular_rlhf.ledger.chapter10_moved import full, mean_slope
 from tabular_rlhf.ledger.record import Miss, Row, add
 from tabular_rlhf.logspace import kl, log_softmax
 from tabular_rlhf.policy_gradient import stale
-
-
-def each(update: Any) -> Any:
-    """An update of every prompt in the logits of all: (P, S, V) -> (P, P, S, V)."""
-    return np.einsum("xsv,xy->xysv", update, np.eye(len(update)))
+from tabular_rlhf.terms.conditions import full
+from tabular_rlhf.terms.policies import each, mean_slope
+from tabular_rlhf.terms.sizes import reward_size
 
 
 def by_core(f: Any, logits: Any) -> Any:
     """The gradient of f(logits), a sum over prompts that do not meet, for each prompt in the logits of all."""
     return each(grad(f)(logits))
-
-
-def reward_size(r: Any, H: int) -> float:
-    return float((1.0 + np.max(np.abs(r))) * H)
 
 
 def nats(H: int, log_p: Any, log_p_ref: Any) -> float:

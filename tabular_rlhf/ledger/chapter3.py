@@ -10,39 +10,9 @@ from tabular_rlhf.autodiff import grad, hessian
 from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
 from tabular_rlhf.logspace import log_sigmoid
-from tabular_rlhf.preferences.comparisons import Wins, structure
-
-TERRY = "Bradley and Terry (1952), Rank analysis of incomplete block designs; Zermelo (1929)."
-
-
-def sigma(d: Any) -> Any:
-    return np.exp(log_sigmoid(d))
-
-
-def softplus(d: Any) -> Any:
-    """log(1 + e^d) = -log sigma(-d), written without a kink, so that the core's second derivatives hold at ties too."""
-    return np.logaddexp(0.0, d)
-
-
-def wins_table(counts: Any) -> Wins:
-    return Wins(np.asarray(counts, dtype=float), tuple(map(str, range(len(counts)))))
-
-
-def weights(log_p_ref: Any, mu: Any) -> Any:
-    """mu(x) q_i q_j, (P, N, N)."""
-    p = np.exp(log_p_ref)
-    return mu[:, None, None] * p[:, :, None] * p[:, None, :]
-
-
-def nll(scores: Any, wins: Any) -> Any:
-    """-sum wins_ij log sigma(r_i - r_j), over all prompts; traced."""
-    return np.sum(wins * softplus(scores[:, None, :] - scores[:, :, None]))
-
-
-def moderate(gaps: Any) -> bool:
-    """Rewards whose differences neither floats nor Newton's method find extreme."""
-    return bool(np.max(np.abs(gaps)) < 30)
-
+from tabular_rlhf.preferences.comparisons import structure
+from tabular_rlhf.terms.comparisons import nll, sigma, wins_table
+from tabular_rlhf.terms.sources import TERRY
 
 # ---------------------------------------------------------------------------------------------------- bradley-terry
 
@@ -169,11 +139,6 @@ add(
 )
 
 # ---------------------------------------------------------------------------------------------------- bt-score-hessian
-
-
-def score(scores: Any, n_ij: Any, wins_ij: Any) -> Any:
-    """sum_j n_ij (sigma(r_i - r_j) - wins_ij/n_ij)."""
-    return np.sum(n_ij * sigma(scores[:, :, None] - scores[:, None, :]) - wins_ij, axis=2)
 
 
 def linked_sets(n_ij: Any) -> float:

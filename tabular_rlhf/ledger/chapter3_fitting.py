@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.autodiff import grad, hessian
-from tabular_rlhf.ledger.chapter3 import moderate, sigma, softplus, weights, wins_table
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
 from tabular_rlhf.preferences.comparisons import structure
 from tabular_rlhf.preferences.likelihood import fit
+from tabular_rlhf.terms.comparisons import pair_shares, pairs_nll, sigma, wins_table
+from tabular_rlhf.terms.conditions import moderate
 
 # ---------------------------------------------------------------------------------------------------- bt-existence
 
@@ -85,16 +86,12 @@ def centered(r: Any) -> Any:
 
 def population_counts(gaps: Any, log_p_ref: Any, mu: Any) -> Any:
     """2 mu q_i q_j P(i beats j) without the diagonal."""
-    counts = 2.0 * weights(log_p_ref, mu) * sigma(gaps)
+    counts = 2.0 * pair_shares(log_p_ref, mu) * sigma(gaps)
     return counts * (1.0 - np.eye(gaps.shape[1]))
 
 
 def fitted_population(gaps: Any, log_p_ref: Any, mu: Any) -> Any:
     return np.stack([fit(wins_table(w / np.sum(w))).r for w in population_counts(gaps, log_p_ref, mu)])
-
-
-def pairs_nll(pairs: Any, scores: Any) -> Any:
-    return np.sum(pairs.weight * softplus(-pairs.margin(scores)))
 
 
 def score_covariance(pairs: Any, r: Any) -> Any:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.autodiff import grad
-from tabular_rlhf.ledger.chapter3 import moderate, sigma, wins_table
-from tabular_rlhf.ledger.chapter3_fitting import pairs_nll
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
 from tabular_rlhf.logspace import log_sigmoid
 from tabular_rlhf.preferences import log_plackett_luce, noisy, population_pairs
 from tabular_rlhf.preferences.label_noise import log_flipped, smoothed_loss, unbiased_loss
 from tabular_rlhf.preferences.likelihood import fit
+from tabular_rlhf.terms.comparisons import pairs_nll, sigma, wins_table
+from tabular_rlhf.terms.conditions import moderate
 
 # ---------------------------------------------------------------------------------------------------- bt-saturation
 

@@ -9,25 +9,12 @@ import numpy as np
 from tabular_rlhf import gibbs
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
-from tabular_rlhf.ledger.tolerance import largest
-from tabular_rlhf.logspace import expect, kl, log_ratio, log_softmax, logsumexp
+from tabular_rlhf.logspace import expect, kl, log_ratio, log_softmax
 from tabular_rlhf.policy import NGram
-
-KORBAK = "Korbak et al. (2022), arXiv:2205.11275; Ziebart (2010)."
-
-
-def reward_units(r: Any, beta: float, log_p: Any, log_p_ref: Any) -> float:
-    """The largest term of J: what cancellation between terms can leave of rounding is relative to this."""
-    return float(np.max(np.abs(r))) + beta * (1.0 + largest(log_p, log_p_ref))
-
+from tabular_rlhf.terms.sizes import reward_units
+from tabular_rlhf.terms.sources import KORBAK
 
 # ---------------------------------------------------------------------------------------------------- gibbs-optimum
-
-
-def all_together(log_p_ref: Any, r: Any, beta: float) -> Any:
-    """The tilt normalized over all prompts together: a joint law, not a conditional one."""
-    joint = log_p_ref + r / beta
-    return np.exp(joint - logsumexp(np.ravel(joint)))
 
 
 def gradient_at_optimum(world: Any, log_pi_star: Any) -> Any:

@@ -10,11 +10,12 @@ from tabular_rlhf import gibbs, penalties
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.divergences import DIVERGENCES
 from tabular_rlhf.gibbs import log_gibbs
-from tabular_rlhf.ledger.chapter4 import KORBAK, reward_units
 from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
 from tabular_rlhf.logspace import logsumexp
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.optimize import monotone_root
+from tabular_rlhf.terms.sizes import reward_units
+from tabular_rlhf.terms.sources import KORBAK
 from tabular_rlhf.world import World
 
 # ---------------------------------------------------------------------------------------------------- beta-limits

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.gibbs import log_gibbs
-from tabular_rlhf.ledger.chapter4 import reward_units
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, Sampled, add
 from tabular_rlhf.logspace import expect, kl, log_ratio, soft_value
+from tabular_rlhf.terms.policies import visited_kl
+from tabular_rlhf.terms.sizes import reward_units
 
 # ---------------------------------------------------------------------------------------------------- soft-bellman
 
@@ -43,10 +44,6 @@ add(
 )
 
 # ---------------------------------------------------------------------------------------------------- kl-chain-rule
-
-
-def visited_kl(d: Any, log_pi: Any, log_pi_ref: Any) -> Any:
-    return np.sum(d * kl(log_pi, log_pi_ref), axis=1)
 
 
 add(

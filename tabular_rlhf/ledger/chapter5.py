@@ -9,19 +9,13 @@ import numpy as np
 from tabular_rlhf.autodiff import grad, jacobian
 from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, Sampled, add
-from tabular_rlhf.ledger.tolerance import largest
 from tabular_rlhf.logspace import Array, expect, kl, log_ratio, log_softmax, log_tilt
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import NGram
 from tabular_rlhf.projection import expected_counts
-
-CSISZAR = "Csiszar (1975), I-divergence geometry; Amari (2016), Information Geometry and Its Applications."
-
-
-def deepest(*logs: Any) -> float:
-    """The largest finite log-probability, in size: a KL is a mean of these."""
-    return 1.0 + largest(*logs)
-
+from tabular_rlhf.terms.policies import averaged_policy, visited
+from tabular_rlhf.terms.sizes import deepest
+from tabular_rlhf.terms.sources import CSISZAR
 
 # ---------------------------------------------------------------------------------------------------- i-projection
 
@@ -144,10 +138,6 @@ def log_likelihood(mdp: Any, tied: Any, mu: Any, log_p_star: Any, theta: Any) ->
     return np.sum(mu * expect(log_p_star, mdp.path_sum(tied.log_pi(theta))))
 
 
-def visited(tied: Any, log_p_star: Any) -> Any:
-    return np.sum(expected_counts(tied, log_p_star), axis=1, keepdims=True)
-
-
 def one_natural_step(mdp: Any, tied: Any, mu: Any, log_p_star: Any, theta_tied: Any) -> Any:
     """pi_theta + gradient/visits: the likelihood's slope in logits is count(c, a) - count(c) pi(a given c), so one step arrives."""
     slope = grad(lambda t: log_likelihood(mdp, tied, mu, log_p_star, t))(theta_tied)
@@ -171,15 +161,6 @@ def counts_of_strings(mdp: TokenMDP, tied: NGram, mu: Any, p_star: Any) -> Array
             counts[numbers[context(said[:h])], a] += w
     total = counts.sum(axis=1, keepdims=True)
     return np.where(total > 0, counts / np.where(total > 0, total, 1.0), 1.0 / mdp.V)
-
-
-def averaged_policy(tied: Any, mu: Any, log_pi_star: Any, visits: Any) -> Any:
-    """Rows of pi* averaged over the states of a context with some weights on states."""
-    weights = mu[:, None] * visits
-    total, mass = np.zeros(tied.shape[0]), np.zeros(tied.shape)
-    np.add.at(total, tied.context, np.sum(weights, axis=0))
-    np.add.at(mass, tied.context, np.sum(weights[:, :, None] * np.exp(log_pi_star), axis=0))
-    return mass / total[:, None]
 
 
 add(
@@ -220,11 +201,6 @@ add(
 )
 
 # ---------------------------------------------------------------------------------------------------- m-projection-gap
-
-
-def weighted_gap(mu: Any, d: Any, log_pi_hat: Any, log_pi_tied: Any) -> Any:
-    """sum over s of E_mu d(s) KL(pi_hat(. given s), pi(. given s)); grouping states into contexts changes nothing."""
-    return np.sum(mu[:, None] * d * kl(log_pi_hat, log_pi_tied))
 
 
 add(

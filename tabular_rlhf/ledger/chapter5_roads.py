@@ -16,6 +16,7 @@ from tabular_rlhf.optimize import monotone_root
 from tabular_rlhf.policy import NGram
 from tabular_rlhf.preferences import Pairs
 from tabular_rlhf.projection import reverse_projection
+from tabular_rlhf.terms.policies import second_stage, two_stages
 
 # ---------------------------------------------------------------------------------------------------- mode-seeking
 
@@ -90,16 +91,6 @@ add(
 )
 
 # ---------------------------------------------------------------------------------------------------- all-roads
-
-
-def two_stages(world: Any, policy: Any, pairs: Any, rewards: Any) -> Any:
-    """The law at the end of RLHF by way of a reward class."""
-    return np.exp(roads.rlhf(world, pairs, rewards, policy, rng=np.random.default_rng(2), starts=2).log_p)
-
-
-def second_stage(policy: Any, log_law: Any) -> Any:
-    """The reverse projection of a law made from a reward."""
-    return np.exp(reverse_projection(policy, log_law, rng=np.random.default_rng(3), starts=3).log_p)
 
 
 def shifted(world: Any, r: Any) -> Any:

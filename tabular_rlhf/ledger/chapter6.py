@@ -11,44 +11,23 @@ import numpy as np
 from scipy import special
 
 from tabular_rlhf.autodiff import grad
-from tabular_rlhf.gibbs import log_gibbs
-from tabular_rlhf.ledger.chapter4 import reward_units
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
-from tabular_rlhf.logspace import Array, log_softmax
+from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.losses.closed import averaged_gibbs
-from tabular_rlhf.losses.evaluate import scatter, value, weights
+from tabular_rlhf.losses.evaluate import scatter, value
 from tabular_rlhf.losses.optimum import minimize
-from tabular_rlhf.preferences import Pairs, bradley_terry, population_pairs, sure
+from tabular_rlhf.preferences import population_pairs, sure
+from tabular_rlhf.terms.comparisons import implicit_reward, on_support, people
+from tabular_rlhf.terms.policies import token_ratios, without_eos
+from tabular_rlhf.terms.sizes import reward_units, size_of
+from tabular_rlhf.terms.sources import RAFAILOV
 from tabular_rlhf.world import World
-
-RAFAILOV = "Rafailov et al. (2023), arXiv:2305.18290."
-
-
-def on_support(log_p_ref: Any, table: Any) -> Any:
-    """A table where the reference can go, 0 elsewhere."""
-    possible = ~np.isneginf(log_p_ref)
-    return np.where(possible, np.where(possible, table, 0.0), 0.0)
-
-
-def implicit_reward(log_p: Any, log_p_ref: Any, beta: float) -> Any:
-    """beta log(p/p_ref) on the support of p_ref."""
-    possible = ~np.isneginf(log_p_ref)
-    return beta * (np.where(possible, log_p, 0.0) - np.where(possible, log_p_ref, 0.0))
-
-
-def people(world: World) -> Pairs:
-    """All pairs under Bradley-Terry labels."""
-    return population_pairs(world, bradley_terry(world.r))
 
 
 def nll(world: World, rhat: Any) -> Any:
     """The Bradley-Terry negative log-likelihood of a reward table."""
     pairs = people(world)
     return np.sum(pairs.weight * -special.log_expit(pairs.margin(rhat)))
-
-
-def size_of(r: Any, beta: float, log_p: Any, log_p_ref: Any) -> float:
-    return 1.0 + reward_units(r, beta, log_p, log_p_ref)
 
 
 # ---------------------------------------------------------------------------------------------------- reward-inversion
@@ -87,12 +66,6 @@ add(
         scale=lambda r, beta, log_p_star, log_p_ref: (reward_units(r, beta, log_p_star, log_p_ref), 1.0),
     )
 )
-
-
-def token_ratios(mdp: Any, log_pi: Any, log_pi_ref: Any) -> Any:
-    """The sum over tokens of log(pi/pi_ref), forbidden tokens counting 0."""
-    allowed = ~np.isneginf(log_pi_ref)
-    return mdp.path_sum(np.where(allowed, np.where(allowed, log_pi, 0.0) - np.where(allowed, log_pi_ref, 0.0), 0.0))
 
 
 # ---------------------------------------------------------------------------------------------------- dpo-loss
@@ -151,20 +124,7 @@ add(
 )
 
 
-def without_eos(mdp: Any, *policies: Any) -> list[Any]:
-    """Policies whose EOS column counts 0."""
-    last = np.arange(mdp.V) == (mdp.V - 1 if mdp.eos is not None else -1)
-    return [np.where(last & ~np.isneginf(log_pi), 0.0, log_pi) for log_pi in policies]
-
-
 # ---------------------------------------------------------------------------------------------------- dpo-gradient
-
-
-def pull(world: World, log_p: Any, beta: float, sign: float = 1.0) -> Any:
-    """weight * sigma(rhat_l - rhat_w) for each pair (with sign -1, the wrong way round)."""
-    pairs = people(world)
-    rhat = implicit_reward(log_p, world.log_p_ref, beta)
-    return weights(pairs) * special.expit(-sign * pairs.margin(rhat))
 
 
 def along_scores(world: World, logits: Any, pulls: Any, beta: float, tokens: Any = 1.0) -> Any:
@@ -269,16 +229,6 @@ add(
 
 def certain_optimum(world: World, name: str) -> Any:
     return np.exp(minimize(name, world, population_pairs(world, sure(world.r))).log_p)
-
-
-def certain_win_rate(world: World, q: Any) -> Any:
-    """P(y beats a response of q) when the better reward always wins."""
-    beats = (np.sign(world.r[:, :, None] - world.r[:, None, :]) + 1.0) / 2.0
-    return np.einsum("xij,xj->xi", beats, q)
-
-
-def ipo_closed(world: World, beta: float, q: Any) -> Array:
-    return np.exp(log_gibbs(world.log_p_ref, certain_win_rate(world, q), beta))
 
 
 add(

@@ -8,7 +8,6 @@ import numpy as np
 from scipy import special
 
 from tabular_rlhf.autodiff import grad
-from tabular_rlhf.ledger.chapter6 import RAFAILOV, implicit_reward, size_of
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
 from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.losses import LOSSES
@@ -17,6 +16,9 @@ from tabular_rlhf.losses.optimum import minimize
 from tabular_rlhf.losses.problem import prompt_problem
 from tabular_rlhf.preferences.chains import components, finite_data
 from tabular_rlhf.symbols.pairs import best_and_worst, features
+from tabular_rlhf.terms.comparisons import component_sums, drift, implicit_reward, log_p_rate, own_score
+from tabular_rlhf.terms.sizes import size_of
+from tabular_rlhf.terms.sources import RAFAILOV
 from tabular_rlhf.world import World
 
 # ---------------------------------------------------------------------------------------------------- finite data
@@ -136,19 +138,6 @@ def tabular_rate(world: World, beta: float, log_p: Any, mdp: Any, pi: Any, absol
     return beta * special.expit(rhat[x, l] - rhat[x, w]) * np.sum(score_w * (score_w - score_l), axis=(1, 2))
 
 
-def own_score(mdp: Any, pi: Any, x: Any, y: Any) -> Array:
-    """grad log pi(y) in token logits, (P, S, V): one-hot less pi in the states that y visits."""
-    out = np.zeros((mdp.P, mdp.S, mdp.V))
-    tokens = mdp.tokens(y)
-    for row, prompt in enumerate(x):
-        state, depth_first = 0, 0
-        for h, a in enumerate(t for t in tokens[row] if t >= 0):
-            out[prompt, state] = (np.arange(mdp.V) == a) - pi[prompt, state]
-            place = state - mdp.offsets[h]
-            state = mdp.offsets[h + 1] + place + int(a) * mdp.width(h) if h + 1 < mdp.H and a < mdp.K else depth_first
-    return out
-
-
 def linear_rate(world: World, beta: float, *, centre: bool) -> Array:
     """Features: beta sigma(.) <phi_w - E_pi phi, phi_w - phi_l> at theta = (0.3, -0.2)."""
     phi, theta = features(world), np.array([0.3, -0.2])
@@ -216,18 +205,6 @@ add(
 # ---------------------------------------------------------------------------------------------------- logit-conservation
 
 
-def component_sums(world: World, table: Any) -> Array:
-    """The sum over the component of each response, (P, N)."""
-    label = components(world)
-    return np.array([[np.sum(t[row == c]) if c >= 0 else 0.0 for c in row] for row, t in zip(label, table, strict=True)])
-
-
-def drift(world: World, log_p: Any, name: str) -> Array:
-    """How the sums change under one unit of gradient descent on response logits."""
-    data = finite_data(world)
-    return component_sums(world, -logit_gradient(log_p, gradient(name, world, log_p, data)))
-
-
 def after_descent(world: World, log_p: Any, steps: int = 20) -> Array:
     """The change of the sums after many small steps."""
     data, start = finite_data(world), np.where(np.isneginf(log_p), 0.0, log_p)
@@ -270,9 +247,3 @@ add(
         largest=60,
     )
 )
-
-
-def log_p_rate(world: World, log_p: Any) -> Array:
-    slope = logit_gradient(log_p, gradient("dpo", world, log_p, finite_data(world)))
-    possible = ~np.isneginf(log_p)
-    return np.where(possible, np.sum(np.exp(log_p) * slope, axis=1, keepdims=True) - slope, 0.0)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.ledger.chapter6 import RAFAILOV, implicit_reward, people, size_of
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.losses import LOSSES
@@ -14,6 +13,9 @@ from tabular_rlhf.losses.evaluate import gradient, ingredients, scatter, setting
 from tabular_rlhf.losses.optimum import minimize
 from tabular_rlhf.preferences import Pairs, population_pairs, sure
 from tabular_rlhf.registry import parameters
+from tabular_rlhf.terms.comparisons import implicit_reward, people
+from tabular_rlhf.terms.sizes import size_of
+from tabular_rlhf.terms.sources import RAFAILOV
 from tabular_rlhf.world import World, coin
 
 # ---------------------------------------------------------------------------------------------------- shift-invariance-of-losses

@@ -9,6 +9,7 @@ import numpy as np
 from tabular_rlhf import games
 from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
+from tabular_rlhf.terms.comparisons import borda_winner
 
 
 def winner(M: Any) -> Any:
@@ -39,12 +40,6 @@ def self_play(M: Any, log_start: Any, log_p_ref: Any, tau: float) -> Any:
     for _ in range(int(40 * (1 + 0.5 / tau**2))):
         log_p = games.mirror_step(M, log_p_ref, tau, log_p, 2.0 * tau)
     return np.exp(log_p)
-
-
-def borda_winner(M: Any) -> Any:
-    """The response of the largest mean win rate, as a law: what Bradley-Terry crowns when all pairs are asked."""
-    best = np.argmax(np.mean(M, axis=2), axis=1)
-    return np.min(np.take_along_axis(M, best[:, None, None], axis=1)[:, 0], axis=1)
 
 
 UNREGULARIZED = {

@@ -10,29 +10,13 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf import gibbs
-from tabular_rlhf.autodiff import grad
 from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
-from tabular_rlhf.ledger.tolerance import largest
-from tabular_rlhf.logspace import expect, log_ratio, log_softmax
+from tabular_rlhf.logspace import expect, log_ratio
 from tabular_rlhf.policy_gradient.groups import baselines
 from tabular_rlhf.policy_gradient.updates import true_gradient
-
-WILLIAMS = "Williams (1992); Sutton et al. (2000), Policy gradient methods with function approximation."
-
-
-def score_mean(mdp: Any, mu: Any, log_p: Any, logits: Any, r: Any) -> Any:
-    """E_mu E_p[r score]: r and the law of the draws frozen, log p differentiated."""
-    possible = ~np.isneginf(log_p)
-    weight = mu[:, None] * np.exp(log_p) * r
-    return grad(lambda t: np.sum(weight * np.where(possible, mdp.path_sum(log_softmax(t)), 0.0)))(logits)
-
-
-def values(mdp: Any, log_pi: Any, leaf: Any, token: Any = None) -> Any:
-    """V (P, S) and Q (P, S, V) of a policy, for rewards at the end and perhaps of every token."""
-    levels = mdp.levels(log_pi)
-    extra = [np.zeros(x.shape) for x in levels] if token is None else mdp.levels(token)
-    V, Q = mdp.backup(leaf, lambda h, Q: np.sum(np.exp(levels[h]) * (Q + extra[h]), axis=1))
-    return V, Q if token is None else Q + token
+from tabular_rlhf.terms.policies import score_mean, values
+from tabular_rlhf.terms.sizes import loudness
+from tabular_rlhf.terms.sources import WILLIAMS
 
 
 def by_states(mdp: Any, mu: Any, d: Any, log_pi: Any, leaf: Any, token: Any = None) -> Any:
@@ -242,11 +226,6 @@ add(
 def paid(r: Any, beta: float, log_p: Any, log_p_ref: Any) -> Any:
     """The reward less the KL penalty of every response, a frozen number."""
     return r - beta * log_ratio(log_p, log_p_ref)
-
-
-def loudness(r: Any, beta: float, log_p: Any, log_p_ref: Any, H: int) -> float:
-    """The largest term of a KL-regularized gradient."""
-    return (float(np.max(np.abs(r))) + beta * (1.0 + largest(log_p, log_p_ref))) * (1.0 + H)
 
 
 add(

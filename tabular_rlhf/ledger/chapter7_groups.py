@@ -11,36 +11,16 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.ledger.record import Miss, Row, add
-from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.policy_gradient import Recipe, success_objective, success_weight
 from tabular_rlhf.policy_gradient import groups as g
-from tabular_rlhf.policy_gradient.updates import expected_update, update_of
-
-
-def few(P: int, N: int, G: int) -> bool:
-    """Whether all groups are few enough to be written out."""
-    return P * N**G <= 4000
-
-
-def by_counts(world: Any, logits: Any, recipe: Recipe, reward: Any) -> Any:
-    return expected_update(world, logits, recipe, reward=reward)
-
-
-def by_groups(world: Any, logits: Any, recipe: Recipe, reward: Any) -> Any:
-    """The mean over all groups, one by one."""
-    log_pi = log_softmax(logits)
-    everything = g.population(world, world.mdp.path_sum(log_pi), recipe.G)
-    return update_of(world, g.credit_of(world, everything, recipe, log_pi, reward), logits, recipe)
+from tabular_rlhf.terms.conditions import few
+from tabular_rlhf.terms.policies import by_counts, by_groups, success_probability
+from tabular_rlhf.terms.sizes import update_size
 
 
 def update(advantage: str, loss: str = "reinforce", aggregation: str = "sequence-sum", **settings: float) -> Any:
     """A near miss: the expected update of another recipe on the graded reward."""
     return lambda world, logits, graded, G: by_counts(world, logits, Recipe(advantage, loss, aggregation, G=G, **settings), graded)
-
-
-def size(H: int) -> float:
-    """Advantages are of the size of rewards, a gradient sums H scores."""
-    return 4.0 * H
 
 
 # ---------------------------------------------------------------------------------------------------- rloo
@@ -77,16 +57,12 @@ add(
             "divided by the group's standard deviation": update("grpo"),
         },
         where=few,
-        scale=size,
+        scale=update_size,
         largest=200,
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- grpo
-
-
-def success_probability(p: Any, success: Any) -> Any:
-    return np.minimum(1.0, np.sum(p * success, axis=1))
 
 
 def weight_in_words(q: float, G: int, ddof: int = 0) -> float:
@@ -221,7 +197,7 @@ add(
             "taken for the group mean": Miss("taken for the group mean", r"\frac{2}{3} \nabla \mathbb{E}[r]", part=2),
         },
         where=lambda P, N: P * N**THREE <= 4000,
-        scale=lambda H: (4.0, size(H), size(H)),
+        scale=lambda H: (4.0, update_size(H), update_size(H)),
         largest=50,
     )
 )

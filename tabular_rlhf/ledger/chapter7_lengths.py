@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.ledger.chapter7 import score_mean
-from tabular_rlhf.ledger.chapter7_groups import by_counts, by_groups, few, size
 from tabular_rlhf.ledger.record import Miss, Row, add
 from tabular_rlhf.policy_gradient import Recipe
+from tabular_rlhf.terms.conditions import few
+from tabular_rlhf.terms.policies import by_counts, by_groups, score_mean
+from tabular_rlhf.terms.sizes import update_size
 
 # ---------------------------------------------------------------------------------------------------- aggregation
 
@@ -70,7 +71,7 @@ add(
             ),
         },
         where=few,
-        scale=size,
+        scale=update_size,
         largest=200,
     )
 )

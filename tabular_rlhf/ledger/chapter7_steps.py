@@ -9,7 +9,6 @@ import numpy as np
 
 from tabular_rlhf import gibbs
 from tabular_rlhf.autodiff import grad
-from tabular_rlhf.ledger.chapter7 import loudness, score_mean, values
 from tabular_rlhf.ledger.record import Miss, Row, add
 from tabular_rlhf.logspace import expect, log_ratio, log_softmax
 from tabular_rlhf.penalties import ptx_optimum
@@ -17,6 +16,8 @@ from tabular_rlhf.policy_gradient import Recipe
 from tabular_rlhf.policy_gradient.flows import natural, penalty
 from tabular_rlhf.policy_gradient.groups import Credit
 from tabular_rlhf.policy_gradient.updates import surrogate, update_of
+from tabular_rlhf.terms.policies import score_mean, values
+from tabular_rlhf.terms.sizes import loudness
 
 # ---------------------------------------------------------------------------------------------------- ppo-clip
 

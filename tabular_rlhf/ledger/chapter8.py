@@ -13,14 +13,13 @@ from tabular_rlhf.estimators.evaluate import NEGATIVE
 from tabular_rlhf.estimators.record import ESTIMATORS
 from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
 from tabular_rlhf.logspace import expect, kl, log_ratio, log_softmax
+from tabular_rlhf.terms.conditions import SMALL
+from tabular_rlhf.terms.letters import K3
+from tabular_rlhf.terms.policies import variance
+from tabular_rlhf.terms.sizes import term_scale
+from tabular_rlhf.terms.sources import SCHULMAN
 
-SCHULMAN = "Schulman (2020), Approximating KL divergence."
-K2, K3 = ESTIMATORS["k2"].h, ESTIMATORS["k3"].h
-SMALL = 2**17
-
-
-def variance(log_p: Any, f: Any) -> Any:
-    return expect(log_p, np.square(f - np.expand_dims(expect(log_p, f), -1)))
+K2 = ESTIMATORS["k2"].h
 
 
 def from_registry(name: str, world: Any, log_pi: Any, log_p: Any) -> Any:
@@ -39,12 +38,6 @@ def by_cumulants(log_p: Any, f: Any) -> Any:
 
     t = np.zeros(len(size))
     return size * grad(generating)(t), np.square(size) * np.diagonal(hessian(generating)(t))
-
-
-def term_scale(log_p: Any, L: Any) -> tuple[float, float]:
-    """The size of the terms of a mean and of a variance: E_p of what is added up inside an estimator, and of its square."""
-    inside = 1.0 + np.abs(L) + np.square(L) + np.exp(-L)
-    return float(np.max(expect(log_p, inside))), float(np.max(expect(log_p, np.square(inside))))
 
 
 # ---------------------------------------------------------------------------------------------------- k1

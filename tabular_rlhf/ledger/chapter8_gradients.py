@@ -8,13 +8,15 @@ import numpy as np
 
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.estimators import Flag, exact_gradient, optimum, score_gradient
-from tabular_rlhf.ledger.chapter8 import K3, SMALL
-from tabular_rlhf.ledger.chapter8_tokens import kl_gradient
 from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
-from tabular_rlhf.logspace import expect, log_softmax
+from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.optimize import monotone_root
+from tabular_rlhf.terms.conditions import SMALL
+from tabular_rlhf.terms.letters import K3
+from tabular_rlhf.terms.policies import kl_gradient
+from tabular_rlhf.terms.sizes import slope_scale
+from tabular_rlhf.terms.sources import TANG
 
-TANG = "Tang and Munos (2025), arXiv:2506.09477."
 PLAIN = ("k1", "k2", "k3", "abs", "k3-inverted")
 
 
@@ -69,11 +71,6 @@ def optima_by_roots(world: Any) -> Any:
         np.zeros(len(r)) + beta,
     )
     return np.stack([np.exp(log_softmax(world.log_p_ref + world.r / beta)), forward_law(x), chi_law(y)])
-
-
-def slope_scale(log_p: Any, L: Any) -> float:
-    """The size of the terms of an expected gradient: a score is at most 1 in any entry, times what is added up in h and h'."""
-    return float(np.max(expect(log_p, 1.0 + np.abs(L) + np.square(L) + np.exp(L) + np.exp(-L))))
 
 
 def no_ties(log_p: Any, L: Any) -> bool:

@@ -9,9 +9,13 @@ import numpy as np
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.estimators import Flag, exact_gradient, score_gradient, table
 from tabular_rlhf.estimators.evaluate import centre
-from tabular_rlhf.ledger.chapter8 import K3, SMALL, term_scale, variance
 from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
 from tabular_rlhf.logspace import expect, kl, log_ratio, log_softmax
+from tabular_rlhf.terms.conditions import SMALL
+from tabular_rlhf.terms.letters import K3
+from tabular_rlhf.terms.policies import variance
+from tabular_rlhf.terms.sizes import full_table, gain_scale, term_scale
+from tabular_rlhf.terms.sources import AMINI
 
 # ---------------------------------------------------------------------------------------------------- token-vs-sequence
 
@@ -19,11 +23,6 @@ from tabular_rlhf.logspace import expect, kl, log_ratio, log_softmax
 def frozen_visits(mu: Any, d_pi: Any, log_pi_ref: Any, logits: Any) -> Any:
     """grad of sum_s d_0(s) KL(pi(.given s), pi_ref(.given s)), by the gradient core with d held."""
     return grad(lambda z: np.sum(mu[:, None] * d_pi * kl(log_softmax(z), log_pi_ref)))(logits)
-
-
-def kl_gradient(world: Any, logits: Any) -> Any:
-    """grad KL(p_pi, p_ref) by the gradient core."""
-    return grad(lambda z: np.sum(world.mu * kl(world.mdp.path_sum(log_softmax(z)), world.log_p_ref)))(logits)
 
 
 add(
@@ -64,13 +63,6 @@ add(
 
 # ---------------------------------------------------------------------------------------------------- rao-blackwell
 
-AMINI = "Amini et al. (2025), arXiv:2504.10637 (the estimator; its bound on the variance is refuted here)."
-
-
-def full_table(mdp: Any, log_pi: Any, log_pi_ref: Any) -> Any:
-    """sum over the states of a response of the exact KL there, (P, N)."""
-    return mdp.path_sum(np.expand_dims(kl(log_pi, log_pi_ref), -1) + np.zeros(log_pi.shape))
-
 
 def gain_over_trajectories(mdp: Any, log_pi: Any, log_pi_ref: Any) -> Any:
     log_p, full = mdp.path_sum(log_pi), full_table(mdp, log_pi, log_pi_ref)
@@ -85,12 +77,6 @@ def gain_over_states(mdp: Any, log_pi: Any, log_pi_ref: Any) -> Any:
     ahead = mdp.backup(np.zeros((mdp.P, mdp.N)), lambda h, Q: np.sum(levels[h] * (Q + cost[h]), axis=1))[1]
     m = np.where(np.isneginf(log_pi), 0.0, L - here[..., None])
     return np.sum(np.exp(mdp.prefix_sum(log_pi)) * np.sum(np.exp(log_pi) * m * (m + 2.0 * ahead), axis=-1), axis=1)
-
-
-def gain_scale(mdp: Any, log_pi: Any, log_pi_ref: Any) -> float:
-    """The size of the squares of which the variances are made."""
-    size = 1.0 + mdp.path_sum(np.abs(log_ratio(log_pi, log_pi_ref))) + full_table(mdp, log_pi, log_pi_ref)
-    return float(np.max(expect(mdp.path_sum(log_pi), np.square(size))))
 
 
 def by_flags_of_tokens(world: Any, mdp: Any, log_p: Any, log_pi: Any, log_pi_ref: Any, log_pi_cut: Any) -> Any:

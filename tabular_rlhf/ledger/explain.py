@@ -16,9 +16,9 @@ from tabular_rlhf.ledger.audit import Refutation, refute, tiny_scopes
 from tabular_rlhf.ledger.explain_text import Record, render
 from tabular_rlhf.ledger.formula import formula
 from tabular_rlhf.ledger.record import Approximately, Function, Row
-from tabular_rlhf.ledger.tolerance import roundings
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.symbols import SYMBOLS, Scope, parameters
+from tabular_rlhf.tolerance import roundings
 from tabular_rlhf.world import coin, fork, rational
 
 SCHEMA = "tabular-rlhf/explain/1"

@@ -33,9 +33,9 @@ import numpy as np
 from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.formula.printed import Together
 from tabular_rlhf.formula.reading import Reading
-from tabular_rlhf.ledger.tolerance import EPS, Gap, between, distance, in_units, largest, rounding, roundings
 from tabular_rlhf.registry import Registry
 from tabular_rlhf.symbols import Scope, is_formula, unknown_names
+from tabular_rlhf.tolerance import EPS, Gap, between, distance, in_units, largest, rounding, roundings
 
 Function = Callable[..., Any]
 _STARRED = CO_VARARGS | CO_VARKEYWORDS
