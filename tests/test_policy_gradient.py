@@ -300,7 +300,7 @@ def test_bad_options_are_refused_in_four_parts(build: Any, must: str) -> None:
 
 
 def test_a_policy_that_forbids_what_was_drawn_is_refused() -> None:
-    with pytest.raises(InputError, match="pi must allow what pi_old draws"):
+    with pytest.raises(InputError, match="pi must allow what the sampler draws"):
         expected_update(coin(), np.array([[[0.0, -np.inf]]]), Recipe("rloo"), log_old=coin().log_ref)
 
 

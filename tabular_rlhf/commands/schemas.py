@@ -14,6 +14,15 @@ HEAD = {
 }
 """What an object on stdout, or of --out, begins with.  (The figures' data and the page's are made from the source alone.)"""
 _WORLD = {"world": "its name", "beta": "KL weight, in reward units per nat"}
+_POLICIES = {
+    "old": "whom ratios are taken to",
+    "moved": "how far the updated policy has moved from it",
+    "sampler": "who draws",
+    "temperature": "of the sampler",
+    "top_p": "of the sampler",
+    "kl_moved": "KL(pi, sampler) of the updated policy, in nats",
+}
+"""Of `commands/policies.py`."""
 
 SCHEMAS: dict[str, dict[str, str]] = {
     "tabular-rlhf/verify/1": {
@@ -175,9 +184,8 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "reward_levels": "different rewards",
         "lengths": "of responses",
         "group": "responses of a group",
-        "old": "who draws the groups",
-        "moved": "how far the updated policy is from it",
-        "kl_moved": "the same in nats",
+        **_POLICIES,
+        "correction": "what every term is weighed by",
         "silent": "probability of a group of equal rewards",
         "about": "the named record, or null",
         "rows": "recipes: cosine, ratio, variance, responses, curl, ascends, terms, residual, refused",

@@ -33,7 +33,7 @@ def by_groups(world: Any, logits: Any, recipe: Recipe, reward: Any) -> Any:
     return update_of(world, g.credit_of(world, everything, recipe, log_pi, reward), logits, recipe)
 
 
-def update(advantage: str, loss: str = "reinforce", aggregation: str = "sequence-sum", **settings: float) -> Any:
+def update(advantage: str, loss: str = "reinforce", aggregation: str = "sequence-sum", **settings: Any) -> Any:
     """A near miss: the expected update of another recipe on the graded reward."""
     return lambda world, logits, graded, G: by_counts(world, logits, Recipe(advantage, loss, aggregation, G=G, **settings), graded)
 
