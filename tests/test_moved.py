@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from typing import Any
 
@@ -10,9 +11,13 @@ import numpy as np
 import pytest
 
 from tabular_rlhf.behavior import Behavior
+from tabular_rlhf.cli import main
 from tabular_rlhf.commands import policies
 from tabular_rlhf.errors import InputError
+from tabular_rlhf.estimators import ESTIMATORS, Flag, exact_gradient
 from tabular_rlhf.logspace import log_softmax
+from tabular_rlhf.losses import LOSSES as LOSS_TABLE
+from tabular_rlhf.losses.analyse import analyse as analyse_loss
 from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, CORRECTIONS, LOSSES, Recipe, analyse
 from tabular_rlhf.policy_gradient import groups as g
 from tabular_rlhf.policy_gradient.updates import covariance, expected_update, true_gradient, updates
@@ -144,6 +149,69 @@ def test_who_samples_is_told_by_one_group_of_options() -> None:
     for wrong in ({"temperature": 0.0}, {"top_p": 0.0}, {"top_p": 1.1}, {"sampler": "nobody"}, {"moved": np.inf}, {"old": "x"}):
         with pytest.raises(InputError):
             policies.situated(world, **wrong)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------------------------------------- penalties and pairs
+
+
+@pytest.mark.parametrize("who", list(SAMPLERS))
+def test_a_flag_on_samples_of_anyone_is_the_mean_over_them(who: str) -> None:
+    """E_q[w (h + the parts that are differentiated)] of whole responses, by loops; what is never drawn counts nothing."""
+    world = tiny(4)
+    live, q = log_softmax(moved(world)), SAMPLERS[who].of(world.log_ref)
+    law = [math.exp(x) for x in world.mdp.path_sum(q)[0]]
+    log_p, log_ref = world.mdp.path_sum(live)[0], world.log_p_ref[0]
+    scores = [score_of(world, live, n) for n in range(world.mdp.N)]
+    for name, ratio in itertools.product(("k1", "k2", "k3", "abs"), ("none", "sequence")):
+        record = ESTIMATORS[name]
+        for place in ("loss",) if ratio == "none" else ("loss", "reward", "ratio"):
+            flag, want = Flag(name, place, ratio=ratio), np.zeros(live.shape)
+            for n in range(world.mdp.N):
+                if law[n] > 0:
+                    L = float(log_p[n] - log_ref[n])
+                    w = 1.0 if ratio == "none" else math.exp(log_p[n]) / law[n]
+                    slope = (place != "reward") * float(record.slope(np.array(L))) + (place != "loss") * record.oracle(L)
+                    want += law[n] * w * slope * scores[n]
+            assert_close(exact_gradient(flag, world, live, q), want, 1e-13, f"{who}, {flag.label}")
+
+
+def score_of(world: World, live: Any, n: int) -> Any:
+    """The score of a response, (1, S, V), state by state."""
+    mdp, out = world.mdp, np.zeros(live.shape)
+    row = [int(t) for t in mdp.tokens()[n] if t >= 0]
+    for h, a in enumerate(row):
+        s = mdp.offsets[h] + sum(t * mdp.K**i for i, t in enumerate(row[:h]))
+        out[0, s] += [(b == a) - math.exp(float(live[0, s, b])) for b in range(mdp.V)]
+    return out
+
+
+def test_pairs_of_anyone_are_weighed_by_who_drew_them() -> None:
+    """The value of a loss at a policy that has moved, pair by pair; the optimum of a Gibbs loss does not depend on who drew."""
+    world = tiny(5)
+    at = world.mdp.path_sum(log_softmax(moved(world)))
+    for behavior in (SAMPLERS["hot"], SAMPLERS["cold"]):
+        law = np.exp(world.mdp.path_sum(behavior.of(world.log_ref)))[0]
+        total = mass = 0.0
+        for w, l in itertools.permutations(range(world.mdp.N), 2):
+            D = float((at - world.log_p_ref)[0, w] - (at - world.log_p_ref)[0, l])
+            weight = 2 * law[w] * law[l] / (1 + math.exp(float(world.r[0, l] - world.r[0, w])))
+            total, mass = total + weight * LOSS_TABLE["dpo"].oracle(a=D, b=0.0, beta=world.beta), mass + weight
+        report = analyse_loss("dpo", world, drawn=lambda w, b=behavior: w.mdp.path_sum(b.of(w.log_ref)), at=at)
+        assert_close(report.value_at_ref, total / mass, 1e-13)
+        assert report.kl_to_gibbs < 1e-12
+        assert not report.at_ref
+
+
+@pytest.mark.parametrize(
+    "words", [["kl", "--estimator", "k3", "--samples", "100"], ["losses", "dpo"], ["advantage", "rloo", "--group", "3"]]
+)
+def test_a_command_says_who_sampled(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--old", "optimum", "--moved", "0.5", "--temperature", "0.7", "--top-p", "0.95"]
+    assert main([*words, *options, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["old"], told["moved"], told["sampler"], told["temperature"], told["top_p"]) == ("optimum", 0.5, "optimum", 0.7, 0.95)
+    assert main([*words, *options]) == 0
+    assert "drawn from the optimum policy at temperature 0.7, top-p 0.95" in " ".join(capsys.readouterr().out.split())
 
 
 def test_tables_know_each_other() -> None:

@@ -143,6 +143,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
     },
     "tabular-rlhf/losses/1": {
         **_WORLD,
+        **_POLICIES,
         "losses": "name, latex, source, traits, settings, optimum, value, p, kl_to_gibbs, regret, noise, ... of each",
     },
     "tabular-rlhf/fit/1": {
@@ -193,6 +194,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
     },
     "tabular-rlhf/kl/1": {
         **_WORLD,
+        **_POLICIES,
         "samples": "draws of each check",
         "kl": "KL(pi, ref) where the flags are measured, in nats",
         "rows": "flags: mean, sampled, z, bias, std, negative, cosine, share, noise, descends, optimum, and reward, KL and regret there",
