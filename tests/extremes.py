@@ -22,6 +22,7 @@ from tabular_rlhf import lattice
 from tabular_rlhf.audit.batches import Tables
 from tabular_rlhf.audit.handed import hand_in
 from tabular_rlhf.audit.library import Library
+from tabular_rlhf.behavior import Behavior, Policies
 from tabular_rlhf.divergences import DIVERGENCES
 from tabular_rlhf.estimators.record import ESTIMATORS, Flag, flags
 from tabular_rlhf.fields import Case, cases, gradient, objectives
@@ -63,6 +64,7 @@ ROOMS = {
         "optimize",
         "mdp",
         "policy",
+        "behavior",
         "world",
         "preference_worlds",
         "sweeps",
@@ -693,6 +695,8 @@ ARGUMENTS: dict[str, Argument] = {
     "natural.direction": lambda s: recipe_direction(s.world, s.recipe),
     "policy_gradient.flows.flow.direction": lambda s: recipe_direction(s.world, s.recipe),
     "policy_gradient.flows.flow.times": lambda s: [0.0, 1e-3],
+    "correction_of.log_sampler": lambda s: s.log_pi,
+    "slopes.at": lambda s: Policies(s.log_pi, s.log_pi, s.log_pi),
     "count_probabilities.n": lambda s: g.counts(3, 4),
     "log_count_probabilities.n": lambda s: g.counts(3, 4),
     "kind_advantages.n": lambda s: g.counts(3, len(s.kind.q)),
@@ -812,6 +816,7 @@ DEAR = {
 """Functions that take long, and in how many of the scenes they are tried."""
 
 SELF: dict[str, Argument] = {
+    "Behavior": lambda s: Behavior(temperature=(0.1, 1.0, 20.0)[s.number % 3], top_p=(0.5, 1.0)[s.number % 2]),
     "Tables": lambda s: Tables(Case(s.world, s.logits)),
     "Divergence": lambda s: DIVERGENCES[s.pick(DIVERGENCES)],
     "Estimator": lambda s: ESTIMATORS["k1"],
