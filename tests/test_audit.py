@@ -65,7 +65,8 @@ def test_every_policy_loss_of_ours_is_recognized_as_itself(name: str) -> None:
 
     def step(logps: Any, old_logps: Any, advantages: Any, mask: Any) -> Any:
         lengths = mask.sum(1, keepdims=True)
-        x, old = logps, old_logps
+        sign = np.where(advantages < 0, -1.0, 1.0)[:, None]
+        x, old = loss.of_tokens(logps, old_logps, sign, loss.defaults), old_logps
         if loss.level != "token":
             divide = lengths if loss.level == "geometric" else 1.0
             x, old = ((y * mask).sum(1, keepdims=True) / divide for y in (logps, old_logps))

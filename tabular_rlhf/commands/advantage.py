@@ -67,7 +67,9 @@ def report(
 ) -> dict[str, Any]:
     """Every recipe asked for, analyzed where the policies stand; each with this correction for the sampler."""
     log_p = world.mdp.path_sum(at.log_sampler)
-    mine = advantage_of(handed_in(str(name))) if is_file(name) else ADVANTAGES.get(str(name))
+    own = handed_in(str(name), changes) if is_file(name) else None
+    mine = ADVANTAGES.get(str(name)) if own is None else advantage_of(own)
+    changes = changes if own is None else {k: x for k, x in changes.items() if k not in own.settings}
     recipes, about = choose(mine or name, G, changes, correction)
     require_known(changes, [key for _, recipe in recipes for key in recipe.settings], name or "all advantages")
     found: dict[str, Any] = {

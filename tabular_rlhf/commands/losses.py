@@ -40,8 +40,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     mine = is_file(args.name)
-    chosen = [pair_loss_of(handed_in(args.name))] if mine else [find(args.name)] if args.name else list(LOSSES.values())
     changes = settings(args.set)
+    own = handed_in(args.name, changes) if mine else None
+    chosen = [pair_loss_of(own)] if own else [find(args.name)] if args.name else list(LOSSES.values())
+    changes = {k: x for k, x in changes.items() if own is None or k not in own.settings}
     require_known(changes, [key for loss in chosen for key in ("beta", "tau", *loss.defaults)], args.name or "all losses")
     world = find_world(args.world)
     world = world if args.beta is None else world.at(args.beta)

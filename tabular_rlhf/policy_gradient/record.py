@@ -53,6 +53,14 @@ RANGES: Mapping[str, tuple[Callable[[float], bool], str, str]] = {
     "low": (lambda v: 0 < v <= 1, "above 0 and at most 1", "ratios are clipped below at 1 - low; 1 does not clip"),
     "high": (lambda v: v > 0, "positive", "ratios are clipped above at 1 + high"),
     "dual": (lambda v: v > 1, "above 1", "3 is usual: a negative advantage counts at most dual times"),
+    "k": (lambda v: v >= 1 and v == int(v), "a whole number of at least 1", "it is k of pass@k, at most the group"),
+    "tau_pos": (lambda v: v > 0, "positive", "it is the steepness of the gate where the advantage is positive"),
+    "tau_neg": (lambda v: v > 0, "positive", "it is the steepness of the gate where the advantage is negative"),
+    "k_pos": (lambda v: v >= 0, "at least 0", "it is the power of a ratio where the advantage is positive"),
+    "k_neg": (lambda v: v >= 0, "at least 0", "it is the power of a ratio where the advantage is negative"),
+    "lam_pos": (lambda v: v >= 0, "at least 0", "large ratios fall off as exp(-lam ratio) where the advantage is positive"),
+    "lam_neg": (lambda v: v >= 0, "at least 0", "large ratios fall off as exp(-lam ratio) where the advantage is negative"),
+    "wide": (lambda v: v > 0, "positive", "log-ratios of tokens are clipped to [-wide, wide]; 0.4 is usual"),
     "cap": (lambda v: v > 0, "positive", "a ratio to the sampler counts at most cap, or not at all beyond it; 2 is usual"),
     "scale": (lambda v: v > 0, "positive", "token sums are divided by scale times the horizon"),
 }
@@ -134,11 +142,20 @@ class PolicyLoss(Part):
     """f, to be ascended, in log_pi; frozen quantities are separate parameters.
 
     level: "token"; "sequence", the log-probabilities of whole responses; "geometric", those divided by the length.  A term of the
-    last two is one number a response, and a sum over tokens counts it once.
+    last two is one number a response, and a sum over tokens counts it once.  inside: what is made of each token's log-ratio before it is
+    added up, of (log-ratio, sign of A) and settings; None where nothing is.
     """
 
     level: str = field(default="token", kw_only=True)
+    inside: Callable[..., Any] | None = field(default=None, kw_only=True)
     kind = "loss"
+
+    def of_tokens(self, log_pi: Any, log_old: Any, sign: Any, settings: Mapping[str, float]) -> Any:
+        """log pi of tokens as the loss adds them up: log pi_old and what is made of each log-ratio."""
+        if self.inside is None:
+            return log_pi
+        given = {name: settings[name] for name in self.defaults}
+        return log_old + self.inside(log_pi - log_old, sign, **given)
 
     @cached_property
     def _values(self) -> tuple[Array, Array, Array]:
@@ -230,6 +247,9 @@ class Recipe:
             raise InputError(must, got=f"{self.correction.name} for {self.loss.name}", remedy="correct the whole response")
         object.__setattr__(self, "G", _group_size(G, self.advantage))
         object.__setattr__(self, "settings", {**known, **_checked(changes, known)})
+        if self.settings.get("k", 1) > self.G:
+            must = "sets must not be larger than the group"
+            raise InputError(must, got=f"k = {self.settings['k']:g}, G = {self.G}", where=self.advantage.name, remedy="take a smaller k")
 
     @property
     def name(self) -> str:

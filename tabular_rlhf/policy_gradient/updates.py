@@ -47,6 +47,11 @@ def _term(loss: PolicyLoss, log_pi: Any, log_old: Any, log_now: Any, sign: float
     return np.where(drawn, loss(log_pi=pi, log_old=old, log_now=now, A=np.full(np.shape(old), sign), **settings), 0.0)
 
 
+def _possible(log_old: Array) -> Array:
+    """log pi_old, 0 where it never comes: there nothing is credited."""
+    return np.where(np.isneginf(log_old), 0.0, log_old)
+
+
 def _at_level(mdp: TokenMDP, loss: PolicyLoss, log_pi: Any) -> Any:
     """log_pi of tokens (P, S, V), or of responses (P, N), perhaps divided by their length."""
     if loss.level == "token":
@@ -79,13 +84,14 @@ def surrogate(
     """
     loss, by_token = recipe.loss, recipe.correction.by_token
     c = correction_of(mdp, recipe, log_old, log_old if log_sampler is None else log_sampler)
-    pi, old, now = (_at_level(mdp, loss, f) for f in (log_pi, log_old, log_now))
+    old, now = (_at_level(mdp, loss, f) for f in (log_old, log_now))
     total = 0.0
     for weight, sign in ((credit.plus, 1.0), (credit.minus, -1.0)):
         if np.any(weight):
             weight = weight if by_token else weight * c
             through = mdp.subtree_sum(weight) if loss.level == "token" else weight
             through = through * c if by_token else through
+            pi = _at_level(mdp, loss, loss.of_tokens(log_pi, _possible(log_old), sign, recipe.settings))
             total = total + np.sum(through * _term(loss, pi, old, now, sign, recipe.settings))
     return total
 
@@ -152,22 +158,29 @@ def slopes(world: World, at: Policies, recipe: Recipe) -> Array:
 
     Raises: InputError where the table would not fit.
     """
-    mdp, loss = world.mdp, recipe.loss
+    mdp = world.mdp
     if 2 * mdp.P * mdp.N * mdp.S * mdp.V > LARGEST:
         size = f"2 x {mdp.P} x {mdp.N} x {mdp.S * mdp.V}"
         raise InputError("the slopes of all responses must fit in memory", got=size, remedy="use a smaller world, or the mean only")
-    pi, old = (_at_level(mdp, loss, f) for f in at[:2])
-    both = [
-        grad(lambda y, s=s: np.sum(_term(loss, y, old, pi, s, recipe.settings)))(np.where(np.isneginf(old), 0.0, pi)) for s in (1.0, -1.0)
-    ]
-    path = paths(mdp)
-    if loss.level == "token":
-        along = [path * f[:, None] for f in both]
-    else:
-        along = [path * (f / (mdp.lengths if loss.level == "geometric" else 1.0))[..., None, None] for f in both]
+    path, along = paths(mdp), [_slope_of_tokens(mdp, recipe, at, sign) for sign in (1.0, -1.0)]
+    along = [path * (f[:, None] if f.ndim == 3 else f) for f in along]
     c = correction_of(mdp, recipe, at.old, at.sampler)
     own = np.stack(along) * (c[:, None] if recipe.correction.by_token else c[..., None, None])  # d/dlog_pi(s, a); then the softmax
     return np.reshape(own - np.exp(at.live)[:, None] * np.sum(own, axis=-1, keepdims=True), (2, mdp.P, mdp.N, -1))
+
+
+def _slope_of_tokens(mdp: TokenMDP, recipe: Recipe, at: Policies, sign: float) -> Array:
+    """What one term rises by a nat of each token's log-probability: (P, S, V), or (P, N, S, V) where it depends on the whole response."""
+    loss, settings = recipe.loss, recipe.settings
+    base, log_pi = _possible(at.old), np.where(np.isneginf(at.old), 0.0, at.live)
+    inner = np.asarray(grad(lambda y: np.sum(loss.of_tokens(y, base, sign, settings) + 0.0 * y))(log_pi))
+    pi = _at_level(mdp, loss, loss.of_tokens(at.live, base, sign, settings))
+    old, now = (_at_level(mdp, loss, f) for f in (at.old, at.live))
+    outer = np.asarray(grad(lambda y: np.sum(_term(loss, y, old, now, sign, settings)))(np.where(np.isneginf(old), 0.0, pi)))
+    if loss.level == "token":
+        return outer * inner
+    share = outer / (mdp.lengths if loss.level == "geometric" else 1.0)
+    return np.asarray(share[..., None, None] * inner[:, None])
 
 
 def paths(mdp: TokenMDP) -> Array:
