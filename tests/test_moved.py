@@ -22,6 +22,7 @@ from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, CORRECTIONS, 
 from tabular_rlhf.policy_gradient import groups as g
 from tabular_rlhf.policy_gradient.updates import covariance, expected_update, true_gradient, updates
 from tabular_rlhf.registry import parameters
+from tabular_rlhf.simulator import CORES, Options, advance, begin
 from tabular_rlhf.world import World, random_world
 from tests.laws import EPS, assert_close
 
@@ -212,6 +213,35 @@ def test_a_command_says_who_sampled(words: list[str], capsys: pytest.CaptureFixt
     assert (told["old"], told["moved"], told["sampler"], told["temperature"], told["top_p"]) == ("optimum", 0.5, "optimum", 0.7, 0.95)
     assert main([*words, *options]) == 0
     assert "drawn from the optimum policy at temperature 0.7, top-p 0.95" in " ".join(capsys.readouterr().out.split())
+
+
+# ---------------------------------------------------------------------------------------------------- runs
+
+
+@pytest.mark.parametrize("loss", ["reinforce", "truncated", "ppo-clip"])
+@pytest.mark.parametrize("correction", ["uncorrected", "masked-sequence"])
+def test_a_run_with_a_stale_sampler_is_so_many_expected_updates(loss: str, correction: str) -> None:
+    """The exact ascent: three updates on what one sampler draws, the advantages and the sampler held."""
+    world = tiny(6)
+    told = Options("rloo", steps=2, group=3, lr=0.5, updates=3, temperature=0.7, correction=correction, policy_loss=loss, kl_coef=0.0)
+    run, behavior = begin(world, told), Behavior(temperature=0.7)
+    logits = np.array(world.log_ref)
+    for _ in range(2):
+        old = log_softmax(logits)
+        for _ in range(3):
+            logits = logits + 0.5 * expected_update(
+                world, logits, Recipe("rloo", loss, correction=correction, G=3), log_old=old, behavior=behavior
+            )
+    got = advance(run, 2, exact=True)
+    assert_close(got.learner.log_pi, log_softmax(logits), 1e-12)
+    assert CORES["rloo"].predict(run.task) is None  # where it leads on policy is not where it leads now
+
+
+def test_only_cores_that_sample_are_told_who_does() -> None:
+    for changes in ({"updates": 2}, {"temperature": 0.5}, {"top_p": 0.5}, {"correction": "truncated-token"}, {"policy_loss": "gspo"}):
+        with pytest.raises(InputError):
+            Options("dpo", **changes)  # type: ignore[arg-type]
+        Options("grpo", **changes)  # type: ignore[arg-type]
 
 
 def test_tables_know_each_other() -> None:
