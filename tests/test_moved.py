@@ -12,7 +12,7 @@ import pytest
 
 from tabular_rlhf.behavior import Behavior
 from tabular_rlhf.cli import main
-from tabular_rlhf.commands import policies
+from tabular_rlhf.commands import gae, policies
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators import ESTIMATORS, Flag, exact_gradient
 from tabular_rlhf.logspace import log_softmax
@@ -242,6 +242,36 @@ def test_only_cores_that_sample_are_told_who_does() -> None:
         with pytest.raises(InputError):
             Options("dpo", **changes)  # type: ignore[arg-type]
         Options("grpo", **changes)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------------------------------------- a critic
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.4, 1.0])
+def test_gae_is_the_mean_over_responses_step_by_step(lam: float) -> None:
+    """Mean and variance by loops, with A_h written out; unbiased if the critic is exact (to a constant) or lam = 1."""
+    world = tiny(7)
+    for name, off in itertools.product(gae.CRITICS, (0.0, 0.5)):
+        at = policies.situated(world, "reference", 0.6)
+        on = policies.situated(world, "optimum")
+        V, mdp, mean, square = gae.critic(world, on, name, off), world.mdp, np.zeros(world.log_ref.shape), 0.0
+        pi = np.exp(on.log_pi)[0]
+        for n, line in enumerate(mdp.tokens()):
+            said = [int(t) for t in line if t >= 0]
+            states = [mdp.offsets[h] + sum(t * mdp.K**i for i, t in enumerate(said[:h])) for h in range(len(said))]
+            values = [*(float(V[0, s]) for s in states), float(world.r[0, n])]
+            push = np.zeros(mean.shape)
+            for h, (s, a) in enumerate(zip(states, said, strict=True)):
+                A = math.fsum(lam ** (l - h) * (values[l + 1] - values[l]) for l in range(h, len(said)))
+                push[0, s] += A * ((np.arange(mdp.V) == a) - pi[s])
+            chance = math.prod(float(pi[s, a]) for s, a in zip(states, said, strict=True))
+            mean, square = mean + chance * push, square + chance * float(np.sum(push**2))
+        row = gae.row(world, on, name, off, lam)
+        error = float(np.linalg.norm(mean - true_gradient(world, on.log_pi)))
+        assert row["bias"] == pytest.approx(error, abs=1e-11)
+        assert row["variance"] == pytest.approx(square - float(np.sum(mean**2)), abs=1e-12)
+        assert (row["bias"] == 0.0) == (lam == 1.0 or name == "exact")  # off by as much after either token is a baseline
+        assert gae.row(world, at, name, off, lam)["bias"] > 1e-3  # on the samples of another policy none is without bias
 
 
 def test_tables_know_each_other() -> None:

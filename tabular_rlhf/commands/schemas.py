@@ -192,6 +192,12 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "rows": "recipes: cosine, ratio, variance, responses, curl, ascends, terms, residual, refused",
         "success": "of an advantage, with 0/1 rewards: q, weight, objective",
     },
+    "tabular-rlhf/gae/1": {
+        "world": "its name",
+        **_POLICIES,
+        "off": "what the critic is off by in all states but the first",
+        "rows": "critic, lam, bias, cosine, share, variance of each",
+    },
     "tabular-rlhf/kl/1": {
         **_WORLD,
         **_POLICIES,

@@ -67,9 +67,10 @@ def _length_weighted_others(r: Any, n: Any, lengths: Any) -> Any:
     return r - (_over(n, lengths * r) - lengths * r) / np.where(left > 0, left, 1.0)
 
 
-def _over_positive(a: Any, mean: Any) -> Any:
-    """a over the mean, 0 where that is not above rounding."""
-    return np.where(mean > 1e-12, a, 0.0) / np.where(mean > 1e-12, mean, 1.0)
+def _over_mean(a: Any, mean: Any) -> Any:
+    """a over the mean, 0 where that is 0 to rounding."""
+    there = np.abs(mean) > 1e-12
+    return np.where(there, a, 0.0) / np.where(there, mean, 1.0)
 
 
 def _centered(b: Any, n: Any, G: int) -> Any:
@@ -226,19 +227,19 @@ for _record in (
     ),
     Advantage(
         "max-rl",
-        r"A_i = (r_i - \bar r)/\bar r; \quad 0 \text{ if } \bar r \le 0",
+        r"A_i = (r_i - \bar r)/\bar r; \quad 0 \text{ if } \bar r = 0",
         "Tajwar et al. (2026), arXiv:2602.02710, as trainers code it: without a right response, nothing.",
-        lambda r, n, G: _over_positive(r - _mean(r, n, G), _mean(r, n, G)),
-        lambda i, r: (r[i] - math.fsum(r) / len(r)) / (math.fsum(r) / len(r)) if math.fsum(r) > 1e-12 else 0.0,
+        lambda r, n, G: _over_mean(r - _mean(r, n, G), _mean(r, n, G)),
+        lambda i, r: (r[i] - math.fsum(r) / len(r)) / (math.fsum(r) / len(r)) if abs(math.fsum(r)) > 1e-12 * len(r) else 0.0,
         smallest=2,
         remark="The difference from the group's mean, in units of that mean",
     ),
     Advantage(
         "max-rl-raw",
-        r"A_i = r_i/\bar r; \quad 0 \text{ if } \bar r \le 0",
+        r"A_i = r_i/\bar r; \quad 0 \text{ if } \bar r = 0",
         "Tajwar et al. (2026), arXiv:2602.02710: (1/m) sum of r score.",
-        lambda r, n, G: _over_positive(r, _mean(r, n, G)),
-        lambda i, r: r[i] / (math.fsum(r) / len(r)) if math.fsum(r) > 1e-12 else 0.0,
+        lambda r, n, G: _over_mean(r, _mean(r, n, G)),
+        lambda i, r: r[i] / (math.fsum(r) / len(r)) if abs(math.fsum(r)) > 1e-12 * len(r) else 0.0,
         remark="The mean of the right responses' scores",
     ),
     Advantage(
