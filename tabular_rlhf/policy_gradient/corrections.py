@@ -37,12 +37,12 @@ for _level, _words in LEVELS.items():
         CORRECTIONS.add(
             Correction(
                 f"{_name}-{_level}",
-                rf"{_latex}, \quad \rho = \pi_{{old}}/q \text{{ {_words}}}",
+                _latex,
                 _source,
                 _fn,
                 _oracle,
                 defaults=_defaults,
                 level=_level,
-                remark=f"The ratio {_words}",
+                remark=f"rho is pi_old/q {_words}",
             )
         )

@@ -157,7 +157,7 @@ for _loss in (
     ),
     PolicyLoss(
         "sapo",
-        r"\frac{4}{\tau}\, \sigma(\tau (\rho - 1))\, A, \quad \tau = \tau_{pos} \text{ if } A > 0 \text{ else } \tau_{neg}",
+        r"\frac{4}{\tau_{pos}} \sigma(\tau_{pos} (\rho - 1)) \max(A, 0) - \frac{4}{\tau_{neg}} \sigma(\tau_{neg} (\rho - 1)) \max(-A, 0)",
         "Qwen team (2025), arXiv:2511.20347.",
         _sapo,
         lambda log_pi, log_old, A, tau_pos, tau_neg: _plain_sapo(math.exp(log_pi) / math.exp(log_old), A, tau_pos if A > 0 else tau_neg),
@@ -187,7 +187,7 @@ for _loss in (
     ),
     PolicyLoss(
         "truncated",
-        r"\min(\rho(\tau)_{frozen}, C)\, A \log p",
+        r"\min(\rho_{frozen}, C)\, A \log \pi",
         "Munos et al. (2016), arXiv:1606.02647; Espeholt et al. (2018), arXiv:1802.01561.",
         lambda log_pi, log_old, log_now, A, cap: np.minimum(np.exp(log_now - log_old), cap) * A * log_pi,
         lambda log_pi, log_old, log_now, A, cap: min(math.exp(log_now) / math.exp(log_old), cap) * A * log_pi,
@@ -197,7 +197,7 @@ for _loss in (
     ),
     PolicyLoss(
         "masked",
-        r"1[\rho(\tau) \le C]\, \rho(\tau)_{frozen}\, A \log p",
+        r"1[\rho_{frozen} \le C]\, \rho_{frozen}\, A \log \pi",
         "Ling team (2025), IcePop, with whole responses.",
         lambda log_pi, log_old, log_now, A, cap: np.where(log_now - log_old <= np.log(cap), np.exp(log_now - log_old), 0.0) * A * log_pi,
         lambda log_pi, log_old, log_now, A, cap: (
