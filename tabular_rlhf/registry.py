@@ -116,19 +116,24 @@ def supplied(function: Callable[..., Any], value: Callable[[str], Any]) -> Any:
 # ---------------------------------------------------------------------------------------------------- records
 
 
+def no_oracle(*_: Any, **__: Any) -> float:
+    """Stands where nobody has written the equation a second time: then there is nothing to hold it against."""
+    raise InputError("the record must have an oracle", got="none", remedy="write the equation in plain math")
+
+
 @dataclass(frozen=True, eq=False)
 class Equation:
     """What records of losses, advantages, aggregations and policy losses share: an equation, stated twice.
 
     name; latex; source; fn, vectorised plain NumPy, which asks by name for what it needs; oracle, the same equation in plain `math`,
-    written from the paper and not from fn; defaults, of settings.  A kind of record says what else its fn is `given`.
+    written from the paper and not from fn, if anybody has; defaults, of settings.  A kind of record says what else its fn is `given`.
     """
 
     name: str
     latex: str
     source: str
     fn: Callable[..., Any]
-    oracle: Callable[..., float]
+    oracle: Callable[..., float] = no_oracle
     defaults: Mapping[str, float] = field(default_factory=dict, kw_only=True)
     kind: ClassVar[str] = "record"
 

@@ -22,6 +22,7 @@ from tabular_rlhf import lattice
 from tabular_rlhf.audit.batches import Tables
 from tabular_rlhf.audit.handed import hand_in
 from tabular_rlhf.audit.library import Library
+from tabular_rlhf.behavior import Behavior, Policies
 from tabular_rlhf.divergences import DIVERGENCES
 from tabular_rlhf.estimators.record import ESTIMATORS, Flag, flags
 from tabular_rlhf.fields import Case, cases, gradient, objectives
@@ -63,6 +64,7 @@ ROOMS = {
         "optimize",
         "mdp",
         "policy",
+        "behavior",
         "world",
         "preference_worlds",
         "sweeps",
@@ -499,6 +501,10 @@ ARGUMENTS: dict[str, Argument] = {
     "gae_pull.V": lambda s: np.ones((s.mdp.P, s.mdp.S)),
     "gae_pull.p": lambda s: np.exp(s.log_p),
     "gae_pull.r": lambda s: s.world.r,
+    **dict.fromkeys(("critic_bias.lam", "gae_noise.lam"), lambda s: (0.0, 0.5, 1.0)[s.number % 3]),
+    "gae_noise.V": lambda s: np.ones((s.mdp.P, s.mdp.S)),
+    "gae_noise.p": lambda s: np.exp(s.log_p),
+    "gae_noise.r": lambda s: s.world.r,
     "mixture.share": lambda s: 0.3,
     "mixture.r": lambda s: s.world.r,
     "mixture.proxy": lambda s: -s.world.r,
@@ -693,6 +699,11 @@ ARGUMENTS: dict[str, Argument] = {
     "natural.direction": lambda s: recipe_direction(s.world, s.recipe),
     "policy_gradient.flows.flow.direction": lambda s: recipe_direction(s.world, s.recipe),
     "policy_gradient.flows.flow.times": lambda s: [0.0, 1e-3],
+    **dict.fromkeys(("of_tokens.log_pi", "of_tokens.log_old"), lambda s: np.where(np.isneginf(s.log_pi), 0.0, s.log_pi)),
+    "of_tokens.sign": lambda s: (-1.0, 1.0)[s.number % 2],
+    "of_tokens.settings": lambda s: POLICY_LOSSES["gmpo"].defaults,
+    "correction_of.log_sampler": lambda s: s.log_pi,
+    "slopes.at": lambda s: Policies(s.log_pi, s.log_pi, s.log_pi),
     "count_probabilities.n": lambda s: g.counts(3, 4),
     "log_count_probabilities.n": lambda s: g.counts(3, 4),
     "kind_advantages.n": lambda s: g.counts(3, len(s.kind.q)),
@@ -812,6 +823,8 @@ DEAR = {
 """Functions that take long, and in how many of the scenes they are tried."""
 
 SELF: dict[str, Argument] = {
+    "PolicyLoss": lambda s: POLICY_LOSSES["gmpo"],
+    "Behavior": lambda s: Behavior(temperature=(0.1, 1.0, 20.0)[s.number % 3], top_p=(0.5, 1.0)[s.number % 2]),
     "Tables": lambda s: Tables(Case(s.world, s.logits)),
     "Divergence": lambda s: DIVERGENCES[s.pick(DIVERGENCES)],
     "Estimator": lambda s: ESTIMATORS["k1"],

@@ -65,10 +65,11 @@ def test_every_policy_loss_of_ours_is_recognized_as_itself(name: str) -> None:
 
     def step(logps: Any, old_logps: Any, advantages: Any, mask: Any) -> Any:
         lengths = mask.sum(1, keepdims=True)
-        x, old = logps, old_logps
+        sign = np.where(advantages < 0, -1.0, 1.0)[:, None]
+        x, old = loss.of_tokens(logps, old_logps, sign, loss.defaults), old_logps
         if loss.level != "token":
             divide = lengths if loss.level == "geometric" else 1.0
-            x, old = ((y * mask).sum(1, keepdims=True) / divide for y in (logps, old_logps))
+            x, old = ((y * mask).sum(1, keepdims=True) / divide for y in (x, old))
         now = np.array(x.value) if hasattr(x, "value") else x
         f = loss(log_pi=x, log_old=old, log_now=now, A=np.broadcast_to(advantages[:, None], old.shape), **loss.defaults)
         return -(f * mask if loss.level == "token" else f).sum() / len(mask)

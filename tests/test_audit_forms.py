@@ -28,7 +28,7 @@ RIGHT = {
         "rloo_outcome_advantage": "rloo",
         "reinforce_pp_baseline": "group's mean, whitened over tokens, ddof = 1, epsilon = 1e-08",
         "opo_advantage": "opo",
-        "maxrl_advantage": "maxrl",
+        "maxrl_advantage": "max-rl",
         "agg_loss": "the advantages given, token-mean",
         "agg_sequence_mean": "the advantages given, sequence-mean",
         "kl_low_variance": "k3, sequence-sum",

@@ -72,7 +72,7 @@ def test_three_levels_divided_by_their_spread_are_the_gradient_of_nothing(name: 
     world, recipe = World(mdp, uniform(mdp), np.array([[0.0, 0.5, 1.0]]), 1.0), Recipe(name, "ppo-clip", G=4)
     twist, work = analyse(world, world.log_ref, recipe).curl, work_around_a_loop(recipe, world)
     assert twist is not None
-    assert (twist > 1e-6) == (abs(work) > 1e-6) == (name in ("grpo", "loo-std")), (twist, work)
+    assert (twist > 1e-6) == (abs(work) > 1e-6) == (name in ("grpo", "loo-std", "max-rl", "max-rl-raw", "pass-at-k-std")), (twist, work)
     two = world.with_reward(np.array([[0.0, 0.0, 1.0]]))
     assert abs(work_around_a_loop(recipe, two)) < 1e-12, "with 0/1 rewards there is an objective"
 
@@ -159,6 +159,9 @@ ENDS = {
     "high": ([1e-9, 100.0], [0.0, -1.0]),
     "dual": ([1.000001, 1e3], [1.0, 0.0]),
     "scale": ([1e-9, 1e3], [0.0, -1.0]),
+    "k": ([1.0, 4.0], [0.0, 1.5, 5.0]),
+    **{name: ([1e-9, 1e3], [0.0, -1.0]) for name in ("tau_pos", "tau_neg", "wide", "cap")},
+    **{name: ([0.0, 1e3], [-1e-9]) for name in ("k_pos", "k_neg", "lam_pos", "lam_neg")},
 }
 """Of every setting: numbers at the ends of what it may be, and the first beyond."""
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.audit.handed import Batch
+from tabular_rlhf.behavior import Behavior
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.fields import Case
 from tabular_rlhf.logspace import Array, log_softmax
@@ -54,7 +55,7 @@ class Tables:
         """log pi of each role, (P, S, V)."""
         live = log_softmax(self.case.logits)
         old = live if self.case.log_old is None else self.case.log_old
-        sampler = nucleus(log_softmax(old / self.temperature), self.top_p)
+        sampler = Behavior(self.temperature, self.top_p).of(old)
         return {"logp": live, "old": old, "sampler": sampler, "ref": self.case.world.log_ref}
 
     def of_tokens(self) -> dict[str, Array]:
@@ -65,19 +66,6 @@ class Tables:
         V = mdp.backup(world.r, lambda h, Q: np.sum(mdp.levels(pi)[h] * Q, axis=1))[0]
         H = -np.sum(pi * np.where(pi > 0, log_softmax(self.case.logits), 0.0), axis=-1)
         return known | {"value": V[:, where // mdp.V], "entropy": H[:, where // mdp.V]}
-
-
-def nucleus(log_pi: Array, top_p: float) -> Array:
-    """The policy that says only the likeliest tokens of each state, as few as have `top_p` of its mass.
-
-    >>> np.exp(nucleus(np.log([[0.5, 0.3, 0.2]]), 0.6)).round(4).tolist()
-    [[0.625, 0.375, 0.0]]
-    """
-    order = np.argsort(-log_pi, axis=-1, kind="stable")
-    p = np.take_along_axis(np.exp(log_pi), order, axis=-1)
-    kept = np.cumsum(p, axis=-1) - p < top_p * (1.0 - 1e-12)  # the first is always kept
-    there = np.take_along_axis(kept, np.argsort(order, axis=-1), axis=-1)
-    return np.asarray(log_softmax(np.where(there, log_pi, -np.inf))) if top_p < 1.0 else log_pi
 
 
 def rloo(r: Array, P: int) -> Array:

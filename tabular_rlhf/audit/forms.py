@@ -64,6 +64,11 @@ def _record(name: str, **changes: float) -> Callable[[Array, Array], Any]:
     return lambda r, lengths: part(r=r, n=np.ones(r.shape), G=r.shape[1], lengths=lengths, **settings)
 
 
+def _of_sets(name: str, k: int) -> Callable[[Array, Array], Any]:
+    """Of sets of k, at most the group."""
+    return lambda r, lengths: _record(name, k=min(k, r.shape[1]))(r, lengths)
+
+
 def _mean(r: Array) -> Array:
     return np.mean(r, axis=1, keepdims=True)
 
@@ -80,7 +85,12 @@ def _std(r: Array, ddof: int) -> Array:
 def advantages(numbers: Iterable[float]) -> list[Form]:
     """Advantages from rewards; `numbers`, the function's own settings, may be an epsilon or a constant."""
     small = sorted({*EPSILONS, *(x for x in numbers if 0 <= x <= 0.1)})
-    plain = [Form(name, _rows(_record(name))) for name in ("none", "group-mean", "rloo", "opo", "opo-others")]
+    plain = [Form(name, _rows(_record(name))) for name in ("none", "group-mean", "rloo", "opo", "opo-others", "max-rl", "max-rl-raw")]
+    plain += [
+        Form(f"{name}, k = {k}", _rows(_of_sets(name, k)))
+        for name in ("pass-at-k", "pass-at-k-centered", "pass-at-k-std")
+        for k in sorted({2, *(int(x) for x in numbers if 1 < x < 64 and x == int(x))})
+    ]
     scaled = []
     for name, ddof, eps in itertools.product(("grpo", "loo-std"), (0, 1), small):
         settings = f", ddof = {ddof}" * (ddof > 0) + f", epsilon = {eps:g}" * (eps > 0)
@@ -91,7 +101,7 @@ def advantages(numbers: Iterable[float]) -> list[Form]:
             scaled.append(Form(f"rloo over the group's standard deviation{settings}", _rows(_rloo_std(ddof, eps))))
             scaled.append(Form(f"whitened over tokens{settings}", _tokens(ddof, eps, lambda b: b["reward"])))
             scaled.append(Form(f"group's mean, whitened over tokens{settings}", _tokens(ddof, eps, _rows(lambda r, _: r - _mean(r)))))
-    named = [Form("the batch's mean", _whole(_record("group-mean"))), Form("maxrl", _rows(lambda r, _: _over(r - _mean(r), _mean(r))))]
+    named = [Form("the batch's mean", _whole(_record("group-mean")))]
     named += [Form("leave-one-out in the batch", _whole(_record("rloo")))]
     return plain + scaled + named + _wrong_advantages(small)
 
@@ -177,24 +187,38 @@ def given_advantages() -> list[Form]:
 # ---------------------------------------------------------------------------------------------------- slopes, (B, T) for A = 1 and -1
 
 
-def _slope(f: Callable[[Any, Array, Array, float], Any], level: str) -> Callable[[Batch], tuple[Array, Array]]:
+def _as_it_is(x: Any, old: Array, a: float) -> Any:
+    return x
+
+
+def _slope(
+    f: Callable[[Any, Array, Array, float], Any], level: str, inside: Callable[[Any, Array, float], Any] = _as_it_is
+) -> Callable[[Batch], tuple[Array, Array]]:
     """The slope in each token's log-probability of f(log_pi, log_old, log_now, A), at the level of tokens or of responses."""
 
     def of(batch: Batch) -> tuple[Array, Array]:
         mask, logp, old = batch["mask"], batch["logp"], batch["old"]
-        if level != "token":
-            divide = batch["length"][:, None] if level == "geometric" else 1.0
-            logp, old = (np.sum(x * mask, axis=1, keepdims=True) / divide for x in (logp, old))
+        divide = batch["length"][:, None] if level == "geometric" else 1.0
+
+        def whole(x: Any) -> Any:
+            return x if level == "token" else np.sum(x * mask, axis=1, keepdims=True) / divide
+
+        def term(x: Any, a: float) -> Any:
+            return np.sum(f(whole(inside(x, old, a)), whole(old), whole(logp), a))
+
         with np.errstate(all="ignore"):
-            up, down = (np.asarray(grad(lambda x, a=a: np.sum(f(x, old, logp, a)))(logp)) for a in (1.0, -1.0))
-        share = 1.0 / batch["length"][:, None] if level == "geometric" else 1.0
-        return tuple(np.broadcast_to(s * share, mask.shape) for s in (up, down))  # type: ignore[return-value]
+            up, down = (np.asarray(grad(lambda x, a=a: term(x, a))(logp)) for a in (1.0, -1.0))
+        return up, down
 
     return of
 
 
 def _of_record(loss: PolicyLoss, settings: dict[str, float]) -> Callable[..., Any]:
-    return lambda x, old, now, A: loss(log_pi=x, log_old=old, log_now=now, A=np.full(np.shape(old), A), **settings)
+    return lambda x, old, now, A: loss(log_pi=x, log_old=old, log_now=now, A=np.full(np.shape(old), A), **{**loss.defaults, **settings})
+
+
+def _inside(loss: PolicyLoss, settings: dict[str, float]) -> Callable[[Any, Array, float], Any]:
+    return lambda x, old, a: loss.of_tokens(x, old, a, {**loss.defaults, **settings})
 
 
 def _bounds(numbers: Iterable[float]) -> list[float]:
@@ -218,7 +242,7 @@ def slopes(numbers: Sequence[float]) -> list[Form]:
                 continue  # that is ppo-clip
             words = ", ".join(f"{k} {v:g}" for k, v in settings.items())
             told = f"{name}{f' ({words})' if words else ''}"
-            out.append(Form(told, _slope(_of_record(loss, settings), loss.level), settings=settings))
+            out.append(Form(told, _slope(_of_record(loss, settings), loss.level, _inside(loss, settings)), settings=settings))
     return out + _wrong_slopes(bounds)
 
 

@@ -5,6 +5,7 @@ Nothing is claimed in such a record: traits are those that hold, a KL estimator'
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from typing import Any
 
@@ -167,5 +168,4 @@ def pair_loss_of(handed: Handed) -> DirectLoss:
 
 
 def _has(handed: Handed, name: str) -> bool:
-    code = handed.function.__code__
-    return name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    return name in inspect.signature(handed.function).parameters

@@ -83,7 +83,7 @@ def _advantages() -> Iterator[Case]:
     for name, part in ADVANTAGES.items():
         if name in ("constant", "remax", "optimal"):  # they look at more than the group
             continue
-        changes: list[dict[str, float]] = [{}]
+        changes: list[dict[str, float]] = [dict(part.defaults)]
         if "ddof" in part.defaults:
             changes = [{"ddof": d, "epsilon": e} for d in (0, 1) for e in (0.0, 1e-4)]
         for (r, lengths), settings in itertools.product(GROUPS, changes):
@@ -139,6 +139,7 @@ def _aggregations() -> Iterator[Case]:
         "sequence-mean": lambda n: Fraction(1, G * n),
         "token-mean": lambda n: Fraction(1, sum(lengths)),
         "constant": lambda n: Fraction(1, G * T),
+        "length-weighted": lambda n: Fraction(n, G),
     }
     for name, rule in AGGREGATIONS.items():
         w = weights_of(rule, t["mask"])
@@ -151,7 +152,8 @@ def policy_loss(loss: PolicyLoss, rule: Aggregation, logp: Any, t: Mapping[str, 
     """Minus what is ascended, as a function of logp (B, T)."""
     mask, w = t["mask"], weights_of(rule, t["mask"])
     lengths = mask.sum(1, keepdims=True)
-    x, old, now = logp, t["old"], t["logp"]
+    sign = np.where(t["advantage"] < 0, -1.0, 1.0)[:, None]
+    x, old, now = loss.of_tokens(logp, t["old"], sign, {**loss.defaults, **settings}), t["old"], t["logp"]
     if loss.level != "token":
         divide = lengths if loss.level == "geometric" else 1.0
         x, old, now = (np.sum(y * mask, axis=1, keepdims=True) / divide for y in (x, old, now))

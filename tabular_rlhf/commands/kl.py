@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.audit.records import estimator_of
+from tabular_rlhf.commands import policies
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
 from tabular_rlhf.commands.settings import settings as numbers
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS, FlagReport, analyse, end, flags, measure
+from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS, End, FlagReport, analyse, end, flags, measure
 from tabular_rlhf.estimators.record import AGGREGATES, CLAMPS, LEVELS, RATIOS
 from tabular_rlhf.gibbs import Gibbs, solve
 from tabular_rlhf.layout import table
@@ -39,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ratio", default="sequence", metavar="NAME", help=f"how samples are weighed, one of {', '.join(RATIOS)} (default: sequence)"
     )
+    policies.declare(parser, "optimum", "0")
     parser.add_argument("--clamp", action="append", default=[], metavar="END=C", help=f"clip {' or '.join(CLAMPS)} to [-C, C]")
     parser.add_argument("--samples", type=int, default=100_000, metavar="N", help="draws of the sampled check (default: 100000)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
@@ -60,20 +62,26 @@ def run(args: argparse.Namespace) -> int:
         )
     world = find_world(args.world)
     world = world if args.beta is None else world.at(args.beta)
-    best = solve(world)
-    found = [analyse(f, world, best.log_pi, draws=args.samples, rng=np.random.default_rng(args.seed)) for f in chosen]
-    rows = [row(report, world) for report in found]
+    best, at = solve(world), policies.situation(args, world)
+    drawn = None if at.on_policy else at.log_sampler
+    found = [analyse(f, world, at.log_pi, drawn, draws=args.samples, rng=np.random.default_rng(args.seed)) for f in chosen]
+    rows = [row(report, world, at.on_policy) for report in found]
     if args.json:
-        head = {"world": world.name, "beta": world.beta, "samples": args.samples}
+        head = {"world": world.name, "beta": world.beta, **at.told(world), "samples": args.samples}
         answer_json(SCHEMA, args, {**head, "kl": found[0].kl, "rows": rows})
     else:
-        answer_text(args, as_text(best, found[0].kl, rows, args))
+        answer_text(args, as_text(best, at, found[0].kl, rows, args))
     return 0
 
 
-def row(report: FlagReport, world: World) -> dict[str, Any]:
+def row(report: FlagReport, world: World, on_policy: bool = True) -> dict[str, Any]:
     """One flag as plain numbers."""
-    there = end(report.flag, world, report.optimum)
+    held = report.optimum is None and not on_policy
+    there = (
+        End("none in closed form", None, False, "not followed on samples of another policy")
+        if held
+        else end(report.flag, world, report.optimum)
+    )
     reward, distance, regret = (None, None, None) if there.log_p is None or not there.rests else measure(world, there.log_p)
     sampled = report.sampled
     return {
@@ -100,7 +108,7 @@ def row(report: FlagReport, world: World) -> dict[str, Any]:
     }
 
 
-def as_text(best: Gibbs, kl: float, rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
+def as_text(best: Gibbs, at: policies.Situation, kl: float, rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
     """Two tables: what each flag is worth as an estimate and as a push; what it descends and where that leads."""
     world, unit = best.world, kl if kl > 0 else 1.0
     estimates = [
@@ -110,9 +118,7 @@ def as_text(best: Gibbs, kl: float, rows: list[dict[str, Any]], args: argparse.N
         for r in rows
     ]
     ends = [[r["estimator"], r["placement"], r["descends"] if len(r["descends"]) <= CELL else "(below)", r["optimum"]] for r in rows]
-    head = (
-        f"World {world.name}, beta = {number(world.beta)}; at the optimum pi = p*, KL(pi, ref) = {number(kl)} nats.\nFlags {_levels(rows)}"
-    )
+    head = f"{_stands(at, world, kl)}\nFlags {_levels(rows)}"
     settings = "".join(f", {word}" for word in ([] if args.ratio == "sequence" else [f"ratio {args.ratio}"]) + args.clamp)
     parts = [
         f"{head}{', divided by length' if args.aggregate == 'mean' else ''}{settings}.",
@@ -134,6 +140,13 @@ def as_text(best: Gibbs, kl: float, rows: list[dict[str, Any]], args: argparse.N
         f"z: distance of {args.samples:,} draws from the mean, in exact standard errors.\ncosine and share 1: the true gradient.",
     ]
     return "\n\n".join(parts)
+
+
+def _stands(at: policies.Situation, world: World, kl: float) -> str:
+    """Where the flags are measured, and on whose samples."""
+    usual = at.on_policy and at.old == "optimum"
+    said = f"World {world.name}, beta = {number(world.beta)}; {'at the optimum pi = p*, ' * usual}KL(pi, ref) = {number(kl)} nats."
+    return said if usual else f"{said}\n{policies.words(at.told(world), 'Samples')}"
 
 
 def _levels(rows: list[dict[str, Any]]) -> str:

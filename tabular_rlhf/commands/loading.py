@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +30,24 @@ FILE = "or FILE.py:FUNCTION, a function of your own, which is run"
 
 
 def source_of(function: Callable[..., Any]) -> str:
-    """The text of the file that a function stands in; empty where there is none."""
+    """The text of the file that a function stands in, also one of which some parameters are given; empty where there is none."""
+    while isinstance(function, functools.partial):
+        function = function.func
     try:
         return Path(inspect.getsourcefile(inspect.unwrap(function)) or "").read_text(encoding="utf-8")
     except (OSError, TypeError, UnicodeDecodeError):
         return ""
 
 
-def handed_in(where: str) -> Handed:
-    """The function at "file.py:function" with its parameters read by name.  Raises InputError."""
+def handed_in(where: str, changes: Mapping[str, float] | None = None) -> Handed:
+    """The function at "file.py:function" with its parameters read by name.  Args: changes, of settings: those that it has are its own.
+
+    Raises: InputError.
+    """
     function = load(where)
+    own = {k: x for k, x in (changes or {}).items() if k in inspect.signature(function).parameters}
     try:
-        return hand_in(function, library_of(source_of(function)), name=where.rpartition(":")[2])
+        return hand_in(function, library_of(source_of(function)), name=where.rpartition(":")[2], settings=own)
     except Unfit as e:
         raise InputError("a function's parameters must be known", got=e.words, where=where, remedy="`audit --help` lists roles") from None
 

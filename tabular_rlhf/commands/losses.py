@@ -8,17 +8,20 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.audit.records import pair_loss_of
+from tabular_rlhf.commands import policies
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
 from tabular_rlhf.commands.settings import declare, require_known, settings
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.layout import table
+from tabular_rlhf.logspace import Array
 from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.losses.analyse import LossReport, analyse, family_table
 from tabular_rlhf.losses.record import find
 from tabular_rlhf.reports.solution_text import words
 from tabular_rlhf.told import number
+from tabular_rlhf.world import World
 
 SCHEMA = "tabular-rlhf/losses/1"
 MOST = 64
@@ -30,26 +33,47 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of {', '.join(LOSSES)} (default: a table of all), {FILE}")
     parser.add_argument("--world", default="rational", metavar="WORLD", help="a TOML file or a named world (default: rational)")
     parser.add_argument("--beta", type=float, help="another KL weight than the world's, in reward units per nat")
+    policies.declare(parser, "reference", "0")
     declare(parser, "eps=0.2, gamma=0.5, ... (with a NAME, or for every loss that has it)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     mine = is_file(args.name)
-    chosen = [pair_loss_of(handed_in(args.name))] if mine else [find(args.name)] if args.name else list(LOSSES.values())
     changes = settings(args.set)
+    own = handed_in(args.name, changes) if mine else None
+    chosen = [pair_loss_of(own)] if own else [find(args.name)] if args.name else list(LOSSES.values())
+    changes = {k: x for k, x in changes.items() if own is None or k not in own.settings}
     require_known(changes, [key for loss in chosen for key in ("beta", "tau", *loss.defaults)], args.name or "all losses")
     world = find_world(args.world)
     world = world if args.beta is None else world.at(args.beta)
     if world.mdp.N > MOST:
         raise InputError(f"the world must have at most {MOST} responses a prompt", got=world.mdp.N, remedy="try --world rational")
+    at = policies.situation(args, world)
+
+    here = np.asarray(world.mdp.path_sum(at.log_pi))
+
+    def drawn(world: World) -> Array:
+        return np.asarray(world.mdp.path_sum(policies.situation(args, world).log_sampler))
+
     if args.json:
-        reports = [as_dict(analyse(loss, world, **{k: x for k, x in changes.items() if loss.has(k)})) for loss in chosen]
-        answer_json(SCHEMA, args, {"world": world.name, "beta": world.beta, "losses": reports})
+        reports = [
+            as_dict(analyse(loss, world, drawn=drawn, at=here, **{k: x for k, x in changes.items() if loss.has(k)})) for loss in chosen
+        ]
+        answer_json(SCHEMA, args, {"world": world.name, "beta": world.beta, **at.told(world), "losses": reports})
         return 0
     told = "".join(f", {key} = {x:g}" for key, x in changes.items())
-    head = f"World {world.name}, beta = {world.beta:g}{told}.\n\n"
-    answer_text(args, head + (one(analyse(chosen[0], world, **changes)) if args.name else family_table(world, **changes)))
+    who = "" if at.on_policy and at.old == "reference" else f"\n{policies.words(at.told(world), 'Pairs')}"
+    head = f"World {world.name}, beta = {world.beta:g}{told}.{who}\n\n"
+    answer_text(
+        args,
+        head
+        + (
+            one(analyse(chosen[0], world, drawn=drawn, at=here, **changes))
+            if args.name
+            else family_table(world, drawn=drawn, at=here, **changes)
+        ),
+    )
     return 0
 
 

@@ -18,6 +18,8 @@ from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.errors import InputError
+from tabular_rlhf.policy_gradient import CORRECTIONS
+from tabular_rlhf.policy_gradient import LOSSES as POLICY_LOSSES
 from tabular_rlhf.simulator.record import CORES, DEMONSTRATORS, KL_FLAGS, OPTIMIZERS, Options
 from tabular_rlhf.simulator.report import SCHEMA, render, report
 from tabular_rlhf.simulator.stages import Run, advance, begin
@@ -43,6 +45,11 @@ VALUES: tuple[tuple[str, Any, str, str], ...] = (
     ("--ptx", float, "GAMMA", "weight of imitating the demonstrations meanwhile (default: 0)"),
     ("--loss", str, "NAME", "loss of direct alignment (default: dpo)"),
     ("--prior", float, "SD", "of the reward model's Gaussian prior, nats (default: 10)"),
+    ("--updates", int, "K", "updates for every batch that is drawn: samples grow stale (default: the core's own)"),
+    ("--temperature", float, "T", "of who draws (default: 1)"),
+    ("--top-p", float, "P", "mass of the likeliest tokens that are drawn (default: 1)"),
+    ("--correction", str, "NAME", f"for who draws: one of {', '.join(CORRECTIONS)} (default: uncorrected)"),
+    ("--policy-loss", str, "NAME", f"one of {', '.join(POLICY_LOSSES)} (default: the core's own)"),
     ("--seeds", int, "K", "independent runs (default: 1)"),
     ("--seed", int, "S", "seed of the draws (default: 0)"),
 )

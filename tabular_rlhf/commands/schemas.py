@@ -14,6 +14,15 @@ HEAD = {
 }
 """What an object on stdout, or of --out, begins with.  (The figures' data and the page's are made from the source alone.)"""
 _WORLD = {"world": "its name", "beta": "KL weight, in reward units per nat"}
+_POLICIES = {
+    "old": "whom ratios are taken to",
+    "moved": "how far the updated policy has moved from it",
+    "sampler": "who draws",
+    "temperature": "of the sampler",
+    "top_p": "of the sampler",
+    "kl_moved": "KL(pi, sampler) of the updated policy, in nats",
+}
+"""Of `commands/policies.py`."""
 
 SCHEMAS: dict[str, dict[str, str]] = {
     "tabular-rlhf/verify/1": {
@@ -134,6 +143,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
     },
     "tabular-rlhf/losses/1": {
         **_WORLD,
+        **_POLICIES,
         "losses": "name, latex, source, traits, settings, optimum, value, p, kl_to_gibbs, regret, noise, ... of each",
     },
     "tabular-rlhf/fit/1": {
@@ -175,16 +185,22 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "reward_levels": "different rewards",
         "lengths": "of responses",
         "group": "responses of a group",
-        "old": "who draws the groups",
-        "moved": "how far the updated policy is from it",
-        "kl_moved": "the same in nats",
+        **_POLICIES,
+        "correction": "what every term is weighed by",
         "silent": "probability of a group of equal rewards",
         "about": "the named record, or null",
         "rows": "recipes: cosine, ratio, variance, responses, curl, ascends, terms, residual, refused",
         "success": "of an advantage, with 0/1 rewards: q, weight, objective",
     },
+    "tabular-rlhf/gae/1": {
+        "world": "its name",
+        **_POLICIES,
+        "off": "what the critic is off by in all states but the first",
+        "rows": "critic, lam, bias, cosine, share, variance of each",
+    },
     "tabular-rlhf/kl/1": {
         **_WORLD,
+        **_POLICIES,
         "samples": "draws of each check",
         "kl": "KL(pi, ref) where the flags are measured, in nats",
         "rows": "flags: mean, sampled, z, bias, std, negative, cosine, share, noise, descends, optimum, and reward, KL and regret there",

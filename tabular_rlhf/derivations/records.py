@@ -23,7 +23,7 @@ from tabular_rlhf.formula.lexicon import Given
 from tabular_rlhf.formula.read import statement
 from tabular_rlhf.formula.tree import Node, sym
 from tabular_rlhf.losses import LOSSES
-from tabular_rlhf.policy_gradient import ADVANTAGES
+from tabular_rlhf.policy_gradient import ADVANTAGES, CORRECTIONS
 from tabular_rlhf.policy_gradient import LOSSES as POLICY_LOSSES
 
 DRAWN = 6
@@ -44,7 +44,15 @@ OF_A_PAIR: Mapping[str, str] = {
 }
 OF_A_GROUP: Mapping[str, str] = {"r_bar": "mean(r)"}
 """What the letters of records stand for, by the names that their functions ask for."""
-SETTINGS: Mapping[str, str] = {"c": "clip", "d": "dual", "c_low": "low", "c_high": "high"}
+SETTINGS: Mapping[str, str] = {
+    "c": "clip",
+    "d": "dual",
+    "c_low": "low",
+    "c_high": "high",
+    "C": "cap",
+    "tau_pos": "tau_pos",
+    "tau_neg": "tau_neg",
+}
 """Letters of policy losses, and the settings that they are."""
 
 
@@ -56,7 +64,7 @@ def record_prints(seed: int = 0) -> list[Print]:
     [True, True, True]
     """
     rng = np.random.default_rng(seed)
-    return [*_losses(rng), *_estimators(rng), *_divergences(rng), *_advantages(rng), *_policy_losses(rng)]
+    return [*_losses(rng), *_estimators(rng), *_divergences(rng), *_advantages(rng), *_policy_losses(rng), *_corrections(rng)]
 
 
 def shares(found: list[Print]) -> tuple[int, int, int]:
@@ -99,6 +107,13 @@ def _policy_losses(rng: np.random.Generator) -> Iterator[Print]:
         letters = {"A": A, "pi": np.exp(log_pi), "rho": rho, "rho_frozen": rho}
         letters |= {letter: loss.defaults[name] for letter, name in SETTINGS.items() if name in loss.defaults}
         yield _held("policy loss", loss.name, loss.latex, loss.fn, given, {}, letters)
+
+
+def _corrections(rng: np.random.Generator) -> Iterator[Print]:
+    for c in CORRECTIONS.values():
+        rho = np.exp(rng.standard_normal(DRAWN))
+        letters = {"rho": rho, **{letter: c.defaults[name] for letter, name in SETTINGS.items() if name in c.defaults}}
+        yield _held("correction", c.name, c.latex, c.fn, {"rho": rho, **c.defaults}, {}, letters)
 
 
 def _held(

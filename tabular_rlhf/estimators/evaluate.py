@@ -82,12 +82,12 @@ def values(flag: Flag, world: World, log_pi: Any, log_pi_0: Any) -> Any:
 
 
 def log_weight(log_pi: Any, log_pi_old: Any) -> Any:
-    """log(pi/pi_old) of every token: -inf where only pi forbids it, 0 where both do."""
+    """log(pi/pi_old) of every token: -inf where one of them forbids it (what is never drawn counts nothing), 0 where both do."""
     if not has_zeros(plain(log_pi_old)) and not has_zeros(plain(log_pi)):
         return log_pi - log_pi_old
-    gone, both = np.isneginf(plain(log_pi)), np.isneginf(log_pi_old)
-    held = np.where(gone, 0.0, log_pi) - np.where(both, 0.0, log_pi_old)
-    return np.where(gone, np.where(both, 0.0, -np.inf), held)
+    gone, never = np.isneginf(plain(log_pi)), np.isneginf(log_pi_old)
+    held = np.where(gone, 0.0, log_pi) - np.where(never, 0.0, log_pi_old)
+    return np.where(gone | never, np.where(gone & never, 0.0, -np.inf), held)
 
 
 def contributions(flag: Flag, world: World, log_pi: Any, log_pi_0: Any, log_pi_old: Any) -> Any:
@@ -121,15 +121,13 @@ def _token_sum(flag: Flag, mdp: Any, ratio: str, h: Any, log_w: Any) -> Any:
 def table(flag: Flag, world: World, log_pi: Any, log_pi_old: Any = None) -> Array:
     """w(tau) h(tau) of every response at a policy, (P, N): what one sample contributes.
 
-    Raises InputError where pi says what the reference forbids, or what pi_old never says.
+    Raises InputError where pi says what the reference forbids.
 
     >>> from tabular_rlhf.world import rational
     >>> w = rational(); table(Flag("k3", "loss"), w, np.log(np.full((1, 2, 2), 0.5))).round(4).tolist()
     [[0.0721, 0.2024, 0.0067]]
     """
     check_cover(world.mdp, log_pi, world.log_ref, "the policy", "the reference")
-    if log_pi_old is not None:
-        check_cover(world.mdp, log_pi, log_pi_old, "the policy", "the sampling policy")
     g = contributions(flag, world, log_pi, log_pi, log_pi if log_pi_old is None else log_pi_old)
     return np.asarray(g)
 
@@ -237,7 +235,6 @@ def exact_gradient(flag: Flag, world: World, log_pi: Any, log_pi_old: Any = None
     check_cover(world.mdp, log_pi, world.log_ref, "the policy", "the reference")
     log_pi = np.asarray(log_pi)
     old = log_pi if log_pi_old is None else np.asarray(log_pi_old)
-    check_cover(world.mdp, log_pi, old, "the policy", "the sampling policy")
     held = data if data is not None else population(world, world.mdp.path_sum(old))
     return np.asarray(grad(lambda z: surrogate(flag, world, held, log_softmax(z), log_pi, old))(log_pi))
 

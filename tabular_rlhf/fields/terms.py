@@ -1,7 +1,7 @@
 r"""Named objectives: what an update might ascend, each a function of the policy whose gradient the core computes.
 
 **Symbols.**  log_pi (P, S, V), the live policy; p its law of responses; r, L a response's reward and length; G the size of a group;
-pi_old the policy that drew the samples, where that is another one.  Means are over prompts, then under p (E) or p_old (E_old).
+pi_old the policy that drew the samples, where that is another one (here held).  Means are over prompts, then under p (E) or p_old (E_old).
 
     E[max of k] = E_mu sum over levels l of  l (F(l)^k - F(l-)^k),     F(l) = P(r <= l):  the best of k independent responses.
 """
@@ -63,7 +63,7 @@ def objectives(case: Case, G: int = 1) -> dict[str, Objective]:
         named["E_x log E[r]"] = over_prompts(np.log)
     if np.min(r) >= 0 and 0 < top <= 1:
         named["2 arcsin sqrt E[r]"] = over_prompts(lambda q: 2.0 * np.arcsin(np.sqrt(q)))
-    return named | ({} if case.log_old is None else _of_samples(world, case.log_old))
+    return named | ({} if case.log_held is None else _of_samples(world, case.log_held))
 
 
 def _best(world: World, k: int) -> Objective:

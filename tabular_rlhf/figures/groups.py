@@ -77,6 +77,7 @@ def compute_length(horizon: int = 8, G: int = 4, steps: int = 240, rate: float =
             for sign, value in (("right", 1.0), ("wrong", -1.0))
         }
         for rule in AGGREGATIONS
+        if rule in GLYPHS
     }
     return {"step": list(range(steps + 1)), "start": curves["sequence-sum"]["right"][0], "curves": curves}
 

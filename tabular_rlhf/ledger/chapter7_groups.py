@@ -18,7 +18,7 @@ from tabular_rlhf.terms.policies import by_counts, by_groups, success_probabilit
 from tabular_rlhf.terms.sizes import update_size
 
 
-def update(advantage: str, loss: str = "reinforce", aggregation: str = "sequence-sum", **settings: float) -> Any:
+def update(advantage: str, loss: str = "reinforce", aggregation: str = "sequence-sum", **settings: Any) -> Any:
     """A near miss: the expected update of another recipe on the graded reward."""
     return lambda world, logits, graded, G: by_counts(world, logits, Recipe(advantage, loss, aggregation, G=G, **settings), graded)
 

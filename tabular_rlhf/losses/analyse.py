@@ -1,7 +1,7 @@
 r"""Everything the package can say of one loss on one world, as a frozen report.
 
-**Symbols.**  p_ref, p* and J as in `gibbs`; labels are Bradley-Terry's under the world's reward, two responses drawn from p_ref (the
-same one twice tells nothing and is left out).  regret = beta E_mu KL(p, p*), in reward units.
+**Symbols.**  p_ref, p* and J as in `gibbs`; labels are Bradley-Terry's under the world's reward, two responses drawn from p_ref, or from a
+sampler q (the same one twice tells nothing and is left out).  regret = beta E_mu KL(p, p*), in reward units.
 
 **Descent.**  Under gradient flow on response logits, d log p(y)/dt = -[(I - 1 p^T) g_theta](y): we report its mean over winners and
 losers at the reference.
@@ -15,7 +15,7 @@ Source: White (1982), Maximum likelihood estimation of misspecified models, Econ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,8 @@ from tabular_rlhf.tex import plain
 from tabular_rlhf.told import settled
 from tabular_rlhf.world import World
 
+Drawn = Callable[[World], Array]
+"""A world -> log q (P, N), the law of the responses that are compared there."""
 AGREES = 1e-6
 """Total variation between a closed form and the minimizer that was found, below which they are the same."""
 
@@ -43,7 +45,8 @@ AGREES = 1e-6
 class LossReport:
     """One loss on one world; see `analyse`.
 
-    gibbs, the solution of its world; value_at_ref; gradient_at_ref (P, N), in response logits; optimum, reached from p_ref; others,
+    gibbs, the solution of its world; value_at_ref; gradient_at_ref (P, N), in response logits; at_ref, whether that is at
+    p_ref, or at another policy that is updated; optimum, reached from p_ref; others,
     further minima found; kl_to_gibbs (nats) and regret (reward units) of the optimum; tv_to_closed_form, None where none is known;
     objective, the named one that it maximizes, measured (`objectives`), None where there is none;
     certain, the optimum under certain labels; shift, the largest change of a pair's loss when c(x) = 1 is added to both log-ratios;
@@ -56,6 +59,7 @@ class LossReport:
     settings: Mapping[str, Any]
     value_at_ref: float
     gradient_at_ref: Array
+    at_ref: bool
     optimum: Minimum
     others: tuple[Minimum, ...]
     kl_to_gibbs: float
@@ -82,15 +86,15 @@ class LossReport:
 
     def rows(self) -> list[tuple[str, str]]:
         """The report as (question, answer)."""
-        tv = self.tv_to_closed_form
+        tv, here = self.tv_to_closed_form, "p_ref" if self.at_ref else "pi"
         moves = "rises" if self.winner_rate > 0 else "falls"
         closed = "none known" if tv is None else f"{'agrees to' if tv <= AGREES else 'is another law, by'} {tv:.1e} in total variation"
         return [
             ("loss", f"{self.loss.name}   {plain(self.loss.latex)}"),
             ("source", self.loss.source),
             ("traits", ", ".join(sorted(self.loss.traits))),
-            ("value at p_ref", f"{self.value_at_ref:.6g}"),
-            ("largest slope at p_ref", f"{float(np.max(np.abs(self.gradient_at_ref))):.6g} a nat of logit"),
+            (f"value at {here}", f"{self.value_at_ref:.6g}"),
+            (f"largest slope at {here}", f"{float(np.max(np.abs(self.gradient_at_ref))):.6g} a nat of logit"),
             ("population optimum", f"{self.optimum.words}; value {self.optimum.value:.6g}"),
             *[("", f"{name}: {text}") for name, text in direction(self.world, self.optimum)],
             *[("another minimum", f"{m.words}; value {m.value:.6g}") for m in self.others],
@@ -100,7 +104,7 @@ class LossReport:
             ("regret", f"{settled(self.regret, size_of(self.world)):.6g} reward units"),
             ("certain labels", self.certain.words),
             ("added c(x) = 1", "unchanged" if self.shift < 1e-9 else f"a pair's loss changes by up to {self.shift:.3g}"),
-            ("descent from p_ref", f"log p(y_w) {moves} at {self.winner_rate:+.3g}, log p(y_l) at {self.loser_rate:+.3g}"),
+            (f"descent from {here}", f"log p(y_w) {moves} at {self.winner_rate:+.3g}, log p(y_l) at {self.loser_rate:+.3g}"),
             ("noise of n comparisons", "not defined here" if self.noise is None else f"{self.noise:.4g}/n nats of KL"),
         ]
 
@@ -115,10 +119,18 @@ def direction(world: World, m: Minimum) -> list[tuple[str, str]]:
     return [("vanishing", ", ".join(gone[:6]) + (f" and {len(gone) - 6} more" if len(gone) > 6 else ""))] if gone else []
 
 
-def analyse(loss: str | DirectLoss, world: World, **changes: Any) -> LossReport:
+def from_reference(world: World) -> Array:
+    """log p_ref: who draws the responses that are compared, if nobody else is said to."""
+    return world.log_p_ref
+
+
+def analyse(
+    loss: str | DirectLoss, world: World, /, *, drawn: Drawn = from_reference, at: Array | None = None, **changes: Any
+) -> LossReport:
     """All that is known of a loss on a small world, computed exactly.
 
-    Args: loss, a record or its name; world, of at most about 64 responses a prompt; changes, of the loss's parameters.
+    Args: loss, a record or its name; world, of at most about 64 responses a prompt; drawn, who draws the responses that are compared;
+    at, log p (P, N) of the policy at which slopes are measured, p_ref by default; changes, of the loss's parameters.
     Raises: SolveError where an optimum is not found; InputError for a world with one response.
 
     >>> from tabular_rlhf.world import coin
@@ -126,8 +138,8 @@ def analyse(loss: str | DirectLoss, world: World, **changes: Any) -> LossReport:
     ('attained, unique', 0.0)
     """
     loss = find(loss)
-    pairs = population_pairs(world, bradley_terry(world.r)).distinct()
-    ref = world.log_p_ref
+    pairs = population_pairs(world, bradley_terry(world.r), drawn(world)).distinct()
+    ref = world.log_p_ref if at is None else at
     best, found = solve(world), minimize(loss, world, pairs, **changes)
     others = tuple(m for m in minima(loss, world, pairs, **changes) if not np.allclose(np.exp(m.log_p), np.exp(found.log_p), atol=1e-7))
     slope = logit_gradient(ref, gradient(loss, world, ref, pairs, **changes))
@@ -139,13 +151,14 @@ def analyse(loss: str | DirectLoss, world: World, **changes: Any) -> LossReport:
         settings=settings_at(loss, world, ref, pairs, changes),
         value_at_ref=float(value(loss, world, ref, pairs, **changes)),
         gradient_at_ref=slope,
+        at_ref=at is None or np.array_equal(at, world.log_p_ref),
         optimum=found,
         others=others,
         kl_to_gibbs=float(np.maximum(0.0, np.sum(world.mu * kl(found.log_p, best.log_p)))),
         regret=float(best.regret(found.log_p)),
         tv_to_closed_form=tv_to_closed_form(loss, world, found, changes),
-        objective=maximized(loss, world, found.log_p, loss.settings(world.beta, **changes), changes) if found.attained else None,
-        certain=_certain(loss, world, changes),
+        objective=maximized(loss, world, found.log_p, loss.settings(world.beta, **changes), changes, drawn) if found.attained else None,
+        certain=_certain(loss, world, changes, drawn),
         shift=_shift(loss, best, pairs, changes),
         winner_rate=float(np.sum(weight * rates[pairs.x, pairs.w])),
         loser_rate=float(np.sum(weight * rates[pairs.x, pairs.l])),
@@ -160,9 +173,9 @@ def tv_to_closed_form(loss: DirectLoss, world: World, found: Minimum, changes: M
     return float(np.max(0.5 * np.sum(np.abs(np.exp(closed) - np.exp(found.log_p)), axis=1)))
 
 
-def _certain(loss: DirectLoss, world: World, changes: Mapping[str, float]) -> Minimum:
+def _certain(loss: DirectLoss, world: World, changes: Mapping[str, float], drawn: Drawn) -> Minimum:
     """The lowest minimum where the better reward always wins; of equal values one that is not attained tells more."""
-    found = minima(loss, world, population_pairs(world, sure(world.r)).distinct(), **changes)
+    found = minima(loss, world, population_pairs(world, sure(world.r), drawn(world)).distinct(), **changes)
     lowest = [m for m in found if m.value <= found[0].value + 1e-9]
     return next((m for m in lowest if not m.attained), lowest[0])
 
@@ -225,7 +238,7 @@ def _gradient_moments(loss: DirectLoss, world: World, pairs: Pairs, x: int, row:
     return np.asarray(g.T @ (weight[mine][:, None] * g))
 
 
-def family_table(world: World, **changes: Any) -> str:
+def family_table(world: World, *, drawn: Drawn = from_reference, at: Array | None = None, **changes: Any) -> str:
     """The whole registry on one world, a line a loss: optimum, KL to p*, regret, certain labels, shift, descent, traits.
 
     Args: changes, of parameters; each loss takes those that it has.
@@ -235,7 +248,7 @@ def family_table(world: World, **changes: Any) -> str:
     rows = []
     for name, loss in LOSSES.items():
         try:
-            r = analyse(name, world, **{key: x for key, x in changes.items() if loss.has(key)})
+            r = analyse(name, world, drawn=drawn, at=at, **{key: x for key, x in changes.items() if loss.has(key)})
         except SolveError as e:
             rows.append([name, str(e), "", "", "", "", ""])
             continue
@@ -244,7 +257,7 @@ def family_table(world: World, **changes: Any) -> str:
         rows.append([name, r.optimum.words, *numbers, f"{r.winner_rate:+.4f}", r.certain.words, traits])
     header = ["", "population optimum", "KL to p*", "regret", "log p(y_w)", "certain labels", "traits"]
     key = wrap(f"Traits: {', '.join(f'{short[t]} {t}' for t in TRAITS)}.")
-    slope = wrap("log p(y_w): its rate of change under gradient flow from p_ref, mean over winners.")
+    slope = wrap("log p(y_w): its rate of change under gradient flow from the policy that is updated, mean over winners.")
     return "\n".join([table("", header, rows, left=(0, 1, 5, 6)), "", *key, *slope])
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from tabular_rlhf import gibbs
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.divergences import DIVERGENCES, Divergence
-from tabular_rlhf.errors import SolveError
+from tabular_rlhf.errors import InputError, SolveError
 from tabular_rlhf.logspace import Array, expect, log_softmax
 from tabular_rlhf.losses.closed import win_rate
 from tabular_rlhf.losses.optimum import minimize
@@ -78,10 +78,18 @@ def velocity(objective: Objective, world: World, settings: Mapping[str, Any], lo
     return worst / size if np.isfinite(worst) and size > 0 else np.inf
 
 
-def maximized(loss: DirectLoss, world: World, log_p: Array, settings: Mapping[str, Any], changes: Mapping[str, Any]) -> str | None:
+def maximized(
+    loss: DirectLoss,
+    world: World,
+    log_p: Array,
+    settings: Mapping[str, Any],
+    changes: Mapping[str, Any],
+    drawn: Callable[[World], Array | None] = lambda world: None,
+) -> str | None:
     """The first named objective that the loss's population optimum maximizes here and on other worlds; None where there is none.
 
-    Args: log_p (P, N), the optimum on this world, attained; settings, the loss's there; changes, of its parameters.
+    Args: log_p (P, N), the optimum on this world, attained; settings, the loss's there; changes, of its parameters; drawn, log q (P, N) of
+    the responses that are compared in a world, p_ref by default.
     """
     left = [name for name, f in OBJECTIVES.items() if velocity(f, world, settings, log_p) <= STILL]
     for seed in (0, 1):
@@ -89,8 +97,8 @@ def maximized(loss: DirectLoss, world: World, log_p: Array, settings: Mapping[st
             return None
         other = random_world(rng=np.random.default_rng(seed), V=2, H=2, beta=world.beta)
         try:
-            found = minimize(loss, other, population_pairs(other, bradley_terry(other.r)).distinct(), **changes)
-        except SolveError:
+            found = minimize(loss, other, population_pairs(other, bradley_terry(other.r), drawn(other)).distinct(), **changes)
+        except (SolveError, InputError):  # not solved, or the sampler says one response only
             return None
         left = [name for name in left if velocity(OBJECTIVES[name], other, settings, found.log_p) <= STILL]
     return left[0] if left else None

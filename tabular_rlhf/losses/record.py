@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.logspace import Array
-from tabular_rlhf.registry import Equation, Registry, one_of
+from tabular_rlhf.registry import Equation, Registry, no_oracle, one_of
 from tabular_rlhf.world import World
 
 TRAITS: Mapping[str, str] = MappingProxyType(
@@ -87,7 +87,7 @@ class DirectLoss(Equation):
     (0.693147, ['a', 'b', 'beta'])
     """
 
-    traits: frozenset[str]
+    traits: frozenset[str] = frozenset()
     slope: Callable[..., Any] | None = None
     frozen: Mapping[str, Frozen] = field(default_factory=dict)
     kinks: str = ""
@@ -109,7 +109,7 @@ class DirectLoss(Equation):
     @property
     def equations(self) -> tuple[Callable[..., Any], ...]:
         by_hand = (self.slope,) if self.slope is not None else ()
-        return (self.fn, self.oracle, *by_hand)
+        return (self.fn, *([] if self.oracle is no_oracle else [self.oracle]), *by_hand)
 
     def has(self, name: str) -> bool:
         """Whether a parameter is one of this loss's."""

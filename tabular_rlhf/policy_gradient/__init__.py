@@ -1,7 +1,8 @@
-r"""On-policy surrogates: advantages, policy losses and aggregations as tables of records, and their exact expected updates.
+r"""Surrogates: advantages, policy losses, aggregations and corrections as tables of records, and their exact expected updates.
 
-`record` says what the parts are, `advantages` and `losses` hold them, `groups` has groups and what they credit each response with,
-`updates` the update and its covariance, exact and sampled, `analysis` what a choice really optimizes, `flows` where it leads.
+`record` says what the parts are, `advantages`, `losses` and `corrections` hold them, `groups` has groups and what they credit each
+response with, `updates` the update and its covariance, exact and sampled, `analysis` what a choice really optimizes, `flows` where it
+leads.
 
 >>> round(float(success_weight(0.5, Recipe("grpo", G=2))), 6)  # c_2 = 1
 1.0
@@ -9,21 +10,34 @@ r"""On-policy surrogates: advantages, policy losses and aggregations as tables o
 
 from __future__ import annotations
 
-from tabular_rlhf.policy_gradient import advantages, losses  # enter the records
+from tabular_rlhf.policy_gradient import advantages, corrections, losses  # enter the records
 from tabular_rlhf.policy_gradient.analysis import Analysis, analyse, success_objective, success_weight
-from tabular_rlhf.policy_gradient.record import ADVANTAGES, AGGREGATIONS, LOSSES, Advantage, Aggregation, PolicyLoss, Recipe
+from tabular_rlhf.policy_gradient.record import (
+    ADVANTAGES,
+    AGGREGATIONS,
+    CORRECTIONS,
+    LOSSES,
+    Advantage,
+    Aggregation,
+    Correction,
+    PolicyLoss,
+    Recipe,
+)
 
 __all__ = [
     "ADVANTAGES",
     "AGGREGATIONS",
+    "CORRECTIONS",
     "LOSSES",
     "Advantage",
     "Aggregation",
     "Analysis",
+    "Correction",
     "PolicyLoss",
     "Recipe",
     "advantages",
     "analyse",
+    "corrections",
     "losses",
     "success_objective",
     "success_weight",

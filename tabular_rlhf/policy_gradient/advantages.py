@@ -5,10 +5,12 @@ r, n and lengths have shape (..., K): the K kinds of member of a group, their re
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from tabular_rlhf.policy_gradient.record import ADVANTAGES, Advantage
 
@@ -65,7 +67,52 @@ def _length_weighted_others(r: Any, n: Any, lengths: Any) -> Any:
     return r - (_over(n, lengths * r) - lengths * r) / np.where(left > 0, left, 1.0)
 
 
+def _over_mean(a: Any, mean: Any) -> Any:
+    """a over the mean, 0 where that is 0 to rounding."""
+    there = np.abs(mean) > 1e-12
+    return np.where(there, a, 0.0) / np.where(there, mean, 1.0)
+
+
+def _centered(b: Any, n: Any, G: int) -> Any:
+    return b - _mean(b, n, G)
+
+
+def _scaled(b: Any, n: Any, G: int) -> Any:
+    """b less its mean over its standard deviation, 0 where all are equal to rounding."""
+    apart = _centered(b, n, G)
+    spread = np.sqrt(_over(n, np.square(apart)) / G)
+    equal = spread <= 1e-12 * (1.0 + np.max(np.abs(b), axis=-1, keepdims=True))
+    return np.where(equal, 0.0, apart) / np.where(equal, 1.0, spread)
+
+
+def _best_with(r: Any, n: Any, G: int, k: int) -> Any:
+    """The mean of max over S of r over the sets S of k members that hold member i, (..., K): with m of the others at most at a level,
+    C(m, k - 1) of the C(G - 1, k - 1) sets stay below it."""
+    r, n = np.broadcast_arrays(r, n)
+    upper, lower = r[..., None, :], r[..., :, None]  # levels (last axis), members
+    below = np.sum(n[..., None, :] * (r[..., None, :] <= r[..., :, None]), axis=-1)[..., None, :] - 1.0  # others of a member at most there
+    share = special.binom(np.maximum(below, 0.0), k - 1) / special.binom(G - 1, k - 1) * (below >= k - 1) * (lower <= upper)
+    order = np.argsort(r, axis=-1)
+    level = np.take_along_axis(r, order, axis=-1)
+    at = np.take_along_axis(share, order[..., None, :], axis=-1)  # P(max <= level)
+    return np.sum(level[..., None, :] * np.diff(at, axis=-1, prepend=0.0), axis=-1)
+
+
 # ---------------------------------------------------------------------------------------------------- one group in plain Python
+
+
+def _plain_best_with(i: int, r: list[float], k: int) -> float:
+    sets = [s for s in itertools.combinations(range(len(r)), k) if i in s]
+    return math.fsum(max(r[j] for j in s) for s in sets) / len(sets)
+
+
+def _plain_credits(r: list[float], k: float) -> list[float]:
+    return [k * _plain_best_with(i, r, int(k)) for i in range(len(r))]
+
+
+def _plain_scaled(i: int, b: list[float]) -> float:
+    spread = _std(b, 0.0)
+    return 0.0 if spread <= 1e-12 * (1.0 + max(map(abs, b))) else (b[i] - math.fsum(b) / len(b)) / spread
 
 
 def _std(values: list[float], ddof: float) -> float:
@@ -177,6 +224,53 @@ for _record in (
         lambda r, best: r - best,
         lambda i, r, best: r[i] - best,
         remark="The constant baseline of least summed variance, for every prompt",
+    ),
+    Advantage(
+        "max-rl",
+        r"A_i = (r_i - \bar r)/\bar r",
+        "Tajwar et al. (2026), arXiv:2602.02710, as trainers code it: without a right response, nothing.",
+        lambda r, n, G: _over_mean(r - _mean(r, n, G), _mean(r, n, G)),
+        lambda i, r: (r[i] - math.fsum(r) / len(r)) / (math.fsum(r) / len(r)) if abs(math.fsum(r)) > 1e-12 * len(r) else 0.0,
+        smallest=2,
+        remark="The difference from the group's mean, in units of that mean; 0 where the mean is 0",
+    ),
+    Advantage(
+        "max-rl-raw",
+        r"A_i = r_i/\bar r",
+        "Tajwar et al. (2026), arXiv:2602.02710: (1/m) sum of r score.",
+        lambda r, n, G: _over_mean(r, _mean(r, n, G)),
+        lambda i, r: r[i] / (math.fsum(r) / len(r)) if abs(math.fsum(r)) > 1e-12 * len(r) else 0.0,
+        remark="The mean of the right responses' scores; 0 where the mean is 0",
+    ),
+    Advantage(
+        "pass-at-k",
+        r"A_i = k \cdot \text{mean of } \max_{j \in S} r_j \text{ over the sets } S \ni i \text{ of } k",
+        "Walder and Karkhanis (2025), arXiv:2505.15201.",
+        lambda r, n, G, k: k * _best_with(r, n, G, int(k)),
+        lambda i, r, k: k * _plain_best_with(i, r, int(k)),
+        defaults={"k": 2},
+        smallest=2,
+        remark="Unbiased for the best of k: E[max of k]",
+    ),
+    Advantage(
+        "pass-at-k-centered",
+        r"A_i = B_i - \bar B, \quad B_i = k \cdot \text{mean of } \max_{j \in S} r_j \text{ over the sets } S \ni i \text{ of } k",
+        "The same, less the group's mean.",
+        lambda r, n, G, k: _centered(k * _best_with(r, n, G, int(k)), n, G),
+        lambda i, r, k: _plain_credits(r, k)[i] - math.fsum(_plain_credits(r, k)) / len(r),
+        defaults={"k": 2},
+        smallest=3,
+        remark="Centring multiplies by 1 - k/G: nothing is left at k = G",
+    ),
+    Advantage(
+        "pass-at-k-std",
+        r"A_i = (B_i - \bar B)/s_B; \quad 0 \text{ if all equal}, \quad B_i \text{ of pass-at-k}",
+        "Chen et al. (2025), arXiv:2508.10751, by all sets of k.",
+        lambda r, n, G, k: _scaled(k * _best_with(r, n, G, int(k)), n, G),
+        lambda i, r, k: _plain_scaled(i, _plain_credits(r, k)),
+        defaults={"k": 2},
+        smallest=3,
+        remark="The share of sets that a response saves, in units of the group's standard deviation",
     ),
 ):
     ADVANTAGES.add(_record)

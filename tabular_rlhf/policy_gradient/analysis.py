@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from tabular_rlhf.behavior import Behavior
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.fields import Case, Objective, Verdict, cases, measure, objectives
 from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.policy_gradient import groups as g
 from tabular_rlhf.policy_gradient.groups import group_sums
 from tabular_rlhf.policy_gradient.record import Recipe
-from tabular_rlhf.policy_gradient.updates import covariance, expected_update, policies, true_gradient
+from tabular_rlhf.policy_gradient.updates import PLAIN, covariance, expected_update, policies, true_gradient
 from tabular_rlhf.world import World
 
 MOST = 2**22
@@ -111,23 +112,31 @@ class Analysis:
         return str(self.verdict)
 
 
-def analyse(world: World, logits: Array, recipe: Recipe, *, log_old: Array | None = None, reward: Array | None = None) -> Analysis:
+def analyse(
+    world: World,
+    logits: Array,
+    recipe: Recipe,
+    *,
+    log_old: Array | None = None,
+    reward: Array | None = None,
+    behavior: Behavior = PLAIN,
+) -> Analysis:
     """The expected update beside grad E[reward] at the policy of these logits, all exact.
 
     >>> from tabular_rlhf.world import coin
     >>> a = analyse(coin(), np.zeros((1, 1, 2)), Recipe("grpo", G=8)); round(a.ratio, 4), a.objective
     (1.8557, 'F(success probability)')
     """
-    log_pi, old = policies(world, logits, log_old)
+    log_pi, _, sampler = policies(world, logits, log_old, behavior)
     world = world if reward is None else world.with_reward(reward)
-    update = expected_update(world, logits, recipe, log_old=log_old)
+    update = expected_update(world, logits, recipe, log_old=log_old, behavior=behavior)
     if not np.all(np.isfinite(update)):
         raise InputError("an update must be finite", got="nan or inf", where=recipe.name, remedy="mend the record: it divides by zero")
     gradient = true_gradient(world, log_pi)
     along, size, length = float(np.sum(update * gradient)), float(np.sum(gradient**2)), float(np.sum(update**2))
     noise = 1e-13 * (1.0 + float(np.max(np.abs(world.r))))  # what rounding leaves of a gradient that vanishes
     flat, still = np.sqrt(size) <= noise, np.sqrt(length) <= noise
-    variance = _variance(world, logits, recipe, log_old)
+    variance = _variance(world, logits, recipe, log_old, behavior)
     return Analysis(
         recipe=recipe,
         update=update,
@@ -136,27 +145,27 @@ def analyse(world: World, logits: Array, recipe: Recipe, *, log_old: Array | Non
         ratio=None if flat else along / size,
         variance=variance,
         responses=None if still or variance is None else recipe.G * variance / length,
-        silent=silent(world, world.mdp.path_sum(old), recipe.G),
-        verdict=verdict(world, logits, recipe, log_old),
+        silent=silent(world, world.mdp.path_sum(sampler), recipe.G),
+        verdict=verdict(world, logits, recipe, log_old, behavior),
     )
 
 
-def verdict(world: World, logits: Array, recipe: Recipe, log_old: Array | None = None) -> Verdict:
+def verdict(world: World, logits: Array, recipe: Recipe, log_old: Array | None = None, behavior: Behavior = PLAIN) -> Verdict:
     """What the recipe ascends near a policy, measured; without its curl, and in fewer cases, where its groups are many."""
-    affordable = MOST // max(1, group_sums(world, world.mdp.path_sum(policies(world, logits, log_old)[1]), recipe))
-    at = cases(world, logits, log_old)[: max(1, affordable)]
+    affordable = MOST // max(1, group_sums(world, world.mdp.path_sum(policies(world, logits, log_old, behavior).sampler), recipe))
+    at = cases(world, logits, log_old, behavior)[: max(1, affordable)]
     curled = affordable >= 4 * int(np.count_nonzero(np.isfinite(logits)))
 
     def update(case: Case) -> Array:
-        return expected_update(case.world, case.logits, recipe, log_old=case.log_old)
+        return expected_update(case.world, case.logits, recipe, log_old=case.log_old, behavior=case.behavior)
 
     return measure(update, at, lambda case: _named(case, recipe), curl=curled)
 
 
-def _variance(world: World, logits: Array, recipe: Recipe, log_old: Array | None) -> float | None:
+def _variance(world: World, logits: Array, recipe: Recipe, log_old: Array | None, behavior: Behavior) -> float | None:
     """Summed over parameters; None where the world is too large for it."""
     try:
-        found = covariance(world, logits, recipe, log_old=log_old)
+        found = covariance(world, logits, recipe, log_old=log_old, behavior=behavior)
     except InputError:
         return None
     return float(np.sum(np.maximum(np.diag(found), 0.0)))
@@ -172,7 +181,7 @@ def silent(world: World, log_p: Array, G: int) -> float:
 
 def _named(case: Case, recipe: Recipe) -> dict[str, Objective]:
     """The named objectives, and the mean of the group's baseline where the recipe has one that all members share."""
-    shared = None if case.log_old is not None else _shared_baseline(case, recipe)
+    shared = None if case.log_sampler is not None else _shared_baseline(case, recipe)
     return objectives(case, recipe.G) | ({} if shared is None else {"E[b]": shared})
 
 

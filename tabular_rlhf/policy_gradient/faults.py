@@ -11,7 +11,7 @@ import numpy as np
 
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.policy_gradient.record import Advantage, Aggregation, Part, PolicyLoss
-from tabular_rlhf.registry import parameters
+from tabular_rlhf.registry import no_oracle, parameters
 
 LEVELS = np.array([-1.0, 0.0, 0.1, 0.3])
 """Rewards of the groups on which a record is tried: ties, and numbers that are not exact in binary."""
@@ -57,7 +57,9 @@ def _values(part: Part, group: dict[str, Any]) -> Array:
 
 
 def _plainly(part: Part, group: dict[str, Any]) -> list[float]:
-    """The oracle of every member."""
+    """The oracle of every member; without one, the record itself."""
+    if part.oracle is no_oracle:
+        return [float(x) for x in _values(part, group)]
     plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in group.items()}
     asked = {k: plain[k] for k in parameters(part.oracle) if k != "i"}
     return [part.oracle(i=i, **asked) for i in range(group["G"])]
@@ -100,6 +102,8 @@ def _of_use(part: Part, G: int, rng: np.random.Generator) -> bool:
 
 
 def _loss_is_its_oracle(part: PolicyLoss, rng: np.random.Generator) -> bool:
+    if part.oracle is no_oracle:
+        return True
     for _ in range(TRIES):
         supply: dict[str, Any] = dict(zip(("log_pi", "log_old", "log_now"), (-rng.exponential(1.0, 3)).tolist(), strict=True))
         supply |= {"A": float(rng.choice([-2.0, -0.5, 0.7, 1.5])), **part.defaults}

@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from tabular_rlhf.policy_gradient.record import AGGREGATIONS, LOSSES, Aggregation, PolicyLoss
 
@@ -34,6 +35,27 @@ def _dual(log_pi: Any, log_old: Any, A: Any, clip: float, dual: float) -> Any:
 
 def _cispo(log_pi: Any, log_old: Any, log_now: Any, A: Any, low: float, high: float) -> Any:
     return np.clip(np.exp(log_now - log_old), 1.0 - low, 1.0 + high) * A * log_pi
+
+
+def _sapo(log_pi: Any, log_old: Any, A: Any, tau_pos: float, tau_neg: float) -> Any:
+    tau = np.where(A > 0, tau_pos, tau_neg)
+    return 4.0 / tau * special.expit(tau * np.expm1(log_pi - log_old)) * A
+
+
+def _vespo(log_pi: Any, log_old: Any, log_now: Any, A: Any, k_pos: float, lam_pos: float, k_neg: float, lam_neg: float) -> Any:
+    k, lam, L = np.where(A > 0, k_pos, k_neg), np.where(A > 0, lam_pos, lam_neg), log_now - log_old
+    return np.exp(k * L - lam * np.expm1(L)) * A * log_pi
+
+
+def _plain_sapo(ratio: float, A: float, tau: float) -> float:
+    return 4 / tau / (1 + math.exp(-tau * (ratio - 1))) * A
+
+
+def _plain_vespo(
+    log_pi: float, log_old: float, log_now: float, A: float, k_pos: float, lam_pos: float, k_neg: float, lam_neg: float
+) -> float:
+    ratio, k, lam = math.exp(log_now) / math.exp(log_old), k_pos if A > 0 else k_neg, lam_pos if A > 0 else lam_neg
+    return ratio**k * math.exp(lam * (1 - ratio)) * A * log_pi
 
 
 def _plain_clip(log_pi: float, log_old: float, A: float, low: float, high: float) -> float:
@@ -133,6 +155,58 @@ for _loss in (
         defaults={"low": 3e-4, "high": 4e-4},
         remark="The ratio is the geometric mean of the tokens' ratios, so a response's slope is divided by its length",
     ),
+    PolicyLoss(
+        "sapo",
+        r"\frac{4}{\tau_{pos}} \sigma(\tau_{pos} (\rho - 1)) \max(A, 0) - \frac{4}{\tau_{neg}} \sigma(\tau_{neg} (\rho - 1)) \max(-A, 0)",
+        "Qwen team (2025), arXiv:2511.20347.",
+        _sapo,
+        lambda log_pi, log_old, A, tau_pos, tau_neg: _plain_sapo(math.exp(log_pi) / math.exp(log_old), A, tau_pos if A > 0 else tau_neg),
+        defaults={"tau_pos": 1.0, "tau_neg": 1.05},
+        remark="A soft gate for the clip: the slope is largest at ratio 1 and falls off on either side",
+    ),
+    PolicyLoss(
+        "gmpo",
+        r"(\prod_t \hat\rho_t)^{1/L} A, \quad \hat\rho_t = \min(\rho_t, e^{w}) \text{ if } A > 0 \text{ else } \max(\rho_t, e^{-w})",
+        "Zhao et al. (2025), arXiv:2507.20673, with its token-level clip.",
+        lambda log_pi, log_old, A, wide: np.exp(log_pi - log_old) * A,
+        lambda log_pi, log_old, A, wide: math.exp(log_pi) / math.exp(log_old) * A,
+        level="geometric",
+        inside=lambda log_ratio, sign, wide: np.where(sign > 0, np.minimum(log_ratio, wide), np.maximum(log_ratio, -wide)),
+        defaults={"wide": 0.4},
+        remark="The geometric mean of the tokens' ratios, each clipped before",
+    ),
+    PolicyLoss(
+        "vespo",
+        r"\phi(\rho_{frozen})\, A \log p, \quad \phi(\rho) = \rho^k e^{\lambda (1 - \rho)}, \quad (k, \lambda) \text{ by the sign of } A",
+        "Shen et al. (2026), arXiv:2602.10693; k and lambda of the authors' code, gamma_is.",
+        _vespo,
+        _plain_vespo,
+        level="sequence",
+        defaults={"k_pos": 2.0, "lam_pos": 2.0, "k_neg": 4.0, "lam_neg": 2.5},
+        remark="A soft kernel of the response's ratio, 1 at ratio 1, that forgets what has become rare or frequent",
+    ),
+    PolicyLoss(
+        "truncated",
+        r"\min(\rho_{frozen}, C)\, A \log \pi",
+        "Munos et al. (2016), arXiv:1606.02647; Espeholt et al. (2018), arXiv:1802.01561.",
+        lambda log_pi, log_old, log_now, A, cap: np.minimum(np.exp(log_now - log_old), cap) * A * log_pi,
+        lambda log_pi, log_old, log_now, A, cap: min(math.exp(log_now) / math.exp(log_old), cap) * A * log_pi,
+        level="sequence",
+        defaults={"cap": 2.0},
+        remark="The response's ratio, at most C, as a frozen weight",
+    ),
+    PolicyLoss(
+        "masked",
+        r"1[\rho_{frozen} \le C]\, \rho_{frozen}\, A \log \pi",
+        "Ling team (2025), IcePop, with whole responses.",
+        lambda log_pi, log_old, log_now, A, cap: np.where(log_now - log_old <= np.log(cap), np.exp(log_now - log_old), 0.0) * A * log_pi,
+        lambda log_pi, log_old, log_now, A, cap: (
+            0.0 if log_now - log_old > math.log(cap) else math.exp(log_now) / math.exp(log_old) * A * log_pi
+        ),
+        level="sequence",
+        defaults={"cap": 2.0},
+        remark="Responses whose ratio exceeds C are left out",
+    ),
 ):
     LOSSES.add(_loss)
 
@@ -171,6 +245,14 @@ for _rule in (
         lambda i, lengths, G, H, scale: 1.0 / (G * scale * H),
         defaults={"scale": 1.0},
         remark="The sequence sum at another step size",
+    ),
+    Aggregation(
+        "length-weighted",
+        r"\omega_i = L_i/G",
+        "Liu et al. (2026), arXiv:2602.05261 (LUSPO, with gspo).",
+        lambda lengths, G: lengths / G,
+        lambda i, lengths, G, H: lengths[i] / G,
+        remark="Every response counts by its length: with a term that is divided by it, every token counts alike",
     ),
 ):
     AGGREGATIONS.add(_rule)

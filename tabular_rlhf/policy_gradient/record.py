@@ -1,11 +1,12 @@
-r"""What makes an on-policy update: an advantage, a policy loss and an aggregation, as three tables of records.
+r"""What makes an update: an advantage, a policy loss, an aggregation and a correction, as four tables of records.
 
-**Symbols.**  A group is G responses tau_1..tau_G to one prompt, drawn from the behavior policy pi_old, with rewards r_i and lengths
+**Symbols.**  A group is G responses tau_1..tau_G to one prompt, drawn from the sampler, with rewards r_i and lengths
 L_i.  The update ascends
 
     sum over i of omega_i  sum over tokens t of  f(rho_{i,t}, A_i),
 
-with A_i the advantage, omega_i the aggregation's weight of a token, and f the policy loss in the ratio rho = pi/pi_old.
+with A_i the advantage, omega_i the aggregation's weight of a token, and f the policy loss in the ratio rho = pi/pi_old.  Where another
+sampler q drew the group (`behavior`), a correction weighs these terms by a frozen function of pi_old/q.
 
 **Multiplicity.**  A record sees a group as its *distinct kinds* of member with multiplicities n: n = 1 for every response of a drawn
 group, counts of reward levels where groups are summed by counts.  One line of code serves both, and sum_j n_j r_j is the sum over
@@ -36,9 +37,11 @@ GIVEN: Mapping[str, tuple[str, ...]] = {
     "advantage": ("r", "n", "G", "lengths", "greedy", "best"),
     "aggregation": ("lengths", "n", "G", "H"),
     "loss": ("log_pi", "log_old", "log_now", "A"),
+    "correction": ("rho",),
 }
 """What a record of each kind may ask for by name: rewards, multiplicities, group size, lengths, the reward of the greedy response,
-the optimal constant baseline; horizon; log-probabilities of the policy, of the behavior policy, of the policy as a frozen number."""
+the optimal constant baseline; horizon; log-probabilities of the policy, of the old policy, of the policy as a frozen number; the
+ratio pi_old/q of a correction's level."""
 
 MOST = 10**6
 """Responses of one group."""
@@ -50,6 +53,15 @@ RANGES: Mapping[str, tuple[Callable[[float], bool], str, str]] = {
     "low": (lambda v: 0 < v <= 1, "above 0 and at most 1", "ratios are clipped below at 1 - low; 1 does not clip"),
     "high": (lambda v: v > 0, "positive", "ratios are clipped above at 1 + high"),
     "dual": (lambda v: v > 1, "above 1", "3 is usual: a negative advantage counts at most dual times"),
+    "k": (lambda v: v >= 1 and v == int(v), "a whole number of at least 1", "it is k of pass@k, at most the group"),
+    "tau_pos": (lambda v: v > 0, "positive", "it is the steepness of the gate where the advantage is positive"),
+    "tau_neg": (lambda v: v > 0, "positive", "it is the steepness of the gate where the advantage is negative"),
+    "k_pos": (lambda v: v >= 0, "at least 0", "it is the power of a ratio where the advantage is positive"),
+    "k_neg": (lambda v: v >= 0, "at least 0", "it is the power of a ratio where the advantage is negative"),
+    "lam_pos": (lambda v: v >= 0, "at least 0", "large ratios fall off as exp(-lam ratio) where the advantage is positive"),
+    "lam_neg": (lambda v: v >= 0, "at least 0", "large ratios fall off as exp(-lam ratio) where the advantage is negative"),
+    "wide": (lambda v: v > 0, "positive", "log-ratios of tokens are clipped to [-wide, wide]; 0.4 is usual"),
+    "cap": (lambda v: v > 0, "positive", "a ratio to the sampler counts at most cap, or not at all beyond it; 2 is usual"),
     "scale": (lambda v: v > 0, "positive", "token sums are divided by scale times the horizon"),
 }
 """Settings: what must hold, in words, and what they do."""
@@ -130,11 +142,20 @@ class PolicyLoss(Part):
     """f, to be ascended, in log_pi; frozen quantities are separate parameters.
 
     level: "token"; "sequence", the log-probabilities of whole responses; "geometric", those divided by the length.  A term of the
-    last two is one number a response, and a sum over tokens counts it once.
+    last two is one number a response, and a sum over tokens counts it once.  inside: what is made of each token's log-ratio before it is
+    added up, of (log-ratio, sign of A) and settings; None where nothing is.
     """
 
     level: str = field(default="token", kw_only=True)
+    inside: Callable[..., Any] | None = field(default=None, kw_only=True)
     kind = "loss"
+
+    def of_tokens(self, log_pi: Any, log_old: Any, sign: Any, settings: Mapping[str, float]) -> Any:
+        """log pi of tokens as the loss adds them up: log pi_old and what is made of each log-ratio."""
+        if self.inside is None:
+            return log_pi
+        given = {name: settings[name] for name in self.defaults}
+        return log_old + self.inside(log_pi - log_old, sign, **given)
 
     @cached_property
     def _values(self) -> tuple[Array, Array, Array]:
@@ -156,16 +177,34 @@ class PolicyLoss(Part):
         return bool(np.allclose(minus, -one, rtol=1e-12, atol=0.0))
 
 
+@dataclass(frozen=True, eq=False)
+class Correction(Part):
+    """c, the frozen weight of a term by the ratio pi_old/q.
+
+    level, of the ratio: "token"; "prefix", the product of those up to the token; "sequence", of all; "geometric", its root by the length.
+    """
+
+    level: str = field(default="token", kw_only=True)
+    kind = "correction"
+
+    @property
+    def by_token(self) -> bool:
+        """Whether tokens of one response are weighed differently."""
+        return bool(self.needs) and self.level in ("token", "prefix")
+
+
 ADVANTAGES: Registry[Advantage] = Registry("advantage")
 AGGREGATIONS: Registry[Aggregation] = Registry("aggregation")
 LOSSES: Registry[PolicyLoss] = Registry("policy loss")
+CORRECTIONS: Registry[Correction] = Registry("correction")
 
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """One way to turn a group into an update: an advantage, a policy loss, an aggregation, G, and changed settings.
+    """One way to turn a group into an update: an advantage, a policy loss, an aggregation, a correction, G, and changed settings.
 
-    Raises: InputError for an unknown name or setting, a setting out of range, or a group too small for the advantage.
+    Raises: InputError for an unknown name or setting, a setting out of range, a group too small for the advantage, or a correction of
+    tokens for a loss of whole responses.
 
     >>> Recipe("grpo", G=4).settings["ddof"]
     0
@@ -177,6 +216,7 @@ class Recipe:
     advantage: Advantage
     loss: PolicyLoss
     aggregation: Aggregation
+    correction: Correction
     G: int
     settings: Mapping[str, float]
 
@@ -185,23 +225,36 @@ class Recipe:
         advantage: str | Advantage = "rloo",
         loss: str | PolicyLoss = "reinforce",
         aggregation: str | Aggregation = "sequence-sum",
+        correction: str | Correction = "uncorrected",
         *,
         G: int = 4,
         **changes: float,
     ) -> None:
-        parts: tuple[Part, ...] = (ADVANTAGES.find(advantage), LOSSES.find(loss), AGGREGATIONS.find(aggregation))
+        parts: tuple[Part, ...] = (
+            ADVANTAGES.find(advantage),
+            LOSSES.find(loss),
+            AGGREGATIONS.find(aggregation),
+            CORRECTIONS.find(correction),
+        )
         if not parts[1].homogeneous:  # type: ignore[attr-defined]
             must = "a policy loss must be positively homogeneous in A"
             raise InputError(must, got="f(2A) is not 2 f(A)", where=parts[1].name, remedy="leave constants and squares of A out")
         known = {name: value for part in parts for name, value in part.defaults.items()}
-        for name, value in zip(("advantage", "loss", "aggregation"), parts, strict=True):
+        for name, value in zip(("advantage", "loss", "aggregation", "correction"), parts, strict=True):
             object.__setattr__(self, name, value)
+        if self.correction.by_token and self.loss.level != "token":
+            must = "a correction of tokens must have a loss of tokens to weigh"
+            raise InputError(must, got=f"{self.correction.name} for {self.loss.name}", remedy="correct the whole response")
         object.__setattr__(self, "G", _group_size(G, self.advantage))
         object.__setattr__(self, "settings", {**known, **_checked(changes, known)})
+        if self.settings.get("k", 1) > self.G:
+            must = "sets must not be larger than the group"
+            raise InputError(must, got=f"k = {self.settings['k']:g}, G = {self.G}", where=self.advantage.name, remedy="take a smaller k")
 
     @property
     def name(self) -> str:
-        return f"{self.advantage.name}, {self.loss.name}, {self.aggregation.name}, G = {self.G}"
+        corrected = f", {self.correction.name}" if self.correction.needs else ""
+        return f"{self.advantage.name}, {self.loss.name}, {self.aggregation.name}{corrected}, G = {self.G}"
 
 
 def _group_size(G: Any, advantage: Advantage) -> int:

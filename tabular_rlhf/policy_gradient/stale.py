@@ -19,6 +19,7 @@ Sources: arXiv:2506.20520; Schulman et al. (2016), arXiv:1506.02438.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -81,15 +82,29 @@ def gae_pull(mdp: TokenMDP, p: Array, r: Array, V: Array, lam: float) -> Array:
     Args: p, r (P, N); V (P, S), the critic.  A_h = sum_l lambda^l (V(s_{h+l+1}) - V(s_{h+l})), V of a finished response its reward.
     """
     out = np.zeros((mdp.P, mdp.S, mdp.V))
+    for x, n, states, said, A in _steps(mdp, r, V, lam):
+        out[x, states, said] += p[x, n] * A
+    return out
+
+
+def _steps(mdp: TokenMDP, r: Array, V: Array, lam: float) -> Iterator[tuple[int, int, list[int], list[int], Array]]:
+    """(prompt, response, its states, its tokens, A of every step) of all responses."""
     for n, row in enumerate(mdp.tokens()):
         said = [int(t) for t in row if t >= 0]
         states = [mdp.offsets[h] + sum(t * mdp.K**i for i, t in enumerate(said[:h])) for h in range(len(said))]
         for x in range(mdp.P):
             values = [*(float(V[x, s]) for s in states), float(r[x, n])]
-            A = 0.0
-            for h in reversed(range(len(said))):
-                A = values[h + 1] - values[h] + lam * A
-                out[x, states[h], said[h]] += p[x, n] * A
+            A = np.diff(values)
+            for h in reversed(range(len(said) - 1)):
+                A[h] += lam * A[h + 1]
+            yield x, n, states, said, A
+
+
+def gae_noise(mdp: TokenMDP, p: Array, pi: Array, r: Array, V: Array, lam: float) -> Array:
+    """E|sum_h A_h score_h|^2 of one response to each prompt, (P,): states of one response are distinct rows of logits."""
+    out, size = np.zeros(mdp.P), 1.0 - 2.0 * pi + np.sum(np.square(pi), axis=-1, keepdims=True)  # |e_a - pi|^2
+    for x, n, states, said, A in _steps(mdp, r, V, lam):
+        out[x] += p[x, n] * float(np.sum(np.square(A) * size[x, states, said]))
     return out
 
 

@@ -1,12 +1,13 @@
 r"""The update of a recipe: its exact mean and covariance, and the same on sampled groups.
 
-**Symbols.**  theta: tabular logits (P, S, V); pi the policy they give; pi_old the behavior policy that drew the groups.
+**Symbols.**  theta: tabular logits (P, S, V); pi the policy they give; pi_old the one that ratios are taken to; q the sampler that drew
+the groups, pi_old itself unless `behavior` says otherwise; c the frozen correction by pi_old/q, 1 where the recipe has none.
 
-    surrogate(pi) = sum over (x, tau) of plus f(rho, 1) + minus f(rho, -1),          rho = pi/pi_old of a token or a response,
+    surrogate(pi) = sum over (x, tau) of c (plus f(rho, 1) + minus f(rho, -1)),      rho = pi/pi_old of a token or a response,
     E[update]     = its gradient in theta, everything else frozen.
 
 A token-level term needs the credit that passes through (s, a) only, a backward sweep; so the mean costs O(N).  There is no
-stop-gradient: pi_old, the frozen policy of CISPO's weights and the credit are arguments, and the gradient is taken in one of them.
+stop-gradient: pi_old, the frozen policy of CISPO's weights, c and the credit are arguments, and the gradient is taken in one of them.
 The surrogate takes log_pi, so the expected update in *any* policy class is grad(lambda t: surrogate(..., policy.log_pi(t), ...)).
 
 **Theorem** (covariance by counts).  With v_i the slope of member i, U = sum_i a_i v_i.  Given their kinds the responses of a
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.autodiff import grad
+from tabular_rlhf.behavior import Behavior, Policies
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.mdp import TokenMDP
@@ -32,6 +34,8 @@ from tabular_rlhf.policy_gradient import groups as g
 from tabular_rlhf.policy_gradient.record import PolicyLoss, Recipe
 from tabular_rlhf.world import World
 
+PLAIN = Behavior()
+"""The old policy samples."""
 LARGEST = 2**24
 """Numbers in the largest array that a covariance may make."""
 
@@ -43,6 +47,11 @@ def _term(loss: PolicyLoss, log_pi: Any, log_old: Any, log_now: Any, sign: float
     return np.where(drawn, loss(log_pi=pi, log_old=old, log_now=now, A=np.full(np.shape(old), sign), **settings), 0.0)
 
 
+def _possible(log_old: Array) -> Array:
+    """log pi_old, 0 where it never comes: there nothing is credited."""
+    return np.where(np.isneginf(log_old), 0.0, log_old)
+
+
 def _at_level(mdp: TokenMDP, loss: PolicyLoss, log_pi: Any) -> Any:
     """log_pi of tokens (P, S, V), or of responses (P, N), perhaps divided by their length."""
     if loss.level == "token":
@@ -50,53 +59,88 @@ def _at_level(mdp: TokenMDP, loss: PolicyLoss, log_pi: Any) -> Any:
     return mdp.path_sum(log_pi) / (mdp.lengths if loss.level == "geometric" else 1.0)
 
 
-def surrogate(mdp: TokenMDP, credit: g.Credit, recipe: Recipe, log_pi: Any, *, log_old: Array, log_now: Array) -> Any:
+def correction_of(mdp: TokenMDP, recipe: Recipe, log_old: Array, log_sampler: Array) -> Array:
+    """c of every token (P, S, V), or of every response (P, N); 1 where the sampler never comes, and for no correction (P, 1)."""
+    level = recipe.correction.level
+    if not recipe.correction.needs:
+        return np.ones((mdp.P, 1))
+    drawn = ~np.isneginf(log_sampler)
+    gap = np.where(drawn, log_old, 0.0) - np.where(drawn, log_sampler, 0.0)
+    if level == "prefix":
+        gap = mdp.prefix_sum(gap)[..., None] + gap
+    elif level != "token":
+        gap = mdp.path_sum(gap) / (mdp.lengths if level == "geometric" else 1.0)
+    with np.errstate(over="ignore"):
+        return np.asarray(recipe.correction(rho=np.exp(gap), **recipe.settings))
+
+
+def surrogate(
+    mdp: TokenMDP, credit: g.Credit, recipe: Recipe, log_pi: Any, *, log_old: Array, log_now: Array, log_sampler: Array | None = None
+) -> Any:
     """The expected surrogate of given credits, to be ascended in log_pi (P, S, V): a scalar, in units of the advantage.
 
-    Args: log_old, the behavior policy; log_now, the policy as a frozen number (CISPO's weights).
+    Args: log_old, the policy of the ratios; log_now, the live one as a frozen number (CISPO's weights); log_sampler, the one that drew,
+    log_old by default.
     """
-    loss = recipe.loss
-    pi, old, now = (_at_level(mdp, loss, f) for f in (log_pi, log_old, log_now))
+    loss, by_token = recipe.loss, recipe.correction.by_token
+    c = correction_of(mdp, recipe, log_old, log_old if log_sampler is None else log_sampler)
+    old, now = (_at_level(mdp, loss, f) for f in (log_old, log_now))
     total = 0.0
     for weight, sign in ((credit.plus, 1.0), (credit.minus, -1.0)):
         if np.any(weight):
+            weight = weight if by_token else weight * c
             through = mdp.subtree_sum(weight) if loss.level == "token" else weight
+            through = through * c if by_token else through
+            pi = _at_level(mdp, loss, loss.of_tokens(log_pi, _possible(log_old), sign, recipe.settings))
             total = total + np.sum(through * _term(loss, pi, old, now, sign, recipe.settings))
     return total
 
 
-def policies(world: World, logits: Array, log_old: Array | None) -> tuple[Array, Array]:
-    """(log_pi, log_old), with pi_old = pi by default.  Raises InputError where pi forbids what pi_old draws."""
+def policies(world: World, logits: Array, log_old: Array | None, behavior: Behavior = PLAIN) -> Policies:
+    """Who is updated, whom ratios are taken to (pi by default), and who draws.  Raises InputError where another forbids what is drawn."""
     log_pi: Array = log_softmax(np.asarray(logits, dtype=np.float64))
     old = log_pi if log_old is None else log_old
-    gone = np.isneginf(log_pi) & ~np.isneginf(old)
-    if gone.any():
-        x, s, a = (int(i) for i in np.argwhere(gone)[0])
-        where = f"prompt {x}, state {s}, token {world.mdp.vocabulary[a]!r}"
-        raise InputError("pi must allow what pi_old draws", got="pi = 0 < pi_old", where=where, remedy="give the token a finite logit")
-    return log_pi, old
+    sampler = behavior.of(old)
+    for name, other in (("pi", log_pi), ("pi_old", old)):
+        gone = np.isneginf(other) & ~np.isneginf(sampler)
+        if gone.any():
+            x, s, a = (int(i) for i in np.argwhere(gone)[0])
+            where = f"prompt {x}, state {s}, token {world.mdp.vocabulary[a]!r}"
+            must, got = f"{name} must allow what the sampler draws", f"{name} = 0 < the sampler's"
+            raise InputError(must, got=got, where=where, remedy="give the token a finite logit")
+    return Policies(log_pi, old, sampler)
 
 
-def update_of(world: World, credit: g.Credit, logits: Array, recipe: Recipe, *, log_old: Array | None = None) -> Array:
+def update_of(
+    world: World, credit: g.Credit, logits: Array, recipe: Recipe, *, log_old: Array | None = None, behavior: Behavior = PLAIN
+) -> Array:
     """The update that given credits make: (P, S, V)."""
-    log_pi, old = policies(world, logits, log_old)
+    log_pi, old, sampler = policies(world, logits, log_old, behavior)
     free = np.where(np.isneginf(log_pi), -np.inf, logits)
 
     def ascended(theta: Any) -> Any:
-        return surrogate(world.mdp, credit, recipe, log_softmax(theta), log_old=old, log_now=log_pi)
+        return surrogate(world.mdp, credit, recipe, log_softmax(theta), log_old=old, log_now=log_pi, log_sampler=sampler)
 
     return np.asarray(grad(ascended)(free)) if np.any(credit.plus) or np.any(credit.minus) else np.zeros_like(log_pi)
 
 
-def expected_update(world: World, logits: Array, recipe: Recipe, *, log_old: Array | None = None, reward: Array | None = None) -> Array:
-    """The exact expected update in tabular logits, (P, S, V), when groups are drawn from pi_old (pi itself by default).
+def expected_update(
+    world: World,
+    logits: Array,
+    recipe: Recipe,
+    *,
+    log_old: Array | None = None,
+    reward: Array | None = None,
+    behavior: Behavior = PLAIN,
+) -> Array:
+    """The exact expected update in tabular logits, (P, S, V), when groups are drawn from pi_old (pi itself by default), or as told.
 
     >>> from tabular_rlhf.world import coin
     >>> expected_update(coin(), np.zeros((1, 1, 2)), Recipe("rloo", G=4)).round(6).tolist()
     [[[-0.25, 0.25]]]
     """
-    old = policies(world, logits, log_old)[1]
-    return update_of(world, g.expected_credit(world, old, recipe, reward), logits, recipe, log_old=old)
+    sampler = policies(world, logits, log_old, behavior).sampler
+    return update_of(world, g.expected_credit(world, sampler, recipe, reward), logits, recipe, log_old=log_old, behavior=behavior)
 
 
 def true_gradient(world: World, log_pi: Array, reward: Array | None = None) -> Array:
@@ -109,26 +153,34 @@ def true_gradient(world: World, log_pi: Array, reward: Array | None = None) -> A
 # ---------------------------------------------------------------------------------------------------- one group's update
 
 
-def slopes(world: World, log_pi: Array, log_old: Array, recipe: Recipe) -> Array:
+def slopes(world: World, at: Policies, recipe: Recipe) -> Array:
     """The slope of the summed term of every response in tabular logits, for A = 1 and A = -1: (2, P, N, S V).
 
     Raises: InputError where the table would not fit.
     """
-    mdp, loss = world.mdp, recipe.loss
+    mdp = world.mdp
     if 2 * mdp.P * mdp.N * mdp.S * mdp.V > LARGEST:
         size = f"2 x {mdp.P} x {mdp.N} x {mdp.S * mdp.V}"
         raise InputError("the slopes of all responses must fit in memory", got=size, remedy="use a smaller world, or the mean only")
-    pi, old = (_at_level(mdp, loss, f) for f in (log_pi, log_old))
-    both = [
-        grad(lambda y, s=s: np.sum(_term(loss, y, old, pi, s, recipe.settings)))(np.where(np.isneginf(old), 0.0, pi)) for s in (1.0, -1.0)
-    ]
-    path = paths(mdp)
+    path, along = paths(mdp), [_slope_of_tokens(mdp, recipe, at, sign) for sign in (1.0, -1.0)]
+    along = [path * (f[:, None] if f.ndim == 3 else f) for f in along]
+    c = correction_of(mdp, recipe, at.old, at.sampler)
+    own = np.stack(along) * (c[:, None] if recipe.correction.by_token else c[..., None, None])  # d/dlog_pi(s, a); then the softmax
+    return np.reshape(own - np.exp(at.live)[:, None] * np.sum(own, axis=-1, keepdims=True), (2, mdp.P, mdp.N, -1))
+
+
+def _slope_of_tokens(mdp: TokenMDP, recipe: Recipe, at: Policies, sign: float) -> Array:
+    """What one term rises by a nat of each token's log-probability: (P, S, V), or (P, N, S, V) where it depends on the whole response."""
+    loss, settings = recipe.loss, recipe.settings
+    base, log_pi = _possible(at.old), np.where(np.isneginf(at.old), 0.0, at.live)
+    inner = np.asarray(grad(lambda y: np.sum(loss.of_tokens(y, base, sign, settings) + 0.0 * y))(log_pi))
+    pi = _at_level(mdp, loss, loss.of_tokens(at.live, base, sign, settings))
+    old, now = (_at_level(mdp, loss, f) for f in (at.old, at.live))
+    outer = np.asarray(grad(lambda y: np.sum(_term(loss, y, old, now, sign, settings)))(np.where(np.isneginf(old), 0.0, pi)))
     if loss.level == "token":
-        along = [path * f[:, None] for f in both]
-    else:
-        along = [path * (f / (mdp.lengths if loss.level == "geometric" else 1.0))[..., None, None] for f in both]
-    own = np.stack(along)  # d/dlog_pi(s, a); then through the softmax of each state
-    return np.reshape(own - np.exp(log_pi)[:, None] * np.sum(own, axis=-1, keepdims=True), (2, mdp.P, mdp.N, -1))
+        return outer * inner
+    share = outer / (mdp.lengths if loss.level == "geometric" else 1.0)
+    return np.asarray(share[..., None, None] * inner[:, None])
 
 
 def paths(mdp: TokenMDP) -> Array:
@@ -163,12 +215,19 @@ class Updates:
 
 
 def updates(
-    world: World, groups: g.Groups, logits: Array, recipe: Recipe, *, log_old: Array | None = None, reward: Array | None = None
+    world: World,
+    groups: g.Groups,
+    logits: Array,
+    recipe: Recipe,
+    *,
+    log_old: Array | None = None,
+    reward: Array | None = None,
+    behavior: Behavior = PLAIN,
 ) -> Updates:
     """The update of every group, in flattened tabular logits: of all groups, or of sampled ones."""
-    log_pi, old = policies(world, logits, log_old)
-    table = slopes(world, log_pi, old, recipe)
-    a = g.group_advantages(world, groups, recipe, old, reward)
+    at = policies(world, logits, log_old, behavior)
+    table = slopes(world, at, recipe)
+    a = g.group_advantages(world, groups, recipe, at.sampler, reward)
     rows = [s[groups.x[:, None], groups.tau] for s in table]  # (n, G, S V)
     value = sum(np.einsum("ng,ngd->nd", part, row) for part, row in zip(g.signs(recipe, a), rows, strict=True))
     out = np.zeros((len(groups.x), world.mdp.P, table.shape[-1]))
@@ -179,18 +238,26 @@ def updates(
 # ---------------------------------------------------------------------------------------------------- covariance, exactly
 
 
-def covariance(world: World, logits: Array, recipe: Recipe, *, log_old: Array | None = None, reward: Array | None = None) -> Array:
+def covariance(
+    world: World,
+    logits: Array,
+    recipe: Recipe,
+    *,
+    log_old: Array | None = None,
+    reward: Array | None = None,
+    behavior: Behavior = PLAIN,
+) -> Array:
     """The exact covariance of one group's update, (P S V, P S V), summed over counts of kinds.
 
     >>> from tabular_rlhf.world import coin
     >>> covariance(coin(), np.zeros((1, 1, 2)), Recipe("none", G=1)).round(6).tolist()
     [[0.0625, -0.0625], [-0.0625, 0.0625]]
     """
-    log_pi, old = policies(world, logits, log_old)
+    at = policies(world, logits, log_old, behavior)
     reward = world.r if reward is None else reward
-    table, log_p = slopes(world, log_pi, old, recipe), world.mdp.path_sum(old)
+    table, log_p = slopes(world, at, recipe), world.mdp.path_sum(at.sampler)
     table = table * g.own_weight(world, recipe)[:, None]
-    given = g.baselines(world, old, reward)
+    given = g.baselines(world, at.sampler, reward)
     P, D = world.mdp.P, table.shape[-1]
     mean, second = np.zeros((P, D)), np.zeros((P, D, P, D))
     for x in range(P):

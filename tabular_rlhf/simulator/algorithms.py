@@ -71,26 +71,29 @@ def score_sum(world: World, log_pi: Array, credit: Array) -> Array:
 
 
 def on_policy(task: Task, s: Learner, rng: Random, *, advantage: str, loss: str = "reinforce", epochs: int = 1) -> Learner:
-    """One batch of groups from the policy, and the updates made of it."""
-    world, log_old = task.world, s.log_pi
-    log_p = world.mdp.path_sum(log_old)
-    penalty = task.kl_coef * task.kl.phi(log_ratio(log_p, world.log_p_ref))
+    """One batch of groups from the policy, or from the sampler that it is asked to be, and the updates made of it."""
+    world, log_old, o = task.world, s.log_pi, task.options
+    sampler = o.behavior.of(log_old)
+    log_p, loss, epochs = world.mdp.path_sum(sampler), o.policy_loss or loss, o.updates or epochs
+    log_p_old = world.mdp.path_sum(log_old)
+    penalty = task.kl_coef * task.kl.phi(log_ratio(log_p_old, world.log_p_ref))
     R = task.data.reward - (penalty if task.kl.in_reward else 0.0)
     pushed = R - s.baseline[:, None] if advantage == "none" else R
-    recipe = Recipe(advantage, loss, G=task.options.group)
+    recipe = Recipe(advantage, loss, correction=o.correction, G=o.group)
     if rng is None:
         share = world.mu[:, None] * np.exp(log_p)
-        credit = g.expected_credit(world, log_old, recipe, pushed)
+        credit = g.expected_credit(world, sampler, recipe, pushed)
     else:
         drawn = g.sample(world, log_p, recipe.G, task.batch, rng=rng)
         share = bag(drawn.x[:, None], drawn.tau, R.shape) / drawn.tau.size
-        credit = g.credit_of(world, drawn, recipe, log_old, pushed)
+        credit = g.credit_of(world, drawn, recipe, sampler, pushed)
     beside = -share * penalty if not task.kl.in_reward else np.zeros_like(share)
     if task.options.ptx:
         beside = beside + task.options.ptx * world.mu[:, None] * np.exp(task.log_d)
+    plain = loss == "reinforce" and o.correction == "uncorrected"  # then the credit is all of it
     for k in range(epochs):
-        own = score_sum(world, log_softmax(s.logits), beside + (credit.plus if loss == "reinforce" else 0.0))
-        own = own if loss == "reinforce" else own + update_of(world, credit, s.logits, recipe, log_old=log_old)
+        own = score_sum(world, log_softmax(s.logits), beside + (credit.plus if plain else 0.0))
+        own = own if plain else own + update_of(world, credit, s.logits, recipe, log_old=log_old, behavior=o.behavior)
         s = moved(task, s, own, counted=k == epochs - 1)
     return replace(s, baseline=_remembered(s.baseline, share, R))
 
@@ -194,6 +197,8 @@ def select_best(task: Task, s: Learner, rng: Random) -> Learner:
 
 def sound(task: Task) -> Prediction | None:
     """Of a core whose mean update is the gradient of E[r], by what its KL flag really descends, and by the ptx term."""
+    if task.options.off_policy:
+        return None
     trained, gamma = task.trained, task.options.ptx
     off = task.kl_coef == 0 or task.kl.flag.label == "k1 loss"
     if gamma and off:
@@ -209,6 +214,8 @@ def sound(task: Task) -> Prediction | None:
 
 def own_gibbs(task: Task) -> Prediction | None:
     """Of grpo: the law p that is Gibbs for the weights w(p) that its own advantages give to rewards."""
+    if task.options.off_policy:
+        return None
     if task.kl_coef == 0 and not task.options.ptx:
         return "argmax r", greedy_limit(task.world.log_p_ref, task.data.reward)
     if task.options.ptx or task.kl.flag.label != "k2 loss":
@@ -257,7 +264,7 @@ def law_of_best(task: Task) -> Prediction | None:
 
 # ---------------------------------------------------------------------------------------------------- the registry
 
-RL = frozenset({"kl", "kl_coef", "ptx", "reward", "lr", "decay"})
+RL = frozenset({"kl", "kl_coef", "ptx", "reward", "lr", "decay", "updates", "temperature", "top_p", "correction", "policy_loss"})
 
 for _core in (
     Core(

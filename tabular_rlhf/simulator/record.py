@@ -24,11 +24,14 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.behavior import Behavior
 from tabular_rlhf.errors import InputError, as_number, quoted, whole
 from tabular_rlhf.estimators.record import Flag
 from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.losses.record import LOSSES
 from tabular_rlhf.mdp import Indices
+from tabular_rlhf.policy_gradient import CORRECTIONS
+from tabular_rlhf.policy_gradient import LOSSES as POLICY_LOSSES
 from tabular_rlhf.preferences import Pairs
 from tabular_rlhf.registry import Registry, one_of
 from tabular_rlhf.sampling import MOST
@@ -69,7 +72,9 @@ class Options:
     best-of-n; comparisons and demonstrations, how many people give; demonstrator, "optimum" (p*) or "reference" (p_ref); lr, the step
     at the start, and decay: lr/(1 + t/decay), constant if 0; kl, a flag, and kl_coef, its weight (the world's beta if None, 0 for none);
     ptx, weight of imitation of the demonstrations; reward, whether there is a reward term; loss, of direct alignment; online, whether
-    new responses are compared at every step; prior, standard deviation of the reward model's prior, nats; seed and seeds.
+    new responses are compared at every step; prior, standard deviation of the reward model's prior, nats; updates of the policy
+    for every batch that is drawn, so that samples grow stale; temperature and top_p of who draws; correction for that, and policy_loss,
+    by name; seed and seeds.
 
     >>> Options(algorithm="sft+rm+rloo").core, Options(algorithm="rm+grpo").stages
     ('rloo', ('rm',))
@@ -95,6 +100,11 @@ class Options:
     loss: str = "dpo"
     online: bool = False
     prior: float = 10.0
+    updates: int | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    correction: str = "uncorrected"
+    policy_loss: str | None = None
     seed: int = 0
     seeds: int = 1
 
@@ -112,7 +122,20 @@ class Options:
             if getattr(self, name) is not None or None not in known:
                 one_of([k for k in known if k is not None], getattr(self, name), f"{name} must be a known one")
         LOSSES.find(self.loss)
+        CORRECTIONS.find(self.correction)
+        if self.policy_loss is not None:
+            POLICY_LOSSES.find(self.policy_loss)
         CORES[core].check(self)
+
+    @property
+    def behavior(self) -> Behavior:
+        """Who draws."""
+        return Behavior(self.temperature, self.top_p)
+
+    @property
+    def off_policy(self) -> bool:
+        """Whether batches are drawn, or used, otherwise than the core would."""
+        return not (self.behavior.plain and self.updates is None and self.policy_loss is None)
 
     @property
     def core(self) -> str:
@@ -134,6 +157,7 @@ COUNTS = (
     ("group", 1, MOST, "a group holds the responses to one prompt"),
     ("comparisons", 1, MOST, "people must compare something"),
     ("demonstrations", 1, MOST, "people must show something"),
+    ("updates", 1, 10**6, "updates are made of every batch"),
     ("seed", 0, np.inf, "a seed is a whole number"),
     ("seeds", 1, 10**4, "seeds count independent runs"),
 )
@@ -142,6 +166,8 @@ NUMBERS: tuple[tuple[str, Callable[[float], bool], str, str], ...] = (
     ("decay", lambda v: v >= 0, "at least 0", "steps shrink as 1/(1 + t/decay); 0 keeps them"),
     ("kl_coef", lambda v: v >= 0, "at least 0", "it weighs the KL term, in reward units per nat; 0 switches it off"),
     ("ptx", lambda v: v >= 0, "at least 0", "it weighs imitation of the demonstrations, in reward units"),
+    ("temperature", lambda v: v > 0, "positive", "it is that of who draws; 1 draws as the policy says"),
+    ("top_p", lambda v: 0 < v <= 1, "above 0 and at most 1", "it is the mass of the likeliest tokens that are drawn"),
     ("prior", lambda v: v > 0, "positive", "it is a standard deviation, in nats; 10 is weak"),
 )
 
@@ -258,7 +284,17 @@ class Core:
 
 CORES: Registry[Core] = Registry("core")
 """What improves a policy, by name; `algorithms` enters the records."""
-OPTIONAL = {"kl": None, "kl_coef": None, "ptx": 0.0, "reward": True, "loss": "dpo", "online": False, "lr": None, "decay": 0.0}
+OPTIONAL: dict[str, Any] = {
+    "kl": None,
+    "kl_coef": None,
+    "ptx": 0.0,
+    "reward": True,
+    "loss": "dpo",
+    "online": False,
+    "lr": None,
+    "decay": 0.0,
+}
+OPTIONAL |= {"updates": None, "temperature": 1.0, "top_p": 1.0, "correction": "uncorrected", "policy_loss": None}
 """Options that only some cores read, and what they are where they are not given."""
 
 

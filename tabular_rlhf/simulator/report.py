@@ -130,6 +130,7 @@ def render(found: Found) -> str:
     o, core = found["options"], found["core"]
     seeds = f"seed {o['seed']}" if o["seeds"] == 1 else f"{o['seeds']} runs of seed {o['seed']}"
     flag = f"KL flag: {core['kl']} at {number(core['kl_coef'])}.  " if core["kl"] else ""
+    flag += _drawn(o)
     parts = [
         f"World {found['world']}, beta = {number(found['beta'])}.  {o['algorithm']}: {found['steps_done']:,} steps, {seeds}.\n"
         f"{core['name']}: {core['summary']}.\n{flag}Source: {core['source']}",
@@ -143,6 +144,16 @@ def render(found: Found) -> str:
         closing(found),
     ]
     return "\n\n".join(parts)
+
+
+def _drawn(o: Found) -> str:
+    """Who draws, how often a batch is used, and what is done about it, where that is not the core's own."""
+    words = [f"at temperature {number(o['temperature'])}"] * (o["temperature"] != 1) + [f"top-p {number(o['top_p'])}"] * (o["top_p"] != 1)
+    said = [f"drawn {', '.join(words)}"] if words else []
+    said += [f"{o['updates']} updates a batch"] if o["updates"] else []
+    said += [f"policy loss {o['policy_loss']}"] if o["policy_loss"] else []
+    said += [f"weighed by {o['correction']}"] if o["correction"] != "uncorrected" else []
+    return f"Batches: {', '.join(said)}.  " if said else ""
 
 
 def _cells(r: Found) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf import selection
+from tabular_rlhf.behavior import Policies
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.policy_gradient import Recipe
 from tabular_rlhf.policy_gradient.updates import slopes
@@ -42,7 +43,7 @@ symbol("earned", "a positive reward", "(P, N)")(lambda f: f + 2.5)
 @symbol("score_rows", "grad log p(tau) in the logits of its prompt, a row a response", "(P, N, S, V)")
 def _score(world: Any, log_pi: Any) -> Any:
     mdp = world.mdp
-    return np.reshape(slopes(world, log_pi, log_pi, Recipe("none", G=1))[0], (mdp.P, mdp.N, mdp.S, mdp.V))
+    return np.reshape(slopes(world, Policies(log_pi, log_pi, log_pi), Recipe("none", G=1))[0], (mdp.P, mdp.N, mdp.S, mdp.V))
 
 
 symbol("score", "grad log p(tau) in the logits of every prompt (0 in those of others)", "(P, N, P, S, V)")(

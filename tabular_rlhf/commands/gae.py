@@ -1,0 +1,104 @@
+"""`tabular-rlhf gae`: generalized advantage estimation with an exact or a wrong critic: exact bias and variance by lambda."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.commands import policies
+from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.solve import find_world
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.estimators.analysis import against
+from tabular_rlhf.layout import table
+from tabular_rlhf.logspace import Array
+from tabular_rlhf.policy_gradient.stale import gae_noise, gae_pull, pulled_tokens
+from tabular_rlhf.policy_gradient.updates import true_gradient
+from tabular_rlhf.registry import one_of
+from tabular_rlhf.told import number
+from tabular_rlhf.world import NAMED, World
+
+SCHEMA = "tabular-rlhf/gae/1"
+CRITICS = ("exact", "zero", "mean", "reference")
+LAMBDAS = (0.0, 0.5, 0.9, 0.95, 1.0)
+MOST = 4096
+"""Responses a prompt: each is walked."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--lam", type=float, action="append", metavar="LAMBDA", help="may be repeated (default: 0, 0.5, 0.9, 0.95, 1)")
+    words = "V of the updated policy, 0, its mean reward in every state, V of the reference"
+    parser.add_argument("--critic", metavar="NAME", help=f"one of {', '.join(CRITICS)}: {words} (default: all)")
+    parser.add_argument(
+        "--off", type=float, default=0.0, metavar="E", help="what the critic is off by in every state but the first (default: 0)"
+    )
+    policies.declare(parser, "reference", "0")
+    parser.add_argument(
+        "--world", default="rational", metavar="WORLD", help=f"a TOML file, or one of {', '.join(NAMED)} (default: rational)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    world = find_world(args.world)
+    if world.mdp.N > MOST:
+        raise InputError(f"the world must have at most {MOST} responses a prompt", got=world.mdp.N, remedy="try --world rational")
+    lambdas = LAMBDAS if args.lam is None else tuple(args.lam)
+    if not all(0.0 <= lam <= 1.0 for lam in lambdas) or not np.isfinite(args.off):
+        raise InputError("--lam must be in [0, 1], and --off finite", got=f"{lambdas}, {args.off}", remedy="0.95 is usual")
+    names = CRITICS if args.critic is None else (one_of(CRITICS, args.critic, "--critic must be a known one"),)
+    at = policies.situation(args, world)
+    rows = [row(world, at, name, args.off, lam) for name in names for lam in lambdas]
+    found: dict[str, Any] = {"world": world.name, **at.told(world), "off": args.off, "rows": rows}
+    if args.json:
+        answer_json(SCHEMA, args, found)
+    else:
+        answer_text(args, render(found))
+    return 0
+
+
+def critic(world: World, at: policies.Situation, name: str, off: float) -> Array:
+    """V of every state, (P, S), in reward units: the named one, and `off` more in all but the first."""
+    values: dict[str, Callable[[], Array]] = {
+        "exact": lambda: values_of(world, at.log_pi),
+        "zero": lambda: np.zeros((world.mdp.P, world.mdp.S)),
+        "mean": lambda: np.repeat(values_of(world, at.log_pi)[:, :1], world.mdp.S, axis=1),
+        "reference": lambda: values_of(world, world.log_ref),
+    }
+    return np.asarray(values[name]() + off * (np.arange(world.mdp.S) > 0))
+
+
+def values_of(world: World, log_pi: Array) -> Array:
+    """V_pi of every state, (P, S), by one backward sweep."""
+    pi = np.exp(log_pi)
+    return np.asarray(world.mdp.backup(world.r, lambda h, Q: np.sum(world.mdp.levels(pi)[h] * Q, axis=1))[0])
+
+
+def row(world: World, at: policies.Situation, name: str, off: float, lam: float) -> dict[str, Any]:
+    """The exact mean update of one response to a prompt of mu beside the true gradient, and its variance summed over logits."""
+    mdp, pi = world.mdp, np.exp(at.log_pi)
+    law, V = np.exp(mdp.path_sum(at.log_sampler)), critic(world, at, name, off)
+    u = pulled_tokens(gae_pull(mdp, law, world.r, V, lam), pi) * world.mu[:, None, None]
+    truth = true_gradient(world, at.log_pi)
+    cosine, share = against(u, truth)
+    noise = float(np.sum(world.mu * gae_noise(mdp, law, pi, world.r, V, lam))) - float(np.sum(u * u))
+    bias = float(np.linalg.norm(u - truth))
+    said = bias if bias > 1e-12 * (1.0 + float(np.max(np.abs(world.r)))) else 0.0
+    return {"critic": name, "lam": lam, "bias": said, "cosine": cosine, "share": share, "variance": max(0.0, noise)}
+
+
+def render(found: dict[str, Any]) -> str:
+    """The table for a terminal."""
+    off = f"  The critic is off by {number(found['off'])} in all states but the first." if found["off"] else ""
+    keys = (("lam", "g"), ("bias", ".4g"), ("cosine", ".6f"), ("share", ".5f"), ("variance", ".4g"))
+    rows = [[r["critic"], *(number(r[key], spec) for key, spec in keys)] for r in found["rows"]]
+    header = ["critic", "lambda", "|bias|", "cosine", "share", "variance"]
+    parts = [
+        f"World {found['world']}.  {policies.words(found, 'Responses')}{off}",
+        table("GENERALIZED ADVANTAGE ESTIMATION: the mean update beside the gradient of E[r]", header, rows, left=(0,)),
+        "bias, cosine, share: of the expected update of one response with grad E[r]; variance: summed over logits.  All numbers are exact.",
+    ]
+    return "\n\n".join(parts)
