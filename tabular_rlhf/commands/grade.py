@@ -44,8 +44,10 @@ from tabular_rlhf import __version__
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.errors import InputError, positive, quoted, raised, whole
 from tabular_rlhf.files import read_bytes, write_text
+from tabular_rlhf.grading.gradescope import results
 from tabular_rlhf.grading.process import Limits
 from tabular_rlhf.grading.report import SCHEMA, as_html, as_json, as_text
+from tabular_rlhf.told import as_json as plain_json
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +85,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--preload", default="", metavar="MODULES", help="import these once for all answers, as torch,scipy.stats (known ones are found)"
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one HTML file, too")
+    parser.add_argument("--gradescope", type=Path, metavar="FILE", help="write the marks as Gradescope's results.json, too")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -112,6 +115,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.html is not None:
         write_text(args.html, as_html(found, hint))
+    if args.gradescope is not None:
+        write_text(args.gradescope, plain_json(results(found, hint), indent=1))
     if args.json:
         answer_json(SCHEMA, args, as_json(found, __version__, hint))
     else:
