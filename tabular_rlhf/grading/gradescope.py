@@ -1,4 +1,4 @@
-"""The marks as Gradescope's autograder reads them: `results.json`, one test an exercise.
+"""The marks as Gradescope's autograder reads them: `results.json`, a test an exercise, and one for its form where that has points.
 
     {"tests": [{"name", "score", "max_score", "status", "output", "output_format", "visibility"}, ...], "visibility", "stdout_visibility"}
 
@@ -8,23 +8,21 @@ Gradescope shows no total.  Source: Gradescope, Autograder Specifications ("Outp
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterator
 from typing import Any
 
 from tabular_rlhf.grading.marks import Grades, Mark
 from tabular_rlhf.grading.report import Hint, closing, no_hint, why
+from tabular_rlhf.grading.sheet import Item, Sheet
 
 VISIBLE, HIDDEN = "visible", "after_published"
 """When a student sees a test: at once, or with the grades."""
 
 
-def results(grades: Grades, hint: Hint = no_hint, hidden: Collection[str] = ()) -> dict[str, Any]:
-    """The object of `results.json`.
-
-    Args: hidden, slugs whose marks are shown with the grades only.
-    """
+def results(grades: Grades, sheet: Sheet, hint: Hint = no_hint) -> dict[str, Any]:
+    """The object of `results.json`: the points for an answer's form are a test of their own, which is always visible."""
     return {
-        "tests": [_test(mark, hint, HIDDEN if mark.slug in hidden else VISIBLE) for mark in grades.marks],
+        "tests": [test for mark in grades.marks for test in _tests(mark, sheet.items[mark.slug], hint)],
         "output": "\n".join(closing(grades)),
         "output_format": "text",
         "visibility": VISIBLE,
@@ -32,13 +30,23 @@ def results(grades: Grades, hint: Hint = no_hint, hidden: Collection[str] = ()) 
     }
 
 
-def _test(mark: Mark, hint: Hint, visibility: str) -> dict[str, Any]:
+def _tests(mark: Mark, item: Item, hint: Hint) -> Iterator[dict[str, Any]]:
+    formed = item.for_form(mark.status)
+    if item.form:
+        said = "the answer has the right form" if formed else f"{mark.status}: {why(mark)}"
+        yield _test(f"{mark.slug}: form", formed, item.form, said, VISIBLE)
+    rest = max(0.0, mark.points - formed)
+    if item.points > item.form:
+        yield _test(mark.slug, rest, item.points - item.form, told(mark, hint), HIDDEN if item.hidden else VISIBLE)
+
+
+def _test(name: str, score: float, most: float, output: str, visibility: str) -> dict[str, Any]:
     return {
-        "name": mark.slug,
-        "score": mark.points,
-        "max_score": mark.out_of,
-        "status": "passed" if mark.status == "right" else "failed",
-        "output": told(mark, hint),
+        "name": name,
+        "score": score,
+        "max_score": most,
+        "status": "passed" if score == most else "failed",
+        "output": output,
         "output_format": "text",
         "visibility": visibility,
     }
