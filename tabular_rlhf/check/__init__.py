@@ -155,7 +155,7 @@ def judge(question: Question, function: Callable[..., Any]) -> Report:
 
 def _choice(question: Question, function: Callable[..., Any]) -> tuple[str, Question]:
     """The choice under which an answer is right on all worlds, of those that are left open; else what is asked as it stands."""
-    for words, other in question.chosen:
+    for words, other in (("", question), *question.chosen) if question.chosen else ():
         if all(fault(other, function, watched(function, scope), scope) is None for scope in tried(other)):
             return words, other
     return "", question

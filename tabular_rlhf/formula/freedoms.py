@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
+import numpy as np
+
 from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.formula.read import key_of
 from tabular_rlhf.formula.tree import Node, num, sym
@@ -68,7 +70,7 @@ def freedom(text: str) -> tuple[Choice, ...]:
     elif m := re.fullmatch(r"(?:the )?sign of (\S+)", words):
         change = _of_a_letter("has the other sign", key_of(m[1]), lambda n: Node("neg", (n,)), lambda x: -x)
     elif m := re.fullmatch(r"(\S+) ?(?:->|→|\\to) ?0", words):
-        change = _of_a_letter("is left out", key_of(m[1]), lambda n: num(NOTHING), lambda x: NOTHING)
+        change = _of_a_letter("is left out", key_of(m[1]), lambda n: num(NOTHING), lambda x: np.full(np.shape(x), NOTHING)[()])
     else:
         raise InputError("what is free must be a convention", got=quoted(text), remedy=REMEDY)
     return AS_IT_STANDS, change

@@ -156,7 +156,9 @@ def _readable(found: Sequence[Graded]) -> int:
 
 
 def _statuses(one: Graded) -> list[str]:
-    return [f"{slug}: {mistake(row)}" for slug, row in one.rows.items() if row["status"] not in ("right", "unanswered")]
+    silent = sum(row["status"] == "unanswered" for row in one.rows.values())
+    wrong = [f"{slug}: {mistake(row)}" for slug, row in one.rows.items() if row["status"] not in ("right", "unanswered")]
+    return [*wrong, *([f"{silent} without an answer"] if silent else [])]
 
 
 def _told(item: Summary) -> str:
@@ -170,7 +172,8 @@ MORE_STYLE = """
 .bins div { flex: 1; background: #0072B2; color: inherit; position: relative }
 .bins span { position: absolute; bottom: 100%; width: 100%; text-align: center; font-size: .85rem }
 .under { display: flex; gap: 2px; max-width: 40rem; font-size: .85rem } .under span { flex: 1; text-align: center }
-ul { margin: 0; padding-left: 1.1rem } summary { cursor: pointer } table { margin-top: 1.5rem }
+ul { margin: 0; padding-left: 1.1rem } summary { cursor: pointer } .wide { overflow-x: auto; margin-top: 1.5rem }
+td pre { max-width: 36rem; font-size: .85rem } td:first-child { min-width: 11rem }
 @media (prefers-color-scheme: dark) { .bar i, .bins div { background: #56B4E9 } }
 """
 
@@ -186,8 +189,8 @@ def as_page(found: Sequence[Graded], sheet: Sheet, title: str = "The class") -> 
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{escape(title)}</title><style>{STYLE}{MORE_STYLE}</style></head>\n<body><h1>{escape(title)}</h1>\n"
         f"<p>{len(read)} submissions{lost}; {mean:.3g} of {whole:g} points in the mean</p>\n{_histogram(read, whole)}"
-        '<table><tr><th>exercise</th><th>right</th><th class="n">mean</th><th>most frequent mistakes</th></tr>\n'
-        f"{rows}</table>\n</body></html>\n"
+        '<div class="wide"><table><tr><th>exercise</th><th>right</th><th class="n">mean</th><th>most frequent mistakes</th></tr>\n'
+        f"{rows}</table></div>\n</body></html>\n"
     )
 
 
