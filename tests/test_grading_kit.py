@@ -34,7 +34,7 @@ from tabular_rlhf.grading.class_report import as_csv, as_page, harmless, page_na
 from tabular_rlhf.grading.classroom import Graded, Terms, grade_class
 from tabular_rlhf.grading.gradescope import results
 from tabular_rlhf.grading.marks import Grades, Mark
-from tabular_rlhf.grading.roster import roster
+from tabular_rlhf.grading.roster import Student, roster
 from tabular_rlhf.grading.sheet import FORMED, Item, Sheet, read_sheet
 from tabular_rlhf.grading.verified import examine
 from tabular_rlhf.registry import supplied
@@ -191,6 +191,13 @@ def test_every_student_is_named_once_and_a_zip_of_a_class_is_its_folder(inside: 
             assert sorted(one.name for one in zipped) == sorted(one.name for one in plain)
             read = {one.name: sorted(one.read().files.values()) for one in zipped}
             assert read == {one.name: sorted(one.read().files.values()) for one in plain}
+
+
+@given(st.sets(st.text("aAb _/=.<é", min_size=1, max_size=4), max_size=12))
+def test_every_page_has_a_file_of_its_own_on_any_system(names: set[str]) -> None:
+    pages = page_names([Graded(Student(name, Path(name))) for name in sorted(names)])
+    assert len({page.casefold() for page in pages.values()}) == len(names)
+    assert all(re.fullmatch(r"\w[\w.-]*\.html", page) for page in pages.values())
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ MORE_STYLE = """
 .bins span { position: absolute; bottom: 100%; width: 100%; text-align: center; font-size: .85rem }
 .under { display: flex; gap: 2px; max-width: 40rem; font-size: .85rem } .under span { flex: 1; text-align: center }
 ul { margin: 0; padding-left: 1.1rem } summary { cursor: pointer } .wide { overflow-x: auto; margin-top: 1.5rem }
-td pre { max-width: 36rem; font-size: .85rem } td:first-child { min-width: 11rem }
+td pre { max-width: 28rem; font-size: .85rem } td:first-child { min-width: 11rem }
 @media (prefers-color-scheme: dark) { .bar i, .bins div { background: #56B4E9 } }
 """
 
