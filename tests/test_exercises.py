@@ -11,7 +11,6 @@ import pytest
 from tabular_rlhf import tex
 from tabular_rlhf.check import check, find, judge
 from tabular_rlhf.cli import main
-from tabular_rlhf.commands.exercises import plain_text
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises import EXERCISES, Exercise, add
 from tabular_rlhf.gibbs import solve
@@ -47,7 +46,7 @@ def test_the_reference_passes_and_every_wrong_answer_is_refuted_and_named(slug: 
 def test_an_exercise_reads_well(slug: str) -> None:
     e = EXERCISES[slug]
     for text in (e.statement, e.hint):
-        shown = plain_text(text)
+        shown = tex.prose(text)
         assert "$" not in shown
         assert "\\" not in shown
         assert text.rstrip().endswith((".", "?", ")", ":"))

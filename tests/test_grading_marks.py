@@ -14,7 +14,6 @@ import pytest
 
 import tabular_rlhf
 from tabular_rlhf.cli import main
-from tabular_rlhf.commands.grade import exercises
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises import EXERCISES
 from tabular_rlhf.grading import Limits
@@ -22,6 +21,7 @@ from tabular_rlhf.grading.inventory import take
 from tabular_rlhf.grading.marks import Grades, grade
 from tabular_rlhf.grading.report import as_html, as_json, as_text
 from tabular_rlhf.grading.shapes import fair
+from tabular_rlhf.grading.sheet import read_sheet
 from tabular_rlhf.grading.submission import of
 from tabular_rlhf.told import in_words
 from tests.grading_support import HONEST, QUICK, Verdict, judge
@@ -131,7 +131,7 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grades]:
     bodies = "\n".join(body.replace("NAME", f"mine_{k}") for k, (body, _) in enumerate(CASES))
     source = f"import numpy as np\n{bodies}\ndef mine_{len(CASES)}s(r): return r\n"
     try:
-        yield grade(of("<b>.py", source.encode()), exercises(path), fair, limits=Limits(call=0.3, answer=2.0))
+        yield grade(of("<b>.py", source.encode()), read_sheet(path).points, fair, limits=Limits(call=0.3, answer=2.0))
     finally:
         for slug in SLUGS:
             EXERCISES.pop(slug, None)

@@ -22,7 +22,7 @@ PACKAGE = Path(tr.__file__).parent
 TESTS = Path(__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
-    ["files", "errors", "cells", "registry", "told", "autodiff", "kernels", "logspace", "optimize", "tex", "layout", "door"],
+    ["files", "errors", "cells", "journal", "registry", "told", "autodiff", "kernels", "logspace", "optimize", "tex", "layout", "door"],
     ["language", "lattice", "machines", "path", "mdp", "policy", "behavior", "world", "preference_worlds", "sweeps", "sampling", "fields"],
     ["divergences", "gibbs", "penalties", "projection"],
     ["preferences", "roads", "games", "losses", "policy_gradient"],

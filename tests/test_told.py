@@ -17,7 +17,7 @@ NUMBERS = st.floats()
 PLAIN = st.recursive(st.none() | st.booleans() | st.text() | NUMBERS, lambda some: st.lists(some) | st.dictionaries(st.text(), some))
 PROTOCOL = {"grading/wire.py", "grading/nursery.py", "simulator/state.py", "preferencefile/containers.py"} | {
     *("preferencefile/reference.py", "preferencefile/values.py", "rollouts/example.py", "rollouts/read.py"),
-    *("studies/record.py", "studies/journal.py", "commands/vectors.py"),
+    *("studies/record.py", "journal.py", "commands/vectors.py"),
 }
 """Who writes JSON that is not an answer: between two processes, into a header, of a value that was refused."""
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,8 @@ class Question:
     slug and part, for people.  truths: functions that all give the answer, the reference first.  pick: which of the
     parts that they return (None: the whole).  misses: (diagnosis, function).  free: what the answer leaves open.
     without: symbols that would give it away.  most: worlds on which it is affordable.  scale: the size of a term.  error: what is asked
-    for, as a share of that, where not the exact answer is.  line: of a derivation, judged by its neighbors.
+    for, as a share of that, where not the exact answer is.  line: of a derivation, judged by its neighbors.  others: (choice, truth)
+    that an answer may make in the place of the reference's.
     """
 
     slug: str
@@ -50,11 +51,17 @@ class Question:
     scale: Callable[[Scope], float] | None = None
     error: float = 0.0
     line: tuple[Derivation, int] | None = None
+    others: tuple[tuple[str, Function], ...] = ()
 
     @property
     def away(self) -> frozenset[str]:
         """Symbols that would give the answer away: with the solution, also the world, since it can be solved."""
         return frozenset((*self.without, *(["world"] if "solution" in self.without else [])))
+
+    @cached_property
+    def chosen(self) -> tuple[tuple[str, Question], ...]:
+        """What is asked under each other choice, by the choice in words."""
+        return tuple((words, replace(self, truths=(truth,), others=())) for words, truth in self.others)
 
     def asked(self, function: Function) -> Function:
         """An answer that asks for what it may ask for, and so does what it returns; raises BadNames."""
@@ -141,6 +148,7 @@ def of_exercise(exercise: Exercise) -> Question:
         without=exercise.without,
         scale=_scale(exercise),
         error=exercise.error,
+        others=exercise.others,
     )
 
 

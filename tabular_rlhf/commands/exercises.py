@@ -1,20 +1,25 @@
-"""`tabular-rlhf exercises [SLUG] [--chapter N] [--notebook NN]`: the exercises of the course."""
+"""`tabular-rlhf exercises [SLUG] [--chapter N] [--notebook NN] [--check FILE]`: the exercises of the course, or your own sheet, tried.
+
+Exit status: 0; with --check 1 if something is wrong with the sheet.
+"""
 
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from tabular_rlhf.commands.answer import answer_json
+from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.printing import show
+from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises import PROOFS, Exercise, Proof, every
 from tabular_rlhf.exercises.record import find as find_exercise
 from tabular_rlhf.layout import table, wrap
 from tabular_rlhf.symbols import SYMBOLS, parameters
-from tabular_rlhf.tex import plain
+from tabular_rlhf.tex import prose
 
 SCHEMA = "tabular-rlhf/exercises/1"
 
@@ -24,16 +29,54 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chapter", type=int, help="only this chapter's")
     parser.add_argument("--notebook", help="only this notebook's, as 04")
     parser.add_argument("--hint", action="store_true", help="with the hint")
+    parser.add_argument(
+        "--check",
+        type=Path,
+        metavar="FILE",
+        help="try your own sheet: answers right, mistakes refuted, derivations that follow (it is run)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.check is not None:
+        return _tried(args)
     chosen = selected([find(args.slug)] if args.slug else every().values(), args.chapter, args.notebook)
     if args.json:
         answer_json(SCHEMA, args, {"exercises": [as_dict(e) for e in chosen]})
     else:
         show(as_text(chosen[0], args.hint) if args.slug else as_list(chosen))
     return 0
+
+
+def _tried(args: argparse.Namespace) -> int:
+    """A sheet, examined item by item."""
+    from tabular_rlhf.grading import verified
+    from tabular_rlhf.grading.sheet import read_sheet
+
+    if args.slug or args.hint:
+        raise InputError("--check must be of a sheet", got=args.slug or "--hint", remedy="leave the exercise's name and --hint out")
+    sheet = read_sheet(args.check)
+    slugs = [e.slug for e in selected([every()[slug] for slug in sheet.items], args.chapter, args.notebook)]
+    with progress(len(slugs), "sheet", "exercise") as bar:
+        found = {}
+        for slug in slugs:
+            found[slug] = verified.examine(slug)
+            bar.update()
+    well = all(finding.ok for findings in found.values() for finding in findings)
+    if args.json:
+        told = [{"slug": slug, **asdict(sheet.items[slug]), "findings": [vars(f) for f in findings]} for slug, findings in found.items()]
+        answer_json(verified.SCHEMA, args, {"holds": well, "exercises": told})
+    else:
+        lines = []
+        for slug, findings in found.items():
+            lines += ["", f"{slug}, {sheet.items[slug].points:g} points"]
+            lines += [line for f in findings for line in wrap(f"{'✓' if f.ok else '✗'} {f.part}: {f.told}", first="  ", then="      ")]
+        wrong = sum(not f.ok for findings in found.values() for f in findings)
+        of = f"{len(found)} exercises, {sum(sheet.points[slug] for slug in found):g} points"
+        lines += ["", f"{of}: {f'{wrong} to mend' if wrong else 'all is well'}."]
+        answer_text(args, "\n".join(lines[1:]))
+    return 0 if well else 1
 
 
 def find(slug: str) -> Exercise | Proof:
@@ -67,15 +110,6 @@ def _symbols(e: Exercise) -> list[str]:
     return lines + ([f"  any answer that is right up to a {e.free} is right"] if e.free else [])
 
 
-def plain_text(markdown: str) -> str:
-    r"""Prose with formulas between dollars, for a terminal.
-
-    >>> plain_text(r"Return $\beta \log Z$ for each prompt.")
-    'Return β log Z for each prompt.'
-    """
-    return re.sub(r"\$([^$]+)\$", lambda found: plain(found[1]), markdown)
-
-
 def as_list(exercises: Sequence[Exercise | Proof]) -> str:
     """One line an exercise."""
     rows = [[str(e.chapter), e.slug, e.notebook, str(e.minutes), e.title] for e in exercises]
@@ -87,9 +121,9 @@ def as_text(e: Exercise | Proof, hint: bool) -> str:
     """Title, statement, signature, symbols, and the hint if it is asked for."""
     where = f"chapter {e.chapter}, notebook {e.notebook}" if e.notebook else f"chapter {e.chapter}"
     lines = [f"{e.title}  ({e.slug}, {where}, about {e.minutes} minutes)", ""]
-    lines += wrap(plain_text(e.asked), first="  ")
+    lines += wrap(prose(e.asked), first="  ")
     lines += ["", f"    {e.signature}", "        return ...", ""]
     lines += ["  It returns the text of a derivation, as `derive` reads one."] if isinstance(e, Proof) else _symbols(e)
-    lines += ["", *wrap(f"Hint: {plain_text(e.hint)}", first="  ")] if hint else []
+    lines += ["", *wrap(f"Hint: {prose(e.hint)}", first="  ")] if hint else []
     lines += ["", f"  Rows of the ledger: {', '.join(e.rows)}.", f"  Check it: tabular-rlhf check {e.slug} my_file.py:{e.name}"]
     return "\n".join(lines)

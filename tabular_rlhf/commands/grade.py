@@ -1,8 +1,13 @@
-"""`tabular-rlhf grade SUBMISSION`: mark a file of answers, each run in a process of its own.
+"""`tabular-rlhf grade SUBMISSION...`: mark a file of answers, or a class of them, each answer run in a process of its own.
 
 What is graded.  SUBMISSION is a Python file, a notebook, a folder or a zip of them (of one student).  A function answers the exercise of
 its name, `-` turned into `_`.  Of a notebook run the statements that these functions need; one that fails costs only what it would have
 defined.
+
+A class.  Several submissions, a pattern, or with `--each` a folder or a zip that holds one file or folder a student.  They are graded on
+several processes of this machine; what is done is kept beside the tables (`journal.jsonl` of `--page`, or the CSV's name with .jsonl), and
+is not graded again where submission, sheet, limits and version are the same.  The CSV and the students' pages hold names; `class.html` does
+not.
 
 The marks.  A right answer gets its points.  One that would be right if an axis of length one were taken out or put in, (P, 1) for (P,), has
 the status "shape" and gets the share `--reshape` of them (half).  All others get none.  Limits are on computing, not on time that passes,
@@ -36,16 +41,26 @@ Exit status: 0 if every exercise was answered right, 1 if not, 2 if there is not
 from __future__ import annotations
 
 import argparse
-import runpy
-from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tabular_rlhf import __version__
+from tabular_rlhf.cells import Place
 from tabular_rlhf.commands.answer import answer_json, answer_text
-from tabular_rlhf.errors import InputError, positive, quoted, raised, whole
-from tabular_rlhf.files import read_bytes, write_text
+from tabular_rlhf.commands.progress import progress
+from tabular_rlhf.commands.run import ending
+from tabular_rlhf.errors import InputError, positive, whole
+from tabular_rlhf.files import check_output, make_folder, write_text
+from tabular_rlhf.grading.gradescope import results
 from tabular_rlhf.grading.process import Limits
 from tabular_rlhf.grading.report import SCHEMA, as_html, as_json, as_text
+from tabular_rlhf.grading.sheet import read_sheet
+from tabular_rlhf.told import as_json as plain_json
+
+if TYPE_CHECKING:
+    from tabular_rlhf.grading.classroom import Terms
+    from tabular_rlhf.grading.roster import Student
+    from tabular_rlhf.grading.sheet import Sheet
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -61,12 +76,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "read the `imports` line.  It is no defense against faults of the kernel: for a class of strangers use a container or a virtual "
         "machine.  Without one, give only files that you trust."
     )
-    parser.add_argument("submission", type=Path, metavar="SUBMISSION", help="a .py or .ipynb file, or a folder or .zip of them")
+    parser.add_argument("submission", nargs="+", metavar="SUBMISSION", help="a .py or .ipynb file, a folder or .zip of them, or a pattern")
+    parser.add_argument("--each", action="store_true", help="SUBMISSION is a folder or .zip of a class, each entry a student's")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line a student")
+    parser.add_argument("--page", type=Path, metavar="DIR", help="write class.html, without names, and students/NAME.html to hand back")
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes for a class (default: as many as there are processors)")
     parser.add_argument(
         "--exercises",
         type=Path,
         metavar="FILE",
-        help="your own exercises (a Python file that you trust): those that it adds, or those in its POINTS = {slug: points}",
+        help="your own sheet: a .toml file, or a Python file that you trust and that may add exercises (see the README)",
     )
     parser.add_argument("--chapter", type=int, help="only this chapter's exercises")
     parser.add_argument("--notebook", help="only this notebook's exercises, as 04")
@@ -83,35 +102,39 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--preload", default="", metavar="MODULES", help="import these once for all answers, as torch,scipy.stats (known ones are found)"
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one HTML file, too")
+    parser.add_argument("--gradescope", type=Path, metavar="FILE", help="write the marks as Gradescope's results.json, too")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    from tabular_rlhf.commands.exercises import plain_text
-    from tabular_rlhf.exercises import every
-    from tabular_rlhf.grading.marks import grade
-    from tabular_rlhf.grading.shapes import fair
-    from tabular_rlhf.grading.submission import read
+    from tabular_rlhf.grading.classroom import Terms
+    from tabular_rlhf.grading.roster import roster
+    from tabular_rlhf.grading.verified import verified
 
     seconds = positive(args.seconds, "--seconds", "seconds")
     memory = whole(args.memory, "--memory", 64, "numbers and arrays need 64 MiB", most=2**20)
     if not 0 <= args.reshape <= 1:
         raise InputError("--reshape must be a share", got=args.reshape, remedy="give a number from 0 to 1")
-    submission = read(args.submission)
-    points = chosen(exercises(args.exercises), args.chapter, args.notebook)
-    found = grade(
-        submission,
-        points,
-        lambda slug, function: fair(slug, function, args.reshape),
-        limits=Limits(answer=seconds, call=min(seconds, Limits.call), memory=memory),
-        preload=[name for name in args.preload.split(",") if name],
-    )
+    students = roster(args.submission, args.each)
+    for path in (args.csv, args.html, args.gradescope):
+        if path is not None:
+            check_output(path)
+    sheet = chosen(read_sheet(args.exercises), args.chapter, args.notebook)
+    verified(sheet, args.exercises)
+    terms = Terms(seconds, memory, args.reshape, tuple(name for name in args.preload.split(",") if name))
+    if len(students) > 1 or args.each or args.csv or args.page:
+        return run_class(args, students, sheet, terms)
+    return run_one(args, students[0], sheet, terms)
 
-    def hint(slug: str) -> str:
-        return plain_text(every()[slug].hint)
 
+def run_one(args: argparse.Namespace, student: Student, sheet: Sheet, terms: Terms) -> int:
+    from tabular_rlhf.grading.classroom import hint, mark
+
+    found = mark(student.read(), sheet, terms)
     if args.html is not None:
         write_text(args.html, as_html(found, hint))
+    if args.gradescope is not None:
+        write_text(args.gradescope, plain_json(results(found, sheet, hint), indent=1))
     if args.json:
         answer_json(SCHEMA, args, as_json(found, __version__, hint))
     else:
@@ -119,47 +142,45 @@ def run(args: argparse.Namespace) -> int:
     return 0 if found.full else 1
 
 
-def chosen(points: dict[str, float], chapter: int | None, notebook: str | None) -> dict[str, float]:
+def run_class(args: argparse.Namespace, students: list[Student], sheet: Sheet, terms: Terms) -> int:
+    from tabular_rlhf.grading import class_report
+    from tabular_rlhf.grading.classroom import grade_class
+
+    for name in ("html", "gradescope"):
+        if getattr(args, name) is not None:
+            raise InputError(f"--{name} must be of one submission", got=f"{len(students)} students", remedy="use --page and --csv")
+    if args.page is not None:
+        make_folder(args.page / "students")
+    journal = args.page / "journal.jsonl" if args.page is not None else args.csv.with_suffix(".jsonl") if args.csv is not None else None
+    with ending(), progress(len(students), "class", "submission") as bar:
+        found = grade_class(
+            students,
+            args.exercises,
+            terms,
+            slugs=list(sheet.items),
+            journal=journal,
+            place=Place(jobs=args.jobs),
+            on_done=lambda n, name: bar.update(n),
+        )
+    pages: dict[str, str] = {}
+    if args.page is not None:
+        pages = {name: f"students/{page}" for name, page in class_report.page_names(found).items()}
+        for one in found:
+            if one.page:
+                write_text(args.page / pages[one.student.name], one.page)
+        write_text(args.page / "class.html", class_report.as_page(found, sheet))
+    if args.csv is not None:
+        write_text(args.csv, class_report.as_csv(found, sheet, pages))
+    if args.json:
+        answer_json(class_report.SCHEMA, args, class_report.as_plain(found, sheet))
+    else:
+        answer_text(args, class_report.as_text(found, sheet))
+    return 0 if all(one.report is not None and one.points == sum(sheet.points.values()) for one in found) else 1
+
+
+def chosen(sheet: Sheet, chapter: int | None, notebook: str | None) -> Sheet:
     """The exercises of a chapter and of a notebook, where these are named."""
     from tabular_rlhf.commands.exercises import selected
     from tabular_rlhf.exercises import every
 
-    return {e.slug: points[e.slug] for e in selected([every()[slug] for slug in points], chapter, notebook)}
-
-
-def exercises(path: Path | None) -> dict[str, float]:
-    """The slugs of the set and what each is worth: one point, unless the instructor's file says otherwise."""
-    from tabular_rlhf.exercises import EXERCISES, every
-
-    if path is None:
-        return dict.fromkeys(EXERCISES, 1.0)
-    before = every()
-    _ = read_bytes(path, "the file of exercises")  # a missing file is a missing file, whatever runpy makes of it
-    try:
-        told = runpy.run_path(str(path))
-    except (Exception, SystemExit) as e:  # a file that exits must not pass for one that was graded
-        raise InputError("the exercises must import", got=raised(e), where=str(path), remedy="run the file by itself") from e
-    points = told.get("POINTS", dict.fromkeys((slug for slug, e in every().items() if before.get(slug) is not e), 1.0))
-    return _checked(points, path)
-
-
-def _checked(points: object, path: Path) -> dict[str, float]:
-    """What each exercise is worth, if it can be judged: a fault of the exercise must not cost anybody points."""
-    from tabular_rlhf.check.proof import judge_proof
-    from tabular_rlhf.check.question import of_exercise
-    from tabular_rlhf.check.trial import sound
-    from tabular_rlhf.exercises import EXERCISES, PROOFS, every
-
-    remedy = "see exercises/record.py and exercises/proof.py: add(Exercise(...)), add(Proof(...)), or POINTS = {slug: points}"
-    if not isinstance(points, Mapping) or not points:
-        raise InputError("there must be exercises to grade", got=quoted(points), where=str(path), remedy=remedy)
-    for slug, worth in points.items():
-        if slug not in every():
-            raise InputError("POINTS must name exercises", got=quoted(slug), where=str(path), remedy=remedy)
-        if not isinstance(worth, int | float) or not 0 < worth < 1e9:
-            raise InputError("points must be positive", got=quoted(worth), where=f"{path}, {slug}", remedy=remedy)
-        if slug not in PROOFS:
-            sound(of_exercise(EXERCISES[slug]))
-        elif not (report := judge_proof(PROOFS[slug], PROOFS[slug].solution)).ok:
-            raise InputError("a proof's solution must be right", got=report.told, where=slug, remedy="mend it, or what it is asked for")
-    return {slug: float(worth) for slug, worth in points.items()}
+    return sheet.only({e.slug for e in selected([every()[slug] for slug in sheet.items], chapter, notebook)})

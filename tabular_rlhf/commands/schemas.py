@@ -235,6 +235,15 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "limits": "of one answer",
         "containment": "layer, force and how",
     },
+    "tabular-rlhf/class/1": {
+        "out_of": "points that can be had",
+        "students": "name, points, fault (why nothing was read, or null), and of each exercise points, status, diagnosis",
+        "items": "slug, out_of, right, answered, mean of the points, mistakes (mistake, count; the most frequent first)",
+    },
+    "tabular-rlhf/sheet/1": {
+        "holds": "whether nothing is to be mended",
+        "exercises": "slug, points, form, hidden, and findings: part, ok, told",
+    },
     "tabular-rlhf/bench/1": {
         "quick": "whether trees were small",
         "repeats": "turns of each runner",

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, nearest
+from tabular_rlhf.exercises.conventions import others
 from tabular_rlhf.ledger.record import LEDGER, Function, fits
 from tabular_rlhf.registry import Registry, one_of
-from tabular_rlhf.symbols import Scope, parameters, unknown_names
+from tabular_rlhf.symbols import SYMBOLS, Scope, parameters, unknown_names
 
 FREE = ("", "constant per prompt", "constant", "positive factor")
 """What an answer may leave open: nothing, an additive constant for each prompt, one constant, one positive factor."""
@@ -34,6 +35,7 @@ class Exercise:
     without: symbols that would give the answer away.  where, largest, scale: as of a row of the ledger.
     error: how far an answer may be off, as a share of its size, where the statement asks for so many decimals and not for the exact answer.
     forbidden: "allowed" if it is asked of references that forbid tokens too (an answer that fails there is wrong), else "refused".
+    conventions, also: what an answer may choose, and other answers that are right by a choice of theirs (`exercises.conventions`).
     """
 
     slug: str
@@ -53,6 +55,8 @@ class Exercise:
     error: float = 0.0
     minutes: int = 10
     forbidden: str = "allowed"
+    conventions: tuple[str, ...] = ()
+    also: Mapping[str, Function] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         def require(holds: bool, must: str, got: Any) -> None:
@@ -67,19 +71,27 @@ class Exercise:
         require(self.free in FREE, f"what is free must be one of {FREE}", self.free)
         require(self.forbidden in FORBIDDEN, f"`forbidden` must be one of {', '.join(FORBIDDEN)}", self.forbidden)
         require(all(row in LEDGER for row in self.rows), "rows must be in the ledger", self.rows)
-        for function in (self.answer, *self.misses.values(), *(f for f in (self.where, self.scale) if f)):
+        for function in (self.answer, *self.misses.values(), *self.also.values(), *(f for f in (self.where, self.scale) if f)):
             unknown = unknown_names(function)
-            require(not unknown, "parameters must be names of symbols", unknown)
+            require(not unknown, "parameters must be names of symbols", ", ".join(map(near, unknown)))
+        _ = self.others  # a convention that is none is refused here
 
     def applies(self, scope: Scope) -> bool:
         """Whether it can be asked in this world: affordable, and within its hypotheses."""
         refused = self.forbidden == "refused" and np.isneginf(scope.world.log_ref).any()
         return not refused and fits(scope, self.largest, self.where)
 
+    @cached_property
+    def others(self) -> tuple[tuple[str, Function], ...]:
+        """Answers that are as right as the reference, each by a choice in words."""
+        return tuple(others(self.answer, self.conventions, self.also))
+
     @property
     def asked(self) -> str:
-        """The statement with the domain on which an answer is judged."""
-        return f"{self.statement} {FORBIDDEN[self.forbidden]}".strip()
+        """The statement with the domain on which an answer is judged, and what it may choose."""
+        chosen = (*self.conventions, *self.also)
+        free = f"You choose: {', '.join(chosen)}." if chosen else ""
+        return " ".join(filter(None, (self.statement, FORBIDDEN[self.forbidden], free)))
 
     @property
     def name(self) -> str:
@@ -95,6 +107,16 @@ class Exercise:
         'def regret(beta, log_p, log_p_star):'
         """
         return f"def {self.name}({', '.join(parameters(self.answer))}):"
+
+
+def near(name: str) -> str:
+    """An unknown name, with the symbols that are nearest to it.
+
+    >>> near("valeu")
+    'valeu (did you mean value?)'
+    """
+    close = nearest(name, SYMBOLS)
+    return f"{name} (did you mean {' or '.join(close)}?)" if close else name
 
 
 EXERCISES: Registry[Exercise] = Registry("exercise", key="slug")

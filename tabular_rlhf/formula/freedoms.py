@@ -10,9 +10,12 @@ A choice holds for a whole derivation: with two lines that choose differently no
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import product
+from typing import Any
+
+import numpy as np
 
 from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.formula.read import key_of
@@ -24,10 +27,15 @@ NOTHING = 1e-300
 
 @dataclass(frozen=True)
 class Choice:
-    """One way to read a formula: in words ("" as it stands), and the rewrite of its tree."""
+    """One way to read a formula: in words ("" as it stands), and the rewrite of its tree.
+
+    values: what becomes of the values of letters, where that says the same; of_values, whether it does.
+    """
 
     words: str
     rewrite: Callable[[Node], Node]
+    values: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    of_values: bool = True
 
 
 def mapped(tree: Node, change: Callable[[Node], Node]) -> Node:
@@ -36,7 +44,12 @@ def mapped(tree: Node, change: Callable[[Node], Node]) -> Node:
 
 
 def _everywhere(words: str, change: Callable[[Node], Node]) -> Choice:
-    return Choice(words, lambda tree: mapped(tree, change))
+    return Choice(words, lambda tree: mapped(tree, change), of_values=False)
+
+
+def _of_a_letter(words: str, name: str, become: Callable[[Node], Node], value: Callable[[Any], Any]) -> Choice:
+    change = lambda tree: mapped(tree, lambda n: become(n) if n == sym(name) else n)  # noqa: E731
+    return Choice(f"{name} {words}", change, {name: value})
 
 
 AS_IT_STANDS = Choice("", lambda tree: tree)
@@ -55,11 +68,9 @@ def freedom(text: str) -> tuple[Choice, ...]:
     if words in ("ddof", "std"):
         change = _everywhere("std divides by n - 1", lambda n: Node("std", n.kids, 1) if n.op == "std" else n)
     elif m := re.fullmatch(r"(?:the )?sign of (\S+)", words):
-        name = key_of(m[1])
-        change = _everywhere(f"{name} has the other sign", lambda n: Node("neg", (n,)) if n == sym(name) else n)
+        change = _of_a_letter("has the other sign", key_of(m[1]), lambda n: Node("neg", (n,)), lambda x: -x)
     elif m := re.fullmatch(r"(\S+) ?(?:->|→|\\to) ?0", words):
-        name = key_of(m[1])
-        change = _everywhere(f"{name} is left out", lambda n: num(NOTHING) if n == sym(name) else n)
+        change = _of_a_letter("is left out", key_of(m[1]), lambda n: num(NOTHING), lambda x: np.full(np.shape(x), NOTHING)[()])
     else:
         raise InputError("what is free must be a convention", got=quoted(text), remedy=REMEDY)
     return AS_IT_STANDS, change
@@ -77,6 +88,8 @@ def choices(free: Iterable[str]) -> list[Choice]:
                 tree = choice.rewrite(tree)
             return tree
 
-        return Choice(", ".join(choice.words for choice in of if choice.words), rewrite)
+        words = ", ".join(choice.words for choice in of if choice.words)
+        values = {name: change for choice in of for name, change in choice.values.items()}
+        return Choice(words, rewrite, values, all(choice.of_values for choice in of))
 
     return [joined(of) for of in product(*map(freedom, free))]

@@ -1,7 +1,8 @@
-"""An answer whose numbers are right and whose shape is not, by axes of length one only: (P, 1) where (P,) is asked for.
+"""An answer that is not right and has some of the points all the same.
 
-The formula is right and one word of NumPy is missing.  `fair` judges as `check` does; where the shape is the only fault it says so, and
-gives a share of the points.  The status stays "shape": the answer is not what was asked for.
+Its numbers are right and its shape is not, by axes of length one only: (P, 1) where (P,) is asked for.  The formula is right and one word
+of NumPy is missing: `fair` judges as `check` does, and where the shape is the only fault it says so, and gives a share of the points.  The
+status stays "shape": the answer is not what was asked for.  Or a derivation breaks, or a sheet has points for the form.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SHARE = 0.5
 
 @dataclass(frozen=True)
 class NearlyRight:
-    """A report of `check` on an answer of which only the shape is wrong, and the share of the points that this is worth."""
+    """A report of `check` on an answer that is not right, and the share of the points that it is worth."""
 
     report: Report
     share: float
@@ -35,17 +36,29 @@ class NearlyRight:
         return str(self.report)
 
 
-def fair(slug: str, function: Callable[..., Any], share: float = SHARE) -> Any:
-    """A report of `check`; a `NearlyRight` one where a reshape would make the answer right on every world it is tried on.
+def as_told(status: str, share: float) -> float:
+    """The share of the points that a report's own share is, without a sheet that says otherwise."""
+    return share
+
+
+def fair(slug: str, function: Callable[..., Any], share: float = SHARE, worth: Callable[[str, float], float] = as_told) -> Any:
+    """A report of `check`; a `NearlyRight` one where the answer is not right, and has a share of the points.
+
+    Args: share, where a reshape would make the answer right on every world it is tried on; worth, of a status and a share, as an item of a
+    sheet has it.
 
     >>> found = fair("regret", lambda value, J_x: (value - J_x)[:, None])
     >>> found.status, found.share, found.told
     ('shape', 0.5, '(P, 1) where (P,) is expected: reshape; the numbers are right.')
     """
     report = check(slug, function)
-    if slug in PROOFS or report.status != "shape" or (told := only_the_shape(slug, function)) is None:
+    if report.ok:
         return report
-    return NearlyRight(replace(report, told=told), share)
+    reached = report.share
+    if slug not in PROOFS and report.status == "shape" and (told := only_the_shape(slug, function)) is not None:
+        report, reached = replace(report, told=told), share
+    whole = worth(report.status, reached)
+    return NearlyRight(report, whole) if whole else report
 
 
 def only_the_shape(slug: str, function: Callable[..., Any]) -> str | None:

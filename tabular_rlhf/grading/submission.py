@@ -12,6 +12,7 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
@@ -58,6 +59,19 @@ def read(path: Path) -> Submission:
     if path.suffix == ".zip":
         return _several(path.name, _of_an_archive(path), path)
     return of(path.name, read_bytes(path, "the submission"))
+
+
+def whose(path: Path) -> list[str]:
+    """Of an archive of a class, the file or folder of each student: the entries of the first level, or below the folder that holds all."""
+    with _archive(path) as archive:
+        found = [PurePosixPath(entry.filename).parts for entry in _answers(archive, path)]
+    depth = 1 if len({parts[0] for parts in found}) == 1 and all(len(parts) > 1 for parts in found) else 0
+    return sorted({"/".join(parts[: depth + 1]) for parts in found})
+
+
+def read_entry(path: Path, inner: str) -> Submission:
+    """What one student of an archive of a class handed in."""
+    return _several(PurePosixPath(inner).name, _of_an_archive(path, inner), None)
 
 
 def _several(name: str, found: Iterator[tuple[str, bytes]], path: Path | None) -> Submission:
@@ -110,29 +124,43 @@ def _of_a_folder(root: Path) -> Iterator[tuple[str, bytes]]:
                     yield str(inner), _limited(stream, inner)
 
 
-def _of_an_archive(path: Path) -> Iterator[tuple[str, bytes]]:
-    if path.stat().st_size > LARGEST_ARCHIVE:
-        raise InputError(f"an archive must be at most {LARGEST_ARCHIVE:,} bytes", got="more", where=path.name, remedy="leave the data out")
+def _of_an_archive(path: Path, under: str = "") -> Iterator[tuple[str, bytes]]:
+    with _archive(path) as archive:
+        for entry in _answers(archive, path):
+            inner = PurePosixPath(entry.filename)
+            if not under or inner.is_relative_to(under):
+                with archive.open(entry) as stream:
+                    yield str(inner), _limited(stream, inner)
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip, open; whatever is wrong with it is an InputError."""
+    most = f"an archive must be at most {LARGEST_ARCHIVE:,} bytes"
     try:
+        if path.stat().st_size > LARGEST_ARCHIVE:
+            raise InputError(most, got="more", where=path.name, remedy="leave the data out")
         with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            if len(entries) > MOST_ENTRIES:
-                got = f"{len(entries):,}"
-                raise InputError(
-                    f"an archive must hold at most {MOST_ENTRIES:,} entries", got=got, where=path.name, remedy="leave the data out"
-                )
-            for entry in entries:
-                inner = PurePosixPath(entry.filename)
-                if inner.is_absolute() or ".." in inner.parts or "\\" in entry.filename or PureWindowsPath(entry.filename).drive:
-                    raise InputError(
-                        "a path must stay inside its archive", got=repr(entry.filename), where=path.name, remedy="zip the folder again"
-                    )
-                if is_answer(inner) and not entry.is_dir() and not stat.S_ISLNK(entry.external_attr >> 16):
-                    with archive.open(entry) as stream:
-                        yield str(inner), _limited(stream, inner)
+            yield archive
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError, zlib.error) as e:
         if isinstance(e, InputError):
             raise
         raise InputError(
             "an archive must be a zip that opens", got=str(e) or type(e).__name__, where=path.name, remedy="zip the folder again"
         ) from None
+
+
+def _answers(archive: zipfile.ZipFile, path: Path) -> Iterator[zipfile.ZipInfo]:
+    """The entries to read."""
+    entries = archive.infolist()
+    if len(entries) > MOST_ENTRIES:
+        got = f"{len(entries):,}"
+        raise InputError(f"an archive must hold at most {MOST_ENTRIES:,} entries", got=got, where=path.name, remedy="leave the data out")
+    for entry in entries:
+        inner = PurePosixPath(entry.filename)
+        if inner.is_absolute() or ".." in inner.parts or "\\" in entry.filename or PureWindowsPath(entry.filename).drive:
+            raise InputError(
+                "a path must stay inside its archive", got=repr(entry.filename), where=path.name, remedy="zip the folder again"
+            )
+        if is_answer(inner) and not entry.is_dir() and not stat.S_ISLNK(entry.external_attr >> 16):
+            yield entry

@@ -9,7 +9,7 @@ E_p[r] - β KL(p, p_ref)
 1
 """
 
-from tabular_rlhf.tex.line import plain
+from tabular_rlhf.tex.line import plain, prose
 from tabular_rlhf.tex.markup import html
 
-__all__ = ["html", "plain"]
+__all__ = ["html", "plain", "prose"]

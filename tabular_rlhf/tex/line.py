@@ -36,6 +36,15 @@ def plain(tex: str) -> str:
     return line(parse(tex))
 
 
+def prose(markdown: str) -> str:
+    r"""Text with formulas between dollars, for a terminal.
+
+    >>> prose(r"Return $\beta \log Z$ for each prompt.")
+    'Return β log Z for each prompt.'
+    """
+    return re.sub(r"\$([^$]+)\$", lambda found: plain(found[1]), markdown)
+
+
 def line(row: Row, *, tight: bool = False) -> str:
     """A row of nodes; `tight` without spaces around signs, as in scripts."""
     text, before, here = "", "", atoms(row)
