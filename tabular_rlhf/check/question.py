@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -36,6 +36,7 @@ class Question:
     parts that they return (None: the whole).  misses: (diagnosis, function).  free: what the answer leaves open.
     without: symbols that would give it away.  most: worlds on which it is affordable.  scale: the size of a term.  error: what is asked
     for, as a share of that, where not the exact answer is.  line: of a derivation, judged by its neighbors.
+    conventions: words, and another answer that is as right where it is given on all worlds.
     """
 
     slug: str
@@ -50,11 +51,17 @@ class Question:
     scale: Callable[[Scope], float] | None = None
     error: float = 0.0
     line: tuple[Derivation, int] | None = None
+    conventions: tuple[tuple[str, Function], ...] = ()
 
     @property
     def away(self) -> frozenset[str]:
         """Symbols that would give the answer away: with the solution, also the world, since it can be solved."""
         return frozenset((*self.without, *(["world"] if "solution" in self.without else [])))
+
+    def under_other_conventions(self) -> Iterator[tuple[str, Question]]:
+        """The same question where another convention is taken for granted, with the words for it."""
+        for words, truth in self.conventions:
+            yield words, replace(self, truths=(truth,), conventions=())
 
     def asked(self, function: Function) -> Function:
         """An answer that asks for what it may ask for, and so does what it returns; raises BadNames."""
@@ -141,6 +148,7 @@ def of_exercise(exercise: Exercise) -> Question:
         without=exercise.without,
         scale=_scale(exercise),
         error=exercise.error,
+        conventions=tuple(exercise.conventions.items()),
     )
 
 

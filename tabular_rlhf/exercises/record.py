@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -30,6 +30,7 @@ class Exercise:
     rows: ledger rows behind it.
     answer: the reference, a function of symbols by name (it may return another one, if a function is asked for); its parameters are the
     suggested signature (a reader may use others).
+    conventions: words -> another answer that is as right, if it is taken everywhere (a deviation that divides by n - 1).
     misses: diagnosis -> wrong answer, at least three.  free: what the answer leaves open, one of FREE.
     without: symbols that would give the answer away.  where, largest, scale: as of a row of the ledger.
     error: how far an answer may be off, as a share of its size, where the statement asks for so many decimals and not for the exact answer.
@@ -53,6 +54,7 @@ class Exercise:
     error: float = 0.0
     minutes: int = 10
     forbidden: str = "allowed"
+    conventions: Mapping[str, Function] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         def require(holds: bool, must: str, got: Any) -> None:
@@ -67,7 +69,7 @@ class Exercise:
         require(self.free in FREE, f"what is free must be one of {FREE}", self.free)
         require(self.forbidden in FORBIDDEN, f"`forbidden` must be one of {', '.join(FORBIDDEN)}", self.forbidden)
         require(all(row in LEDGER for row in self.rows), "rows must be in the ledger", self.rows)
-        for function in (self.answer, *self.misses.values(), *(f for f in (self.where, self.scale) if f)):
+        for function in (self.answer, *self.misses.values(), *self.conventions.values(), *(f for f in (self.where, self.scale) if f)):
             unknown = unknown_names(function)
             require(not unknown, "parameters must be names of symbols", unknown)
 
