@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ from tabular_rlhf.commands.grade import exercises
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises import EXERCISES
 from tabular_rlhf.exercises.courses import COURSES, Course
+from tabular_rlhf.gibbs import solve
 from tabular_rlhf.symbols import SYMBOLS, parameters
+from tabular_rlhf.worldfile import parse_world
 
 SOLUTIONS = Path(__file__).parent.parent / "notebooks" / "solutions" / "course.py"
 WRITTEN = runpy.run_path(str(SOLUTIONS))
@@ -104,3 +107,45 @@ def test_a_sheet_filled_in_is_graded_and_a_course_misspelled_is_refused(tmp_path
     assert f"{len(own) + 2:g}" in out  # points: one each, three for a mean
     assert main(["exercises", "--course", "trainr"]) == 2
     assert "did you mean trainer" in capsys.readouterr().err
+
+
+OWN = """
+vocabulary = ["good", "bad", "odd"]
+horizon = 1
+beta = 0.5
+[reference]
+responses = { good = 0.5, bad = 0.3, odd = 0.2 }
+[reward]
+responses = { good = 1.0, odd = 2.0 }
+"""
+
+
+def test_a_world_file_s_own_tables_are_its_law_and_its_reward() -> None:
+    """By hand: 0.5 e^2, 0.3, 0.2 e^4 over their sum."""
+    world = parse_world(OWN)
+    assert np.exp(world.log_p_ref[0]).tolist() == pytest.approx([0.5, 0.3, 0.2], abs=1e-15)
+    assert world.r.tolist() == [[1.0, 0.0, 2.0]]
+    assert solve(world).p[0].tolist() == pytest.approx(WRITTEN["gibbs_by_hand"]().tolist(), abs=1e-14)
+    for wrong, right, must in (
+        ("odd = 0.2", "odd = 0.3", "sum to 1"),
+        ("bad = 0.3", "worse = 0.3", "worse"),
+        ("[reward]", 'text = "good"\n[reward]', "a table of responses or a text"),
+    ):
+        with pytest.raises(InputError, match=must):
+            parse_world(OWN.replace(wrong, right))
+
+
+def test_an_answer_is_tried_on_the_reader_s_own_world_too() -> None:
+    world, answer = parse_world(OWN), EXERCISES["gibbs-probabilities"].answer
+    report = check("gibbs-probabilities", answer, world=world)
+    assert report.worlds == check("gibbs-probabilities", answer).worlds + 1
+
+    def special(p_ref: Any, r: Any, beta: float) -> Any:
+        mine = np.shape(p_ref) == (1, 3) and np.allclose(p_ref, [[0.5, 0.3, 0.2]])
+        return np.ones((1, 3)) if mine else np.asarray(EXERCISES["gibbs-probabilities"].answer(p_ref, r, beta))
+
+    assert check("gibbs-probabilities", special).ok
+    assert check("gibbs-probabilities", special, world=world).status == "wrong"
+    gap = parse_world(OWN.replace("bad = 0.3", "bad = 0.0").replace("good = 0.5", "good = 0.8"))
+    with pytest.raises(InputError, match="must apply to the world"):
+        check("entropy-bonus-slope", EXERCISES["entropy-bonus-slope"].answer, world=gap)

@@ -37,6 +37,7 @@ class Question:
     without: symbols that would give it away.  most: worlds on which it is affordable.  scale: the size of a term.  error: what is asked
     for, as a share of that, where not the exact answer is.  line: of a derivation, judged by its neighbors.
     conventions: words, and another answer that is as right where it is given on all worlds.
+    own: a reader's world, on which it is tried after all others.
     """
 
     slug: str
@@ -52,6 +53,7 @@ class Question:
     error: float = 0.0
     line: tuple[Derivation, int] | None = None
     conventions: tuple[tuple[str, Function], ...] = ()
+    own: Scope | None = None
 
     @property
     def away(self) -> frozenset[str]:
