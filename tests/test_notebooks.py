@@ -222,7 +222,7 @@ def test_every_twin_is_built_and_every_notebook_has_a_twin() -> None:
     assert names
     assert all(re.fullmatch(r"\d\d_[a-z][a-z0-9_]*", name) for name in names)
     assert len({name[:2] for name in names}) == len(names)
-    assert {path.stem for path in (NOTEBOOKS / "solutions").glob("*.py")} == names
+    assert {path.stem for path in (NOTEBOOKS / "solutions").glob("*.py")} == names | {"course"}  # of no notebook: tests/test_course.py
 
 
 @LESSONS

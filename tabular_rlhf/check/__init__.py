@@ -54,17 +54,20 @@ from tabular_rlhf.exercises.proof import PROOFS
 from tabular_rlhf.formula.printed import printed
 from tabular_rlhf.symbols import SYMBOLS, Scope
 from tabular_rlhf.tolerance import Gap
+from tabular_rlhf.world import World
 
 CARELESS = "right wherever p_ref > 0, but here the reference forbids a token (log p = -inf): it counts for nothing, and 0 log 0 = 0"
 
 
-def check(slug: str, answer: Any, *, part: int | str | None = None) -> Report:
+def check(slug: str, answer: Any, *, part: int | str | None = None, world: World | None = None) -> Report:
     """Check an answer.
 
     Args: slug, an exercise, a row of the ledger, "derivation/line", or a proof that is asked for; answer, the text of a proof, or a
     function that returns it; else a formula as text, a function of symbols by name (it may return a scalar, an array, a tuple with one
-    entry a part, or a function of symbols), or the value itself; part, of a row with several.
-    Returns: a `Report`, true in a condition where the answer is right.  Raises InputError for an unknown slug or part.
+    entry a part, or a function of symbols), or the value itself; part, of a row with several; world, one of
+    your own on which it is tried too.
+    Returns: a `Report`, true in a condition where the answer is right.  Raises InputError for an unknown slug or part, or a
+    world that the question does not apply to.
 
     >>> check("regret-is-kl", lambda value, J_x: value - J_x).ok
     True
@@ -78,7 +81,7 @@ def check(slug: str, answer: Any, *, part: int | str | None = None) -> Report:
         from tabular_rlhf.check.proof import judge_proof  # the reader of formulas is opened for those who ask for it
 
         return judge_proof(PROOFS[slug], answer)
-    asked = find(slug, part)
+    asked = find(slug, part) if world is None else [_on_world_too(question, world) for question in find(slug, part)]
     if isinstance(answer, str):
         answer = printed(answer)
     function: Callable[..., Any] = answer if callable(answer) else constant(answer)
@@ -98,6 +101,15 @@ def check(slug: str, answer: Any, *, part: int | str | None = None) -> Report:
     if len(asked) > 1 and _in_parts(first, asked):
         return _all_parts(asked, function)
     return judge(asked[0], Through(function, _as_rows) if isinstance(first, tuple) else function)
+
+
+def _on_world_too(question: Question, world: World) -> Question:
+    """The question, tried on this world too.  Raises InputError where it does not apply there."""
+    scope = Scope(world, 0)
+    if not question.applies(scope):
+        must, remedy = "what is asked must apply to the world", "take a smaller world, or one that forbids no token: see the statement"
+        raise InputError(must, got=f"{world.name} of {world.mdp.P * world.mdp.N} responses", where=question.slug, remedy=remedy)
+    return replace(question, own=scope)
 
 
 def _in_parts(first: Any, asked: list[Question]) -> bool:

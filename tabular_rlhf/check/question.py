@@ -36,7 +36,7 @@ class Question:
     parts that they return (None: the whole).  misses: (diagnosis, function).  free: what the answer leaves open.
     without: symbols that would give it away.  most: worlds on which it is affordable.  scale: the size of a term.  error: what is asked
     for, as a share of that, where not the exact answer is.  line: of a derivation, judged by its neighbors.  others: (choice, truth)
-    that an answer may make in the place of the reference's.
+    that an answer may make in the place of the reference's.  own: a reader's world, on which it is tried after all others.
     """
 
     slug: str
@@ -52,6 +52,7 @@ class Question:
     error: float = 0.0
     line: tuple[Derivation, int] | None = None
     others: tuple[tuple[str, Function], ...] = ()
+    own: Scope | None = None
 
     @property
     def away(self) -> frozenset[str]:

@@ -15,7 +15,8 @@ from tabular_rlhf.symbols import Scope
 
 
 def tried(question: Question) -> list[Scope]:
-    """The worlds on which answers to a question are tried: all that fit, or an even choice of them where each is dear.
+    """The worlds on which answers to a question are tried: all that fit, or an even choice of them where each is dear;
+    then a world of the reader's own.
 
     Raises InputError where none fits: then no answer could be judged.
     """
@@ -23,7 +24,7 @@ def tried(question: Question) -> list[Scope]:
     if not fits:
         must, remedy = "what is asked must apply to some world on which answers are tried", "widen `where`, `largest`, `forbidden`"
         raise InputError(must, got="none", where=question.slug, remedy=remedy)
-    return list(fits[:: max(1, len(fits) // (4 * question.most))])
+    return [*fits[:: max(1, len(fits) // (4 * question.most))], *([question.own] if question.own else [])]
 
 
 @lru_cache(maxsize=1024)

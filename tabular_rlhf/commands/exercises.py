@@ -1,4 +1,4 @@
-"""`tabular-rlhf exercises [SLUG] [--chapter N] [--notebook NN] [--check FILE]`: the exercises of the course, or your own sheet, tried.
+"""`tabular-rlhf exercises [SLUG] [--chapter N] [--notebook NN] [--course NAME] [--check FILE]`: the exercises, a sheet, or your own, tried.
 
 Exit status: 0; with --check 1 if something is wrong with the sheet.
 """
@@ -15,7 +15,9 @@ from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.printing import show
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.exercises import PROOFS, Exercise, Proof, every
+from tabular_rlhf.exercises import EXERCISES, PROOFS, Exercise, Proof, every
+from tabular_rlhf.exercises.courses import COURSES, as_sheet
+from tabular_rlhf.exercises.courses import find as find_course
 from tabular_rlhf.exercises.record import find as find_exercise
 from tabular_rlhf.layout import table, wrap
 from tabular_rlhf.symbols import SYMBOLS, parameters
@@ -28,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("slug", nargs="?", metavar="SLUG", help="one exercise, in full")
     parser.add_argument("--chapter", type=int, help="only this chapter's")
     parser.add_argument("--notebook", help="only this notebook's, as 04")
+    parser.add_argument("--course", metavar="NAME", help=f"a course's problem sheet, as a file to fill in and grade: {', '.join(COURSES)}")
     parser.add_argument("--hint", action="store_true", help="with the hint")
     parser.add_argument(
         "--check",
@@ -41,9 +44,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.check is not None:
         return _tried(args)
-    chosen = selected([find(args.slug)] if args.slug else every().values(), args.chapter, args.notebook)
+    course = find_course(args.course) if args.course else None
+    listed = [EXERCISES[slug] for slug in course.exercises] if course else every().values()
+    chosen = selected([find(args.slug)] if args.slug else listed, args.chapter, args.notebook)
     if args.json:
         answer_json(SCHEMA, args, {"exercises": [as_dict(e) for e in chosen]})
+    elif course and not args.slug:
+        show(as_sheet(course, [e.slug for e in chosen]))
     else:
         show(as_text(chosen[0], args.hint) if args.slug else as_list(chosen))
     return 0

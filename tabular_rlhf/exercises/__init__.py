@@ -24,6 +24,9 @@ CHAPTERS = (
     "capstone",
     "groups",
     "moved",
+    "batches",
+    "trainer",
+    "inference",
 )
 """The modules that hold the exercises: importing one enters its exercises."""
 

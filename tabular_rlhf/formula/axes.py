@@ -8,6 +8,7 @@ whose axes are in that order.
 | x, x' | prompts |
 | tau, tau', w, l, i, j | responses (of a pair: the preferred one w, the other l) |
 | s, a; s@h, a@h | states, tokens; those of step h of a response |
+| draw, row, place | observations; the rows and places of a trainer's batch |
 | c | contexts, whose states share a row of a tied policy |
 | h, t, m | numbers of a range |
 | x., s., a. | the logits that a gradient is in |
@@ -29,7 +30,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.spellings import kind
 
 Closure = Callable[[Any], Any]
-ORDER = ("x", "tau", "time", "s", "c", "a")
+ORDER = ("draw", "row", "x", "tau", "time", "s", "c", "a", "place")
 FIRST = ("tau", "w", "i", "tau'", "l", "j")
 """Of two responses, the one that stands first in a table."""
 
@@ -74,7 +75,7 @@ def constant(x: Any, axes: tuple[str, ...] = ()) -> Value:
 
 
 def merged(*values: Any) -> tuple[str, ...]:
-    """The axes of a result: all that occur, prompts first, then responses, states, tokens; within a kind as they come."""
+    """The axes of a result: all that occur, observations and prompts first, then responses, states, tokens; within a kind as they come."""
     return in_order(dict.fromkeys(axis for value in values for axis in value.axes))
 
 
@@ -83,10 +84,12 @@ def in_order(axes: Iterable[str]) -> tuple[str, ...]:
 
     >>> in_order(["a", "l", "s", "x", "w"])
     ('x', 'w', 'l', 's', 'a')
+    >>> in_order(["i", "draw"])  # n groups of G
+    ('draw', 'i')
     """
 
     def place(axis: str) -> tuple[int, int]:
-        of = axis_kind(axis)
+        of = axis if axis in ORDER else axis_kind(axis)
         return ORDER.index(of) if of in ORDER else len(ORDER) + axis.endswith("."), FIRST.index(axis) if axis in FIRST else len(FIRST)
 
     return tuple(sorted(axes, key=place))

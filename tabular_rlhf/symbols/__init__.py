@@ -16,7 +16,7 @@ from __future__ import annotations
 from tabular_rlhf.symbols import table
 
 # in the order of the printed table
-from tabular_rlhf.symbols import imitation, samples, pairs, geometry, gradients, estimators, moved, pretraining, solved  # isort: skip
+from tabular_rlhf.symbols import imitation, samples, pairs, geometry, gradients, estimators, moved, pretraining, solved, batch  # isort: skip
 from tabular_rlhf.symbols.table import (
     LEVELS,
     SPELLINGS,
@@ -37,6 +37,7 @@ __all__ = [
     "SYMBOLS",
     "Scope",
     "Symbol",
+    "batch",
     "estimators",
     "geometry",
     "gradients",

@@ -83,9 +83,9 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "A_pi": ("A^pi", "A^pi_theta"),
 }
 """How papers write a symbol (or the exponential of one that is kept as a logarithm): base, _subscript, ^superscript, primes."""
-AXES = {"P": "x", "N": "tau", "S": "s", "V": "a", "n": "draw", "G": "i", "1": "", "S_H": "s", "C": "c"}
+AXES = {"P": "x", "N": "tau", "S": "s", "V": "a", "n": "draw", "G": "i", "1": "", "S_H": "s", "C": "c", "B": "row", "T": "place"}
 """What the letters of a shape run over: prompts, responses, states and tokens; S_H, the states of the full tree of depth H (of a world
-without EOS); C, the contexts of a tied class."""
+without EOS); C, the contexts of a tied class; B and T, the rows and the places of a trainer's padded batch."""
 SYMBOLS: dict[str, Symbol] = {}
 LEVELS = {
     "world": "the world, and numbers of it",
@@ -94,6 +94,7 @@ LEVELS = {
     "pair": "comparisons: every pair of responses, or n observed comparisons of a winner w and a loser l",
     "group": "groups of G responses to one prompt",
     "sample": "n responses drawn from p_pi",
+    "batch": "a trainer's batch: B responses of at most T tokens, with a mask",
     "tool": "objects that hold methods",
 }
 """What a symbol is a number of; the order of the printed table."""

@@ -33,6 +33,7 @@ r'''A world of your own, written as a TOML file.
 | `forbid` | reference | tokens that are never said, in any state |
 | `tokens`, `constant` | reward | weights of single tokens, for every occurrence; a constant |
 | `matches` | reward | a regular expression that the whole text, EOS left out, is to match, for a reward of 1; or a table of rewards |
+| `responses` | both | a table by the text of the response: its probability (all of them sum to 1), its reward (0 if not listed) |
 | `function` | reward | `"module:function"`, a Python function of yours (a module next to the TOML file is found first) |
 | `prompt` | both | the same keys by prompt: `[reward.prompt."Be kind:"]` is added, `[reference.prompt."Be kind:"]` replaces |
 
@@ -69,6 +70,7 @@ from tabular_rlhf.world import World
 from tabular_rlhf.worldfile.corpus import ORDER, SMOOTHING, Corpus
 from tabular_rlhf.worldfile.function import reward_by_function
 from tabular_rlhf.worldfile.machines import patterns, payments, speaker, together
+from tabular_rlhf.worldfile.responses import numbers
 from tabular_rlhf.worldfile.toml import (
     COUNT,
     DISTINCT,
@@ -94,8 +96,16 @@ EXAMPLE = "\n".join(line[4:] for line in (__doc__ or "").split("|", 1)[0].splitl
 """The world file of the chapter above."""
 
 
-REFERENCE = {"file": TEXT, "text": TEXT, "order": WHOLE, "smoothing": NUMBER, "clean": FLAG, "forbid": TEXTS}
-REWARD = {"phrases": WEIGHTS, "tokens": WEIGHTS, "length": NUMBER, "constant": NUMBER, "matches": PATTERNS, "function": TEXT}
+REFERENCE = {"file": TEXT, "text": TEXT, "order": WHOLE, "smoothing": NUMBER, "clean": FLAG, "forbid": TEXTS, "responses": WEIGHTS}
+REWARD = {
+    "phrases": WEIGHTS,
+    "tokens": WEIGHTS,
+    "length": NUMBER,
+    "constant": NUMBER,
+    "matches": PATTERNS,
+    "function": TEXT,
+    "responses": WEIGHTS,
+}
 SCHEMA: dict[str, dict[str, Kind]] = {
     "": {
         "name": TEXT,
@@ -154,12 +164,12 @@ def _read(text: str, name: str, folder: Path) -> tuple[World, tuple[str, ...]]:
 
 
 def _listed(source: Source, top: Mapping[str, Any]) -> bool:
-    """Whether the responses can be listed, or must be: a function is called on each of them."""
-    tables = [top.get("reward", {}), *top.get("reward", {}).get("prompt", {}).values()]
+    """Whether the responses can be listed, or must be: a function is called on each of them, or the file lists them itself."""
+    tables = [t for key in ("reference", "reward") for t in (top.get(key, {}), *top.get(key, {}).get("prompt", {}).values())]
     try:
         check_size(len(_names(source, top)), top["horizon"], "eos" in top, len(top.get("prompts", [""])))
     except InputError:
-        return top["horizon"] > LONGEST or any("function" in table for table in tables)
+        return top["horizon"] > LONGEST or any({"function", "responses"} & table.keys() for table in tables)
     return True
 
 
@@ -276,6 +286,8 @@ def _reward(source: Source, mdp: TokenMDP, table: Mapping[str, Any], place: str,
     r = np.zeros((mdp.P, mdp.N)) + table.get("constant", 0.0)
     with source.locating(place, "length"):
         r = _finite_sum(mdp, r, table.get("length", 0.0), mdp.lengths)
+    with source.locating(place, "responses"):
+        r = _finite_sum(mdp, r, numbers(mdp, table.get("responses", {})))
     for key in ("phrases", "tokens"):
         for phrase, weight in table.get(key, {}).items():
             with source.locating(place, key):

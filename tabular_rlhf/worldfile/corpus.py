@@ -14,6 +14,7 @@ from tabular_rlhf.language import Language
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import forbid, from_text, uniform
+from tabular_rlhf.worldfile.responses import explicit_policy
 from tabular_rlhf.worldfile.toml import Source
 
 ORDER, SMOOTHING = 1, 0.1
@@ -94,7 +95,13 @@ class Corpus:
         """log_ref of one reference table, (P, S, V)."""
         sentences = self.sentences(table, place)
         self.refuse_idle(table, place)
-        if sentences is None:
+        if "responses" in table:
+            if sentences is not None:
+                must, remedy = "a reference must be a table of responses or a text", "drop one of them"
+                raise InputError(must, got="both", where=self.source.place(place, "responses"), remedy=remedy)
+            with self.source.locating(place, "responses"):
+                log_ref = explicit_policy(mdp, table["responses"])
+        elif sentences is None:
             log_ref = uniform(mdp)
         else:
             with self.source.locating(place):

@@ -1,0 +1,291 @@
+"""Problems on preferences, and on RLHF as inference: does a fit exist, soft labels, one pair's loss, Gibbs by hand, expansions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.exercises.record import Exercise, add
+
+# ---------------------------------------------------------------------------------------------------- fit-exists
+
+
+def reached(wins: Any) -> Any:
+    """Whether a chain of wins leads from i to j, or i = j."""
+    paths = np.eye(wins.shape[-1]) + (wins > 0)
+    return np.linalg.matrix_power(paths, max(1, wins.shape[-1])) > 0
+
+
+def compared(wins: Any) -> Any:
+    return wins + np.swapaxes(wins, 1, 2)
+
+
+add(
+    Exercise(
+        slug="fit-exists",
+        chapter=3,
+        notebook="",
+        title="Does Bradley-Terry have a best fit?",
+        statement=(
+            "`wins_some[x, i, j]` says how often response i beat response j, `(P, N, N)`. Return 1 for each prompt whose likeliest "
+            "Bradley-Terry scores are finite and unique up to a constant, and 0 for the others: shape `(P,)`."
+        ),
+        hint="If nobody outside a group ever beat one of the group, its scores run away. What does that forbid, as paths of wins?",
+        rows=("bt-existence",),
+        largest=20,
+        minutes=15,
+        answer=lambda wins_some, N: 1.0 * np.all(np.linalg.matrix_power(np.eye(N) + (wins_some > 0), N) > 0, axis=(1, 2)),
+        misses={
+            "connected by comparisons, not by wins": lambda wins_some: 1.0 * np.all(reached(compared(wins_some)), axis=(1, 2)),
+            "everybody won once": lambda wins_some, N: 1.0 * (np.all(np.sum(wins_some, axis=2) > 0, axis=1) | (N == 1)),
+            "every pair was compared": lambda wins_some, N: 1.0 * np.all(compared(wins_some) + np.eye(N) > 0, axis=(1, 2)),
+            "always": lambda P: np.ones(P),
+            "every pair won both ways": lambda wins_some, N: 1.0 * np.all(wins_some + np.eye(N) > 0, axis=(1, 2)),
+        },
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- soft-label-slope
+
+
+def sigma(z: Any) -> Any:
+    return np.exp(-np.logaddexp(0.0, -z))
+
+
+add(
+    Exercise(
+        slug="soft-label-slope",
+        chapter=3,
+        notebook="",
+        title="Soft labels on features",
+        statement=(
+            "A linear reward gives n pairs the gaps `feature_gaps @ weights`, of `feature_gaps`, `(n, 2)`, first less second, and "
+            "`weights`, `(2,)`. A share `soft_labels`, `(n,)`, of the judges prefers the first. The loss is the mean cross-entropy of "
+            "these shares and $\\sigma$ of the gaps. Return its slope in the weights: shape `(2,)`."
+        ),
+        hint="The slope of the cross-entropy in the gap is prediction less label.",
+        rows=("bt-score-hessian", "label-noise"),
+        answer=lambda feature_gaps, soft_labels, weights: (
+            feature_gaps.T @ (1.0 / (1.0 + np.exp(-feature_gaps @ weights)) - soft_labels) / len(soft_labels)
+        ),
+        misses={
+            "sign flipped: label less prediction": lambda feature_gaps, soft_labels, weights: (
+                feature_gaps.T @ (soft_labels - sigma(feature_gaps @ weights)) / len(soft_labels)
+            ),
+            "sum where the mean was due": lambda feature_gaps, soft_labels, weights: (
+                feature_gaps.T @ (sigma(feature_gaps @ weights) - soft_labels)
+            ),
+            "hard labels: the majority has won": lambda feature_gaps, soft_labels, weights: (
+                feature_gaps.T @ (sigma(feature_gaps @ weights) - (soft_labels > 0.5)) / len(soft_labels)
+            ),
+            "the slope of the squared error": lambda feature_gaps, soft_labels, weights: (
+                feature_gaps.T
+                @ ((sigma(feature_gaps @ weights) - soft_labels) * sigma(feature_gaps @ weights) * sigma(-feature_gaps @ weights))
+                / len(soft_labels)
+            ),
+            "the gap for its sigmoid": lambda feature_gaps, soft_labels, weights: (
+                feature_gaps.T @ (feature_gaps @ weights - soft_labels) / len(soft_labels)
+            ),
+            "the first always wins: labels forgotten": lambda feature_gaps, soft_labels, weights: (
+                feature_gaps.T @ (sigma(feature_gaps @ weights) - 1.0) / len(soft_labels)
+            ),
+        },
+        scale=lambda: 16.0,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- pair-loss, smoothed-pair-loss
+
+
+def softplus(z: Any) -> Any:
+    return np.logaddexp(0.0, z)
+
+
+PAIRS = (
+    "Of n pairs, the winner has log-probability `log_p_w` under the policy and `log_p_ref_w` under the reference, the loser `log_p_l` and "
+    "`log_p_ref_l`, all `(n,)`. The margin is $\\beta$ = `beta` times the winner's log-ratio of policy to reference less the loser's. "
+)
+
+
+def margin(beta: float, log_p_w: Any, log_p_ref_w: Any, log_p_l: Any, log_p_ref_l: Any) -> Any:
+    return beta * (log_p_w - log_p_ref_w - log_p_l + log_p_ref_l)
+
+
+add(
+    Exercise(
+        slug="pair-loss",
+        chapter=6,
+        notebook="",
+        title="DPO's loss, pair by pair",
+        statement=PAIRS + "Return DPO's loss of every pair, minus the logarithm of $\\sigma$ of the margin: shape `(n,)`, nats.",
+        hint="Write it as log(1 + exp(-margin)), with np.logaddexp; then a large margin does no harm.",
+        rows=("dpo-loss",),
+        answer=lambda beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l: np.logaddexp(
+            0.0, -beta * (log_p_w - log_p_ref_w - log_p_l + log_p_ref_l)
+        ),
+        forbidden="refused",
+        misses={
+            "winner and loser swapped": lambda beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l: softplus(
+                margin(beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l)
+            ),
+            "the reference forgotten": lambda beta, log_p_w, log_p_l: softplus(-beta * (log_p_w - log_p_l)),
+            "the sign of the reference flipped": lambda beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l: softplus(
+                -margin(beta, log_p_w, -log_p_ref_w, log_p_l, -log_p_ref_l)
+            ),
+            "beta dropped": lambda log_p_w, log_p_ref_w, log_p_l, log_p_ref_l: softplus(
+                -margin(1.0, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l)
+            ),
+            "the logarithm forgotten: 1 minus the probability": lambda beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l: sigma(
+                -margin(beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l)
+            ),
+        },
+        scale=lambda beta, log_p, log_p_ref: 1.0 + beta * (np.max(np.abs(log_p)) + np.max(np.abs(log_p_ref))),
+    )
+)
+
+add(
+    Exercise(
+        slug="smoothed-pair-loss",
+        chapter=6,
+        notebook="",
+        title="DPO with smoothed labels",
+        statement=(
+            PAIRS
+            + "A label is wrong with probability `flip`. Return the loss of every pair as the cross-entropy of that: 1 - flip times the "
+            "loss of the pair as it is, plus flip times that of the pair swapped: shape `(n,)`, nats."
+        ),
+        hint="Swapping the pair changes the sign of the margin.",
+        rows=("dpo-loss", "label-noise"),
+        forbidden="refused",
+        answer=lambda beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l, flip: (
+            np.logaddexp(0.0, -beta * (log_p_w - log_p_ref_w - log_p_l + log_p_ref_l))
+            + flip * beta * (log_p_w - log_p_ref_w - log_p_l + log_p_ref_l)
+        ),
+        misses={
+            "not smoothed": lambda beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l: softplus(
+                -margin(beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l)
+            ),
+            "flip and 1 - flip exchanged": lambda beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l, flip: (
+                softplus(-margin(beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l))
+                + (1.0 - flip) * margin(beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l)
+            ),
+            "the unbiased loss: minus flip, over 1 - 2 flip": lambda beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l, flip: (
+                softplus(-margin(beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l))
+                - flip * margin(beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l) / (1.0 - 2.0 * flip)
+            ),
+            "probabilities mixed, then the logarithm": lambda beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l, flip: (
+                -np.log(flip + (1.0 - 2.0 * flip) * sigma(margin(beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l)))
+            ),
+            "half of flip: smoothed towards 1/2": lambda beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l, flip: (
+                softplus(-margin(beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l))
+                + 0.5 * flip * margin(beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l)
+            ),
+        },
+        scale=lambda beta, log_p, log_p_ref: 1.0 + beta * (np.max(np.abs(log_p)) + np.max(np.abs(log_p_ref))),
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- gibbs-by-hand
+
+GIVEN_P, GIVEN_R, GIVEN_BETA = np.array([0.5, 0.3, 0.2]), np.array([1.0, 0.0, 2.0]), 0.5
+
+
+def shares(weight: Any) -> Any:
+    return weight / np.sum(weight)
+
+
+add(
+    Exercise(
+        slug="gibbs-by-hand",
+        chapter=4,
+        notebook="",
+        title="The optimum of three responses",
+        statement=(
+            "Three responses have probabilities 0.5, 0.3, 0.2 under the reference and rewards 1, 0, 2. The weight of the KL divergence is "
+            "1/2. Return the probabilities of the policy that maximizes the mean reward less the weighted divergence to the reference: "
+            "shape `(3,)`; six decimals are enough."
+        ),
+        hint="Multiply each probability by exp(r/beta), and divide by the sum.",
+        rows=("gibbs-optimum",),
+        error=1e-5,
+        answer=lambda: shares(GIVEN_P * np.exp(GIVEN_R / GIVEN_BETA)),
+        misses={
+            "beta for 1/beta": lambda: shares(GIVEN_P * np.exp(GIVEN_R * GIVEN_BETA)),
+            "the reference forgotten": lambda: shares(np.exp(GIVEN_R / GIVEN_BETA)),
+            "not normalized": lambda: GIVEN_P * np.exp(GIVEN_R / GIVEN_BETA),
+            "sign flipped": lambda: shares(GIVEN_P * np.exp(-GIVEN_R / GIVEN_BETA)),
+            "beta dropped": lambda: shares(GIVEN_P * np.exp(GIVEN_R)),
+            "the best response": lambda: np.array([0.0, 0.0, 1.0]),
+            "the reference in the exponent: exp(p_ref + r/beta)": lambda: shares(np.exp(GIVEN_P + GIVEN_R / GIVEN_BETA)),
+        },
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- kl-to-second-order
+
+
+def spread(p: Any, f: Any) -> Any:
+    """The variance under p, along the last axis."""
+    return np.sum(p * (f - np.sum(p * f, axis=-1, keepdims=True)) ** 2, axis=-1)
+
+
+add(
+    Exercise(
+        slug="kl-to-second-order",
+        chapter=8,
+        notebook="",
+        title="How far a small step is",
+        statement=(
+            "The logits of a policy `pi`, `(P, S, V)`, move to logits + t v, v = `direction`, `(P, S, V)`. For small t, the divergence "
+            "in each state from the policy to the moved one is $c\\, t^2$ and terms of higher order. Return c: shape `(P, S)`, nats. "
+            "(The divergence the other way round has the same c.)"
+        ),
+        hint="KL(p, q) of q = softmax(log p + t v) is log E_p[exp(t v)] - t E_p[v]: expand it.",
+        rows=("second-order",),
+        answer=lambda pi, direction: 0.5 * (np.sum(pi * direction**2, axis=-1) - np.sum(pi * direction, axis=-1) ** 2),
+        misses={
+            "1/2 forgotten": lambda pi, direction: spread(pi, direction),
+            "the second moment: not centered": lambda pi, direction: 0.5 * np.sum(pi * direction**2, axis=-1),
+            "Euclid's length: pi omitted": lambda direction: 0.5 * np.sum(direction**2, axis=-1),
+            "under the uniform policy": lambda direction: 0.5 * np.var(direction, axis=-1),
+            "of first order: the mean of v": lambda pi, direction: np.sum(pi * direction, axis=-1),
+            "pi squared": lambda pi, direction: 0.5 * np.sum(pi**2 * (direction - np.sum(pi * direction, -1, keepdims=True)) ** 2, axis=-1),
+        },
+        scale=lambda: 16.0,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- value-to-first-order
+
+
+add(
+    Exercise(
+        slug="value-at-large-beta",
+        chapter=4,
+        notebook="",
+        title="The optimum's value under strong regularization",
+        statement=(
+            "For large $\\beta$ the value $\\beta \\log Z$ of the optimum is the reference's mean reward, and a correction. Return both: "
+            "the value up to and including the term of order $1/\\beta$, from `p_ref`, `r`, `(P, N)`, and `beta`, for each prompt: shape "
+            "`(P,)`, reward units."
+        ),
+        hint="log Z is the cumulant function of r at 1/beta: mean, then half of the variance.",
+        rows=("free-energy-derivatives",),
+        answer=lambda p_ref, r, beta: (
+            np.sum(p_ref * r, axis=1) + (np.sum(p_ref * r**2, axis=1) - np.sum(p_ref * r, axis=1) ** 2) / (2.0 * beta)
+        ),
+        misses={
+            "1/2 forgotten": lambda p_ref, r, beta: np.sum(p_ref * r, axis=1) + spread(p_ref, r) / beta,
+            "the first term alone": lambda p_ref, r: np.sum(p_ref * r, axis=1),
+            "the second moment for the variance": lambda p_ref, r, beta: (
+                np.sum(p_ref * r, axis=1) + np.sum(p_ref * r**2, axis=1) / (2.0 * beta)
+            ),
+            "beta for 1/beta": lambda p_ref, r, beta: np.sum(p_ref * r, axis=1) + spread(p_ref, r) * beta / 2.0,
+            "sign flipped: the value under a mean": lambda p_ref, r, beta: np.sum(p_ref * r, axis=1) - spread(p_ref, r) / (2.0 * beta),
+            "log Z, not beta times it": lambda p_ref, r, beta: (np.sum(p_ref * r, axis=1) + spread(p_ref, r) / (2.0 * beta)) / beta,
+            "the optimum's mean reward: twice the correction, of p*": lambda p_star, r: np.sum(p_star * r, axis=1),
+        },
+        scale=lambda r, beta: (1.0 + np.max(np.abs(r))) ** 2 * (1.0 + 1.0 / beta),
+    )
+)

@@ -1,0 +1,152 @@
+"""The course pack: other writings are taken, conventions are free, padding means nothing, and a sheet goes through the grader."""
+
+from __future__ import annotations
+
+import runpy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tabular_rlhf.check import check, judge
+from tabular_rlhf.check.question import find
+from tabular_rlhf.check.trial import tried
+from tabular_rlhf.cli import main
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.exercises import EXERCISES
+from tabular_rlhf.exercises.courses import COURSES, Course
+from tabular_rlhf.gibbs import solve
+from tabular_rlhf.grading.sheet import Item, read_sheet
+from tabular_rlhf.symbols import SYMBOLS, parameters
+from tabular_rlhf.worldfile import parse_world
+
+SOLUTIONS = Path(__file__).parent.parent / "notebooks" / "solutions" / "course.py"
+WRITTEN = runpy.run_path(str(SOLUTIONS))
+OF_COURSES = [slug for slug, e in EXERCISES.items() if not e.notebook]
+MASKED = [slug for slug in OF_COURSES if "mask" in parameters(EXERCISES[slug].answer)]
+FORMULAS = {
+    "group-normalized": ("(rewards - mean(rewards))/(std(rewards) + small)", r"\frac{rewards - mean(rewards)}{std(rewards) + small}"),
+    "entropy-bonus-slope": ("-pi*(log_pi - E_pi[log_pi])", r"-\pi (\log \pi - E_\pi[\log \pi])"),
+    "kl-to-second-order": ("Var_{pi}[direction]/2",),
+    "value-at-large-beta": ("E_{p_ref}[r] + Var_{p_ref}[r]/(2 beta)",),
+}
+
+
+@pytest.mark.parametrize("slug", OF_COURSES)
+def test_a_student_s_own_writing_is_right(slug: str) -> None:
+    report = check(slug, WRITTEN[EXERCISES[slug].name])
+    assert report.ok, report
+
+
+@pytest.mark.parametrize(("slug", "text"), [(slug, text) for slug, texts in FORMULAS.items() for text in texts])
+def test_a_formula_as_it_is_printed_is_right(slug: str, text: str) -> None:
+    report = check(slug, text)
+    assert report.ok, report
+
+
+@pytest.mark.parametrize("slug", MASKED)
+def test_no_answer_depends_on_what_stands_at_padding(slug: str) -> None:
+    """Other numbers behind the mask change nothing, and are told apart by a wrong answer somewhere."""
+    answer = EXERCISES[slug].answer
+    padded = 0
+    for scope in tried(find(slug)[0])[::5]:
+        tables = {n: scope[n] for n in parameters(answer) if SYMBOLS[n].shape == "(B, T)" and n != "mask"}
+        other = {n: np.where(scope["mask"] > 0, table, table - 0.5) for n, table in tables.items()}
+        given = {n: other.get(n, scope[n]) for n in parameters(answer)}
+        np.testing.assert_allclose(answer(**given), scope.call(answer), rtol=1e-12, atol=1e-12)
+        padded += int(np.any(scope["mask"] == 0))
+    assert padded > 3
+
+
+@pytest.mark.parametrize(("slug", "words"), [(e.slug, words) for e in EXERCISES.values() for words in e.also])
+def test_another_convention_is_right_and_told_so_and_must_be_kept_everywhere(slug: str, words: str) -> None:
+    e = EXERCISES[slug]
+    report = check(slug, e.also[words])
+    assert report.ok
+    assert f"its convention: {words}" in report.notes
+    assert judge(replace(find(slug)[0], others=()), e.also[words]).status == "wrong"  # it is another answer
+
+    def torn(rewards: object, small: float) -> object:
+        table = np.asarray(rewards)
+        return (e.answer if np.shape(table)[1] > 2 else e.also[words])(table, small)
+
+    assert check(slug, torn).status == "wrong"
+
+
+def test_every_exercise_without_a_notebook_is_of_a_course() -> None:
+    assert set(OF_COURSES) <= {slug for course in COURSES.values() for slug in course.exercises}
+    with pytest.raises(InputError, match="made of exercises"):
+        Course("mine", "Mine", {"One": ("no-such",)})
+    with pytest.raises(InputError, match="set an exercise once"):
+        Course("mine", "Mine", {"One": ("regret",), "Two": ("regret",)})
+
+
+@pytest.mark.parametrize("name", list(COURSES))
+def test_a_course_s_sheet_names_what_is_graded_and_can_be_filled_in(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["exercises", "--course", name]) == 0
+    text = capsys.readouterr().out
+    sheet = tmp_path / "sheet.py"
+    sheet.write_text(text)
+    course = COURSES[name]
+    assert read_sheet(sheet).items == dict.fromkeys(course.exercises, Item(1.0))
+    filled = runpy.run_path(str(sheet))
+    assert all(EXERCISES[slug].name in filled for slug in course.exercises)
+    assert all(f"# {heading}" in text for heading in course.problems)
+
+
+def test_a_sheet_filled_in_is_graded_and_a_course_misspelled_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sheet, mine = tmp_path / "sheet.py", tmp_path / "mine.py"
+    assert main(["exercises", "--course", "trainer", "--chapter", "7"]) == 0
+    sheet.write_text(capsys.readouterr().out.replace('    "token-mean": 1.0,', '    "token-mean": 3.0,'))
+    mine.write_text(SOLUTIONS.read_text())
+    assert main(["grade", str(mine), "--exercises", str(sheet)]) == 1
+    out = capsys.readouterr().out
+    own = [slug for slug in COURSES["trainer"].exercises if slug in OF_COURSES]
+    assert all(slug in out for slug in own)
+    assert f"{len(own) + 2:g}" in out  # points: one each, three for a mean
+    assert main(["exercises", "--course", "trainr"]) == 2
+    assert "did you mean trainer" in capsys.readouterr().err
+
+
+OWN = """
+vocabulary = ["good", "bad", "odd"]
+horizon = 1
+beta = 0.5
+[reference]
+responses = { good = 0.5, bad = 0.3, odd = 0.2 }
+[reward]
+responses = { good = 1.0, odd = 2.0 }
+"""
+
+
+def test_a_world_file_s_own_tables_are_its_law_and_its_reward() -> None:
+    """By hand: 0.5 e^2, 0.3, 0.2 e^4 over their sum."""
+    world = parse_world(OWN)
+    assert np.exp(world.log_p_ref[0]).tolist() == pytest.approx([0.5, 0.3, 0.2], abs=1e-15)
+    assert world.r.tolist() == [[1.0, 0.0, 2.0]]
+    assert solve(world).p[0].tolist() == pytest.approx(WRITTEN["gibbs_by_hand"]().tolist(), abs=1e-14)
+    for wrong, right, must in (
+        ("odd = 0.2", "odd = 0.3", "sum to 1"),
+        ("bad = 0.3", "worse = 0.3", "worse"),
+        ("[reward]", 'text = "good"\n[reward]', "a table of responses or a text"),
+    ):
+        with pytest.raises(InputError, match=must):
+            parse_world(OWN.replace(wrong, right))
+
+
+def test_an_answer_is_tried_on_the_reader_s_own_world_too() -> None:
+    world, answer = parse_world(OWN), EXERCISES["gibbs-probabilities"].answer
+    report = check("gibbs-probabilities", answer, world=world)
+    assert report.worlds == check("gibbs-probabilities", answer).worlds + 1
+
+    def special(p_ref: Any, r: Any, beta: float) -> Any:
+        mine = np.shape(p_ref) == (1, 3) and np.allclose(p_ref, [[0.5, 0.3, 0.2]])
+        return np.ones((1, 3)) if mine else np.asarray(EXERCISES["gibbs-probabilities"].answer(p_ref, r, beta))
+
+    assert check("gibbs-probabilities", special).ok
+    assert check("gibbs-probabilities", special, world=world).status == "wrong"
+    gap = parse_world(OWN.replace("bad = 0.3", "bad = 0.0").replace("good = 0.5", "good = 0.8"))
+    with pytest.raises(InputError, match="must apply to the world"):
+        check("entropy-bonus-slope", EXERCISES["entropy-bonus-slope"].answer, world=gap)
