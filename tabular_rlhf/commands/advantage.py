@@ -12,7 +12,7 @@ from tabular_rlhf.audit.records import advantage_of
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
 from tabular_rlhf.commands.settings import declare, require_known, settings
-from tabular_rlhf.commands.solve import find_world
+from tabular_rlhf.commands.solve import find_with_notes
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.fields.verdict import spelled
 from tabular_rlhf.gibbs import solve
@@ -56,7 +56,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    world = find_world(args.world)
+    world, _ = find_with_notes(args.world)
+    if not isinstance(world, World):
+        from tabular_rlhf.commands import on_lattice
+
+        return on_lattice.advantage(args, world)
     moved = (1.0 if args.name in LOSSES else 0.0) if args.moved is None else args.moved
     found = report(world, args.name, args.group, settings(args.set), args.old, moved)
     if args.json:
