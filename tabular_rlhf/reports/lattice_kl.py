@@ -19,7 +19,7 @@ from tabular_rlhf.lattice.linear import moments
 from tabular_rlhf.lattice.policy import Policy
 from tabular_rlhf.logspace import Array, remainder
 from tabular_rlhf.path.sweep import by_prompt
-from tabular_rlhf.reports.lattice_solution import Solved
+from tabular_rlhf.reports.lattice_solution import Solved, of_ratio
 from tabular_rlhf.reports.solution import Record
 
 SCHEMA = "tabular-rlhf/kl-lattice/1"
@@ -45,7 +45,7 @@ def row(s: Solved, estimator: Estimator, level: str, kl: float) -> Record:
     with np.errstate(over="ignore", invalid="ignore"):
         seen: Any = None if level == "token" else estimator.h(s.after.drawn.L)
     try:
-        means, within = by_token(estimator, s.optimum) if level == "token" else by_prompt(lambda y: estimator.h(y.L), s.optimum)
+        means, within = by_token(estimator, s.optimum) if level == "token" else by_prompt(of_ratio(estimator.h), s.optimum)
         mean = float(np.sum(mu * means))
         std = float(np.sqrt(np.sum(mu * (within + np.square(means - mean)))))
     except InputError as refused:  # no sweep, or beyond floats
