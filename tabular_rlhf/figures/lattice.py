@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 THREE = ("k1", "k2", "k3")
-BETAS = np.geomspace(10.0, 0.1, 22)
+BETAS = np.concatenate([np.geomspace(10.0, 1.1, 13), np.geomspace(1.0, 0.1, 48)])
 DRAWS = 2_000
 
 
@@ -41,13 +41,13 @@ def compute_far() -> Data:
     for k, beta in enumerate(BETAS):
         g = solve(pairs().at(float(beta)))
         rows["kl"].append(float(kl(g, Reference(g.world))[0]))
-        drawn = sample(g, DRAWS, rng=np.random.default_rng(k)).L if k % 3 == 0 else None
+        drawn = sample(g, DRAWS, rng=np.random.default_rng(k)).L if k % 6 == 0 else None
         for name in THREE:
             h = ESTIMATORS[name].h
             rows[f"exact {name}"].append(float(np.sqrt(variance(of_ratio(h), g))))
             if drawn is not None:
                 rows[f"drawn {name}"].append(float(np.std(h(drawn))))
-    rows["drawn at"] = rows["kl"][::3]
+    rows["drawn at"] = rows["kl"][::6]
     return {"responses": pairs().responses, "draws": DRAWS, **rows}
 
 
@@ -55,9 +55,18 @@ def draw_far(axes: list[Axes], data: Data) -> list[Artist]:
     """Lines: exact.  Markers: the same from draws."""
     (ax,) = axes
     artists: list[Artist] = []
-    for name in THREE:
+    for size, name in zip((14, 9, 5), THREE, strict=True):
         artists += line(ax, name, data["kl"], data[f"exact {name}"], label=f"{GLYPHS[name].label}, exact")
-        artists += points(ax, name, data["drawn at"], data[f"drawn {name}"], label=f"{GLYPHS[name].label}, drawn")
+        artists += points(
+            ax,
+            name,
+            data["drawn at"],
+            data[f"drawn {name}"],
+            label=f"{GLYPHS[name].label}, drawn",
+            markersize=size,
+            markeredgecolor="white",
+            zorder=4,
+        )
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlabel(r"$\mathrm{KL}(p^*, p_{\mathrm{ref}})$, nats")
