@@ -40,7 +40,8 @@ CHAPTERS = {
     10: "group-bernstein maxrl-order pass-at-k dynamic-sampling truncated-ratio prefix-ratio random-rewards-clip off-policy-reinforce "
     "sampler-mismatch state-kl-in-reward on-policy-distillation entropy-covariance process-rewards gae padding-and-eos "
     "batch-normalization micro-batch-mean trajectory-balance pmd-mean online-ipo-is-nash sharpening bon-is-gibbs-of-quantile kl-in-grpo "
-    "squeezing ties mixture-of-people centering",
+    "squeezing ties mixture-of-people centering lattice-variance lattice-k3 masking-is-not-conditioning forward-backward lattice-merging "
+    "beyond-lists",
 }
 
 

@@ -14,7 +14,7 @@ from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
 from tabular_rlhf.commands.policies import Situation
 from tabular_rlhf.commands.settings import declare, require_known, settings
-from tabular_rlhf.commands.solve import find_world
+from tabular_rlhf.commands.solve import find_with_notes
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.fields.verdict import spelled
 from tabular_rlhf.layout import table
@@ -52,7 +52,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    world = find_world(args.world)
+    world, _ = find_with_notes(args.world)
+    if not isinstance(world, World):
+        from tabular_rlhf.commands import on_lattice
+
+        return on_lattice.advantage(args, world)
     at = policies.situation(args, world, 1.0 if args.name in LOSSES else 0.0)
     found = report(world, args.name, args.group, settings(args.set), at, args.correction)
     if args.json:

@@ -13,7 +13,7 @@ from tabular_rlhf.commands import policies
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
 from tabular_rlhf.commands.settings import settings as numbers
-from tabular_rlhf.commands.solve import find_world
+from tabular_rlhf.commands.solve import find_with_notes
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS, End, FlagReport, analyse, end, flags, measure
 from tabular_rlhf.estimators.record import AGGREGATES, CLAMPS, LEVELS, RATIOS
@@ -60,8 +60,12 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             "a check needs draws and a seed", got=f"{args.samples} draws, seed {args.seed}", remedy="ask for N >= 1, seed >= 0"
         )
-    world = find_world(args.world)
+    world, _ = find_with_notes(args.world)
     world = world if args.beta is None else world.at(args.beta)
+    if not isinstance(world, World):
+        from tabular_rlhf.commands import on_lattice
+
+        return on_lattice.kl(args, world, on_lattice.estimators(args.estimator) if isinstance(estimator, str | None) else [estimator])
     best, at = solve(world), policies.situation(args, world)
     drawn = None if at.on_policy else at.log_sampler
     found = [analyse(f, world, at.log_pi, drawn, draws=args.samples, rng=np.random.default_rng(args.seed)) for f in chosen]

@@ -179,6 +179,21 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "candidates": "means over prompts of what is renormalized over the responses at hand: no estimate of the whole",
         "estimates": "name, unit, value, standard_error, ess, warning of each",
     },
+    "tabular-rlhf/advantage-lattice/1": {
+        "world": "its name",
+        "responses": "a power of ten in words",
+        "group": "responses of a group",
+        "old": "who draws the groups",
+        "silent": "probability of a group of equal rewards",
+        "prompts": "reward, silent, covariance of each advantage with the reward, levels: r, p, and E[A given r] by advantage",
+    },
+    "tabular-rlhf/kl-lattice/1": {
+        **_WORLD,
+        "responses": "a power of ten in words",
+        "samples": "draws of each check",
+        "kl": "KL(p*, ref), in nats",
+        "rows": "estimators: level, mean, std of one draw, sampled, z, bias, standard_error, exact, remark",
+    },
     "tabular-rlhf/advantage/1": {
         "world": "its name",
         "responses": "of all prompts",

@@ -142,14 +142,14 @@ def kl(p: Policy, q: Policy) -> Array:
     return np.asarray(here[world.roots])
 
 
-def policy_gradient(policy: Policy) -> Iterator[tuple[int, Array]]:
-    """(h, grad J in logits of level h, (V, n_h)): d pi (x + V' - V) with x = r - beta log(pi/pi_ref), averaged over prompts."""
+def policy_gradient(policy: Policy, prompt: int | None = None) -> Iterator[tuple[int, Array]]:
+    """(h, grad J in logits of level h, (V, n_h)): d pi (x + V' - V), x = r - beta log(pi/pi_ref), of one prompt, or averaged."""
     world = policy.world
     values = [np.zeros(1)]
     for h in reversed(range(world.H)):
         x = world.levels[h].r - world.beta * policy.ratio(h) + world.levels[h].pull(values[-1])
         values.append(np.append(np.einsum("vn,vn->n", policy.pi(h), x), 0.0))
     values.reverse()
-    for h, _, mass in visits(policy):
+    for h, _, mass in visits(policy, prompt):
         x = world.levels[h].r - world.beta * policy.ratio(h) + world.levels[h].pull(values[h + 1])
         yield h, mass * (x - values[h][:-1])

@@ -13,17 +13,12 @@ from tabular_rlhf.logspace import kl, log_softmax
 from tabular_rlhf.policy_gradient import stale
 from tabular_rlhf.terms.conditions import full
 from tabular_rlhf.terms.policies import each, mean_slope
-from tabular_rlhf.terms.sizes import reward_size
+from tabular_rlhf.terms.sizes import nats, reward_size
 
 
 def by_core(f: Any, logits: Any) -> Any:
     """The gradient of f(logits), a sum over prompts that do not meet, for each prompt in the logits of all."""
     return each(grad(f)(logits))
-
-
-def nats(H: int, log_p: Any, log_p_ref: Any) -> float:
-    """What a sum of H log-ratios can be."""
-    return float(H * (1.0 + np.max(np.abs(log_p)) + np.max(np.abs(log_p_ref))))
 
 
 # ---------------------------------------------------------------------------------------------------- state-kl-in-reward

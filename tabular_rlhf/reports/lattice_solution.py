@@ -239,15 +239,15 @@ def estimator_rows(s: Solved) -> list[Record]:
         with np.errstate(over="ignore"):
             seen = h(s.after.drawn.L)
         try:
-            cell = s.after.measure(_of_ratio(h))
-            one = float(np.sqrt(variance(_of_ratio(h), s.optimum)))
+            cell = s.after.measure(of_ratio(h))
+            one = float(np.sqrt(variance(of_ratio(h), s.optimum)))
         except InputError:  # beyond floats
             cell, one = only_exact(math.inf), math.inf
         rows.append({"name": name, "mean": cell, "deviation": one, "drawn_deviation": float(np.std(seen))})
     return rows
 
 
-def _of_ratio(h: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def of_ratio(h: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """h of the response's log ratio."""
     return lambda y: h(y.L)
 

@@ -68,3 +68,8 @@ def moved_size(r: Any, H: int, log_p: Any, log_p_2: Any) -> float:
 def update_size(H: int) -> float:
     """Advantages are of the update_size of rewards, a gradient sums H scores."""
     return 4.0 * H
+
+
+def nats(H: int, log_p: Any, log_p_ref: Any) -> float:
+    """What a sum of H log-ratios can be."""
+    return float(H * (1.0 + np.max(np.abs(log_p)) + np.max(np.abs(log_p_ref))))

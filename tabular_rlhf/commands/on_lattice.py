@@ -1,0 +1,135 @@
+"""`kl` and `advantage` on a world whose responses are not listed: what is exact there; the rest is refused by name, with the way out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.settings import require_known, settings
+from tabular_rlhf.errors import InputError, whole
+from tabular_rlhf.estimators.record import ESTIMATORS, Estimator
+from tabular_rlhf.lattice import LatticeWorld
+from tabular_rlhf.layout import table
+from tabular_rlhf.registry import one_of
+from tabular_rlhf.reports import lattice_groups, lattice_kl
+from tabular_rlhf.told import number
+
+GROUPS = ("rloo", "group-mean", "grpo")
+"""Advantages that the law of the reward determines."""
+SHOWN = 12
+"""Levels of reward of one prompt that a text shows."""
+
+
+def refuse(world: LatticeWorld, option: str, got: Any, answers: str) -> None:
+    """Raise: the option asks for a list of responses."""
+    remedy = f"{answers}; for the rest shorten the horizon, or draw samples (`lattice.draws.sample`)"
+    raise InputError(f"{option} asks for each of {world.responses} responses, which are not listed", got=got, remedy=remedy)
+
+
+def on_policy(args: argparse.Namespace, world: LatticeWorld, answers: str) -> None:
+    """Refuse a policy that has moved, and a sampler that is another."""
+    for option, value, usual in (
+        ("--moved", args.moved, (None, 0.0)),
+        ("--sampler", args.sampler, (None, args.old)),
+        ("--temperature", args.temperature, (1.0,)),
+        ("--top-p", args.top_p, (1.0,)),
+    ):
+        if value not in usual:
+            refuse(world, option, value, answers)
+
+
+# ---------------------------------------------------------------------------------------------------- kl
+
+
+def kl(args: argparse.Namespace, world: LatticeWorld, chosen: Sequence[Estimator]) -> int:
+    """Estimators of the optimum's divergence; flags' gradients and ends are refused."""
+    answers = "without it, `kl` gives each estimator's mean, bias and std"
+    for option, value, usual in (
+        ("--placement", args.placement, (None,)),
+        ("--aggregate mean", args.aggregate, ("sum",)),
+        ("--ratio", args.ratio, ("sequence",)),
+        ("--clamp", args.clamp, ([],)),
+        ("--old", args.old, ("optimum",)),
+    ):
+        if value not in usual:
+            refuse(world, option, value, answers)
+    on_policy(args, world, answers)
+    found = lattice_kl.report(world, chosen, args.level, samples=args.samples, seed=args.seed)
+    if args.json:
+        answer_json(found["schema"], args, found)
+    else:
+        answer_text(args, kl_text(found))
+    return 0
+
+
+def estimators(name: str | None) -> list[Estimator]:
+    """All whose value is their own, or the named one."""
+    if name is not None:
+        return [ESTIMATORS.find(name)]
+    return [e for e in ESTIMATORS.values() if e.tangent is None]
+
+
+def kl_text(found: dict[str, Any]) -> str:
+    unit = found["kl"] if found["kl"] > 0 else 1.0
+    rows = [
+        [r["estimator"], r["level"], number(r["mean"], ".6g"), number(r["bias"] / unit, ".4g"), number(r["std"] / unit, ".4g")]
+        + [number(r["sampled"], ".6g"), number(r["z"], ".1f"), r["remark"]]
+        for r in found["rows"]
+    ]
+    head = f"World {found['world']}, {found['responses']} responses (not listed: states are merged), beta = {number(found['beta'])}."
+    return "\n\n".join(
+        [
+            f"{head}\nAt the optimum pi = p*, KL(pi, ref) = {number(found['kl'])} nats.",
+            table(
+                "WHAT EACH ESTIMATES, one draw of p*",
+                ["estimator", "level", "mean", "bias/KL", "std/KL", "drawn", "z", ""],
+                rows,
+                left=(0, 1, 7),
+            ),
+            f"mean, bias, std: exact, by sweeps.  drawn: the mean of {found['samples']:,} draws; z: how far off, in exact standard "
+            "errors.\n"
+            "Not told here, because they ask for each response: P(<0), cosine, what a flag descends, where it leads.",
+        ]
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- advantage
+
+
+def advantage(args: argparse.Namespace, world: LatticeWorld) -> int:
+    """What group advantages credit to each reward; losses, aggregations, and moved policies are refused."""
+    answers = f"without it, `advantage` gives {', '.join(GROUPS)} from the law of the reward"
+    on_policy(args, world, answers)
+    if args.correction != "uncorrected":
+        refuse(world, "--correction", args.correction, answers)
+    if args.old not in ("reference", "optimum"):
+        refuse(world, "--old", args.old, answers)
+    if args.name is not None and args.name not in GROUPS:
+        refuse(world, "the advantage", args.name, answers)
+    changes = settings(args.set)
+    require_known(changes, ["ddof", "epsilon"] if args.name in (None, "grpo") else [], args.name or "all advantages")
+    names = [one_of(GROUPS, args.name, "an advantage must be known")] if args.name else list(GROUPS)
+    whole(args.group, "--group", 2, "8 is usual")
+    found = lattice_groups.report(world, names, args.group, changes, args.old)
+    if args.json:
+        answer_json(found["schema"], args, found)
+    else:
+        answer_text(args, advantage_text(found, names))
+    return 0
+
+
+def advantage_text(found: dict[str, Any], names: list[str]) -> str:
+    parts = [
+        f"World {found['world']}, {found['responses']} responses (not listed: states are merged); groups of {found['group']}, "
+        f"drawn from the {found['old']}.\nProbability that all rewards of a group are equal: {number(found['silent'], '.6g')}."
+    ]
+    for row in found["prompts"]:
+        kept = sorted(sorted(row["levels"], key=lambda level: -level["p"])[:SHOWN], key=lambda level: level["r"])
+        title = f"WHAT IS CREDITED TO A REWARD{', prompt ' + row['prompt'] if row['prompt'] else ''}: E[A given r]"
+        title += f" (the {SHOWN} likeliest of {len(row['levels'])})" if len(kept) < len(row["levels"]) else ""
+        cells = [[number(level["r"]), number(level["p"], ".4g"), *(number(level[name], ".5g") for name in names)] for level in kept]
+        parts.append(table(title, ["r", "p", *names], cells))
+    parts.append("Exact, from the law of the reward; cosine, variance and curl of the update ask for each response.")
+    return "\n\n".join(parts)

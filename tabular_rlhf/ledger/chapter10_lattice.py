@@ -1,0 +1,376 @@
+r"""Chapter 10, lattices: what sweeps over merged states give is what the list of responses gives, and goes on where no list can.
+
+Each row holds a sweep of `lattice` against the list of a small world; the last one, a world of 10^100 responses against powers of a
+listed one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tabular_rlhf.language import Language
+from tabular_rlhf.lattice import LatticeWorld, Level, Reference, solve, unmerged
+from tabular_rlhf.lattice.condition import Given, Masked, rewarded
+from tabular_rlhf.lattice.flow import kl, policy_gradient
+from tabular_rlhf.lattice.merge import classes_of, grid, merge
+from tabular_rlhf.lattice.tree import log_law, over_states, rows_of
+from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
+from tabular_rlhf.logspace import expect, log_softmax, remainder
+from tabular_rlhf.path.sweep import by_prompt
+from tabular_rlhf.terms.conditions import full
+from tabular_rlhf.terms.sizes import nats, reward_size
+from tabular_rlhf.world import World
+
+# ---------------------------------------------------------------------------------------------------- lattice-variance
+
+
+add(
+    Row(
+        slug="lattice-variance",
+        chapter=10,
+        clauses=(r"\mathrm{Var}_p(r) = \sum_s d_\pi(s)\, \mathrm{Var}_a(Q_\pi(s, a))",),
+        words="the law of total variance, token by token: a backward sweep of squares, in which nothing cancels",
+        source="Q_pi along a response is a martingale; Li and Eisner (2009) as a semiring.",
+        sides={
+            "states": 1,
+            "responses": 0,
+            "a sweep over the lattice": lambda world, log_pi: by_prompt(lambda y: y.r, rows_of(world, log_pi))[1],
+        },
+        misses={
+            "the second moment": "E_p[r^2]",
+            "states all alike: not weighed by visits": "sum_s Var_a(Q_pi(s, a))",
+            "the second moment of what a token promises": "sum_s d_pi(s)*(sum_a pi(a|s)*Q_pi(s, a)^2)",
+            "the reference's variance": "Var_p_ref(r)",
+        },
+        where=full,
+        scale=lambda r: float(1.0 + np.max(np.abs(r)) ** 2),
+        largest=300,
+        most=12,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- lattice-k3
+
+
+NUDGE = 1e-4
+"""How far the policy is moved from the reference: KL is of the size of its square."""
+
+
+def nudged(log_pi_ref: Any, direction: Any) -> Any:
+    """log pi of the reference, nudged along a direction."""
+    return log_softmax(log_pi_ref + NUDGE * direction)
+
+
+def listed_k3(mdp: Any, log_pi_ref: Any, direction: Any) -> tuple[Any, Any, Any]:
+    """Over responses: p, and the remainders of e^-L of order 1 and 2."""
+    moved = nudged(log_pi_ref, direction)
+    L = mdp.path_sum(moved - log_pi_ref)
+    return np.exp(mdp.path_sum(moved)), L, remainder(-L, 2)
+
+
+def spread(p: Any, f: Any) -> Any:
+    return np.sum(p * np.square(f - np.sum(p * f, axis=1, keepdims=True)), axis=1)
+
+
+def three_coordinates(mdp: Any, log_pi_ref: Any, direction: Any) -> Any:
+    """Var k3 over KL^2 from the moments of 1, L and e^-L: E[k3^2] - E[k3]^2."""
+    p, L, k3 = listed_k3(mdp, log_pi_ref, direction)
+    e = np.exp(-L)
+    terms = np.stack([np.ones_like(L), e, L])
+    second = np.einsum("xi,axi,bxi->xab", p, terms, terms)
+    first = np.einsum("xi,axi->xa", p, terms)
+    w = np.array([-1.0, 1.0, 1.0])
+    return (np.einsum("a,xab,b->x", w, second, w) - np.square(first @ w)) / np.square(np.sum(p * k3, axis=1))
+
+
+def over_kl(world: Any, log_pi_ref: Any, direction: Any) -> Any:
+    """The sweep's Var k3 over its KL^2."""
+    policy = rows_of(world, nudged(log_pi_ref, direction))
+    return by_prompt(lambda y: np.expm1(-y.L) + y.L, policy)[1] / np.square(kl(policy, Reference(policy.world)))
+
+
+add(
+    Row(
+        slug="lattice-k3",
+        chapter=10,
+        statement=r"\frac{\mathrm{Var}_p[k_3]}{\mathrm{KL}(p, p_{ref})^2}: \qquad k_3(x + y) = k_3(x) + e^{-x}\, k_3(y) "
+        r"- (e^{-x} - 1)\, y \quad \text{so that } k_3 \text{ is a coordinate of its own, beside } y, "
+        r"\text{ and keeps its digits where the policy is } 10^{-4} \text{ from the reference}",
+        source="The addition theorem of e^-x - 1 + x; `path.sweep`.",
+        sides={
+            "a sweep over the lattice": over_kl,
+            "responses": Approximately(lambda mdp, log_pi_ref, direction: _listed_ratio(mdp, log_pi_ref, direction), error=1e-9),
+        },
+        misses={
+            "1, L and e^-L as coordinates, and the second moment": three_coordinates,
+            "the variance of k1": lambda mdp, log_pi_ref, direction: _other_ratio(mdp, log_pi_ref, direction, 1),
+            "the second moment": lambda mdp, log_pi_ref, direction: _second_ratio(mdp, log_pi_ref, direction),
+        },
+        where=lambda world, log_pi_ref, direction: (
+            full(world.log_p_ref) and float(np.min(_nearest(world.mdp, log_pi_ref, direction))) > 1e-3 * NUDGE**2
+        ),
+        scale=lambda mdp, log_pi_ref, direction: float(np.max(1.0 + np.abs(_listed_ratio(mdp, log_pi_ref, direction)))),
+        largest=300,
+        most=12,
+    )
+)
+
+
+def _nearest(mdp: Any, log_pi_ref: Any, direction: Any) -> Any:
+    p, _, k3 = listed_k3(mdp, log_pi_ref, direction)
+    return np.sum(p * k3, axis=1)
+
+
+def _listed_ratio(mdp: Any, log_pi_ref: Any, direction: Any) -> Any:
+    p, _, k3 = listed_k3(mdp, log_pi_ref, direction)
+    return spread(p, k3) / np.square(np.sum(p * k3, axis=1))
+
+
+def _other_ratio(mdp: Any, log_pi_ref: Any, direction: Any, power: int) -> Any:
+    p, L, k3 = listed_k3(mdp, log_pi_ref, direction)
+    return spread(p, L**power) / np.square(np.sum(p * k3, axis=1))
+
+
+def _second_ratio(mdp: Any, log_pi_ref: Any, direction: Any) -> Any:
+    p, _, k3 = listed_k3(mdp, log_pi_ref, direction)
+    return np.sum(p * k3 * k3, axis=1) / np.square(np.sum(p * k3, axis=1))
+
+
+# ---------------------------------------------------------------------------------------------------- masking-is-not-conditioning
+
+
+def required(world: Any, success: Any) -> Any:
+    """The tree that pays 1 for what has the format."""
+    return unmerged(World(world.mdp, world.log_ref, success, world.beta))
+
+
+def given_the_format(world: Any, success: Any) -> Any:
+    """The sweep's law given the format, and its divergence."""
+    tree = required(world, success)
+    policy = Given(tree, rewarded(tree))
+    return np.exp(log_law(world, policy)), kl(policy, Reference(tree))
+
+
+def listed_given(p_ref: Any, success: Any) -> tuple[Any, Any]:
+    """Bayes, on the list: the law, and the sum of q log(q/p_ref)."""
+    q = p_ref * success
+    q = q / np.sum(q, axis=1, keepdims=True)
+    return q, np.sum(q * np.log(np.where(q > 0, q / p_ref, 1.0)), axis=1)
+
+
+def masked(world: Any, success: Any) -> Any:
+    """The law of constrained decoding: dead ends are forbidden token by token, what is left renormalized."""
+    tree = required(world, success)
+    return np.exp(log_law(world, Masked(tree, rewarded(tree))))
+
+
+def masked_kl(world: Any, success: Any) -> Any:
+    tree = required(world, success)
+    return kl(Masked(tree, rewarded(tree)), Reference(tree))
+
+
+add(
+    Row(
+        slug="masking-is-not-conditioning",
+        chapter=10,
+        statement=r"q = \frac{p_{ref}\, f}{\mathbb{E}_{p_{ref}}[f]}, \qquad \mathrm{KL}(q, p_{ref}) = -\log \mathbb{E}_{p_{ref}}[f] \quad "
+        r"\text{for } q \text{ the reference given a required format, } f = 1 \text{ where a response has it: of all laws that always have "
+        r"it the nearest; forbidding tokens that lead nowhere, and renormalizing, gives another, farther law}",
+        source="Bayes; on constrained decoding, Park et al. (2024), arXiv:2405.21047.",
+        parts=("law", "distance"),
+        sides={
+            "responses": listed_given,
+            "a sweep over the lattice": given_the_format,
+        },
+        misses={
+            "masking tokens is conditioning": Miss("masking tokens is conditioning", masked),
+            "masking is as near to the reference": Miss("masking is as near to the reference", masked_kl, part=1),
+            "not normalized": "p_ref*success",
+            "the optimum for the reward f": "p_ref*exp(success/beta)/E_p_ref[exp(success/beta)]",
+            "sign flipped": Miss("sign flipped", "log(E_p_ref[success])", part=1),
+        },
+        where=lambda p_ref, success, log_p_ref: full(log_p_ref) and float(np.min(np.sum(p_ref * success, axis=1))) > 1e-6,
+        scale=lambda log_p_ref: float(1.0 + np.max(np.abs(log_p_ref))),
+        largest=300,
+        most=12,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- forward-backward
+
+
+def swept(world: Any, log_pi: Any) -> Any:
+    """grad J of every prompt in the logits of all, by visits forward and values backward."""
+    policy, P = rows_of(world, log_pi), world.mdp.P
+    return np.stack([over_states(world, [g for _, g in policy_gradient(policy, x)]) for x in range(P)])
+
+
+add(
+    Row(
+        slug="forward-backward",
+        chapter=10,
+        clauses=(r"\nabla J_x = \mathbb{E}_p[(r - \beta \log\frac{p}{p_{ref}})\, \mathrm{score}]",),
+        words="on a lattice by two sweeps: d pi (x + V' - V) on each edge, with x = r - beta log(pi/pi_ref) of it, visits d forward and "
+        "values V backward",
+        source="Baum and Petrie (1966); the policy gradient theorem.",
+        sides={
+            "gradient of J": 0,
+            "responses": 1,
+            "visits forward, values backward": swept,
+        },
+        misses={
+            "the divergence's gradient forgotten": "nabla(E_p[r])",
+            "the reference's responses": "E_p_ref[(r - beta*log(p/p_ref))*score]",
+            "beta dropped": "nabla(E_p[r] - KL(p, p_ref))",
+            "sign of the divergence flipped": "nabla(E_p[r] + beta*KL(p, p_ref))",
+            "the forward divergence": "nabla(E_p[r] - beta*KL(p_ref, p))",
+        },
+        where=full,
+        scale=lambda r, beta, H, log_p, log_p_ref: reward_size(r, H) + (1.0 + beta) * nats(H, log_p, log_p_ref),
+        largest=40,
+        most=12,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- lattice-merging
+
+
+def careless(world: Any) -> LatticeWorld:
+    """States merged by part of what the theorem asks for: their rows of the reference and their children, whatever they earn."""
+    tree, levels, classes, after = unmerged(world), [], np.zeros(1, dtype=np.intp), 0
+    for h in reversed(range(tree.H)):
+        level = tree.levels[h]
+        child = classes[level.child]
+        label, first = classes_of(np.concatenate([grid(level.log_ref, 1.0), child]))
+        levels.append(Level(child[:, first], level.log_ref[:, first], level.r[:, first], after))
+        classes, after = np.append(label, len(first)), len(first)
+    return LatticeWorld(tree.language, levels[::-1], classes[tree.roots], tree.beta)
+
+
+def solved(lattice: LatticeWorld) -> Any:
+    """log Z, and the variance of the reward under the optimum."""
+    g = solve(lattice)
+    return g.log_Z, by_prompt(lambda y: y.r, g)[1]
+
+
+add(
+    Row(
+        slug="lattice-merging",
+        chapter=10,
+        clauses=(
+            r"\log Z = \log \mathbb{E}_{p_{ref}}[e^{r/\beta}]",
+            r"\mathrm{Var}_{p^*}(r) = \mathbb{E}_{p^*}[(r - \mathbb{E}_{p^*}[r])^2]",
+        ),
+        words="on the lattice that merges states whose rows of the reference, rewards to come and merged children agree: nothing is lost",
+        source="Mohri (2000), minimization after pushing; `lattice.merge`.",
+        parts=("log Z", "variance"),
+        sides={
+            "responses": 1,
+            "as they are defined": 0,
+            "the smallest lattice": lambda world: solved(merge(world)),
+        },
+        misses={
+            "states merged whose rewards to come differ": Miss(
+                "states merged whose rewards to come differ", lambda world: solved(careless(world))[0]
+            ),
+            "beta for 1/beta": "log(E_p_ref[exp(r*beta)])",
+            "the reference's variance": Miss("the reference's variance", "Var_p_ref(r)", part=1),
+            "the second moment": Miss("the second moment", "E_p_star[r^2]", part=1),
+        },
+        where=full,
+        scale=lambda r, beta: (
+            float(1.0 + np.max(np.abs(r)) / beta),
+            float(1.0 + np.max(np.abs(r)) ** 2) * (1.0 + float(np.max(np.abs(r))) / beta),
+        ),
+        largest=64,
+        most=6,
+    )
+)
+
+# ---------------------------------------------------------------------------------------------------- beyond-lists
+
+
+DIGITS = 100
+"""A world of 10^DIGITS responses, at least."""
+
+
+def repeats(world: Any) -> int:
+    """How often a world is said to get there."""
+    return math.ceil(DIGITS / math.log10(world.mdp.N))
+
+
+def repeated(world: Any) -> LatticeWorld:
+    """The world said n times, after the same prompt: N^n responses, the rewards added.  States of one round are those of the tree."""
+    tree, n = unmerged(world), repeats(world)
+    x, P = tree.language, tree.language.P
+    last = tree.levels[-1]
+    prompt = np.broadcast_to(np.repeat(np.arange(P), last.n // P), last.child.shape)
+    again = Level(prompt, last.log_ref, last.r, P)  # instead of an end, the same prompt once more
+    rounds = [*tree.levels[:-1], again] * (n - 1) + list(tree.levels)
+    return LatticeWorld(Language(x.vocabulary, x.H * n, None, x.prompts, x.mu, x.sep), rounds, tree.roots, tree.beta)
+
+
+def of_repeated(world: Any) -> Any:
+    """log Z and KL(p*, p_ref), the mean and the variance of the reward under p*, by sweeps."""
+    g = solve(repeated(world))
+    mean, variance = by_prompt(lambda y: y.r, g)
+    return g.log_Z, kl(g, Reference(g.world)), mean, variance
+
+
+def drawn(world: Any, r: Any, beta: float, p_ref: Any) -> Any:
+    """log Z as samples see it: the mean of 256 draws' weights, by the seed 0."""
+    n, rng = repeats(world), np.random.default_rng(0)
+    total = np.stack([np.sum(reward[rng.choice(len(p), p=p, size=(256, n))], axis=1) for reward, p in zip(r, p_ref, strict=True)])
+    top = np.max(total, axis=1, keepdims=True)
+    return np.log(np.mean(np.exp((total - top) / beta), axis=1)) + top[:, 0] / beta
+
+
+add(
+    Row(
+        slug="beyond-lists",
+        chapter=10,
+        statement=r"\log Z_n = n \log Z, \quad \mathrm{KL}_n = n\, \mathrm{KL}(p^*, p_{ref}), "
+        r"\quad \mathbb{E}_n[r] = n\, \mathbb{E}_{p^*}[r], "
+        r"\quad \mathrm{Var}_n[r] = n\, \mathrm{Var}_{p^*}[r] \quad \text{for a world said } n \text{ times, of } N^n \geq 10^{100} "
+        r"\text{ responses: exact by sweeps over its few states}",
+        source="Rounds are independent; nothing is listed but one of them.",
+        note="Its law of reward has a tail that draws do not see: the mean of 256 weights is off.",
+        parts=("log Z", "divergence", "mean", "variance"),
+        sides={
+            "one round, listed, times n": lambda world, log_Z, p_star, p_ref, log_p_star, log_p_ref, r: tuple(
+                repeats(world) * x for x in (log_Z, expect_kl(p_star, log_p_star, log_p_ref), expect(log_p_star, r), spread(p_star, r))
+            ),
+            "sweeps over 10^100 responses": of_repeated,
+        },
+        misses={
+            "256 draws show log Z": drawn,
+            "the mean reward over beta": lambda world, p_ref, r, beta: repeats(world) * np.sum(p_ref * r, axis=1) / beta,
+            "deviations add": Miss(
+                "deviations add", lambda world, p_star, r: np.square(repeats(world) * np.sqrt(spread(p_star, r))), part=3
+            ),
+            "the reference's reward": Miss(
+                "the reference's reward", lambda world, p_ref, r: repeats(world) * np.sum(p_ref * r, axis=1), part=2
+            ),
+        },
+        where=lambda world, log_p_ref, N: world.mdp.eos is None and N > 1 and full(log_p_ref),
+        scale=lambda world, r, beta, log_p_star, log_p_ref: tuple(
+            levels(world) * (1.0 + size * (1.0 + float(np.max(np.abs(r))) / beta))
+            for size in (1.0, 1.0 + float(np.max(np.abs(log_p_ref))), float(np.max(np.abs(r))), float(np.max(np.abs(r))) ** 2)
+        ),
+        largest=300,
+        most=2,
+    )
+)
+
+
+def levels(world: Any) -> float:
+    """What a sum over the rounds can be, in terms: each level of the sweep rounds the running total once more."""
+    n = repeats(world)
+    return n * (1.0 + n * world.mdp.H / 16.0)
+
+
+def expect_kl(p_star: Any, log_p_star: Any, log_p_ref: Any) -> Any:
+    return np.sum(p_star * (log_p_star - log_p_ref), axis=1)
