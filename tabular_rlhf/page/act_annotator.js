@@ -101,7 +101,10 @@ DRAW.bt = () => {
       if (c[t[0]][t[1]] > c[t[1]][t[0]] && c[t[1]][t[2]] > c[t[2]][t[1]] && c[t[2]][t[0]] > c[t[0]][t[2]])
         cyc.push(t.map((v) => L4[v]).join(" > ") + " > " + L4[t[0]]);
   $("clicksaid").textContent = !n
-    ? "No click yet: with a prior all rewards are 0, and ★ stays at ◇."
+    ? "No click yet. " +
+      (off
+        ? "Without a prior there is no reward either, and so no ★."
+        : "The prior alone says that all rewards are 0, and ★ stays at ◇.")
     : `${n} click${n > 1 ? "s" : ""}. ` +
       (cyc.length
         ? `A cycle: ${cyc[0]}. No reward can say that; Bradley-Terry answers with a polite fiction (compare the last two columns), and both policies follow it. `

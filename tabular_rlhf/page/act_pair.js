@@ -44,18 +44,25 @@ DRAW.pair = () => {
   $("ask").hidden = told;
   $("askq").textContent = `Nobody compared ${NAMES[o]}. Its probability…`;
   const d = Math.sign(to[o] - lp[o]) * (Math.abs(to[o] - lp[o]) > 1e-9);
-  const d0 = Math.sign(push * (Math.exp(lp[l]) - Math.exp(lp[w]))),
+  const gap = Math.exp(lp[l]) - Math.exp(lp[w]),
+    d0 = Math.abs(gap) < 1e-9 ? 0 : Math.sign(push * gap), // equal but for rounding
     W = ["falls", "stays", "rises"],
     move = (i) => `${NAMES[i]} goes from ${pct(Math.exp(lp[i]))} to ${pct(Math.exp(to[i]))}`,
-    stops = { dpo: "it weakens as D grows and never stops", ipo: `it stops at D = 1/(2β) = ${fmt(1 / (2 * st.b), 2)} and turns back beyond`, "slic-reference": `it stops dead at D = 1/β = ${fmt(1 / st.b, 2)}` }[st.loss];
+    stops = {
+      dpo: "it weakens as D grows and never stops",
+      ipo: `it stops at D = 1/(2β) = ${fmt(1 / (2 * st.b), 2)} and turns back beyond`,
+      "slic-reference": `it stops dead at D = 1/β = ${fmt(1 / st.b, 2)}`,
+    }[st.loss];
   $("pairsaid").innerHTML = !told
     ? `The margin is D = ${fmt(D)} nats, and the push on it ${fmt(push)}: ${stops}. Answer the question to see the step.`
     : `${+st.ans === d ? "Right" : "Not so"}: ${NAMES[o]} ${W[d + 1]}${d0 && d && d0 !== d ? ", after it had first " + (d0 > 0 ? "risen" : "fallen") : ""}. ` +
       (push === 0
         ? "Nothing moves, because the margin is already as large as this loss asks. "
-        : `The chosen ${move(w)}, the rejected ${move(l)}, the bystander ${move(o)}. The bystander moves because what the pair wins or loses together must come from it: it sets out upwards if the rejected answer is likelier than the chosen one, downwards if it is rarer` +
-          `${push < 0 ? ", and the other way round here, where the push is negative" : ""} (here ${fmt(Math.exp(lp[l]), 2)} against ${fmt(Math.exp(lp[w]), 2)}). `) +
-      `The push on D is ${fmt(push)} nats a unit of η: ${stops}.`;
+        : `The chosen ${move(w)}, the rejected ${move(l)}, the bystander ${move(o)}, because the push is added to one logit and taken from the other, and what the pair gains or loses together is the bystander’s. ` +
+          (d0 === 0
+            ? "Here w and l set out equally likely, so the bystander stays at first, and falls as soon as they differ. "
+            : `It sets out ${d0 > 0 ? "upwards" : "downwards"}, because the ${push > 0 === d0 > 0 ? "rejected" : "chosen"} answer is the likelier one (${fmt(Math.exp(lp[l]), 2)} for l, ${fmt(Math.exp(lp[w]), 2)} for w)${push < 0 ? " and the push is negative" : ""}. `)) +
+      `The push is ${fmt(push)}: ${stops}.`;
 };
 $("ask").onclick = (e) => {
   const a = e.target.dataset.a;

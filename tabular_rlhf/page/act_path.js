@@ -179,8 +179,10 @@ DRAW.hero = () => {
   const e = C.exp(path.end.lp),
     v = e.findIndex((x) => x > 0.9999),
     why = {
-      "k1 loss": "Because E[∇log <i>p</i>] = 0, <i>k</i><sub>1</sub> in the loss pushes by nothing on average: only the reward is left.",
-      "k3 loss": "Because its gradient is that of the other KL, KL(<i>p</i><sub>ref</sub>, <i>p</i>), which has an optimum of its own.",
+      "k1 loss":
+        "Because E[∇log <i>p</i>] = 0, <i>k</i><sub>1</sub> in the loss pushes by nothing on average: only the reward is left.",
+      "k3 loss":
+        "Because its gradient is that of the other KL, KL(<i>p</i><sub>ref</sub>, <i>p</i>), which has an optimum of its own.",
       "k3 reward":
         "Because <i>k</i><sub>3</sub> of a sampled answer is e<sup>−<i>L</i></sup> − 1 + <i>L</i>, its push is that of KL(<i>p</i>, <i>p</i><sub>ref</sub>) − KL(<i>p</i><sub>ref</sub>, <i>p</i>). The second KL grows without bound as an answer falls silent, and here it is subtracted: the penalty pays for silencing answers.",
       "k2 loss": "Because its gradient is that of KL(<i>p</i>, <i>p</i><sub>ref</sub>), exactly.",
@@ -189,7 +191,8 @@ DRAW.hero = () => {
       "abs loss": "Because its slope is ±1 at any distance: an answer is left alone or given up.",
       "abs reward": "Because |<i>L</i>| punishes an answer for becoming rarer, too: its push is not that of the KL.",
       "k3i loss": "Because its gradient is that of χ²/2, which grows faster than the KL where an answer becomes likelier.",
-      "k3i reward": "Because e<sup><i>L</i></sup> − 1 − <i>L</i> punishes an answer for becoming rarer, too: its push is not that of the KL.",
+      "k3i reward":
+        "Because e<sup><i>L</i></sup> − 1 − <i>L</i> punishes an answer for becoming rarer, too: its push is not that of the KL.",
     }[flagKey()];
   const say =
     `<span class="note">h = ${EST[st.f][2]}, ${PLACE[st.w]}. L = log(p/p<sub>ref</sub>).</span><br>` +

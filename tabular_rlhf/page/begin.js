@@ -79,7 +79,11 @@ radios(
 radios(
   "losses",
   "loss",
-  [["dpo", "DPO"], ["ipo", "IPO"], ["slic-reference", "hinge (SLiC)"]],
+  [
+    ["dpo", "DPO"],
+    ["ipo", "IPO"],
+    ["slic-reference", "hinge (SLiC)"],
+  ],
   () => st.loss,
   (v) => {
     st.loss = v;
@@ -89,33 +93,40 @@ radios(
 radios(
   "divide",
   "divide",
-  [["yes", "yes: GRPO"], ["no", "no: Dr. GRPO"]],
+  [
+    ["yes", "yes: GRPO"],
+    ["no", "no: Dr. GRPO"],
+  ],
   () => st.dv,
   (v) => {
     st.dv = v;
     need("groups");
   },
 );
-for (const [id, key] of [["size", "G"], ["right-ones", "m"], ["rate", "u"]])
+for (const [id, key] of [
+  ["size", "G"],
+  ["right-ones", "m"],
+  ["rate", "u"],
+])
   $(id).oninput = (e) => {
     st[key] = +e.target.value;
     need("groups");
     sync();
   };
 $("reset").onclick = () => {
-  history.replaceState(null, "", location.pathname + location.search);
   Object.assign(st, structuredClone(FRESH));
   guess = null;
   playing = false;
   bestR = Infinity;
   seen.clear();
   tables.reset();
+  publish();
   sync();
   all();
 };
 $("copy").onclick = async () => {
-  const u = location.href.split("#")[0] + (text() ? "#" + text() : "");
-  history.replaceState(null, "", u);
+  publish();
+  const u = location.href;
   try {
     await navigator.clipboard.writeText(u);
   } catch {
@@ -153,6 +164,7 @@ new ResizeObserver(() => {
   all();
 }).observe(document.body);
 addEventListener("hashchange", () => {
+  address = location.hash;
   read();
   sync();
   all();

@@ -4,7 +4,14 @@ const LETTERS = ["p", "p_ref", "p_star", "r", "beta", "Z", "V", "L"],
   PLAIN = { log: Math.log, exp: Math.exp, sqrt: Math.sqrt, abs: Math.abs },
   OF_LAWS = { KL: 2, J: 1, H: 1 };
 function tokens(text) {
-  const plain = text.replace(/β/g, "beta").replace(/−/g, "-").replace(/·|×/g, "*").replace(/p\*(?=\s*(?:[-+\/,)\]=]|$))/g, "p_star").replace(/π/g, "p").trim(),
+  const plain = text
+      .replace(/β/g, "beta")
+      .replace(/−/g, "-")
+      .replace(/·|×/g, "*")
+      .replace(/p\*(?=\s*(?:[-+\/,)\]=]|$))/g, "p_star")
+      .replace(/π/g, "p")
+      .replace(/_\{\s*([a-z_]+)\s*\}/g, "_$1")
+      .trim(),
     out = [];
   READ.lastIndex = 0;
   while (READ.lastIndex < plain.length) {
@@ -27,7 +34,11 @@ function readLine(text) {
   const both = (f, a, b) => (w) => {
     const x = a(w),
       y = b(w);
-    return Array.isArray(x) ? x.map((v, i) => f(v, Array.isArray(y) ? y[i] : y)) : Array.isArray(y) ? y.map((v) => f(x, v)) : f(x, y);
+    return Array.isArray(x)
+      ? x.map((v, i) => f(v, Array.isArray(y) ? y[i] : y))
+      : Array.isArray(y)
+        ? y.map((v) => f(x, v))
+        : f(x, y);
   };
   const single = (f, a) => (w) => {
     const x = a(w);
@@ -121,7 +132,16 @@ function readLine(text) {
 /* what the letters stand for */
 function lineWorld(lp, lq, r, beta) {
   const ls = gibbs(lq, r, beta);
-  return { p: exp(lp), p_ref: exp(lq), p_star: exp(ls), r, beta, Z: sum(lq.map((l, i) => Math.exp(l + r[i] / beta))), V: value(lq, r, beta), L: lp.map((l, i) => l - lq[i]) };
+  return {
+    p: exp(lp),
+    p_ref: exp(lq),
+    p_star: exp(ls),
+    r,
+    beta,
+    Z: sum(lq.map((l, i) => Math.exp(l + r[i] / beta))),
+    V: value(lq, r, beta),
+    L: lp.map((l, i) => l - lq[i]),
+  };
 }
 const near = (x, y) => Math.abs(x - y) <= 1e-9 * Math.max(1, Math.abs(x), Math.abs(y));
 /* whether two values are the same: a number equals a list whose entries all equal it */

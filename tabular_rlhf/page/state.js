@@ -69,18 +69,24 @@ function read() {
   tables.read(h);
   if (/^([A-D]{2})*$/.test(h.get("c") || "")) st.c = (h.get("c") || "").slice(0, 800);
 }
+/* twelve digits: what is shown of a state is then shown again by its link */
+const written = (v) =>
+  typeof v === "number" ? String(+v.toPrecision(12)) : Array.isArray(v) ? v.map(written).join(",") : encodeURIComponent(v);
 const text = () =>
-  [...Object.keys(FRESH)
-    .filter((k) => String(st[k]) !== String(FRESH[k]))
-    .map(
-      (k) =>
-        k +
-        "=" +
-        encodeURIComponent(Array.isArray(st[k]) ? st[k].map((x) => +x.toFixed(6)).join(",") : typeof st[k] === "number" ? +st[k].toFixed(5) : st[k]).replace(/%2C/g, ","),
-    ), ...tables.changed()]
-    .join("&");
-let hashTimer = 0;
+  [
+    ...Object.keys(FRESH)
+      .filter((k) => String(st[k]) !== String(FRESH[k]))
+      .map((k) => k + "=" + written(st[k])),
+    ...tables.changed(),
+  ].join("&");
+let hashTimer = 0,
+  address = location.hash;
+const publish = () => {
+  address = text() ? "#" + text() : "";
+  history.replaceState(null, "", location.pathname + location.search + address);
+};
+/* a while after the last change; not while somebody else's address waits to be read */
 const save = () => {
   clearTimeout(hashTimer);
-  hashTimer = setTimeout(() => history.replaceState(null, "", text() ? "#" + text() : location.pathname + location.search), 250);
+  hashTimer = setTimeout(() => location.hash === address && publish(), 250);
 };
