@@ -158,7 +158,7 @@ DRAW.hero = () => {
     H.regT,
     X(st.s) + (right ? -13 : 13) * c,
     clamp(Y(R) - 9 * c, 14 * c, base - 6),
-    "regret " + fmt(R, R < 0.01 && R > 0 ? 4 : 3),
+    "regret " + fmt(R, 4),
     { "text-anchor": right ? "end" : "start" },
   );
   label(H.cap, 0, -9, "");

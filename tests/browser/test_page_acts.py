@@ -25,8 +25,8 @@ TURN = """([id, value]) => {
   node.dispatchEvent(new Event("input"));
   return Number(node.value);
 }"""
-SAID = """() => Object.fromEntries(["live", "nearest", "beta-said", "path-said", "pairsaid", "clicksaid", "bonsaid", "groupsaid", "line-said",
-  "wins"].map((id) => [id, document.getElementById(id).textContent]))"""
+SAID = """() => Object.fromEntries(["live", "nearest", "beta-said", "path-said", "pairsaid", "clicksaid", "bonsaid", "groupsaid",
+  "line-said", "wins"].map((id) => [id, document.getElementById(id).textContent]))"""
 
 
 def draw(page: Page) -> None:
@@ -113,7 +113,8 @@ def test_a_link_shows_the_same_again(browser: Browser) -> None:
 
 
 FOCUSABLE = "a[href], button, input, select, summary, [tabindex='0']"
-NAMES = """(what) => [...document.querySelectorAll(what)].filter((node) => node.checkVisibility() && node.getBoundingClientRect().width).map((node) => {
+NAMES = """(what) => [...document.querySelectorAll(what)].filter((node) =>
+  node.checkVisibility() && node.getBoundingClientRect().width).map((node) => {
   const labels = [...(node.labels ?? [])].map((label) => label.textContent.trim()).join(" ");
   return [node.id || node.outerHTML.slice(0, 80), node.getAttribute("aria-label") || labels || node.textContent.trim(), node.type ?? ""];
 })"""
@@ -135,7 +136,8 @@ def test_every_control_is_named_and_reached_by_tab(browser: Browser) -> None:
 
 
 def test_no_word_of_a_picture_is_cut_on_a_phone(browser: Browser) -> None:
-    cut = """() => [...document.querySelectorAll(".stage svg text")].filter((node) => node.textContent && node.checkVisibility()).filter((node) => {
+    cut = """() => [...document.querySelectorAll(".stage svg text")].filter((node) => {
+      if (!node.textContent || !node.checkVisibility()) return false;
       const box = node.getBoundingClientRect();
       return box.left < 0 || box.right > innerWidth;
     }).map((node) => node.textContent)"""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FILE = Path(__file__).parent.parent.parent / "figures" / "page.html"
 CONTROLS = {"estimator": 8, "placement": 3, "flag-beta": 3, "beta": 9, "two": 9, "one": 9, "loss": 32, "margin": 33, "share": 6, "wrong": 0}
-"""Every control of the tables, in the order of the keyboard, with its number of positions (0: as many as the derivation has wrong lines)."""
+"""Every control of the tables, in the order of the keyboard, with its positions (0: as many as the derivation has wrong lines)."""
 
 
 @cache
@@ -284,7 +284,8 @@ def test_nothing_is_wider_than_the_screen(browser: Browser, width: int) -> None:
         )
         assert beyond == []
         small = page.evaluate(
-            """() => [...document.querySelectorAll("input:not([type=radio]), input[type=radio] + label, select, summary, button")].filter((node) => node.offsetHeight < 24).map((n) => n.id)"""
+            """() => [...document.querySelectorAll("input:not([type=radio]), input[type=radio] + label, select, summary, button")]
+              .filter((node) => node.offsetHeight < 24).map((n) => n.id)"""
         )
         assert small == []  # a finger needs room
 
