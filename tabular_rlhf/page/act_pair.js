@@ -58,7 +58,7 @@ DRAW.pair = () => {
     : `${+st.ans === d ? "Right" : "Not so"}: ${NAMES[o]} ${W[d + 1]}${d0 && d && d0 !== d ? ", after it had first " + (d0 > 0 ? "risen" : "fallen") : ""}. ` +
       (push === 0
         ? "Nothing moves, because the margin is already as large as this loss asks. "
-        : `The chosen ${move(w)}, the rejected ${move(l)}, the bystander ${move(o)}, because the push is added to one logit and taken from the other, and what the pair gains or loses together is the bystander’s. ` +
+        : `The chosen ${move(w)}, the rejected ${move(l)}, the bystander ${move(o)}, because the push is added to one logit and taken from the other, and what the two gain together the bystander loses (what they lose, it gains). ` +
           (d0 === 0
             ? "Here w and l set out equally likely, so the bystander stays at first, and falls as soon as they differ. "
             : `It sets out ${d0 > 0 ? "upwards" : "downwards"}, because the ${push > 0 === d0 > 0 ? "rejected" : "chosen"} answer is the likelier one (${fmt(Math.exp(lp[l]), 2)} for l, ${fmt(Math.exp(lp[w]), 2)} for w)${push < 0 ? " and the push is negative" : ""}. `)) +
