@@ -1,4 +1,4 @@
-"""`tabular-rlhf page`: write one self-contained HTML page with sliders, or check a committed one."""
+"""`tabular-rlhf page`: write one self-contained HTML page to drag and click, or check a committed one."""
 
 from __future__ import annotations
 

@@ -1,8 +1,16 @@
-"""One HTML file that needs nothing: RLHF with sliders, every position computed beforehand by this package.
+"""One HTML file that needs nothing: RLHF as an instrument, with pictures that move and tables that Python wrote.
 
-`tilt`, `flags`, `zoo` and `derivation` compute the sections, `data` puts them together; `page.html`, `page.css` and `page.js` are
-what a person sees; `build` writes the last three around the first, by plain replacement of `{{markers}}`.  The script only looks
-up and draws.  Bytes depend on nothing but the data.
+The pictures are computed while they are dragged, by the exact core (`CORE`, scripts that know of no screen): the tests hold it to this
+package at random states.  The tables are computed beforehand: `tilt`, `flags`, `zoo` and `derivation` make them, `data` puts them together,
+`tables.js` only looks up.  `page.html` and the style sheets are what a person sees; `build` puts all into one file, by plain replacement of
+`{{markers}}`.  Bytes depend on nothing but the data.
+
+| scripts | what they do |
+|---|---|
+| `core_*.js` | laws, flags, flows and their ends, pairs, clicks, groups, best-of-n, a line of algebra: pure functions of lists |
+| `names`, `kit`, `triangle`, `state` | words and formats, drawing, the simplex and its handles, what the address says |
+| `act_*.js` | one moving picture each |
+| `tables`, `begin` | the tables of Python; the controls, and the first drawing |
 """
 
 from __future__ import annotations
@@ -19,6 +27,18 @@ from tabular_rlhf.page.fragments import pieces
 from tabular_rlhf.page.numbers import changes
 
 HERE = Path(__file__).parent
+CORE = ("laws", "flags", "flow", "ends", "pairs", "clicks", "groups", "line", "best")
+"""The exact core, in the order in which its scripts build on one another; the last names what they offer."""
+DRAWN = (
+    "names",
+    "tables",
+    "state",
+    "kit",
+    "triangle",
+    *(f"act_{a}" for a in ("path", "policy", "pair", "annotator", "best", "groups", "line")),
+    "begin",
+)
+"""What draws with it."""
 MARKER = re.compile(r"\{\{([a-z]+(?::[a-z]+)?)\}\}")
 DATA = re.compile(r'(?<=<script type="application/json" id="data">\n).*?(?=\n</script>)', re.DOTALL)
 
@@ -26,8 +46,14 @@ DATA = re.compile(r'(?<=<script type="application/json" id="data">\n).*?(?=\n</s
 def build(data: Mapping[str, Any] | None = None) -> str:
     """The page, with the given data or with today's."""
     text = as_json(dict(compute() if data is None else data))
-    found = {**pieces(), "css": _read("page.css"), "data": text}
-    return replaced(_read("page.html"), {**found, "js": replaced(_read("page.js"), found)})
+    found = {**pieces(), "css": _read("page.css") + _read("acts.css"), "data": text}
+    drawn = "".join(replaced(_read(f"{name}.js"), found) for name in DRAWN)
+    return replaced(_read("page.html"), {**found, "js": f'"use strict";\n(() => {{\nconst C = {core()};\n{drawn}}})();\n'})
+
+
+def core() -> str:
+    """The exact core alone, as an expression of JavaScript: an object of functions."""
+    return "(() => {\n" + "".join(_read(f"core_{name}.js") for name in CORE) + "})()"
 
 
 def replaced(template: str, found: Mapping[str, str]) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from html import escape
+from itertools import groupby
 
-from tabular_rlhf import told
+from tabular_rlhf import __version__, told
+from tabular_rlhf.disputes import DISPUTES, Dispute
 from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS
 from tabular_rlhf.figures.glyphs import GLYPHS
 from tabular_rlhf.ledger import LEDGER
@@ -16,6 +18,12 @@ from tabular_rlhf.page.numbers import greek
 from tabular_rlhf.tex import html
 
 SHOWS = {
+    "path": ("kl-gradients", "kl-placement"),
+    "policy": ("gibbs-optimum", "regret-is-kl", "beta-limits"),
+    "pair": ("dpo-gradient", "likelihood-displacement", "logit-conservation"),
+    "annotator": ("bradley-terry", "bt-existence", "dpo-is-bt-mle"),
+    "chosen": ("best-of-n", "reward-hacking"),
+    "groups": ("grpo", "group-bernstein"),
     "tilt": ("gibbs-optimum", "optimal-value", "regret-is-kl", "beta-limits"),
     "geometry": ("e-geodesic", "m-projection-counts", "mode-seeking", "reverse-kl-projection"),
     "flags": ("kl-estimator-theorem", "kl-placement", "k3"),
@@ -47,6 +55,8 @@ def pieces() -> dict[str, str]:
         "options:loss": options((name, name) for name in LOSSES),
         "options:wrong": options((label, label) for label in derivation.compute()["choice"]),
         "claims": claims(),
+        "disputes": disputes(),
+        "version": __version__,
         "derivation": derivation.lines(),
     }
 
@@ -73,6 +83,23 @@ def claims() -> str:
         f"<p>Chapter {row.chapter}. {prose(row.source)}</p></article>"
         for slug, row in LEDGER.items()
         if slug in shown
+    )
+
+
+def disputes() -> str:
+    """Every dispute by its theme: the question, and behind it the claim, its verdict, and the condition or what catches it."""
+    found: list[str] = []
+    for theme, held in groupby(DISPUTES.values(), key=lambda d: d.theme):
+        found += [f'<h3 class="theme">{theme}</h3>', *map(dispute, held)]
+    return "\n".join(found)
+
+
+def dispute(d: Dispute) -> str:
+    """One dispute, folded.  The verdict is the one that every run of `tabular-rlhf verify` measures again."""
+    under = f" It holds under a condition: {d.under.says}." if d.under is not None else ""
+    return (
+        f'<details id="dispute-{d.slug}"><summary>{prose(d.question)}</summary>'
+        f"<p><b>{d.settled}</b> is the claim that {prose(d.claim.says)}.{prose(under)} {prose(d.note)} <code>{d.slug}</code></p></details>"
     )
 
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 FILE = Path(__file__).parent.parent.parent / "figures" / "page.html"
-CONTROLS = {"beta": 9, "two": 9, "one": 9, "estimator": 8, "placement": 3, "flag-beta": 3, "loss": 32, "margin": 33, "share": 6, "wrong": 0}
-"""Every control, in the order of the keyboard, with its number of positions (0: as many as the derivation has wrong lines)."""
+CONTROLS = {"estimator": 8, "placement": 3, "flag-beta": 3, "beta": 9, "two": 9, "one": 9, "loss": 32, "margin": 33, "share": 6, "wrong": 0}
+"""Every control of the tables, in the order of the keyboard, with its positions (0: as many as the derivation has wrong lines)."""
 
 
 @cache
@@ -46,7 +46,7 @@ def opened(browser: Browser, width: int = 1440, height: int = 900, scheme: Any =
     page.goto(FILE.as_uri())
     yield page
     assert said == []
-    assert [url for url in asked if url != "data:,"] == [FILE.as_uri()]
+    assert {url.partition("#")[0] for url in asked} <= {FILE.as_uri(), "data:,"}
     context.close()
 
 
@@ -245,7 +245,7 @@ NOW = """() => {
 def test_the_keyboard_reaches_and_moves_every_control(browser: Browser) -> None:
     with opened(browser) as page:
         met: list[str] = []
-        for _ in range(60):
+        for _ in range(160):
             page.keyboard.press("Tab")
             before = page.evaluate(NOW)
             if before["id"] not in CONTROLS:
@@ -284,7 +284,8 @@ def test_nothing_is_wider_than_the_screen(browser: Browser, width: int) -> None:
         )
         assert beyond == []
         small = page.evaluate(
-            """() => [...document.querySelectorAll("input, select, summary")].filter((node) => node.offsetHeight < 24).map((n) => n.id)"""
+            """() => [...document.querySelectorAll("input:not([type=radio]), input[type=radio] + label, select, summary, button")]
+              .filter((node) => node.offsetHeight < 24).map((n) => n.id)"""
         )
         assert small == []  # a finger needs room
 

@@ -1,7 +1,7 @@
-"use strict";
 // Everything on the page was computed by Python and lies in `data`, as printed.  This script only looks up and draws:
 // the one arithmetic in it turns probabilities and margins into places on the screen.
 
+const tables = (() => {
 const data = JSON.parse(document.getElementById("data").textContent);
 const by = (id) => document.getElementById(id);
 const show = (text) => (text === "inf" ? "∞" : text === "-inf" ? "−∞" : text.replace(/^-/, "−").replace("e-", "e−"));
@@ -12,6 +12,24 @@ const at = (values, path) => path.split(".").reduce((found, key) => (found == nu
 function fill(section, values) {
   for (const place of by(section).querySelectorAll("[data-of]")) place.textContent = show(at(values, place.dataset.of));
 }
+
+// Controls by name: where they start, and where they stand.  `changed` is what the address must say, `read` what it says.
+const starts = new Map();
+function settable(id, start) {
+  starts.set(id, start);
+  by(id).addEventListener("input", () => save());
+}
+const position = (id) => (by(id).tagName === "SELECT" ? by(id).selectedIndex : Number(by(id).value));
+function move(id, to) {
+  const node = by(id), last = node.tagName === "SELECT" ? node.options.length - 1 : Number(node.max);
+  const want = Math.min(Math.max(Math.round(to), 0), last);
+  if (position(id) === want) return;
+  if (node.tagName === "SELECT") node.selectedIndex = want; else node.value = want;
+  node.dispatchEvent(new Event("input"));
+}
+const changed = () => [...starts].filter(([id, start]) => position(id) !== start).map(([id]) => `${id}=${position(id)}`);
+const reset = () => starts.forEach((start, id) => move(id, start));
+const read = (given) => starts.forEach((start, id) => move(id, given.has(id) && isFinite(given.get(id)) ? Number(given.get(id)) : start));
 
 // A slider over a list of printed settings: its text is beside it, and read out by screen readers.
 function slider(id, settings, start, unit, draw) {
@@ -24,11 +42,13 @@ function slider(id, settings, start, unit, draw) {
   };
   tell();
   input.addEventListener("input", () => { tell(); draw(); });
+  settable(id, start);
 }
 
 function select(id, start, draw) {
   by(id).selectedIndex = start;
   by(id).addEventListener("input", draw);
+  settable(id, start);
 }
 
 // ------------------------------------------------------------------------------------------------ drawing
@@ -172,7 +192,6 @@ function drawDerivation() {
 
 // ------------------------------------------------------------------------------------------------ begin
 
-by("symbols").open = matchMedia("(min-width: 62rem)").matches; // beside the title there is room for them
 const [t, f, z] = [data.tilt, data.flags, data.zoo];
 slider("beta", t.beta, t.start[0], " reward units per nat", drawTilt);
 slider("two", t.reward, t.start[1], " reward units", drawTilt);
@@ -188,3 +207,5 @@ drawTilt();
 drawFlag();
 drawLoss();
 drawDerivation();
+return { changed, reset, read };
+})();

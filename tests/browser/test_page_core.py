@@ -1,0 +1,226 @@
+"""The page's exact core, run in a browser without its page, against this package: 2,000 random states in one call.
+
+States are made here; the core answers all of them at once, as one list of numbers a state.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tabular_rlhf import page
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.estimators import Flag, analyse
+from tabular_rlhf.estimators.flows import field, steps_of
+from tabular_rlhf.formula import Formula
+from tabular_rlhf.gibbs import regret, solve
+from tabular_rlhf.logspace import kl
+from tabular_rlhf.losses.evaluate import gradient, value
+from tabular_rlhf.mdp import TokenMDP
+from tabular_rlhf.policy_gradient.bernstein import coefficients
+from tabular_rlhf.preferences.comparisons import Wins
+from tabular_rlhf.preferences.laws import Pairs
+from tabular_rlhf.preferences.likelihood import fit
+from tabular_rlhf.selection import best_of_n, best_of_n_kl
+from tabular_rlhf.world import World
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+FLAGS = {"k1": "k1", "k2": "k2", "k3": "k3", "abs": "abs", "k3i": "k3-inverted"}
+"""The core's names of estimators, and the package's."""
+LOSSES = ("dpo", "ipo", "slic-reference")
+STATES = 2000
+
+RUN = """([source, states]) => {
+  const C = eval(source), parts = (s) => {
+    const lp = s.lp, lq = s.lq, n = lp.length, flag = `${s.flag} ${s.place}`, jac = lp.map(() => Array(n).fill(0));
+    const one = { star: C.gibbs(lq, s.r, s.beta), value: C.value(lq, s.r, s.beta), J: C.J(lp, lq, s.r, s.beta), kl: C.kl(lp, lq),
+      back: C.kl(lq, lp), regret: C.regret(lp, lq, s.r, s.beta), field: C.field(flag, lp, lq, s.r, s.beta, jac),
+      optimum: C.optimum(flag, lq, s.r, s.beta), best: C.bestOfN(lq, s.r, s.n), bt: C.bt(s.wins, s.prior),
+      margin: C.margin(lp, lq, 0, 1), weight: C.groupWeight(s.u, s.G, s.divide) };
+    one.loss = C.LOSS[s.loss].value(one.margin, s.beta);
+    one.push = C.LOSS[s.loss].push(one.margin, s.beta);
+    one.step = C.pairStep(s.loss, lp, lq, s.beta, 0, 1, s.eta);
+    if (one.optimum) one.optimum = one.optimum.map(Math.exp);
+    if (one.bt) delete one.bt.cov;
+    return one;
+  };
+  return states.map(parts);
+}"""
+
+
+def law(rng: np.random.Generator, n: int) -> np.ndarray:
+    p = np.maximum(rng.dirichlet(np.full(n, rng.choice([0.5, 1.0, 4.0]))), 1e-4)
+    return np.log(p / p.sum())
+
+
+@cache
+def states() -> list[dict[str, Any]]:
+    """Two to six answers, beta from 0.05 to 5, rewards on scales from 0.5 to 2, every flag and loss in turn."""
+    rng, found = np.random.default_rng(7), []
+    for k in range(STATES):
+        n = int(rng.integers(2, 7))
+        lq = law(rng, n)
+        near = lq + 10 ** rng.uniform(-6, -2) * rng.normal(size=n)  # every fifth policy is close to its reference
+        wins = rng.integers(0, 5, (n, n)) * (1 - np.eye(n, dtype=int))
+        found.append(
+            {
+                "lp": (law(rng, n) if k % 5 else near - np.logaddexp.reduce(near)).tolist(),
+                "lq": lq.tolist(),
+                "r": (rng.choice([0.5, 1.0, 2.0]) * rng.normal(size=n)).tolist(),
+                "beta": float(math.exp(rng.uniform(math.log(0.05), math.log(5.0)))),
+                "flag": [*FLAGS][k % 5],
+                "place": ("loss", "reward")[k // 5 % 2],
+                "loss": LOSSES[k % 3],
+                "eta": float(rng.uniform(0, 20)),
+                "n": float(1000 ** rng.uniform()),
+                "wins": wins.tolist(),
+                "prior": None if k % 2 else float(rng.uniform(0.1, 10.0)),
+                "u": float(rng.uniform(0.01, 0.99)),
+                "G": int(rng.integers(2, 17)),
+                "divide": bool(k % 4 < 2),
+            }
+        )
+    return found
+
+
+def world(s: dict[str, Any]) -> World:
+    n = len(s["r"])
+    mdp = TokenMDP(tuple("abcdef"[:n]), 1)
+    return World(mdp, np.array(s["lq"]).reshape(1, 1, n), np.array([s["r"]]), s["beta"])
+
+
+@cache
+def answers(browser: Browser) -> list[dict[str, Any]]:
+    tab = browser.new_page()
+    found: list[dict[str, Any]] = tab.evaluate(RUN, [page.core(), states()])
+    tab.close()
+    return found
+
+
+def close(seen: Any, want: Any, where: Any, tolerance: float = 1e-9) -> None:
+    a, b = np.asarray(seen, dtype=float), np.asarray(want, dtype=float)
+    assert np.all(np.abs(a - b) <= tolerance * np.maximum(1.0, np.abs(b))), (where, a, b)
+
+
+def test_laws_and_regret_are_pythons(browser: Browser) -> None:
+    for s, one in zip(states(), answers(browser), strict=True):
+        w, lp = world(s), np.array([s["lp"]])
+        g = solve(w)
+        close(one["star"], g.log_p[0], s)
+        close([one["value"], one["kl"], one["back"]], [g.value, kl(lp, w.log_p_ref)[0], kl(w.log_p_ref, lp)[0]], s)
+        exact = float(kl(lp, w.log_p_ref)[0])
+        assert abs(one["kl"] - exact) <= 1e-9 * exact + 1e-17, (s, one["kl"], exact)  # to nine digits, however near the two are
+        close([one["regret"], one["J"]], [regret(lp, w), g.value - regret(lp, w)], s)
+
+
+def test_flags_push_as_pythons_do_and_rest_where_they_rest(browser: Browser) -> None:
+    known = 0
+    for s, one in zip(states(), answers(browser), strict=True):
+        w, flag = world(s), Flag(FLAGS[s["flag"]], s["place"], "sequence")
+        lp = np.array([s["lp"]])
+        close(one["field"], np.ravel(field(flag, w, lp[None], width=1e-3)), s)
+        if one["optimum"] is not None and known < 60:  # an analysis takes milliseconds
+            known += 1
+            report = analyse(flag, w, solve(w).log_pi)
+            if report.optimum is not None:
+                close(one["optimum"], np.exp(report.optimum.log_p[0]), s)
+
+
+def test_pairs_are_pythons(browser: Browser) -> None:
+    pair = Pairs(np.zeros(1, dtype=np.intp), np.array([0]), np.array([1]), np.ones(1), None)
+    for s, one in zip(states(), answers(browser), strict=True):
+        w, lp = world(s), np.array([s["lp"]])
+        if s["loss"] == "slic-reference" and abs(1 - s["beta"] * one["margin"]) < 1e-3:
+            continue  # at the kink
+        given = {"tau": s["beta"]} if s["loss"] == "ipo" else {}
+        close(one["loss"], value(s["loss"], w, lp, pair, **given), s)
+        pull = gradient(s["loss"], w, lp, pair, **given)[0]
+        close([one["push"], -one["push"]], -pull[:2], s)
+        after = lp[0] - s["eta"] * pull
+        close(one["step"], after - np.logaddexp.reduce(after), s)
+
+
+def test_rewards_of_clicks_are_pythons(browser: Browser) -> None:
+    finite = 0
+    for s, one in zip(states(), answers(browser), strict=True):
+        wins = Wins(np.array(s["wins"], dtype=float), tuple("abcdef"[: len(s["r"])]))
+        try:
+            want = fit(wins, prior=s["prior"])
+        except InputError:
+            assert one["bt"] is None, s
+            continue
+        finite += 1
+        close(one["bt"]["r"], want.r, s)
+        close(one["bt"]["dev"], want.deviance, s)
+        inverse = np.linalg.inv(want.information) if s["prior"] else np.linalg.pinv(want.information)
+        close(one["bt"]["se"], np.sqrt(np.diag(inverse)), s)
+    assert finite > STATES / 2
+
+
+def test_the_best_of_n_and_groups_are_pythons(browser: Browser) -> None:
+    for s, one in zip(states(), answers(browser), strict=True):
+        log_q, r = np.array([s["lq"]]), np.array([s["r"]])
+        close(np.exp(one["best"]["lp"]), np.exp(best_of_n(log_q, r, s["n"])[0]), s)
+        close(one["best"]["kl"], best_of_n_kl(log_q, r, s["n"])[0], s)
+    for s, one in list(zip(states(), answers(browser), strict=True))[::20]:
+        G, u = s["G"], s["u"]
+        table = [(G - m) / G / (math.sqrt(m * (G - m)) / G if s["divide"] else 1.0) for m in range(1, G)]
+        basis = [math.comb(G - 2, j) * u**j * (1 - u) ** (G - 2 - j) for j in range(G - 1)]
+        close(one["weight"], math.fsum(b * float(c) for b, c in zip(basis, coefficients(table), strict=True)), s)
+
+
+FLOW = """([source, states, rtol]) => {
+  const C = eval(source);
+  return states.map((s) => C.flow(`${s.flag} ${s.place}`, s.lq, s.r, s.beta, [0, 0.1, 1, 10], { rtol }).map((lp) => lp.map(Math.exp)));
+}"""
+
+
+def test_flows_are_pythons_and_a_tighter_tolerance_is_nearer(browser: Browser) -> None:
+    few = [s for s in states() if len(s["r"]) <= 4 and s["flag"] != "abs"][:60]
+    tab = browser.new_page()
+    for rtol, bound in ((1e-6, 3e-6), (1e-10, 1e-8)):
+        for s, path in zip(few, tab.evaluate(FLOW, [page.core(), few, rtol]), strict=True):
+            flag = Flag(FLAGS[s["flag"]], s["place"], "sequence")
+            want = [np.exp(lp).ravel() for _, lp in steps_of(flag, world(s), np.array([0.0, 0.1, 1.0, 10.0]), rtol=1e-11)]
+            assert np.max(np.abs(np.array(path) - np.array(want))) < bound, s
+    tab.close()
+
+
+LINES = (
+    "J(p_star) - J(p) = beta*KL(p, p_star)",
+    "p_star = p_ref exp(r/beta)/Z",
+    "E_p[r] - beta*KL(p, p_ref)",
+    "beta*log(Z) = V",
+    "E_{p_ref}[exp(r/beta)] = Z",
+    "sum_y p_ref(y)*exp(r(y)/beta)",
+    "E_p[log(p/p_ref)] = KL(p, p_ref)",
+    "r - beta*log(p/p_ref)",
+    "H(p) + 2*H(p_ref)^2",
+    "-r^2/2 - 3",
+)
+"""Lines that both readers read."""
+READ = """([source, states, lines]) => {
+  const C = eval(source);
+  return states.map((s) => lines.map((t) => C.readLine(t).map((side) => side(C.lineWorld(s.lp, s.lq, s.r, s.beta)))));
+}"""
+
+
+def test_the_reader_of_lines_means_what_pythons_reader_means(browser: Browser) -> None:
+    few = states()[:20]
+    tab = browser.new_page()
+    found = tab.evaluate(READ, [page.core(), few, list(LINES)])
+    for s, lines in zip(few, found, strict=True):
+        w = world(s)
+        for text, sides in zip(LINES, lines, strict=True):
+            for part, seen in zip(text.split("="), sides, strict=True):
+                want = Formula(part.strip()).on(w, p=np.exp([s["lp"]]))
+                close(np.ravel(seen), np.ravel(want), text)
+    for wrong in ("E[r]", "p +", "KL(p)", "q", "p ? r", "(p", "p = ", ""):
+        told = tab.evaluate("([s, t]) => { try { eval(s).readLine(t); return ''; } catch (e) { return e.message; } }", [page.core(), wrong])
+        assert told, wrong
+    tab.close()
