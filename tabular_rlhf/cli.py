@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from tabular_rlhf import __version__
 from tabular_rlhf.commands import known
+from tabular_rlhf.commands.answer import in_markdown
 from tabular_rlhf.commands.printing import say, show
 from tabular_rlhf.errors import InputError, SolveError, nearest, shown
 from tabular_rlhf.layout import fold
@@ -73,6 +74,7 @@ def build_parser(chosen: str | None) -> tuple[Parser, Parser]:
         sub = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
         if name == chosen:  # options are declared only for the command at hand: other rooms stay unopened
             importlib.import_module(f"tabular_rlhf.commands.{name}").configure(sub)
+            sub.add_argument("--markdown", action="store_true", help="print the report as Markdown, to paste into an issue thread")
             mine = sub
     return parser, mine
 
@@ -116,7 +118,8 @@ def _run(words: list[str], chosen: str | None) -> int:
             args.words = words
             with warnings.catch_warnings():
                 warnings.showwarning = _warn
-                status = importlib.import_module(f"tabular_rlhf.commands.{args.command}").run(args)
+                run = importlib.import_module(f"tabular_rlhf.commands.{args.command}").run
+                status = in_markdown(run, args) if args.markdown else run(args)
     except SystemExit as e:
         status = e.code if isinstance(e.code, int) else int(e.code is not None)
     if sys.stdout is not None:

@@ -280,6 +280,21 @@ def test_every_json_has_the_head_and_the_keys_that_are_documented(command: str, 
         assert set(told) - set(HEAD) <= set(known), words
 
 
+@pytest.mark.parametrize("command", ["disputes k3-in-reward", "kl --samples 10", "derive dpo-loss", "symbols beta", "exercises regret"])
+def test_a_report_is_markdown_where_it_is_asked_for(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status = main(command.split())
+    plain = capsys.readouterr().out.strip()
+    assert main([*command.split(), "--markdown"]) == status
+    first, _, *page = capsys.readouterr().out.strip().split("\n")
+    assert first.startswith(f"`tabular-rlhf {command} --markdown`")
+    assert (page[0], page[-1]) == ("```text", "```")
+    told = "\n".join(page[1:-1])
+    made = "Made by tabular-rlhf"  # the last lines name the command, which is another
+    assert told.split(made)[0] == plain.split(made)[0]
+    assert main([*command.split(), "--markdown", "--json"]) == 2
+    assert "one form" in capsys.readouterr().err
+
+
 def test_json_is_the_same_in_every_encoding(room: Path) -> None:
     texts = {tell("derive gibbs-optimum --json", encoding)[1] for encoding in ("utf-8", "ascii", "cp1252")}
     assert len({json.dumps(json.loads(text)) for text in texts}) == 1

