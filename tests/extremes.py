@@ -29,6 +29,7 @@ from tabular_rlhf.fields import Case, cases, gradient, objectives
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.lattice.law import reward_law
 from tabular_rlhf.lattice.policy import Of
+from tabular_rlhf.lattice.tree import rows_of
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.losses.analyse import analyse
@@ -524,6 +525,8 @@ ARGUMENTS: dict[str, Argument] = {
     "flow.forward_projection.context": lambda s: [np.zeros(level.n, dtype=int) for level in s.optimum.world.distinct],
     "renyi.alpha": lambda s: (0.5, 2.0, 1e-9)[s.number % 3],
     "levels": lambda s: s.optimum.world.levels,
+    "over_states.levels": lambda s: [np.moveaxis(x, 1, 0).reshape(s.mdp.V, -1) for x in s.mdp.levels(s.log_pi)],
+    "log_law.policy": lambda s: _rows(s),
     "linear.moments.policy": lambda s: s.optimum,
     "linear.moments.size": lambda s: 1,
     "linear.moments.entries": lambda s: lambda h: {(0, -1): s.optimum.world.levels[h].r, (0, 0): 1.0},
@@ -869,8 +872,7 @@ SELF: dict[str, Argument] = {
 
 
 def _rows(s: Scene) -> lattice.Rows:
-    full = lattice.unmerged(s.world)
-    return lattice.Rows(full, [np.moveaxis(rows, 1, 0).reshape(s.mdp.V, -1) for rows in s.mdp.levels(s.log_pi)])
+    return rows_of(s.world, s.log_pi)
 
 
 def _likelihood(s: Scene) -> Likelihood:

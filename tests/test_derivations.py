@@ -354,7 +354,7 @@ def test_symbols_are_listed_by_level(capsys: pytest.CaptureFixture[str]) -> None
     assert main(["symbols", "log_p", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)["symbols"]
     assert (found["name"], found["level"], found["drawn"]) == ("log_p", "trajectory", False)
-    assert main(["symbols", "logp"]) == 2
+    assert main(["symbols", "log_pp"]) == 2
     assert "did you mean" in capsys.readouterr().err
     assert main(["symbols", "log_p", "--level", "pair"]) == 2
     assert "is of level trajectory" in capsys.readouterr().err

@@ -12,10 +12,11 @@ from tabular_rlhf.check import check, fault, tried
 from tabular_rlhf.check.calling import quietly, supply
 from tabular_rlhf.check.question import Question, of_exercise, of_line, of_row
 from tabular_rlhf.check.trial import forbids, sound
-from tabular_rlhf.commands.grade import exercises
 from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises import EXERCISES
+from tabular_rlhf.grading.sheet import read_sheet
+from tabular_rlhf.grading.verified import verified
 from tabular_rlhf.ledger import LEDGER, Scope, worlds
 from tabular_rlhf.ledger.tiny import tied
 from tabular_rlhf.symbols import SYMBOLS, is_formula, parameters
@@ -268,9 +269,11 @@ def test_an_exercise_that_no_answer_could_pass_is_refused_before_anybody_loses_p
     try:
         if must:
             with pytest.raises(InputError, match=must):
-                exercises(file)
+                verified(read_sheet(file), file)
         else:
-            assert exercises(file) == {"mine": 1.0}
+            sheet = read_sheet(file)
+            verified(sheet, file)
+            assert sheet.points == {"mine": 1.0}
             assert check("mine", EXERCISES["mine"].answer).ok
             assert check("mine", lambda log_Z, r, beta: np.exp(log_Z - r.max(1) / beta)).status == "wrong"
     finally:

@@ -228,7 +228,11 @@ def test_a_symbol_is_computed_without_nan_and_says_what_it_is(name: str) -> None
         if isinstance(value, np.ndarray):
             assert not np.isnan(value).any()
             scope = Scope(world, 3)
-            sizes = {**{letter: scope[letter] for letter in "PNSVG"}, "n": scope["observed"]}
+            sizes = {
+                **{letter: scope[letter] for letter in "PNSVG"},
+                "n": scope["observed"],
+                **dict(zip("BT", scope["mask"].shape, strict=True)),
+            }
             sizes["S_H"] = sum(scope["V"] ** h for h in range(scope["H"]))  # states of a tree without EOS
             letters = shape.strip("(),").replace(",", " ").split() if shape.startswith("(") else []
             assert len(value.shape) == len(letters), name

@@ -372,7 +372,7 @@ def test_a_solution_is_shared_while_it_is_held_and_forgotten_with_its_holder() -
         "kl --world coin --estimator k3 --samples 20",
         "losses ipo --world coin",
         "losses --world coin",
-        "advantage grpo --world coin --group 2",
+        "advantage grpo --world coin --group 2 --moved 1",
         "solve rational --samples 20",
         "run coin --algorithm rloo --steps 2",
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,12 +88,15 @@ def situated(
     """The situation of these settings; the policy `optimum` is that of the world's own beta."""
     if not np.isfinite(moved):
         raise InputError("--moved must be finite", got=moved, remedy="0 is on-policy; 1 moves pi_ref to pi*")
-    best = solve(world).log_pi
-    known = {"reference": world.log_ref, "optimum": best, "uniform": uniform(world.mdp)}
-    log_old = known[one_of(NAMES, old, "--old must be a policy known by name")]
-    other = None if sampler is None or sampler == old else known[one_of(NAMES, sampler, "--sampler must be a policy known by name")]
+    known: dict[str, Callable[[], Any]] = {
+        "reference": lambda: world.log_ref,
+        "optimum": lambda: solve(world).log_pi,
+        "uniform": lambda: uniform(world.mdp),
+    }
+    log_old = known[one_of(NAMES, old, "--old must be a policy known by name")]()
+    other = None if sampler is None or sampler == old else known[one_of(NAMES, sampler, "--sampler must be a policy known by name")]()
     behavior = Behavior(temperature, top_p, other)
-    log_pi = log_softmax(log_old + moved * log_ratio(best, world.log_ref)) if moved else log_old
+    log_pi = log_softmax(log_old + moved * log_ratio(solve(world).log_pi, world.log_ref)) if moved else log_old
     return Situation(np.asarray(log_pi), log_old if moved else None, behavior, old, sampler or old, moved)
 
 

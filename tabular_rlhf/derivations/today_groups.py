@@ -95,7 +95,7 @@ add(
         title="To which order MaxRL is log u",
         chapter=10,
         rows=("maxrl-order",),
-        source="MaxRL (2026), arXiv:2602.02710.",
+        source="Tajwar et al. (2026), arXiv:2602.02710.",
         where=affordable,
         largest=30,
         most=24,

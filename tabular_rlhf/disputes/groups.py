@@ -119,7 +119,7 @@ add(
         ),
         settled="true under a condition",
         published=True,
-        source="MaxRL, arXiv:2602.02710.",
+        source="Tajwar et al. (2026), arXiv:2602.02710 (MaxRL).",
         links=("https://zanette-labs.github.io/MaxRL", "https://api.emergentmind.com/papers/2602.02710"),
         rows=("maxrl-order",),
         caught="G = 2: the dropped form is REINFORCE.",

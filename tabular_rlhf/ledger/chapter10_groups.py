@@ -104,7 +104,7 @@ add(
         ),
         words="where g_r has r_i over the group's mean, g_c that minus the mean score in every group, and g_d minus the mean score only "
         "where somebody is right, as code that drops silent groups does",
-        source="MaxRL (2026), arXiv:2602.02710; log u = -sum of (1-u)^k/k.",
+        source="Tajwar et al. (2026), arXiv:2602.02710; log u = -sum of (1-u)^k/k.",
         parts=("not centered", "centered everywhere", "silent groups dropped"),
         letters={**U, **pulled("r=maxrl_raw", "c=maxrl_kept", "d=maxrl_dropped", "s=grpo_pull")},
         sides={

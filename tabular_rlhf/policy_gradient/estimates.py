@@ -2,7 +2,7 @@ r"""Group estimators of today as they are coded, each on groups of 0/1 rewards (
 
 **Symbols.**  m, how many of a group are right; k of pass@k; a group is *mixed* if it holds both a right and a wrong response.
 
-Sources: MaxRL, arXiv:2602.02710; pass@k, arXiv:2505.15201; dynamic sampling, arXiv:2503.14476.
+Sources: Tajwar et al. (2026), arXiv:2602.02710 (MaxRL); pass@k, arXiv:2505.15201; dynamic sampling, arXiv:2503.14476.
 """
 
 from __future__ import annotations
