@@ -228,6 +228,10 @@ def random(logps: Any, advantages: Any, mask: Any) -> Any:
     return -(logps * advantages[:, None] * mask * keep).sum()
 
 
+def dropout(logps: Any, advantages: Any, mask: Any) -> Any:
+    return -(logps * advantages[:, None] * mask * (np.random.default_rng().random(mask.shape) < 0.8)).sum()
+
+
 def gpu(logps: Any, advantages: Any) -> Any:
     raise RuntimeError("Found no NVIDIA driver on your system")
 
@@ -239,6 +243,7 @@ def gpu(logps: Any, advantages: Any) -> Any:
         (nan, "nan", "where all rewards of a group are equal"),
         (mutates, "mutates", "it changes its argument advantages"),
         (random, "random", "something else each time"),
+        (dropout, "random", "something else each time"),
         (gpu, "needs a GPU", "NVIDIA"),
     ],
 )
