@@ -23,7 +23,7 @@ from tabular_rlhf.symbols import parameters
 from tests.test_notebooks import TWINS, build, only_shows, stub
 
 GOOD = "# %% [markdown]\n# # 1. Good\n\n# %%\nprint('a')\nprint('b')\n{'x': 0.5, 'of': {'b', 'a'} == {'a', 'b'}}\n"
-PICTURE = "# %%\nfrom tabular_rlhf.explore import explore\nfrom tabular_rlhf.figures import show\n\nshow('tilt')\n"
+PICTURE = "# %%\nfrom tabular_rlhf.figures import show\n\nshow('tilt')\n"
 BAD = {
     "02_raises": ("1 / 0", "ZeroDivisionError"),
     "03_warns": ("import warnings\nwarnings.warn('beware', stacklevel=1)", "beware"),
