@@ -17,6 +17,7 @@ import numpy as np
 
 from tabular_rlhf.errors import InputError, as_number, positive
 from tabular_rlhf.logspace import Array, log_softmax
+from tabular_rlhf.told import number
 
 
 class Policies(NamedTuple):
@@ -63,8 +64,20 @@ def nucleus(log_pi: Array, top_p: float) -> Array:
     >>> np.exp(nucleus(np.log([[0.5, 0.3, 0.2]]), 0.6)).round(4).tolist()
     [[0.625, 0.375, 0.0]]
     """
+    if top_p >= 1.0:
+        return log_pi
     order = np.argsort(-log_pi, axis=-1, kind="stable")
     p = np.take_along_axis(np.exp(log_pi), order, axis=-1)
     kept = np.cumsum(p, axis=-1) - p < top_p * (1.0 - 1e-12)  # the first is always kept
     there = np.take_along_axis(kept, np.argsort(order, axis=-1), axis=-1)
-    return np.asarray(log_softmax(np.where(there, log_pi, -np.inf))) if top_p < 1.0 else log_pi
+    return np.asarray(log_softmax(np.where(there, log_pi, -np.inf)))
+
+
+def drawn_how(temperature: float, top_p: float) -> str:
+    """In words, what a sampler does to the policy; "" for nothing.
+
+    >>> drawn_how(0.7, 0.9), drawn_how(1.0, 1.0)
+    ('temperature 0.7, top-p 0.9', '')
+    """
+    of = (("temperature", temperature), ("top-p", top_p))
+    return ", ".join(f"{name} {number(x)}" for name, x in of if x != 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -23,6 +23,15 @@ class InputError(ValueError):
     def __init__(self, must: str, *, got: object, remedy: str, where: str = "") -> None:
         self.must, self.got, self.where, self.remedy = must, shown(got), where, remedy
         super().__init__(f"{must}: {where + ': ' if where else ''}got {self.got}; {remedy}")
+
+    def at(self, place: str, remedy: str | None = None) -> InputError:
+        """The same refusal, said of a place that its cause did not know, and of the one that it did; perhaps with a better remedy.
+
+        >>> print(InputError("points must be positive", got=0, remedy="pass 1").at("sheet.toml, regret"))
+        points must be positive: sheet.toml, regret: got 0; pass 1
+        """
+        where = ", ".join(filter(None, (place, self.where)))
+        return InputError(self.must, got=self.got, where=where, remedy=self.remedy if remedy is None else remedy)
 
 
 class SolveError(RuntimeError):
@@ -119,16 +128,16 @@ def as_floats(x: Any, name: str, shape: tuple[int, ...] | None = None, *, minus_
     return a
 
 
-def as_number(x: object) -> float:
+def as_number(x: Any) -> float:
     """`x` as a float: inf beyond the largest, nan if it is no real number.
 
     >>> as_number("0.5"), as_number(10**400), as_number(None)
     (0.5, inf, nan)
     """
     try:
-        return float(x)  # type: ignore[arg-type]
+        return float(x)
     except OverflowError:
-        return math.inf if x > 0 else -math.inf  # type: ignore[operator]
+        return math.inf if x > 0 else -math.inf
     except Exception:
         return math.nan
 
@@ -150,8 +159,8 @@ def whole(x: object, name: str, least: int, remedy: str, most: float = np.inf) -
     return int(x)
 
 
-def a_generator(rng: object) -> np.random.Generator:
+def a_generator(rng: Any) -> np.random.Generator:
     """`rng`, if draws can be had from it."""
     if not callable(getattr(rng, "random", None)) or isinstance(rng, type):
         raise InputError("rng must be a random generator", got=quoted(rng), remedy="pass np.random.default_rng(0)")
-    return rng  # type: ignore[return-value]
+    return cast(np.random.Generator, rng)

@@ -118,7 +118,8 @@ class Jax(Library):
     def table(self, x: Any) -> Any:
         import jax
 
-        jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call, unused-ignore]
+        config: Any = jax.config  # untyped, so that the types are the same whether jax is installed or not
+        config.update("jax_enable_x64", True)
         a = np.asarray(x)
         return jax.numpy.asarray(np.array(a, dtype=self.width) if a.dtype.kind == "f" else a)
 

@@ -53,8 +53,10 @@ ANYTHING = Takes(math.inf, None)
 
 def takes(f: Callable[..., Any] | None, skip: int = 0) -> Takes:
     """What `f` says of itself in its signature, without its first `skip` parameters."""
+    if f is None:
+        return ANYTHING
     try:
-        parameters = list(inspect.signature(f).parameters.values())[skip:]  # type: ignore[arg-type]
+        parameters = list(inspect.signature(f).parameters.values())[skip:]
     except (TypeError, ValueError):  # compiled functions do not say
         return ANYTHING
     kinds = {p.kind for p in parameters}

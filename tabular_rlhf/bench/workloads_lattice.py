@@ -18,6 +18,7 @@ from tabular_rlhf.lattice.flow import expected_counts
 from tabular_rlhf.lattice.law import group_advantage, reward_law
 from tabular_rlhf.lattice.pairs import pair_softplus
 from tabular_rlhf.path import expect, variance
+from tabular_rlhf.reports.lattice_solution import of_ratio
 
 STANDARD = (Letters(),)
 GROWING = (Letters(H=100), Letters(), Letters(H=400), Letters(V=14))
@@ -54,7 +55,12 @@ def our_solution(case: Letters) -> Runner:
 
 def our_estimators(case: Letters) -> Runner:
     """Variances of k1, k2 and k3 under the optimum."""
-    return lambda: [variance(lambda y, h=ESTIMATORS[k].h: h(y.L), solve(case.world)) for k in ("k1", "k2", "k3")]  # type: ignore[misc]
+
+    def run() -> Any:
+        g = solve(case.world)
+        return [variance(of_ratio(ESTIMATORS[k].h), g) for k in ("k1", "k2", "k3")]
+
+    return run
 
 
 def our_law(case: Letters) -> Runner:

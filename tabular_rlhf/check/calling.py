@@ -68,9 +68,13 @@ def guard(told: str, **seconds: float) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+SPENT = "spent"
+"""The attribute by which a function of another process tells what it has used."""
+
+
 def has_limits(function: Function) -> bool:
     """Whether the function has a process of its own, which is stopped by other limits than those here."""
-    return hasattr(function, "spent")
+    return hasattr(function, SPENT)
 
 
 @contextlib.contextmanager
@@ -94,7 +98,7 @@ class Through:
         self.__signature__ = inspect.signature(function)
         self.on_scope = is_formula(function)
         if has_limits(function):
-            self.spent = function.spent  # type: ignore[attr-defined]
+            self.spent: Any = getattr(function, SPENT)
 
     def misprints(self) -> Iterator[tuple[Slip, Through]]:
         """Of a formula, every slip of it, and its value with it."""

@@ -61,7 +61,7 @@ def in_markdown(run: Callable[[argparse.Namespace], int], args: argparse.Namespa
         status = run(args)
     text = page.getvalue().rstrip()
     if text:
-        fence = "`" * max(3, *(len(ticks) + 1 for ticks in re.findall("`+", text) or ["``"]))
+        fence = "`" * max([3, *(len(ticks) + 1 for ticks in re.findall("`+", text))])
         whole = f"`{visible(command(args))}` (tabular_rlhf {__version__})\n\n{fence}text\n{text}\n{fence}"
         say(spelled(whole, getattr(sys.stdout, "encoding", None)))
     return status

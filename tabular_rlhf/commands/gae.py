@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--lam must be in [0, 1], and --off finite", got=f"{lambdas}, {args.off}", remedy="0.95 is usual")
     names = CRITICS if args.critic is None else (one_of(CRITICS, args.critic, "--critic must be a known one"),)
     at = policies.situation(args, world)
-    rows = [row(world, at, name, args.off, lam) for name in names for lam in lambdas]
+    rows = table_of(world, at, names, args.off, lambdas)
     found: dict[str, Any] = {"world": world.name, **at.told(world), "off": args.off, "rows": rows}
     if args.json:
         answer_json(SCHEMA, args, found)
@@ -77,17 +77,25 @@ def values_of(world: World, log_pi: Array) -> Array:
     return np.asarray(world.mdp.backup(world.r, lambda h, Q: np.sum(world.mdp.levels(pi)[h] * Q, axis=1))[0])
 
 
-def row(world: World, at: policies.Situation, name: str, off: float, lam: float) -> dict[str, Any]:
-    """The exact mean update of one response to a prompt of mu beside the true gradient, and its variance summed over logits."""
-    mdp, pi = world.mdp, np.exp(at.log_pi)
-    law, V = np.exp(mdp.path_sum(at.log_sampler)), critic(world, at, name, off)
+def table_of(world: World, at: policies.Situation, names: Sequence[str], off: float, lambdas: Sequence[float]) -> list[dict[str, Any]]:
+    """A row for each critic and lambda."""
+    law, truth = np.exp(world.mdp.path_sum(at.log_sampler)), true_gradient(world, at.log_pi)
+    critics = [(name, critic(world, at, name, off)) for name in names]
+    return [{"critic": name, "lam": lam, **row(world, np.exp(at.log_pi), law, truth, V, lam)} for name, V in critics for lam in lambdas]
+
+
+def row(world: World, pi: Array, law: Array, truth: Array, V: Array, lam: float) -> dict[str, float | None]:
+    """The exact mean update of one response to a prompt of mu beside the true gradient, and its variance summed over logits.
+
+    Args: pi (P, S, V), the policy that is updated; law (P, N), of who draws; truth (P, S, V); V (P, S), the critic's.
+    """
+    mdp = world.mdp
     u = pulled_tokens(gae_pull(mdp, law, world.r, V, lam), pi) * world.mu[:, None, None]
-    truth = true_gradient(world, at.log_pi)
     cosine, share = against(u, truth)
     noise = float(np.sum(world.mu * gae_noise(mdp, law, pi, world.r, V, lam))) - float(np.sum(u * u))
     bias = float(np.linalg.norm(u - truth))
     said = bias if bias > 1e-12 * (1.0 + float(np.max(np.abs(world.r)))) else 0.0
-    return {"critic": name, "lam": lam, "bias": said, "cosine": cosine, "share": share, "variance": max(0.0, noise)}
+    return {"bias": said, "cosine": cosine, "share": share, "variance": max(0.0, noise)}
 
 
 def render(found: dict[str, Any]) -> str:

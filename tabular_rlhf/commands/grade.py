@@ -175,7 +175,7 @@ def run_class(args: argparse.Namespace, students: list[Student], sheet: Sheet, t
         answer_json(class_report.SCHEMA, args, class_report.as_plain(found, sheet))
     else:
         answer_text(args, class_report.as_text(found, sheet))
-    return 0 if all(one.report is not None and one.points == sum(sheet.points.values()) for one in found) else 1
+    return 0 if all(one.report is not None and one.points == sheet.whole for one in found) else 1
 
 
 def chosen(sheet: Sheet, chapter: int | None, notebook: str | None) -> Sheet:

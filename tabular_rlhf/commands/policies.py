@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.behavior import Behavior
+from tabular_rlhf.behavior import Behavior, drawn_how
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.logspace import Array, kl, log_ratio, log_softmax
@@ -102,19 +102,12 @@ def situated(
 
 def words(told: dict[str, Any], drawn: str = "Groups") -> str:
     """One sentence: who draws, and where the updated policy stands."""
-    hot = [f"temperature {number(told['temperature'])}"] * (told["temperature"] != 1) + [f"top-p {number(told['top_p'])}"] * (
-        told["top_p"] != 1
-    )
-    said = f"{drawn} drawn from the {told['sampler']} policy{' at ' * bool(hot)}{', '.join(hot)}"
+    how, far = drawn_how(told["temperature"], told["top_p"]), f"{number(told['kl_moved'], '.4g')} nats."
+    own = told["sampler"] == told["old"] and not how
+    said = f"{drawn} drawn from the {told['sampler']} policy{f' at {how}' if how else ''}"
     if not told["moved"]:
-        other = "which is also the policy that is updated" if told["sampler"] == told["old"] and not hot else ""
-        return (
-            f"{said}, {other}."
-            if other
-            else f"{said}; the {told['old']} policy is updated, KL(pi, sampler) = {number(told['kl_moved'], '.4g')} nats."
-        )
-    to = "it" if told["sampler"] == told["old"] and not hot else f"the {told['old']} one, to which ratios are taken,"
-    far = "pi_old" if to == "it" else "sampler"
-    return (
-        f"{said}; the updated one has moved from {to} by {number(told['moved'])}, KL(pi, {far}) = {number(told['kl_moved'], '.4g')} nats."
-    )
+        updated = f"; the {told['old']} policy is updated, KL(pi, sampler) = {far}"
+        return said + (", which is also the policy that is updated." if own else updated)
+    start = "it" if own else f"the {told['old']} one, to which ratios are taken,"
+    moved = f"has moved from {start} by {number(told['moved'])}, KL(pi, {'pi_old' if own else 'sampler'}) = {far}"
+    return f"{said}; the updated one {moved}"

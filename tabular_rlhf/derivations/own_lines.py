@@ -188,7 +188,7 @@ class Reader:
         try:
             return statement(formula, letters=self.lets, before=tuple(let for let in self.lets.values() if is_function(let)))
         except InputError as e:
-            raise InputError(e.must, got=e.got, where=", ".join(filter(None, (f"line {piece.line}", e.where))), remedy=e.remedy) from None
+            raise e.at(f"line {piece.line}") from None
 
     def definition(self, said: Statement, piece: Piece) -> None:
         if len(said.sides) != 2 or said.relations != ("=",):
@@ -246,6 +246,5 @@ def _compiled(step: Step) -> Compiled:
     try:
         return compile(step.tree, None, step.piece.formula)
     except InputError as e:
-        where = ", ".join(filter(None, (f"line {step.piece.line}", e.where)))
-        remedy = "say what it is on a line of its own: let b = E_p[r]" if e.must == UNKNOWN and "bind it" in str(e.remedy) else e.remedy
-        raise InputError(e.must, got=e.got, where=where, remedy=remedy) from None
+        better = "say what it is on a line of its own: let b = E_p[r]" if e.must == UNKNOWN and "bind it" in e.remedy else None
+        raise e.at(f"line {step.piece.line}", better) from None

@@ -87,7 +87,10 @@ class Claim:
     @cached_property
     def sides(self) -> tuple[Any, Any]:
         """Both sides as functions of a scope."""
-        return tuple(printed(s, self.letters) if isinstance(s, str) else s for s in (self.left, self.right))  # type: ignore[return-value]
+        return self._side(self.left), self._side(self.right)
+
+    def _side(self, said: Any) -> Any:
+        return printed(said, self.letters) if isinstance(said, str) else said
 
     @property
     def shown(self) -> str:

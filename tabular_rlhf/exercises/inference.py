@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.exercises.record import Exercise, add
+from tabular_rlhf.terms.comparisons import sigma, softplus
 
 # ---------------------------------------------------------------------------------------------------- fit-exists
 
@@ -47,10 +48,6 @@ add(
 )
 
 # ---------------------------------------------------------------------------------------------------- soft-label-slope
-
-
-def sigma(z: Any) -> Any:
-    return np.exp(-np.logaddexp(0.0, -z))
 
 
 add(
@@ -96,10 +93,6 @@ add(
 )
 
 # ---------------------------------------------------------------------------------------------------- pair-loss, smoothed-pair-loss
-
-
-def softplus(z: Any) -> Any:
-    return np.logaddexp(0.0, z)
 
 
 PAIRS = (

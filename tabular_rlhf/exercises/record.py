@@ -31,7 +31,6 @@ class Exercise:
     rows: ledger rows behind it.
     answer: the reference, a function of symbols by name (it may return another one, if a function is asked for); its parameters are the
     suggested signature (a reader may use others).
-    conventions: words -> another answer that is as right, if it is taken everywhere (a deviation that divides by n - 1).
     misses: diagnosis -> wrong answer, at least three.  free: what the answer leaves open, one of FREE.
     without: symbols that would give the answer away.  where, largest, scale: as of a row of the ledger.
     error: how far an answer may be off, as a share of its size, where the statement asks for so many decimals and not for the exact answer.

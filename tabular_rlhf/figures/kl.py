@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -163,8 +163,9 @@ def draw_optima(axes: list[Axes], data: Data) -> list[Artist]:
     legend = ax.legend(
         frameon=False, loc="center left", bbox_to_anchor=(0.92, 0.62), fontsize=8, title="numbers: regret, reward units", title_fontsize=8
     )
-    for handle in legend.legend_handles:
-        handle.set_markersize(8)  # type: ignore[union-attr]
+    handles: list[Any] = list(legend.legend_handles)
+    for handle in handles:
+        handle.set_markersize(8)
     artists.append(legend)
     return artists
 

@@ -2,7 +2,7 @@ r"""What is said of laws and events: KL(p, q), H(p), P(y > y'), p_ref(r <= r(y))
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 from tabular_rlhf.formula.letters import ANY, Letters
 from tabular_rlhf.formula.tokens import Token
@@ -15,7 +15,7 @@ PREFERENCES = {"P", "Pr", "p", "p_star", "p_BT", "P_BT", "p_star_BT"}
 """How the probability of a preference is called; another letter is another law of people."""
 
 
-class Events(Letters, ABC):
+class Events(Letters):
     """Readers of divergences, entropies, preferences and probabilities."""
 
     @abstractmethod

@@ -6,6 +6,8 @@ name holds indices.
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from tabular_rlhf.formula.spellings import GREEK, INDICES, KL_KEYS, kind
 from tabular_rlhf.formula.stream import Stream, items, spelled
 from tabular_rlhf.formula.tokens import Token
@@ -298,8 +300,10 @@ class Letters(Stream):
         """Whether the bracket that opens here holds a relation: y > y', r <= r(y)."""
         return any(t.kind in ("<", "<=", ">", ">=", "=", "!=") or t.text in ("succ", "prec") for t in self.level())
 
+    @abstractmethod
     def divergence(self, at: int, indices: list[Node]) -> Node:
-        raise NotImplementedError
+        """See `events`."""
 
+    @abstractmethod
     def probability(self, at: int, head: Node) -> Node:
-        raise NotImplementedError
+        """See `events`."""

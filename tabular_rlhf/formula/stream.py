@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 from tabular_rlhf.errors import InputError
@@ -11,7 +12,7 @@ from tabular_rlhf.formula.tree import Node
 OPENS, CLOSED = ("(", "[", "{", "(abs", "(in"), (")", "]", "}", "abs)", "in)")
 
 
-class Stream:
+class Stream(ABC):
     """Tokens, and the place among them that is read next."""
 
     def __init__(self, text: str, tokens: list[Token], aliases: Mapping[str, str], declared: set[str]) -> None:
@@ -81,11 +82,13 @@ class Stream:
             raise self.refusal(f"a bracket {opening.text} must be closed", "close it", opening.start, opening.end)
         return self.tokens[start + 1 : self.at - 1]
 
+    @abstractmethod
     def sum(self) -> Node:
-        raise NotImplementedError
+        """See `grammar`."""
 
+    @abstractmethod
     def condition(self) -> Node:
-        raise NotImplementedError
+        """See `grammar`."""
 
 
 def spelled(tokens: list[Token]) -> str:

@@ -102,7 +102,7 @@ def as_csv(found: Sequence[Graded], sheet: Sheet, pages: Mapping[str, str] | Non
         points = [f"{rows[slug]['points']:g}" if rows else "0" for slug in slugs]
         statuses = [rows[slug]["status"] if rows else "" for slug in slugs]
         page = [pages.get(one.student.name, "")] if pages else []
-        cells = [one.student.name, f"{one.points:g}", f"{sum(sheet.points.values()):g}", *points, *statuses, one.fault, *page]
+        cells = [one.student.name, f"{one.points:g}", f"{sheet.whole:g}", *points, *statuses, one.fault, *page]
         pen.writerow([harmless(cell) for cell in cells])
     return out.getvalue()
 
@@ -119,7 +119,7 @@ def harmless(cell: str) -> str:
 def as_plain(found: Sequence[Graded], sheet: Sheet) -> dict[str, Any]:
     """The class as plain values."""
     return {
-        "out_of": sum(sheet.points.values()),
+        "out_of": sheet.whole,
         "students": [
             {
                 "name": one.student.name,
@@ -140,7 +140,7 @@ def as_plain(found: Sequence[Graded], sheet: Sheet) -> dict[str, Any]:
 
 def as_text(found: Sequence[Graded], sheet: Sheet) -> str:
     """A line a student, then a line an item."""
-    whole = sum(sheet.points.values())
+    whole = sheet.whole
     rows = [[one.student.name, f"{one.points:g} / {whole:g}", one.fault or "; ".join(_statuses(one))] for one in found]
     items = [[s.slug, f"{s.right} of {_readable(found)}", f"{s.mean:.3g} / {s.out_of:g}", _told(s)] for s in summarize(found, sheet)]
     return "\n\n".join(
@@ -180,7 +180,7 @@ td pre { max-width: 28rem; font-size: .85rem } td:first-child { min-width: 11rem
 
 def as_page(found: Sequence[Graded], sheet: Sheet, title: str = "The class") -> str:
     """The page of a class, without names: how the points lie, and a row for each item."""
-    read, whole = [one for one in found if one.report is not None], sum(sheet.points.values())
+    read, whole = [one for one in found if one.report is not None], sheet.whole
     rows = "".join(_row(item, len(read)) for item in summarize(found, sheet))
     missing = len(found) - len(read)
     lost = f"; {missing} submission{'s' if missing > 1 else ''} could not be read" if missing else ""
@@ -230,10 +230,12 @@ def page_names(found: Sequence[Graded]) -> dict[str, str]:
     A name that would be another's is numbered.
     """
     told: dict[str, str] = {}
+    taken: set[str] = set()
     for one in found:
         stem = re.sub(r"[^\w.-]+", "_", one.student.name).strip("._")[:80] or "student"
         name, k = f"{stem}.html", 2
-        while name.casefold() in {other.casefold() for other in told.values()}:
+        while name.casefold() in taken:
             name, k = f"{stem}-{k}.html", k + 1
+        taken.add(name.casefold())
         told[one.student.name] = name
     return told

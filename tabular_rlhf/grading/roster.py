@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -38,7 +38,7 @@ def roster(words: Sequence[str], each: bool = False) -> list[Student]:
     found: list[tuple[Path, str]] = []
     for path in dict.fromkeys(path for word in words for path in _matches(word)):
         found += _entries(path) if each else [(path, "")]
-    names = _names([(path, inner) for path, inner in found])
+    names = _names(found)
     return [Student(name, path, inner) for name, (path, inner) in zip(names, found, strict=True)]
 
 
@@ -52,7 +52,7 @@ def _matches(word: str) -> list[Path]:
     return [Path(path) for path in found]
 
 
-def _entries(path: Path) -> Iterator[tuple[Path, str]]:
+def _entries(path: Path) -> list[tuple[Path, str]]:
     """A student for each entry of a folder or a zip."""
     if path.is_dir():
         inside = sorted(entry for entry in path.iterdir() if not entry.name.startswith((".", "__")))
@@ -63,7 +63,7 @@ def _entries(path: Path) -> Iterator[tuple[Path, str]]:
         raise InputError("a class must be a folder or a zip", got=quoted(str(path)), remedy="leave --each out for a student's file")
     if not found:
         raise InputError("a class must hold a student's file or folder", got="none", where=str(path), remedy="name the folder above them")
-    yield from found
+    return found
 
 
 def _names(found: Sequence[tuple[Path, str]]) -> list[str]:

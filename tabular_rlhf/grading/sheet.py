@@ -74,6 +74,11 @@ class Sheet:
     digest: str
 
     @property
+    def whole(self) -> float:
+        """The points that can be had."""
+        return sum(self.points.values())
+
+    @property
     def points(self) -> dict[str, float]:
         """What each exercise is worth."""
         return {slug: float(item.points) for slug, item in self.items.items()}
@@ -94,8 +99,7 @@ def read_sheet(path: Path | None) -> Sheet:
     return Sheet({slug: _item(slug, worth, path) for slug, worth in points.items()}, digest)
 
 
-def _item(slug: str, worth: object, path: Path) -> Item:
-    where = f"{path}, {slug}"
+def _item(slug: str, worth: Any, path: Path) -> Item:
     if slug not in every():
         raise InputError("POINTS must name exercises", got=quoted(slug), where=str(path), remedy=_nearest_exercise(slug))
     try:
@@ -105,9 +109,9 @@ def _item(slug: str, worth: object, path: Path) -> Item:
                 remedy = f"an item has {', '.join(Item.__dataclass_fields__)}"
                 raise InputError("an item must be told in known words", got=", ".join(strange), remedy=remedy)
             return Item(**worth)
-        return worth if isinstance(worth, Item) else Item(worth)  # type: ignore[arg-type]
+        return worth if isinstance(worth, Item) else Item(worth)
     except InputError as e:
-        raise InputError(e.must, got=e.got, where=where, remedy=e.remedy) from None
+        raise e.at(f"{path}, {slug}") from None
 
 
 def _nearest_exercise(slug: object) -> str:
@@ -214,4 +218,4 @@ def _leave_free(free: object, path: Path) -> None:
             else:
                 EXERCISES[slug] = replace(EXERCISES[slug], conventions=tuple(words))
         except InputError as e:
-            raise InputError(e.must, got=e.got, where=where, remedy=e.remedy) from None
+            raise e.at(where) from None

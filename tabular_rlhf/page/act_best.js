@@ -31,14 +31,7 @@ G.tk = [1, 10, 100, 1000].map((t) => [t, words(cu.svg, "sm dim", t === 1000 ? "e
 G.dp = el("circle", { fill: "var(--green)" });
 cu.svg.append(G.dp);
 function crowd(seed, noise) {
-  let a = seed;
-  const u = () => {
-      a |= 0;
-      a = (a + 0x6d2b79f5) | 0;
-      let t = Math.imul(a ^ (a >>> 15), 1 | a);
-      t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-      return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-    },
+  const u = uniform(seed),
     g = () => Math.sqrt(-2 * Math.log(1 - u())) * Math.cos(2 * Math.PI * u());
   const gold = [],
     proxy = [];

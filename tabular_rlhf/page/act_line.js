@@ -8,11 +8,7 @@ const TYPED = [
 ];
 /* forty worlds of two to five answers, the same on every visit: a line that holds on all is no accident of this one */
 const OTHERS = (() => {
-  let a = 7;
-  const u = () => {
-      a = (Math.imul(a, 1664525) + 1013904223) >>> 0;
-      return a / 4294967296;
-    },
+  const u = uniform(7),
     law = (n) => C.logSoftmax([...Array(n)].map(() => 3 * u() - 1.5));
   return [...Array(40)].map((_, i) => {
     const n = 2 + (i % 4);

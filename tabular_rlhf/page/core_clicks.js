@@ -67,12 +67,31 @@ function bt(C, prior) {
     for (let j = 0; j < n; j++) if (C[i][j]) dev += 2 * C[i][j] * (Math.log(C[i][j] / (C[i][j] + C[j][i])) + softplus(r[j] - r[i]));
   return { r, se, dev, cov };
 }
+function dpoSlopes(C, lq, b, z) {
+  // gradient and Hessian in logits of the mean DPO loss of all clicks
+  const n = C.length,
+    N = sum(C.flat()),
+    g = Array(n).fill(0),
+    H = g.map(() => Array(n).fill(0));
+  for (let i = 0; i < n; i++)
+    for (let j = 0; j < n; j++)
+      if (C[i][j]) {
+        const m = b * (z[i] - lq[i] - z[j] + lq[j]),
+          s = (C[i][j] / N) * b * sigmoid(-m),
+          w = s * b * sigmoid(m);
+        g[i] -= s;
+        g[j] += s;
+        H[i][i] += w;
+        H[j][j] += w;
+        H[i][j] -= w;
+        H[j][i] -= w;
+      }
+  return { g, H };
+}
 function dpoTrain(C, lq, b, passes) {
   // exact gradient flow of the mean DPO loss in logits for a time of `passes`/b^2, by implicit steps
-  const n = C.length,
-    N = sum(C.flat());
   let z = lq.slice();
-  if (!N || !passes) return logSoftmax(z);
+  if (!sum(C.flat()) || !passes) return logSoftmax(z);
   const total = passes / (b * b),
     K = 40;
   let t = 0;
@@ -83,64 +102,14 @@ function dpoTrain(C, lq, b, passes) {
       z0 = z;
     t = T;
     for (let it = 0; it < 30; it++) {
-      const g = Array(n).fill(0),
-        H = g.map((_, i) => g.map((_, j) => +(i === j)));
-      for (let i = 0; i < n; i++)
-        for (let j = 0; j < n; j++)
-          if (C[i][j]) {
-            const m = b * (z[i] - lq[i] - z[j] + lq[j]),
-              c = (C[i][j] / N) * h,
-              s = c * b * sigmoid(-m),
-              w = c * b * b * sigmoid(m) * sigmoid(-m);
-            g[i] -= s;
-            g[j] += s;
-            H[i][i] += w;
-            H[j][j] += w;
-            H[i][j] -= w;
-            H[j][i] -= w;
-          }
-      const d = solve(
-        H,
-        z.map((x, i) => z0[i] - x - g[i]),
-      );
+      const { g, H } = dpoSlopes(C, lq, b, z),
+        d = solve(
+          H.map((row, i) => row.map((x, j) => h * x + (i === j))),
+          z.map((x, i) => z0[i] - x - h * g[i]),
+        );
       z = z.map((x, i) => x + d[i]);
       if (Math.max(...d.map(Math.abs)) < 1e-11) break;
     }
-  }
-  return logSoftmax(z);
-}
-function dpoFit(C, lq, b) {
-  // the minimiser over policies, by Newton in logits: a second road to gibbs(lq, bt(C).r, b)
-  const n = C.length,
-    N = sum(C.flat());
-  let z = lq.slice();
-  for (let it = 0; it < 200; it++) {
-    const g = Array(n).fill(0),
-      H = g.map(() => Array(n).fill(1 / n));
-    let sc = 0;
-    for (let i = 0; i < n; i++)
-      for (let j = 0; j < n; j++)
-        if (C[i][j]) {
-          const m = b * (z[i] - lq[i] - z[j] + lq[j]),
-            c = C[i][j] / N,
-            s = c * b * sigmoid(-m),
-            w = c * b * b * sigmoid(m) * sigmoid(-m);
-          g[i] -= s;
-          g[j] += s;
-          H[i][i] += w;
-          H[j][j] += w;
-          H[i][j] -= w;
-          H[j][i] -= w;
-          sc += w;
-        }
-    const d = solve(
-        H,
-        g.map((x) => -x),
-      ),
-      R = (Math.max(...d) - Math.min(...d)) * b,
-      s = R < 1.79 ? 1 : Math.log1p(R) / R;
-    z = z.map((x, i) => x + s * d[i]);
-    if (R < 1e-12) break;
   }
   return logSoftmax(z);
 }

@@ -25,3 +25,10 @@ const EST = {
     k3i: ["inverted k₃", "exp(L) − 1 − L", "e<sup>L</sup> − 1 − L"],
   },
   PLACE = { loss: "in the loss", reward: "in the reward" };
+/* numbers in [0, 1) that are the same on every visit (mulberry32) */
+const uniform = (seed) => () => {
+  seed = (seed + 0x6d2b79f5) | 0;
+  let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+  return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+};

@@ -66,8 +66,7 @@ def _settled(read: Any, name: str) -> Preferences:
     try:
         found: Preferences = read()
     except InputError as e:
-        where = e.where if name in e.where or name in e.got else f"{name}{', ' if e.where else ''}{e.where}"
-        raise InputError(e.must, got=e.got, where=where, remedy=e.remedy) from None
+        raise e.at("" if name in e.where or name in e.got else name) from None
     if not len(found.w):
         blank = f"{found.lines} {found.unit}{'s' * (found.lines != 1)}"
         reasons = [*found.faults, *found.idle]

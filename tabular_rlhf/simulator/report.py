@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf import __version__
+from tabular_rlhf.behavior import drawn_how
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.layout import table
@@ -148,8 +149,8 @@ def render(found: Found) -> str:
 
 def _drawn(o: Found) -> str:
     """Who draws, how often a batch is used, and what is done about it, where that is not the core's own."""
-    words = [f"at temperature {number(o['temperature'])}"] * (o["temperature"] != 1) + [f"top-p {number(o['top_p'])}"] * (o["top_p"] != 1)
-    said = [f"drawn {', '.join(words)}"] if words else []
+    how = drawn_how(o["temperature"], o["top_p"])
+    said = [f"drawn at {how}"] if how else []
     said += [f"{o['updates']} updates a batch"] if o["updates"] else []
     said += [f"policy loss {o['policy_loss']}"] if o["policy_loss"] else []
     said += [f"weighed by {o['correction']}"] if o["correction"] != "uncorrected" else []

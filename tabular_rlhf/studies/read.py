@@ -50,7 +50,7 @@ def read_study(path: Path) -> Study:
     try:
         return parse_study(text, path.parent, path.stem)
     except InputError as e:
-        raise InputError(e.must, got=e.got, where=f"{path}{', ' if e.where else ''}{e.where}", remedy=e.remedy) from None
+        raise e.at(str(path)) from None
 
 
 def parse_study(text: str, folder: Path, name: str = "study") -> Study:

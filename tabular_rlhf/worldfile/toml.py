@@ -85,8 +85,7 @@ class Source:
         try:
             yield
         except InputError as e:
-            where = f"{self.place(table, key)}{f', {e.where}' if e.where else ''}"
-            raise InputError(e.must, got=e.got, where=where, remedy=e.remedy) from None
+            raise e.at(self.place(table, key)) from None
 
     def parse(self) -> dict[str, Any]:
         """What the file says, as plain values."""

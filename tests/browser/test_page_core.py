@@ -16,7 +16,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators import Flag, analyse
 from tabular_rlhf.estimators.flows import field, steps_of
 from tabular_rlhf.formula import Formula
-from tabular_rlhf.gibbs import regret, solve
+from tabular_rlhf.gibbs import log_gibbs, regret, solve
 from tabular_rlhf.logspace import kl
 from tabular_rlhf.losses.evaluate import gradient, value
 from tabular_rlhf.mdp import TokenMDP
@@ -47,6 +47,7 @@ RUN = """([source, states]) => {
     one.step = C.pairStep(s.loss, lp, lq, s.beta, 0, 1, s.eta);
     if (one.optimum) one.optimum = one.optimum.map(Math.exp);
     if (one.bt) delete one.bt.cov;
+    if (s.train) one.trained = C.dpoTrain(s.wins, lq, s.beta, 1e8);
     return one;
   };
   return states.map(parts);
@@ -83,6 +84,7 @@ def states() -> list[dict[str, Any]]:
                 "u": float(rng.uniform(0.01, 0.99)),
                 "G": int(rng.integers(2, 17)),
                 "divide": bool(k % 4 < 2),
+                "train": k % 20 == 1,
             }
         )
     return found
@@ -146,7 +148,7 @@ def test_pairs_are_pythons(browser: Browser) -> None:
 
 
 def test_rewards_of_clicks_are_pythons(browser: Browser) -> None:
-    finite = 0
+    finite = trained = 0
     for s, one in zip(states(), answers(browser), strict=True):
         wins = Wins(np.array(s["wins"], dtype=float), tuple("abcdef"[: len(s["r"])]))
         try:
@@ -156,10 +158,14 @@ def test_rewards_of_clicks_are_pythons(browser: Browser) -> None:
             continue
         finite += 1
         close(one["bt"]["r"], want.r, s)
+        if s["train"]:  # without a prior, in the long run
+            trained += 1
+            close(np.exp(one["trained"]), np.exp(log_gibbs(np.array([s["lq"]]), np.atleast_2d(want.r), s["beta"])[0]), s)
         close(one["bt"]["dev"], want.deviance, s)
         inverse = np.linalg.inv(want.information) if s["prior"] else np.linalg.pinv(want.information)
         close(one["bt"]["se"], np.sqrt(np.diag(inverse)), s)
     assert finite > STATES / 2
+    assert trained > 40
 
 
 def test_the_best_of_n_and_groups_are_pythons(browser: Browser) -> None:
