@@ -91,6 +91,7 @@ ROOMS = {
 }
 """Where the mathematics lives."""
 NO_NUMBERS = {
+    "behavior.drawn_how": "it writes words",
     "language.check_words": "it only refuses",
     "lattice.draws.texts": "it writes words",
     "lattice.world.LatticeWorld.refuse": "it only refuses",

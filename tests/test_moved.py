@@ -266,12 +266,12 @@ def test_gae_is_the_mean_over_responses_step_by_step(lam: float) -> None:
                 push[0, s] += A * ((np.arange(mdp.V) == a) - pi[s])
             chance = math.prod(float(pi[s, a]) for s, a in zip(states, said, strict=True))
             mean, square = mean + chance * push, square + chance * float(np.sum(push**2))
-        row = gae.row(world, on, name, off, lam)
+        row = gae.rows(world, on, [name], off, [lam])[0]
         error = float(np.linalg.norm(mean - true_gradient(world, on.log_pi)))
         assert row["bias"] == pytest.approx(error, abs=1e-11)
         assert row["variance"] == pytest.approx(square - float(np.sum(mean**2)), abs=1e-12)
         assert (row["bias"] == 0.0) == (lam == 1.0 or name == "exact")  # off by as much after either token is a baseline
-        assert gae.row(world, at, name, off, lam)["bias"] > 1e-3  # on the samples of another policy none is without bias
+        assert gae.rows(world, at, [name], off, [lam])[0]["bias"] > 1e-3  # on the samples of another policy none is without bias
 
 
 def test_tables_know_each_other() -> None:

@@ -51,8 +51,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--lam must be in [0, 1], and --off finite", got=f"{lambdas}, {args.off}", remedy="0.95 is usual")
     names = CRITICS if args.critic is None else (one_of(CRITICS, args.critic, "--critic must be a known one"),)
     at = policies.situation(args, world)
-    rows = table_of(world, at, names, args.off, lambdas)
-    found: dict[str, Any] = {"world": world.name, **at.told(world), "off": args.off, "rows": rows}
+    found: dict[str, Any] = {"world": world.name, **at.told(world), "off": args.off, "rows": rows(world, at, names, args.off, lambdas)}
     if args.json:
         answer_json(SCHEMA, args, found)
     else:
@@ -77,7 +76,7 @@ def values_of(world: World, log_pi: Array) -> Array:
     return np.asarray(world.mdp.backup(world.r, lambda h, Q: np.sum(world.mdp.levels(pi)[h] * Q, axis=1))[0])
 
 
-def table_of(world: World, at: policies.Situation, names: Sequence[str], off: float, lambdas: Sequence[float]) -> list[dict[str, Any]]:
+def rows(world: World, at: policies.Situation, names: Sequence[str], off: float, lambdas: Sequence[float]) -> list[dict[str, Any]]:
     """A row for each critic and lambda."""
     law, truth = np.exp(world.mdp.path_sum(at.log_sampler)), true_gradient(world, at.log_pi)
     critics = [(name, critic(world, at, name, off)) for name in names]
@@ -102,11 +101,11 @@ def render(found: dict[str, Any]) -> str:
     """The table for a terminal."""
     off = f"  The critic is off by {number(found['off'])} in all states but the first." if found["off"] else ""
     keys = (("lam", "g"), ("bias", ".4g"), ("cosine", ".6f"), ("share", ".5f"), ("variance", ".4g"))
-    rows = [[r["critic"], *(number(r[key], spec) for key, spec in keys)] for r in found["rows"]]
+    cells = [[r["critic"], *(number(r[key], spec) for key, spec in keys)] for r in found["rows"]]
     header = ["critic", "lambda", "|bias|", "cosine", "share", "variance"]
     parts = [
         f"World {found['world']}.  {policies.words(found, 'Responses')}{off}",
-        table("GENERALIZED ADVANTAGE ESTIMATION: the mean update beside the gradient of E[r]", header, rows, left=(0,)),
+        table("GENERALIZED ADVANTAGE ESTIMATION: the mean update beside the gradient of E[r]", header, cells, left=(0,)),
         "bias, cosine, share: of the expected update of one response with grad E[r]; variance: summed over logits.  All numbers are exact.",
     ]
     return "\n\n".join(parts)
