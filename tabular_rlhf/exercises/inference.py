@@ -8,6 +8,7 @@ import numpy as np
 
 from tabular_rlhf.exercises.record import Exercise, add
 from tabular_rlhf.terms.comparisons import sigma, softplus
+from tabular_rlhf.terms.policies import spread
 
 # ---------------------------------------------------------------------------------------------------- fit-exists
 
@@ -216,11 +217,6 @@ add(
 )
 
 # ---------------------------------------------------------------------------------------------------- kl-to-second-order
-
-
-def spread(p: Any, f: Any) -> Any:
-    """The variance under p, along the last axis."""
-    return np.sum(p * (f - np.sum(p * f, axis=-1, keepdims=True)) ** 2, axis=-1)
 
 
 add(

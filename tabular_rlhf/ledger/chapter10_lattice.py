@@ -19,8 +19,10 @@ from tabular_rlhf.lattice.merge import classes_of, grid, merge
 from tabular_rlhf.lattice.tree import log_law, over_states, rows_of
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
 from tabular_rlhf.logspace import expect, log_softmax, remainder
+from tabular_rlhf.logspace import kl as kl_of
 from tabular_rlhf.path.sweep import by_prompt
 from tabular_rlhf.terms.conditions import full
+from tabular_rlhf.terms.policies import spread
 from tabular_rlhf.terms.sizes import nats, reward_size
 from tabular_rlhf.world import World
 
@@ -64,26 +66,34 @@ def nudged(log_pi_ref: Any, direction: Any) -> Any:
     return log_softmax(log_pi_ref + NUDGE * direction)
 
 
-def listed_k3(mdp: Any, log_pi_ref: Any, direction: Any) -> tuple[Any, Any, Any]:
-    """Over responses: p, and the remainders of e^-L of order 1 and 2."""
-    moved = nudged(log_pi_ref, direction)
-    L = mdp.path_sum(moved - log_pi_ref)
-    return np.exp(mdp.path_sum(moved)), L, remainder(-L, 2)
+def of_list(size: Any) -> Any:
+    """A function of the symbols: some size of p, L and k3 over all responses, over KL^2."""
+
+    def over(mdp: Any, log_pi_ref: Any, direction: Any) -> Any:
+        moved = nudged(log_pi_ref, direction)
+        p, L = np.exp(mdp.path_sum(moved)), mdp.path_sum(moved - log_pi_ref)
+        k3 = remainder(-L, 2)
+        return size(p, L, k3) / np.square(np.sum(p * k3, axis=1))
+
+    return over
 
 
-def spread(p: Any, f: Any) -> Any:
-    return np.sum(p * np.square(f - np.sum(p * f, axis=1, keepdims=True)), axis=1)
-
-
-def three_coordinates(mdp: Any, log_pi_ref: Any, direction: Any) -> Any:
-    """Var k3 over KL^2 from the moments of 1, L and e^-L: E[k3^2] - E[k3]^2."""
-    p, L, k3 = listed_k3(mdp, log_pi_ref, direction)
-    e = np.exp(-L)
-    terms = np.stack([np.ones_like(L), e, L])
+def three_coordinates(p: Any, L: Any, k3: Any) -> Any:
+    """Var k3 from the moments of 1, L and e^-L: E[k3^2] - E[k3]^2."""
+    terms, w = np.stack([np.ones_like(L), np.exp(-L), L]), np.array([-1.0, 1.0, 1.0])
     second = np.einsum("xi,axi,bxi->xab", p, terms, terms)
-    first = np.einsum("xi,axi->xa", p, terms)
-    w = np.array([-1.0, 1.0, 1.0])
-    return (np.einsum("a,xab,b->x", w, second, w) - np.square(first @ w)) / np.square(np.sum(p * k3, axis=1))
+    return np.einsum("a,xab,b->x", w, second, w) - np.square(np.einsum("xi,axi->xa", p, terms) @ w)
+
+
+listed_ratio = of_list(lambda p, L, k3: spread(p, k3))
+
+
+def far_enough(world: Any, log_pi_ref: Any, direction: Any) -> bool:
+    """Whether nothing is forbidden, and the KL of every prompt is not far below the square of the nudge."""
+    if not full(world.log_p_ref):
+        return False
+    moved = nudged(log_pi_ref, direction)
+    return float(np.min(kl_of(world.mdp.path_sum(moved), world.mdp.path_sum(log_pi_ref)))) > 1e-3 * NUDGE**2
 
 
 def over_kl(world: Any, log_pi_ref: Any, direction: Any) -> Any:
@@ -102,41 +112,19 @@ add(
         source="The addition theorem of e^-x - 1 + x; `path.sweep`.",
         sides={
             "a sweep over the lattice": over_kl,
-            "responses": Approximately(lambda mdp, log_pi_ref, direction: _listed_ratio(mdp, log_pi_ref, direction), error=1e-9),
+            "responses": Approximately(listed_ratio, error=1e-9),
         },
         misses={
-            "1, L and e^-L as coordinates, and the second moment": three_coordinates,
-            "the variance of k1": lambda mdp, log_pi_ref, direction: _other_ratio(mdp, log_pi_ref, direction, 1),
-            "the second moment": lambda mdp, log_pi_ref, direction: _second_ratio(mdp, log_pi_ref, direction),
+            "1, L and e^-L as coordinates, and the second moment": of_list(three_coordinates),
+            "the variance of k1": of_list(lambda p, L, k3: spread(p, L)),
+            "the second moment": of_list(lambda p, L, k3: np.sum(p * k3 * k3, axis=1)),
         },
-        where=lambda world, log_pi_ref, direction: (
-            full(world.log_p_ref) and float(np.min(_nearest(world.mdp, log_pi_ref, direction))) > 1e-3 * NUDGE**2
-        ),
-        scale=lambda mdp, log_pi_ref, direction: float(np.max(1.0 + np.abs(_listed_ratio(mdp, log_pi_ref, direction)))),
+        where=far_enough,
+        scale=lambda mdp, log_pi_ref, direction: float(np.max(1.0 + np.abs(listed_ratio(mdp, log_pi_ref, direction)))),
         largest=300,
         most=12,
     )
 )
-
-
-def _nearest(mdp: Any, log_pi_ref: Any, direction: Any) -> Any:
-    p, _, k3 = listed_k3(mdp, log_pi_ref, direction)
-    return np.sum(p * k3, axis=1)
-
-
-def _listed_ratio(mdp: Any, log_pi_ref: Any, direction: Any) -> Any:
-    p, _, k3 = listed_k3(mdp, log_pi_ref, direction)
-    return spread(p, k3) / np.square(np.sum(p * k3, axis=1))
-
-
-def _other_ratio(mdp: Any, log_pi_ref: Any, direction: Any, power: int) -> Any:
-    p, L, k3 = listed_k3(mdp, log_pi_ref, direction)
-    return spread(p, L**power) / np.square(np.sum(p * k3, axis=1))
-
-
-def _second_ratio(mdp: Any, log_pi_ref: Any, direction: Any) -> Any:
-    p, _, k3 = listed_k3(mdp, log_pi_ref, direction)
-    return np.sum(p * k3 * k3, axis=1) / np.square(np.sum(p * k3, axis=1))
 
 
 # ---------------------------------------------------------------------------------------------------- masking-is-not-conditioning

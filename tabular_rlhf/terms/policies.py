@@ -52,6 +52,11 @@ def all_together(log_p_ref: Any, r: Any, beta: float) -> Any:
     return np.exp(joint - logsumexp(np.ravel(joint)))
 
 
+def spread(p: Any, f: Any) -> Any:
+    """The variance of f under p, along the last axis."""
+    return np.sum(p * np.square(f - np.sum(p * f, axis=-1, keepdims=True)), axis=-1)
+
+
 def variance(log_p: Any, f: Any) -> Any:
     return expect(log_p, np.square(f - np.expand_dims(expect(log_p, f), -1)))
 
