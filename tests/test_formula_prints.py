@@ -14,7 +14,7 @@ import pytest
 from tabular_rlhf.cli import main
 from tabular_rlhf.commands.verify import derivation_reasons
 from tabular_rlhf.derivations import DERIVATIONS, audit_derivations, derive
-from tabular_rlhf.derivations.prints import Print, difference, executed, prints, statement_prints
+from tabular_rlhf.derivations.prints import difference, executed, prints
 from tabular_rlhf.derivations.records import record_prints, shares
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula import compile, statement
@@ -23,6 +23,7 @@ from tabular_rlhf.formula.reading import Reading, declared
 from tabular_rlhf.formula.slips import slips as rewrites
 from tabular_rlhf.formula.tree import Node, put, walk
 from tabular_rlhf.ledger import LEDGER
+from tabular_rlhf.ledger.prints import Print, statement_prints
 from tabular_rlhf.ledger.worlds import gaps, generic, tiny
 from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import random_world

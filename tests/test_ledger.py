@@ -345,3 +345,20 @@ def test_a_malformed_question_has_status_two(words: list[str], capsys: pytest.Ca
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("tabular-rlhf verify: ")
+
+
+FALSE = {
+    "lagrange-multiplier": (r"(1 - \log Z)", r"(1 + \log Z)"),
+    "optimal-value": (r"\beta\, \mathbb{E}_{x \sim \mu}[\log Z(x)]", r"\mathbb{E}_{x \sim \mu}[\log Z(x)]"),
+}
+"""A side of a clause that no side of the row takes, or that one does, falsified in print."""
+
+
+@pytest.mark.parametrize("slug", list(FALSE))
+def test_a_row_that_prints_something_else_fails_wherever_it_is_run(slug: str) -> None:
+    row, (said, false) = LEDGER[slug], FALSE[slug]
+    clauses = tuple(clause.replace(said, false) for clause in row.clauses)
+    assert clauses != row.clauses
+    (verdict,) = audit([replace(row, clauses=clauses)], worlds=4, seed=1)
+    assert not verdict.holds
+    assert [p.tex for p in verdict.prints if p.agrees is False] == [c for c, r in zip(clauses, row.clauses, strict=True) if c != r]

@@ -14,7 +14,7 @@ from tabular_rlhf.commands.printing import show
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.derivations import DERIVATIONS, Derivation
 from tabular_rlhf.derivations.execute import DerivationVerdict, audit_slugs
-from tabular_rlhf.derivations.prints import Print, executed, reading, statement_prints
+from tabular_rlhf.derivations.prints import executed
 from tabular_rlhf.derivations.records import record_prints
 from tabular_rlhf.disputes import CHAPTER, DISPUTES, VERDICTS, Dispute, Measured
 from tabular_rlhf.disputes.text import measured_json, responses
@@ -26,6 +26,7 @@ from tabular_rlhf.ledger.explain import SCHEMA as EXPLAINED
 from tabular_rlhf.ledger.explain import worked
 from tabular_rlhf.ledger.explain_text import render
 from tabular_rlhf.ledger.parallel import audit_in_parallel, in_parallel
+from tabular_rlhf.ledger.prints import Print, reading, statement_prints
 from tabular_rlhf.ledger.renamed import today
 
 SCHEMA = "tabular-rlhf/verify/1"
@@ -259,6 +260,7 @@ def reasons(v: Verdict) -> list[str]:
     out = []
     if v.worlds == 0:
         out.append("no world within its hypotheses was tried")
+    out += [f"a clause does not say what runs: {p.reason}: {p.tex}" for p in v.prints if p.agrees is False]
     if not v.error <= 1.0:
         out.append(f"sides differ by {v.error:.3g} tolerances: {v.worst}")
     if v.z is not None and not abs(v.z) <= 5.0:

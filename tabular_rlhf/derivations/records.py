@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.derivations.prints import CLOSE, Print
 from tabular_rlhf.divergences import DIVERGENCES
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators import ESTIMATORS
@@ -22,6 +21,7 @@ from tabular_rlhf.formula.compiled import compile
 from tabular_rlhf.formula.lexicon import Given
 from tabular_rlhf.formula.read import statement
 from tabular_rlhf.formula.tree import Node, sym
+from tabular_rlhf.ledger.prints import CLOSE, Print
 from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.policy_gradient import ADVANTAGES, CORRECTIONS
 from tabular_rlhf.policy_gradient import LOSSES as POLICY_LOSSES

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tabular_rlhf.errors import InputError
+from tabular_rlhf.ledger.prints import Print, reading, statement_prints
 from tabular_rlhf.ledger.record import LEDGER, Miss, Row, as_parts
 from tabular_rlhf.ledger.renamed import today
 from tabular_rlhf.ledger.tiny import tiny_scopes as tiny_scopes
@@ -22,7 +23,7 @@ DRAWS = 20_000
 
 @dataclass
 class Verdict:
-    """What became of one row: worlds tried, largest error in units of its tolerance, largest |z|, and its near misses."""
+    """What became of one row: worlds tried, largest error in units of its tolerance, largest |z|, its near misses, and its prints."""
 
     slug: str
     worlds: int = 0
@@ -31,13 +32,15 @@ class Verdict:
     worst: str = ""
     z: float | None = None
     refuted: dict[str, Refutation | None] = field(default_factory=dict)
+    prints: list[Print] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
     def holds(self) -> bool:
-        """Every side agrees within rounding, the samples within five standard errors, and every near miss is refuted."""
+        """Every side agrees within rounding, the samples within five standard errors, every near miss is refuted, no print says else."""
+        printed = all(p.agrees is not False for p in self.prints)
         sampled = self.z is None or abs(self.z) <= 5.0
-        return bool(self.worlds > 0 and self.error <= 1.0 and sampled and all(self.refuted.values()))
+        return bool(self.worlds > 0 and self.error <= 1.0 and sampled and printed and all(self.refuted.values()))
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,7 @@ def audit(
     tiny = tiny_scopes(seed)
     for row in rows:
         start = time.perf_counter()
+        verdicts[row.slug].prints = statement_prints(row, reading())
         verdicts[row.slug].refuted = {m.diagnosis: refute(row, m, tiny) for m in row.near_misses}
         verdicts[row.slug].seconds += time.perf_counter() - start
     return list(verdicts.values())
