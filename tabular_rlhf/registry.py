@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import FunctionType
@@ -122,7 +123,7 @@ def no_oracle(*_: Any, **__: Any) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Equation:
+class Equation(ABC):
     """What records of losses, advantages, aggregations and policy losses share: an equation, stated twice.
 
     name; latex; source; fn, vectorised plain NumPy, which asks by name for what it needs; oracle, the same equation in plain `math`,
@@ -138,9 +139,9 @@ class Equation:
     kind: ClassVar[str] = "record"
 
     @property
+    @abstractmethod
     def given(self) -> Collection[str]:
         """What an equation may ask for beside its settings."""
-        raise NotImplementedError
 
     def __post_init__(self) -> None:
         self.require(bool(self.latex and self.source), "it must have an equation and a source", self.source or "none", "cite the paper")

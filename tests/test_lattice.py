@@ -16,10 +16,12 @@ from tabular_rlhf.estimators.record import ESTIMATORS
 from tabular_rlhf.language import Language
 from tabular_rlhf.lattice import LatticeWorld, Reference, Rows, as_lattice, solve, unmerged
 from tabular_rlhf.lattice import policy as policies
+from tabular_rlhf.lattice.condition import Given, Masked, rewarded
 from tabular_rlhf.lattice.draws import sample, texts
 from tabular_rlhf.lattice.flow import expected_counts, forward_projection, length_law, log_mean_exp, policy_gradient, renyi, visits
 from tabular_rlhf.lattice.law import group_advantage, reward_law
 from tabular_rlhf.lattice.pairs import pair_softplus
+from tabular_rlhf.lattice.tree import log_law
 from tabular_rlhf.logspace import log_softmax, logsumexp, remainder
 from tabular_rlhf.machines import Machine, lattice, length, matches, merge, minimize, ngram, phrases, product, uniform
 from tabular_rlhf.mdp import TokenMDP, tree_counts
@@ -28,7 +30,7 @@ from tabular_rlhf.path.sweep import SYMBOLS, Representation
 from tabular_rlhf.policy import NGram, from_text
 from tabular_rlhf.policy_gradient import Recipe
 from tabular_rlhf.policy_gradient.groups import Kinds, pushes
-from tabular_rlhf.world import NAMED, World, generated_worlds, named_world
+from tabular_rlhf.world import NAMED, World, generated_worlds, named_world, random_world
 
 SCALE = 1e-12
 """What lattice and enumeration may differ by, as a share of the numbers that are added up."""
@@ -305,6 +307,37 @@ def test_losses_over_all_pairs() -> None:
                 z = world.r[x][:, None] - world.r[x]
                 exact = float(q[x] @ np.logaddexp(0.0, z) @ q[x])
                 assert abs(ours[x] - exact) <= SCALE * max(1.0, np.abs(z).max())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_masking_and_conditioning_are_what_lists_say(seed: int) -> None:
+    """Masked: in each prefix the tokens from which the format can still be had, in their proportions.  Given: Bayes."""
+    rng = np.random.default_rng(seed)
+    base = random_world(rng=rng, V=3, H=3, P=1, eos=bool(seed % 2), forbidden=0.3 * (seed % 3 == 2))
+    possible = ~np.isneginf(base.log_p_ref[0])
+    asked = (rng.random(base.mdp.N) < 0.4) | (np.arange(base.mdp.N) == np.flatnonzero(possible)[0])
+    tree = unmerged(World(base.mdp, base.log_ref, asked[None].astype(float), base.beta))
+    says = [tuple(t for t in row if t >= 0) for row in base.mdp.tokens(np.arange(base.mdp.N)).tolist()]
+    p = dict(zip(says, np.exp(base.log_p_ref[0]).tolist(), strict=True))
+    good = {y for y, right in zip(says, asked & possible, strict=True) if right}
+    inside = {y[:h] for y in good for h in range(len(y) + 1)}
+
+    def mass(prefix: tuple[int, ...]) -> float:
+        return sum(q for y, q in p.items() if y[: len(prefix)] == prefix)
+
+    def masked(y: tuple[int, ...]) -> float:
+        chance = 1.0
+        for h in range(len(y)):
+            left = [mass((*y[:h], a)) for a in range(base.mdp.V) if (*y[:h], a) in inside]
+            chance *= mass(y[: h + 1]) / sum(left) if y[: h + 1] in inside else 0.0
+            if not chance:
+                break
+        return chance
+
+    total = sum(p[y] for y in good)
+    for made, want in ((Masked, masked), (Given, lambda y: p[y] / total if y in good else 0.0)):
+        law = np.exp(log_law(base, made(tree, rewarded(tree))))[0]
+        assert law == pytest.approx([want(y) for y in says], abs=1e-12), made.__name__
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -20,6 +20,7 @@ probability even if hardly any way from there has the format.  The two agree onl
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,7 +40,7 @@ def rewarded(world: LatticeWorld) -> Accept:
     return {id(level): (level.child == level.after) & (level.r > 0.0) for level in world.distinct}
 
 
-class _Ahead(Of):
+class _Ahead(Of, ABC):
     """log y of every level, the end's last."""
 
     def __init__(self, world: LatticeWorld, accept: Accept) -> None:
@@ -66,9 +67,9 @@ class _Ahead(Of):
     def _step(self, h: int, after: Array) -> Array:
         return np.append(logsumexp(self.world.levels[h].log_ref + self._edges(h, after), axis=0), 0.0)
 
+    @abstractmethod
     def _gain(self, h: int) -> Array:
         """log(pi/pi_ref), -inf where pi is 0; 0 in states that no response of the format reaches."""
-        raise NotImplementedError
 
     def ratio(self, h: int) -> Array:
         """log(pi/pi_ref), 0 where pi is 0."""
