@@ -43,7 +43,7 @@ class Behavior:
     log_pi: Array | None = None
 
     def __post_init__(self) -> None:
-        positive(self.temperature, "the sampler's temperature", "1 samples as the policy says")
+        positive(self.temperature, "the sampler's temperature", "units of the policy's own: 1 samples as it says")
         if not 0.0 < as_number(self.top_p) <= 1.0:
             raise InputError("top_p must be above 0 and at most 1", got=self.top_p, remedy="1 keeps every token")
 
