@@ -80,7 +80,7 @@ def check(slug: str, answer: Any, *, part: int | str | None = None, world: World
     if slug in PROOFS:
         from tabular_rlhf.check.proof import judge_proof  # the reader of formulas is opened for those who ask for it
 
-        return judge_proof(PROOFS[slug], answer)
+        return judge_proof(PROOFS[slug], answer, world)
     asked = find(slug, part) if world is None else [_on_world_too(question, world) for question in find(slug, part)]
     if isinstance(answer, str):
         answer = printed(answer)
