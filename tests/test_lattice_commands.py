@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +101,13 @@ def test_commands_answer_where_no_list_can(long: str, capsys: pytest.CaptureFixt
     assert "np.absolute" in rows["abs"]["remark"]
     assert cli.main(["advantage", "--world", long]) == 0
     assert "10^96 responses (not listed" in capsys.readouterr().out
+
+
+def test_a_command_starts_without_sparse_matrices() -> None:
+    """They cost a quarter of a second, and only sweeps of large worlds ask for them."""
+    code = "import sys, tabular_rlhf.lattice, tabular_rlhf.lattice.law, tabular_rlhf.lattice.pairs, tabular_rlhf.commands.solve\n"
+    code += "from tabular_rlhf.commands import kl, losses, run, on_lattice\nprint('scipy.sparse' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 @pytest.mark.parametrize(

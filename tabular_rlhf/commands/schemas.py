@@ -175,7 +175,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
     "tabular-rlhf/rollouts/1": {
         "file": "lines, responses, distinct, prompts, groups, tokens, nodes, cut, malformed (line and reason of each)",
         "beta": "KL weight, reward units per nat",
-        "certain": "edges and nodes that contradict each other, covered mass, log_Z_at_least, best_of, groups, prompts",
+        "certain": "edges and nodes that contradict each other, covered mass, log_Z_at_least, best_of, pairs, groups, prompts",
         "candidates": "means over prompts of what is renormalized over the responses at hand: no estimate of the whole",
         "estimates": "name, unit, value, standard_error, ess, warning of each",
     },

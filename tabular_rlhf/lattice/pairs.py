@@ -15,14 +15,17 @@ label-free half.  Labels by Bradley-Terry on a whole-number reward r need W, whi
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.lattice.linear import moments
 from tabular_rlhf.lattice.policy import Policy
 from tabular_rlhf.logspace import Array
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 MARGIN = 40.0
 """Nats beyond the range of m at which aliases begin."""

@@ -21,12 +21,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.lattice.world import LatticeWorld, as_lattice
 from tabular_rlhf.logspace import Array, logsumexp
 from tabular_rlhf.world import World
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 KEPT = 48 * 2**20
 """Bytes of values that a backward sweep keeps; more are made again from every sqrt(H)-th level."""
