@@ -225,6 +225,8 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "options": "of the run",
         "core": "name, summary, source, kl, kl_coef, lr",
         "steps_done": "updates of the policy",
+        "responses": "of all prompts; a power of ten in words where they are not listed",
+        "distance": "what the rows' distance is: TV, or KL where responses are not listed",
         "rows": "stages: reward, proxy, kl, J, regret, sd over seeds, distance from where it is predicted to lead",
         "destination": "where it is predicted to lead, in words, or null",
         "chance": "what chance does to the regret: comparisons, steps",

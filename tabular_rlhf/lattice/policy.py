@@ -95,7 +95,8 @@ class Of:
 
     def mean(self, x: Mapping[int, Array]) -> Array:
         """E of the sum of x along the path, for each prompt, (P,), where x (V, n) is told by id(level): one sparse product a level."""
-        m, known, here = np.zeros(1), self._same_rows, dict[int, tuple[csr_array, Array]]()
+        m, known = np.zeros(1), self._same_rows
+        here: dict[int, tuple[csr_array, Array]] = {}
         for h in reversed(range(self.world.H)):
             level = self.world.levels[h]
             if id(level) not in here or not known:
