@@ -187,6 +187,16 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "silent": "probability of a group of equal rewards",
         "prompts": "reward, silent, covariance of each advantage with the reward, levels: r, p, and E[A given r] by advantage",
     },
+    "tabular-rlhf/losses-lattice/1": {
+        **_WORLD,
+        "responses": "a power of ten in words",
+        "levels": "values of the reward",
+        "same": "probability that one response is drawn twice",
+        "rarest": "the least probability of a level under p_ref",
+        "samples": "pairs drawn",
+        "kl": "KL(p*, p_ref), in nats",
+        "losses": "exact or not, lacks (what it asks for beside levels), at_ref, at_optimum, sampled, standard_error, z, optimum",
+    },
     "tabular-rlhf/kl-lattice/1": {
         **_WORLD,
         "responses": "a power of ten in words",

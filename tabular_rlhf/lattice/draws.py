@@ -13,7 +13,7 @@ import numpy as np
 
 from tabular_rlhf.errors import InputError, a_generator, whole
 from tabular_rlhf.lattice.policy import Policy
-from tabular_rlhf.logspace import Array
+from tabular_rlhf.logspace import Array, log_sigmoid
 from tabular_rlhf.mdp import Indices
 
 MOST = 2**27
@@ -78,6 +78,13 @@ def sample(policy: Policy, n: int, *, rng: np.random.Generator, tokens: bool = F
         if live.size == 0:
             break
     return Drawn(x, first, L, log_p_ref, r, length, said)
+
+
+def preferred_first(pairs: Drawn, rng: np.random.Generator) -> Drawn:
+    """2 n responses, i and n + i to one prompt, in the order that Bradley-Terry people put them: n preferred ones, then the others."""
+    n = len(pairs.x) // 2
+    here, first = np.arange(n), np.log(rng.random(n)) < log_sigmoid(pairs.r[:n] - pairs.r[n:])
+    return pairs.only(np.concatenate([np.where(first, here, n + here), np.where(first, n + here, here)]))
 
 
 def prompts(mu: Array, n: int, *, rng: np.random.Generator) -> Indices:

@@ -20,11 +20,11 @@ import numpy as np
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.lattice import LatticeWorld, Policy, Reference, solve
 from tabular_rlhf.lattice.depths import ByDepth, flat, offsets_of
-from tabular_rlhf.lattice.draws import Drawn, prompts, sample
+from tabular_rlhf.lattice.draws import Drawn, preferred_first, prompts, sample
 from tabular_rlhf.lattice.flow import policy_gradient, visits
 from tabular_rlhf.lattice.listing import Listing, listing
 from tabular_rlhf.lattice.pairs import ranges_of
-from tabular_rlhf.logspace import Array, log_of, log_sigmoid
+from tabular_rlhf.logspace import Array, log_of
 from tabular_rlhf.losses.evaluate import token_gradient
 from tabular_rlhf.policy_gradient import Recipe
 from tabular_rlhf.policy_gradient.groups import Groups
@@ -151,10 +151,7 @@ def direct(task: PathTask, s: Learner, rng: Random) -> Learner:
 def compare(world: LatticeWorld, policy: Policy, n: int, rng: np.random.Generator) -> Drawn:
     """n pairs of responses to one prompt each, compared by Bradley-Terry people: the n preferred, then the n others."""
     x = prompts(world.mu, n, rng=rng)
-    drawn = sample(policy, 2 * n, rng=rng, tokens=True, x=np.concatenate([x, x]))
-    first = np.log(rng.random(n)) < log_sigmoid(drawn.r[:n] - drawn.r[n:])
-    here = np.arange(n)
-    return drawn.only(np.concatenate([np.where(first, here, n + here), np.where(first, n + here, here)]))
+    return preferred_first(sample(policy, 2 * n, rng=rng, tokens=True, x=np.concatenate([x, x])), rng)
 
 
 # ---------------------------------------------------------------------------------------------------- imitation
