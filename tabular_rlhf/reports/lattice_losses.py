@@ -105,9 +105,8 @@ def beyond_levels(p: Problem, loss: DirectLoss, changes: Mapping[str, float]) ->
     asked = tuple(k for k in loss.needs if k not in {*LEVELS, *loss.defaults, *loss.frozen})
     if asked or not loss.frozen or p.levels.mdp.P == 1:
         return asked
-    return tuple(
-        name for name in loss.frozen if not np.allclose(*(frozen(loss, w, name, changes) for w in (p.levels, p.turned)), rtol=1e-9)
-    )
+    both = [(name, frozen(loss, p.levels, name, changes), frozen(loss, p.turned, name, changes)) for name in loss.frozen]
+    return tuple(name for name, here, turned in both if not np.allclose(here, turned, rtol=1e-9))
 
 
 def frozen(loss: DirectLoss, world: World, name: str, changes: Mapping[str, float]) -> list[float]:
