@@ -71,7 +71,7 @@ class Figure:
         return told[0].upper() + told[1:] if self.caption.startswith("{") else told
 
 
-ROOMS = ("tilt", "frontier", "tree", "geometry", "zoo", "groups", "kl", "selection", "lattice")
+ROOMS = ("tilt", "frontier", "tree", "geometry", "zoo", "groups", "kl", "selection", "lattice", "merged")
 """The modules of this package that define figures, in the order of the gallery."""
 
 
