@@ -623,6 +623,7 @@ ARGUMENTS: dict[str, Argument] = {
     "shares.f": lambda s: np.exp(s.log_p) + 1e-300,
     "share": lambda s: np.empty((s.mdp.P, s.mdp.V, s.mdp.S)),
     "alpha.a": lambda s: (0.5, 2.0, -1.0, 3.0)[s.number % 4],
+    "alpha_divergence.a": lambda s: (0.0, 1.0, 0.5, 2.0)[s.number % 4],
     "multiplier.V": lambda s: solve(s.world).V,
     "free_energy_hessian.log_p": lambda s: s.log_p[0],
     "asked.tables": lambda s: (s.world.r, s.log_p),

@@ -62,6 +62,7 @@ RANGES: Mapping[str, tuple[Callable[[float], bool], str, str]] = {
     "lam_neg": (lambda v: v >= 0, "at least 0", "large ratios fall off as exp(-lam ratio) where the advantage is negative"),
     "wide": (lambda v: v > 0, "positive", "log-ratios of tokens are clipped to [-wide, wide]; 0.4 is usual"),
     "cap": (lambda v: v > 0, "positive", "a ratio to the sampler counts at most cap, or not at all beyond it; 2 is usual"),
+    "floor": (lambda v: v >= 0, "at least 0", "a ratio to the sampler counts at least floor, or not at all below it; IcePop's is 0.5"),
     "scale": (lambda v: v > 0, "positive", "token sums are divided by scale times the horizon"),
 }
 """Settings: what must hold, in words, and what they do."""
@@ -247,6 +248,9 @@ class Recipe:
             raise InputError(must, got=f"{self.correction.name} for {self.loss.name}", remedy="correct the whole response")
         object.__setattr__(self, "G", _group_size(G, self.advantage))
         object.__setattr__(self, "settings", {**known, **_checked(changes, known)})
+        if self.settings.get("floor", 0.0) > self.settings.get("cap", np.inf):
+            got = f"floor = {self.settings['floor']:g}, cap = {self.settings['cap']:g}"
+            raise InputError("floor must be at most cap", got=got, where=self.correction.name, remedy="lower the floor")
         if self.settings.get("k", 1) > self.G:
             must = "sets must not be larger than the group"
             raise InputError(must, got=f"k = {self.settings['k']:g}, G = {self.G}", where=self.advantage.name, remedy="take a smaller k")
