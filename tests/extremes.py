@@ -41,11 +41,11 @@ from tabular_rlhf.machines import uniform as uniform_machine
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.path.sweep import SYMBOLS, Representation
 from tabular_rlhf.policy import LogLinear, NGram, Tabular, forbid, uniform
-from tabular_rlhf.policy_gradient import ADVANTAGES, Recipe
+from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, BATCHES, Recipe, batches
 from tabular_rlhf.policy_gradient import LOSSES as POLICY_LOSSES
 from tabular_rlhf.policy_gradient import groups as g
 from tabular_rlhf.policy_gradient.flows import recipe_direction
-from tabular_rlhf.policy_gradient.updates import expected_update
+from tabular_rlhf.policy_gradient.updates import expected_update, slopes
 from tabular_rlhf.preferences import Pairs, bradley_terry
 from tabular_rlhf.preferences.comparisons import Wins, structure
 from tabular_rlhf.preferences.likelihood import DenseOdds, Likelihood, SparseOdds, fit
@@ -237,6 +237,12 @@ class Scene:
     @cached_property
     def recipe(self) -> Recipe:
         return Recipe(self.pick(ADVANTAGES), self.pick(POLICY_LOSSES), G=3)
+
+    @cached_property
+    def together(self) -> Recipe:
+        """A recipe whose groups see each other."""
+        batch = self.pick([batch for batch in BATCHES.values() if not batch.apart])
+        return Recipe(self.pick(ADVANTAGES), "ppo-clip", self.pick(AGGREGATIONS), batch=batch, G=3, B=2)
 
     @cached_property
     def flag(self) -> Flag:
@@ -709,6 +715,21 @@ ARGUMENTS: dict[str, Argument] = {
     "of_tokens.settings": lambda s: POLICY_LOSSES["gmpo"].defaults,
     "correction_of.log_sampler": lambda s: s.log_pi,
     "slopes.at": lambda s: Policies(s.log_pi, s.log_pi, s.log_pi),
+    **{f"{name}.recipe": lambda s: s.together for name in ("worth", "moments", "drawn_worth", "batch_updates", "sorts", "seen")},
+    **{f"batches.{name}.recipe": lambda s: s.together for name in ("credit", "size", "sample")},
+    **{
+        f"{name}.batches": lambda s: batches.sample(s.world, s.log_p, s.together, 3, rng=s.rng) for name in ("drawn_worth", "batch_updates")
+    },
+    "law.s": lambda s: batches.sorts(s.world, s.log_pi, s.together),
+    "law.B": lambda s: 2,
+    "worth.of": lambda s: batches.sorts(s.world, s.log_pi, s.together).of,
+    "worth.n": lambda s: batches.sorts(s.world, s.log_pi, s.together).counts,
+    "moments.table": lambda s: slopes(s.world, Policies(s.log_pi, s.log_pi, s.log_pi), s.together),
+    "often.kept": lambda s: (0.0, 1.0, 0.5)[s.number % 3],
+    "overlong.lengths": lambda s: s.mdp.lengths.astype(float),
+    "overlong.cache": lambda s: (1.0, 1e-9, 1e9)[s.number % 3],
+    **dict.fromkeys(("alpha_slope.v", "plain_alpha_slope.v"), lambda s: -3.0),
+    **dict.fromkeys(("alpha_slope.alpha", "plain_alpha_slope.alpha"), lambda s: (0.0, 1.0, 0.5, 2.0)[s.number % 4]),
     "count_probabilities.n": lambda s: g.counts(3, 4),
     "log_count_probabilities.n": lambda s: g.counts(3, 4),
     "kind_advantages.n": lambda s: g.counts(3, len(s.kind.q)),
