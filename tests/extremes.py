@@ -35,6 +35,7 @@ from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.losses.analyse import analyse
 from tabular_rlhf.losses.objectives import OBJECTIVES
 from tabular_rlhf.losses.optimum import minimize
+from tabular_rlhf.losses.rewards import REWARD_LOSSES
 from tabular_rlhf.losses.traits import TESTS, draw_pairs
 from tabular_rlhf.machines import merge, ngram, phrases
 from tabular_rlhf.machines import uniform as uniform_machine
@@ -103,6 +104,8 @@ NO_NUMBERS = {
     "audit.records.advantage_of": "it makes a record",
     "audit.records.estimator_of": "it makes a record",
     "audit.records.pair_loss_of": "it makes a record",
+    "audit.records.reward_loss_of": "it makes a record",
+    "losses.rewards.reward_table": "it writes down what `analyse_rewards` computes",
     "audit.roles.kind_of": "it reads names",
     "audit.roles.role_of": "it reads names",
     "audit.roles.roles_of": "it reads names",
@@ -629,6 +632,7 @@ ARGUMENTS: dict[str, Argument] = {
     "shares.f": lambda s: np.exp(s.log_p) + 1e-300,
     "share": lambda s: np.empty((s.mdp.P, s.mdp.V, s.mdp.S)),
     "alpha.a": lambda s: (0.5, 2.0, -1.0, 3.0)[s.number % 4],
+    **dict.fromkeys(("rewards.fit.loss", "analyse_rewards.loss"), lambda s: s.pick(REWARD_LOSSES)),
     "alpha_divergence.a": lambda s: (0.0, 1.0, 0.5, 2.0)[s.number % 4],
     "multiplier.V": lambda s: solve(s.world).V,
     "free_energy_hessian.log_p": lambda s: s.log_p[0],
@@ -849,6 +853,7 @@ DEAR = {
 """Functions that take long, and in how many of the scenes they are tried."""
 
 SELF: dict[str, Argument] = {
+    "RewardLoss": lambda s: REWARD_LOSSES[s.pick(REWARD_LOSSES)],
     "PolicyLoss": lambda s: POLICY_LOSSES["gmpo"],
     "Behavior": lambda s: Behavior(temperature=(0.1, 1.0, 20.0)[s.number % 3], top_p=(0.5, 1.0)[s.number % 2]),
     "Tables": lambda s: Tables(Case(s.world, s.logits)),

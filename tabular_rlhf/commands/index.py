@@ -101,12 +101,13 @@ def of_the_family() -> Iterator[Entry]:
     from tabular_rlhf.estimators import ESTIMATORS
     from tabular_rlhf.figures import all_figures
     from tabular_rlhf.losses import LOSSES
+    from tabular_rlhf.losses.rewards import REWARD_LOSSES
     from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, BATCHES, CORRECTIONS
     from tabular_rlhf.policy_gradient import LOSSES as POLICY_LOSSES
     from tabular_rlhf.tex import plain
     from tabular_rlhf.world import NAMED
 
-    for loss in LOSSES.values():
+    for loss in (*LOSSES.values(), *REWARD_LOSSES.values()):
         yield Entry("loss", loss.name, f"{plain(loss.latex)}; {loss.source}", f"losses {loss.name}")
     for parts in (ADVANTAGES, AGGREGATIONS, POLICY_LOSSES, CORRECTIONS, BATCHES):
         for part in parts.values():

@@ -145,6 +145,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         **_WORLD,
         **_POLICIES,
         "losses": "name, latex, source, traits, settings, optimum, value, p, kl_to_gibbs, regret, noise, ... of each",
+        "rewards": "of losses of reward models: name, settings, r, fitted, gaps in words, stretch, p, kl_to_gibbs, regret, certain",
     },
     "tabular-rlhf/fit/1": {
         "lines": "rows of the file",

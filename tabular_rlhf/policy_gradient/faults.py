@@ -23,7 +23,7 @@ CLOSE = 1e-9
 def faults(part: Part, *, rng: np.random.Generator) -> list[str]:
     """What is wrong with a record, as sentences; none where all that it says is so.
 
-    >>> from tabular_rlhf.policy_gradient import ADVANTAGES
+    >>> from tabular_rlhf.policy_gradient import ADVANTAGES, Advantage
     >>> faults(ADVANTAGES["rloo"], rng=np.random.default_rng(0))
     []
     >>> lie = Advantage("lie", "r_i", "none", lambda r: r, lambda i, r: -r[i])
