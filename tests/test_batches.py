@@ -61,7 +61,7 @@ def every_batch(world: World, recipe: Recipe) -> Any:
     whole = math.fsum(float(world.mu[x]) * w for x, _, _, w in groups)
     for batch in itertools.product(groups, repeat=recipe.B):
         weight = math.prod(float(world.mu[x]) * w / whole for x, _, _, w in batch)
-        A, r, kept, L, who = [], [], [], [], []
+        A, r, kept, L, who, mixes, ends = [], [], [], [], [], [], []
         for x, tau, mixed, _ in batch:
             rewards, lengths = [seen(x, t) for t in tau], [int(mdp.lengths[t]) for t in tau]
             supply = {"r": rewards, "lengths": lengths, "greedy": given["greedy"][x][0], "best": given["best"][x][0], **s}
@@ -70,7 +70,9 @@ def every_batch(world: World, recipe: Recipe) -> Any:
             L += lengths
             kept += [float({"all": True, "mixed": mixed, "ended": over[t]}[recipe.batch.keeps]) for t in tau]
             who += [(x, t) for t in tau]
-        supply = {"A": A, "r": r, "kept": kept, "lengths": L, **s}
+            mixes += [float(mixed)] * recipe.G
+            ends += [float(over[t]) for t in tau]
+        supply = {"A": A, "r": r, "kept": kept, "lengths": L, "mixed": mixes, "ended": ends, **s}
         made = [recipe.batch.oracle(i=i, **asked(recipe.batch.oracle, supply)) for i in range(len(A))]
         left = [i for i in range(len(A)) if kept[i]]
         told = {"lengths": [L[i] for i in left], "G": len(left), "H": mdp.H, **s}

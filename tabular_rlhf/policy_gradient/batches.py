@@ -60,12 +60,20 @@ def often(kept: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Members:
-    """Of sorts (F,), or of the responses of drawn batches (n, B G): advantage of the group, reward, length, whether kept."""
+    """Of sorts (F,), or of the responses of drawn batches (n, B G): advantage of the group, reward, length; 1 where its group is mixed,
+    where it ended before the horizon; keeps, which of them count."""
 
     A: Array
     r: Array
     lengths: Array
-    kept: Array
+    mixed: Array
+    ended: Array
+    keeps: str
+
+    @property
+    def kept(self) -> Array:
+        """1 for what is kept."""
+        return {"all": np.ones_like(self.A), "mixed": self.mixed, "ended": self.ended}[self.keeps]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,13 +88,14 @@ class Sorts:
 
 def worth(recipe: Recipe, of: Members, n: Array, H: int) -> Array:
     """omega_f A'_f: (..., F) for n (..., F) of each in a batch; 0 for what is not kept."""
-    A = recipe.batch(A=of.A, r=of.r, n=n, lengths=of.lengths, kept=of.kept, **recipe.settings)
-    left = n * of.kept
+    kept = of.kept
+    A = recipe.batch(A=of.A, r=of.r, n=n, lengths=of.lengths, kept=kept, mixed=of.mixed, ended=of.ended, **recipe.settings)
+    left = n * kept
     size = np.sum(left, axis=-1, keepdims=True)
     some = size > 0
     supply = {"lengths": of.lengths, "n": np.where(some, left, 1.0), "G": np.where(some, size, 1.0), "H": H}
     omega = recipe.aggregation(**supply, **recipe.settings)
-    return np.where(some & (of.kept > 0), np.broadcast_to(A, n.shape) * omega, 0.0)
+    return np.where(some & (kept > 0), np.broadcast_to(A, n.shape) * omega, 0.0)
 
 
 def _by_length(recipe: Recipe) -> bool:
@@ -97,7 +106,7 @@ def _by_length(recipe: Recipe) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _States:
-    """Of one prompt: n (M, K); chance (M,); member (M, K, 5), what tells a sort; share (K, N)."""
+    """Of one prompt: n (M, K); chance (M,); member (M, K, 6), what tells a sort; share (K, N)."""
 
     n: Array
     chance: Array
@@ -108,7 +117,7 @@ class _States:
 def _states(world: World, log_p: Array, recipe: Recipe, plain: Array, shaped: Array, given: dict[str, Any], x: int) -> _States:
     there = np.exp(log_p) >= g.TINY
     lengths = world.mdp.lengths if _by_length(recipe) else np.ones(world.mdp.N)
-    over = ended(world.mdp) if recipe.batch.keeps == "ended" else np.ones(world.mdp.N)
+    over = ended(world.mdp) if recipe.batch.asks("ended") else np.ones(world.mdp.N)
     told, place = np.unique(np.stack([plain, shaped, lengths, over], axis=1)[there], axis=0, return_inverse=True)
     r, K = told[:, 1], len(told)
     share = np.zeros((K, world.mdp.N))
@@ -119,8 +128,8 @@ def _states(world: World, log_p: Array, recipe: Recipe, plain: Array, shaped: Ar
     low, high = (f(np.where(n > 0, told[:, 0], end), axis=1) for f, end in ((np.min, np.inf), (np.max, -np.inf)))
     mixed = high > low
     chance = g.count_probabilities(n, q / np.sum(q)) * (mixed if recipe.batch.redrawn else 1.0)
-    kept = {"all": np.ones((1, 1)), "mixed": mixed[:, None], "ended": told[:, 3]}[recipe.batch.keeps]
-    parts = (x * world.mdp.N + np.arange(K), A, r, told[:, 2], kept)
+    of_mixed = mixed[:, None] if recipe.batch.asks("mixed") else np.ones((1, 1))
+    parts = (x * world.mdp.N + np.arange(K), A, r, told[:, 2], of_mixed, told[:, 3])
     member = np.stack([np.broadcast_to(part, n.shape) for part in parts], axis=2)
     there = chance > 0 if recipe.batch.redrawn == "" else mixed & (chance > 0)
     if recipe.batch.redrawn == "same":
@@ -145,12 +154,12 @@ def sorts(world: World, log_old: Array, recipe: Recipe, reward: Array | None = N
         here = np.argwhere(f.n > 0)
         counts[row + here[:, 0], np.ravel(place)[start : start + len(here)]] = f.n[f.n > 0]
         start, row = start + len(here), row + len(f.n)
-    number, A, r, lengths, kept = keys[first].T
+    number, A, r, lengths, mixed, over = keys[first].T
     share = np.zeros((len(first), world.mdp.P, world.mdp.N))
     rows = dict(zip(asked, found, strict=True))
     for sort, k in enumerate(number.astype(int).tolist()):
         share[sort, k // world.mdp.N] = rows[k // world.mdp.N].share[k % world.mdp.N]
-    return Sorts(Members(A, r, lengths, kept), share, counts, weight / often(float(np.sum(weight))))
+    return Sorts(Members(A, r, lengths, mixed, over, recipe.batch.keeps), share, counts, weight / often(float(np.sum(weight))))
 
 
 @lru_cache(maxsize=64)
@@ -303,6 +312,8 @@ def drawn_worth(world: World, batches: Batches, recipe: Recipe, log_old: Array, 
     ones = np.ones(r.shape)
     A = np.broadcast_to(recipe.advantage(r=r, n=ones, G=recipe.G, lengths=lengths, **given, **recipe.settings), r.shape)
     mixed = np.ptp(plain[at, batches.tau], axis=2, keepdims=True) > 0
-    kept = np.broadcast_to({"all": 1.0, "mixed": mixed, "ended": ended(world.mdp)[batches.tau]}[recipe.batch.keeps], r.shape)
-    flat = [np.reshape(f, (len(r), -1)).astype(float) for f in (A, r, lengths, kept)]
-    return worth(recipe, Members(*flat), np.ones(flat[0].shape), world.mdp.H)
+    rows = [
+        np.reshape(np.broadcast_to(f, r.shape), (len(r), -1)).astype(float) for f in (A, r, lengths, mixed, ended(world.mdp)[batches.tau])
+    ]
+    of = Members(rows[0], rows[1], rows[2], rows[3], rows[4], recipe.batch.keeps)
+    return worth(recipe, of, np.ones(rows[0].shape), world.mdp.H)

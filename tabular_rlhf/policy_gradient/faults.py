@@ -53,8 +53,8 @@ def _group(part: Part, G: int, rng: np.random.Generator) -> dict[str, Any]:
     drawn = {"r": rng.choice(LEVELS, G), "lengths": rng.integers(1, 6, G).astype(float), "A": rng.choice(LEVELS, G)}
     if not isinstance(part, Batch):
         return {**drawn, "n": np.ones(G), **fixed}
-    kept = np.ones(G) if part.keeps == "all" else rng.permuted(np.arange(G) < max(1, G - 1)).astype(float)
-    return {**drawn, "n": np.ones(G), "kept": kept, **fixed}
+    some = {"mixed": rng.permuted(np.arange(G) < max(1, G - 1)).astype(float), "ended": rng.permuted(np.arange(G) % 3 < 2).astype(float)}
+    return {**drawn, "n": np.ones(G), **some, "kept": some.get(part.keeps, np.ones(G)), **fixed}
 
 
 def _values(part: Part, group: dict[str, Any]) -> Array:

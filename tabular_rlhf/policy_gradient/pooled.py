@@ -1,7 +1,7 @@
 r"""What is made of a batch of groups: advantages in units of the whole batch, groups dropped or drawn anew, long responses cut out.
 
-A, r, n, lengths and kept have shape (..., K): the K kinds of response of a batch, the advantages that their groups gave them, their
-rewards, how many there are, and 1 for those that are kept.
+A, r, n, lengths, kept, mixed and ended have shape (..., K): the K kinds of response of a batch, the advantages that their groups gave
+them, their rewards, how many there are, their lengths, and 1 for those that are kept, of a mixed group, or ended by themselves.
 
 **Overlong shaping** (DAPO): r loses (|y| - (H - c))/c for a response that is longer than H - c tokens, c the setting `cache`.
 """
@@ -189,6 +189,14 @@ for _record in (
         lambda i, A: A[i],
         keeps="ended",
         remark="Responses that the horizon cut off teach nothing, though their rewards are in their group's baseline",
+    ),
+    Batch(
+        "overlong-diluted",
+        r"A'_i = A_i\, 1[i \text{ ended}], \quad \text{mean over all}",
+        "TRL's mask_truncated_completions until 2026 (its issue 6369): masked above, counted below.",
+        lambda A, ended: A * ended,
+        lambda i, A, ended: A[i] * ended[i],
+        remark="Responses that the horizon cut off teach nothing, but their tokens are counted",
     ),
     Batch(
         "overlong-shaped",

@@ -41,11 +41,11 @@ GIVEN: Mapping[str, tuple[str, ...]] = {
     "aggregation": ("lengths", "n", "G", "H"),
     "loss": ("log_pi", "log_old", "log_now", "A"),
     "correction": ("rho",),
-    "batch": ("A", "r", "n", "lengths", "kept"),
+    "batch": ("A", "r", "n", "lengths", "kept", "mixed", "ended"),
 }
 """What a record of each kind may ask for by name: rewards, multiplicities, group size, lengths, the reward of the greedy response,
 the optimal constant baseline; horizon; log-probabilities of the policy, of the old policy, of the policy as a frozen number; the
-ratio pi_old/q of a correction's level; advantages of the groups, and 1 for what is kept."""
+ratio pi_old/q of a correction's level; advantages of the groups, and 1 for what is kept, of a mixed group, or ended."""
 
 MOST = 10**6
 """Responses of one group."""
@@ -229,6 +229,10 @@ class Batch(Part):
         super().__post_init__()
         self.require(self.keeps in KEPT, "what is kept must be known", quoted(self.keeps), f"use one of {', '.join(KEPT)}")
         self.require(self.redrawn in REDRAWN, "what is redrawn must be known", quoted(self.redrawn), "use any or same, or leave it out")
+
+    def asks(self, name: str) -> bool:
+        """Whether it matters which responses are of a mixed group, or ended."""
+        return name == self.keeps or name in self.needs
 
 
 ADVANTAGES: Registry[Advantage] = Registry("advantage")
