@@ -121,6 +121,43 @@ def fits_there(data: dict[str, Any], m: Mark) -> str:
     return f"DPO: {int(np.sum(np.isclose(xs, m['x'])))} of 12\nhave a fit"
 
 
+@cache
+def passed() -> dict[tuple[int, str], list[float]]:
+    """How likely a response of the zen world passes each depth after each word, under p_ref and p*: by listing all of them."""
+    world, told = zen_world(), {}
+    mdp = world.mdp
+    weight = np.exp(world.log_p_ref + world.r / world.beta)
+    for k, p in enumerate((np.exp(world.log_p_ref), weight / weight.sum())):
+        through = mdp.subtree_sum(p)[0]
+        for h, (a, b) in enumerate(itertools.pairwise(mdp.offsets)):
+            for token, mass in zip(mdp.vocabulary, through[a:b].sum(axis=0), strict=True):
+                told.setdefault((h + 1, token), [0.0, 0.0])[k] += float(mass)
+    return told
+
+
+LIKE = {
+    "beautiful +5": ("beautiful", "explicit", "simple", "flat", "sparse", "now"),
+    "is": ("is",),
+    "better": ("better",),
+    "than": ("than",),
+}
+LIKE |= {"ugly +5": ("ugly", "implicit", "complicated", "nested", "dense", "never"), "complex": ("complex",)}
+
+
+def in_lattice(data: dict[str, Any], m: Mark) -> str:
+    """The words that are one state there, and the mass of all responses that say one of them at that depth."""
+    said, name = passed(), m["says"].split("\n")[0]
+    if (m["x"], name) == (0, "start"):
+        both = [1.0, 1.0]
+    elif name == "the end":
+        words = zen_world().mdp.vocabulary if m["x"] == 5 else (".",)
+        both = [sum(said[m["x"], word][k] for word in words) for k in range(2)]
+    else:
+        assert list(LIKE).index(name) == m["y"], "a state keeps its row"
+        both = [sum(said[m["x"], word][k] for word in LIKE[name]) for k in range(2)]
+    return f"{name}\n" + " → ".join(f"{p:.2f}" if p >= 0.005 else "<0.01" for p in both)
+
+
 def mean_there(data: dict[str, Any], m: Mark) -> str:
     """The mean of the law whose curve passes through the place."""
     (name,) = (key for key in ("reference", "given", "masked") if data[key][m["x"] - 1] == m["y"])
@@ -134,6 +171,7 @@ RECOMPUTED: dict[str, Callable[[dict[str, Any], Mark], str]] = {
     "soft-value-tree": in_tree,
     "kl-flags": regret_there,
     "regret-by-comparisons": fits_there,
+    "merged-states": in_lattice,
     "masking": mean_there,
 }
 """What must be printed at a mark, from its own place: a figure that prints numbers at marks has a line here."""
@@ -305,6 +343,22 @@ def test_branches_are_as_wide_as_the_mass_of_p_star() -> None:
     assert all(total == pytest.approx(1.0 if k == 0 else data["nodes"][k]["p"], abs=1e-6) for k, total in out.items())
     legend = " ".join(t.get_text() for t in sheet_of("soft-value-tree").findobj(Text))
     assert "the mass of $p^*$ that flows through" in legend
+
+
+def test_a_lattice_is_drawn_as_wide_as_its_flow() -> None:
+    """What flows into a state of p* flows out of it, and widths are that flow."""
+    data = shown("merged-states")
+    bands = [drawn.get_linewidth() for _, _, drawn in lines("merged-states") if drawn.get_alpha() is not None]
+    assert sorted(bands) == pytest.approx(sorted(26.0 * edge["mass"] for edge in data["edges"]))
+    inward: dict[tuple[int, int], float] = {(0, 0): 1.0}
+    outward: dict[tuple[int, int], float] = {}
+    for edge in data["edges"]:
+        inward[tuple(edge["to"])] = inward.get(tuple(edge["to"]), 0.0) + edge["mass"]
+        outward[tuple(edge["from"])] = outward.get(tuple(edge["from"]), 0.0) + edge["mass"]
+    assert all(inward[node] == pytest.approx(mass, abs=1e-6) for node, mass in outward.items())
+    ended = [mass for node, mass in inward.items() if node not in outward]
+    assert math.fsum(ended) == pytest.approx(1.0, abs=1e-6)
+    assert len(outward) == 25
 
 
 def test_a_mean_is_taken_of_all_data_sets_or_not_at_all() -> None:

@@ -85,7 +85,7 @@ class Figure:
         )
 
 
-ROOMS = ("tilt", "frontier", "tree", "geometry", "zoo", "groups", "kl", "selection", "lattice")
+ROOMS = ("tilt", "frontier", "tree", "geometry", "zoo", "groups", "kl", "selection", "lattice", "merged")
 """The modules of this package that define figures, in the order of the gallery."""
 
 

@@ -36,7 +36,8 @@ function readLine(text) {
       group = () => {
         if (!next("{")) return list[at++]?.word ?? "";
         let word = "";
-        for (let depth = 1; peek() && depth; at++) {
+        for (let depth = 1; depth; at++) {
+          if (!peek()) throw Error("a bracket { must be closed");
           depth += (peek() === "{") - (peek() === "}");
           if (!"{}".includes(peek())) word += list[at].word;
         }
