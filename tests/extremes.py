@@ -124,6 +124,7 @@ NO_NUMBERS = {
     "preferences.published.fits.table": "it writes rows down",
     "simulator.figure.draw": "it draws",
     "simulator.figure.draw_curves": "it draws",
+    "simulator.figure.said": "it writes a sentence",
     "simulator.state.check_path": "it looks at a path",
     "simulator.state.load": "it reads a file",
     "simulator.state.save": "it writes a file",
