@@ -105,6 +105,7 @@ NO_NUMBERS = {
     "audit.records.estimator_of": "it makes a record",
     "audit.records.pair_loss_of": "it makes a record",
     "audit.records.reward_loss_of": "it makes a record",
+    "audit.records.aggregation_of": "it makes a record",
     "losses.rewards.reward_table": "it writes down what `analyse_rewards` computes",
     "audit.roles.kind_of": "it reads names",
     "audit.roles.role_of": "it reads names",
