@@ -59,6 +59,11 @@ class World:
         """The distribution over prompts, (P,)."""
         return self.mdp.mu
 
+    @property
+    def responses(self) -> int:
+        """Responses over all prompts, P N."""
+        return self.mdp.P * self.mdp.N
+
     def at(self, beta: float) -> World:
         """The same world with another KL weight; itself where that is its own."""
         return self if beta == self.beta else replace(self, beta=beta)

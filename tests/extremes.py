@@ -49,6 +49,7 @@ from tabular_rlhf.policy_gradient.flows import recipe_direction
 from tabular_rlhf.policy_gradient.updates import expected_update, slopes
 from tabular_rlhf.preferences import Pairs, bradley_terry
 from tabular_rlhf.preferences.comparisons import Wins, structure
+from tabular_rlhf.preferences.laplacian import Chain, Laplacian
 from tabular_rlhf.preferences.likelihood import DenseOdds, Likelihood, SparseOdds, fit
 from tabular_rlhf.preferences.outcomes import MODELS
 from tabular_rlhf.preferences.published import load
@@ -100,7 +101,8 @@ NO_NUMBERS = {
     "policy.pseudo_counts": "it only refuses",
     "policy.refuse_strange": "it only refuses",
     "audit.claims.faults": "it writes sentences",
-    "audit.figure.draw": "it draws",
+    "figures.audited.draw": "it draws",
+    "figures.audited.draw_path": "it draws",
     "audit.records.advantage_of": "it makes a record",
     "audit.records.estimator_of": "it makes a record",
     "audit.records.pair_loss_of": "it makes a record",
@@ -479,7 +481,6 @@ ARGUMENTS: dict[str, Argument] = {
     "SparseOdds.slope.e": lambda s: np.exp(300.0 * np.arange(float(s.wins.N))),
     "product.v": lambda s: np.ones(s.wins.N),
     "Likelihood.slope.r": lambda s: 300.0 * np.arange(float(s.wins.N)),
-    "hessian.diagonal": lambda s: np.ones(s.wins.N),
     "Table.r.omega": lambda s: s.world.r,
     "Linear.r.omega": lambda s: np.array([1e300]),
     "Implicit.r.omega": lambda s: s.world.beta * s.logits,
@@ -681,7 +682,13 @@ ARGUMENTS: dict[str, Argument] = {
     "pooled.names": lambda s: ["x", "y"],
     "independent.X": lambda s: np.array([[1.0, 2.0], [3.0, 6.0]]),
     "independent.names": lambda s: ["x", "y"],
-    "laplacian_variances.A": lambda s: csr_array((np.ones((3, 3)) - np.eye(3)) * 10.0 ** (30 * (s.number % 3 - 1))),
+    "laplacian_variances.A": lambda s: _met(s),
+    "narrow.A": lambda s: _met(s),
+    "Laplacian.solve.diagonal": lambda s: _met(s).sum(axis=1),
+    "Laplacian.solve.b": lambda s: np.array([1.0, -1.0, 0.0]),
+    "Laplacian.solve.goal": lambda s: 1e-6,
+    "Laplacian.solve.noise": lambda s: np.full(3, 1e-16),
+    "Chain.solve.b": lambda s: np.array([1.0, -1.0, 0.0]),
     "fit_components.found": lambda s: structure(s.wins),
     "conjugate_gradients.product": lambda s: lambda v: 2.0 * v,
     "conjugate_gradients.diagonal": lambda s: 2.0 * np.ones(2),
@@ -876,6 +883,8 @@ SELF: dict[str, Argument] = {
     "DenseOdds": lambda s: DenseOdds(s.wins),
     "SparseOdds": lambda s: SparseOdds(Wins(csr_array(s.wins.counts), s.wins.names)),
     "Likelihood": lambda s: _likelihood(s),
+    "Laplacian": lambda s: Laplacian(lambda v: _met(s).sum(axis=1) * v - _met(s) @ v, lambda: _met(s)),
+    "Chain": lambda s: Chain(_met(s), _met(s).sum(axis=1), np.array([2, 0, 1])),
     "Published": lambda s: load("citations"),
     "Table": lambda s: Table(s.mdp),
     "Linear": lambda s: Linear(np.ones((s.mdp.P, s.mdp.N, 1))),
@@ -902,6 +911,11 @@ SELF: dict[str, Argument] = {
 
 def _rows(s: Scene) -> lattice.Rows:
     return rows_of(s.world, s.log_pi)
+
+
+def _met(s: Scene) -> Any:
+    """Three items, each compared with each, heavily or hardly at all."""
+    return csr_array((np.ones((3, 3)) - np.eye(3)) * 10.0 ** (30 * (s.number % 3 - 1)))
 
 
 def _likelihood(s: Scene) -> Likelihood:

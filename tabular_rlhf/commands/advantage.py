@@ -103,7 +103,7 @@ def report(
     found: dict[str, Any] = {
         "schema": SCHEMA,
         "world": world.name,
-        "responses": world.mdp.P * world.mdp.N,
+        "responses": world.responses,
         "reward_levels": len(np.unique(world.r)),
         "lengths": sorted({int(n) for n in world.mdp.lengths}),
         "group": G,

@@ -116,7 +116,7 @@ def of_the_family() -> Iterator[Entry]:
     for estimator in ESTIMATORS.values():
         yield Entry("estimator", estimator.name, f"{plain(estimator.latex)}; {estimator.source}", f"kl --estimator {estimator.name}")
     for figure in all_figures().values():
-        yield Entry("figure", figure.name, figure.told, f"figures {figure.name}")
+        yield Entry("figure", figure.name, figure.said.caption, f"figures {figure.name}")
     for name, make in NAMED.items():
         yield Entry("world", name, (make.__doc__ or "").split("\n")[0], f"solve {name}")
 

@@ -12,7 +12,7 @@ from tabular_rlhf.commands import policies
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
 from tabular_rlhf.commands.settings import declare, require_known, settings
-from tabular_rlhf.commands.solve import find_world
+from tabular_rlhf.commands.solve import find_with_notes
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.layout import table
 from tabular_rlhf.logspace import Array
@@ -39,6 +39,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--beta", type=float, help="another KL weight than the world's, in reward units per nat")
     policies.declare(parser, "reference", "0")
     declare(parser, "eps=0.2, gamma=0.5, ... (with a NAME, or for every loss that has it)")
+    parser.add_argument("--samples", type=int, default=20_000, metavar="N", help="pairs drawn where no list is (default: 20000)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of these draws (default: 0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -47,8 +49,12 @@ def run(args: argparse.Namespace) -> int:
     pairs, rewards, changes = chosen(args.name, changes)
     known = [key for loss in pairs for key in ("beta", "tau", *loss.defaults)] + [key for r in rewards for key in r.defaults]
     require_known(changes, known, args.name or "all losses")
-    world = find_world(args.world)
+    world, _ = find_with_notes(args.world)
     world = world if args.beta is None else world.at(args.beta)
+    if not isinstance(world, World):
+        from tabular_rlhf.commands import on_lattice
+
+        return on_lattice.losses(args, world, pairs, changes)
     if world.mdp.N > MOST:
         raise InputError(f"the world must have at most {MOST} responses a prompt", got=world.mdp.N, remedy="try --world rational")
     at = policies.situation(args, world)
