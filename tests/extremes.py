@@ -104,6 +104,7 @@ NO_NUMBERS = {
     "figures.audited.draw": "it draws",
     "figures.audited.draw_path": "it draws",
     "audit.records.advantage_of": "it makes a record",
+    "estimators.record.Estimator.oracle": "it stands where nobody wrote one",
     "audit.records.estimator_of": "it makes a record",
     "audit.records.pair_loss_of": "it makes a record",
     "audit.records.reward_loss_of": "it makes a record",
@@ -863,6 +864,7 @@ DEAR = {
 SELF: dict[str, Argument] = {
     "RewardLoss": lambda s: REWARD_LOSSES[s.pick(REWARD_LOSSES)],
     "PolicyLoss": lambda s: POLICY_LOSSES["gmpo"],
+    "Batch": lambda s: s.together.batch,
     "Behavior": lambda s: Behavior(temperature=(0.1, 1.0, 20.0)[s.number % 3], top_p=(0.5, 1.0)[s.number % 2]),
     "Tables": lambda s: Tables(Case(s.world, s.logits)),
     "Divergence": lambda s: DIVERGENCES[s.pick(DIVERGENCES)],
