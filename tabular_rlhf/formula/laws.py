@@ -99,6 +99,8 @@ def _pairs(m: Meaning, value: Value) -> Value:
 def _drawn(m: Meaning, node: Node, value: Value, draw: Node) -> Value:
     """The mean over what one draw names."""
     drawn = str(draw.value).split() if draw.value else []
+    if any(axis_kind(d) in ("row", "place") for d in drawn):
+        raise m.refusal(draw, "rows and places of a batch must be summed over: no law draws them", "write sum_{row, place}")
     if not draw.kids:
         return _indices(m, value, drawn)
     if "w" in drawn and "l" in drawn:  # a data set of comparisons, whatever its name
