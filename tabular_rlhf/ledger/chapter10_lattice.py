@@ -106,9 +106,12 @@ add(
     Row(
         slug="lattice-k3",
         chapter=10,
-        statement=r"\frac{\mathrm{Var}_p[k_3]}{\mathrm{KL}(p, p_{ref})^2}: \qquad k_3(x + y) = k_3(x) + e^{-x}\, k_3(y) "
-        r"- (e^{-x} - 1)\, y \quad \text{so that } k_3 \text{ is a coordinate of its own, beside } y, "
-        r"\text{ and keeps its digits where the policy is } 10^{-4} \text{ from the reference}",
+        clauses=(
+            r"\frac{\mathrm{Var}_p(k_3)}{\mathrm{KL}(p, p_{ref})^2} = \frac{\mathbb{E}_p[(e^{-L} - 1 + L - \mathrm{KL}(p, p_{ref}))^2]}"
+            r"{\mathrm{KL}(p, p_{ref})^2}",
+        ),
+        words="also where the policy is 10^-4 from the reference: by k3(x + y) = k3(x) + e^-x k3(y) - (e^-x - 1) y, k3 is a coordinate of "
+        "its own beside y, and keeps its digits",
         source="The addition theorem of e^-x - 1 + x; `path.sweep`.",
         sides={
             "a sweep over the lattice": over_kl,
@@ -164,9 +167,10 @@ add(
     Row(
         slug="masking-is-not-conditioning",
         chapter=10,
-        statement=r"q = \frac{p_{ref}\, f}{\mathbb{E}_{p_{ref}}[f]}, \qquad \mathrm{KL}(q, p_{ref}) = -\log \mathbb{E}_{p_{ref}}[f] \quad "
-        r"\text{for } q \text{ the reference given a required format, } f = 1 \text{ where a response has it: of all laws that always have "
-        r"it the nearest; forbidding tokens that lead nowhere, and renormalizing, gives another, farther law}",
+        clauses=(r"q = \frac{p_{ref}\, f}{\mathbb{E}_{p_{ref}}[f]}", r"\mathrm{KL}(q, p_{ref}) = -\log \mathbb{E}_{p_{ref}}[f]"),
+        words="for q the reference given a required format, f = 1 where a response has it: of all laws that always have it the nearest; "
+        "forbidding tokens that lead nowhere, and renormalizing, gives another, farther law",
+        letters={"f": "success", "q": "p_ref*success/E_p_ref[success]"},
         source="Bayes; on constrained decoding, Park et al. (2024), arXiv:2405.21047.",
         parts=("law", "distance"),
         sides={
@@ -320,10 +324,14 @@ add(
     Row(
         slug="beyond-lists",
         chapter=10,
-        statement=r"\log Z_n = n \log Z, \quad \mathrm{KL}_n = n\, \mathrm{KL}(p^*, p_{ref}), "
-        r"\quad \mathbb{E}_n[r] = n\, \mathbb{E}_{p^*}[r], "
-        r"\quad \mathrm{Var}_n[r] = n\, \mathrm{Var}_{p^*}[r] \quad \text{for a world said } n \text{ times, of } N^n \geq 10^{100} "
-        r"\text{ responses: exact by sweeps over its few states}",
+        clauses=(
+            r"\log \mathbb{E}_{y, y' \sim p_{ref}}[e^{(r(y) + r(y'))/\beta}] = 2 \log Z",
+            r"\mathbb{E}_{y, y' \sim p^*}\left[\log \frac{p^*(y)\, p^*(y')}{p_{ref}(y)\, p_{ref}(y')}\right] "
+            r"= 2\, \mathrm{KL}(p^*, p_{ref})",
+            r"\mathbb{E}_{y, y' \sim p^*}[r(y) + r(y')] = 2\, \mathbb{E}_{p^*}[r]",
+            r"\mathrm{Var}_{y, y' \sim p^*}(r(y) + r(y')) = 2\, \mathrm{Var}_{p^*}(r)",
+        ),
+        words="for a world said twice; and n times, until it has 10^100 responses: exact by sweeps over its few states",
         source="Rounds are independent; nothing is listed but one of them.",
         note="Its law of reward has a tail that draws do not see: the mean of 256 weights is off.",
         parts=("log Z", "divergence", "mean", "variance"),
