@@ -121,7 +121,7 @@ def roundings(scope: Scope) -> float:
         w = scope.world
         deepest = largest(scope["log_p_ref"], scope["log_p"])
         spread = float(w.r.max() - w.r.min()) / w.beta
-        scope.memo["roundings"] = 16 + 4 * math.log2(w.mdp.P * w.mdp.N) + 2 * w.mdp.H + deepest + spread
+        scope.memo["roundings"] = 16 + 4 * math.log2(w.responses) + 2 * w.mdp.H + deepest + spread
     return scope.memo["roundings"]
 
 

@@ -16,13 +16,11 @@ from tabular_rlhf.check.question import find
 from tabular_rlhf.cli import main
 from tabular_rlhf.commands.verify import chosen
 from tabular_rlhf.derivations import DERIVATIONS, RELATIONS, Derivation, Line, audit_derivations, derive, execute
-from tabular_rlhf.derivations.execute import refute_line
 from tabular_rlhf.derivations.record import add
 from tabular_rlhf.derivations.text import formulas
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.printed import Printed
-from tabular_rlhf.ledger import LEDGER
-from tabular_rlhf.ledger.audit import tiny_scopes
+from tabular_rlhf.ledger import LEDGER, worlds
 from tabular_rlhf.symbols import SYMBOLS, Scope, parameters
 from tabular_rlhf.world import coin, random_world, rational
 
@@ -192,8 +190,8 @@ def test_the_reading_stops_at_a_wrong_line(slug: str) -> None:
     """On some world of three responses or fewer a wrong line in the place of a right one breaks, there and not before."""
     derivation = DERIVATIONS[slug]
     k, wrong = next((k, f) for k, line in enumerate(derivation.lines, 1) for f in line.wrong.values())
-    scope = refute_line(derivation, k, wrong, tiny_scopes(0))
-    assert scope is not None
+    wrongly = (*derivation.lines[: k - 1], derivation.lines[k - 1].instead(wrong), *derivation.lines[k:])
+    scope = next(s for s in worlds.tiny() if derivation.applies(s) and derivation.step(k, s, wrongly).clear)
     found = derive(slug, scope.world, lines={k: wrong}, seed=scope.seed)
     assert found.broken == k
     assert len(found.steps) == k

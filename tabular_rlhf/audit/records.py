@@ -1,4 +1,6 @@
-r"""A person's function as a record of the tables: an advantage, a pair loss, a KL estimator.  NumPy alone, where a record is traced.
+r"""A person's function as a record of the tables: an advantage, a pair loss, a reward-model loss, a KL estimator.
+
+NumPy alone, where a record is traced.
 
 Nothing is claimed in such a record: traits are those that hold, a KL estimator's divergences those that its own h is made of.
 """
@@ -19,6 +21,7 @@ from tabular_rlhf.estimators.record import TERMS, Estimator, Terms
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.losses import traits
 from tabular_rlhf.losses.record import DirectLoss
+from tabular_rlhf.losses.rewards import RewardLoss
 from tabular_rlhf.policy_gradient.record import Advantage
 
 EXACT = 1e-9
@@ -165,6 +168,28 @@ def pair_loss_of(handed: Handed) -> DirectLoss:
 
     rng = np.random.default_rng(0)
     return loss(frozenset(t for t in traits.TESTS if traits.measure(loss(frozenset()), t, rng=rng) <= 0))
+
+
+def reward_loss_of(handed: Handed) -> RewardLoss:
+    """The function as a loss of a reward model; its margin, where it asks for one, is how much better the chosen response truly is.
+
+    >>> from tabular_rlhf.audit.handed import hand_in
+    >>> from tabular_rlhf.audit.library import Library
+    >>> def mine(chosen_rewards, rejected_rewards): return np.logaddexp(0.0, rejected_rewards - chosen_rewards)
+    >>> reward_loss_of(hand_in(mine, Library())).needs
+    ('r_w', 'r_l', 'gap')
+    """
+    _refuse(handed, "reward-model loss")
+
+    def fn(r_w: Any, r_l: Any, gap: Any) -> Any:
+        given = {"chosen_reward": r_w, "rejected_reward": r_l, "margin": np.maximum(0.0, gap)}
+        y = handed.called({name: given.get(role, 0.0 * r_w) for name, role in handed.roles.items()}, {})
+        if np.shape(y) != np.shape(r_w):
+            must, remedy = "a loss of the table must have a value for every pair", "return the pairs' losses, not their mean, or audit it"
+            raise InputError(must, got=f"shape {np.shape(y)}", where=handed.name, remedy=remedy)
+        return y
+
+    return RewardLoss(handed.name, rf"\mathrm{{{handed.name}}}", SOURCE, fn)
 
 
 def _has(handed: Handed, name: str) -> bool:

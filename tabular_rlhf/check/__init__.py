@@ -80,7 +80,7 @@ def check(slug: str, answer: Any, *, part: int | str | None = None, world: World
     if slug in PROOFS:
         from tabular_rlhf.check.proof import judge_proof  # the reader of formulas is opened for those who ask for it
 
-        return judge_proof(PROOFS[slug], answer)
+        return judge_proof(PROOFS[slug], answer, world)
     asked = find(slug, part) if world is None else [_on_world_too(question, world) for question in find(slug, part)]
     if isinstance(answer, str):
         answer = printed(answer)
@@ -108,7 +108,7 @@ def _on_world_too(question: Question, world: World) -> Question:
     scope = Scope(world, 0)
     if not question.applies(scope):
         must, remedy = "what is asked must apply to the world", "take a smaller world, or one that forbids no token: see the statement"
-        raise InputError(must, got=f"{world.name} of {world.mdp.P * world.mdp.N} responses", where=question.slug, remedy=remedy)
+        raise InputError(must, got=f"{world.name} of {world.responses} responses", where=question.slug, remedy=remedy)
     return replace(question, own=scope)
 
 
@@ -202,7 +202,7 @@ def _approximate(question: Question, function: Callable[..., Any], near: list[tu
         f"It is right to {digits} digits on all {count} worlds, but not exact: on {len(near)} it is off by more than rounding explains, as "
         "a difference quotient is, or a search that stops early. The exact answer is asked for, and this does not count as one."
     )
-    scope = min(near, key=lambda found: (found[1].world.mdp.P * found[1].world.mdp.N, -found[0].units))[1]
+    scope = min(near, key=lambda found: (found[1].world.responses, -found[0].units))[1]
     value = watched(function, scope)
     shown = _shown(question, function, scope, value)
     return Report(question.slug, question.part, "approximate", told, count, (), tuple(_notes(function, value)), None, 0, shown)
@@ -210,7 +210,7 @@ def _approximate(question: Question, function: Callable[..., Any], near: list[tu
 
 def _right(question: Question, function: Callable[..., Any], scopes: list[Scope]) -> Report:
     notes = _notes(function, watched(function, scopes[0]))
-    largest = max(s.world.mdp.P * s.world.mdp.N for s in scopes)
+    largest = max(s.world.responses for s in scopes)
     does = "agrees with the exact answer" if question.line is None else "stands as it should to the lines before and after"
     told = f"It {does} on {len(scopes)} worlds of up to {largest} responses."
     ruled = tuple(words for words, _ in question.misses)
@@ -282,7 +282,7 @@ def _told(question: Question, function: Callable[..., Any], value: Any, scope: S
 
 
 def _responses(scope: Scope) -> str:
-    n = scope.world.mdp.P * scope.world.mdp.N
+    n = scope.world.responses
     return f"{n} response{'s' if n > 1 else ''}"
 
 
@@ -297,9 +297,9 @@ def _shrunk(question: Question, function: Callable[..., Any], scope: Scope, kind
         except Exception:  # a world too odd for the question itself
             return False
 
-    most = scope.world.mdp.P * scope.world.mdp.N
+    most = scope.world.responses
     found = smallest(fails, most, gaps=forbids(scope))
-    return found if found is not None and found.world.mdp.P * found.world.mdp.N <= most else scope
+    return found if found is not None and found.world.responses <= most else scope
 
 
 __all__ = ["Report", "check", "fault", "find", "judge", "supply", "tried"]

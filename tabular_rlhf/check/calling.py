@@ -160,7 +160,7 @@ def watched(function: Function, scope: Scope) -> Any:
     """Call once with every guard: the value as an array of floats (or a tuple of them), or a Problem.  Raises Stopped."""
     names = parameters(function)
     given = {name: _copy(_MISSING, scope, name) for name in names}
-    size = scope.world.mdp.P * scope.world.mdp.N
+    size = scope.world.responses
     stopped = f"one call on a world of {size} response{'s' if size > 1 else ''} did not come back in {CALL:g} seconds of the processor"
     try:
         with quietly(), contextlib.nullcontext() if has_limits(function) else guard(stopped, VIRTUAL=CALL, REAL=STILL * CALL):

@@ -103,8 +103,14 @@ def advantage(args: argparse.Namespace, world: LatticeWorld) -> int:
     """What group advantages credit to each reward; losses, aggregations, and moved policies are refused."""
     answers = f"without it, `advantage` gives {', '.join(GROUPS)} from the law of the reward"
     on_policy(args, world, answers)
-    if args.correction != "uncorrected":
-        refuse(world, "--correction", args.correction, answers)
+    for option, value, usual in (
+        ("--correction", args.correction, "uncorrected"),
+        ("--batch", args.batch, "each-group"),
+        ("--prompts", args.prompts, None),
+        ("--samples", args.samples, None),
+    ):
+        if value != usual:
+            refuse(world, option, value, answers)
     if args.old not in ("reference", "optimum"):
         refuse(world, "--old", args.old, answers)
     if args.name is not None and args.name not in GROUPS:
@@ -145,6 +151,8 @@ def losses(args: argparse.Namespace, world: LatticeWorld, chosen: Sequence[Direc
     on_policy(args, world, answers)
     if args.old != "reference":
         refuse(world, "--old", args.old, answers)
+    if not chosen:
+        refuse(world, "a reward model's loss", args.name, "losses of pairs are answered")
     whole(args.samples, "--samples", 1, "20000 is usual", most=10**6)
     whole(args.seed, "--seed", 0, "0 is usual")
     found = lattice_losses.report(world, chosen, changes, samples=args.samples, seed=args.seed)

@@ -145,6 +145,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         **_WORLD,
         **_POLICIES,
         "losses": "name, latex, source, traits, settings, optimum, value, p, kl_to_gibbs, regret, noise, ... of each",
+        "rewards": "of losses of reward models: name, settings, r, fitted, gaps in words, stretch, p, kl_to_gibbs, regret, certain",
     },
     "tabular-rlhf/fit/1": {
         "lines": "rows of the file",
@@ -210,11 +211,14 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "reward_levels": "different rewards",
         "lengths": "of responses",
         "group": "responses of a group",
+        "prompts": "groups of a batch",
+        "batch": "what a batch is made of its groups",
+        "samples": "batches that were drawn, null where all are summed",
         **_POLICIES,
         "correction": "what every term is weighed by",
         "silent": "probability of a group of equal rewards",
         "about": "the named record, or null",
-        "rows": "recipes: cosine, ratio, variance, responses, curl, ascends, terms, residual, refused",
+        "rows": "recipes: cosine, ratio (ratio_error of draws), variance, responses, curl, ascends, terms, residual, refused",
         "success": "of an advantage, with 0/1 rewards: q, weight, objective",
     },
     "tabular-rlhf/gae/1": {

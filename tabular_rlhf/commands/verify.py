@@ -13,7 +13,7 @@ from tabular_rlhf.commands.place import declare_place
 from tabular_rlhf.commands.printing import show
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.derivations import DERIVATIONS, Derivation
-from tabular_rlhf.derivations.execute import DerivationVerdict, audit_slugs
+from tabular_rlhf.derivations.audit import DerivationClaim
 from tabular_rlhf.derivations.prints import executed
 from tabular_rlhf.derivations.records import record_prints
 from tabular_rlhf.disputes import CHAPTER, DISPUTES, VERDICTS, Dispute, Measured
@@ -21,11 +21,11 @@ from tabular_rlhf.disputes.text import measured_json, responses
 from tabular_rlhf.errors import InputError, whole
 from tabular_rlhf.layout import table
 from tabular_rlhf.ledger import LEDGER, Row, Verdict
-from tabular_rlhf.ledger.audit import DRAWS, select, standard_worlds
+from tabular_rlhf.ledger.audit import DRAWS, RowClaim, select, standard_worlds
 from tabular_rlhf.ledger.explain import SCHEMA as EXPLAINED
 from tabular_rlhf.ledger.explain import worked
 from tabular_rlhf.ledger.explain_text import render
-from tabular_rlhf.ledger.parallel import audit_in_parallel, in_parallel
+from tabular_rlhf.ledger.parallel import audit_in_parallel
 from tabular_rlhf.ledger.prints import Print, reading, statement_prints
 from tabular_rlhf.ledger.renamed import today
 
@@ -121,16 +121,16 @@ def _json_list(rows: list[Row], derivations: list[Derivation], disputes: list[Di
 
 def _audit_with_bar(
     rows: list[Row], derivations: list[Derivation], disputes: list[Dispute], args: argparse.Namespace, place: Place
-) -> tuple[list[Verdict], list[DerivationVerdict], list[Measured]]:
+) -> tuple[list[Verdict], list[Verdict], list[Measured]]:
     total = (len(rows) + len(derivations)) * (len(standard_worlds(0, 0)) + args.worlds) + len(disputes)
     with progress(total, "verify", "check") as bar:
-        verdicts = audit_in_parallel(rows, worlds=args.worlds, seed=args.seed, on_progress=bar.update, place=place)
-        derived = in_parallel(audit_slugs, [d.slug for d in derivations], args.worlds, args.seed, bar.update, place)
+        claims = [*map(RowClaim, rows), *map(DerivationClaim, derivations)]
+        found = audit_in_parallel(claims, worlds=args.worlds, seed=args.seed, on_progress=bar.update, place=place)
         measured = []
         for dispute in disputes:
             measured.append(dispute.measured(args.seed))
             bar.update(1)
-        return verdicts, derived, measured
+        return found[: len(rows)], found[len(rows) :], measured
 
 
 def all_prints(rows: list[Row], derivations: list[Derivation], *, every: bool) -> list[Print]:
@@ -156,7 +156,7 @@ def prints_as_text(prints: list[Print]) -> str:
     )
 
 
-def as_text(verdicts: list[Verdict], derived: list[DerivationVerdict], measured: list[Measured], seconds: float) -> str:
+def as_text(verdicts: list[Verdict], derived: list[Verdict], measured: list[Measured], seconds: float) -> str:
     """One line a row, a derivation and a dispute, the reasons of any failure, and the verdict."""
     shown = [rows_as_text(verdicts), derivations_as_text(derived), disputes_as_text(measured)]
     kinds = [text for text, found in zip(shown, (verdicts, derived, measured), strict=True) if found]
@@ -177,8 +177,9 @@ def as_text(verdicts: list[Verdict], derived: list[DerivationVerdict], measured:
             f"{sum(x is not None for x in misses)} of {len(misses)} near misses refuted."
         )
     if derived:
+        count = sum(len(DERIVATIONS[v.slug].lines) for v in derived)
         lines.append(
-            f"{len(derived)} derivations of {sum(v.lines for v in derived)} lines, executed {sum(v.worlds for v in derived):,} times, "
+            f"{len(derived)} derivations of {count} lines, executed {sum(v.worlds for v in derived):,} times, "
             f"{sum(x is not None for x in wrong)} of {len(wrong)} wrong lines refuted where they stand."
         )
         printed = [p.agrees is True for v in derived for p in v.prints]
@@ -191,7 +192,7 @@ def as_text(verdicts: list[Verdict], derived: list[DerivationVerdict], measured:
     return "\n".join([*lines, f"{seconds:.1f} s.", f"VERDICT: {verdict}", "", *what_next(verdicts, derived, failed)])
 
 
-def what_next(verdicts: list[Verdict], derived: list[DerivationVerdict], failed: list[str]) -> list[str]:
+def what_next(verdicts: list[Verdict], derived: list[Verdict], failed: list[str]) -> list[str]:
     """Where to go from a verdict: to what failed, or else to the reasons of what held."""
     row = next((v.slug for v in verdicts if not failed or v.slug in failed), None)
     read = next((v.slug for v in derived if not failed or v.slug in failed), None)
@@ -200,7 +201,7 @@ def what_next(verdicts: list[Verdict], derived: list[DerivationVerdict], failed:
     return ["Next:", *lines, "  tabular-rlhf exercises    formulas to write yourself, and `check` to hold them against the truth"]
 
 
-def failures(verdicts: list[Verdict], derived: list[DerivationVerdict], measured: list[Measured]) -> list[str]:
+def failures(verdicts: list[Verdict], derived: list[Verdict], measured: list[Measured]) -> list[str]:
     """The slugs of what does not hold."""
     return [v.slug for found in (verdicts, derived, measured) for v in found if not v.holds]
 
@@ -210,13 +211,13 @@ def _error(error: float) -> str:
     return f"{error:>8.3f}" if error < 1000 else f"{error:>8.1e}"
 
 
-def derivations_as_text(derived: list[DerivationVerdict]) -> list[str]:
+def derivations_as_text(derived: list[Verdict]) -> list[str]:
     """One line a derivation."""
     head = f"{'derivation':<28}{'worlds':>7}{'lines':>9}{'error':>8}{'':>6}{'wrong lines':>13}{'time':>8}"
     lines = [head, "-" * len(head)]
     for v in derived:
         hits = f"{sum(x is not None for x in v.refuted.values())}/{len(v.refuted)}"
-        line = f"{v.slug:<28}{v.worlds:>7}{v.lines:>9}{_error(v.error)}{'':>6}{hits:>13}{v.seconds:>7.2f}s"
+        line = f"{v.slug:<28}{v.worlds:>7}{len(DERIVATIONS[v.slug].lines):>9}{_error(v.error)}{'':>6}{hits:>13}{v.seconds:>7.2f}s"
         lines.append(line + ("" if v.holds else "  FAILS"))
         lines += [f"    {reason}" for reason in derivation_reasons(v)]
     return lines
@@ -234,7 +235,7 @@ def disputes_as_text(measured: list[Measured]) -> list[str]:
     return lines
 
 
-def derivation_reasons(v: DerivationVerdict) -> list[str]:
+def derivation_reasons(v: Verdict) -> list[str]:
     """Why a derivation fails, in words."""
     out = ["no world within its hypotheses was tried"] if v.worlds == 0 else []
     out += [f"line {p.number} does not say what runs: {p.reason}" for p in v.prints if p.agrees is False]
@@ -270,7 +271,7 @@ def reasons(v: Verdict) -> list[str]:
 
 
 def as_json(
-    verdicts: list[Verdict], derived: list[DerivationVerdict], measured: list[Measured], args: argparse.Namespace, seconds: float
+    verdicts: list[Verdict], derived: list[Verdict], measured: list[Measured], args: argparse.Namespace, seconds: float
 ) -> dict[str, Any]:
     rows = [
         {
@@ -281,7 +282,7 @@ def as_json(
             "largest_world": v.largest_world,
             "error": v.error,
             "z": v.z,
-            "near_misses": {d: None if found is None else found.responses for d, found in v.refuted.items()},
+            "near_misses": v.refuted,
             "seconds": round(v.seconds, 4),
             "reasons": reasons(v),
         }
@@ -298,7 +299,7 @@ def as_json(
                 "chapter": DERIVATIONS[v.slug].chapter,
                 "holds": v.holds,
                 "worlds": v.worlds,
-                "lines": v.lines,
+                "lines": len(DERIVATIONS[v.slug].lines),
                 "error": v.error,
                 "wrong_lines": v.refuted,
                 "seconds": round(v.seconds, 4),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -13,8 +12,8 @@ import numpy as np
 from tabular_rlhf.derivations.record import DERIVATIONS, RELATIONS, Derivation, Kept, Line, Seen
 from tabular_rlhf.errors import InputError, quoted, raised
 from tabular_rlhf.ledger import worlds
-from tabular_rlhf.ledger.audit import standard_worlds, tiny_scopes
 from tabular_rlhf.ledger.explain import instance, labels, meaning, ordered
+from tabular_rlhf.ledger.prints import Print
 from tabular_rlhf.ledger.renamed import today
 from tabular_rlhf.registry import one_of
 from tabular_rlhf.symbols import Scope
@@ -169,7 +168,7 @@ def small_scopes(derivation: Derivation, read: tuple[Line, ...], steps: Sequence
     fits = [s for s in worlds.everywhere(seed) if derivation.applies(s)]
     cost = sum(RELATIONS[read[k - 1].relation].cost for k in steps)
     most = min(derivation.most, EVALUATIONS // max(1, cost))
-    return sorted(fits, key=lambda s: s.world.mdp.P * s.world.mdp.N)[:: (len(fits) // most) | 1]  # odd: betas and ties come in turns
+    return sorted(fits, key=lambda s: s.world.responses)[:: (len(fits) // most) | 1]  # odd: betas and ties come in turns
 
 
 def _instead(derivation: Derivation, lines: Mapping[int, Callable[..., Any]]) -> tuple[Line, ...]:
@@ -197,12 +196,17 @@ FAULTS = (TypeError, ValueError, AttributeError, IndexError, KeyError, Arithmeti
 
 def follows(derivation: Derivation, read: tuple[Line, ...], steps: Iterable[int], scope: Scope) -> bool:
     """Whether some lines follow from those before them on one world."""
-    read = tuple(Kept(**line.__dict__, at=scope) for line in read)
+    read = kept(read, scope)
     try:
         with np.errstate(all="ignore"):
             return all(derivation.step(k, scope, read).same for k in steps)
     except FAULTS:
         return False
+
+
+def kept(lines: Iterable[Line], scope: Scope) -> tuple[Line, ...]:
+    """The lines, each computed once on one world."""
+    return tuple(Kept(**line.__dict__, at=scope) for line in lines)
 
 
 def _read(derivation: Derivation, read: tuple[Line, ...], scope: Scope, count: int, accidents: np.errstate, *, sought: bool) -> Derived:
@@ -219,15 +223,15 @@ def _read(derivation: Derivation, read: tuple[Line, ...], scope: Scope, count: i
                     raise
                 must = f"line {k} must return numbers of the shape of the line that it replaces"
                 raise InputError(must, got=raised(e), where=derivation.slug, remedy="try it by itself first") from e
-    d, size = derivation, scope.world.mdp.P * scope.world.mdp.N
-    if printed := _executed(derivation):
-        steps = [replace(s, printed=read[s.number - 1].foreign or printed[s.number - 1].agrees is True) for s in steps]
+    d, size = derivation, scope.world.responses
+    if found := printed(derivation):
+        steps = [replace(s, printed=read[s.number - 1].foreign or found[s.number - 1].agrees is True) for s in steps]
     broken = [f.value for k, f in enumerate(read, 1) for s in steps if s.ok is False and k in (s.number - 1, s.number)]
     where = instance(scope, broken) if broken and sought else None
     return Derived(d.slug, d.title, d.chapter, d.source, d.rows, scope.world.name, size, count, tuple(steps), where, d.declared)
 
 
-def _executed(derivation: Derivation) -> tuple[Any, ...]:
+def printed(derivation: Derivation) -> tuple[Print, ...]:
     """What a derivation of the book prints, executed; of any other nothing: what a reader types is what runs."""
     from tabular_rlhf.derivations.prints import executed  # the reader of formulas is opened only where lines are shown
 
@@ -284,82 +288,3 @@ def _scope(derivation: Derivation, world: World | str | None, seed: int) -> Scop
         must = f"the world must be one in which {derivation.slug} applies (its hypotheses, and at most {derivation.largest} responses)"
         raise InputError(must, got=quoted(scope.world.name), remedy=f"use one of {', '.join(fits)}")
     return scope
-
-
-# ---------------------------------------------------------------------------------------------------- the audit
-
-
-@dataclass
-class DerivationVerdict:
-    """What became of one derivation: worlds, largest error in units of what is allowed, and its wrong lines."""
-
-    slug: str
-    lines: int
-    worlds: int = 0
-    error: float = 0.0
-    worst: str = ""
-    refuted: dict[str, int | None] = field(default_factory=dict)
-    seconds: float = 0.0
-    prints: tuple[Any, ...] = ()
-
-    @property
-    def holds(self) -> bool:
-        """Every line follows on every world, no print differs from what runs, every wrong line is refuted where it stands."""
-        printed = all(p.agrees is not False for p in self.prints)
-        return self.worlds > 0 and self.error <= 1.0 and printed and None not in self.refuted.values()
-
-
-def audit_derivations(
-    derivations: Iterable[Derivation], *, worlds: int = 20, seed: int = 0, on_progress: Callable[[int], object] = lambda _: None
-) -> list[DerivationVerdict]:
-    """Execute derivations on every suitable named world and on generated ones, and refute their wrong lines on tiny worlds."""
-    scopes = [Scope(world, seed + i) for i, world in enumerate(standard_worlds(worlds, seed))]
-    tiny = tiny_scopes(seed)
-    verdicts = []
-    for derivation in derivations:
-        start = time.perf_counter()
-        verdict = DerivationVerdict(derivation.slug, len(derivation.lines))
-        for scope in scopes:
-            if derivation.applies(scope):
-                _execute(derivation, scope, verdict)
-        for k, line in enumerate(derivation.lines, 1):
-            for diagnosis, wrong in line.wrong.items():
-                found = refute_line(derivation, k, wrong, tiny)
-                verdict.refuted[f"line {k}: {diagnosis}"] = None if found is None else found.world.mdp.P * found.world.mdp.N
-        verdict.prints = _executed(derivation)
-        verdict.seconds = time.perf_counter() - start
-        verdicts.append(verdict)
-        on_progress(len(scopes))
-    return verdicts
-
-
-def audit_slugs(slugs: Sequence[str], worlds: int, seed: int, on_progress: Callable[[int], object]) -> list[DerivationVerdict]:
-    """The audit of derivations by name: what several processes share out."""
-    return audit_derivations([find(slug) for slug in slugs], worlds=worlds, seed=seed, on_progress=on_progress)
-
-
-def _execute(derivation: Derivation, scope: Scope, verdict: DerivationVerdict) -> None:
-    verdict.worlds += 1
-    for k in range(2, len(derivation.lines) + 1):
-        error = derivation.step(k, scope).units
-        if not error <= verdict.error:  # also for nan
-            m = scope.world.mdp
-            verdict.error, verdict.worst = error, f"line {k}, on {scope.world.name} (V={m.V} H={m.H} P={m.P})"
-
-
-def refute_line(derivation: Derivation, k: int, wrong: Callable[..., Any], scopes: Iterable[Scope]) -> Scope | None:
-    """The first world on which a line in place of line k clearly does not follow from the line before, or None."""
-    lines = list(derivation.lines)
-    lines[k - 1] = lines[k - 1].instead(wrong)
-    for scope in scopes:
-        if not derivation.applies(scope):
-            continue
-        with np.errstate(all="ignore"):  # a wrong formula may divide by zero: that too refutes it
-            shapes = [np.shape(scope.call(f)) for f in (wrong, derivation.lines[k - 1].value)]
-            found = derivation.step(k, scope, tuple(lines))
-        if shapes[0] != shapes[1]:
-            must, where = "a wrong line must have the shape of the right one", f"{derivation.slug}, line {k}"
-            raise InputError(must, got=f"{shapes[0]} for {shapes[1]}", where=where, remedy="mend it")
-        if found.clear:
-            return scope
-    return None

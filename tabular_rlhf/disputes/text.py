@@ -22,7 +22,7 @@ FEW = 12
 
 def responses(scope: Scope) -> int:
     """Responses of a world, over all prompts."""
-    return scope.world.mdp.P * scope.world.mdp.N
+    return scope.world.responses
 
 
 def as_list(found: Sequence[Measured]) -> str:

@@ -57,7 +57,7 @@ def end(flag: Flag, world: World, optimum: FlagOptimum | None) -> End:
     """
     if optimum is not None:
         return End(optimum.name, optimum.log_p, True)
-    if world.mdp.P * world.mdp.N > FOLLOWED:
+    if world.responses > FOLLOWED:
         return End("none in closed form", None, False, f"more than {FOLLOWED} responses to follow")
     try:
         return follow(flag, world)

@@ -58,7 +58,7 @@ def verdict(flag: Flag, world: World, log_pi: Array, log_pi_old: Array | None = 
     """
     claimed = descent(flag, own=log_pi_old is None)
     flag = honest(flag)
-    small = world.mdp.P * world.mdp.N <= LARGEST
+    small = world.responses <= LARGEST
     at = [*_here(flag, world, log_pi), *(policies(world)[:OTHERS] if small else ())]
     pushed = [exact_gradient(flag, world, x, log_pi_old) for x in at]
     slack = [_rounding(flag, world, x, log_pi_old) for x in at]

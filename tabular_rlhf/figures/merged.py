@@ -13,7 +13,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.figures import page
 from tabular_rlhf.figures.glyphs import GRAY, line
 from tabular_rlhf.figures.marks import mark, write
-from tabular_rlhf.figures.record import Data, Figure, readable
+from tabular_rlhf.figures.record import Data, Figure, Said, readable
 from tabular_rlhf.lattice import LatticeWorld, Reference, solve
 from tabular_rlhf.lattice.flow import visits
 from tabular_rlhf.lattice.merge import merge
@@ -112,12 +112,20 @@ def _legend(data: Data) -> Iterable[str]:
 
 def draw_lattice(world: LatticeWorld, path: Path) -> None:
     """Write the picture of a lattice."""
-    page.save(draw, compute(world), [path], widths=(1.0,), size=SIZE)
+    data = compute(world)
+    page.save(draw, data, [path], widths=(1.0,), size=SIZE, said=_said(data))
+
+
+def _said(data: Data) -> Said:
+    what = "all" if data["depths"] == data["horizon"] else f"the first {data['depths']} of {data['horizon']:,}"
+    caption = "States from left to right by depth, each with its probability under p_ref and under p*; branches as wide as the mass of p*."
+    return Said(f"Where p* flows at β = {data['beta']:.3g}: {what} tokens, states merged", caption)
 
 
 FIGURES = (
     Figure(
         name="merged-states",
+        title="{tree} states of a tree are {merged}, and no number is lost",
         caption="The {tree} states of the zen world's tree merge into {merged}, and nothing is lost: rows of the reference, rewards to "
         "come and where tokens lead are all that matters.",
         rows=("lattice-merging",),

@@ -1,29 +1,42 @@
-"""Running the ledger: sides compared on many worlds, averages held against samples, near misses refuted on tiny worlds."""
+"""Running the ledger: what must agree compared on many worlds, averages held against samples, mistakes refuted on tiny worlds.
+
+A row and a derivation are audited alike (`Claim`), and together: on each world the symbols are computed once for all of them.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from math import isnan
+from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.errors import InputError
+from tabular_rlhf.ledger import worlds as usual
 from tabular_rlhf.ledger.prints import Print, reading, statement_prints
 from tabular_rlhf.ledger.record import LEDGER, Miss, Row, as_parts
 from tabular_rlhf.ledger.renamed import today
-from tabular_rlhf.ledger.tiny import tiny_scopes as tiny_scopes
 from tabular_rlhf.registry import one_of
 from tabular_rlhf.sampling import estimate, population, sample
 from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import NAMED, World, generated_worlds, named_world, random_world
 
 DRAWS = 20_000
+PARTS, LARGE = 4, 20_000
+"""The worlds are dealt out among so many parts, or more, of so many checks, however many processes there are: the verdicts are the same."""
+SAMPLED = 4
+"""Worlds on which a claim is sampled."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Verdict:
-    """What became of one row: worlds tried, largest error in units of its tolerance, largest |z|, its near misses, and its prints."""
+    """What became of a claim: worlds tried, the largest of them, largest error in units of its tolerance and where, largest |z|.
+
+    refuted: mistake -> responses of the smallest world found on which it is clearly wrong, or None.  prints: what is printed, executed.
+    """
 
     slug: str
     worlds: int = 0
@@ -31,16 +44,65 @@ class Verdict:
     error: float = 0.0
     worst: str = ""
     z: float | None = None
-    refuted: dict[str, Refutation | None] = field(default_factory=dict)
-    prints: list[Print] = field(default_factory=list)
+    refuted: dict[str, int | None] = field(default_factory=dict)
+    prints: tuple[Print, ...] = ()
     seconds: float = 0.0
 
     @property
     def holds(self) -> bool:
-        """Every side agrees within rounding, the samples within five standard errors, every near miss is refuted, no print says else."""
+        """All agrees within rounding, the samples within five standard errors, every mistake is refuted, no print says else."""
         printed = all(p.agrees is not False for p in self.prints)
         sampled = self.z is None or abs(self.z) <= 5.0
-        return bool(self.worlds > 0 and self.error <= 1.0 and sampled and printed and all(self.refuted.values()))
+        return bool(self.worlds > 0 and self.error <= 1.0 and sampled and printed and None not in self.refuted.values())
+
+    def __add__(self, other: Verdict) -> Verdict:
+        """The verdict of both: on the worlds of one and of the other."""
+        worse = other if other.error > self.error else self
+        zs = [z for z in (self.z, other.z) if z is not None]
+        return Verdict(
+            self.slug,
+            self.worlds + other.worlds,
+            max(self.largest_world, other.largest_world),
+            worse.error,
+            worse.worst,
+            max(zs, key=abs, default=None),
+            self.refuted | other.refuted,
+            self.prints + other.prints,
+            self.seconds + other.seconds,
+        )
+
+
+class Claim(ABC):
+    """What an audit asks of a row, or of a derivation."""
+
+    slug: str
+    most: int
+    """Most worlds on which it is tried."""
+
+    @property
+    @abstractmethod
+    def known(self) -> bool:
+        """Whether another process finds it by its name."""
+
+    @abstractmethod
+    def applies(self, scope: Scope) -> bool:
+        """Whether it can be tried on a world."""
+
+    @abstractmethod
+    def errors(self, scope: Scope) -> Iterator[tuple[str, float]]:
+        """Where two things are compared that must agree, and how far they are apart, in units of what is allowed."""
+
+    @abstractmethod
+    def mistakes(self, scopes: Sequence[Scope]) -> dict[str, int | None]:
+        """Mistake -> responses of the first of the worlds on which it is clearly wrong, or None."""
+
+    @abstractmethod
+    def printed(self) -> Sequence[Print]:
+        """What is printed, executed."""
+
+    def sampled(self, scope: Scope, seed: int) -> float | None:
+        """How many exact standard errors a sample mean lies from the claim; None where nothing is sampled."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -54,7 +116,44 @@ class Refutation:
     @property
     def responses(self) -> int:
         """Responses of that world, over all prompts."""
-        return self.scope.world.mdp.P * self.scope.world.mdp.N
+        return self.scope.world.responses
+
+
+class RowClaim(Claim):
+    """A row: its sides agree, its samples, its near misses do not."""
+
+    def __init__(self, row: Row) -> None:
+        self.row, self.slug, self.most = row, row.slug, row.most
+
+    def __reduce__(self) -> Any:
+        """Sent to another process by name."""
+        return _row_claim, (self.slug,)
+
+    @property
+    def known(self) -> bool:
+        return LEDGER.get(self.slug) is self.row
+
+    def applies(self, scope: Scope) -> bool:
+        return self.row.applies(scope)
+
+    def errors(self, scope: Scope) -> Iterator[tuple[str, float]]:
+        for side, errors in self.row.errors(scope).items():
+            for part, error in zip(self.row.parts, errors, strict=True):
+                yield side + (f", {part}" if part else ""), error
+
+    def mistakes(self, scopes: Sequence[Scope]) -> dict[str, int | None]:
+        found = {miss.diagnosis: refute(self.row, miss, scopes) for miss in self.row.near_misses}
+        return {diagnosis: None if at is None else at.responses for diagnosis, at in found.items()}
+
+    def printed(self) -> Sequence[Print]:
+        return statement_prints(self.row, reading())
+
+    def sampled(self, scope: Scope, seed: int) -> float | None:
+        return sampled_z(self.row, scope, seed) if self.row.sampled else None
+
+
+def _row_claim(slug: str) -> RowClaim:
+    return RowClaim(LEDGER[slug])
 
 
 def select(slugs: Sequence[str] = (), chapter: int | None = None) -> list[Row]:
@@ -74,13 +173,14 @@ def select(slugs: Sequence[str] = (), chapter: int | None = None) -> list[Row]:
 
 
 def standard_worlds(count: int, seed: int) -> list[World]:
-    """`count` generated worlds of varied size, the named ones, and one of 2^16 responses; last `zen`, made from real text.
+    """`count` generated worlds of varied size, the named ones of one prompt, and one of 2^16 responses; last `zen`, made from real text.
 
     >>> [w.mdp.N for w in standard_worlds(0, seed=0)[-2:]]
     [65536, 1118481]
     """
     rng = np.random.default_rng([seed, 1])
-    small = [named_world(name) for name in NAMED if name != "zen"]
+    named = [named_world(name) for name in NAMED if name != "zen"]
+    small = [w for w in named if w.mdp.P == 1]  # several prompts have the generated ones
     large = random_world(rng=rng, V=2, H=16, eos=False, beta=0.7)
     return [*generated_worlds(count, rng=rng), *small, large, named_world("zen")]
 
@@ -117,48 +217,56 @@ def sampled_z(row: Row, scope: Scope, seed: int) -> float:
     return estimate(draws, draws[table]).z(exact)
 
 
-def audit(
-    rows: Sequence[Row],
-    *,
-    worlds: int = 60,
-    seed: int = 0,
-    on_progress: Callable[[int], object] = lambda _: None,
-) -> list[Verdict]:
-    """Run rows over the standard worlds.
+# ---------------------------------------------------------------------------------------------------- the audit, in parts
+
+
+Progress = Callable[[int], object]
+
+
+def audit(claims: Sequence[Row | Claim], *, worlds: int = 60, seed: int = 0, on_progress: Progress = lambda _: None) -> list[Verdict]:
+    """Try rows, or other claims, on the standard worlds, and their mistakes on tiny ones.
 
     Args: worlds, how many generated ones; on_progress, called with the number of checks just done.
-    Returns: a verdict a row, in order.  Deterministic for a seed.
+    Returns: a verdict each, in order.  Deterministic for a seed.
     """
-    verdicts = {row.slug: Verdict(row.slug) for row in rows}
-    sampled_on: dict[str, int] = dict.fromkeys(verdicts, 0)
+    made = [RowClaim(c) if isinstance(c, Row) else c for c in claims]
+    of = parts(made, worlds)
+    tried = [compared(made, worlds, seed, k, of, on_progress) for k in range(of)]
+    return [sum(found[1:], found[0]) for found in zip(*tried, mistaken(made, seed), strict=True)]
+
+
+def parts(claims: Sequence[Claim], worlds: int) -> int:
+    """Among how many parts the worlds are dealt out."""
+    return PARTS * max(1, worlds * len(claims) // (PARTS * LARGE))
+
+
+def compared(claims: Sequence[Claim], worlds: int, seed: int, part: int, of: int, on_progress: Progress) -> list[Verdict]:
+    """The verdicts on one part of the standard worlds, of so many."""
+    verdicts = [Verdict(c.slug) for c in claims]
     # the large worlds first, so that they are among those sampled: they are the hardest to get right by accident
-    for i, world in enumerate(reversed(standard_worlds(worlds, seed))):
+    for i, world in list(enumerate(reversed(standard_worlds(worlds, seed))))[part::of]:
         scope = Scope(world, seed + i)  # forgotten with its arrays when the next one comes
-        for row in rows:
-            start = time.perf_counter()
-            _compare(row, scope, verdicts[row.slug], sampled_on, seed + i)
-            verdicts[row.slug].seconds += time.perf_counter() - start
-        on_progress(len(rows))
-    tiny = tiny_scopes(seed)
-    for row in rows:
+        for k, claim in enumerate(claims):
+            if verdicts[k].worlds < -(-claim.most // of) and claim.applies(scope):
+                verdicts[k] += _compare(claim, scope, seed + i, sample=verdicts[k].worlds < -(-SAMPLED // of))
+        on_progress(len(claims))
+    return verdicts
+
+
+def _compare(claim: Claim, scope: Scope, seed: int, *, sample: bool) -> Verdict:
+    start, mdp = time.perf_counter(), scope.world.mdp
+    found = [(np.inf if isnan(error) else error, where) for where, error in claim.errors(scope)]
+    error, where = max(found, key=lambda pair: pair[0], default=(0.0, ""))
+    worst = f"{where}, on {scope.world.name} (V={mdp.V} H={mdp.H} P={mdp.P})"
+    z = claim.sampled(scope, seed) if sample else None
+    return Verdict(claim.slug, 1, scope.world.responses, error, worst, z, seconds=time.perf_counter() - start)
+
+
+def mistaken(claims: Sequence[Claim], seed: int, on_progress: Progress = lambda _: None) -> list[Verdict]:
+    """What is printed, executed, and the mistakes, refuted on tiny worlds."""
+    found = []
+    for claim in claims:
         start = time.perf_counter()
-        verdicts[row.slug].prints = statement_prints(row, reading())
-        verdicts[row.slug].refuted = {m.diagnosis: refute(row, m, tiny) for m in row.near_misses}
-        verdicts[row.slug].seconds += time.perf_counter() - start
-    return list(verdicts.values())
-
-
-def _compare(row: Row, scope: Scope, verdict: Verdict, sampled_on: dict[str, int], seed: int) -> None:
-    if verdict.worlds >= row.most or not row.applies(scope):
-        return
-    verdict.worlds += 1
-    verdict.largest_world = max(verdict.largest_world, scope.world.mdp.P * scope.world.mdp.N)
-    for side, errors in row.errors(scope).items():
-        for part, error in zip(row.parts, errors, strict=True):
-            if not error <= verdict.error:  # also for nan
-                verdict.error = error
-                verdict.worst = f"{side}{', ' + part if part else ''}, on {scope.world.name} (V={scope['V']} H={scope['H']} P={scope['P']})"
-    if row.sampled and sampled_on[row.slug] < 4:
-        sampled_on[row.slug] += 1
-        z = sampled_z(row, scope, seed)
-        verdict.z = z if verdict.z is None or abs(z) > abs(verdict.z) else verdict.z
+        verdict = Verdict(claim.slug, refuted=claim.mistakes(usual.tiny(seed)), prints=tuple(claim.printed()))
+        found.append(replace(verdict, seconds=time.perf_counter() - start))
+    return found

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.ledger.audit import Refutation, refute, tiny_scopes
+from tabular_rlhf.ledger import worlds
+from tabular_rlhf.ledger.audit import Refutation, refute
 from tabular_rlhf.ledger.explain_text import Record, render
 from tabular_rlhf.ledger.formula import formula
 from tabular_rlhf.ledger.record import Approximately, Function, Row
@@ -36,7 +37,7 @@ def explain(row: Row, *, seed: int = 0) -> str:
 def worked(row: Row, *, seed: int = 0) -> Record:
     """The explanation as plain values: text, numbers, lists, dictionaries."""
     scope = next(s for s in (Scope(w, seed) for w in (rational(), fork(), coin())) if row.applies(s))
-    tiny = tiny_scopes(seed)
+    tiny = worlds.tiny(seed)
     refuted = [refute(row, miss, tiny) for miss in row.near_misses]
     scopes = list({id(found.scope): found.scope for found in refuted if found}.values())
     first = next(iter(row.sides))

@@ -1,54 +1,47 @@
-"""The ledger's work as cells: slugs are dealt out, each cell runs its own on the same worlds, and the verdicts come home."""
+"""The ledger's work as cells: parts of the worlds, and shares of the mistakes; the verdicts come home and are put together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
 
 from tabular_rlhf.cells import HERE, Place, run_cells
 from tabular_rlhf.errors import SolveError
-from tabular_rlhf.ledger.audit import Verdict, audit, select
-from tabular_rlhf.ledger.record import LEDGER, Row
+from tabular_rlhf.ledger.audit import Claim, Progress, RowClaim, Verdict, audit, compared, mistaken, parts
+from tabular_rlhf.ledger.record import Row
 
 WORTHWHILE = 8
-"""Fewer slugs than this are run at home: starting a process costs more than it saves."""
-LARGE = 20_000
-"""Checks of a cell: each makes its worlds anew, and progress is told by cells."""
-Progress = Callable[[int], object]
-Work = Callable[[Sequence[str], int, int, Progress], list[Any]]
-"""(slugs, worlds, seed, told of the checks done) -> a verdict each, with a `slug`.  A function of a module, so that it can be sent."""
-Cell = tuple[Work, Sequence[str], int, int]
+"""Fewer claims than this are audited at home: starting a process costs more than it saves."""
+Cell = Callable[[Progress], list[Verdict]]
+"""Told of the checks done -> verdicts."""
 
 
-def audit_in_parallel(rows: Sequence[Row], *, worlds: int, seed: int, on_progress: Progress, place: Place = HERE) -> list[Verdict]:
-    """`audit` with the same answers, on several processes."""
-    if any(LEDGER.get(row.slug) is not row for row in rows):  # a row that only this process knows
-        return audit(rows, worlds=worlds, seed=seed, on_progress=on_progress)
-    return in_parallel(_audit_slugs, [row.slug for row in rows], worlds, seed, on_progress, place)
-
-
-def _audit_slugs(slugs: Sequence[str], worlds: int, seed: int, on_progress: Progress) -> list[Verdict]:
-    return audit(select(slugs) if slugs else [], worlds=worlds, seed=seed, on_progress=on_progress)
-
-
-def in_parallel(work: Work, slugs: Sequence[str], worlds: int, seed: int, on_progress: Progress, place: Place = HERE) -> list[Any]:
-    """The verdicts of `work` on every slug, in order.  Raises: SolveError where a cell could not be done."""
-    if place == HERE and (HERE.processes == 1 or len(slugs) < WORTHWHILE):
-        return work(slugs, worlds, seed, on_progress)
-    count = min(len(slugs), max(2 * place.processes, worlds * len(slugs) // LARGE))
-    cells: list[Cell] = [(work, slugs[k::count], worlds, seed) for k in range(count)]
-    found: dict[str, Any] = {}
+def audit_in_parallel(
+    claims: Sequence[Row | Claim], *, worlds: int, seed: int, on_progress: Progress, place: Place = HERE
+) -> list[Verdict]:
+    """`audit` with the same answers, on several processes.  Raises: SolveError where a cell could not be done."""
+    made = [RowClaim(c) if isinstance(c, Row) else c for c in claims]
+    here = place == HERE and (HERE.processes == 1 or len(made) < WORTHWHILE)
+    if here or not all(c.known for c in made):  # one that only this process knows cannot be sent
+        return audit(made, worlds=worlds, seed=seed, on_progress=on_progress)
+    of, shares = parts(made, worlds), min(len(made), 2 * place.processes)
+    cells: list[Cell] = [partial(compared, made, worlds, seed, k, of) for k in range(of)]
+    cells += [partial(mistaken, made[k::shares], seed) for k in range(shares)]
+    whose = [range(len(made))] * of + [range(k, len(made), shares) for k in range(shares)]
+    found: dict[int, list[Verdict]] = {}
     for done in run_cells(_of_cell, cells, place):
         if done.fault is not None:
-            raise SolveError(f"the audit of {', '.join(cells[done.number][1])} could not be done: {done.fault}")
-        verdicts, checks = done.value
-        found |= {v.slug: v for v in verdicts}
+            raise SolveError(f"a part of the audit could not be done: {done.fault}")
+        found[done.number], checks = done.value
         on_progress(checks)
-    return [found[slug] for slug in slugs]
+    total = [Verdict(c.slug) for c in made]
+    for number, verdicts in sorted(found.items()):  # in order, so that of equal errors the same is the worst
+        for k, verdict in zip(whose[number], verdicts, strict=True):
+            total[k] += verdict
+    return total
 
 
-def _of_cell(cell: Cell) -> tuple[list[Any], int]:
+def _of_cell(cell: Cell) -> tuple[list[Verdict], int]:
     """The verdicts of a cell, and how many checks they took."""
-    work, slugs, worlds, seed = cell
     checks: list[int] = []
-    return work(slugs, worlds, seed, checks.append), sum(checks)
+    return cell(checks.append), sum(checks)

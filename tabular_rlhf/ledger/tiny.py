@@ -59,7 +59,7 @@ def gap_scopes(seed: int) -> list[Scope]:
 
 
 def _ordered(worlds: Iterator[World]) -> list[World]:
-    return sorted(worlds, key=lambda w: w.mdp.P * w.mdp.N)
+    return sorted(worlds, key=lambda w: w.responses)
 
 
 def _made(rng: np.random.Generator, counts: dict[Shape, int], turn: int, *, forbids: bool) -> Iterator[World]:

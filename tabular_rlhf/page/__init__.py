@@ -1,13 +1,13 @@
 """One HTML file that needs nothing: RLHF as an instrument, with pictures that move and tables that Python wrote.
 
 The pictures are computed while they are dragged, by the exact core (`CORE`, scripts that know of no screen): the tests hold it to this
-package at random states.  The tables are computed beforehand: `tilt`, `flags`, `zoo` and `derivation` make them, `data` puts them together,
-`tables.js` only looks up.  `page.html` and the style sheets are what a person sees; `build` puts all into one file, by plain replacement of
-`{{markers}}`.  Bytes depend on nothing but the data.
+package at random states.  So is the first table: `tilt` says where it begins.  The others are computed beforehand: `flags`, `zoo` and
+`derivation` make them, `data` puts them together, `tables.js` shows them.  `page.html` and the style sheets are what a person sees;
+`build` puts all into one file, by plain replacement of `{{markers}}`.  Bytes depend on nothing but the data.
 
 | scripts | what they do |
 |---|---|
-| `core_*.js` | laws, flags, flows and their ends, pairs, clicks, groups, best-of-n, a line of algebra: pure functions of lists |
+| `core_*.js` | laws, flags, flows and their ends, pairs, clicks, groups, a line of algebra, a class without memory, best-of-n: of lists |
 | `names`, `kit`, `triangle`, `state` | words and formats, drawing, the simplex and its handles, what the address says |
 | `act_*.js` | one moving picture each |
 | `tables`, `begin` | the tables of Python; the controls, and the first drawing |
@@ -27,7 +27,7 @@ from tabular_rlhf.page.fragments import pieces
 from tabular_rlhf.page.numbers import changes
 
 HERE = Path(__file__).parent
-CORE = ("laws", "flags", "flow", "ends", "pairs", "clicks", "groups", "line", "best")
+CORE = ("laws", "flags", "flow", "ends", "pairs", "clicks", "groups", "line", "memory", "best")
 """The exact core, in the order in which its scripts build on one another; the last names what they offer."""
 DRAWN = (
     "names",
