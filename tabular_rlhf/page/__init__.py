@@ -7,7 +7,7 @@ package at random states.  So is the first table: `tilt` says where it begins.  
 
 | scripts | what they do |
 |---|---|
-| `core_*.js` | laws, flags, flows and their ends, pairs, clicks, groups, a line of algebra, a class without memory, best-of-n: of lists |
+| `core_*.js` | laws, flags, flows and their ends, pairs, clicks, groups, a line (by `lexicon`), a class without memory, best-of-n |
 | `names`, `kit`, `triangle`, `state` | words and formats, drawing, the simplex and its handles, what the address says |
 | `act_*.js` | one moving picture each |
 | `tables`, `begin` | the tables of Python; the controls, and the first drawing |
@@ -20,14 +20,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tabular_rlhf import told
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.files import read_json
+from tabular_rlhf.page import lexicon
 from tabular_rlhf.page.data import as_json, compute
 from tabular_rlhf.page.fragments import pieces
 from tabular_rlhf.page.numbers import changes
 
 HERE = Path(__file__).parent
-CORE = ("laws", "flags", "flow", "ends", "pairs", "clicks", "groups", "line", "memory", "best")
+CORE = ("laws", "flags", "flow", "ends", "pairs", "clicks", "groups", "read", "line", "memory", "best")
 """The exact core, in the order in which its scripts build on one another; the last names what they offer."""
 DRAWN = (
     "names",
@@ -53,7 +55,8 @@ def build(data: Mapping[str, Any] | None = None) -> str:
 
 def core() -> str:
     """The exact core alone, as an expression of JavaScript: an object of functions."""
-    return "(() => {\n" + "".join(_read(f"core_{name}.js") for name in CORE) + "})()"
+    scripts = "".join(_read(f"core_{name}.js") for name in CORE)
+    return "(() => {\n" + replaced(scripts, {"lexicon": told.as_json(lexicon.lines(), tight=True)}) + "})()"
 
 
 def replaced(template: str, found: Mapping[str, str]) -> str:
