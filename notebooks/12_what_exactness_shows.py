@@ -24,15 +24,16 @@ from tabular_rlhf.machines import lattice, matches, phrases, product, uniform
 from tabular_rlhf.path import expect, variance
 
 # %% [markdown]
-# How far from the truth may an error bar be? Solid: the exact standard deviation of one draw of $k_1$, $k_2$, $k_3$, the estimators of
-# lesson 8, as a policy moves away from its reference, on $10^{100}$ responses. Markers: what two thousand draws say it is.
+# **First, look.** How far from the truth may an error bar be? Solid: the exact standard deviation of one draw of $k_1$, $k_2$, $k_3$, the estimators of
+# lesson 8, as a policy moves away from its reference, on $10^{100}$ responses. Markers: what two thousand draws say it is. They part,
+# because what carries the deviation is never drawn.
 
 # %%
 show("far-from-reference")
 
 # %% [markdown]
-# At 100 nats $k_3$'s deviation is beyond $10^{12}$, and the draws say some ten. Nothing in the sample warns of it. This lesson says why,
-# and how the solid lines can be known at all.
+# At 100 nats $k_3$'s deviation is beyond $10^{12}$, and the draws say some ten. Nothing in the sample warns of it, *because* the responses
+# that carry that deviation are never drawn. This lesson says how the solid lines can be known at all.
 #
 # ## 12.1 Few states, many responses
 #
@@ -90,15 +91,7 @@ derive("kl-chain-rule")
 # %% [markdown]
 # ## 12.2 An error bar that cannot know
 #
-# **Predict.** $k_3$ is never negative, and its mean is the KL; trainers choose it because "its variance is lower than $k_1$'s". Here
-# the KL is 96 nats. Is the deviation of one draw of $k_3$, beside that of $k_1$, (a) a half, (b) the same, (c) ten times as large, or (d)
-# more than a hundred billion times as large?
-#
-# <details><summary>Unfold when you have an answer.</summary>
-#
-# (d), *because* $k_3$ contains $p_{ref}/p^*$, which is rarely drawn and then astronomically large: what is rare decides the deviation.
-#
-# </details>
+# Two of the estimators of lesson 8, as functions of a response's log-ratio:
 
 
 # %%
@@ -111,7 +104,24 @@ def k3(y):
 
 
 # %%
-{name: f"{variance(k, optimum) ** 0.5:.3g}" for name, k in {"k1": k1, "k3": k3}.items()}
+exact = {
+    name: f"{variance(k, optimum) ** 0.5:.3g}" for name, k in {"k1": k1, "k3": k3}.items()
+}
+
+# %% [markdown]
+# **Predict.** $k_3$ is never negative, and its mean is the KL; trainers choose it because "its variance is lower than $k_1$'s". Here
+# the KL is 96 nats. Is the deviation of one draw of $k_3$, beside that of $k_1$, (a) a half, (b) the same, (c) ten times as large, or (d)
+# more than a hundred billion times as large?
+#
+# <details><summary>Have you written it down? Then unfold.</summary>
+#
+# (d), because $e^{-L} = p_{ref}/p^*$ has the mean 1, and all of it comes from responses that $p^*$ hardly ever says and the reference does.
+# So it is 0 nearly always, and enormous nearly never. The cell below has the numbers.
+#
+# </details>
+
+# %%
+explore.folded(exact, "The exact deviations")
 
 # %% [markdown]
 # And what do draws say?
@@ -126,8 +136,8 @@ seen = {name: k(drawn) for name, k in {"k1": k1, "k3": k3}.items()}
 {name: f"mean {np.mean(x):.2f}, std {np.std(x):.2f}" for name, x in seen.items()}
 
 # %% [markdown]
-# Ten thousand draws show a calm $k_3$ with the deviation of $k_1$, and a mean that is short by 1. The $e^{-L}$ in $k_3$ has the mean 1, but
-# all of it comes from responses that $p^*$ never says and the reference does. What is never drawn leaves no trace in an error bar.
+# Ten thousand draws show a calm $k_3$ with the deviation of $k_1$, and a mean that is short by 1: the mean of $e^{-L}$, of which they have
+# seen nothing. What is never drawn leaves no trace in an error bar.
 #
 # **The sampled check.** Can one watch it where all responses are listed? In `long-tail` the reward is for length, and the reference says a
 # response of length $n$ with probability $2^{-n}$. The squared weights $w = p^*/p_{ref}$, averaged over draws of the reference:
@@ -191,10 +201,10 @@ as_much = np.sum(law.p[0][law.r >= usual])
 # **Predict.** Four letters and an end, all as likely, up to 100 tokens. The format: the last two letters are "aa". Given the format, is a
 # response that is drawn with masking (a) as long, (b) shorter, (c) longer than one of the reference *given* the format?
 #
-# <details><summary>Unfold when you have an answer.</summary>
+# <details><summary>Have you written it down? Then unfold.</summary>
 #
-# (c), far longer, *because* to end without "aa" is forbidden at each token anew: what would have ended goes on, and nobody asks how likely
-# such a long response was.
+# (c), and far longer, because masking cannot stop before "aa" has been said, and does nothing to say it: it waits for chance. Given the
+# format, tokens that make it *likely* are preferred; masking looks only at what makes it *possible*. The cells below measure it.
 #
 # </details>
 
@@ -205,14 +215,16 @@ asked = lattice(short, product(short, [uniform(short), format_]), beta=1.0)
 laws = {"given": Given(asked, rewarded(asked)), "masked": Masked(asked, rewarded(asked))}
 
 # %%
-{name: round(float(length_law(p) @ np.arange(101)), 1) for name, p in laws.items()}
+lengths = {name: float(length_law(p) @ np.arange(101)) for name, p in laws.items()}
+
+# %%
+explore.folded({name: round(n, 1) for name, n in lengths.items()}, "The mean lengths")
 
 # %%
 show("masking")
 
 # %% [markdown]
-# Masked decoding cannot stop before it has said "aa", so it talks on until that happens by chance. Given the format, it happens soon:
-# tokens that make it *likely* are preferred, and masking looks only at what makes it *possible*. How far apart the two are:
+# Two laws that both always keep the format. How far apart they are, and how far the nearer one is from the reference:
 
 # %%
 far = {
@@ -228,13 +240,6 @@ far = {
 #
 # The weights $w = p^*/p_{ref}$ of a world that one can see whole. *Try this.* Lower $\beta$. Which response takes the mass, how often would
 # the reference say it, and how many draws of the reference would you need to meet it once?
-#
-# <details><summary>Unfold when you have an answer.</summary>
-#
-# "a a", which the reference says four times in nine: 9/4 draws on average. Here the weight is harmless, *because* the reference says often
-# what $p^*$ wants; on $10^{100}$ responses it does not.
-#
-# </details>
 
 # %%
 explore.tilt(tr.rational())

@@ -101,12 +101,12 @@ NO_NUMBERS = {
     "policy.pseudo_counts": "it only refuses",
     "policy.refuse_strange": "it only refuses",
     "audit.claims.faults": "it writes sentences",
-    "figures.audited.draw": "it draws",
-    "figures.audited.draw_path": "it draws",
     "audit.records.advantage_of": "it makes a record",
+    "estimators.record.Estimator.oracle": "it stands where nobody wrote one",
     "audit.records.estimator_of": "it makes a record",
     "audit.records.pair_loss_of": "it makes a record",
     "audit.records.reward_loss_of": "it makes a record",
+    "audit.records.aggregation_of": "it makes a record",
     "losses.rewards.reward_table": "it writes down what `analyse_rewards` computes",
     "audit.roles.kind_of": "it reads names",
     "audit.roles.role_of": "it reads names",
@@ -123,8 +123,8 @@ NO_NUMBERS = {
     "policy.zen": "it reads a text",
     "preferences.published.fits.table": "it writes rows down",
     "simulator.figure.draw": "it draws",
+    "simulator.figure.said": "it writes words",
     "simulator.figure.draw_curves": "it draws",
-    "simulator.figure.said": "it writes a sentence",
     "simulator.state.check_path": "it looks at a path",
     "simulator.state.load": "it reads a file",
     "simulator.state.save": "it writes a file",
@@ -149,6 +149,11 @@ THROUGH = {
     ),
     "audit.conform.conform": ("audit.conform.batch_of", "audit.vectors"),
     "projection.reverse_projection": ("projection.mixed",),
+    "simulator.stages.advance": (
+        *("simulator.paths", "simulator.scoring.score_o", "simulator.stages.prepare_paths", "simulator.stages.usual_step"),
+        *("simulator.on_policy.recipe_of", "simulator.on_policy.ascend", "simulator.on_policy.remembered", "simulator.record.Told"),
+        *("lattice.depths", "lattice.listing", "lattice.draws.Drawn.only", "lattice.draws.preferred_first"),
+    ),
     "losses.analyse.analyse": ("losses.closed.averaged", "losses.closed.linked", "losses.closed.length_tilt_row"),
 }
 """Steps of a longer computation, whose arguments the function that is named here makes: that one is tried in their place."""
@@ -276,6 +281,12 @@ class Scene:
         return begin(self.world, Options(algorithm=core, steps=2, batch=4, comparisons=50, demonstrations=8))
 
     @cached_property
+    def path_run(self) -> Any:
+        """The same where responses are not listed."""
+        core = self.pick([core for core in CORES if core != "dpo" or self.mdp.P == 1])
+        return begin(self.optimum.world, Options(algorithm=core, steps=2, batch=4, comparisons=50, demonstrations=8))
+
+    @cached_property
     def settings(self) -> Any:
         """Of every loss at once, for closed forms."""
         every = {k: v for loss in LOSSES.values() for k, v in {**loss.defaults, **dict.fromkeys(loss.frozen, 0.0)}.items()}
@@ -344,7 +355,18 @@ def _edge_rewards(s: Scene) -> Callable[[int], Any]:
 
 LATTICE_SWEEPS = (
     *("visits", "likeliest", "expected_counts", "length_law", "flow.forward_projection", "log_mean_exp", "renyi", "reward_law", "range_of"),
-    *("characteristic", "pair_softplus", "variance_of", "draws.sample", "texts", "by_prompt", "expect", "variance", "edge_sums"),
+    *(
+        "ranges_of",
+        "characteristic",
+        "pair_softplus",
+        "variance_of",
+        "draws.sample",
+        "texts",
+        "by_prompt",
+        "expect",
+        "variance",
+        "edge_sums",
+    ),
 )
 """Functions whose `policy` is one of a lattice."""
 
@@ -524,7 +546,7 @@ ARGUMENTS: dict[str, Argument] = {
     # lattices
     **dict.fromkeys([f"{f}.policy" for f in LATTICE_SWEEPS], lambda s: s.optimum),
     **dict.fromkeys(("sweep.expect.f", "sweep.variance.f", "by_prompt.f"), lambda s: lambda y: np.expm1(-y.L) + y.L),
-    **dict.fromkeys(("log_mean_exp.x", "characteristic.x", "pair_softplus.x", "range_of.x", "variance_of.x"), _edge_rewards),
+    **dict.fromkeys(("log_mean_exp.x", "characteristic.x", "pair_softplus.x", "range_of.x", "ranges_of.x", "variance_of.x"), _edge_rewards),
     **dict.fromkeys(("push.mass", "matrix.weight"), lambda s: s.optimum.pi(0)),
     "language": lambda s: s.mdp,
     "h": lambda s: 0,
@@ -813,6 +835,7 @@ ARGUMENTS: dict[str, Argument] = {
     "usual_step.data": lambda s: s.run.task.data,
     "curvature.loss": lambda s: s.loss.name,
     "advance.steps": lambda s: 1,
+    "advance.run": lambda s: s.path_run if s.number % 2 else s.run,
     "select_by.law": lambda s: lambda r, n: s.world.log_p_ref,
     "level_law.level": lambda s: levels(s.world.log_p_ref[0], s.world.r[0]),
     "levels.log_p_ref": lambda s: s.world.log_p_ref[0],
@@ -863,6 +886,7 @@ DEAR = {
 SELF: dict[str, Argument] = {
     "RewardLoss": lambda s: REWARD_LOSSES[s.pick(REWARD_LOSSES)],
     "PolicyLoss": lambda s: POLICY_LOSSES["gmpo"],
+    "Batch": lambda s: s.together.batch,
     "Behavior": lambda s: Behavior(temperature=(0.1, 1.0, 20.0)[s.number % 3], top_p=(0.5, 1.0)[s.number % 2]),
     "Tables": lambda s: Tables(Case(s.world, s.logits)),
     "Divergence": lambda s: DIVERGENCES[s.pick(DIVERGENCES)],

@@ -23,6 +23,8 @@ from tabular_rlhf.cli import main
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises import EXERCISES, PROOFS
 from tabular_rlhf.exercises.courses import COURSES, Course
+from tabular_rlhf.formula import Formula
+from tabular_rlhf.formula.printed import printed
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.grading.classroom import Terms, mark
 from tabular_rlhf.grading.sheet import Item, read_sheet
@@ -38,6 +40,11 @@ FORMULAS = {
     "group-normalized": ("(rewards - mean(rewards))/(std(rewards) + small)", r"\frac{rewards - mean(rewards)}{std(rewards) + small}"),
     "entropy-bonus-slope": ("-pi*(log_pi - E_pi[log_pi])", r"-\pi (\log \pi - E_\pi[\log \pi])"),
     "kl-to-second-order": ("Var_{pi}[direction]/2",),
+    "token-mean": (
+        "(sum_{row,place} mask*token_losses)/(sum_{row,place} mask)",
+        r"\frac{\sum_{row}\sum_{place} mask \cdot token_losses}{\sum_{row} \sum_{place} mask}",
+    ),
+    "sequence-mean": ("(sum_row (sum_place mask*token_losses)/(sum_place mask))/(sum_row 1)",),
     "value-at-large-beta": ("E_{p_ref}[r] + Var_{p_ref}[r]/(2 beta)",),
 }
 
@@ -52,6 +59,17 @@ def test_a_student_s_own_writing_is_right(slug: str) -> None:
 def test_a_formula_as_it_is_printed_is_right(slug: str, text: str) -> None:
     report = check(slug, text)
     assert report.ok, report
+
+
+def test_a_masked_loss_is_written_as_it_is_printed() -> None:
+    clipped = r"\min(\rho A, \text{clip}(\rho, 1 - c, 1 + c) A)"
+    text = rf"-\frac{{\sum_{{row, place}} mask \cdot {clipped}}}{{\sum_{{row, place}} mask}} \text{{ where }} \rho = \exp(logp - logp_old)"
+    letters = {"A": "advantages", "c": "clip"}
+    assert check("clipped-token-loss", printed(text, letters)).ok
+    assert check("clipped-token-loss", printed(text.replace("min", "max"), letters)).diagnosis == "max for min: the sign taken inside"
+    for wrong, must in (("E_{place ~ p}[mask]", "no law draws them"), ("E_row[mask]", "no law draws them"), ("sum_place r", "no place")):
+        with pytest.raises(InputError, match=must):
+            _ = Formula(wrong).axes
 
 
 @pytest.mark.parametrize("slug", MASKED)

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf import tex
-from tabular_rlhf.audit.records import advantage_of
+from tabular_rlhf.audit.records import advantage_of, aggregation_of
 from tabular_rlhf.commands import policies
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
 from tabular_rlhf.commands.policies import Situation
-from tabular_rlhf.commands.recipes import NAMES, Asked
+from tabular_rlhf.commands.recipes import KNOWN, NAMES, Asked
 from tabular_rlhf.commands.settings import declare, require_known, settings
 from tabular_rlhf.commands.solve import find_with_notes
 from tabular_rlhf.errors import InputError, whole
@@ -91,12 +91,14 @@ def report(
     Args: batch, what a batch is; prompts, how many it has; drawn, how many batches are drawn, and the seed, where not all are summed.
     """
     own = handed_in(str(name), changes) if is_file(name) else None
-    mine = ADVANTAGES.get(str(name)) if own is None else advantage_of(own)
-    changes = changes if own is None else {k: x for k, x in changes.items() if k not in own.settings}
+    mine = ADVANTAGES.get(str(name)) if own is None else None if own.kind == "aggregation" else advantage_of(own)
+    if own is not None:
+        require_known(changes, [*own.settable, *KNOWN], str(name))
+        changes = {k: x for k, x in changes.items() if k not in own.settings}
     batch = str(name) if name in BATCHES else BATCHES.find(batch).name
     B = prompts if prompts is not None else 1 if BATCHES[batch].apart else 2
     asked = Asked(changes, correction, batch, G, B)
-    chosen, about = asked.recipes(mine or name)
+    chosen, about = asked.recipes(aggregation_of(own) if own is not None and mine is None else mine or name)
     require_known(changes, [key for _, recipe in chosen for key in recipe.settings], name or "all advantages")
     found: dict[str, Any] = {
         "schema": SCHEMA,

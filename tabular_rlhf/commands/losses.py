@@ -87,6 +87,7 @@ def chosen(name: str | None, changes: dict[str, float]) -> tuple[list[DirectLoss
         return list(LOSSES.values()), list(REWARD_LOSSES.values()), changes
     if is_file(name):
         own = handed_in(name, changes)
+        require_known(changes, [*own.settable, "beta", "tau"], name)
         left = {k: x for k, x in changes.items() if k not in own.settings}
         reward = own.kind == "reward-model loss"
         return ([], [reward_loss_of(own)], left) if reward else ([pair_loss_of(own)], [], left)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.errors import InputError, nearest
-from tabular_rlhf.exercises.conventions import others
+from tabular_rlhf.exercises.conventions import Other, others
 from tabular_rlhf.ledger.record import LEDGER, Function, fits
 from tabular_rlhf.registry import Registry, one_of
 from tabular_rlhf.symbols import SYMBOLS, Scope, parameters, unknown_names
@@ -35,7 +35,8 @@ class Exercise:
     without: symbols that would give the answer away.  where, largest, scale: as of a row of the ledger.
     error: how far an answer may be off, as a share of its size, where the statement asks for so many decimals and not for the exact answer.
     forbidden: "allowed" if it is asked of references that forbid tokens too (an answer that fails there is wrong), else "refused".
-    conventions, also: what an answer may choose, and other answers that are right by a choice of theirs (`exercises.conventions`).
+    conventions, also, under: what an answer may choose, other answers that are right by a choice of theirs, and the wrong answers that go
+    with such a choice (`exercises.conventions`).
     """
 
     slug: str
@@ -57,6 +58,7 @@ class Exercise:
     forbidden: str = "allowed"
     conventions: tuple[str, ...] = ()
     also: Mapping[str, Function] = field(default_factory=dict)
+    under: Mapping[str, Mapping[str, Function]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         def require(holds: bool, must: str, got: Any) -> None:
@@ -71,7 +73,8 @@ class Exercise:
         require(self.free in FREE, f"what is free must be one of {FREE}", self.free)
         require(self.forbidden in FORBIDDEN, f"`forbidden` must be one of {', '.join(FORBIDDEN)}", self.forbidden)
         require(all(row in LEDGER for row in self.rows), "rows must be in the ledger", self.rows)
-        for function in (self.answer, *self.misses.values(), *self.also.values(), *(f for f in (self.where, self.scale) if f)):
+        wrong = (miss for misses in (self.misses, *self.under.values()) for miss in misses.values())
+        for function in (self.answer, *wrong, *self.also.values(), *(f for f in (self.where, self.scale) if f)):
             unknown = unknown_names(function)
             require(not unknown, "parameters must be names of symbols", ", ".join(map(near, unknown)))
         _ = self.others  # a convention that is none is refused here
@@ -82,9 +85,9 @@ class Exercise:
         return not refused and fits(scope, self.largest, self.where)
 
     @cached_property
-    def others(self) -> tuple[tuple[str, Function], ...]:
+    def others(self) -> tuple[Other, ...]:
         """Answers that are as right as the reference, each by a choice in words."""
-        return tuple(others(self.answer, self.conventions, self.also))
+        return tuple(others(self.answer, self.misses, self.conventions, self.also, self.under))
 
     @property
     def asked(self) -> str:

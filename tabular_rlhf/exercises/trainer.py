@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -186,6 +187,31 @@ def normalized(rewards: Any, small: float, ddof: int = 0, axis: int | None = 1) 
     return (rewards - np.mean(rewards, axis=axis, keepdims=True)) / (np.std(rewards, axis=axis, ddof=ddof, keepdims=True) + small)
 
 
+UNBIASED = "the standard deviation divides by G - 1"
+
+
+def ill_normalized(ddof: int) -> dict[str, Callable[..., Any]]:
+    """Wrong answers, by either convention."""
+
+    def mean(rewards: Any) -> Any:
+        return np.mean(rewards, axis=1, keepdims=True)
+
+    def spread(rewards: Any) -> Any:
+        return np.std(rewards, axis=1, ddof=ddof, keepdims=True)
+
+    return {
+        "epsilon under the root": lambda rewards, small: (rewards - mean(rewards)) / np.sqrt(spread(rewards) ** 2 + small),
+        "all groups together": lambda rewards, small: normalized(rewards, small, ddof, axis=None),
+        "variance for standard deviation": lambda rewards, small: (rewards - mean(rewards)) / (spread(rewards) ** 2 + small),
+        "the mean not taken away": lambda rewards, small: rewards / (spread(rewards) + small),
+        "not divided": lambda rewards: rewards - mean(rewards),
+        "the group's best for its mean": lambda rewards, small: (
+            (rewards - np.max(rewards, axis=1, keepdims=True)) / (spread(rewards) + small)
+        ),
+        "epsilon subtracted from the mean": lambda rewards, small: (rewards - mean(rewards) + small) / (spread(rewards) + small),
+    }
+
+
 add(
     Exercise(
         slug="group-normalized",
@@ -202,24 +228,9 @@ add(
         answer=lambda rewards, small: (
             (rewards - np.mean(rewards, axis=1, keepdims=True)) / (np.std(rewards, axis=1, keepdims=True) + small)
         ),
-        also={"the standard deviation divides by G - 1": lambda rewards, small: normalized(rewards, small, ddof=1)},
-        misses={
-            "epsilon under the root": lambda rewards, small: (
-                (rewards - np.mean(rewards, axis=1, keepdims=True)) / np.sqrt(np.var(rewards, axis=1, keepdims=True) + small)
-            ),
-            "all groups together": lambda rewards, small: normalized(rewards, small, axis=None),
-            "variance for standard deviation": lambda rewards, small: (
-                (rewards - np.mean(rewards, axis=1, keepdims=True)) / (np.var(rewards, axis=1, keepdims=True) + small)
-            ),
-            "the mean not taken away": lambda rewards, small: rewards / (np.std(rewards, axis=1, keepdims=True) + small),
-            "not divided": lambda rewards: rewards - np.mean(rewards, axis=1, keepdims=True),
-            "the group's best for its mean": lambda rewards, small: (
-                (rewards - np.max(rewards, axis=1, keepdims=True)) / (np.std(rewards, axis=1, keepdims=True) + small)
-            ),
-            "epsilon subtracted from the mean": lambda rewards, small: (
-                (rewards - np.mean(rewards, axis=1, keepdims=True) + small) / (np.std(rewards, axis=1, keepdims=True) + small)
-            ),
-        },
+        also={UNBIASED: lambda rewards, small: normalized(rewards, small, ddof=1)},
+        under={UNBIASED: ill_normalized(1)},
+        misses=ill_normalized(0),
         scale=lambda: 32.0,
     )
 )

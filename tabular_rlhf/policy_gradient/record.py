@@ -71,6 +71,8 @@ RANGES: Mapping[str, tuple[Callable[[float], bool], str, str]] = {
     "scale": (lambda v: v > 0, "positive", "token sums are divided by scale times the horizon"),
 }
 """Settings: what must hold, in words, and what they do."""
+OWN: tuple[Callable[[float], bool], str, str] = (lambda v: True, "a finite number", "it is a setting of a record of one's own")
+"""The same of a setting that is not among them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +80,6 @@ class Part(Equation):
     """What all kinds of record share: an equation, and a remark: what it does, in words."""
 
     remark: str = field(default="", kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require(set(self.defaults) <= set(RANGES), "settings must have a range", sorted(self.defaults), "see RANGES")
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -327,7 +325,7 @@ def _group_size(G: Any, advantage: Advantage) -> int:
 def _checked(changes: Mapping[str, float], known: Mapping[str, float]) -> Mapping[str, float]:
     for name, value in changes.items():
         one_of(known, name, "a change must be of a setting")
-        holds, must, remedy = RANGES[name]
+        holds, must, remedy = RANGES.get(name, OWN)
         if (
             isinstance(value, bool)
             or not isinstance(value, int | float | np.number)
