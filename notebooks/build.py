@@ -206,7 +206,7 @@ def faults(nb: Notebook) -> list[str]:
 NUMBER = re.compile(r"-?\d+(?:\.\d*)?(?:e[+-]?\d+)?")
 ROUNDING = re.compile(r"largest gap: [-+.e\d]+")
 """How much of the allowed rounding an executed derivation used: it differs from one processor to the next."""
-PICTURE = re.compile(r"<svg\b.*?</svg>|data:image/[^\"']*", re.DOTALL)
+PICTURE = re.compile(r"<svg\b.*?</svg>|data:image/[^\"']*|<iframe\b.*?</iframe>", re.DOTALL)
 
 
 def agree(a: str, b: str) -> bool:

@@ -66,13 +66,13 @@ class Aim:
 
     def frame(self) -> str:
         """The whole of the game as a page of its own."""
-        from tabular_rlhf.page import core
+        from tabular_rlhf.page import laws
 
         board = self.picture().svg().replace("<svg ", '<svg id="board" ', 1).replace(' role="img"', ' role="group"')
         slider = 'tabindex="0" role="slider" aria-label="Policy" aria-valuemin="0" aria-valuemax="100" id="policy"'
         given = {"names": list(self.names), "lq": list(self.log_ref), "r": list(self.r), "beta": self.beta, "kl": self.kl}
         given |= {"regret": self.regret, "within": WITHIN, "corners": [list(map(float, at(p))) for p in np.eye(3)]}
-        script = f'"use strict";\nconst C = {core()};\nconst G = {told.as_json(given)};\n'
+        script = f'"use strict";\nconst C = {laws()};\nconst G = {told.as_json(given)};\n'
         script += Path(__file__).with_name("board.js").read_text(encoding="utf-8")
         return PAGE.format(
             goal=escape(self.goal, quote=False), board=board.replace('id="policy"', slider), script=script.replace("</", r"<\/")

@@ -59,6 +59,11 @@ def core() -> str:
     return "(() => {\n" + replaced(scripts, {"lexicon": told.as_json(lexicon.lines(), tight=True)}) + "})()"
 
 
+def laws() -> str:
+    """Of the core, the laws alone: what a smaller picture needs, and what seldom changes."""
+    return "(() => {\n" + _read("core_laws.js") + "return { sum, dot, exp, log, kl, gibbs, value, regret };\n})()"
+
+
 def replaced(template: str, found: Mapping[str, str]) -> str:
     """A template with its markers replaced, each once and not again inside what replaced it.
 

@@ -203,7 +203,7 @@ def test_a_notebook_opens_runs_shows_what_was_built_and_its_sliders_move(lab: La
     nb = saved(lab, page, name)
     assert build.faults(nb) == []
     assert build.differences(stored, nb) == []
-    assert page.locator(PICTURE).count() >= len(panels(nb))
+    page.locator(PICTURE).nth(len(panels(nb)) - 1).wait_for(state="attached", timeout=20_000)  # a busy machine draws them late
     assert page.locator("mjx-merror, .MathJax_Error").count() == 0
     assert page.evaluate(OVERFLOWING) == []
     assert sliders_move(lab, page, name) >= 1
@@ -288,6 +288,11 @@ def sliders_move(lab: Lab, page: Any, name: str) -> int:
         handles = cell.locator(".noUi-handle")
         assert handles.count() >= 1
         values = settles(page, kernel, at, panel, number)
+        names = [control.description for control in panel.controls.values() if str(control._model_name).endswith("SliderModel")]
+        page.wait_for_function(
+            "(n) => document.querySelectorAll('.jp-Cell')[n].querySelectorAll('.noUi-handle:not([aria-label])').length === 0", arg=at
+        )
+        assert [handles.nth(k).get_attribute("aria-label") for k in range(handles.count())] == names
         for k in range(handles.count()):
             handle = handles.nth(k)
             for move in (by_keyboard, by_mouse):
