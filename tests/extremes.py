@@ -455,7 +455,6 @@ ARGUMENTS: dict[str, Argument] = {
     "bound": lambda s: 2.0,
     "prior": lambda s: (1e-12, 1.0, 1e12)[s.number % 3],
     "ridge": lambda s: (1e-12, 1.0, 1e12)[s.number % 3],
-    "coefficient": lambda s: s.world.beta,
     # tables
     "a": lambda s: s.values(),
     "p": lambda s: np.exp(s.log_p),
@@ -603,7 +602,6 @@ ARGUMENTS: dict[str, Argument] = {
     "pair_batch.w": lambda s: 0,
     "pair_batch.l": lambda s: s.mdp.N - 1,
     "with_penalty.update": lambda s: lambda case: np.zeros(case.logits.shape),
-    "on_simplex.log_p": lambda s: s.law(3)[None, None],
     # where a name means something else
     "grad.f": _quartic,
     "hessian.f": _quartic,
@@ -832,7 +830,6 @@ ARGUMENTS: dict[str, Argument] = {
     "bag.tau": lambda s: np.zeros(1, dtype=int),
     "price_of_comparisons.n": lambda s: 100,
     "prepare.data": lambda s: s.run.task.data,
-    "usual_step.data": lambda s: s.run.task.data,
     "curvature.loss": lambda s: s.loss.name,
     "advance.steps": lambda s: 1,
     "advance.run": lambda s: s.path_run if s.number % 2 else s.run,
@@ -916,7 +913,6 @@ SELF: dict[str, Argument] = {
     "Arrival": lambda s: dpo(s.world, s.pairs, Tabular(s.mdp), rng=s.rng),
     "Asymptotics": lambda s: Asymptotics(0.0, 1e200, 0.0, 1e200, 3),
     "Estimate": lambda s: Estimate(1e300, np.inf, 3, spread=1e300),
-    "Task": lambda s: s.run.task,
     "Core": lambda s: CORES["rloo"],
     "World": lambda s: s.world,
     "Language": lambda s: s.mdp,

@@ -14,6 +14,7 @@ from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
 from tabular_rlhf.commands.settings import declare, require_known, settings
 from tabular_rlhf.commands.solve import find_with_notes
 from tabular_rlhf.errors import InputError
+from tabular_rlhf.gibbs import solve
 from tabular_rlhf.layout import table
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.losses import LOSSES
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         return on_lattice.losses(args, world, pairs, changes)
     if world.mdp.N > MOST:
         raise InputError(f"the world must have at most {MOST} responses a prompt", got=world.mdp.N, remedy="try --world rational")
-    at = policies.situation(args, world)
+    _held, at = solve(world), policies.situation(args, world)  # every loss asks for the solution, which is kept while somebody holds it
     here = np.asarray(world.mdp.path_sum(at.log_pi))
 
     def drawn(world: World) -> Array:

@@ -54,6 +54,8 @@ SETTINGS: Mapping[str, str] = {
     "tau_neg": "tau_neg",
 }
 """Letters of policy losses, and the settings that they are."""
+BOUNDS: Mapping[str, str] = {"c_low": "floor", "c_high": "cap"}
+"""The same of corrections."""
 
 
 def record_prints(seed: int = 0) -> list[Print]:
@@ -112,7 +114,7 @@ def _policy_losses(rng: np.random.Generator) -> Iterator[Print]:
 def _corrections(rng: np.random.Generator) -> Iterator[Print]:
     for c in CORRECTIONS.values():
         rho = np.exp(rng.standard_normal(DRAWN))
-        letters = {"rho": rho, **{letter: c.defaults[name] for letter, name in SETTINGS.items() if name in c.defaults}}
+        letters = {"rho": rho, **{letter: c.defaults[name] for letter, name in BOUNDS.items() if name in c.defaults}}
         yield _held("correction", c.name, c.latex, c.fn, {"rho": rho, **c.defaults}, {}, letters)
 
 

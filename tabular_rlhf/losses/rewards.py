@@ -80,7 +80,7 @@ for _loss in (
         r"-\log \sigma(r_w - r_l - k \max(0, \mathrm{gap}))",
         f"{LLAMA}: the margin grows with the rating, which here tells the true gap, and nothing of an upset.",
         lambda r_w, r_l, gap, k: -log_sigma(r_w - r_l - k * np.maximum(0.0, gap)),
-        lambda r_w, r_l, gap, k: ell(r_w - r_l - k * max(0.0, gap)),
+        oracle=lambda r_w, r_l, gap, k: ell(r_w - r_l - k * max(0.0, gap)),
         defaults={"k": 1.0},
     ),
     RewardLoss(
@@ -255,7 +255,7 @@ def analyse_rewards(loss: str | RewardLoss, world: World, drawn: Array | None = 
         certain,
         _stretch(world, found.s, there),
         log_p,
-        max(0.0, far),
+        float(np.maximum(far, 0.0)),
         float(best.regret(log_p)),
     )
 

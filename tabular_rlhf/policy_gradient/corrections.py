@@ -44,8 +44,15 @@ CORRECTIONS.add(
 for _level, _words in LEVELS.items():
     for _name, _latex, _source, _fn, _oracle, _defaults in (
         ("ratio", r"\rho", "Importance sampling.", lambda rho: rho, lambda rho: 1.0 * rho, {}),
-        ("truncated", r"\min(\max(\rho, c), C)", TIS, _truncated, _plain_truncated, BAND),
-        ("masked", r"1[c \le \rho \le C]\, \rho", MASKED, _masked, lambda rho, cap, floor: rho if floor <= rho <= cap else 0.0, BAND),
+        ("truncated", r"\min(\max(\rho, c_{low}), c_{high})", TIS, _truncated, _plain_truncated, BAND),
+        (
+            "masked",
+            r"1[\rho \ge c_{low}]\, 1[\rho \le c_{high}]\, \rho",
+            MASKED,
+            _masked,
+            lambda rho, cap, floor: rho if floor <= rho <= cap else 0.0,
+            BAND,
+        ),
     ):
         CORRECTIONS.add(
             Correction(
