@@ -172,7 +172,8 @@ def changes(function: Function, scope: Scope) -> Iterator[tuple[str, Change]]:
     for a in names:
         for words, _, change in UNARY:
             gone = f"{a.removeprefix('log_')} omitted (as if {a} = 0)" if change is np.zeros_like else words.format(a)
-            yield gone, _changed(a, change)
+            law = is_formula(function) and words.startswith("the log of") and a.startswith("log_")
+            yield gone.replace("the log of ", "").replace("log_", "") if law else gone, _changed(a, change)
         for b in alike(a):
             words = f"{b} for {a}"
             yield words.replace("log_", "") if is_formula(function) else words, _put(a, b)
