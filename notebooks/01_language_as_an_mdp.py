@@ -18,6 +18,16 @@ import tabular_rlhf as tr
 from tabular_rlhf import explore
 from tabular_rlhf.check import check
 from tabular_rlhf.derivations import derive
+from tabular_rlhf.figures import show
+
+# %% [markdown]
+# **First, look.** Everything that a small language model can say, as a tree. A box is what has been said so far, a branch the next token, with
+# its probability before and after training. Walk along a path and multiply: at its end the other way of looking stands, *one* number for
+# the whole sentence. They agree *because* every token is chosen given all before it. (What $V$ is, and how training moves the numbers, is told
+# in lessons 2 to 4.)
+
+# %%
+show("soft-value-tree")
 
 # %% [markdown]
 # ## 1.1 What can be said
@@ -72,7 +82,14 @@ def is_response(string):
     return ends and "." not in string[:-1]
 
 
-len([string for h in (1, 2, 3) for string in product(("ha", "ho", "."), repeat=h) if is_response(string)])
+len(
+    [
+        string
+        for h in (1, 2, 3)
+        for string in product(("ha", "ho", "."), repeat=h)
+        if is_response(string)
+    ]
+)
 
 # %% [markdown]
 # ## 1.2 Who is speaking
@@ -127,6 +144,15 @@ table = {mdp.text(tau): probability(mdp.text(tau).split()) for tau in mdp.lexico
 str(sum(table.values()))
 
 # %% [markdown]
+# **Predict.** The machine is to be handed to someone who knows nothing of tokens, as *one* distribution over its fifteen responses. Is
+# anything lost?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# Nothing, *because* the products add up to one and the choices can be read off again: section 1.5 does.
+#
+# </details>
+#
 # ## 1.3 The chain rule, in logarithms
 #
 # A product of many small numbers is awkward, and the logarithm turns it into a sum. The **log-probability** of a response, in
@@ -138,7 +164,9 @@ str(sum(table.values()))
 # question that is asked, a *prompt*; here there is one, the empty one).
 
 # %%
-log_pi = np.log([[[float(pi(a, mdp.state_text(s).split())) for a in mdp.vocabulary] for s in range(mdp.S)]])
+log_pi = np.log(
+    [[[float(pi(a, mdp.state_text(s).split())) for a in mdp.vocabulary] for s in range(mdp.S)]]
+)
 
 # %% [markdown]
 # Going from the root to the leaves, the sum of $\log \pi(a_h \mid s_h)$ along every response is one call.
@@ -150,7 +178,9 @@ log_p = mdp.path_sum(log_pi)
 # Its exponentials are the fractions of the table, to the last digit of a float.
 
 # %%
-max(abs(np.exp(log_p[0, tau]).item() - float(table[mdp.text(tau)])) for tau in range(mdp.N)) < 1e-15
+max(
+    abs(np.exp(log_p[0, tau]).item() - float(table[mdp.text(tau)])) for tau in range(mdp.N)
+) < 1e-15
 
 # %% [markdown]
 # **A near miss.** "EOS is not a word, so it costs nothing." Plausible, and often found in code that masks the last token. The
@@ -189,7 +219,11 @@ def backward(s):
     return sum(p for text, p in table.items() if text.split()[: len(s)] == s)
 
 
-{mdp.state_text(s): (str(forward(words)), str(backward(words))) for s in range(mdp.S) for words in [mdp.state_text(s).split()]}
+{
+    mdp.state_text(s): (str(forward(words)), str(backward(words)))
+    for s in range(mdp.S)
+    for words in [mdp.state_text(s).split()]
+}
 
 # %% [markdown]
 # Each pair agrees, and what flows into a state flows out of it: $d_\pi(s) = \sum_a d_\pi(s)\, \pi(a \mid s)$, some of it to the
@@ -224,6 +258,16 @@ derive("policies-are-distributions")
 r = mdp.phrase_count("ho")[None]
 
 # %% [markdown]
+# **Predict.** The machine says "ho" with probability 1/4 at first, and repeats itself two times in three. How many does it say on
+# average: less than one, or more?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# Less: 35/48. A "ho" likes to be repeated; but one hears less than one, *because* half of all responses begin with "ha", and few of
+# these ever come to it.
+#
+# </details>
+#
 # What a policy earns on average is $J(\pi) = \mathbb{E}_{p_\pi}[r]$, the sum of $p_\pi(\tau)\, r(\tau)$ over all responses.
 
 # %%
@@ -309,7 +353,13 @@ round(sampled.z(exact), 2)
 explore.tilt(world)
 
 # %% [markdown]
-# (Equal where $e^{3/\beta} = 2$, so at $\beta = 3/\log 2 \approx 4.33$.) The picture also names a divergence, KL, and two
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# Equal where $e^{3/\beta} = 2$, so at $\beta = 3/\log 2 \approx 4.33$.
+#
+# </details>
+#
+# The picture also names a divergence, KL, and two
 # identities: leave them for lessons 2 and 4.
 #
 # ## 1.9 Exercises

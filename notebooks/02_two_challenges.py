@@ -14,10 +14,19 @@ from fractions import Fraction
 import numpy as np
 
 import tabular_rlhf as tr
-from tabular_rlhf import explore, figures
+from tabular_rlhf import explore
 from tabular_rlhf.check import check
 from tabular_rlhf.derivations import derive
+from tabular_rlhf.figures import show
 from tabular_rlhf.preferences import bradley_terry, population_pairs
+
+# %% [markdown]
+# **First, look.** Choose ever more sharply by a judge who is nearly always right. On the left, what the judge says: it rises on and on. On the
+# right, what was wanted: it rises, peaks and falls, *because* the most extreme praise is mostly the judge's mistake. From left to right one goes
+# further from the reference; the solid line, called "Gibbs", is the tilt of section 2.3. (The dashed one, "best of $n$", is for lesson 9.)
+
+# %%
+show("over-optimization")
 
 # %% [markdown]
 # ## 2.1 Exploration: is there any reward to be found?
@@ -54,6 +63,16 @@ q = Fraction(1, 4)
 [round(float(sum((1 - q) ** n for n in range(terms))), 4) for terms in (1, 2, 4, 8, 16, 32)]
 
 # %% [markdown]
+# **Predict.** One sentence of five words out of a vocabulary of seventeen. How many episodes will a writer who chooses blindly need until
+# the first reward, and how many one who has read the text: ten times fewer, a thousand times, or more?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# Some 19,000 times fewer: 1.4 million episodes against 74. Blindly the wait is $V^H$, *because* all five choices must be right at once;
+# who has read makes each of them with a probability far above $1/17$.
+#
+# </details>
+#
 # **A blind writer** chooses each of the $V = 17$ tokens equally often. A given string of $H = 5$ tokens has probability $V^{-H}$, so the
 # wait is $V^H$: it grows *exponentially* with the length of what we want.
 
@@ -86,7 +105,11 @@ drawn = tr.sample(zen, zen.log_p_ref, 20_000, rng=np.random.default_rng(0))
 
 # %%
 exact, sampled = [tr.estimate(data, data[success]) for data in (everything, drawn)]
-{"q": round(exact.mean, 5), "share of episodes rewarded": round(sampled.mean, 5), "z": round(sampled.z(exact), 2)}
+{
+    "q": round(exact.mean, 5),
+    "share of episodes rewarded": round(sampled.mean, 5),
+    "z": round(sampled.z(exact), 2),
+}
 
 # %% [markdown]
 # (As in lesson 1, $z$ counts standard errors: nineteen times in twenty it lies between $-2$ and $2$.)
@@ -180,7 +203,14 @@ def cost(H, eps):
     return sum(1 - (1 - eps) ** h for h in range(1, H + 1))
 
 
-{H: {"made": round(cost(H, 0.01), 2), "shown by the test": H / 100, "bound": H * (H + 1) / 200} for H in (1, 4, 16, 64, 256)}
+{
+    H: {
+        "made": round(cost(H, 0.01), 2),
+        "shown by the test": H / 100,
+        "bound": H * (H + 1) / 200,
+    }
+    for H in (1, 4, 16, 64, 256)
+}
 
 # %% [markdown]
 # **A near miss.** "An error in a hundred tokens is an error in a hundred tokens: on average $\varepsilon H$."
@@ -199,7 +229,13 @@ check("compounding-error", lambda H, eps: eps * H, part="own visits")
 # %%
 mdp = tr.TokenMDP(vocabulary=("great", "."), horizon=4, eos=".")
 praise = [".", "great .", "great great .", "great great great .", "great great great great"]
-p_ref = dict(zip(praise, [Fraction(2, 3), Fraction(2, 9), Fraction(2, 27), Fraction(2, 81), Fraction(1, 81)], strict=True))
+p_ref = dict(
+    zip(
+        praise,
+        [Fraction(2, 3), Fraction(2, 9), Fraction(2, 27), Fraction(2, 81), Fraction(1, 81)],
+        strict=True,
+    )
+)
 
 # %% [markdown]
 # What the guests want is a reward $r$: no praise is cold, two words are best, four are unbearable. Nobody can write $r$ down. What
@@ -264,7 +300,8 @@ def J_proxy(p, beta):
 
 
 highest = {tau: Fraction(int(proxy[tau] == 4)) for tau in p_ref}
-tried = {"reference": p_ref, "k = 2": tilted(2), "k = 3": tilted(3), "k = 4": tilted(4), "highest proxy": highest}
+tried = {f"k = {k}": tilted(k) for k in (2, 3, 4)}
+tried |= {"reference": p_ref, "highest proxy": highest}
 {name: J_proxy(p, beta=1 / math.log(3)) for name, p in tried.items()}
 
 # %% [markdown]
@@ -282,7 +319,9 @@ tried = {"reference": p_ref, "k = 2": tilted(2), "k = 3": tilted(3), "k = 4": ti
 # A variance is never negative: less $\beta$, that is, more optimization, never brings less proxy. At $k = 3$, by the formula:
 
 # %%
-variance = mean(tilted(3), {tau: proxy[tau] ** 2 for tau in p_ref}) - mean(tilted(3), proxy) ** 2
+variance = (
+    mean(tilted(3), {tau: proxy[tau] ** 2 for tau in p_ref}) - mean(tilted(3), proxy) ** 2
+)
 round(-float(variance) * math.log(3) ** 2, 6)
 
 # %% [markdown]
@@ -290,7 +329,10 @@ round(-float(variance) * math.log(3) ** 2, 6)
 # which here is $\log Z$; `tr.grad` of a function returns its slope):
 
 # %%
-log_ref, counts = np.log([float(p) for p in p_ref.values()]), np.array(list(proxy.values()), dtype=float)
+log_ref, counts = (
+    np.log([float(p) for p in p_ref.values()]),
+    np.array(list(proxy.values()), dtype=float),
+)
 
 
 # %%
@@ -314,6 +356,15 @@ def as_if_Z_were_constant(log_p_ref, proxy, beta):
 check("reward-hacking", as_if_Z_were_constant, part="proxy")
 
 # %% [markdown]
+# **Predict.** The owner lowers $\beta$. His proxy rises, as was just shown. And what the guests get?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# It rises at first and then falls, below where it began, *because* the proxy and the truth agree only where the waiter used to be: up to
+# two words.
+#
+# </details>
+#
 # **The truth does not.** For growing $k$: the mean of $r'$, which the owner measures; the mean of $r$, which the guests get, as a
 # fraction and in decimals; and the KL, how far the waiter has gone.
 
@@ -321,7 +372,12 @@ check("reward-hacking", as_if_Z_were_constant, part="proxy")
 # %%
 def earned(k):
     p = tilted(k)
-    return [str(mean(p, proxy)), str(mean(p, r)), round(float(mean(p, r)), 3), round(KL(p, p_ref), 3)]
+    return [
+        str(mean(p, proxy)),
+        str(mean(p, r)),
+        round(float(mean(p, r)), 3),
+        round(KL(p, p_ref), 3),
+    ]
 
 
 {f"k = {k}": earned(k) for k in ("1", "3/2", "2", "3", "4", "6")}
@@ -331,13 +387,8 @@ def earned(k):
 # or over-optimization. (Goodhart's law, in Strathern's words: "When a measure becomes a target, it ceases to be a good measure.") No
 # bug was needed and no noise. The proxy was right about what the waiter used to say; the optimization took him to where it is wrong.
 #
-# The same on a larger world, where the proxy is the truth plus an error that is now and then large. From left to right one goes further
-# from the reference; the solid line, called "Gibbs", is the tilt. (The dashed one, "best of $n$", is for lesson 9.)
-
-# %%
-figures.show("over-optimization")
-
-# %% [markdown]
+# The picture at the top of this lesson is the same on a larger world, where the proxy is the truth plus an error that is now and then large.
+#
 # So the two challenges have a remedy in common. The reference is where reward can be found, and it is where the proxy can be trusted:
 # stay near it, at a price $\beta$. *Which* price? Where the slope of $\mathbb{E}_p[r]$ is zero; that slope is exercise 5.
 #
@@ -347,7 +398,9 @@ figures.show("over-optimization")
 
 # %%
 pi_ref = np.log([[[1 / 3, 2 / 3]] * mdp.S])
-by_hand = tr.World(mdp, pi_ref, r=mdp.phrase_count("great")[None], beta=1 / math.log(3), name="by hand")
+by_hand = tr.World(
+    mdp, pi_ref, r=mdp.phrase_count("great")[None], beta=1 / math.log(3), name="by hand"
+)
 wanted = by_hand.with_reward([[r[mdp.text(tau)] for tau in range(mdp.N)]])
 
 # %% [markdown]
@@ -356,7 +409,10 @@ wanted = by_hand.with_reward([[r[mdp.text(tau)] for tau in range(mdp.N)]])
 
 # %%
 hand, best = tr.solve(by_hand).log_p, tr.solve(wanted).log_p
-J_hand, J_best = [float(tr.objective(log_p, wanted.log_p_ref, wanted.r, wanted.beta, mdp.mu)) for log_p in (hand, best)]
+J_hand, J_best = [
+    float(tr.objective(log_p, wanted.log_p_ref, wanted.r, wanted.beta, mdp.mu))
+    for log_p in (hand, best)
+]
 {"J(p')": round(J_hand, 4), "J(p*)": round(J_best, 4), "regret": round(J_best - J_hand, 4)}
 
 # %% [markdown]
@@ -387,7 +443,10 @@ def surprise(r_hat):
     return -np.sum(pairs.weight * tr.log_sigmoid(pairs.margin(r_hat)))
 
 
-{"the truth": round(float(surprise(wanted.r)), 4), "the proxy": round(float(surprise(by_hand.r)), 4)}
+{
+    "the truth": round(float(surprise(wanted.r)), 4),
+    "the proxy": round(float(surprise(by_hand.r)), 4),
+}
 
 # %% [markdown]
 # The truth is less surprised. And it cannot be improved: the slope of the surprise at $r$ is zero in every direction.
@@ -426,9 +485,13 @@ check("reward-by-hand-vs-learned", twice_as_large, part="slope of the NLL at r")
 explore.tilt(by_hand)
 
 # %% [markdown]
-# (Its weight is $k^4/81$, that of "." is $54/81$: it is ahead of all others where $k^4 > 54$, so below
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# Its weight is $k^4/81$, that of "." is $54/81$: it is ahead of all others where $k^4 > 54$, so below
 # $\beta = 4/\log 54 \approx 1.003$. At 0.5 it is 69 percent of what he says. With the right number for this one answer it vanishes,
-# and "great great great ." takes its place, which the proxy overrates too.)
+# and "great great great ." takes its place, which the proxy overrates too.
+#
+# </details>
 #
 # ## 2.6 Exercises
 #

@@ -24,6 +24,21 @@ from tabular_rlhf.preferences.comparisons import Wins, structure, wins_of
 from tabular_rlhf.preferences.likelihood import fit
 
 # %% [markdown]
+# **First, try.** Be the people. Three sliders say how often each answer wins against each other one, out of twenty; the rewards are what explains
+# that best. (a) Let the bat never win: what becomes of its reward, and why? (b) Make a cycle: the heron beats the owl, the owl the bat, and the
+# bat the heron, each 15 times in 20. What are the rewards now?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# (a) There is none: minus infinity, *because* every step down makes what was seen likelier (section 3.5). (b) All three are 0, *because* each
+# answer wins and loses equally often, and the fit sees nothing else; what people said clearly, the rewards cannot say at all (section 3.7).
+#
+# </details>
+
+# %%
+explore.compare(("heron", "owl", "bat"))
+
+# %% [markdown]
 # ## 3.1 Strengths, and who beats whom
 #
 # A prompt $x$, "Name a bird.", and three answers. Suppose that each answer $i$ has a **strength**, and that in a comparison an answer
@@ -111,7 +126,11 @@ first_wins = rng.random(10_000) < law.table()[0, first.tau, second.tau]
 # %%
 margins = np.where(first_wins, 1, -1) * (first[r_hat] - second[r_hat])
 sampled = tr.estimate(first, -tr.log_sigmoid(margins))
-{"exact": round(exact.mean, 4), "sampled": round(sampled.mean, 4), "z": round(sampled.z(exact), 2)}
+{
+    "exact": round(exact.mean, 4),
+    "sampled": round(sampled.mean, 4),
+    "z": round(sampled.z(exact), 2),
+}
 
 # %% [markdown]
 # What does endless data make of the loss? In the lines below $\hat P_{ij} = \sigma(\hat r_i - \hat r_j)$ is what the proposal predicts,
@@ -141,7 +160,9 @@ def reverse(gaps, score_gaps, p_ref, mu):
     P, P_hat = 1 / (1 + np.exp(-gaps)), 1 / (1 + np.exp(-score_gaps))
     divergence = P_hat * np.log(P_hat / P) + (1 - P_hat) * np.log((1 - P_hat) / (1 - P))
     entropy = -P * np.log(P) - (1 - P) * np.log(1 - P)
-    return np.sum(mu[:, None, None] * p_ref[:, :, None] * p_ref[:, None, :] * (divergence + entropy))
+    return np.sum(
+        mu[:, None, None] * p_ref[:, :, None] * p_ref[:, None, :] * (divergence + entropy)
+    )
 
 
 check("mle-is-forward-kl", reverse, part="nats")
@@ -220,6 +241,15 @@ studies = np.array([one_more_study(1000) for _ in range(300)])
 # %% [markdown]
 # ## 3.5 Does the fit exist?
 #
+# **Predict.** Suppose that every pair has met, and the bat lost all its comparisons. What reward of the bat makes that likeliest?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# None: minus infinity, *because* every step further down makes what was seen likelier, and nothing pulls back. That each pair has met is
+# no help.
+#
+# </details>
+#
 # Not always. Here every pair has met, but nobody ever preferred the bat:
 
 # %%
@@ -288,7 +318,10 @@ M.round(2).tolist()
 
 # %%
 fiction = fit(Wins(M - np.diag(np.diag(M)), rps))
-{"Borda scores": fiction.wins.rate.round(6).tolist(), "strengths": np.exp(fiction.r - fiction.r[0]).round(6).tolist()}
+{
+    "Borda scores": fiction.wins.rate.round(6).tolist(),
+    "strengths": np.exp(fiction.r - fiction.r[0]).round(6).tolist(),
+}
 
 # %% [markdown]
 # Scissors come out on top, by $\log (3/2)$ nats. Yet they lose to rock! What the fiction costs is the KL that remains. No rewards have
@@ -330,7 +363,13 @@ def ranked(ranking, strength=strength):
 # How often does the heron stand before the owl? Add up:
 
 # %%
-str(sum(ranked(ranking) for ranking in permutations(birds) if ranking.index("heron") < ranking.index("owl")))
+str(
+    sum(
+        ranked(ranking)
+        for ranking in permutations(birds)
+        if ranking.index("heron") < ranking.index("owl")
+    )
+)
 
 # %% [markdown]
 # The Bradley-Terry probability, whatever the third answer: who else is in the race does not matter. (Luce made this property his axiom.)
@@ -342,6 +381,14 @@ inverse = {i: Fraction(1, s) for i, s in strength.items()}
 
 # %% [markdown]
 # ## 3.9 Labels that lie
+#
+# **Predict.** The heron is six times as strong as the bat. One label in ten is flipped by mistake. Does the fit find six, more, or less?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# Less: 11/3, *because* a flipped label of a strong preference looks like a contradiction, and contradictions pull two rewards together.
+#
+# </details>
 #
 # People slip. Let every label be flipped with probability $e < 1/2$. What one hears is then "the heron beats the bat" with
 # probability $q = (1 - e) P + e (1 - P)$, and a plain fit of the two gives the ratio of their strengths as $q / (1 - q)$. For

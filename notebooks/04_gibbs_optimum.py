@@ -23,6 +23,14 @@ from tabular_rlhf.gibbs import frontier, shape_reward
 from tabular_rlhf.penalties import f_divergence_optimum, ptx_optimum
 
 # %% [markdown]
+# **First, try.** Every law over three responses is a point of the triangle. Drag ● to where $J = \mathbb{E}[r] - \beta\, \mathrm{KL}$, what it is
+# worth, is largest: too near to ◇ and it earns little, too near to the best corner and it pays for every nat. The best place is *between*, because
+# the first steps away from ◇ cost nearly nothing. (In a notebook that is only read, the board stands still: run the cell.)
+
+# %%
+explore.aim("rational", regret=0.01)
+
+# %% [markdown]
 # ## 4.1 The objective
 #
 # The smallest world in which something can be said token by token: one word, "a", a full stop, at most two tokens. The reference goes
@@ -152,7 +160,12 @@ factor = np.exp(world.r / world.beta)
 everything = tr.population(world, world.log_p_ref)
 drawn = tr.sample(world, world.log_p_ref, 10_000, rng=np.random.default_rng(0))
 exact, sampled = [tr.estimate(data, data[factor]) for data in (everything, drawn)]
-{"Z": round(exact.mean, 4), "19/9": round(19 / 9, 4), "sampled": round(sampled.mean, 4), "z": round(sampled.z(exact), 2)}
+{
+    "Z": round(exact.mean, 4),
+    "19/9": round(19 / 9, 4),
+    "sampled": round(sampled.mean, 4),
+    "z": round(sampled.z(exact), 2),
+}
 
 # %% [markdown]
 # The largest $J$ is $\beta \log Z$, and whatever another law gives away, its **regret**, is $\beta$ times its KL to the optimum.
@@ -173,7 +186,10 @@ def regret_and_KL(p):
     return [round(float(best - J(p)), 6), round(beta * KL(p, p_star), 6)]
 
 
-{name: regret_and_KL(p) for name, p in {"stay": stay, "run": run, "share": share, "p*": p_star}.items()}
+{
+    name: regret_and_KL(p)
+    for name, p in {"stay": stay, "run": run, "share": share, "p*": p_star}.items()
+}
 
 # %% [markdown]
 # The direction matters: what speaks is $p$, so $p$ takes the mean. Turned round, $\beta\, \mathrm{KL}(p^*, p)$ would be infinite for
@@ -185,8 +201,13 @@ def regret_and_KL(p):
 
 # %%
 asking = tr.TokenMDP(vocabulary=("no", "yes"), horizon=1, prompts=("Tea?", "Cake?"))
-two = tr.World(asking, np.log([[[1 / 2, 1 / 2]], [[1 / 2, 1 / 2]]]), r=np.log([[1, 3], [1, 9]]), beta=1.0)
-{"Z(x)": np.exp(tr.solve(two).log_Z).round(6).tolist(), "p*": tr.solve(two).p.round(6).tolist()}
+two = tr.World(
+    asking, np.log([[[1 / 2, 1 / 2]], [[1 / 2, 1 / 2]]]), r=np.log([[1, 3], [1, 9]]), beta=1.0
+)
+{
+    "Z(x)": np.exp(tr.solve(two).log_Z).round(6).tolist(),
+    "p*": tr.solve(two).p.round(6).tolist(),
+}
 
 # %% [markdown]
 # **A near miss.** "One softmax over the whole batch": all responses to all prompts are divided by one total.
@@ -203,12 +224,27 @@ check("prompts", over_the_whole_batch, part="p*")
 # %% [markdown]
 # ## 4.4 The limits of beta
 #
+# **Predict.** What is left of the three responses when a nat costs next to nothing, $\beta \to 0$, and what when it is very dear?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# Cheap nats leave only the best response, *because* a reward that is larger by $\Delta$ counts $e^{\Delta/\beta}$ times; dear ones leave
+# the reference, *because* then every factor $e^{r/\beta}$ is near 1.
+#
+# </details>
+#
 # A nat may be dear or cheap. Same rewards, other prices:
 
 
 # %%
 def optimum(beta, reward=world.r):
-    return dict(zip(texts, tr.solve(world.with_reward(reward).at(beta)).p[0].round(4).tolist(), strict=True))
+    return dict(
+        zip(
+            texts,
+            tr.solve(world.with_reward(reward).at(beta)).p[0].round(4).tolist(),
+            strict=True,
+        )
+    )
 
 
 {f"beta = {b}": optimum(b) for b in (100, 10, 1, 0.1, 0.01)}
@@ -307,10 +343,24 @@ str(pi_star("a", "") * pi_star("a", "a")), str(p_star["a a"])
 # %% [markdown]
 # **Why soft?** At a fork one may go left, where both ways on earn 1, or right, where the one earns $-3$ and the other 3. The reference
 # tosses a coin, always. Which way is better?
+#
+# **Predict.** Before you read on: will the best policy go left, where 1 is certain, or right, where a coin decides between 3 and $-3$?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# Right, nearly eight times in ten, *because* it need not obey the coin there: it pays a few nats to turn towards the 3.
+#
+# </details>
 
 # %%
 fork = tr.fork()
-dict(zip([fork.mdp.state_text(s) or "start" for s in range(fork.mdp.S)], tr.solve(fork).V_s[0].round(3).tolist(), strict=True))
+dict(
+    zip(
+        [fork.mdp.state_text(s) or "start" for s in range(fork.mdp.S)],
+        tr.solve(fork).V_s[0].round(3).tolist(),
+        strict=True,
+    )
+)
 
 # %% [markdown]
 # On average right earns 0 and left 1. But who goes right may choose *there*: its soft value is
@@ -360,7 +410,10 @@ def row_KL(q):
 visits = {"": 1, "a": pi_star("a", "")}
 
 # %%
-round(float(sum(visits[s] * row_KL(pi_star("a", s)) for s in visits)), 6), round(KL(p_star, p_ref), 6)
+(
+    round(float(sum(visits[s] * row_KL(pi_star("a", s)) for s in visits)), 6),
+    round(KL(p_star, p_ref), 6),
+)
 
 # %% [markdown]
 # Whose visits? Those of the law that speaks, and they move when it moves. With the reference's visits ($2/3$ after "a") the sum is
@@ -424,7 +477,11 @@ derive("reverse-kl-projection")
 
 # %%
 def with_price(f):
-    return np.exp(f_divergence_optimum(f, world.log_p_ref, 2 * world.r, 0.5).log_p)[0].round(4).tolist()
+    return (
+        np.exp(f_divergence_optimum(f, world.log_p_ref, 2 * world.r, 0.5).log_p)[0]
+        .round(4)
+        .tolist()
+    )
 
 
 {"responses": texts, **{name: with_price(f) for name, f in DIVERGENCES.items()}}
@@ -442,7 +499,12 @@ def with_price(f):
 
 # %%
 log_D = np.array([[-np.inf, -np.inf, 0.0]])
-{f"gamma = {g}": np.exp(ptx_optimum(world.log_p_ref, world.r, 1.0, g, log_D).log_p)[0].round(4).tolist() for g in (0.0, 0.1, 1.0, 10.0)}
+{
+    f"gamma = {g}": np.exp(ptx_optimum(world.log_p_ref, world.r, 1.0, g, log_D).log_p)[0]
+    .round(4)
+    .tolist()
+    for g in (0.0, 0.1, 1.0, 10.0)
+}
 
 # %% [markdown]
 # ## 4.11 Explore
@@ -455,8 +517,12 @@ log_D = np.array([[-np.inf, -np.inf, 0.0]])
 explore.tilt(world)
 
 # %% [markdown]
-# ((a) The weights are $\frac49 k$ and $\frac29 \cdot 2$: equal at $k = 1$, so at $r = 0$. (c) $V$ rises by one, $p^*$ stays: shaping
-# with $\Phi = -1$ at the start.)
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# (a) The weights are $\frac49 k$ and $\frac29 \cdot 2$: equal at $k = 1$, so at $r = 0$. (c) $V$ rises by one, $p^*$ stays: shaping
+# with $\Phi = -1$ at the start.
+#
+# </details>
 #
 # ## 4.12 Exercises
 #

@@ -21,6 +21,14 @@ from tabular_rlhf.preferences import bradley_terry, population_pairs
 from tabular_rlhf.roads import Implicit, Table, dpo, rlhf
 
 # %% [markdown]
+# **First, try.** Move ● until it is 0.2 nats from the reference ◇. Many places are: a whole closed curve. Then slide along that curve and earn more,
+# until nothing more can be earned. The best places of all such curves form a line, the arc of section 5.3, *because* one rule makes them all:
+# multiply the reference by $e^{s r}$. (In a notebook that is only read, the board stands still: run the cell.)
+
+# %%
+explore.aim("rational", kl=0.2)
+
+# %% [markdown]
 # ## 5.1 A divergence has two directions
 #
 # The world of lesson 4: three responses, rewards $r = \beta \log k$ with $k = 1, 2, 3$, and $\beta = 1$. The Gibbs optimum
@@ -149,7 +157,12 @@ def on_the_arc(t):
 # %%
 {
     "t = 1": [round(float(p), 4) for p in p_star.values()],
-    "geometric mean": [round(p, 4) for p in normalized({x: math.sqrt(p_ref[x] * on_the_arc(2)[x]) for x in p_ref}).values()],
+    "geometric mean": [
+        round(p, 4)
+        for p in normalized(
+            {x: math.sqrt(p_ref[x] * on_the_arc(2)[x]) for x in p_ref}
+        ).values()
+    ],
     "arithmetic mean": [round(float(p_ref[x] + on_the_arc(2)[x]) / 2, 4) for x in p_ref],
 }
 
@@ -174,6 +187,15 @@ world = tr.rational()
 tied = tr.NGram(world.mdp, k=0)
 
 # %% [markdown]
+# **Predict.** If one could see only responses of $p^*$, and had to choose the one probability of "a": what would a child do?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# Count how often "a" is said where something is said: 28 times in 35, or 4/5. That is the best there is, *because* the likelihood of a
+# row is largest at the shares that were counted.
+#
+# </details>
+#
 # Suppose that somebody already follows $p^*$, and we **imitate**: we look for the policy of the class under which the responses of
 # $p^*$ are likeliest. As in lesson 3, that is the forward KL: $p^*$ stands first. Its minimum over a class is called the
 # **M-projection**.
@@ -217,7 +239,9 @@ best = min(range(1, 1000), key=lambda q: KL(p_star, forgetful(Fraction(q, 1000))
 
 # %%
 p_star_log = tr.solve(world).log_p
-count_a, tokens = [np.array(f, dtype=float)[None] for f in (world.mdp.phrase_count("a"), world.mdp.lengths)]
+count_a, tokens = [
+    np.array(f, dtype=float)[None] for f in (world.mdp.phrase_count("a"), world.mdp.lengths)
+]
 everything = tr.population(world, p_star_log)
 drawn = tr.sample(world, p_star_log, 10_000, rng=np.random.default_rng(0))
 
@@ -264,7 +288,11 @@ derive("m-projection-gap")
 
 # %%
 choices = 1 + pi_hat["a"]
-{"by p*": str(sum(n.values())), "by p_hat": str(choices), "difference": str(sum(n.values()) - choices)}
+{
+    "by p*": str(sum(n.values())),
+    "by p_hat": str(choices),
+    "difference": str(sum(n.values()) - choices),
+}
 
 # %% [markdown]
 # and Pythagoras misses by this difference, times the KL of the rows:
@@ -286,9 +314,21 @@ row = KL(pi_hat, {"a": Fraction(2, 3), ".": Fraction(1, 3)})
 # %%
 laugh = tr.TokenMDP(vocabulary=("ha", "ho"), horizon=2)
 even = np.array([[float(laugh.text(tau) in ("ha ha", "ho ho")) for tau in range(laugh.N)]])
-jolly = tr.World(laugh, np.log(np.full((1, laugh.S, 2), 1 / 2)), r=3 * even, beta=1.0, name="laughter")
+jolly = tr.World(
+    laugh, np.log(np.full((1, laugh.S, 2), 1 / 2)), r=3 * even, beta=1.0, name="laughter"
+)
 
 # %% [markdown]
+# **Predict.** Two laughs are worth 3 each, mixed ones nothing, and the machine forgets what it has said. Will imitation of $p^*$ laugh in
+# both ways or in one? And reinforcement learning?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# Imitation in both, and so half of its laughter is mixed, *because* it pays for every response of $p^*$ that it calls unlikely.
+# Reinforcement learning in one, *because* it pays for what it says itself that $p^*$ hardly says.
+#
+# </details>
+#
 # Its optimum has two peaks, or *modes*:
 
 # %%
@@ -306,7 +346,9 @@ reverse = projection.reverse_projection(forgets, target, rng=np.random.default_r
 # %%
 {
     "forward, probability of ha": round(float(np.exp(forward.theta[0, 0])), 4),
-    "reverse, probability of ha": sorted(round(float(np.exp(o.log_pi[0, 0, 0])), 4) for o in reverse.optima),
+    "reverse, probability of ha": sorted(
+        round(float(np.exp(o.log_pi[0, 0, 0])), 4) for o in reverse.optima
+    ),
 }
 
 # %% [markdown]
@@ -413,7 +455,10 @@ def where(log_pi):
 
 
 imitation = projection.forward_projection(tied, p_star_log).log_pi
-{**{road: where(there.log_pi) for road, there in arrivals.items()}, "imitation of p*": where(imitation)}
+{
+    **{road: where(there.log_pi) for road, there in arrivals.items()},
+    "imitation of p*": where(imitation),
+}
 
 # %% [markdown]
 # The third road learns the true reward, and then does the best that the class can do: the reverse projection, of least regret. DPO
@@ -430,8 +475,12 @@ imitation = projection.forward_projection(tied, p_star_log).log_pi
 explore.simplex(world)
 
 # %% [markdown]
-# ((a) It is $3/19 \approx 0.16$ of ".", and of the rest $12/16 = 0.75$ of "a a". (b) What is left is
-# $\beta\, \mathrm{KL}(q, p^*)$, for the wrong place on the arc; the slider of $\beta$ takes it away, by moving the goal.)
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# (a) It is $3/19 \approx 0.16$ of ".", and of the rest $12/16 = 0.75$ of "a a". (b) What is left is
+# $\beta\, \mathrm{KL}(q, p^*)$, for the wrong place on the arc; the slider of $\beta$ takes it away, by moving the goal.
+#
+# </details>
 #
 # ## 5.9 Exercises
 #

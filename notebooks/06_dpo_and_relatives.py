@@ -24,6 +24,14 @@ from tabular_rlhf.preference_worlds import blind_comparisons, cycle_preferences
 from tabular_rlhf.preferences import bradley_terry, population_pairs, sample_pairs, sure
 
 # %% [markdown]
+# **First, look.** One comparison, and one loss: DPO's. On the left every answer has a number of its own: the winner rises. On the right the same
+# comparison trains a model whose answers share a feature: winner *and* loser fall, and an answer that nobody compared takes everything. DPO only asks
+# that the winner *gains on the loser*, because its loss looks at nothing but the difference of the two. (Section 6.7 explains the picture.)
+
+# %%
+show("displacement")
+
+# %% [markdown]
 # ## 6.1 A policy is a reward
 #
 # From lesson 4: among all laws over the responses to a prompt $x$, the one that maximizes
@@ -54,7 +62,11 @@ p_star = {y: p_ref[y] * e_to_r[y] / Z for y in p_ref}
 ratio = {y: p_star[y] / p_ref[y] for y in p_ref}
 
 # %%
-{"p*/p_ref": [str(ratio[y]) for y in ratio], "a a against .": str(ratio["a a"] / ratio["."]), "e^r there": e_to_r["a a"]}
+{
+    "p*/p_ref": [str(ratio[y]) for y in ratio],
+    "a a against .": str(ratio["a a"] / ratio["."]),
+    "e^r there": e_to_r["a a"],
+}
 
 # %% [markdown]
 # The same in logarithms, which is how it is used. $\pi^*$ is the policy that says $p^*$, token by token.
@@ -81,10 +93,17 @@ world = tr.rational()
 
 # %%
 def estimate_Z(world, n):
-    everything, drawn = tr.population(world, world.log_p_ref), tr.sample(world, world.log_p_ref, n, rng=np.random.default_rng(0))
-    exact, sampled = [tr.estimate(data, np.exp(data[world.r] / world.beta)) for data in (everything, drawn)]
-    needed = round(exact.variance / (0.01 * exact.mean) ** 2)
-    return {"Z": round(exact.mean, 4), "sampled": round(sampled.mean, 4), "z": round(sampled.z(exact), 2), "draws for 1 %": needed}
+    everything = tr.population(world, world.log_p_ref)
+    drawn = tr.sample(world, world.log_p_ref, n, rng=np.random.default_rng(0))
+    exact, sampled = [
+        tr.estimate(data, np.exp(data[world.r] / world.beta)) for data in (everything, drawn)
+    ]
+    return {
+        "Z": round(exact.mean, 4),
+        "sampled": round(sampled.mean, 4),
+        "z": round(sampled.z(exact), 2),
+        "draws for 1 %": round(exact.variance / (0.01 * exact.mean) ** 2),
+    }
 
 
 estimate_Z(world, 10_000)
@@ -117,7 +136,11 @@ derive("dpo-loss")
 # As the reward, take $\beta \log (p^*/p_{ref})$ and nothing else (the *support* is all that the reference can say):
 
 # %%
-check("reward-inversion", lambda beta, log_p_star, log_p_ref: beta * (log_p_star - log_p_ref), part="r on the support")
+check(
+    "reward-inversion",
+    lambda beta, log_p_star, log_p_ref: beta * (log_p_star - log_p_ref),
+    part="r on the support",
+)
 
 # %% [markdown]
 # One possible answer is enough: nothing can be tilted there, so every policy has the log-ratio 0, whatever the reward.
@@ -132,9 +155,17 @@ def predicts(pi):
     return [str(u[i] / (u[i] + u[j])) for i, j in (("a a", "a ."), ("a a", "."), ("a .", "."))]
 
 
-people = [str(Fraction(e_to_r[i], e_to_r[i] + e_to_r[j])) for i, j in (("a a", "a ."), ("a a", "."), ("a .", "."))]
+people = [
+    str(Fraction(e_to_r[i], e_to_r[i] + e_to_r[j]))
+    for i, j in (("a a", "a ."), ("a a", "."), ("a .", "."))
+]
 uniform = dict.fromkeys(p_ref, Fraction(1, 3))
-{"people": people, "reference": predicts(p_ref), "optimum": predicts(p_star), "uniform": predicts(uniform)}
+{
+    "people": people,
+    "reference": predicts(p_ref),
+    "optimum": predicts(p_star),
+    "uniform": predicts(uniform),
+}
 
 # %% [markdown]
 # The reference predicts nothing (its implicit reward is 0), the optimum predicts the people. Their losses, over all pairs that the
@@ -162,8 +193,15 @@ def dpo_loss(log_p, pairs=pairs, world=world):
 
 # %%
 drawn = sample_pairs(world, bradley_terry(world.r), 5_000, rng=np.random.default_rng(0))
-exact, sampled = [tr.estimate(data, -tr.log_sigmoid(data.margin(log_p_star - world.log_p_ref))) for data in (pairs, drawn)]
-{"exact": round(exact.mean, 4), "sampled": round(sampled.mean, 4), "z": round(sampled.z(exact), 2)}
+exact, sampled = [
+    tr.estimate(data, -tr.log_sigmoid(data.margin(log_p_star - world.log_p_ref)))
+    for data in (pairs, drawn)
+]
+{
+    "exact": round(exact.mean, 4),
+    "sampled": round(sampled.mean, 4),
+    "z": round(sampled.z(exact), 2),
+}
 
 # %% [markdown]
 # ## 6.3 The gradient, factor by factor
@@ -216,7 +254,10 @@ derive("dpo-population-optimum")
 
 # %%
 found = minimize("dpo", world, pairs)
-{world.mdp.text(y): str(Fraction(float(p)).limit_denominator(100)) for y, p in enumerate(np.exp(found.log_p[0]))}
+{
+    world.mdp.text(y): str(Fraction(float(p)).limit_denominator(100))
+    for y, p in enumerate(np.exp(found.log_p[0]))
+}
 
 # %% [markdown]
 # That is $p^*$, with no reward, no $Z$ and no sampling. Now the small print: *all* comparisons, people *of Bradley and Terry*, and a policy
@@ -236,18 +277,37 @@ def of_each(world, table):
     return {world.mdp.text(y): round(float(table[0, y]), 4) for y in range(world.mdp.N)}
 
 
-{"p_ref": of_each(blind, np.exp(blind.log_p_ref)), "e^r": of_each(blind, np.exp(blind.r)), "p*": of_each(blind, tr.solve(blind).p)}
+{
+    "p_ref": of_each(blind, np.exp(blind.log_p_ref)),
+    "e^r": of_each(blind, np.exp(blind.r)),
+    "p*": of_each(blind, tr.solve(blind).p),
+}
 
 # %% [markdown]
+# **Predict.** Only "poor" and "plain" are ever compared. What will DPO do with "great", the best answer, which nobody was shown?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# Anything: its loss does not change with $\pi$(great), *because* no pair contains it. Where training stops depends on where it started.
+#
+# </details>
+#
 # DPO's loss mentions $\log \pi$(poor) $- \log \pi$(plain), and nothing else. So it has a whole line of minimizers. Start Newton's method
 # from three places:
 
 # %%
-starts = {"from p_ref": blind.log_p_ref, "low": np.log([[0.6, 0.3, 0.1]]), "high": np.log([[0.2, 0.1, 0.7]])}
+starts = {
+    "from p_ref": blind.log_p_ref,
+    "low": np.log([[0.6, 0.3, 0.1]]),
+    "high": np.log([[0.2, 0.1, 0.7]]),
+}
 ends = {name: minimize("dpo", blind, seen, start=log_p) for name, log_p in starts.items()}
 
 # %%
-{name: [of_each(blind, np.exp(end.log_p)), end.words, round(end.value, 6)] for name, end in ends.items()}
+{
+    name: [of_each(blind, np.exp(end.log_p)), end.words, round(end.value, 6)]
+    for name, end in ends.items()
+}
 
 # %% [markdown]
 # One and the same loss; different policies. What do they give away? The **regret** of lesson 4, $\beta\, \mathrm{KL}(\pi, p^*)$:
@@ -331,6 +391,16 @@ of_each(world, np.exp(minimize("ipo", world, pairs).log_p)), of_each(world, tr.s
 # %% [markdown]
 # ## 6.7 The winner may lose
 #
+# **Predict.** A winner was preferred to a loser, with certainty. After one step of DPO, does the winner's probability rise? Always, or
+# are there models where it falls?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# There are: it falls where winner and loser share features with something else. The loss only asks for a larger *difference*, *because*
+# it is a function of the margin alone, and mass may leave both (the picture at the top).
+#
+# </details>
+#
 # DPO's gradient pulls the winner up. Does $\pi(y_w)$ rise? If every token in every state has a logit of its own (a *tabular*
 # policy), yes. A network has not: responses share parameters. The simplest case of sharing is a **log-linear** policy,
 # $\pi(y) \propto \pi_{ref}(y)\, e^{\langle \theta, \phi_y \rangle}$, in which $\phi_y$ (phi) is a list of numbers that describe
@@ -345,7 +415,10 @@ derive("likelihood-displacement")
 # %%
 phi = [Fraction(1), Fraction(1, 2), Fraction(3)]
 mean = sum(phi) / 3
-{name: str(Fraction(1, 2) * (f - mean) * (phi[0] - phi[1])) for name, f in zip(("winner", "loser", "never compared"), phi, strict=True)}
+{
+    name: str(Fraction(1, 2) * (f - mean) * (phi[0] - phi[1]))
+    for name, f in zip(("winner", "loser", "never compared"), phi, strict=True)
+}
 
 # %% [markdown]
 # These are the rates of $\log \pi(y)$ at the start ($\sigma(0) = 1/2$). *The winner falls.* The loser falls faster, which is all that the
@@ -367,10 +440,9 @@ def descend(features, steps=60, eta=0.25):
 
 {"a logit each": descend(np.eye(3)), "one feature": descend(np.array([[1.0], [0.5], [3.0]]))}
 
-# %%
-show("displacement")
-
 # %% [markdown]
+# (The picture at the top of this lesson shows the two, followed for longer.)
+#
 # ## 6.8 What may cancel, and what may not
 #
 # Write $a = \log(\pi/\pi_{ref})(y_w)$, $b = \log(\pi/\pi_{ref})(y_l)$, and $D = a - b$. Everything in sections 6.1 and 6.2 rests on the
@@ -383,7 +455,9 @@ show("displacement")
 # %%
 def averaged_dpo(world, log_p, log_p_ref, lengths, beta):
     pairs = population_pairs(world, bradley_terry(world.r))
-    return np.sum(pairs.weight * -tr.log_sigmoid(beta * pairs.margin((log_p - log_p_ref) / lengths)))
+    return np.sum(
+        pairs.weight * -tr.log_sigmoid(beta * pairs.margin((log_p - log_p_ref) / lengths))
+    )
 
 
 check("dpo-loss", averaged_dpo, part="loss")
@@ -403,7 +477,11 @@ def gains(name):
     return of_each(trap, np.exp(log_p - trap.log_p_ref))
 
 
-{"e^r": of_each(trap, np.exp(trap.r)), "dpo": gains("dpo"), "dpo-averaged": gains("dpo-averaged")}
+{
+    "e^r": of_each(trap, np.exp(trap.r)),
+    "dpo": gains("dpo"),
+    "dpo-averaged": gains("dpo-averaged"),
+}
 
 # %% [markdown]
 # DPO multiplies each answer's probability by $e^r$ (up to $Z$, which is 8). The averaged loss multiplies the best answer by 1.375 and the
@@ -432,10 +510,17 @@ def gains(name):
 # %%
 def facts(name):
     report = analyse(name, world)
-    return {"optimum": report.optimum.words, "KL to p*": round(report.kl_to_gibbs, 4), "certain labels": report.certain.words}
+    return {
+        "optimum": report.optimum.words,
+        "KL to p*": round(report.kl_to_gibbs, 4),
+        "certain labels": report.certain.words,
+    }
 
 
-{name: facts(name) for name in ("dpo", "cdpo", "ipo", "slic-reference", "dpo-positive", "simpo", "cpo")}
+{
+    name: facts(name)
+    for name in ("dpo", "cdpo", "ipo", "slic-reference", "dpo-positive", "simpo", "cpo")
+}
 
 # %% [markdown]
 # Of these seven only DPO has $p^*$ as its optimum, here and in every world. That is not a verdict: $p^*$ is the right answer to
@@ -484,7 +569,10 @@ winner = {name: edge / sum(edges.values()) for name, edge in edges.items()}
 # This law beats rock, paper and scissors each exactly half of the time:
 
 # %%
-[str(sum(winner[i] * Fraction(str(M[0, a, b])) for a, i in enumerate(names))) for b in range(3)]
+[
+    str(sum(winner[i] * Fraction(str(M[0, a, b])) for a, i in enumerate(names)))
+    for b in range(3)
+]
 
 # %% [markdown]
 # **Exact numbers** for a strong optimizer, $\beta = \tau = 0.1$: how much more than half does the best reply win, against the Gibbs law of
@@ -518,8 +606,12 @@ check("preference-game", the_best_on_average, part="guaranteed win rate")
 explore.simplex(blind)
 
 # %% [markdown]
-# (Zero at $p^*$, where "great" has 3/4. At the corner "great" the regret is $\log(4/3)$ nats, at the other end $\log 4$: nowhere
-# infinite, but DPO's loss is the same all along.)
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# Zero at $p^*$, where "great" has 3/4. At the corner "great" the regret is $\log(4/3)$ nats, at the other end $\log 4$: nowhere
+# infinite, but DPO's loss is the same all along.
+#
+# </details>
 #
 # And the gradient once more, one line at a time:
 

@@ -25,6 +25,14 @@ from tabular_rlhf.policy_gradient.flows import natural
 from tabular_rlhf.policy_gradient.updates import expected_update, true_gradient
 
 # %% [markdown]
+# **First, look.** A reward that does not ask for any length, and four ways of averaging over tokens. Where every response is right, two of them
+# make responses shorter and shorter; where every response is wrong, longer and longer, *because* a mean over tokens gives each token of a long
+# response a smaller share of the push. Nobody asked for that. (Section 7.7 computes it.)
+
+# %%
+show("length-by-aggregation")
+
+# %% [markdown]
 # ## 7.1 The gradient of a mean
 #
 # A policy with a **logit** $\theta(s, a)$ for every state and token (a *tabular* policy),
@@ -36,8 +44,15 @@ from tabular_rlhf.policy_gradient.updates import expected_update, true_gradient
 # A small world. One word, "a"; two tokens at most; success is to say "a a".
 
 # %%
-pi = {"start": {"a": Fraction(2, 3), ".": Fraction(1, 3)}, "after a": {"a": Fraction(2, 3), ".": Fraction(1, 3)}}
-choices = {".": {"start": "."}, "a .": {"start": "a", "after a": "."}, "a a": {"start": "a", "after a": "a"}}
+pi = {
+    "start": {"a": Fraction(2, 3), ".": Fraction(1, 3)},
+    "after a": {"a": Fraction(2, 3), ".": Fraction(1, 3)},
+}
+choices = {
+    ".": {"start": "."},
+    "a .": {"start": "a", "after a": "."},
+    "a a": {"start": "a", "after a": "a"},
+}
 r = {".": 0, "a .": 0, "a a": 1}
 
 # %%
@@ -80,7 +95,13 @@ g = [mean(lambda tau, k=k: r[tau] * score(tau)[k]) for k in range(4)]
 
 # %%
 mdp = tr.TokenMDP(("a", "."), horizon=2, eos=".")
-world = tr.World(mdp, np.log([[[2 / 3, 1 / 3]] * mdp.S]), r=mdp.phrase_count("a a")[None], beta=1.0, name="say it twice")
+world = tr.World(
+    mdp,
+    np.log([[[2 / 3, 1 / 3]] * mdp.S]),
+    r=mdp.phrase_count("a a")[None],
+    beta=1.0,
+    name="say it twice",
+)
 
 
 # %%
@@ -101,7 +122,11 @@ drawn = tr.sample(world, world.log_p_ref, 10_000, rng=np.random.default_rng(0))
 
 # %%
 exact, sampled = [tr.estimate(data, data[world.r * slope]) for data in (everything, drawn)]
-{"exact": round(exact.mean, 4), "sampled": round(sampled.mean, 4), "z": round(sampled.z(exact), 2)}
+{
+    "exact": round(exact.mean, 4),
+    "sampled": round(sampled.mean, 4),
+    "z": round(sampled.z(exact), 2),
+}
 
 # %% [markdown]
 # ## 7.2 Baselines
@@ -129,6 +154,15 @@ check("zero-mean-score", looks_at_the_response, part="with it")
 # %% [markdown]
 # (`np.einsum` multiplies tables whose axes are named by letters, and sums over the letters that do not stand behind the arrow.) A function
 # that predicts the reward of each response perfectly leaves no gradient at all.
+#
+# **Predict.** Of all numbers that one may subtract from the reward, which gives the least noise: the mean reward?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# Nearly, but no: the mean weighed by how strongly a response pushes, $b^* = \mathbb{E}[|s|^2 r]/\mathbb{E}[|s|^2]$, *because* the noise
+# of a draw is its push squared, and responses that push hard count for more.
+#
+# </details>
 #
 # **Which $b$ is best?** All are right on average; the best has the least noise. In the derivation $s$ is the score, $|s|^2$ the sum of the
 # squares of its entries, and $\theta_k$ are the logits.
@@ -163,6 +197,16 @@ check("optimal-baseline", lambda E_r: E_r, part="b*")
 
 # %% [markdown]
 # ## 7.3 Reward to go
+#
+# **Predict.** Reward to go drops what was earned before a token: that cannot have depended on it. Can dropping noise make an update
+# *noisier*?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# Yes, where the past and the future cancel: if each reward is paid back later, the whole return is 0 and has no noise, and *because* only
+# half of it is dropped, the other half is noise from nothing.
+#
+# </details>
 #
 # Suppose that rewards come token by token: $r_t$ for the $t$-th token, $G = \sum_t r_t$ in all. A token cannot change what was earned
 # before it. So credit it only with the reward from it on, $G_{\ge t}$.
@@ -238,7 +282,11 @@ derive("rloo")
 # reward here.)
 
 # %%
-check("rloo", lambda world, log_pi, graded: true_gradient(world, log_pi, graded), part="group mean")
+check(
+    "rloo",
+    lambda world, log_pi, graded: true_gradient(world, log_pi, graded),
+    part="group mean",
+)
 
 # %% [markdown]
 # The group mean is short by the factor $(G - 1)/G$, the same in every direction: harmless, a smaller step. Will every group trick be as
@@ -258,7 +306,9 @@ derive("grpo")
 
 # %%
 def weights(q):
-    return [round(float(success_weight(q, Recipe("grpo", G=G))), 4) for G in (2, 4, 16, 64)] + [round((q * (1 - q)) ** -0.5, 4)]
+    return [
+        round(float(success_weight(q, Recipe("grpo", G=G))), 4) for G in (2, 4, 16, 64)
+    ] + [round((q * (1 - q)) ** -0.5, 4)]
 
 
 {f"q = {q}": weights(q) for q in (0.01, 0.1, 0.5, 0.9)}
@@ -303,7 +353,10 @@ def facts(world, name):
 {name: facts(world, name) for name in ("none", "group-mean", "rloo", "grpo", "loo-std")}
 
 # %%
-{name: facts(tr.rational(), name) for name in ("none", "group-mean", "rloo", "grpo", "loo-std")}
+{
+    name: facts(tr.rational(), name)
+    for name in ("none", "group-mean", "rloo", "grpo", "loo-std")
+}
 
 # %% [markdown]
 # ("none" has no baseline; for the group mean $\mathbb{E}[b] = \mathbb{E}[r]$, hence the 3/4; "loo-std" compares with the mean *and* the
@@ -326,27 +379,34 @@ def facts(world, name):
 
 # %%
 tree = tr.TokenMDP(("word", "."), horizon=3, eos=".")
-flat = tr.World(tree, np.log([[[1 / 2, 1 / 2]] * tree.S]), r=np.ones((1, tree.N)), beta=1.0, name="nothing to learn")
+flat = tr.World(
+    tree,
+    np.log([[[1 / 2, 1 / 2]] * tree.S]),
+    r=np.ones((1, tree.N)),
+    beta=1.0,
+    name="nothing to learn",
+)
 
 
 # %%
 def length_rate(rule, reward):
-    update = expected_update(flat, flat.log_ref, Recipe("none", aggregation=rule, G=4), reward=reward * flat.r)
+    update = expected_update(
+        flat, flat.log_ref, Recipe("none", aggregation=rule, G=4), reward=reward * flat.r
+    )
     longer = true_gradient(flat, flat.log_ref, reward=tree.lengths[None].astype(float))
     return round(float(np.sum(update * longer)), 4) + 0.0
 
 
-{rule: {"all right": length_rate(rule, 1.0), "all wrong": length_rate(rule, -1.0)} for rule in AGGREGATIONS}
+{
+    rule: {"all right": length_rate(rule, 1.0), "all wrong": length_rate(rule, -1.0)}
+    for rule in AGGREGATIONS
+}
 
 # %% [markdown]
 # These are the rates at which the mean length grows (tokens for a unit of step). *Means over tokens shorten what is right and lengthen
 # what is wrong*: a long failure is punished less for each of its tokens. (A good baseline hides it in this test, since $r - b = 0$ here.)
-# Followed for a while, with eight tokens:
-
-# %%
-show("length-by-aggregation")
-
-# %% [markdown]
+# Followed for a while, with eight tokens, this is the picture at the top of this lesson.
+#
 # **A near miss.** "The mean over tokens is the policy gradient." (The baseline is 1/2 in both, which changes the one and not the other.)
 
 
@@ -401,7 +461,10 @@ check("ppo-clip", clip_and_be_done, part="surrogate")
 # plain policy gradient):
 
 # %%
-steps = [expected_update(world, world.log_ref, Recipe("rloo", loss, G=4)) for loss in ("reinforce", "ppo-clip")]
+steps = [
+    expected_update(world, world.log_ref, Recipe("rloo", loss, G=4))
+    for loss in ("reinforce", "ppo-clip")
+]
 [step.round(6).tolist() for step in steps]
 
 # %% [markdown]
@@ -413,7 +476,10 @@ moved = world.log_ref + np.array([[[1.0, 0.0], [0.0, 0.0]]])
 np.exp(tr.log_softmax(moved) - world.log_ref)[0, 0].round(4).tolist()
 
 # %%
-again = {loss: expected_update(world, moved, Recipe("rloo", loss, G=4), log_old=world.log_ref) for loss in ("ratio", "ppo-clip")}
+again = {
+    loss: expected_update(world, moved, Recipe("rloo", loss, G=4), log_old=world.log_ref)
+    for loss in ("ratio", "ppo-clip")
+}
 {loss: step[0].round(4).tolist() for loss, step in again.items()}
 
 # %% [markdown]
@@ -443,7 +509,9 @@ def optimum(gamma):
     return np.exp(log_p[0]).round(4).tolist()
 
 
-{"p*": tr.solve(rational).p[0].round(4).tolist()} | {f"gamma = {gamma}": optimum(gamma) for gamma in (0.1, 1.0, 10.0, 100.0)}
+{"p*": tr.solve(rational).p[0].round(4).tolist()} | {
+    f"gamma = {gamma}": optimum(gamma) for gamma in (0.1, 1.0, 10.0, 100.0)
+}
 
 # %% [markdown]
 # From $p^*$ to $D$, as it should be.
@@ -467,19 +535,30 @@ derive("natural-gradient")
 
 # %%
 def natural_step(world, log_pi, eta):
-    return tr.log_softmax(log_pi + eta * natural(world, lambda theta: policy_gradient(world, theta))(log_pi))
+    return tr.log_softmax(
+        log_pi + eta * natural(world, lambda theta: policy_gradient(world, theta))(log_pi)
+    )
 
 
 one = natural_step(rational, rational.log_ref, eta=1 / rational.beta)
 two = natural_step(rational, one, eta=1 / rational.beta)
-{name: np.exp(log_pi[0, :, 0]).round(6).tolist() for name, log_pi in [("reference", rational.log_ref), ("one", one), ("two", two)]}
+{
+    name: np.exp(log_pi[0, :, 0]).round(6).tolist()
+    for name, log_pi in [("reference", rational.log_ref), ("one", one), ("two", two)]
+}
 
 # %% [markdown]
 # Two tokens, two steps: $16/19$ and $3/4$, the policy of $p^*$. The plain gradient in a world where the good state is rarely visited: "a"
 # has probability 1/100 at first, and "a a" is worth $\log 50$. The regret, after so many steps of length $1/\beta$:
 
 # %%
-rare = tr.World(mdp, np.log([[[0.01, 0.99], [0.5, 0.5]]]), r=np.log(50) * mdp.phrase_count("a a")[None], beta=1.0, name="rare")
+rare = tr.World(
+    mdp,
+    np.log([[[0.01, 0.99], [0.5, 0.5]]]),
+    r=np.log(50) * mdp.phrase_count("a a")[None],
+    beta=1.0,
+    name="rare",
+)
 
 
 # %%
@@ -492,8 +571,15 @@ def regrets(step, world, counts):
     return found
 
 
-plain = regrets(lambda log_pi: tr.log_softmax(log_pi + policy_gradient(rare, log_pi)), rare, (0, 1, 2, 10, 100))
-{"plain": plain, "natural": regrets(lambda log_pi: natural_step(rare, log_pi, eta=1.0), rare, (0, 1, 2))}
+# %%
+def plain_step(log_pi):
+    return tr.log_softmax(log_pi + policy_gradient(rare, log_pi))
+
+
+{
+    "plain": regrets(plain_step, rare, (0, 1, 2, 10, 100)),
+    "natural": regrets(lambda log_pi: natural_step(rare, log_pi, eta=1.0), rare, (0, 1, 2)),
+}
 
 # %% [markdown]
 # **A near miss.** "A gradient is a gradient: take the step along $\nabla J$ itself."
@@ -512,6 +598,14 @@ check("natural-gradient", plain_step, part="one step")
 # Be the optimizer. The two sliders of the policy are all its degrees of freedom; the regret is what you still give away. *Try this.*
 # Start at $p_{ref}$ and move one slider at a time, each to where the regret is least. How many moves until it stops falling? (The natural
 # gradient needed two steps.) Then lower $\beta$ to a tenth: which way has the goal moved?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# Three, if you begin with the first slider (0.0146, then 0.0000 but for the last digit, then 0); two, if you begin with the second: what is best
+# after "a" does not depend on how often one gets there, because the soft Bellman equation of lesson 4 goes from the ends to the root. A
+# lower $\beta$ moves ★ along the arc towards the best response, because every nat is cheaper.
+#
+# </details>
 
 # %%
 explore.simplex("rational")

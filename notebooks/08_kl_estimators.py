@@ -23,6 +23,15 @@ from tabular_rlhf.figures import show
 from tabular_rlhf.gibbs import log_policy_of
 
 # %% [markdown]
+# **First, look.** Four ways in which trainers write the *same* penalty. With $k_3$ in the reward (the hollow triangles) training comes within a hair
+# of the best policy, and then walks on until it is worse than no training at all, *because* the penalty that it feels is
+# $\mathrm{KL}(p, p_{ref}) - \mathrm{KL}(p_{ref}, p)$: the second term pays for silencing answers. Nothing here is sampled. (Sections 8.4 to 8.7 show
+# why; *detached* is what programmers call a number that is not differentiated.)
+
+# %%
+show("kl-runaway")
+
+# %% [markdown]
 # ## 8.1 A sum that nobody can do
 #
 # "Will it rain?" Three answers. The reference $p_{ref}$ is fond of "no"; the policy being trained, $p$, has moved toward "yes".
@@ -75,7 +84,9 @@ def k3(L):
 
 # %%
 mdp = tr.TokenMDP(answers, horizon=1, prompts=["Will it rain?"])
-world = tr.World(mdp, np.log([[[0.5, 0.3, 0.2]]]), r=np.array([[0.0, 0.6, 1.0]]), beta=0.4, name="rain")
+world = tr.World(
+    mdp, np.log([[[0.5, 0.3, 0.2]]]), r=np.array([[0.0, 0.6, 1.0]]), beta=0.4, name="rain"
+)
 log_p = np.log([[0.2, 0.4, 0.4]])
 L = log_p - world.log_p_ref
 
@@ -98,7 +109,10 @@ def mean_and_std(k):
     return {"mean": round(one_draw.mean, 4), "std": round(math.sqrt(one_draw.variance), 4)}
 
 
-{"KL": round(tr.kl(log_p, world.log_p_ref).item(), 4), **{k.__name__: mean_and_std(k) for k in (k1, k2, k3)}}
+{
+    "KL": round(tr.kl(log_p, world.log_p_ref).item(), 4),
+    **{k.__name__: mean_and_std(k) for k in (k1, k2, k3)},
+}
 
 # %% [markdown]
 # $k_1$ and $k_3$ have the right mean: they are **unbiased**. $k_2$ is off by 6 percent: its **bias** is $-0.0125$ nats. And $k_1$ is
@@ -114,7 +128,11 @@ drawn = tr.sample(world, log_p, 10_000, rng=np.random.default_rng(0))
 # %%
 def off(k):
     exact, sampled = tr.estimate(everything, k(L)), tr.estimate(drawn, k(drawn[L]))
-    return {"exact": round(exact.mean, 4), "sampled": round(sampled.mean, 4), "z": round(sampled.z(exact), 2)}
+    return {
+        "exact": round(exact.mean, 4),
+        "sampled": round(sampled.mean, 4),
+        "z": round(sampled.z(exact), 2),
+    }
 
 
 {k.__name__: off(k) for k in (k1, k2, k3)}
@@ -143,11 +161,19 @@ def off(k):
 
 # %%
 def relative(row):
-    return {"bias/KL": round(row.bias, 4) + 0.0, "std/KL": round(row.std, 2), "P(negative)": round(row.negative, 2)}
+    return {
+        "bias/KL": round(row.bias, 4) + 0.0,
+        "std/KL": round(row.std, 2),
+        "P(negative)": round(row.negative, 2),
+    }
 
 
 # %%
-{f"m = {m}: {row.estimator}": relative(row) for m in (0.1, 1.0) for row in normal_table(m, cells=4096)}
+{
+    f"m = {m}: {row.estimator}": relative(row)
+    for m in (0.1, 1.0)
+    for row in normal_table(m, cells=4096)
+}
 
 # %% [markdown]
 # Schulman prints bias 0, 0.002, 0 and std 20, 1.42, 1.42 for $m = 0.1$; bias 0, 0.25, 0 and std 2, 1.73, 1.7 for $m = 1$. (He drew
@@ -213,6 +239,16 @@ check("k3", always_unbiased, part="mean on fewer responses")
 #
 # ## 8.4 An estimate is not a push
 #
+# **Predict.** $k_1$ and $k_3$ have the right mean, $k_2$ has not. If their sampled average is differentiated, which of the three pushes
+# in the direction of the KL's own gradient?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# Only $k_2$, the biased one. $k_1$ pushes nowhere on average, $k_3$ toward imitating the reference, *because* a differentiated average
+# holds the draws still: it has only half of the product rule.
+#
+# </details>
+#
 # So far we *measured* a divergence. A trainer does something else: it draws responses, averages $k$ over them, and **differentiates
 # that average**. The draws are data, and do not move. Let $\theta$ be the logits (lesson 7). The next cell does
 # it with all answers, each with its probability as weight; the weights are `p_held`, because a draw does not change when $\theta$ does.
@@ -221,7 +257,9 @@ check("k3", always_unbiased, part="mean on fewer responses")
 # %%
 def push(k):
     p_held = np.exp(log_p)
-    return tr.grad(lambda theta: np.sum(p_held * k(tr.log_softmax(theta) - world.log_p_ref)))(log_p)
+    return tr.grad(lambda theta: np.sum(p_held * k(tr.log_softmax(theta) - world.log_p_ref)))(
+        log_p
+    )
 
 
 {k.__name__: (push(k)[0].round(4) + 0.0).tolist() for k in (k1, k2, k3)}
@@ -231,7 +269,9 @@ def push(k):
 # too:
 
 # %%
-tr.grad(lambda theta: np.sum(tr.kl(tr.log_softmax(theta), world.log_p_ref)))(log_p)[0].round(4).tolist()
+tr.grad(lambda theta: np.sum(tr.kl(tr.log_softmax(theta), world.log_p_ref)))(log_p)[0].round(
+    4
+).tolist()
 
 # %% [markdown]
 # Read again. $k_1$, the unbiased one: *nothing*. $k_2$, the biased one: exactly right. $k_3$, unbiased and quiet: something else. It is
@@ -322,12 +362,24 @@ lam = sum(p_ref[tau] * r[tau] for tau in answers)
 # In the fourth case "no" is behind by $1 > 4/5$: it loses its half to "yes", and "maybe" keeps its 3/10. All five, by the library:
 
 # %%
-{e: np.exp(optimum(Flag(e, "loss"), world).log_p)[0].round(4).tolist() for e in ("k1", "k2", "k3", "k3-inverted", "abs")}
+{
+    e: np.exp(optimum(Flag(e, "loss"), world).log_p)[0].round(4).tolist()
+    for e in ("k1", "k2", "k3", "k3-inverted", "abs")
+}
 
 # %% [markdown]
 # The same reward, the same $\beta$, five policies. Only the second is $p^*$.
 #
 # ## 8.7 In the loss, in the reward, or with a live ratio
+#
+# **Predict.** $k_3$ is unbiased. Put into the reward as a number, where will it lead: to $p^*$, near it, or elsewhere?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# To all mass on the best answer, as if there were no penalty, *because* the push is that of $\mathrm{KL}(p, p_{ref}) -
+# \mathrm{KL}(p_{ref}, p)$, and the second part pays for silencing answers without end.
+#
+# </details>
 #
 # There are three places where an estimator can stand.
 #
@@ -365,7 +417,11 @@ def compared(estimator, place):
     return report.descends, None if report.cosine is None else round(report.cosine, 3)
 
 
-{f"{k} in the {place}": compared(k, place) for k in ("k1", "k2", "k3") for place in ("loss", "reward", "ratio")}
+{
+    f"{k} in the {place}": compared(k, place)
+    for k in ("k1", "k2", "k3")
+    for place in ("loss", "reward", "ratio")
+}
 
 # %% [markdown]
 # (The library writes pi and ref for $p$ and $p_{ref}$.) Four of nine are right everywhere. Two push the wrong way, here. Let both run
@@ -375,10 +431,16 @@ def compared(estimator, place):
 # %%
 def destination(estimator, place):
     end = flow(Flag(estimator, place), world, horizon=1000.0)
-    return {"p": np.exp(end.end)[0].round(3).tolist(), "regret": round(end.regret[-1].item(), 4)}
+    return {
+        "p": np.exp(end.end)[0].round(3).tolist(),
+        "regret": round(end.regret[-1].item(), 4),
+    }
 
 
-{f"{k} in the {place}": destination(k, place) for k, place in (("k1", "reward"), ("k3", "loss"), ("k2", "reward"), ("k3", "reward"))}
+{
+    f"{k} in the {place}": destination(k, place)
+    for k, place in (("k1", "reward"), ("k3", "loss"), ("k2", "reward"), ("k3", "reward"))
+}
 
 # %% [markdown]
 # Regret (lesson 4) is what is given away of $\mathbb{E}_p[r] - \beta\, \mathrm{KL}$. $k_3$ in the reward ends where $k_1$ in the loss
@@ -389,13 +451,8 @@ def destination(estimator, place):
 show("kl-flags")
 
 # %% [markdown]
-# and how the runaway goes. At first it looks like the others. (*Detached* is what programmers call a number that is not
-# differentiated.)
-
-# %%
-show("kl-runaway")
-
-# %% [markdown]
+# How the runaway goes is the picture at the top of this lesson. At first it looks like the others.
+#
 # ## 8.8 Explore
 #
 # Choose an estimator, a place, and $\beta$. *Try this.* (1) Put $k_3$ in the reward and raise $\beta$, the price of leaving the
@@ -406,8 +463,12 @@ show("kl-runaway")
 explore.kl(world)
 
 # %% [markdown]
-# ((1) On the slider from 2 on (it happens at about 1.95): then the penalty itself drives the policy away, to "maybe", which is
-# never worth most. No $\beta$ brings it back. (2) From 1/2 on, where $2 \beta$ is the largest difference of rewards there is.)
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# (1) On the slider from 2 on (it happens at about 1.95): then the penalty itself drives the policy away, to "maybe", which is
+# never worth most. No $\beta$ brings it back. (2) From 1/2 on, where $2 \beta$ is the largest difference of rewards there is.
+#
+# </details>
 #
 # And why is $k_2$, which is biased, still a good estimate nearby? The next derivation shows it. Step through it with Next.
 
@@ -439,10 +500,13 @@ rational, log_pi = tr.rational(), np.log(np.full((1, 2, 2), 0.5))
 def by_token(estimator, place, **settings):
     report = analyse(Flag(estimator, place, "token", **settings), rational, log_pi)
     where = None if report.at_optimum is None else round(report.at_optimum[2], 6)
-    return {"mean": round(report.exact.mean, 4), "std": round(report.exact.std, 4), "cosine": round(report.cosine, 4), "regret": where}
+    exact = report.exact
+    row = {"mean": exact.mean, "std": exact.std, "cosine": report.cosine}
+    return {name: round(v, 4) for name, v in row.items()} | {"regret": where}
 
 
-{f"{k} {place}": by_token(k, place) for k, place in (("k1", "reward"), ("k2", "loss"), ("k3", "loss"), ("k3", "ratio"), ("full", "ratio"))}
+tokenwise = ("k1 reward", "k2 loss", "k3 loss", "k3 ratio", "full ratio")
+{name: by_token(*name.split()) for name in tokenwise}
 
 # %% [markdown]
 # By tokens $k_2$ in the loss is not quite right any more, though it errs little here; the tokens' $k_3$ with a live ratio still is.
@@ -463,10 +527,14 @@ four = tr.World(tr.TokenMDP(2, 2), np.log(np.full((1, 3, 2), 0.5)), np.zeros((1,
 
 def variances(p):
     log_pi = log_policy_of(four.mdp, np.log([p]))
-    return {k: round(analyse(Flag(k, "loss", "token"), four, log_pi).exact.std ** 2, 4) for k in ("k1", "full")}
+    return {
+        k: round(analyse(Flag(k, "loss", "token"), four, log_pi).exact.std ** 2, 4)
+        for k in ("k1", "full")
+    }
 
 
-{f"p = {p}": variances(p) for p in ((0.333, 0.333, 0.333, 0.001), (0.33, 0.33, 0.33, 0.01), (0.3, 0.3, 0.3, 0.1), (0.4, 0.2, 0.3, 0.1))}
+even = [(q, q, q, round(1 - 3 * q, 3)) for q in (0.333, 0.33, 0.3)]
+{f"p = {p}": variances(p) for p in (*even, (0.4, 0.2, 0.3, 0.1))}
 
 # %% [markdown]
 # The exact difference, with the term that may be negative in line 4. (In lines 5 and 6 the machine's law $q$ is the reference cut to some
@@ -482,8 +550,16 @@ derive("rao-blackwell", four, seed=2)
 # response the less, the longer it is.
 
 # %%
-places = {"k1 loss": ("k1", "loss"), "k1 reward": ("k1", "reward"), "k2 loss": ("k2", "loss"), "k3 loss": ("k3", "loss")}
-{f"{name}, mean over tokens": by_token(*where, aggregate="mean") for name, where in places.items()}
+places = {
+    "k1 loss": ("k1", "loss"),
+    "k1 reward": ("k1", "reward"),
+    "k2 loss": ("k2", "loss"),
+    "k3 loss": ("k3", "loss"),
+}
+{
+    f"{name}, mean over tokens": by_token(*where, aggregate="mean")
+    for name, where in places.items()
+}
 
 # %% [markdown]
 # None has a cosine of 1, and for none of them is the law known to which it leads. Even $k_1$ in the loss pushes now, where it did nothing
@@ -510,7 +586,11 @@ log_pi_old = np.log([[[0.8, 0.2], [0.3, 0.7]]])
 # %%
 def off_policy(place, ratio):
     report = analyse(Flag("k1", place, "token", ratio=ratio), rational, log_pi, log_pi_old)
-    return {"mean": round(report.exact.mean, 4), "std": round(report.exact.std, 4), "cosine": round(report.cosine, 4)}
+    return {
+        "mean": round(report.exact.mean, 4),
+        "std": round(report.exact.std, 4),
+        "cosine": round(report.cosine, 4),
+    }
 
 
 ratios = {"none": "loss", "token": "ratio", "decision": "ratio", "sequence": "ratio"}

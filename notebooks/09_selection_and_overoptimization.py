@@ -23,6 +23,14 @@ from tabular_rlhf.derivations import derive
 from tabular_rlhf.figures import show
 
 # %% [markdown]
+# **First, look.** Draw $n$ answers and keep the best. On the left, what that earns and how far it goes, for $n = 1, 2, 4, \ldots$: hardly less than the
+# best that any policy can earn at that distance, and never more, *because* no law can. On the right, how far: less than $\log n - (n-1)/n$ nats,
+# because of ties. (Sections 9.2 and 9.3.)
+
+# %%
+show("best-of-n")
+
+# %% [markdown]
 # ## 9.1 The best of n
 #
 # "Tell me a joke." Four answers; $p_{ref}$ says how often the model tells each, and $r$ how loudly people laugh. Two of them are equally
@@ -30,7 +38,9 @@ from tabular_rlhf.figures import show
 
 # %%
 jokes = ("knock-knock", "pun", "riddle", "limerick")
-p_ref = dict(zip(jokes, [Fraction(1, 2), Fraction(1, 4), Fraction(3, 16), Fraction(1, 16)], strict=True))
+p_ref = dict(
+    zip(jokes, [Fraction(1, 2), Fraction(1, 4), Fraction(3, 16), Fraction(1, 16)], strict=True)
+)
 r = dict(zip(jokes, [0, 1, 1, 2], strict=True))
 
 # %% [markdown]
@@ -93,7 +103,9 @@ best_of(3) == kept(3)
 # %%
 mdp = tr.TokenMDP(jokes, horizon=1, prompts=["Tell me a joke."])
 log_ref = np.log([[[float(p) for p in p_ref.values()]]])
-world = tr.World(mdp, log_ref, r=np.array([[0.0, 1.0, 1.0, 2.0]]), beta=1 / math.log(2), name="jokes")
+world = tr.World(
+    mdp, log_ref, r=np.array([[0.0, 1.0, 1.0, 2.0]]), beta=1 / math.log(2), name="jokes"
+)
 
 # %% [markdown]
 # **The sampled check.** Draw 30,000 jokes, in groups of three, and keep the best of each group. (`argmax` takes the first of equals,
@@ -108,7 +120,11 @@ rewards = groups[np.arange(10_000), np.argmax(groups, axis=1)]
 everything = tr.population(world, selection.best_of_n(world.log_p_ref, world.r, 3))
 exact = tr.estimate(everything, everything[world.r])
 sampled = tr.Estimate(rewards.mean().item(), rewards.var(ddof=1).item(), n=10_000)
-{"exact": round(exact.mean, 4), "sampled": round(sampled.mean, 4), "z": round(sampled.z(exact), 2)}
+{
+    "exact": round(exact.mean, 4),
+    "sampled": round(sampled.mean, 4),
+    "z": round(sampled.z(exact), 2),
+}
 
 # %% [markdown]
 # **A near miss.** Statistics books have the density of the largest of $n$ draws: $n\, p\, F^{n-1}$. It is for laws without ties, where
@@ -149,7 +165,11 @@ def distance(n):
     log_p = selection.best_of_n(world.log_p_ref, world.r, n)
     wins = selection.win_rate(log_p, world.log_p_ref, world.r)
     far = tr.kl(log_p, world.log_p_ref)
-    return {"KL": round(far.item(), 4) + 0.0, "bound": round(selection.best_of_n_bound(n), 4), "win rate": round(wins.item(), 4)}
+    return {
+        "KL": round(far.item(), 4) + 0.0,
+        "bound": round(selection.best_of_n_bound(n), 4),
+        "win rate": round(wins.item(), 4),
+    }
 
 
 {f"n = {n}": distance(n) for n in (1, 2, 4, 16, 64, 1024)}
@@ -182,33 +202,51 @@ check("best-of-n", taken_for_the_kl, part="KL")
 # %% [markdown]
 # ## 9.3 Against the frontier
 #
+# **Predict.** Best of $n$ knows no $\beta$ and trains nothing. Can it earn *more* than the Gibbs law at the same KL? How much less?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# Never more, *because* the Gibbs law is the best of all laws at its KL; and here at most a few percent less.
+#
+# </details>
+#
 # At its distance from the reference, could more be earned? From lesson 4: at any price $\beta$ the Gibbs law $p^*$ has the largest
 # $\mathbb{E}_p[r] - \beta\, \mathrm{KL}(p, p_{ref})$. Choose the $\beta$ at which $p^*$ has the *same KL* as $p_n$. What is paid is
 # then the same for both, and what is left says that $p^*$ earns at least as much. So the Gibbs laws of all $\beta$ are the
 # **frontier**: nothing earns more at equal KL. How near is best-of-$n$?
 
 # %%
-curve = selection.select_by(world, partial(selection.best_of_n, world.log_p_ref), (2, 3, 4, 8, 16, 64))
+curve = selection.select_by(
+    world, partial(selection.best_of_n, world.log_p_ref), (2, 3, 4, 8, 16, 64)
+)
 
 # %%
 {
-    f"n = {n:.0f}": {"KL": round(kl, 4), "best of n": round(reward, 4), "Gibbs": round(best, 4)}
-    for n, kl, reward, best in zip(curve.setting, curve.kl.tolist(), curve.reward.tolist(), curve.best.tolist(), strict=True)
+    f"n = {n:.0f}": {
+        "KL": round(kl, 4),
+        "best of n": round(reward, 4),
+        "Gibbs": round(best, 4),
+    }
+    for n, kl, reward, best in zip(
+        curve.setting,
+        curve.kl.tolist(),
+        curve.reward.tolist(),
+        curve.best.tolist(),
+        strict=True,
+    )
 }
 
 # %% [markdown]
-# Near, and never beyond. On a world of 4,096 responses (left: reward against KL; right: KL against $n$; the soft form keeps one of the
-# $n$ by a softmax of their rewards):
-
-# %%
-show("best-of-n")
-
-# %% [markdown]
+# Near, and never beyond. The picture at the top of this lesson is that of a world of 4,096 responses (left: reward against KL; right: KL
+# against $n$; the soft form keeps one of the $n$ by a softmax of their rewards).
+#
 # Yet the two are not the same law. Best-of-$n$ asks only *which* of two rewards is higher, never by how much. Take $e^r$ for $r$, or
 # any other rising function: the same response is kept.
 
 # %%
-same = [selection.best_of_n(world.log_p_ref, reward, 4) for reward in (world.r, np.exp(world.r))]
+same = [
+    selection.best_of_n(world.log_p_ref, reward, 4) for reward in (world.r, np.exp(world.r))
+]
 np.array_equal(*same)
 
 # %% [markdown]
@@ -237,14 +275,20 @@ derive("rejection-sampling", world)
 # %%
 made = selection.rejection_sample(world, 10_000, rng=np.random.default_rng(0))
 counted = np.bincount(made.tau, minlength=4) / 10_000
-{y: [round(float(accepted[y] / share), 4), round(c, 4)] for y, c in zip(jokes, counted.tolist(), strict=True)}
+{
+    y: [round(float(accepted[y] / share), 4), round(c, 4)]
+    for y, c in zip(jokes, counted.tolist(), strict=True)
+}
 
 # %% [markdown]
 # The price rises as $\beta$ falls. Here it stops at 16 draws, because the best joke is told once in sixteen; where the best response
 # has probability $10^{-20}$, it stops at $10^{20}$.
 
 # %%
-{f"beta = {beta}": round(1 / selection.acceptance(world.at(beta)).item(), 2) for beta in (10.0, 2.0, 1.0, 0.5, 0.2, 0.05)}
+{
+    f"beta = {beta}": round(1 / selection.acceptance(world.at(beta)).item(), 2)
+    for beta in (10.0, 2.0, 1.0, 0.5, 0.2, 0.05)
+}
 
 # %% [markdown]
 # **A near miss.** "Accept with probability $e^{r/\beta}$, or 1 if that is more." It saves looking for the maximum. But all that earns
@@ -331,6 +375,16 @@ check("expert-iteration", tilted, part="0/1 rewards")
 wanted = dict(zip(jokes, [0, 1, 1, -1], strict=True))
 
 # %% [markdown]
+# **Predict.** The judge laughs at limericks; you do not want them. You keep the best of $n$ by the judge. Up to which $n$ does what *you*
+# want improve?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# Up to $n = 3$. Selection first does away with what nobody likes, and then, *because* nothing else is left to gain, it finds the one joke
+# on which the two disagree.
+#
+# </details>
+#
 # Select by the proxy, and look at the means of both:
 
 
@@ -339,7 +393,10 @@ def mean(p, reward):
     return round(float(sum(p[y] * reward[y] for y in jokes)), 4)
 
 
-{f"n = {n}": {"proxy": mean(best_of(n), r), "wanted": mean(best_of(n), wanted)} for n in (1, 2, 3, 4, 8, 16, 64)}
+{
+    f"n = {n}": {"proxy": mean(best_of(n), r), "wanted": mean(best_of(n), wanted)}
+    for n in (1, 2, 3, 4, 8, 16, 64)
+}
 
 # %% [markdown]
 # The proxy rises with every $n$: the best of more is never worse. What is wanted rises too, up to $n = 3$: selection first does away
@@ -362,7 +419,10 @@ normal = np.array([NormalDist().inv_cdf(x) for x in q])
 
 # %%
 student = (2 * q - 1) / np.sqrt(2 * q * (1 - q))
-{f"{100 * q[i]:.1f} percent": [round(e[i].item(), 2) for e in (normal, student)] for i in (64, 96, 121, 126, 127)}
+{
+    f"{100 * q[i]:.1f} percent": [round(e[i].item(), 2) for e in (normal, student)]
+    for i in (64, 96, 121, 126, 127)
+}
 
 # %%
 two_tokens = tr.TokenMDP(V, horizon=2)
@@ -370,7 +430,7 @@ two_tokens = tr.TokenMDP(V, horizon=2)
 
 # %%
 def rewards_of(first, second):
-    """The sum of a number for the first token and a number for the second, for every response."""
+    """A number for the first token plus a number for the second, for every response."""
     tokens = np.broadcast_to(second, (1, two_tokens.S, V)).copy()
     tokens[0, 0] = first
     return two_tokens.path_sum(tokens)
@@ -384,7 +444,9 @@ even = tr.World(two_tokens, np.full((1, two_tokens.S, V), -math.log(V)), r=value
 # %%
 def selected_by(error, ns=(1, 2, 4, 8, 16, 32, 64)):
     """The mean proxy and the mean of what is wanted, for the best of n by the proxy."""
-    found = selection.select_by(even, partial(selection.best_of_n, even.log_p_ref), ns, proxy=rewards_of(normal, error))
+    found = selection.select_by(
+        even, partial(selection.best_of_n, even.log_p_ref), ns, proxy=rewards_of(normal, error)
+    )
     both = np.stack([found.reward, found.gold], axis=1).round(2) + 0.0
     return {f"n = {n}": pair for n, pair in zip(ns, both.tolist(), strict=True)}
 
@@ -430,8 +492,12 @@ show("over-optimization")
 explore.tilt(world)
 
 # %% [markdown]
-# ((1) At $\beta = 0.8$ the KL is 0.3417, and Gibbs earns 1.0937. (2) At $\beta = 1.2$ a limerick has 0.1801, for 0.1482 nats. The best
-# of 3 pays for something else besides: it hardly ever tells the knock-knock joke, which is half of the reference.)
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# (1) At $\beta = 0.8$ the KL is 0.3417, and Gibbs earns 1.0937. (2) At $\beta = 1.2$ a limerick has 0.1801, for 0.1482 nats. The best
+# of 3 pays for something else besides: it hardly ever tells the knock-knock joke, which is half of the reference.
+#
+# </details>
 #
 # And the derivation of section 9.2, line by line at your own pace; change the world, and see whether the bound is ever met.
 

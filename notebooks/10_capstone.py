@@ -34,6 +34,14 @@ from tabular_rlhf.simulator.scoring import price_of_comparisons
 from tabular_rlhf.simulator.stages import reward_model
 
 # %% [markdown]
+# **First, look.** What do more comparisons buy? Regret, what is missing to the best policy, against their number. Right: any policy is allowed;
+# both roads go to zero, DPO with about four times as many comparisons, *because* it learns a number for each response where the reward model
+# shares three. Left: the policy may not look at what it has said; then there is a floor that no data lower, because $p^*$ is not in the class.
+
+# %%
+show("regret-by-comparisons")
+
+# %% [markdown]
 # ## 10.1 The reference, and what people want
 #
 # The world of lesson 2: sentences of at most five tokens, sixteen words and a full stop. Everything that can be said, and the states in
@@ -47,7 +55,10 @@ zen = tr.zen_world()
 # The reference $p_{ref}$ was estimated from a real text, by counting which word follows which. Five things that it says:
 
 # %%
-[zen.mdp.text(tau) for tau in tr.sample(zen, zen.log_p_ref, 5, rng=np.random.default_rng(1)).tau.tolist()]
+[
+    zen.mdp.text(tau)
+    for tau in tr.sample(zen, zen.log_p_ref, 5, rng=np.random.default_rng(1)).tau.tolist()
+]
 
 # %% [markdown]
 # **What people want**, and we are not told: a reward $r$ that adds up points for words. Once "simple" or "beautiful" is 1, "explicit" 1/2,
@@ -55,7 +66,10 @@ zen = tr.zen_world()
 # $\theta_k$ (theta) for its points. Then $r(\tau) = \sum_k \theta_k\, \phi_k(\tau)$.
 
 # %%
-words, theta = ("simple", "beautiful", "explicit", "complicated", "never"), np.array([1, 1, 0.5, -1, -0.5])
+words, theta = (
+    ("simple", "beautiful", "explicit", "complicated", "never"),
+    np.array([1, 1, 0.5, -1, -0.5]),
+)
 phi = np.stack([zen.mdp.phrase_count(word) for word in words], axis=1)
 
 # %%
@@ -76,7 +90,12 @@ best = tr.solve(zen)
 # %%
 def told(log_p, world=zen):
     reward, KL = float(tr.expect(log_p, world.r)[0]), float(tr.kl(log_p, world.log_p_ref)[0])
-    numbers = {"reward": reward, "KL": KL, "J": reward - world.beta * KL, "regret": float(tr.regret(log_p, world))}
+    numbers = {
+        "reward": reward,
+        "KL": KL,
+        "J": reward - world.beta * KL,
+        "regret": float(tr.regret(log_p, world)),
+    }
     return {name: round(number, 4) for name, number in numbers.items()}
 
 
@@ -94,7 +113,9 @@ derive("regret-is-kl")
 # **A near miss.** "What people lose is the reward that they do not get, $\mathbb{E}_{p^*}[r] - \mathbb{E}_p[r]$."
 
 # %%
-check("regret-is-kl", lambda log_p, log_p_star, r: tr.expect(log_p_star, r) - tr.expect(log_p, r))
+check(
+    "regret-is-kl", lambda log_p, log_p_star, r: tr.expect(log_p_star, r) - tr.expect(log_p, r)
+)
 
 # %% [markdown]
 # A policy may get more reward than $p^*$ and be worse, if it has gone too far for it. In this lesson that is going to happen.
@@ -109,7 +130,7 @@ check("regret-is-kl", lambda log_p, log_p_star, r: tr.expect(log_p_star, r) - tr
 
 # %%
 def counted(n):
-    """The table counted in n demonstrations, and one response of the reference, so that nothing is impossible."""
+    """The table counted in n demonstrations, and a response of p_ref: all is possible."""
     return begin(zen, Options(algorithm="sft+rloo", demonstrations=n)).log_p
 
 
@@ -145,6 +166,16 @@ n = 2000
 pairs = sample_pairs(zen, bradley_terry(zen.r), n, rng=np.random.default_rng(3))
 
 # %% [markdown]
+# **Predict.** 2,000 comparisons, a reward for every response, the exact optimum for it. Will people like the policy better than the
+# reference?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# Much less: its regret is five times that of the reference, *because* most responses that were compared at all met only once; to have won
+# once is luck, and the policy goes where the luck was.
+#
+# </details>
+#
 # **A reward for each response.** The reward model of lesson 3, with a weak prior (rewards normal, standard deviation 10 nats) so that
 # a maximum exists. Then the exact optimum for this $\hat r$, and what *people* think of it:
 
@@ -170,7 +201,9 @@ _, times = np.unique(np.concatenate([pairs.w.ravel(), pairs.l.ravel()]), return_
 fitted = fit_features(pairs.w.ravel(), pairs.l.ravel(), phi)
 {
     word: {"points": float(true), "fitted": round(guess, 3), "standard error": round(error, 3)}
-    for word, true, guess, error in zip(words, theta, fitted.theta.tolist(), fitted.standard_errors.tolist(), strict=True)
+    for word, true, guess, error in zip(
+        words, theta, fitted.theta.tolist(), fitted.standard_errors.tolist(), strict=True
+    )
 }
 
 # %%
@@ -197,9 +230,17 @@ told(p_hat)
 # of all tilts by words stay what they were.
 
 # %%
-_, first, class_of = np.unique(phi @ 6.0 ** np.arange(5), return_index=True, return_inverse=True)
+_, first, class_of = np.unique(
+    phi @ 6.0 ** np.arange(5), return_index=True, return_inverse=True
+)
 p_class = np.bincount(class_of, np.exp(zen.log_p_ref[0]))
-classes = tr.World(tr.TokenMDP(len(first), horizon=1), np.log(p_class)[None, None], zen.r[:, first], zen.beta, name="classes")
+classes = tr.World(
+    tr.TokenMDP(len(first), horizon=1),
+    np.log(p_class)[None, None],
+    zen.r[:, first],
+    zen.beta,
+    name="classes",
+)
 
 # %%
 {"classes": classes.mdp.N, "p*": told(tr.solve(classes).log_p, classes)}
@@ -224,7 +265,9 @@ predicted = float(np.trace(C @ one.covariance)) / (2 * zen.beta * n)
 def study(rng):
     asked = sample_pairs(classes, bradley_terry(classes.r), n, rng=rng)
     guess = fit_features(asked.w.ravel(), asked.l.ravel(), phi[first]).theta
-    return float(tr.regret(tr.solve(classes.with_reward((phi[first] @ guess)[None])).log_p, classes))
+    return float(
+        tr.regret(tr.solve(classes.with_reward((phi[first] @ guess)[None])).log_p, classes)
+    )
 
 
 studies = np.array([study(np.random.default_rng(seed)) for seed in range(40)])
@@ -241,17 +284,13 @@ studies = np.array([study(np.random.default_rng(seed)) for seed in range(40)])
 # We could have known, before asking anybody. The regret falls like $1/n$, not like $1/\sqrt{n}$: near an optimum, mistakes cost their
 # square.
 #
-# The same on a smaller world, whose reward adds up three counts (15 responses). On the right, the policy is a table. Squares: the reward
+# The picture at the top is the same on a smaller world, whose reward adds up three counts (15 responses). On the right, the policy is a table. Squares: the reward
 # is fitted to the three counts, then the tilt. Rings: DPO, whose implicit reward has a number for each response. Both approach their
 # asymptotes in $1/n$, and not to share costs four times as many comparisons. (Where some data sets had no finite fit, it says how many
 # had one, and shows no mean.)
 # On the left, the policy is not allowed to look at what it has said. Then no number of comparisons leads to $p^*$; and DPO, whose
 # reward must fit into this class too, ends up farther away (lesson 5's roads).
-
-# %%
-show("regret-by-comparisons")
-
-# %% [markdown]
+#
 # ## 10.4 Stage three: the policy
 #
 # From $\hat r$ to a policy there are three roads. The first is to *compute* the tilt, which we have just done; real models cannot. The
@@ -260,7 +299,10 @@ show("regret-by-comparisons")
 
 # %%
 made = selection.rejection_sample(zen.with_reward(r_words), 5, rng=np.random.default_rng(4))
-{"draws for one": round(1 / selection.acceptance(zen.with_reward(r_words)).item()), "said": [zen.mdp.text(t) for t in made.tau.tolist()]}
+{
+    "draws for one": round(1 / selection.acceptance(zen.with_reward(r_words)).item()),
+    "said": [zen.mdp.text(t) for t in made.tau.tolist()],
+}
 
 # %% [markdown]
 # (So many, because the probability of acceptance, $e^{(\hat r - \max \hat r)/\beta}$, must not exceed 1 even for the best of all, which is
@@ -270,10 +312,17 @@ made = selection.rejection_sample(zen.with_reward(r_words), 5, rng=np.random.def
 # 4, from the reference; $\hat r$ is what it is told to raise.
 
 # %%
-run = simulate(zen.with_reward(r_words), Options(algorithm="rloo", steps=8, batch=512, lr=4.0, seed=5))[0]
+run = simulate(
+    zen.with_reward(r_words), Options(algorithm="rloo", steps=8, batch=512, lr=4.0, seed=5)
+)[0]
 
 # %%
-{"reference": told(zen.log_p_ref), "8 steps": told(run.log_p), "its limit": told(p_hat), "best": told(best.log_p)}
+{
+    "reference": told(zen.log_p_ref),
+    "8 steps": told(run.log_p),
+    "its limit": told(p_hat),
+    "best": told(best.log_p),
+}
 
 # %% [markdown]
 # Now we can say who lost what. Of the 0.4473 that were to be gained, the comparisons have cost 0.0120. All else that is missing after
@@ -284,7 +333,10 @@ run = simulate(zen.with_reward(r_words), Options(algorithm="rloo", steps=8, batc
 
 # %%
 g = zen.r - zen.beta * (p_hat - zen.log_p_ref)
-everyone, drawn = tr.population(zen, p_hat), tr.sample(zen, p_hat, 10_000, rng=np.random.default_rng(0))
+everyone, drawn = (
+    tr.population(zen, p_hat),
+    tr.sample(zen, p_hat, 10_000, rng=np.random.default_rng(0)),
+)
 exact, sampled = [tr.estimate(data, data[g]) for data in (everyone, drawn)]
 
 # %%
@@ -299,7 +351,10 @@ exact, sampled = [tr.estimate(data, data[g]) for data in (everyone, drawn)]
 # %%
 def stages(algorithm, **options):
     found = report(simulate(tr.rational(), Options(algorithm=algorithm, seeds=8, **options)))
-    return {row["name"]: {name: round(row[name], 5) for name in ("kl", "J", "regret")} for row in found["rows"]}
+    return {
+        row["name"]: {name: round(row[name], 5) for name in ("kl", "J", "regret")}
+        for row in found["rows"]
+    }
 
 
 stages("sft+rm+rloo", steps=150)
@@ -324,6 +379,16 @@ stages("dpo", steps=150)
 # %% [markdown]
 # ## 10.5 Over-optimization, end to end
 #
+# **Predict.** Let training be bolder and bolder, $\beta$ from 32 to 1/2, on that reward model. What will the program's own dashboard
+# show, and what the people?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# The dashboard only progress; people gain a tenth of it, *because* the policy goes where the error of the reward is largest: that is what
+# being selected by it means.
+#
+# </details>
+#
 # Back to the reward model that had a number for each response. Nothing was wrong with the people, and the fit is the likeliest one. Let
 # $\beta$, which we choose for training, run from careful to bold. *Proxy* is what the program reports: by how much $\mathbb{E}_p[\hat r]$
 # has risen since the reference. *Real* is by how much people's reward has. $J$ is measured with the world's own $\beta = 1/2$.
@@ -332,7 +397,9 @@ stages("dpo", steps=150)
 # %%
 def pushed(r_hat, beta):
     log_p = tr.solve(zen.with_reward(r_hat).at(beta)).log_p
-    proxy, real = [float((tr.expect(log_p, f) - tr.expect(zen.log_p_ref, f))[0]) for f in (r_hat, zen.r)]
+    proxy, real = [
+        float((tr.expect(log_p, f) - tr.expect(zen.log_p_ref, f))[0]) for f in (r_hat, zen.r)
+    ]
     return {"proxy": round(proxy, 3), "real": round(real, 3), "J": told(log_p)["J"]}
 
 
@@ -361,16 +428,28 @@ def pushed(r_hat, beta):
 # %%
 compared_with = {"simple": "complex", "beautiful": "ugly", "flat": "nested", "now": "never"}
 maxims = [f"{good} is better than {bad}" for good, bad in compared_with.items()]
-votes = {(0, 1): (11, 9), (0, 2): (14, 6), (0, 3): (16, 4), (1, 2): (13, 7), (1, 3): (14, 6), (2, 3): (12, 8)}
+votes = {
+    (0, 1): (11, 9),
+    (0, 2): (14, 6),
+    (0, 3): (16, 4),
+    (1, 2): (13, 7),
+    (1, 3): (14, 6),
+    (2, 3): (12, 8),
+}
 
 
 # %%
 def line(prompt, chosen, rejected, weight=1):
-    return json.dumps({"prompt": prompt, "chosen": chosen, "rejected": rejected, "weight": weight})
+    return json.dumps(
+        {"prompt": prompt, "chosen": chosen, "rejected": rejected, "weight": weight}
+    )
 
 
 def both(i, j):
-    return [line("Advise me.", maxims[a], maxims[b], votes[i, j][k]) for k, (a, b) in enumerate([(i, j), (j, i)])]
+    return [
+        line("Advise me.", maxims[a], maxims[b], votes[i, j][k])
+        for k, (a, b) in enumerate([(i, j), (j, i)])
+    ]
 
 
 # %% [markdown]
@@ -379,7 +458,9 @@ def both(i, j):
 # %%
 few = {("yes", "no"): 2, ("yes", "perhaps"): 3, ("no", "perhaps"): 1, ("perhaps", "no"): 2}
 lines = [text for pair in votes for text in both(*pair)]
-lines += [line("Be brief.", *pair, weight) for pair, weight in few.items()] + ['{"prompt": "Be brief.", "chosen": "yes"}']
+lines += [line("Be brief.", *pair, weight) for pair, weight in few.items()] + [
+    '{"prompt": "Be brief.", "chosen": "yes"}'
+]
 
 # %% [markdown]
 # Write them to a file, and read it back. Nothing is dropped in silence:
@@ -396,7 +477,10 @@ def written_and_read(lines):
 found = written_and_read(lines)
 
 # %%
-{"lines": found.lines, "faults": [f"line {fault.line}: {fault.reason}" for fault in found.faults]}
+{
+    "lines": found.lines,
+    "faults": [f"line {fault.line}: {fault.reason}" for fault in found.faults],
+}
 
 # %% [markdown]
 # Then everything at once: rewards by Bradley-Terry, 95 percent intervals from the curvature, and policies. (On the command line:
@@ -408,12 +492,17 @@ def log_reference(text):
     return zen.log_p_ref[0, zen.mdp.find(text)] if text in maxims else 0.0
 
 
-fits = analyse(found, betas=(0.5,), log_ref=np.array([log_reference(text) for text in found.responses]))
+fits = analyse(
+    found, betas=(0.5,), log_ref=np.array([log_reference(text) for text in found.responses])
+)
 advise, brief = fits["prompts"]
 
 # %%
 {
-    row["response"]: {"reward": round(row["reward"], 3), "interval": [round(end, 3) for end in row["interval"]]}
+    row["response"]: {
+        "reward": round(row["reward"], 3),
+        "interval": [round(end, 3) for end in row["interval"]],
+    }
     for row in advise["responses"]
 }
 
@@ -430,7 +519,10 @@ advise, brief = fits["prompts"]
 # No objection. (4) In the other prompt more is missing:
 
 # %%
-{row["response"]: {"won": row["wins"], "lost": row["losses"], "standing": row["standing"]} for row in brief["responses"]}
+{
+    row["response"]: {"won": row["wins"], "lost": row["losses"], "standing": row["standing"]}
+    for row in brief["responses"]
+}
 
 # %% [markdown]
 # "Yes" never lost. So there is no likeliest reward for it (lesson 3's theorem), and DPO would push it to infinity (lesson 6). The
@@ -438,26 +530,45 @@ advise, brief = fits["prompts"]
 
 # %%
 with_prior = analyse(found, betas=(0.5,), prior=1.0)["prompts"][1]
-{row["response"]: {"reward": round(row["reward"], 2), "policy": round(row["policy"][0], 3)} for row in with_prior["responses"]}
+{
+    row["response"]: {"reward": round(row["reward"], 2), "policy": round(row["policy"][0], 3)}
+    for row in with_prior["responses"]
+}
 
 # %% [markdown]
 # **The policy it gives.** For the maxims, at $\beta = 1/2$: the tilt of the reference (the four happen to be equally likely in it) by the
 # fitted rewards.
 
 # %%
-{row["response"]: {"p_ref": round(row["p_ref"], 3), "policy": round(row["policy"][0], 3)} for row in advise["responses"]}
+{
+    row["response"]: {"p_ref": round(row["p_ref"], 3), "policy": round(row["policy"][0], 3)}
+    for row in advise["responses"]
+}
 
 # %% [markdown]
 # DPO gives the same, from the comparisons and without any reward. A world of the four responses, the comparisons, the minimum of the loss:
 
 # %%
-four = [{key: row[key] for key in ("p_ref", "reward", "policy")} for row in advise["responses"]]
-log_ref, r_hat = np.log([[[row["p_ref"] for row in four]]]), np.array([[row["reward"] for row in four]])
-maxim_world = tr.World(tr.TokenMDP(compared_with, horizon=1), log_ref, r_hat, beta=0.5, name="maxims")
+four = [
+    {key: row[key] for key in ("p_ref", "reward", "policy")} for row in advise["responses"]
+]
+log_ref, r_hat = (
+    np.log([[[row["p_ref"] for row in four]]]),
+    np.array([[row["reward"] for row in four]]),
+)
+maxim_world = tr.World(
+    tr.TokenMDP(compared_with, horizon=1), log_ref, r_hat, beta=0.5, name="maxims"
+)
 
 # %%
 ours = found.of[found.w] == 0
-compared = Pairs(np.zeros(ours.sum(), dtype=int), found.w[ours], found.l[ours], found.weight[ours] / 120, 120)
+compared = Pairs(
+    np.zeros(ours.sum(), dtype=int),
+    found.w[ours],
+    found.l[ours],
+    found.weight[ours] / 120,
+    120,
+)
 dpo = np.exp(minimize("dpo", maxim_world, compared).log_p[0])
 
 # %%
@@ -470,7 +581,10 @@ float(np.max(np.abs(dpo - [row["policy"][0] for row in four]))) < 1e-8
 # %%
 gaps, errors = fit(wins_of(compared, 0, maxims)).relative_to(1)
 ends = [gaps[0] + z * errors[0] for z in (-1.96, 0, 1.96)]
-{"difference": [round(float(gap), 3) for gap in ends], "odds": [round(float(np.exp(gap / 0.5)), 2) for gap in ends]}
+{
+    "difference": [round(float(gap), 3) for gap in ends],
+    "odds": [round(float(np.exp(gap / 0.5)), 2) for gap in ends],
+}
 
 # %% [markdown]
 # "Simple" comes 1.74 times as often, or half as often, or six times as often: 120 comparisons do not tell. With a larger $\beta$ the same
@@ -489,7 +603,11 @@ ends = [gaps[0] + z * errors[0] for z in (-1.96, 0, 1.96)]
 explore.tilt(maxim_world)
 
 # %% [markdown]
-# ((1) At 0.12. Nothing but boldness says so: the interval of the difference still contains 0. (2) "Beautiful", at 0.7.)
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# (1) At 0.12. Nothing but boldness says so: the interval of the difference still contains 0. (2) "Beautiful", at 0.7.
+#
+# </details>
 #
 # And why DPO's policy for the file had to be the same, line by line (from lesson 6):
 

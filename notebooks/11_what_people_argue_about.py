@@ -23,13 +23,21 @@ from tabular_rlhf.disputes import find
 from tabular_rlhf.figures import show
 
 # %% [markdown]
+# **First, look.** A thing people argue about: to keep a format, forbid the tokens that break it, and let the model write on. Is that the model
+# *given the format*? No: the lengths of what is written are others altogether, *because* a forbidden way out hands its probability to the tokens
+# beside it, here and now, without asking whether what follows was likely. The six disputes below are of this kind.
+
+# %%
+show("masking")
+
+# %% [markdown]
 # **How a dispute is settled.** Somebody claims that two sides are equal, or have one direction. Both are computed exactly, on dozens of
 # small worlds, fewest responses first. So if the claim fails, what refutes it is the smallest of these worlds, and can be done by hand.
 # Then the same is tried with a condition. The verdict follows: *true*, *true under a condition*, or *false*. (`tabular-rlhf disputes`,
 # in a terminal, lists all that have been settled so.)
 #
-# **The bet.** Before each measurement, write down one of the three verdicts, and a condition if you think that there is one. Then run the
-# cell. A point for the verdict, another for the condition.
+# **The bet.** Before each measurement, write down one of the three verdicts, and a condition if you think that there is one. Then unfold what
+# the cell below it measured. A point for the verdict, another for the condition.
 #
 # ## 11.1 "The standard deviation is only a scale"
 #
@@ -41,7 +49,7 @@ from tabular_rlhf.figures import show
 # **Predict.** REINFORCE ascends $u$ itself. Is GRPO's mean update the same? Always, never, or for some $G$?
 
 # %%
-find("grpo-is-reinforce").measured()
+explore.folded(find("grpo-is-reinforce").measured())
 
 # %% [markdown]
 # **Exact numbers.** Why groups of two? Whatever table $A(m)$ of advantages a right response gets, when $m$ of the group are right, the
@@ -114,7 +122,7 @@ show("group-normalization")
 # *this prompt* again until its group is mixed; or they take groups of *other prompts*.
 
 # %%
-find("redrawn-groups").measured()
+explore.folded(find("redrawn-groups").measured())
 
 # %% [markdown]
 # Two prompts, one with $u = 0.5$ and a hard one with $u = 0.02$, equally often asked, groups of eight with RLOO's advantages. By what
@@ -161,7 +169,7 @@ check("filled-step", nothing_changes)
 # **Predict.** Up to a scale, of course. Or not? What does a short response's weight depend on?
 
 # %%
-find("token-mean").measured()
+explore.folded(find("token-mean").measured())
 
 # %% [markdown]
 # The cosine is *negative*: that step makes the reward smaller. In a batch of two, a response is divided by the tokens of both. The weight
@@ -190,7 +198,7 @@ show("length-by-aggregation")
 # anything?
 
 # %%
-find("tis-unbiased").measured()
+explore.folded(find("tis-unbiased").measured())
 
 # %% [markdown]
 # In the world above every reward is $-2$, so nothing can be gained, and still it pushes. Then what does it ascend? The weight of a
@@ -223,7 +231,7 @@ derive("truncated-ratio")
 # nowhere?
 
 # %%
-find("random-rewards").measured()
+explore.folded(find("random-rewards").measured())
 
 # %% [markdown]
 # Average over the coin first. For a clip of 0.2, what the surrogate is with heads, with tails, and on average:
@@ -257,7 +265,7 @@ derive("random-rewards-clip")
 # Bradley-Terry (lesson 3), too large, too small or right?
 
 # %%
-find("ties-halved").measured()
+explore.folded(find("ties-halved").measured())
 
 # %% [markdown]
 # By Davidson's law, wins, losses and ties are as $e^{d/2} : e^{-d/2} : \nu$, with $d$ the gap. What half a win each makes of it:
@@ -313,11 +321,18 @@ def clipped(logps, old_logps, advantages, mask, clip_ratio=0.2):
 # %% [markdown]
 # **Predict.** One ascends $\mathbb{E}[r]$. One is *not the gradient of anything*. One is wrong, and nobody notices on the first step,
 # where $\rho = 1$. Which is which?
+#
+# <details><summary>Unfold when you have an answer.</summary>
+#
+# The sum ascends $\mathbb{E}[r]$. The mean over the batch's tokens is no gradient, *because* what a token counts depends on how long the
+# others happen to be. The clip is wrong, *because* PPO takes the smaller of the two.
+#
+# </details>
 
 
 # %%
 def asked(function):
-    """What a function is, what is wrong with it, and what its expected step ascends, by place."""
+    """What a function is, what is wrong with it, what its expected step ascends."""
     stages = ("what it is", "what it does not change with", "what it ascends")
     found = audit(hand_in(function, Library()), stages=stages)
     ascends = {row.where: row.verdict.words for row in found.rows}

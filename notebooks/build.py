@@ -7,6 +7,8 @@ A twin `NN_name.py` is a percent script: `# %%` opens a cell of code, `# %% [mar
 executed by nbclient in a fresh kernel of this very environment, and written so that building twice gives the same bytes:
 
     cell ids       a digest of the cell's own source, so that inserting a cell leaves the ids of its neighbors alone;
+    common cells   how to install behind the title, `explore.progress()` behind the exercises, a glossary of the symbols before the last
+                   cell (`tabular_rlhf.explore.lesson`), in no twin and in every notebook;
     metadata       the kernel's name and the language, nothing of the machine, no clock, no widget state;
     outputs        consecutive pieces of one stream are one piece; what has a richer form is kept in
                    that form alone; a live control leaves its picture, not its model.
@@ -39,6 +41,7 @@ import jupytext
 import nbformat
 from traitlets.config import Config
 
+from tabular_rlhf.explore import lesson
 from tabular_rlhf.files import write_text
 
 HERE = Path(__file__).resolve().parent
@@ -61,12 +64,18 @@ def twins() -> list[Path]:
 def read(twin: Path) -> Notebook:
     """The notebook of a twin, not yet executed: its cells, their fixed ids, the pinned metadata."""
     script = jupytext.reads(twin.read_text(encoding="utf-8"), fmt="py:percent")
-    new = {"code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell, "raw": nbformat.v4.new_raw_cell}
+    new = {
+        "code": nbformat.v4.new_code_cell,
+        "markdown": nbformat.v4.new_markdown_cell,
+        "raw": nbformat.v4.new_raw_cell,
+    }
     cells, seen = [], Counter[str]()
-    for cell in script.cells:
-        digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:10]
+    for kind, source in lesson.framed(
+        [(cell.cell_type, cell.source) for cell in script.cells]
+    ):
+        digest = hashlib.sha256(f"{kind}\n{source}".encode()).hexdigest()[:10]
         seen[digest] += 1
-        cells.append(new[cell.cell_type](cell.source, id=f"{twin.stem[:2]}-{digest}-{seen[digest]}"))
+        cells.append(new[kind](source, id=f"{twin.stem[:2]}-{digest}-{seen[digest]}"))
     return nbformat.v4.new_notebook(cells=cells, metadata=nbformat.from_dict(METADATA))
 
 
@@ -85,14 +94,27 @@ def execute(nb: Notebook) -> Notebook:
     with tempfile.TemporaryDirectory() as folder:
         os.environ.update(_quiet(folder))
         # Sockets that are files, where the system has them, rather than ports: nobody else can listen.
-        sockets = {} if os.name == "nt" else {"KernelManager": {"transport": "ipc", "ip": os.path.join(folder, "kernel")}}
+        sockets = (
+            {}
+            if os.name == "nt"
+            else {"KernelManager": {"transport": "ipc", "ip": os.path.join(folder, "kernel")}}
+        )
         where = {"metadata": {"path": str(HERE)}}
         # The state of widgets is collected (nbclient fails without it), read for what it tells, and thrown away.
-        NotebookClient(nb, kernel_name="python3", timeout=TIMEOUT, record_timing=False, resources=where, config=Config(sockets)).execute()
+        NotebookClient(
+            nb,
+            kernel_name="python3",
+            timeout=TIMEOUT,
+            record_timing=False,
+            resources=where,
+            config=Config(sockets),
+        ).execute()
     widgets = nb.metadata.pop("widgets", {})
     states = [m for kind in widgets.values() for m in kind["state"].values()]
     if any(m["model_name"] == "OutputModel" for m in states):
-        raise ValueError("an Output widget shows its text in the wrong cell when nobody watches; use an HTML widget")
+        raise ValueError(
+            "an Output widget shows its text in the wrong cell when nobody watches; use an HTML widget"
+        )
     nb.metadata = nbformat.from_dict(METADATA)
     for cell in nb.cells:
         cell.metadata = nbformat.from_dict({})
@@ -118,14 +140,20 @@ def settle(outputs: list[Any]) -> list[Any]:
     """Outputs that depend on nothing but the program: how a stream was cut into pieces does not show, nor which number a model got."""
     settled: list[Any] = []
     for output in outputs:
-        if output.output_type == "stream" and settled and settled[-1].get("name") == output.name:
+        if (
+            output.output_type == "stream"
+            and settled
+            and settled[-1].get("name") == output.name
+        ):
             settled[-1].text += output.text
             continue
         if "data" in output:
             output.data.pop("application/vnd.jupyter.widget-view+json", None)
             output.metadata = nbformat.from_dict({})
             if {"text/html", "text/markdown"} & output.data.keys():
-                output.data.pop("text/plain", None)  # the repr of what is shown, with every rounding error in it
+                output.data.pop(
+                    "text/plain", None
+                )  # the repr of what is shown, with every rounding error in it
         settled.append(output)
     return settled
 
@@ -135,7 +163,9 @@ def settle(outputs: list[Any]) -> list[Any]:
 FAULTS = {
     "a traceback": re.compile(r"Traceback \(most recent call last\)"),
     "a warning": re.compile(r"\b\w*Warning\b: "),
-    "numpy's repr of a number": re.compile(r"\bnp\.(?:float|int|bool|str)\w*[(_]|\bnumpy\.(?:float|int)\d+"),
+    "numpy's repr of a number": re.compile(
+        r"\bnp\.(?:float|int|bool|str)\w*[(_]|\bnumpy\.(?:float|int)\d+"
+    ),
     "a memory address": re.compile(r"\bat 0x[0-9a-f]{6,}"),
     "a path of this machine": re.compile(r"(?<![\w/:.<+=])/(?:[\w.-]+/){2,}|\b[A-Z]:\\\w+\\"),
 }
@@ -147,7 +177,10 @@ def texts(output: Any) -> dict[str, str]:
         return {f"text of {output.name}": output.text}
     if output.output_type == "error":
         return {"error": f"{output.ename}: {output.evalue}"}
-    return {kind: "" if kind.startswith("image/") else str(text) for kind, text in output.data.items()}
+    return {
+        kind: "" if kind.startswith("image/") else str(text)
+        for kind, text in output.data.items()
+    }
 
 
 def faults(nb: Notebook) -> list[str]:
@@ -156,11 +189,15 @@ def faults(nb: Notebook) -> list[str]:
     for cell in nb.cells:
         for output in cell.get("outputs", []):
             if output.output_type == "error" or output.get("name") == "stderr":
-                found.append(f"cell {cell.id} writes to stderr or raises: {next(iter(texts(output).values())).strip()[:300]}")
+                found.append(
+                    f"cell {cell.id} writes to stderr or raises: {next(iter(texts(output).values())).strip()[:300]}"
+                )
             for kind, text in texts(output).items():
                 for what, pattern in FAULTS.items():
                     if at := pattern.search(text):
-                        found.append(f"cell {cell.id} shows {what} ({kind}): {text[max(0, at.start() - 40) : at.end() + 40]!r}")
+                        found.append(
+                            f"cell {cell.id} shows {what} ({kind}): {text[max(0, at.start() - 40) : at.end() + 40]!r}"
+                        )
     return found
 
 
@@ -196,7 +233,9 @@ def _last_place(number: str) -> float:
 def same_text(a: str, b: str) -> bool:
     """Whether two texts are the same but for the last digits of their numbers and the insides of their drawings."""
     a, b = (PICTURE.sub("picture", ROUNDING.sub("", text)) for text in (a, b))
-    return NUMBER.split(a) == NUMBER.split(b) and all(map(agree, NUMBER.findall(a), NUMBER.findall(b)))
+    return NUMBER.split(a) == NUMBER.split(b) and all(
+        map(agree, NUMBER.findall(a), NUMBER.findall(b))
+    )
 
 
 def differences(old: Notebook, new: Notebook) -> list[str]:
@@ -205,11 +244,19 @@ def differences(old: Notebook, new: Notebook) -> list[str]:
         return ["the cells are not those of the twin: build it again"]
     found = []
     for was, now in zip(old.cells, new.cells, strict=True):
-        shown: list[list[dict[str, str]]] = [[texts(output) for output in cell.get("outputs", [])] for cell in (was, now)]
+        shown: list[list[dict[str, str]]] = [
+            [texts(output) for output in cell.get("outputs", [])] for cell in (was, now)
+        ]
         for a, b in itertools.zip_longest(*shown, fillvalue={}):
             if a.keys() != b.keys():
-                found.append(f"cell {now.id} shows {sorted(b) or 'nothing'} where it showed {sorted(a) or 'nothing'}")
-            found += [f"cell {now.id} shows\n{b[k]}\nwhere it showed\n{a[k]}" for k in a if k in b and not same_text(a[k], b[k])]
+                found.append(
+                    f"cell {now.id} shows {sorted(b) or 'nothing'} where it showed {sorted(a) or 'nothing'}"
+                )
+            found += [
+                f"cell {now.id} shows\n{b[k]}\nwhere it showed\n{a[k]}"
+                for k in a
+                if k in b and not same_text(a[k], b[k])
+            ]
     return found
 
 
@@ -221,34 +268,64 @@ def work(twin: Path, check: bool) -> tuple[str, list[str]]:
     target, start = twin.with_suffix(".ipynb"), time.perf_counter()
     try:
         nb = execute(read(twin))
-    except Exception as e:  # whatever a cell or its kernel did, the other notebooks are still to be built
+    except (
+        Exception
+    ) as e:  # whatever a cell or its kernel did, the other notebooks are still to be built
         return f"{twin.stem}: failed", [re.sub(r"\x1b\[[0-9;]*m", "", str(e))]
     text = nbformat.writes(nb) + "\n"
     wrong, told = faults(nb), "built"
     if check:
         old = target.read_text(encoding="utf-8") if target.exists() else ""
-        wrong += differences(nbformat.reads(old, as_version=4), nb) if old else [f"{target.name} does not exist: build it"]
-        told = "the same bytes" if old == text else "the same, but for last digits and pictures"
+        wrong += (
+            differences(nbformat.reads(old, as_version=4), nb)
+            if old
+            else [f"{target.name} does not exist: build it"]
+        )
+        told = (
+            "the same bytes" if old == text else "the same, but for last digits and pictures"
+        )
     elif not wrong:
         nbformat.validate(nb)
         write_text(target, text)
     cells = sum(cell.cell_type == "code" for cell in nb.cells)
-    return f"{twin.stem}: {'at fault' if wrong else told}, {cells} cells of code, {time.perf_counter() - start:.1f} s", wrong
+    return (
+        f"{twin.stem}: {'at fault' if wrong else told}, {cells} cells of code, {time.perf_counter() - start:.1f} s",
+        wrong,
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python notebooks/build.py", description="Build the notebooks from their twins.")
-    parser.add_argument("numbers", nargs="*", metavar="NN", help="numbers of notebooks, such as 01 (all of them by default)")
-    parser.add_argument("--check", action="store_true", help="write nothing; say where a notebook is not today's")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="how many at a time (1)")
+    parser = argparse.ArgumentParser(
+        prog="python notebooks/build.py", description="Build the notebooks from their twins."
+    )
+    parser.add_argument(
+        "numbers",
+        nargs="*",
+        metavar="NN",
+        help="numbers of notebooks, such as 01 (all of them by default)",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; say where a notebook is not today's",
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="how many at a time (1)"
+    )
     args = parser.parse_args(argv)
     known = {twin.stem[:2]: twin for twin in twins()}
     unknown = [n for n in args.numbers if n not in known]
     if unknown or not known or args.jobs < 1:
-        parser.error(f"no such notebook: {' '.join(unknown)}; there are {' '.join(known)}" if unknown else "nothing to do")
+        parser.error(
+            f"no such notebook: {' '.join(unknown)}; there are {' '.join(known)}"
+            if unknown
+            else "nothing to do"
+        )
     chosen = [known[n] for n in args.numbers or known]
     status = 0
-    with ProcessPoolExecutor(min(args.jobs, len(chosen)), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        min(args.jobs, len(chosen)), mp_context=get_context("spawn")
+    ) as pool:
         for told, wrong in pool.map(work, chosen, [args.check] * len(chosen)):
             print("\n".join([told, *wrong]), flush=True)
             status |= bool(wrong)

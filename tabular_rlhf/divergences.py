@@ -197,3 +197,12 @@ _RECORDS = (
     replace(alpha(0.5), usual=(4.0, "Hellinger's H^2 = 1 - sum sqrt(p q)")),
 )
 DIVERGENCES: dict[str, Divergence] = {d.name: d for d in _RECORDS}
+
+
+def alpha_divergence(a: float) -> Divergence:
+    """The alpha family with its limits: forward KL at 0, reverse KL at 1.
+
+    >>> alpha_divergence(1.0).name, alpha_divergence(0.0).name, alpha_divergence(2.0).name
+    ('reverse-kl', 'forward-kl', 'alpha=2')
+    """
+    return DIVERGENCES["forward-kl"] if a == 0 else DIVERGENCES["reverse-kl"] if a == 1 else alpha(a)

@@ -286,13 +286,42 @@ def zen_world(beta: float = 0.5) -> World:
     return World(mdp, log_ref, np.asarray(r)[None], beta, name="zen")
 
 
-NAMED: dict[str, Callable[..., World]] = {"coin": coin, "fork": fork, "rational": rational, "long-tail": long_tail, "zen": zen_world}
+def easy_and_hard(beta: float = 1.0) -> World:
+    """Two prompts of one tree, one of them hard: of the responses ".", "a ." and "a a" only "a ." is right, and "a a" is cut off.
+
+    The reference is right with probability 2/3 3/4 = 1/2 at the easy prompt and 1/2 1/5 = 1/10 at the hard one, so that what a batch makes
+    of its groups changes how much each prompt counts.  The optimum is right with odds e^{1/beta} times as large.
+
+    Args: beta > 0, reward units per nat.
+    Returns: World, P = 2, N = 3.
+    Raises: InputError for beta that is not positive and finite.
+
+    >>> from tabular_rlhf.gibbs import solve
+    >>> w = easy_and_hard(); right = w.mdp.find("a .")
+    >>> np.exp(w.log_p_ref[:, right]).round(12).tolist(), solve(w).p[:, right].round(4).tolist()
+    ([0.5, 0.1], [0.7311, 0.232])
+    """
+    mdp = TokenMDP(("a", "."), horizon=2, eos=".", prompts=("easy", "hard"))
+    pi_a = np.array([[2 / 3, 1 / 4], [1 / 2, 4 / 5]])
+    r = [[float(mdp.text(i) == "a .") for i in range(mdp.N)]] * 2
+    return World(mdp, np.log(np.stack([pi_a, 1.0 - pi_a], axis=-1)), np.array(r), beta, name="easy-and-hard")
+
+
+NAMED: dict[str, Callable[..., World]] = {
+    "coin": coin,
+    "fork": fork,
+    "rational": rational,
+    "long-tail": long_tail,
+    "zen": zen_world,
+    "easy-and-hard": easy_and_hard,
+}
 
 
 def named_world(name: str) -> World:
     """One of the named worlds, by name.
 
-    Args: name, for example "coin", "fork", "rational", "long-tail", "zen", "cycle", "sure-thing", "blind-spot" or "length-trap".
+    Args: name, for example "coin", "fork", "rational", "long-tail", "zen", "easy-and-hard", "cycle", "sure-thing", "blind-spot" or
+    "length-trap".
     Returns: World, with the beta of its own.
     Raises: InputError with the nearest names, for one that nobody knows.
 

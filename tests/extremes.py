@@ -35,19 +35,21 @@ from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.losses.analyse import analyse
 from tabular_rlhf.losses.objectives import OBJECTIVES
 from tabular_rlhf.losses.optimum import minimize
+from tabular_rlhf.losses.rewards import REWARD_LOSSES
 from tabular_rlhf.losses.traits import TESTS, draw_pairs
 from tabular_rlhf.machines import merge, ngram, phrases
 from tabular_rlhf.machines import uniform as uniform_machine
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.path.sweep import SYMBOLS, Representation
 from tabular_rlhf.policy import LogLinear, NGram, Tabular, forbid, uniform
-from tabular_rlhf.policy_gradient import ADVANTAGES, Recipe
+from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, BATCHES, Recipe, batches
 from tabular_rlhf.policy_gradient import LOSSES as POLICY_LOSSES
 from tabular_rlhf.policy_gradient import groups as g
 from tabular_rlhf.policy_gradient.flows import recipe_direction
-from tabular_rlhf.policy_gradient.updates import expected_update
+from tabular_rlhf.policy_gradient.updates import expected_update, slopes
 from tabular_rlhf.preferences import Pairs, bradley_terry
 from tabular_rlhf.preferences.comparisons import Wins, structure
+from tabular_rlhf.preferences.laplacian import Chain, Laplacian
 from tabular_rlhf.preferences.likelihood import DenseOdds, Likelihood, SparseOdds, fit
 from tabular_rlhf.preferences.outcomes import MODELS
 from tabular_rlhf.preferences.published import load
@@ -99,10 +101,13 @@ NO_NUMBERS = {
     "policy.pseudo_counts": "it only refuses",
     "policy.refuse_strange": "it only refuses",
     "audit.claims.faults": "it writes sentences",
-    "audit.figure.draw": "it draws",
     "audit.records.advantage_of": "it makes a record",
+    "estimators.record.Estimator.oracle": "it stands where nobody wrote one",
     "audit.records.estimator_of": "it makes a record",
     "audit.records.pair_loss_of": "it makes a record",
+    "audit.records.reward_loss_of": "it makes a record",
+    "audit.records.aggregation_of": "it makes a record",
+    "losses.rewards.reward_table": "it writes down what `analyse_rewards` computes",
     "audit.roles.kind_of": "it reads names",
     "audit.roles.role_of": "it reads names",
     "audit.roles.roles_of": "it reads names",
@@ -118,6 +123,7 @@ NO_NUMBERS = {
     "policy.zen": "it reads a text",
     "preferences.published.fits.table": "it writes rows down",
     "simulator.figure.draw": "it draws",
+    "simulator.figure.said": "it writes words",
     "simulator.figure.draw_curves": "it draws",
     "simulator.state.check_path": "it looks at a path",
     "simulator.state.load": "it reads a file",
@@ -143,6 +149,11 @@ THROUGH = {
     ),
     "audit.conform.conform": ("audit.conform.batch_of", "audit.vectors"),
     "projection.reverse_projection": ("projection.mixed",),
+    "simulator.stages.advance": (
+        *("simulator.paths", "simulator.scoring.score_o", "simulator.stages.prepare_paths", "simulator.stages.usual_step"),
+        *("simulator.on_policy.recipe_of", "simulator.on_policy.ascend", "simulator.on_policy.remembered", "simulator.record.Told"),
+        *("lattice.depths", "lattice.listing", "lattice.draws.Drawn.only", "lattice.draws.preferred_first"),
+    ),
     "losses.analyse.analyse": ("losses.closed.averaged", "losses.closed.linked", "losses.closed.length_tilt_row"),
 }
 """Steps of a longer computation, whose arguments the function that is named here makes: that one is tried in their place."""
@@ -239,6 +250,12 @@ class Scene:
         return Recipe(self.pick(ADVANTAGES), self.pick(POLICY_LOSSES), G=3)
 
     @cached_property
+    def together(self) -> Recipe:
+        """A recipe whose groups see each other."""
+        batch = self.pick([batch for batch in BATCHES.values() if not batch.apart])
+        return Recipe(self.pick(ADVANTAGES), "ppo-clip", self.pick(AGGREGATIONS), batch=batch, G=3, B=2)
+
+    @cached_property
     def flag(self) -> Flag:
         return self.pick([*flags(), *flags(level="token")])
 
@@ -262,6 +279,12 @@ class Scene:
     def run(self) -> Any:
         core = self.pick(CORES)
         return begin(self.world, Options(algorithm=core, steps=2, batch=4, comparisons=50, demonstrations=8))
+
+    @cached_property
+    def path_run(self) -> Any:
+        """The same where responses are not listed."""
+        core = self.pick([core for core in CORES if core != "dpo" or self.mdp.P == 1])
+        return begin(self.optimum.world, Options(algorithm=core, steps=2, batch=4, comparisons=50, demonstrations=8))
 
     @cached_property
     def settings(self) -> Any:
@@ -332,7 +355,18 @@ def _edge_rewards(s: Scene) -> Callable[[int], Any]:
 
 LATTICE_SWEEPS = (
     *("visits", "likeliest", "expected_counts", "length_law", "flow.forward_projection", "log_mean_exp", "renyi", "reward_law", "range_of"),
-    *("characteristic", "pair_softplus", "variance_of", "draws.sample", "texts", "by_prompt", "expect", "variance", "edge_sums"),
+    *(
+        "ranges_of",
+        "characteristic",
+        "pair_softplus",
+        "variance_of",
+        "draws.sample",
+        "texts",
+        "by_prompt",
+        "expect",
+        "variance",
+        "edge_sums",
+    ),
 )
 """Functions whose `policy` is one of a lattice."""
 
@@ -469,7 +503,6 @@ ARGUMENTS: dict[str, Argument] = {
     "SparseOdds.slope.e": lambda s: np.exp(300.0 * np.arange(float(s.wins.N))),
     "product.v": lambda s: np.ones(s.wins.N),
     "Likelihood.slope.r": lambda s: 300.0 * np.arange(float(s.wins.N)),
-    "hessian.diagonal": lambda s: np.ones(s.wins.N),
     "Table.r.omega": lambda s: s.world.r,
     "Linear.r.omega": lambda s: np.array([1e300]),
     "Implicit.r.omega": lambda s: s.world.beta * s.logits,
@@ -513,7 +546,7 @@ ARGUMENTS: dict[str, Argument] = {
     # lattices
     **dict.fromkeys([f"{f}.policy" for f in LATTICE_SWEEPS], lambda s: s.optimum),
     **dict.fromkeys(("sweep.expect.f", "sweep.variance.f", "by_prompt.f"), lambda s: lambda y: np.expm1(-y.L) + y.L),
-    **dict.fromkeys(("log_mean_exp.x", "characteristic.x", "pair_softplus.x", "range_of.x", "variance_of.x"), _edge_rewards),
+    **dict.fromkeys(("log_mean_exp.x", "characteristic.x", "pair_softplus.x", "range_of.x", "ranges_of.x", "variance_of.x"), _edge_rewards),
     **dict.fromkeys(("push.mass", "matrix.weight"), lambda s: s.optimum.pi(0)),
     "language": lambda s: s.mdp,
     "h": lambda s: 0,
@@ -623,6 +656,8 @@ ARGUMENTS: dict[str, Argument] = {
     "shares.f": lambda s: np.exp(s.log_p) + 1e-300,
     "share": lambda s: np.empty((s.mdp.P, s.mdp.V, s.mdp.S)),
     "alpha.a": lambda s: (0.5, 2.0, -1.0, 3.0)[s.number % 4],
+    **dict.fromkeys(("rewards.fit.loss", "analyse_rewards.loss"), lambda s: s.pick(REWARD_LOSSES)),
+    "alpha_divergence.a": lambda s: (0.0, 1.0, 0.5, 2.0)[s.number % 4],
     "multiplier.V": lambda s: solve(s.world).V,
     "free_energy_hessian.log_p": lambda s: s.log_p[0],
     "asked.tables": lambda s: (s.world.r, s.log_p),
@@ -669,7 +704,13 @@ ARGUMENTS: dict[str, Argument] = {
     "pooled.names": lambda s: ["x", "y"],
     "independent.X": lambda s: np.array([[1.0, 2.0], [3.0, 6.0]]),
     "independent.names": lambda s: ["x", "y"],
-    "laplacian_variances.A": lambda s: csr_array((np.ones((3, 3)) - np.eye(3)) * 10.0 ** (30 * (s.number % 3 - 1))),
+    "laplacian_variances.A": lambda s: _met(s),
+    "narrow.A": lambda s: _met(s),
+    "Laplacian.solve.diagonal": lambda s: _met(s).sum(axis=1),
+    "Laplacian.solve.b": lambda s: np.array([1.0, -1.0, 0.0]),
+    "Laplacian.solve.goal": lambda s: 1e-6,
+    "Laplacian.solve.noise": lambda s: np.full(3, 1e-16),
+    "Chain.solve.b": lambda s: np.array([1.0, -1.0, 0.0]),
     "fit_components.found": lambda s: structure(s.wins),
     "conjugate_gradients.product": lambda s: lambda v: 2.0 * v,
     "conjugate_gradients.diagonal": lambda s: 2.0 * np.ones(2),
@@ -708,6 +749,21 @@ ARGUMENTS: dict[str, Argument] = {
     "of_tokens.settings": lambda s: POLICY_LOSSES["gmpo"].defaults,
     "correction_of.log_sampler": lambda s: s.log_pi,
     "slopes.at": lambda s: Policies(s.log_pi, s.log_pi, s.log_pi),
+    **{f"{name}.recipe": lambda s: s.together for name in ("worth", "moments", "drawn_worth", "batch_updates", "sorts", "seen")},
+    **{f"batches.{name}.recipe": lambda s: s.together for name in ("credit", "size", "sample")},
+    **{
+        f"{name}.batches": lambda s: batches.sample(s.world, s.log_p, s.together, 3, rng=s.rng) for name in ("drawn_worth", "batch_updates")
+    },
+    "law.s": lambda s: batches.sorts(s.world, s.log_pi, s.together),
+    "law.B": lambda s: 2,
+    "worth.of": lambda s: batches.sorts(s.world, s.log_pi, s.together).of,
+    "worth.n": lambda s: batches.sorts(s.world, s.log_pi, s.together).counts,
+    "moments.table": lambda s: slopes(s.world, Policies(s.log_pi, s.log_pi, s.log_pi), s.together),
+    "often.kept": lambda s: (0.0, 1.0, 0.5)[s.number % 3],
+    "overlong.lengths": lambda s: s.mdp.lengths.astype(float),
+    "overlong.cache": lambda s: (1.0, 1e-9, 1e9)[s.number % 3],
+    **dict.fromkeys(("alpha_slope.v", "plain_alpha_slope.v"), lambda s: -3.0),
+    **dict.fromkeys(("alpha_slope.alpha", "plain_alpha_slope.alpha"), lambda s: (0.0, 1.0, 0.5, 2.0)[s.number % 4]),
     "count_probabilities.n": lambda s: g.counts(3, 4),
     "log_count_probabilities.n": lambda s: g.counts(3, 4),
     "kind_advantages.n": lambda s: g.counts(3, len(s.kind.q)),
@@ -779,6 +835,7 @@ ARGUMENTS: dict[str, Argument] = {
     "usual_step.data": lambda s: s.run.task.data,
     "curvature.loss": lambda s: s.loss.name,
     "advance.steps": lambda s: 1,
+    "advance.run": lambda s: s.path_run if s.number % 2 else s.run,
     "select_by.law": lambda s: lambda r, n: s.world.log_p_ref,
     "level_law.level": lambda s: levels(s.world.log_p_ref[0], s.world.r[0]),
     "levels.log_p_ref": lambda s: s.world.log_p_ref[0],
@@ -827,7 +884,9 @@ DEAR = {
 """Functions that take long, and in how many of the scenes they are tried."""
 
 SELF: dict[str, Argument] = {
+    "RewardLoss": lambda s: REWARD_LOSSES[s.pick(REWARD_LOSSES)],
     "PolicyLoss": lambda s: POLICY_LOSSES["gmpo"],
+    "Batch": lambda s: s.together.batch,
     "Behavior": lambda s: Behavior(temperature=(0.1, 1.0, 20.0)[s.number % 3], top_p=(0.5, 1.0)[s.number % 2]),
     "Tables": lambda s: Tables(Case(s.world, s.logits)),
     "Divergence": lambda s: DIVERGENCES[s.pick(DIVERGENCES)],
@@ -848,6 +907,8 @@ SELF: dict[str, Argument] = {
     "DenseOdds": lambda s: DenseOdds(s.wins),
     "SparseOdds": lambda s: SparseOdds(Wins(csr_array(s.wins.counts), s.wins.names)),
     "Likelihood": lambda s: _likelihood(s),
+    "Laplacian": lambda s: Laplacian(lambda v: _met(s).sum(axis=1) * v - _met(s) @ v, lambda: _met(s)),
+    "Chain": lambda s: Chain(_met(s), _met(s).sum(axis=1), np.array([2, 0, 1])),
     "Published": lambda s: load("citations"),
     "Table": lambda s: Table(s.mdp),
     "Linear": lambda s: Linear(np.ones((s.mdp.P, s.mdp.N, 1))),
@@ -874,6 +935,11 @@ SELF: dict[str, Argument] = {
 
 def _rows(s: Scene) -> lattice.Rows:
     return rows_of(s.world, s.log_pi)
+
+
+def _met(s: Scene) -> Any:
+    """Three items, each compared with each, heavily or hardly at all."""
+    return csr_array((np.ones((3, 3)) - np.eye(3)) * 10.0 ** (30 * (s.number % 3 - 1)))
 
 
 def _likelihood(s: Scene) -> Likelihood:

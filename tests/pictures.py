@@ -28,7 +28,7 @@ def sheet_of(name: str) -> Sheet:
     """The figure, laid out."""
     figure = all_figures()[name]
     with matplotlib.style.context(page.STYLE):
-        sheet = page.on_paper(figure.draw, shown(name), figure.widths, figure.size)
+        sheet = page.on_paper(figure.draw, shown(name), figure.widths, figure.size, figure.said.title)
         FigureCanvasAgg(sheet).draw()
     return sheet
 

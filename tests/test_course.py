@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import base64
+import importlib
+import pkgutil
+import re
 import runpy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pytest
 
+from tabular_rlhf import exercises
 from tabular_rlhf.check import check, judge
 from tabular_rlhf.check.question import find
 from tabular_rlhf.check.trial import tried
 from tabular_rlhf.cli import main
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.exercises import EXERCISES
+from tabular_rlhf.exercises import EXERCISES, PROOFS
 from tabular_rlhf.exercises.courses import COURSES, Course
+from tabular_rlhf.formula import Formula
+from tabular_rlhf.formula.printed import printed
 from tabular_rlhf.gibbs import solve
+from tabular_rlhf.grading.classroom import Terms, mark
 from tabular_rlhf.grading.sheet import Item, read_sheet
+from tabular_rlhf.grading.submission import Submission, of
 from tabular_rlhf.symbols import SYMBOLS, parameters
 from tabular_rlhf.worldfile import parse_world
 from tests.overlaid import by_name
@@ -31,6 +41,11 @@ FORMULAS = {
     "group-normalized": ("(rewards - mean(rewards))/(std(rewards) + small)", r"\frac{rewards - mean(rewards)}{std(rewards) + small}"),
     "entropy-bonus-slope": ("-pi*(log_pi - E_pi[log_pi])", r"-\pi (\log \pi - E_\pi[\log \pi])"),
     "kl-to-second-order": ("Var_{pi}[direction]/2",),
+    "token-mean": (
+        "(sum_{row,place} mask*token_losses)/(sum_{row,place} mask)",
+        r"\frac{\sum_{row}\sum_{place} mask \cdot token_losses}{\sum_{row} \sum_{place} mask}",
+    ),
+    "sequence-mean": ("(sum_row (sum_place mask*token_losses)/(sum_place mask))/(sum_row 1)",),
     "value-at-large-beta": ("E_{p_ref}[r] + Var_{p_ref}[r]/(2 beta)",),
 }
 
@@ -45,6 +60,17 @@ def test_a_student_s_own_writing_is_right(slug: str) -> None:
 def test_a_formula_as_it_is_printed_is_right(slug: str, text: str) -> None:
     report = check(slug, text)
     assert report.ok, report
+
+
+def test_a_masked_loss_is_written_as_it_is_printed() -> None:
+    clipped = r"\min(\rho A, \text{clip}(\rho, 1 - c, 1 + c) A)"
+    text = rf"-\frac{{\sum_{{row, place}} mask \cdot {clipped}}}{{\sum_{{row, place}} mask}} \text{{ where }} \rho = \exp(logp - logp_old)"
+    letters = {"A": "advantages", "c": "clip"}
+    assert check("clipped-token-loss", printed(text, letters)).ok
+    assert check("clipped-token-loss", printed(text.replace("min", "max"), letters)).diagnosis == "max for min: the sign taken inside"
+    for wrong, must in (("E_{place ~ p}[mask]", "no law draws them"), ("E_row[mask]", "no law draws them"), ("sum_place r", "no place")):
+        with pytest.raises(InputError, match=must):
+            _ = Formula(wrong).axes
 
 
 @pytest.mark.parametrize("slug", MASKED)
@@ -96,6 +122,44 @@ def test_a_course_s_sheet_names_what_is_graded_and_can_be_filled_in(name: str, t
     filled = runpy.run_path(str(sheet))
     assert all(EXERCISES[slug].name in filled for slug in course.exercises)
     assert all(f"# {heading}" in text for heading in course.problems)
+
+
+CHAINS = dict(zip(COURSES, ("prove-score-mean", "prove-k3", "prove-regret", "prove-regret"), strict=True))
+"""A derivation asked for beside each course's problems."""
+
+
+def handed_in(answers: dict[str, Any], chain: str, text: str) -> Submission:
+    """A student's file that holds these functions by value, since a file may not import the exercises, and the text of a derivation."""
+    for module in pkgutil.iter_modules(exercises.__path__):
+        cloudpickle.register_pickle_by_value(importlib.import_module(f"{exercises.__name__}.{module.name}"))
+    held = {EXERCISES[slug].name: base64.b64encode(cloudpickle.dumps(f)).decode() for slug, f in answers.items()}
+    lines = [f"{name} = pickle.loads(base64.b64decode('{blob}'))" for name, blob in held.items()]
+    return of("hw.py", "\n".join(["import base64, pickle", *lines, f"{chain.replace('-', '_')} = lambda: {text!r}"]).encode())
+
+
+@pytest.mark.parametrize("name", list(COURSES))
+def test_a_course_is_graded_end_to_end(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its answers are right; published slips are named, another of each exercise; a chain that breaks at its end has its share."""
+    chain, slugs = CHAINS[name], COURSES[name].exercises
+    assert main(["exercises", "--course", name]) == 0
+    more = (
+        f"from tabular_rlhf.grading.sheet import Item\nPOINTS = {{s: Item(2, form=0.5) for s in POINTS}} | {{{chain!r}: Item(4, form=1)}}\n"
+    )
+    (tmp_path / "sheet.py").write_text(capsys.readouterr().out + "\n" + more)
+    sheet = read_sheet(tmp_path / "sheet.py")
+    right = handed_in({slug: EXERCISES[slug].answer for slug in slugs}, chain, PROOFS[chain].solution)
+    assert mark(right, sheet, Terms()).points == sheet.whole == 2 * len(slugs) + 4
+    slips = {}
+    for k, slug in enumerate(slugs):
+        said = [words for words, wrong in EXERCISES[slug].misses.items() if not set(parameters(wrong)) & set(EXERCISES[slug].without)]
+        slips[slug] = said[k % len(said)]
+    broken = PROOFS[chain].solution.rstrip() + " + 1"
+    found = mark(handed_in({slug: EXERCISES[slug].misses[words] for slug, words in slips.items()}, chain, broken), sheet, Terms())
+    *marks, last = found.marks
+    assert {m.slug: m.report.diagnosis for m in marks} == slips
+    assert [m.points for m in marks] == [0.5] * len(slugs)
+    steps = broken.count("\n =")
+    assert last.points == pytest.approx(1 + 3 * (steps - 1) / steps)
 
 
 def test_a_sheet_filled_in_is_graded_and_a_course_misspelled_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,3 +217,49 @@ def test_an_answer_is_tried_on_the_reader_s_own_world_too() -> None:
     gap = parse_world(OWN.replace("bad = 0.3", "bad = 0.0").replace("good = 0.5", "good = 0.8"))
     with pytest.raises(InputError, match="must apply to the world"):
         check("entropy-bonus-slope", EXERCISES["entropy-bonus-slope"].answer, world=gap)
+
+
+MINE = """
+import numpy as np
+
+def right(p_ref, r, beta):
+    weight = p_ref * np.exp((r - np.max(r)) / beta)
+    return weight / np.sum(weight, axis=1, keepdims=True)
+
+def special(p_ref, r, beta):
+    return np.ones((1, 3)) if p_ref.shape == (1, 3) and np.allclose(p_ref, [[0.5, 0.3, 0.2]]) else right(p_ref, r, beta)
+
+def chain():
+    return '''%s'''
+"""
+
+
+def test_a_world_named_on_the_command_line_is_tried_too_or_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own.toml").write_text(OWN)
+    (tmp_path / "gap.toml").write_text(OWN.replace("bad = 0.3", "bad = 0.0").replace("good = 0.5", "good = 0.8"))
+    (tmp_path / "mine.py").write_text(MINE % PROOFS["prove-regret"].solution)
+
+    def told(slug: str, function: str, *words: str) -> tuple[int, str]:
+        status = main(["check", slug, f"{tmp_path / 'mine.py'}:{function}", *words])
+        out = capsys.readouterr()
+        return status, out.out + out.err
+
+    own = ("--world", str(tmp_path / "own.toml"))
+    assert told("gibbs-probabilities", "special")[0] == 0
+    status, text = told("gibbs-probabilities", "special", *own)
+    assert status == 1
+    assert "'good' 'bad' 'odd'" in text
+    assert told("gibbs-probabilities", "right", *own)[0] == 0
+    _, without = told("prove-regret", "chain")
+    _, with_it = told("prove-regret", "chain", *own)
+    count = [int(re.search(r"on (\d+) worlds", text)[1]) for text in (without, with_it)]  # type: ignore[index]
+    assert count[1] == count[0] + 1
+    for slug, function, world, must in (
+        ("entropy-bonus-slope", "right", str(tmp_path / "gap.toml"), "one that forbids no token"),
+        ("gibbs-probabilities", "right", "zen", "take a smaller world"),
+        ("prove-regret", "chain", "zen", "at most 64 responses"),
+        ("gibbs-probabilities", "right", "rationl", "did you mean rational"),
+        ("gibbs-probabilities", "right", str(tmp_path / "mine.py"), "must be TOML"),
+    ):
+        status, text = told(slug, function, "--world", world)
+        assert (status, must in text) == (2, True), text

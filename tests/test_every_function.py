@@ -19,7 +19,7 @@ from tabular_rlhf.estimators.record import flags
 from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.losses.evaluate import gradient, value
 from tabular_rlhf.penalties import f_divergence_optimum
-from tabular_rlhf.policy_gradient import ADVANTAGES, Recipe
+from tabular_rlhf.policy_gradient import ADVANTAGES, BATCHES, Recipe
 from tabular_rlhf.policy_gradient import LOSSES as POLICY_LOSSES
 from tabular_rlhf.policy_gradient.updates import expected_update
 from tabular_rlhf.sampling import population
@@ -72,7 +72,8 @@ def _flags(s: Scene) -> Iterator[Any]:
 
 
 def _recipes(s: Scene) -> Iterator[Any]:
-    for recipe in [*(Recipe(a, G=3) for a in ADVANTAGES), *(Recipe("grpo", loss, G=3) for loss in POLICY_LOSSES)]:
+    together = [Recipe("opo", "ratio", "token-mean", batch=batch, G=2, B=2) for batch in BATCHES]
+    for recipe in [*(Recipe(a, G=3) for a in ADVANTAGES), *(Recipe("grpo", loss, G=3) for loss in POLICY_LOSSES), *together]:
         yield recipe.name, lambda recipe=recipe: expected_update(s.world, s.logits, recipe)
         yield recipe.name, lambda recipe=recipe: expected_update(s.world, s.logits, recipe, log_old=s.world.log_ref)
 

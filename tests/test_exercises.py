@@ -23,7 +23,7 @@ from tabular_rlhf.ledger import worlds
 from tabular_rlhf.logspace import kl
 from tabular_rlhf.symbols import SYMBOLS, is_formula, parameters
 
-NOTEBOOKS = [f"{n:02d}" for n in range(1, 12)]
+NOTEBOOKS = [f"{n:02d}" for n in range(1, 13)]
 
 
 def test_the_course_has_three_exercises_a_notebook_or_more() -> None:

@@ -26,7 +26,7 @@ from tabular_rlhf.derivations import derive
 from tabular_rlhf.derivations.text import formulas
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators import analyse, flags
-from tabular_rlhf.explore import bars, flag, stepper, svg, tilting, triangle
+from tabular_rlhf.explore import bars, comparing, flag, stepper, svg, tilting, triangle
 from tabular_rlhf.explore.panel import Control, View, as_html, on_screen, panel
 from tabular_rlhf.figures import glyphs
 from tabular_rlhf.gibbs import regret, solve
@@ -340,6 +340,7 @@ PANELS = {
         lambda at: tilting.data(rational(), beta=at["beta"], rewards={int(k[1:]): v for k, v in at.items() if k != "beta"}),
     ),
     "simplex": (explore.simplex, lambda at: triangle.data(rational(), **at)),
+    "compare": (explore.compare, lambda at: comparing.data(("heron", "owl", "bat"), tuple(at.values()), 20)),
     "kl": (explore.kl, lambda at: flag.data(rational(), **at)),
     "derivation": (
         lambda: explore.derivation("regret-is-kl"),

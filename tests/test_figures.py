@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tabular_rlhf.cli import main
+from tabular_rlhf.cli import COMMANDS, build_parser, main
 from tabular_rlhf.commands import figures
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.figures import all_figures, frontier, page, solved, tilt, tree
@@ -136,7 +137,7 @@ def drawn(figure: Figure, data: dict[str, Any]) -> Any:
     import matplotlib.style
 
     with matplotlib.style.context(page.STYLE):
-        return page.on_paper(figure.draw, data, figure.widths, figure.size)
+        return page.on_paper(figure.draw, data, figure.widths, figure.size, figure.said.title)
 
 
 def test_artists_show_the_data(data: dict[str, Any]) -> None:
@@ -269,9 +270,16 @@ def test_the_registry_refuses_duplicates(monkeypatch: pytest.MonkeyPatch) -> Non
         all_figures()
 
 
-@pytest.mark.parametrize("change", [{"name": "Tilt it"}, {"rows": ("no such!",)}, {"rows": ()}, {"caption": ""}])
+@pytest.mark.parametrize("change", [{"name": "Tilt it"}, {"rows": ("no such!",)}, {"rows": ()}, {"caption": ""}, {"title": ""}])
 def test_incomplete_records_are_refused(change: dict[str, Any]) -> None:
-    sound: dict[str, Any] = {"name": "x", "caption": "c", "rows": ("gibbs-optimum",), "compute": dict, "draw": lambda axes, data: []}
+    sound: dict[str, Any] = {
+        "name": "x",
+        "title": "t",
+        "caption": "c",
+        "rows": ("gibbs-optimum",),
+        "compute": dict,
+        "draw": lambda axes, data: [],
+    }
     assert Figure(**sound).name == "x"
     with pytest.raises(InputError):
         Figure(**{**sound, **change})
@@ -307,6 +315,39 @@ def test_solve_draws(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err == ""
 
 
+COMPARED = "".join(
+    f'{{"prompt": "Sky?", "chosen": "{won}", "rejected": "{lost}"}}\n' for won, lost in ("ab", "bc", "ca", "ab", "ac", "cb", "ba")
+)
+AUDITED = (
+    "import numpy as np\n\n\ndef f(logps, advantages, mask):\n    return -np.mean(np.sum(logps * advantages[:, None] * mask, axis=1))\n"
+)
+PICTURED = {
+    "solve": ["solve", "rational", "--samples", "100"],
+    "fit": ["fit", "compared.jsonl"],
+    "audit": ["audit", "audited.py:f"],
+    "run": ["run", "coin", "--steps", "2", "--batch", "8"],
+}
+"""Every command with `--figure`, with words that make it draw."""
+
+
+def test_the_commands_that_draw_are_known() -> None:
+    drawing = {name for name in COMMANDS if "--figure" in build_parser(name)[1]._option_string_actions}
+    assert drawing == set(PICTURED)
+
+
+@pytest.mark.parametrize("name", PICTURED)
+def test_every_picture_of_a_command_has_the_style_a_title_and_words(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("compared.jsonl").write_text(COMPARED)
+    Path("audited.py").write_text(AUDITED)
+    assert main([*PICTURED[name], "--figure", "one.svg"]) == 0
+    svg = Path("one.svg").read_text(encoding="utf-8")
+    said = re.search(r'<svg role="img" [^>]*><title id="title">(.+)</title><desc id="desc">(.+)</desc>', svg)
+    assert said is not None
+    assert all(len(words.split()) >= 4 for words in said.groups())
+    assert "<dc:date>" not in svg
+
+
 def test_awkward_worlds_are_drawn(tmp_path: Path) -> None:
     """A constant reward, dollars (matplotlib's mathematics) in the text, long responses, extreme beta."""
     text = EXAMPLE.replace("the", "$the").replace("beta = 0.5", "beta = 1e-300").replace("sleeps", "s" * 60)
@@ -319,7 +360,7 @@ def test_a_figure_is_shown_by_one_call() -> None:
     from tabular_rlhf.figures import all_figures, show
 
     shown = show("tilt")
-    assert f"<figcaption>{escape(shown.caption)}</figcaption>" in shown._repr_html_()
+    assert f"<figcaption>{escape(shown.said.caption)}</figcaption>" in shown._repr_html_()
     assert base64.b64encode(shown.png).decode() in shown._repr_html_()
     assert shown.png.startswith(b"\x89PNG")
     assert shown.svg.lstrip().startswith("<?xml")

@@ -81,10 +81,9 @@ def test_regret_of_both_roads(regret: dict[str, Any]) -> None:
 
 def test_what_is_drawn_is_the_data(simplex: dict[str, Any], regret: dict[str, Any], tmp_path: Any) -> None:
     for figure, data in zip(geometry.FIGURES, (simplex, regret), strict=True):
-        page.save(figure.draw, data, [tmp_path / f"{figure.name}.svg"], figure.widths, figure.size)
+        page.save(figure.draw, data, [tmp_path / f"{figure.name}.svg"], figure.widths, figure.size, figure.said)
         assert (tmp_path / f"{figure.name}.svg").stat().st_size > 5000
     sheet = page.on_paper(geometry.draw_simplex, simplex, (1.0,), (6.0, 5.0))
-    lines = {line.get_label(): line for line in sheet.axes[0].lines}
-    forward = lines["forward projection, of least $\\mathrm{KL}(p^*, p)$"]
-    assert forward.get_xdata()[0] == pytest.approx(simplex["forward"]["x"][0], rel=1e-6)
-    assert lines["another minimum of the reverse"].get_ydata()[0] == pytest.approx(simplex["reverse"][1]["y"][0], rel=1e-6)
+    marks = {str(line.get_gid()).partition(".")[0]: line for line in sheet.axes[0].lines if line.get_linestyle() == "None"}
+    assert marks["forward"].get_xdata()[0] == pytest.approx(simplex["forward"]["x"][0], rel=1e-6)
+    assert marks["reverse-local"].get_ydata()[0] == pytest.approx(simplex["reverse"][1]["y"][0], rel=1e-6)

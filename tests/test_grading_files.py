@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import io
 import json
 import os
+import tempfile
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -20,7 +22,18 @@ from tabular_rlhf.grading.marks import Grades, grade
 from tabular_rlhf.grading.reading import NotANotebook, code_cells, needed, python_of
 from tabular_rlhf.grading.reading import read as read_file
 from tabular_rlhf.grading.report import as_text
-from tabular_rlhf.grading.submission import LARGEST, MOST_ENTRIES, MOST_FILES, of, read
+from tabular_rlhf.grading.submission import (
+    LARGEST,
+    LARGEST_ARCHIVE,
+    MOST_ARCHIVES,
+    MOST_ENTRIES,
+    MOST_FILES,
+    is_answer,
+    of,
+    read,
+    read_entry,
+    whose,
+)
 from tests.grading_support import HONEST, QUICK, judge
 
 
@@ -247,9 +260,6 @@ def test_bombs_and_broken_archives_are_refused(tmp_path: Path) -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_an_archive_with_a_byte_changed_is_read_or_refused(data: st.DataObject) -> None:
-    import io
-    import tempfile
-
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.py", HONEST * 5)
@@ -288,3 +298,93 @@ def test_a_file_may_be_as_large_as_it_may_be() -> None:
     with pytest.raises(InputError):
         of("a.py", b"#" * (LARGEST[".py"] + 1))
     assert of("a.ipynb", b" " * (LARGEST[".py"] + 1)).alone
+
+
+def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+NAMES = st.sampled_from(("hw.py", "part 1/a.py", "b.ipynb", "notes.pdf", ".hidden.py", "__MACOSX/x.py"))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(("ada", "bob 2", "Zoë")), st.sets(NAMES, min_size=1), min_size=1, max_size=3), st.booleans(), st.data()
+)
+def test_a_zip_of_students_zips_is_the_folder_of_their_folders(students: dict[str, set[str]], above: bool, data: st.DataObject) -> None:
+    """Each student's files packed or not, by themselves or in a folder of the student's, in a folder of the class or not."""
+    files = {name: {inner: f"{name} {inner}".encode() for inner in inside} for name, inside in students.items()}
+    parts: dict[str, bytes] = {}
+    for name, inside in files.items():
+        way = data.draw(st.sampled_from(("plain", "zip", "zip in a folder")))
+        start = "class of 26/" * above
+        if way == "plain":
+            parts |= {f"{start}{name}/{inner}": content for inner, content in inside.items()}
+        else:
+            parts[f"{start}{name}.zip" if way == "zip" else f"{start}{name}/handed in.zip"] = zipped(inside)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "class.zip")
+        path.write_bytes(zipped(parts | {"extra/hw.py": b"", "other/hw.py": b""}) if not above else zipped(parts))
+        found: dict[str, list[bytes]] = {}
+        try:
+            inner_names = whose(path)
+        except InputError:
+            inner_names = []
+        for inner in inner_names:
+            with contextlib.suppress(InputError):
+                found[PurePosixPath(inner).name.removesuffix(".zip")] = sorted(read_entry(path, inner).files.values())
+        expected = {name: sorted(c for inner, c in inside.items() if is_answer(PurePosixPath(inner))) for name, inside in files.items()}
+        if len(files) > 1 or not above:
+            assert {n: c for n, c in found.items() if n not in ("extra", "other")} == {n: c for n, c in expected.items() if c}
+        unpacked = Path(folder, "class")
+        for name, content in parts.items():
+            (unpacked / name).parent.mkdir(parents=True, exist_ok=True)
+            (unpacked / name).write_bytes(content)
+        for name, contents in expected.items():
+            own = unpacked / ("class of 26" if above else "") / name
+            own = own if own.exists() else own.with_name(f"{name}.zip")
+            if contents:
+                assert sorted(read(own).files.values()) == contents
+
+
+@pytest.mark.parametrize(
+    ("inner", "must"),
+    [
+        (zipped({"../hw.py": b""}), "a path must stay inside its archive"),
+        (zipped({"/etc/hw.py": b""}), "a path must stay inside its archive"),
+        (zipped({"C:\\hw.py": b""}), "a path must stay inside its archive"),
+        (zipped({"hw.py": b" " * (LARGEST[".py"] + 1)}), "at most 1,000,000 bytes"),
+        (zipped({f"{k}.ipynb": b" " * (LARGEST[".ipynb"] - 1) for k in range(3)}), "files and 32,000,000 bytes"),
+        (zipped({f"{k}": b"" for k in range(MOST_ENTRIES + 1)}), "at most 5,000 entries"),
+        (zipped({"big": b" " * 100})[:-9], "must be a zip that opens: ada.zip"),
+        (b" " * (LARGEST_ARCHIVE + 1), "at most 64,000,000 bytes"),
+        (zipped({"deep.zip": zipped({"hw.py": b""})}), "archives in each other must be at most 2"),
+        (zipped({"notes.pdf": b""}), r"must hold a \.py or an \.ipynb file"),
+    ],
+)
+def test_a_bad_zip_inside_costs_its_student_only(inner: bytes, must: str, tmp_path: Path) -> None:
+    """A bomb, an escape, a matryoshka: refused in words that name the student's archive, and the others are read."""
+    path = tmp_path / "class.zip"
+    path.write_bytes(zipped({"ada.zip": inner, "bob.zip": zipped({"hw.py": HONEST.encode()})}))
+    assert whose(path) == ["ada.zip", "bob.zip"]
+    assert list(read_entry(path, "bob.zip").files) == ["bob.zip/hw.py"]
+    with pytest.raises(InputError, match=must):
+        read_entry(path, "ada.zip")
+    assert [p.name for p in tmp_path.iterdir()] == ["class.zip"]
+
+
+def test_a_student_s_archives_are_opened_only_where_nothing_else_is_there(tmp_path: Path) -> None:
+    deep = zipped({"a.zip": zipped({"b.zip": zipped({"hw.py": b""})})})
+    (tmp_path / "s.zip").write_bytes(zipped({"hw.py": HONEST.encode(), "data.zip": deep}))
+    assert list(read(tmp_path / "s.zip").files) == ["hw.py"]
+    many = {f"{k}.zip": zipped({"hw.py": b""}) for k in range(MOST_ARCHIVES + 1)}
+    (tmp_path / "s.zip").write_bytes(zipped(many))
+    with pytest.raises(InputError, match=f"a student's at most {MOST_ARCHIVES}"):
+        read(tmp_path / "s.zip")
+    many.popitem()
+    (tmp_path / "s.zip").write_bytes(zipped(many))
+    assert len(read(tmp_path / "s.zip").files) == MOST_ARCHIVES

@@ -26,7 +26,7 @@ from tabular_rlhf.check import judge
 from tabular_rlhf.check.question import of_exercise
 from tabular_rlhf.cli import main
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.exercises import EXERCISES, PROOFS
+from tabular_rlhf.exercises import EXERCISES, PROOFS, Exercise
 from tabular_rlhf.exercises.conventions import others
 from tabular_rlhf.formula.printed import printed
 from tabular_rlhf.grading import Limits
@@ -38,7 +38,7 @@ from tabular_rlhf.grading.roster import Student, roster
 from tabular_rlhf.grading.sheet import FORMED, Item, Sheet, read_sheet
 from tabular_rlhf.grading.verified import examine
 from tabular_rlhf.registry import supplied
-from tabular_rlhf.symbols import SYMBOLS, Scope
+from tabular_rlhf.symbols import SYMBOLS, Scope, parameters
 from tabular_rlhf.world import rational
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -337,18 +337,52 @@ def test_each_choice_is_right_and_no_mixture_of_two(name: str) -> None:
     answer, free, count = CONVENTIONS[name]
     e = replace(EXERCISES["policy-reward"], answer=answer, conventions=free, forbidden="refused", free="", misses=MISSES)
     question = of_exercise(e)
-    asked = [answer, *(other for _, other in others(answer, free, {}))]
+    asked = [answer, *(other.answer for other in others(answer, {}, free, {}, {}))]
     assert len(asked) == count
     value = [np.asarray(Scope(rational(), 1).call(one)) for one in asked]
     for k, one in enumerate(asked):
         report = judge(question, one)
         assert report.ok, report
         first = next(j for j in range(k + 1) if np.allclose(value[j], value[k]))  # two choices may say the same
-        assert [note for note in report.notes if "convention" in note] == [f"its convention: {e.others[first - 1][0]}"] * (first > 0)
+        assert [note for note in report.notes if "convention" in note] == [f"its convention: {e.others[first - 1].words}"] * (first > 0)
     if not hasattr(answer, "side"):
         mixed = Mixed(asked[0], asked[1])
         assert judge(question, mixed).status == "wrong"
     assert not judge(of_exercise(replace(e, conventions=())), asked[1]).ok
+
+
+SIGNED = [replace(e, conventions=("sign of beta",)) for e in EXERCISES.values() if {"beta", "log_p"} <= set(parameters(e.answer))]
+FREE = [
+    *((e, words, k) for e in EXERCISES.values() for words in e.under for k in range(len(e.misses))),
+    *((e, "beta has the other sign", k) for k, e in enumerate(SIGNED)),
+]
+"""An exercise, a choice that it leaves, and the number of one of its slips."""
+
+
+@pytest.mark.parametrize(("e", "words", "number"), FREE, ids=lambda x: getattr(x, "slug", str(x)))
+def test_a_slip_is_known_beside_any_choice(e: Exercise, words: str, number: int) -> None:
+    """A wrong answer is told as what it is in its own convention: not as two mistakes, nor as none, because the default is another."""
+    other = next(other for other in e.others if other.words == words)
+    assert list(other.misses) == list(e.misses)
+    slip, miss = list(other.misses.items())[number % len(e.misses)]
+    question = of_exercise(e)
+    report = judge(question, miss)
+    itself = judge(replace(question, others=()), e.misses[slip])
+    assert itself.diagnosis == slip
+    if report.ok:  # the slip is what another choice makes of the answer
+        assert any("its convention" in note for note in report.notes) or judge(replace(question, others=()), miss).ok
+        return
+    assert report.diagnosis == slip
+    by_default = judge(replace(question, others=()), miss)
+    assert (f"told by the nearest convention: {words}" in report.notes) == (by_default.diagnosis not in e.misses)
+
+
+def test_a_mistake_that_nobody_knows_is_shown_beside_the_nearest_answer() -> None:
+    e = replace(EXERCISES["policy-reward"], conventions=("sign of beta",))
+    question = replace(of_exercise(e), most=24)  # few worlds, and no mistakes in pairs
+    report = judge(question, lambda beta, log_p, log_p_ref: 1e-3 * beta * log_p**2 - beta * (log_p - log_p_ref))
+    assert report.status == "wrong"
+    assert "told by the nearest convention: beta has the other sign" in report.notes
 
 
 MISSES: dict[str, Callable[..., Any]] = {"a": lambda r: r * np.pi, "b": lambda r: r * 7, "c": lambda r: r * 9}

@@ -112,7 +112,7 @@ def test_solve_reports_what_is_not_listed(tmp_path: Path, capsys: pytest.Capture
     assert "10^95 responses (not listed: states are merged)" in shown
 
 
-@pytest.mark.parametrize("words", [["run"], ["losses", "--world"], ["derive", "regret-is-kl", "--world"]])
+@pytest.mark.parametrize("words", [["gae", "--world"], ["derive", "regret-is-kl", "--world"]])
 def test_commands_that_ask_for_each_response_say_so(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "world.toml"
     path.write_text(LONG)

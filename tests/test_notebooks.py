@@ -20,6 +20,8 @@ import pytest
 
 from tabular_rlhf.check import check
 from tabular_rlhf.exercises import EXERCISES
+from tabular_rlhf.explore import lesson
+from tabular_rlhf.symbols import SYMBOLS
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 _spec = importlib.util.spec_from_file_location("notebooks_build", NOTEBOOKS / "build.py")
@@ -38,7 +40,7 @@ def built(twin: Path) -> Any:
 
 # ---------------------------------------------------------------------------------------------------- what a cell may hold
 
-LINES = 16
+LINES, COLUMNS = 16, 95
 PLOTTING = re.compile(r"\b(plt|pyplot|matplotlib|IPython|savefig|display)\b")
 
 
@@ -62,6 +64,8 @@ def stub(tree: ast.Module) -> ast.FunctionDef | None:
 
 def cell_faults(source: str) -> list[str]:
     """Why a cell of code is more than one call, one slider, or one exercise with one check."""
+    if source == lesson.INSTALL:
+        return []
     if re.search(r"^\s*[%!]", source, re.MULTILINE):
         return ["magic commands"]
     tree = ast.parse(source)
@@ -70,6 +74,7 @@ def cell_faults(source: str) -> list[str]:
     imports = all(isinstance(node, ast.Import | ast.ImportFrom) for node in tree.body)
     rules = {
         "code that draws": PLOTTING.search(source),
+        f"wider than {COLUMNS} columns": any(len(line) > COLUMNS for line in source.splitlines()),
         f"more than {LINES} lines": len(source.splitlines()) > LINES and not imports,
         "shows more than one thing": len(shown) > 1,
         "shows something before its last line": shown and shown[-1] is not tree.body[-1],
@@ -95,6 +100,7 @@ def test_a_cell_holds_one_thing(twin: Path) -> None:
     [
         ("import matplotlib.pyplot as plt", "code that draws"),
         ("\n".join(f"a{i} = {i}" for i in range(17)), "more than 16 lines"),
+        (f"a = '{'b' * 95}'", "wider than 95 columns"),
         ("1\n2", "shows more than one thing"),
         ("1\na = 2", "shows something before its last line"),
         ("for i in range(3):\n    i", "a loop or a branch outside a function"),
@@ -172,6 +178,95 @@ def test_a_lesson_that_lacks_something_is_refused(twin: Path) -> None:
         assert part in whole
         assert any(fault.startswith(what) for fault in lesson_faults(script(whole.replace(part, other)), twin.stem[:2])), what
     assert lesson_faults(script(whole), "99")[0].startswith("a title")
+
+
+# ---------------------------------------------------------------------------------------------------- what is seen, and what is folded
+
+FIRST = 5
+"""Cells before which something must be seen."""
+FOLDED = re.compile(r"<details><summary>[^<\n]+</summary>\n\n(?:(?!</?details>).)+?\n\n</details>", re.DOTALL)
+"""Words that unfold: with blank lines around them, without which Markdown inside would not be read."""
+
+
+def picture_at(nb: Any) -> int:
+    """The place of the first picture or control."""
+    shown = ("<svg", "<img", "image/svg+xml", "image/png")
+    outputs = [str([o.get("data", "") for o in cell.get("outputs", [])]) for cell in nb.cells]
+    return next((i for i, text in enumerate(outputs) if any(mark in text for mark in shown)), len(outputs))
+
+
+def unfolded(nb: Any) -> list[str]:
+    """What asks for a guess and then gives it away: predictions without a fold, answers in plain sight, folds that would not unfold."""
+    wrong, after_control = [], False
+    for i, cell in enumerate(nb.cells):
+        source = cell.source
+        if cell.cell_type == "code":
+            after_control = source.startswith("explore.") and not source.startswith("explore.folded")
+            continue
+        apart = FOLDED.sub("", source)
+        follows = nb.cells[i + 1].source if i + 1 < len(nb.cells) else ""
+        folds = len(FOLDED.findall(source)) + follows.startswith("explore.folded(")
+        wrong += [f"a prediction without a folded answer: {source[:60]}"] if source.count("**Predict.**") > folds else []
+        wrong += [f"a fold that does not unfold: {apart[:60]}"] if re.search("</?(details|summary)", apart) else []
+        wrong += [f"an answer in plain sight: {source[:60]}"] if after_control and source.startswith("(") else []
+        after_control = False
+    predictions = sum(cell.source.count("**Predict.**") for cell in nb.cells)
+    return wrong + ([f"{predictions} predictions"] if predictions < 2 else [])
+
+
+@LESSONS
+def test_something_is_seen_within_five_cells(twin: Path) -> None:
+    assert picture_at(built(twin)) < FIRST
+
+
+@LESSONS
+def test_answers_are_folded_and_say_why(twin: Path) -> None:
+    nb = built(twin)
+    assert unfolded(nb) == []
+    for cell in nb.cells:  # every picture, and every prediction, has its because
+        for answer in [
+            *FOLDED.findall(cell.source if "**Predict.**" in cell.source else ""),
+            *re.findall(r"\*\*First, .*", cell.source, re.DOTALL),
+        ]:
+            assert re.search(r"\b(because|why)\b", answer), answer
+
+
+def test_what_gives_an_answer_away_is_found() -> None:
+    def lesson_of(*sources: str) -> Any:
+        new = {True: nbformat.v4.new_code_cell, False: nbformat.v4.new_markdown_cell}
+        return nbformat.v4.new_notebook(cells=[new[source.startswith("explore")](source) for source in sources])
+
+    fold = "<details><summary>Unfold</summary>\n\nNo, because.\n\n</details>"
+    good = f"**Predict.** A?\n\n{fold}\n\n**Predict.** B?\n\n{fold}"
+    assert (
+        unfolded(lesson_of(good))
+        == unfolded(lesson_of("**Predict.** A?", "explore.folded(a)", "**Predict.** B?", "explore.folded(b)"))
+        == []
+    )
+    for bad in (
+        [good, "**Predict.** C?"],
+        [good.replace("\n\nNo", "No")],
+        [good, "explore.tilt(world)", "(At 3.)"],
+        [good[: len(good) // 2]],
+    ):
+        assert unfolded(lesson_of(*bad))
+
+
+@LESSONS
+def test_every_lesson_has_what_all_have(twin: Path) -> None:
+    """How to install, where one stands in the exercises, and a glossary: just the names that its functions ask for."""
+    nb = built(twin)
+    sources = [cell.source for cell in nb.cells]
+    code = [cell.source for cell in nb.cells if cell.cell_type == "code"]
+    assert sources[1] == lesson.INSTALL
+    last = max(i for i, cell in enumerate(nb.cells) if cell.cell_type == "code" and stub(ast.parse(cell.source)))
+    assert sources[last + 2] == lesson.PROGRESS
+    assert "0 of " in str(build.texts(nb.cells[last + 2].outputs[0]))
+    named = set(re.findall(r"^\| `(\w+)` \|", sources[-2], re.MULTILINE))
+    asked = {arg.arg for slug, function, _ in exercises(twin) for arg in function.args.args}
+    assert asked <= named <= SYMBOLS.keys()
+    assert all(re.search(rf"\b{name}\b", " ".join(code)) for name in named)
+    assert all(SYMBOLS[name].meaning.replace("|", r"\|") in sources[-2] for name in named)
 
 
 # ---------------------------------------------------------------------------------------------------- exercises and their solutions

@@ -66,44 +66,6 @@ def memoryless(k: float) -> list[float]:
 # ---------------------------------------------------------------------------------------------------- 1 tilt
 
 
-def positions() -> list[tuple[dict[str, Any], float, tuple[float, float, float]]]:
-    """Every position of the three sliders: the cell, beta, and the rewards of silence, one knock, two knocks."""
-    t = today()["tilt"]
-    sizes = [range(len(t["beta"])), range(len(t["reward"])), range(len(t["reward"]))]
-    return [(t["cells"][i][j][k], float(t["beta"][i]), (0.0, float(t["reward"][k]), float(t["reward"][j]))) for i, j, k in product(*sizes)]
-
-
-def test_every_position_of_the_tilt_is_the_formula() -> None:
-    assert len(positions()) == 9 * 9 * 9
-    assert all(near(printed, q) for printed, q in zip(today()["tilt"]["p_ref"], P_REF, strict=True))
-    for cell, beta, r in positions():
-        p, Z = tilted(P_REF, r, beta)
-        reward, kl = math.fsum(a * b for a, b in zip(p, r, strict=True)), divergence(p, P_REF)
-        want = {
-            "Z": Z,
-            "V": beta * math.log(Z),
-            "reward": reward,
-            "kl": kl,
-            "regret": beta * math.log(Z) - math.fsum(a * b for a, b in zip(P_REF, r, strict=True)),
-        }
-        for name, x in want.items():
-            assert near(cell[name], x), (name, beta, r, cell[name], x)
-        for n in range(3):
-            assert near(cell["weight"][n], math.exp(r[n] / beta)), (beta, r)
-            assert near(cell["p"][n], p[n]), (beta, r)
-            assert near(cell["gain"][n], math.log(p[n] / P_REF[n])), (beta, r)
-
-
-def test_the_forward_projection_is_a_ratio_of_counts() -> None:
-    for cell, beta, r in positions():
-        (none, one, two), _ = tilted(P_REF, r, beta)
-        knock = (one + 2 * two) / (none + 2 * one + 2 * two)
-        found = cell["forward"]
-        assert near(found["knock"], knock)
-        assert all(near(a, b) for a, b in zip(found["p"], memoryless(knock), strict=True))
-        assert near(found["kl"], divergence((none, one, two), memoryless(knock)))
-
-
 def scan(target: list[float], cells: int = 2400) -> list[tuple[float, float]]:
     """The local minima of KL(p_k, target) over a fine grid of log-odds of k, from -24 to 24: (k, value), best first."""
     odds = [48.0 * i / cells - 24.0 for i in range(cells + 1)]
@@ -113,39 +75,12 @@ def scan(target: list[float], cells: int = 2400) -> list[tuple[float, float]]:
     return sorted(found, key=lambda m: m[1])
 
 
-def test_the_reverse_projections_are_all_the_minima_that_a_scan_finds() -> None:
-    seen: dict[tuple[float, float], int] = {}
-    for cell, beta, r in positions():
-        if (key := (r[1] / beta, r[2] / beta)) not in seen:
-            target, _ = tilted(P_REF, r, beta)
-            found = scan(target)
-            seen[key] = len(found)
-            assert len(cell["reverse"]) == len(found), (beta, r)
-            for shown, (k, value) in zip(cell["reverse"], found, strict=True):
-                assert abs(float(shown["knock"]) - k) < 0.004, (beta, r)  # the grid's own spacing
-                assert float(shown["kl"]) <= value + 1e-4, (beta, r)
-                assert all(near(a, b, 1.6) for a, b in zip(shown["p"], memoryless(float(shown["knock"])), strict=True))
-        assert seen[key] == len(cell["reverse"])
-    assert {1, 2} == set(seen.values())
-
-
-def test_it_opens_with_two_modes_and_the_arc_runs_through_every_optimum() -> None:
+def test_it_opens_with_two_modes() -> None:
     t = today()["tilt"]
+    assert t["p_ref"] == pytest.approx(P_REF, abs=1e-15)
     i, j, k = t["start"]
-    assert len(t["cells"][i][j][k]["reverse"]) == 2
-    for j, k in product(range(9), range(9)):
-        arc = t["arcs"][j][k]
-        assert all(near(a, b) for a, b in zip(arc[0], P_REF, strict=True))
-        for i, beta in enumerate(map(float, t["beta"])):
-            place = 8 / beta  # the arc has 33 points at 1/beta = 0, 1/8, ..., 4
-            if place == round(place):
-                assert all(near(a, float(b), 0.56) for a, b in zip(arc[round(place)], t["cells"][i][j][k]["p"], strict=True))
-    assert [len(t["class"]), t["class"][0], t["class"][20], t["class"][-1]] == [
-        41,
-        ["1.000", "0.000", "0.000"],
-        ["0.500", "0.250", "0.250"],
-        ["0.000", "0.000", "1.000"],
-    ]
+    r = (0.0, float(t["reward"][k]), float(t["reward"][j]))
+    assert len(scan(tilted(P_REF, r, float(t["beta"][i]))[0])) == 2
 
 
 # ---------------------------------------------------------------------------------------------------- 3 flags
@@ -416,12 +351,12 @@ def test_contrast_in_light_and_dark() -> None:
 
 def test_a_changed_page_is_found() -> None:
     good = committed()
-    moved = good.replace('"V":"-0.1154"', '"V":"-0.1155"', 1)
+    moved = good.replace('"best":"0.8473"', '"best":"0.8474"', 1)
     assert moved != good
     assert page.check(moved, today()) == []  # one unit of the last digit: another machine's rounding
-    wrong = page.check(good.replace('"V":"-0.1154"', '"V":"-0.1254"', 1), today())
+    wrong = page.check(good.replace('"best":"0.8473"', '"best":"0.8573"', 1), today())
     assert len(wrong) == 1
-    assert wrong[0].startswith("data.tilt.cells")
+    assert wrong[0].startswith("data.zoo.cells")
     (text,) = page.check(good.replace("Walking past the best policy</h1>", "Walking past a policy</h1>", 1), today())
     assert "Walking past a policy" in text
     assert "lines beside the data" in page.check(good + "more\n", today())[-1]

@@ -148,7 +148,7 @@ def test_ranks_that_hold_together_cover() -> None:
     assert held / 400 > 0.95 - 5 * math.sqrt(0.95 * 0.05 / 400)
 
 
-def test_standard_errors_of_very_many_items() -> None:
+def test_standard_errors_of_very_many_items(monkeypatch: pytest.MonkeyPatch) -> None:
     """The estimated diagonal against the inverse, within five of its own standard errors."""
     from scipy.sparse import coo_array
 
@@ -158,6 +158,8 @@ def test_standard_errors_of_very_many_items() -> None:
     w = rng.uniform(0.1, 1.0, len(i))
     A = coo_array((np.tile(w, 2), (np.r_[i, j], np.r_[j, i])), shape=(N, N)).tocsr()
     exact = np.diag(np.linalg.pinv(np.diag(A.toarray().sum(axis=1)) - A.toarray()))
+    np.testing.assert_allclose(laplacian_variances(A, rng=rng)[0], exact, rtol=1e-10)  # by elimination
+    monkeypatch.setattr("tabular_rlhf.preferences.laplacian.WORK", 0.0)
     variance, error = laplacian_variances(A, rng=rng)
     assert np.max(np.abs(variance - exact) / error) < 5
     assert np.max(error / variance) < 0.05
@@ -170,6 +172,9 @@ def test_blocks_too_large_to_invert_are_estimated_within_what_is_told(monkeypatc
     exact = analyse(found)
     monkeypatch.setattr("tabular_rlhf.reports.fitted.INVERTED", 10)
     monkeypatch.setattr("tabular_rlhf.reports.preferences.INVERTED", 10)
+    assert analyse(found)["estimated_errors"] is None
+    monkeypatch.setattr("tabular_rlhf.preferences.laplacian.WORK", 0.0)
+    monkeypatch.setattr("tabular_rlhf.preferences.variances.SOLVED", 0)
     told = analyse(found)
     assert exact["estimated_errors"] is None
     assert 0 < told["estimated_errors"] < 0.05

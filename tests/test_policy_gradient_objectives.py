@@ -19,7 +19,17 @@ from tabular_rlhf.gibbs import policy_gradient, solve
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import uniform
-from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, LOSSES, Recipe, analyse, success_objective, success_weight
+from tabular_rlhf.policy_gradient import (
+    ADVANTAGES,
+    AGGREGATIONS,
+    BATCHES,
+    CORRECTIONS,
+    LOSSES,
+    Recipe,
+    analyse,
+    success_objective,
+    success_weight,
+)
 from tabular_rlhf.policy_gradient.flows import flow, natural, recipe_direction
 from tabular_rlhf.policy_gradient.groups import baselines
 from tabular_rlhf.policy_gradient.record import RANGES
@@ -160,7 +170,8 @@ ENDS = {
     "dual": ([1.000001, 1e3], [1.0, 0.0]),
     "scale": ([1e-9, 1e3], [0.0, -1.0]),
     "k": ([1.0, 4.0], [0.0, 1.5, 5.0]),
-    **{name: ([1e-9, 1e3], [0.0, -1.0]) for name in ("tau_pos", "tau_neg", "wide", "cap")},
+    **{name: ([1e-9, 1e3], [0.0, -1.0]) for name in ("tau_pos", "tau_neg", "wide", "cap", "cache")},
+    "floor": ([0.0, 2.0], [-1e-9, 2.000001]),
     **{name: ([0.0, 1e3], [-1e-9]) for name in ("k_pos", "k_neg", "lam_pos", "lam_neg")},
 }
 """Of every setting: numbers at the ends of what it may be, and the first beyond."""
@@ -168,7 +179,13 @@ ENDS = {
 
 @pytest.mark.parametrize("name", RANGES)
 def test_a_setting_is_taken_up_to_its_ends_and_no_further(name: str) -> None:
-    registries = (("advantage", ADVANTAGES), ("loss", LOSSES), ("aggregation", AGGREGATIONS))
+    registries = (
+        ("advantage", ADVANTAGES),
+        ("loss", LOSSES),
+        ("aggregation", AGGREGATIONS),
+        ("correction", CORRECTIONS),
+        ("batch", BATCHES),
+    )
     kind, part = next((kind, p.name) for kind, table in registries for p in table.values() if name in p.defaults)
     for value in ENDS[name][0]:
         assert Recipe(G=4, **{kind: part, name: value}).settings[name] == value

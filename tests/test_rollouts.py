@@ -71,6 +71,98 @@ def test_groups_are_those_of_the_file() -> None:
     assert abs(named["grpo"]["rms"] - math.sqrt(2 * sum(a * a for a in plain) / 12)) <= 1e-12
 
 
+def drawn_rows(seed: int) -> list[dict[str, Any]]:
+    """Responses to some prompts, one of them alone, with equal rewards, lengths and log-ratios among them."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for prompt, n in enumerate([1, *rng.integers(2, 9, 2)]):
+        for _ in range(n):
+            T = int(rng.integers(1, 4))
+            row = {"prompt": str(prompt), "tokens": rng.integers(0, 9, T).tolist(), "reward": float(rng.integers(-1, 3))}
+            logs = {key: (-rng.integers(1, 4, T) / 2).tolist() for key in ("logp", "logp_ref")}
+            rows.append({**row, **logs, "rewards": {"style": float(rng.integers(0, 2))}})
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pairs_are_counted_and_dpo_is_its_definition(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All pairs one by one, in plain Python; also where the table of pairs is made in several blocks."""
+    rows, beta = drawn_rows(seed), 0.7
+    monkeypatch.setattr("tabular_rlhf.rollouts.pairs.ROWS", 3)
+    found = analyse(read_rollouts(as_text(rows)), beta=beta)
+    by_prompt = [[a for a in rows if a["prompt"] == x] for x in dict.fromkeys(a["prompt"] for a in rows)]
+    both = [list(itertools.combinations(group, 2)) for group in by_prompt if len(group) > 1]
+    every = [pair for group in both for pair in group]
+    told = found["certain"]["pairs"]
+    assert (told["pairs"], told["prompts"]) == (len(every), len(both))
+
+    def m(a: dict[str, Any]) -> float:
+        return beta * (sum(a["logp"]) - sum(a["logp_ref"]))
+
+    measures = {
+        "log p": lambda a: sum(a["logp"]),
+        "log p_ref": lambda a: sum(a["logp_ref"]),
+        "log(p/p_ref)": lambda a: sum(a["logp"]) - sum(a["logp_ref"]),
+        "length": lambda a: len(a["tokens"]),
+        "style": lambda a: a["rewards"]["style"],
+    }
+    assert [row["name"] for row in told["goes_with"]] == list(measures)
+    for row in told["goes_with"]:
+        x = measures[row["name"]]
+        signs = [
+            math.copysign(1, (x(a) - x(b)) * (a["reward"] - b["reward"])) for a, b in every if x(a) != x(b) and a["reward"] != b["reward"]
+        ]
+        assert row["pairs"] == len(signs)
+        assert row["share"] == (pytest.approx(signs.count(1.0) / len(signs)) if signs else None)
+    for row, estimate in zip(told["dpo"], [e for e in found["estimates"] if e["name"].startswith("DPO")] or [None] * 2, strict=True):
+        means = []
+        for group in both:
+            losses = []
+            for a, b in group:
+                gap = a["reward"] - b["reward"]
+                P = 1 / (1 + math.exp(-gap)) if row["labels"] == "Bradley-Terry" else 0.5 * (1 + (gap > 0) - (gap < 0))
+                z = m(a) - m(b)
+                losses.append(P * math.log1p(math.exp(-z)) + (1 - P) * math.log1p(math.exp(z)))
+            means.append(sum(losses) / len(losses))
+        assert row["loss"] == pytest.approx(sum(means) / len(means), abs=1e-12)
+        assert row["loss"] == pytest.approx(row["label_free"] - row["label_half"], abs=1e-15)
+        assert estimate is None, "a response that is alone has no pair: no estimate over prompts"
+    whole = analyse(read_rollouts(as_text(rows[1:])), beta=beta)
+    for row, estimate in zip(whole["certain"]["pairs"]["dpo"], [e for e in whole["estimates"] if e["name"].startswith("DPO")], strict=True):
+        assert estimate["value"] == pytest.approx(row["loss"], abs=1e-12)
+
+
+def test_the_error_of_a_mean_over_pairs_is_that_of_a_u_statistic() -> None:
+    """One prompt, drawn again and again: the deviation of the estimate is what it says of itself, and not half of that."""
+    rng, values, errors = np.random.default_rng(0), [], []
+    for _ in range(300):
+        rows = [
+            {"prompt": "x", "tokens": [0], "logp": [-1.0 - a], "logp_ref": [-1.0], "reward": float(r)}
+            for a, r in zip(rng.exponential(1.0, 40), rng.integers(0, 2, 40), strict=True)
+        ]
+        e = next(e for e in analyse(read_rollouts(as_text(rows)))["estimates"] if e["name"].startswith("DPO"))
+        values.append(e["value"])
+        errors.append(e["standard_error"])
+    assert np.std(values) == pytest.approx(np.mean(errors), rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("grpo", {"ddof": 1, "epsilon": 1e-4}), ("grpo", {"ddof": 0, "epsilon": 1e-6}), ("rloo", {})]
+)
+def test_recorded_advantages_are_recognized(name: str, settings: dict[str, float]) -> None:
+    rows = [{**ROWS[i], "prompt": "x", "group": i // 4, "reward": float(i * i % 7)} for i in range(12)]
+    for start in range(0, 12, 4):
+        rewards = [a["reward"] for a in rows[start : start + 4]]
+        for i in range(4):
+            rows[start + i]["advantage"] = ADVANTAGES[name].oracle(i, rewards, **settings)
+    told = {a["name"]: a["recorded"] for a in analyse(read_rollouts(as_text(rows)))["certain"]["groups"]["advantages"]}
+    assert min(told, key=lambda k: told[k]["largest_difference"]) == name
+    assert told[name]["largest_difference"] <= 1e-12
+    assert told[name]["settings"] == settings
+    rows[5].pop("advantage")
+    assert all(a["recorded"] is None for a in analyse(read_rollouts(as_text(rows)))["certain"]["groups"]["advantages"])
+
+
 # ---------------------------------------------------------------------------------------------------- contradictions
 
 
@@ -154,6 +246,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "positive": ({**GOOD, "logp_ref": [-0.5, 0.5]}, r"logp_ref\[1\] must be a finite log-probability, at most 0, got 0.5"),
     "infinite reward": ({**GOOD, "reward": float("inf")}, "reward must be a finite number"),
     "text for reward": ({**GOOD, "reward": "1"}, "reward must be a finite number"),
+    "advantage": ({**GOOD, "advantage": [0.5]}, "advantage must be a finite number"),
     "mask": ({**GOOD, "loss_mask": [1]}, "loss_mask must be 2 zeros and ones"),
     "parts": ({**GOOD, "rewards": [1]}, "rewards must be a table"),
     "no logp": ({**GOOD, "logp": None}, "logp and logp_ref must be given"),

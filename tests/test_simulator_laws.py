@@ -16,9 +16,10 @@ from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy_gradient import groups as g
 from tabular_rlhf.selection import best_of_n
 from tabular_rlhf.simulator import CORES, Options, Run, begin, simulate
-from tabular_rlhf.simulator.algorithms import ADAM, EPOCHS, KEEP, MEMORY, compared, graded, imitate, moved, score_sum
+from tabular_rlhf.simulator.algorithms import EPOCHS, compared, graded, imitate
 from tabular_rlhf.simulator.chance import noise_of_steps
-from tabular_rlhf.simulator.record import KL_FLAGS, Data, bag, learner
+from tabular_rlhf.simulator.on_policy import ADAM, MEMORY, moved, score_sum
+from tabular_rlhf.simulator.record import KEEP, KL_FLAGS, Data, bag, learner
 from tabular_rlhf.simulator.report import FIELDS, closing, report
 from tabular_rlhf.simulator.scoring import price_of_comparisons, total_variation
 from tabular_rlhf.simulator.stages import curvature, prepare, usual_step
@@ -233,11 +234,11 @@ def test_the_usual_step_is_one_over_the_curvature() -> None:
         for core, ptx in (("rloo", 0.0), ("rloo", 7.0), ("grpo", 0.0)):
             options = Options(algorithm=core, ptx=ptx)
             most = max(coefficient + ptx, 1.0 if core == "grpo" else spread)
-            assert_close(usual_step(world, options, data, coefficient), CORES[core].lr / most, 1e-12)
+            assert_close(usual_step(options, 6 * spread, coefficient), CORES[core].lr / most, 1e-12)
     # of a loss: f'' in the margin, twice; dpo beta^2/4, ipo 2; slic is straight at 0 and has a tenth of its slope
     for loss, curve in (("dpo", 0.25 * 0.6**2), ("ipo", 2.0), ("slic-reference", 0.1 * 0.6)):
         assert_close(curvature(loss, 0.6) / curve, 1.0, 1e-2)
-        told = usual_step(world, Options(algorithm="dpo", loss=loss), data, 0.6)
+        told = usual_step(Options(algorithm="dpo", loss=loss), 6 * spread, 0.6)
         assert_close(told * 2 * curvature(loss, 0.6), CORES["dpo"].lr, 1e-12)
     assert prepare(world, Options(algorithm="rloo", lr=3.0, kl_coef=0.0), data).kl_coef == 0.0
     assert prepare(world, Options(algorithm="dpo", online=True), data).batch == 256
@@ -335,7 +336,7 @@ def test_the_frontier_of_a_report_is_of_gibbs_laws_and_a_mean_over_prompts() -> 
     from tabular_rlhf.simulator.report import _frontier
 
     world = random_world(rng=np.random.default_rng(2), V=3, H=1, P=3)
-    found = _frontier(world)
+    found = _frontier(prepare(world, Options(algorithm="rloo"), Data(np.zeros(world.r.shape), None, world.r)))
     for nats, reward, k in list(zip(found["kl"], found["reward"], np.geomspace(0.05, 50.0, 61), strict=True))[::20]:
         p = np.exp(world.log_p_ref + world.r / (world.beta * k))
         p /= p.sum(axis=1, keepdims=True)

@@ -59,4 +59,6 @@ def preference_slope(scores, n_ij, wins_ij):
 # %%
 def unbiased_loss(r_w, r_l, flip):
     D = r_w - r_l
-    return -np.mean((1 - flip) * tr.log_sigmoid(D) - flip * tr.log_sigmoid(-D)) / (1 - 2 * flip)
+    return -np.mean((1 - flip) * tr.log_sigmoid(D) - flip * tr.log_sigmoid(-D)) / (
+        1 - 2 * flip
+    )

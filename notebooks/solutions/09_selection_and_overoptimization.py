@@ -17,7 +17,9 @@ import tabular_rlhf as tr
 def best_of_n_law(p_ref, r):
     at_most = np.sum(p_ref[:, None, :] * (r[:, None, :] <= r[:, :, None]), axis=2)
     less = np.sum(p_ref[:, None, :] * (r[:, None, :] < r[:, :, None]), axis=2)
-    return lambda draws: p_ref * sum(at_most ** (draws - 1 - k) * less**k for k in range(draws))
+    return lambda draws: (
+        p_ref * sum(at_most ** (draws - 1 - k) * less**k for k in range(draws))
+    )
 
 
 # %% [markdown]

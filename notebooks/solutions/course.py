@@ -18,7 +18,11 @@ def gae_of_a_batch(token_rewards, critic, mask, discount, lam):
         n = int(mask[b].sum())
         for t in reversed(range(n)):
             following = t + 1 < n
-            delta = token_rewards[b, t] + (discount * critic[b, t + 1] if following else 0.0) - critic[b, t]
+            delta = (
+                token_rewards[b, t]
+                + (discount * critic[b, t + 1] if following else 0.0)
+                - critic[b, t]
+            )
             A[b, t] = delta + (discount * lam * A[b, t + 1] if following else 0.0)
     return A
 
@@ -30,7 +34,9 @@ def baseline_of_a_state(pi, r_token):
 
 
 def entropy_bonus_slope(pi, log_pi):
-    jacobian = pi[..., :, None] * (np.eye(pi.shape[-1]) - pi[..., None, :])  # of pi in the logits
+    jacobian = pi[..., :, None] * (
+        np.eye(pi.shape[-1]) - pi[..., None, :]
+    )  # of pi in the logits
     return -np.einsum("psab,psa->psb", jacobian, log_pi + 1.0)
 
 
@@ -65,12 +71,16 @@ def flat_tokens(logp, logp_old, advantages, mask, clip):
 
 def clipped_slope(logp, logp_old, advantages, mask, clip):
     slopes = -np.exp(logp - logp_old) * advantages / np.sum(mask)
-    return np.where((mask > 0) & (flat_tokens(logp, logp_old, advantages, mask, clip) == 0), slopes, 0.0)
+    return np.where(
+        (mask > 0) & (flat_tokens(logp, logp_old, advantages, mask, clip) == 0), slopes, 0.0
+    )
 
 
 def group_normalized(rewards, small):
     mean = rewards.mean(axis=1, keepdims=True)
-    return (rewards - mean) / (np.sqrt(np.mean((rewards - mean) ** 2, axis=1, keepdims=True)) + small)
+    return (rewards - mean) / (
+        np.sqrt(np.mean((rewards - mean) ** 2, axis=1, keepdims=True)) + small
+    )
 
 
 def critic_loss(critic, critic_old, targets, mask, clip):
@@ -102,7 +112,9 @@ def pair_loss(rhat_w, rhat_l):
 
 
 def smoothed_pair_loss(rhat_w, rhat_l, flip):
-    return (1.0 - flip) * np.logaddexp(0.0, rhat_l - rhat_w) + flip * np.logaddexp(0.0, rhat_w - rhat_l)
+    return (1.0 - flip) * np.logaddexp(0.0, rhat_l - rhat_w) + flip * np.logaddexp(
+        0.0, rhat_w - rhat_l
+    )
 
 
 def gibbs_by_hand():

@@ -75,6 +75,11 @@ class Handed:
         """Whether it can tell prompts apart."""
         return bool({"group", "G", "P"} & set(self.roles.values())) or "a row a prompt" in self.layout.values()
 
+    @property
+    def settable(self) -> list[str]:
+        """The names of its parameters that are no roles: what may be set."""
+        return [name for name in inspect.signature(self.function).parameters if name not in self.roles]
+
     def asks(self, *roles: str) -> bool:
         """Whether it asks for one of these."""
         return bool(set(roles) & set(self.roles.values()))

@@ -1,4 +1,6 @@
-r"""A person's function as a record of the tables: an advantage, a pair loss, a KL estimator.  NumPy alone, where a record is traced.
+r"""A person's function as a record of the tables: an advantage, an aggregation, a pair loss, a reward-model loss, an estimator.
+
+NumPy alone, where a record is traced.
 
 Nothing is claimed in such a record: traits are those that hold, a KL estimator's divergences those that its own h is made of.
 """
@@ -19,7 +21,8 @@ from tabular_rlhf.estimators.record import TERMS, Estimator, Terms
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.losses import traits
 from tabular_rlhf.losses.record import DirectLoss
-from tabular_rlhf.policy_gradient.record import Advantage
+from tabular_rlhf.losses.rewards import RewardLoss
+from tabular_rlhf.policy_gradient.record import Advantage, Aggregation
 
 EXACT = 1e-9
 SOURCE = "the file that was given"
@@ -29,7 +32,7 @@ def _refuse(handed: Handed, kind: str) -> None:
     if handed.kind != kind:
         remedy = "`tabular-rlhf audit` takes every kind"
         raise InputError(f"the function must be a {kind}", got=f"a {handed.kind}", where=handed.name, remedy=remedy)
-    if kind != "group advantage" and handed.library.name != "numpy":
+    if kind not in ("group advantage", "aggregation") and handed.library.name != "numpy":
         remedy = "write it with numpy, or ask `tabular-rlhf audit`, which differentiates it where it is at home"
         raise InputError("a record's function must be of numpy", got=handed.library.name, where=handed.name, remedy=remedy)
 
@@ -91,6 +94,47 @@ def _works(group: Any, G: int) -> bool:
         return False
 
 
+def aggregation_of(handed: Handed) -> Aggregation:
+    """The function as an aggregation: the weight that it gives to each token of a response, which must be one for all of them.
+
+    >>> from tabular_rlhf.audit.handed import hand_in
+    >>> from tabular_rlhf.audit.library import Library
+    >>> def mine(per_token_loss, mask): return np.sum(per_token_loss * mask) / np.sum(mask)
+    >>> rule = aggregation_of(hand_in(mine, Library())); rule(lengths=np.array([1.0, 3.0]), n=np.ones(2), G=2).round(9).tolist()
+    [0.25, 0.25]
+    """
+    _refuse(handed, "aggregation")
+    known: dict[bytes, Array] = {}
+
+    def group(lengths: Array) -> Array:
+        key = lengths.tobytes()
+        if key not in known:
+            B, T = len(lengths), int(np.max(lengths))
+            tokens = {k: np.zeros((B, T)) for k in ("logp", "old", "sampler", "ref", "value", "entropy")}
+            batch = made(tokens, np.zeros(B), lengths, 1)
+            try:
+                weight = handed.gradient(batch, ["table"])[1]["table"] * batch["mask"]
+            except Unfit as e:
+                raise InputError("an aggregation must be computed", got=str(e), where=handed.name, remedy="audit it") from None
+            mean = np.sum(weight, axis=1) / batch["length"]
+            if np.max(np.abs(weight - mean[:, None] * batch["mask"])) > EXACT * np.max(np.abs(weight)):
+                must = "an aggregation of the table must weigh all tokens of a response alike"
+                raise InputError(must, got="weights that depend on the place", where=handed.name, remedy="audit it")
+            known[key] = mean
+        return known[key]
+
+    def fn(lengths: Any, n: Any, G: int) -> Any:
+        shape = np.broadcast_shapes(np.shape(lengths), np.shape(n))
+        rows = [np.reshape(np.broadcast_to(x, shape), (-1, shape[-1])) for x in (n, lengths)]
+        out = np.zeros(rows[0].shape)
+        for k, (count, length) in enumerate(zip(*rows, strict=True)):
+            members = np.repeat(np.arange(shape[-1]), count.astype(int))
+            out[k, members] = group(length[members])
+        return np.reshape(out, shape)
+
+    return Aggregation(handed.name, rf"\omega = \mathrm{{{handed.name}}}", SOURCE, fn, remark="A function of your own")
+
+
 def estimator_of(handed: Handed) -> Estimator:
     """The function as an estimator h(L), with what its h descends and what its mean is, where they are sums of named divergences.
 
@@ -137,6 +181,8 @@ def _sum(want: Array, named: dict[str, Array]) -> Terms:
 def pair_loss_of(handed: Handed) -> DirectLoss:
     """The function as a direct alignment loss, with the traits that it is measured to have.
 
+    One with a corner takes `width`, over which it is rounded: see `losses.record`.
+
     >>> from tabular_rlhf.audit.handed import hand_in
     >>> from tabular_rlhf.audit.library import Library
     >>> def mine(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta=0.1):
@@ -146,11 +192,13 @@ def pair_loss_of(handed: Handed) -> DirectLoss:
     """
     _refuse(handed, "pair loss")
     weight = next((n for n in ("beta", "tau") if n in handed.settings or _has(handed, n)), None)
+    cornered = _has(handed, "width") and "width" not in handed.settings
 
-    def fn(a: Any, b: Any, p: Any, q: Any, len_w: Any, len_l: Any, beta: Any) -> Any:
+    def fn(a: Any, b: Any, p: Any, q: Any, len_w: Any, len_l: Any, beta: Any, width: Any) -> Any:
         given = {"chosen": p, "rejected": q, "ref_chosen": p - a, "ref_rejected": q - b, "chosen_length": len_w, "rejected_length": len_l}
         tables = {name: given.get(role, 0.0 * p) for name, role in handed.roles.items()}
-        y = handed.called(tables, {} if weight is None or weight in handed.settings else {weight: beta})
+        fixed = {} if weight is None or weight in handed.settings else {weight: beta}
+        y = handed.called(tables, fixed | ({"width": width} if cornered else {}))
         if np.shape(y) != np.broadcast_shapes(np.shape(p), np.shape(q)):
             must, remedy = "a loss of the table must have a value for every pair", "return the pairs' losses, not their mean, or audit it"
             raise InputError(must, got=f"shape {np.shape(y)}", where=handed.name, remedy=remedy)
@@ -158,13 +206,35 @@ def pair_loss_of(handed: Handed) -> DirectLoss:
 
     def one(a: float, b: float, p: float, q: float, len_w: float, len_l: float, beta: float) -> float:
         pair = [np.array([x]) for x in (a, b, p, q, len_w, len_l)]
-        return float(np.asarray(fn(pair[0], pair[1], pair[2], pair[3], pair[4], pair[5], beta))[0])
+        return float(np.asarray(fn(pair[0], pair[1], pair[2], pair[3], pair[4], pair[5], beta, 0.0))[0])
 
     def loss(held: frozenset[str]) -> DirectLoss:
-        return DirectLoss(handed.name, rf"\mathrm{{{handed.name}}}", SOURCE, fn, one, held)
+        return DirectLoss(handed.name, rf"\mathrm{{{handed.name}}}", SOURCE, fn, one, held, kinks="its own" if cornered else "")
 
     rng = np.random.default_rng(0)
     return loss(frozenset(t for t in traits.TESTS if traits.measure(loss(frozenset()), t, rng=rng) <= 0))
+
+
+def reward_loss_of(handed: Handed) -> RewardLoss:
+    """The function as a loss of a reward model; its margin, where it asks for one, is how much better the chosen response truly is.
+
+    >>> from tabular_rlhf.audit.handed import hand_in
+    >>> from tabular_rlhf.audit.library import Library
+    >>> def mine(chosen_rewards, rejected_rewards): return np.logaddexp(0.0, rejected_rewards - chosen_rewards)
+    >>> reward_loss_of(hand_in(mine, Library())).needs
+    ('r_w', 'r_l', 'gap')
+    """
+    _refuse(handed, "reward-model loss")
+
+    def fn(r_w: Any, r_l: Any, gap: Any) -> Any:
+        given = {"chosen_reward": r_w, "rejected_reward": r_l, "margin": np.maximum(0.0, gap)}
+        y = handed.called({name: given.get(role, 0.0 * r_w) for name, role in handed.roles.items()}, {})
+        if np.shape(y) != np.shape(r_w):
+            must, remedy = "a loss of the table must have a value for every pair", "return the pairs' losses, not their mean, or audit it"
+            raise InputError(must, got=f"shape {np.shape(y)}", where=handed.name, remedy=remedy)
+        return y
+
+    return RewardLoss(handed.name, rf"\mathrm{{{handed.name}}}", SOURCE, fn)
 
 
 def _has(handed: Handed, name: str) -> bool:

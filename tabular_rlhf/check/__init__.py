@@ -41,7 +41,7 @@ from tabular_rlhf.check.calling import (
     watched,
 )
 from tabular_rlhf.check.calling import told as told_error
-from tabular_rlhf.check.diagnose import diagnosis
+from tabular_rlhf.check.diagnose import diagnosis, one_mistake
 from tabular_rlhf.check.facts import spelled
 from tabular_rlhf.check.probes import comparable
 from tabular_rlhf.check.question import Question, find
@@ -80,7 +80,7 @@ def check(slug: str, answer: Any, *, part: int | str | None = None, world: World
     if slug in PROOFS:
         from tabular_rlhf.check.proof import judge_proof  # the reader of formulas is opened for those who ask for it
 
-        return judge_proof(PROOFS[slug], answer)
+        return judge_proof(PROOFS[slug], answer, world)
     asked = find(slug, part) if world is None else [_on_world_too(question, world) for question in find(slug, part)]
     if isinstance(answer, str):
         answer = printed(answer)
@@ -158,19 +158,44 @@ def judge(question: Question, function: Callable[..., Any]) -> Report:
             if has_limits(function)
             else guard(f"all calls together took {ALL:g} seconds of the processor", PROF=ALL, REAL=STILL * ALL)
         ):
-            words, question = _choice(question, function)
-            report = _judged(question, function)
-            return replace(report, notes=(*report.notes, f"its convention: {words}")) if words else report
+            words, chosen = _choice(question, function)
+            report = _judged(chosen, function)
+            told = "its convention" if report.ok else "told by the nearest convention"
+            return replace(report, notes=(*report.notes, f"{told}: {words}")) if words else report
     except Stopped as e:
         return stopped(question, e)
 
 
 def _choice(question: Question, function: Callable[..., Any]) -> tuple[str, Question]:
-    """The choice under which an answer is right on all worlds, of those that are left open; else what is asked as it stands."""
-    for words, other in (("", question), *question.chosen) if question.chosen else ():
-        if all(fault(other, function, watched(function, scope), scope) is None for scope in tried(other)):
-            return words, other
-    return "", question
+    """What is asked, by the choice under which an answer is right on all worlds, of those that are left open; else by the nearest."""
+    if not question.chosen:
+        return "", question
+    choices, scopes = [("", question), *question.chosen], tried(question)
+    values = [watched(function, scope) for scope in scopes]
+    faults = [[(fault(other, function, v, s), s) for v, s in zip(values, scopes, strict=True)] for _, other in choices]
+    for choice, found in zip(choices, faults, strict=True):
+        if all(kind is None for kind, _ in found):
+            return choice
+    if any(kind not in (None, "wrong", "approximate") for found in faults for kind, _ in found) or not repeats(function, scopes[0]):
+        return choices[0]
+    return choices[_nearest(choices, faults, function)]
+
+
+def _nearest(choices: list[tuple[str, Question]], faults: list[list[tuple[str | None, Scope]]], function: Callable[..., Any]) -> int:
+    """The number of the choice next to which a wrong answer is a mistake that comes with the question; else any one mistake; else of that
+    from which it is least far on most worlds.
+    """
+    known: list[int] = []
+    for k, ((_, question), found) in enumerate(zip(choices, faults, strict=True)):
+        failed = next((scope for kind, scope in found if kind == "wrong"), None)
+        seen = None if failed is None else one_mistake(question, function, failed)
+        if seen is not None and seen.words in dict(question.misses):
+            return k
+        known += [k] * (seen is not None)
+    if known:
+        return known[0]
+    apart = [[question.gap(watched(function, s), s, function).units for _, question in choices] for _, s in faults[0]]
+    return int(np.argmax(np.bincount([int(np.argmin(row)) for row in apart], minlength=len(choices))))
 
 
 def stopped(question: Question, why: Stopped) -> Report:

@@ -48,6 +48,13 @@ def diagnosis(question: Question, function: Function, failed: Scope) -> Diagnosi
     return _of_condition(question, function)
 
 
+def one_mistake(question: Question, function: Function, failed: Scope) -> Diagnosis | None:
+    """The one known mistake that a wrong answer of the right shape looks like, or None."""
+    known = probes(question, function, failed)
+    with quietly():
+        return _of_candidates(question, function, known) if len(known) >= ENOUGH else None
+
+
 def diagnose(question: Question, function: Function, probes: Sequence[Probe]) -> Diagnosis | None:
     """The first candidate that is so on every probe, or None."""
     if len(probes) < ENOUGH:

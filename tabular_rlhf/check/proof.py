@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 from tabular_rlhf.check.calling import CALL, STILL, Stopped, guard, has_limits, quietly
 from tabular_rlhf.check.report import Counterexample, Report
-from tabular_rlhf.derivations.execute import Derived
+from tabular_rlhf.derivations.execute import Derived, execute
 from tabular_rlhf.derivations.own import executed, remedy
 from tabular_rlhf.derivations.own_lines import Chain, Step, chain
 from tabular_rlhf.errors import InputError, raised
@@ -18,10 +19,13 @@ from tabular_rlhf.formula.freedoms import choices
 from tabular_rlhf.formula.read import read
 from tabular_rlhf.formula.say import say
 from tabular_rlhf.formula.tree import Node, names
+from tabular_rlhf.world import World
 
 
-def judge_proof(proof: Proof, answer: str | Callable[..., Any]) -> Report:
-    """Judge a text, or a function that returns one.
+def judge_proof(proof: Proof, answer: str | Callable[..., Any], world: World | None = None) -> Report:
+    """Judge a text, or a function that returns one.  Args: world, a reader's own, on which its lines are tried after all others.
+
+    Raises: InputError for a world that what is asked does not apply to.
 
     >>> from tabular_rlhf.exercises.proof import PROOFS
     >>> judge_proof(PROOFS["prove-k3"], PROOFS["prove-k3"].solution).ok
@@ -40,6 +44,8 @@ def judge_proof(proof: Proof, answer: str | Callable[..., Any]) -> Report:
         found, derived = executed(chain(text, dict(proof.bind), proof.free))
     except InputError as e:
         return Report(proof.slug, "", "raises", f"It cannot be read: {e}.")
+    if world is not None and derived.broken is None:
+        derived = replace(execute(found.derivation, world, {}, 0), worlds=derived.worlds + 1)
     rules = (_letters, _begins, _length) if derived.broken else (_letters, _begins, _ends, _length)
     unfit = next((fault for rule in rules if (fault := rule(proof, found))), "")
     steps = [k for k, step in enumerate(found.steps, 1) if step.relation != "so"]

@@ -18,6 +18,7 @@ from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.derivations.record import Derivation, Line
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.exercises import EXERCISES, Exercise
+from tabular_rlhf.exercises.conventions import Other
 from tabular_rlhf.exercises.proof import PROOFS
 from tabular_rlhf.ledger import LEDGER, Row
 from tabular_rlhf.ledger.record import Approximately, as_parts
@@ -35,9 +36,9 @@ class Question:
     slug and part, for people.  truths: functions that all give the answer, the reference first.  pick: which of the
     parts that they return (None: the whole).  misses: (diagnosis, function).  free: what the answer leaves open.
     without: symbols that would give it away.  most: worlds on which it is affordable.  scale: the size of a term.  error: what is asked
-    for, as a share of that, where not the exact answer is.  line: of a derivation, judged by its neighbors.  others: (choice, truth)
-    that an answer may make in the place of the reference's.  own: a reader's world, on which it is tried after all others.  given: what an
-    answer may be computed from, where that is not what the truth is.
+    for, as a share of that, where not the exact answer is.  line: of a derivation, judged by its neighbors.  others: choices that an
+    answer may make in the place of the reference's.  own: a reader's world, on which it is tried after all others.  given:
+    what an answer may be computed from, where that is not what the truth is.
     """
 
     slug: str
@@ -52,7 +53,7 @@ class Question:
     scale: Callable[[Scope], float] | None = None
     error: float = 0.0
     line: tuple[Derivation, int] | None = None
-    others: tuple[tuple[str, Function], ...] = ()
+    others: tuple[Other, ...] = ()
     own: Scope | None = None
     given: tuple[str, ...] = ()
 
@@ -64,7 +65,7 @@ class Question:
     @cached_property
     def chosen(self) -> tuple[tuple[str, Question], ...]:
         """What is asked under each other choice, by the choice in words."""
-        return tuple((words, replace(self, truths=(truth,), others=())) for words, truth in self.others)
+        return tuple((o.words, replace(self, truths=(o.answer,), misses=tuple(o.misses.items()), others=())) for o in self.others)
 
     def asked(self, function: Function) -> Function:
         """An answer that asks for what it may ask for, and so does what it returns; raises BadNames."""

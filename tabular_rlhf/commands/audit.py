@@ -9,7 +9,6 @@ from typing import Any
 
 from tabular_rlhf.audit.claims import CLAIMS, faults
 from tabular_rlhf.audit.field import Setting
-from tabular_rlhf.audit.figure import draw
 from tabular_rlhf.audit.handed import Handed, Unfit, hand_in
 from tabular_rlhf.audit.library import library_of
 from tabular_rlhf.audit.report import STAGES, Audit, audit
@@ -18,6 +17,7 @@ from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.loading import RUN, load, source_of
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.errors import InputError, positive, quoted, whole
+from tabular_rlhf.figures.audited import draw_path
 from tabular_rlhf.files import check_output
 from tabular_rlhf.layout import fold, wrap
 from tabular_rlhf.reports.audit_text import page, plain
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     if args.figure is not None:
         if not found.ends:
             raise InputError("a figure must have a path to draw", got=found.problem or found.handed.kind, remedy="leave --figure out")
-        draw(found, args.figure)
+        draw_path(found, args.figure)
     false = faults(found, pairs_of(args.claim, "--claim must be KIND=WORDS", "say, --claim ascends=E[r]").items())
     if args.json:
         answer_json(SCHEMA, args, plain(found) | {"faults": false})

@@ -8,6 +8,7 @@ from tabular_rlhf.check import check
 from tabular_rlhf.check.report import SCHEMA
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.loading import load
+from tabular_rlhf.commands.solve import find_world
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -17,11 +18,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "function", metavar="MODULE:FUNCTION", help="where your function is: my_module:my_function or my_file.py:my_function"
     )
     parser.add_argument("--part", help="of a row with several parts: its name (default: the first, or all of them if a tuple is returned)")
+    parser.add_argument("--world", metavar="WORLD", help="a TOML file or a named world on which it is tried too, after all others")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    report = check(args.slug, load(args.function), part=args.part)
+    world = None if args.world is None else find_world(args.world)  # before the reader's own code runs
+    report = check(args.slug, load(args.function), part=args.part, world=world)
     if args.json:
         answer_json(SCHEMA, args, report.json())
     else:

@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     figures = chosen(args.names)
     if args.list:
-        show("\n".join(f"{f.name:<24}{f.told}\n{'':<24}shows {', '.join(f.rows)}" for f in figures))
+        show("\n".join(f"{f.name:<24}{f.said.caption}\n{'':<24}shows {', '.join(f.rows)}" for f in figures))
         return 0
     folder = args.out or (Path("figures") if Path("figures").is_dir() else Path())
     if args.check:

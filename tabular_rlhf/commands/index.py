@@ -101,20 +101,22 @@ def of_the_family() -> Iterator[Entry]:
     from tabular_rlhf.estimators import ESTIMATORS
     from tabular_rlhf.figures import all_figures
     from tabular_rlhf.losses import LOSSES
-    from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS
+    from tabular_rlhf.losses.rewards import REWARD_LOSSES
+    from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, BATCHES, CORRECTIONS
     from tabular_rlhf.policy_gradient import LOSSES as POLICY_LOSSES
     from tabular_rlhf.tex import plain
     from tabular_rlhf.world import NAMED
 
-    for loss in LOSSES.values():
+    for loss in (*LOSSES.values(), *REWARD_LOSSES.values()):
         yield Entry("loss", loss.name, f"{plain(loss.latex)}; {loss.source}", f"losses {loss.name}")
-    for kind, parts in (("advantage", ADVANTAGES), ("aggregation", AGGREGATIONS), ("policy loss", POLICY_LOSSES)):
+    for parts in (ADVANTAGES, AGGREGATIONS, POLICY_LOSSES, CORRECTIONS, BATCHES):
         for part in parts.values():
+            kind = parts.kind
             yield Entry(kind, part.name, f"{part.remark}; {part.source}", f"advantage {part.name}")
     for estimator in ESTIMATORS.values():
         yield Entry("estimator", estimator.name, f"{plain(estimator.latex)}; {estimator.source}", f"kl --estimator {estimator.name}")
     for figure in all_figures().values():
-        yield Entry("figure", figure.name, figure.told, f"figures {figure.name}")
+        yield Entry("figure", figure.name, figure.said.caption, f"figures {figure.name}")
     for name, make in NAMED.items():
         yield Entry("world", name, (make.__doc__ or "").split("\n")[0], f"solve {name}")
 

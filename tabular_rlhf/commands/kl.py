@@ -12,6 +12,7 @@ from tabular_rlhf.audit.records import estimator_of
 from tabular_rlhf.commands import policies
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
+from tabular_rlhf.commands.settings import declare, require_known
 from tabular_rlhf.commands.settings import settings as numbers
 from tabular_rlhf.commands.solve import find_with_notes
 from tabular_rlhf.errors import InputError
@@ -41,6 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--ratio", default="sequence", metavar="NAME", help=f"how samples are weighed, one of {', '.join(RATIOS)} (default: sequence)"
     )
     policies.declare(parser, "optimum", "0")
+    declare(parser, "of a function of your own: scale=2, ...")
     parser.add_argument("--clamp", action="append", default=[], metavar="END=C", help=f"clip {' or '.join(CLAMPS)} to [-C, C]")
     parser.add_argument("--samples", type=int, default=100_000, metavar="N", help="draws of the sampled check (default: 100000)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
@@ -54,7 +56,10 @@ def run(args: argparse.Namespace) -> int:
         "ratio": args.ratio,
         "clamps": numbers(args.clamp, "a clamp must be END=C", f"for example {next(iter(CLAMPS))}=20"),
     }
-    estimator = estimator_of(handed_in(args.estimator)) if is_file(args.estimator) else args.estimator
+    changes = numbers(args.set)
+    own = handed_in(args.estimator, changes) if is_file(args.estimator) else None
+    require_known(changes, own.settable if own is not None else [], args.estimator or "all estimators")
+    estimator = args.estimator if own is None else estimator_of(own)
     chosen = flags(estimator, placement, args.level, **settings)
     if args.samples < 1 or args.seed < 0:
         raise InputError(

@@ -7,18 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.audit.records import pair_loss_of
+from tabular_rlhf.audit.records import pair_loss_of, reward_loss_of
 from tabular_rlhf.commands import policies
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
 from tabular_rlhf.commands.settings import declare, require_known, settings
-from tabular_rlhf.commands.solve import find_world
+from tabular_rlhf.commands.solve import find_with_notes
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.layout import table
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.losses.analyse import LossReport, analyse, family_table
-from tabular_rlhf.losses.record import find
+from tabular_rlhf.losses.record import DirectLoss
+from tabular_rlhf.losses.rewards import REWARD_LOSSES, RewardLoss, RewardReport, analyse_rewards, reward_table
+from tabular_rlhf.registry import one_of
 from tabular_rlhf.reports.solution_text import words
 from tabular_rlhf.told import number
 from tabular_rlhf.world import World
@@ -30,51 +32,104 @@ MOST = 64
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = RUN
-    parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of {', '.join(LOSSES)} (default: a table of all), {FILE}")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help=f"one of {', '.join([*LOSSES, *REWARD_LOSSES])} (default: a table of all), {FILE}"
+    )
     parser.add_argument("--world", default="rational", metavar="WORLD", help="a TOML file or a named world (default: rational)")
     parser.add_argument("--beta", type=float, help="another KL weight than the world's, in reward units per nat")
     policies.declare(parser, "reference", "0")
     declare(parser, "eps=0.2, gamma=0.5, ... (with a NAME, or for every loss that has it)")
+    parser.add_argument("--samples", type=int, default=20_000, metavar="N", help="pairs drawn where no list is (default: 20000)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of these draws (default: 0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    mine = is_file(args.name)
     changes = settings(args.set)
-    own = handed_in(args.name, changes) if mine else None
-    chosen = [pair_loss_of(own)] if own else [find(args.name)] if args.name else list(LOSSES.values())
-    changes = {k: x for k, x in changes.items() if own is None or k not in own.settings}
-    require_known(changes, [key for loss in chosen for key in ("beta", "tau", *loss.defaults)], args.name or "all losses")
-    world = find_world(args.world)
+    pairs, rewards, changes = chosen(args.name, changes)
+    known = [key for loss in pairs for key in ("beta", "tau", *loss.defaults)] + [key for r in rewards for key in r.defaults]
+    require_known(changes, known, args.name or "all losses")
+    world, _ = find_with_notes(args.world)
     world = world if args.beta is None else world.at(args.beta)
+    if not isinstance(world, World):
+        from tabular_rlhf.commands import on_lattice
+
+        return on_lattice.losses(args, world, pairs, changes)
     if world.mdp.N > MOST:
         raise InputError(f"the world must have at most {MOST} responses a prompt", got=world.mdp.N, remedy="try --world rational")
     at = policies.situation(args, world)
-
     here = np.asarray(world.mdp.path_sum(at.log_pi))
 
     def drawn(world: World) -> Array:
         return np.asarray(world.mdp.path_sum(policies.situation(args, world).log_sampler))
 
     if args.json:
-        reports = [
-            as_dict(analyse(loss, world, drawn=drawn, at=here, **{k: x for k, x in changes.items() if loss.has(k)})) for loss in chosen
-        ]
-        answer_json(SCHEMA, args, {"world": world.name, "beta": world.beta, **at.told(world), "losses": reports})
+        found = [as_dict(analyse(loss, world, drawn=drawn, at=here, **{k: x for k, x in changes.items() if loss.has(k)})) for loss in pairs]
+        fitted = [rewards_as_dict(analyse_rewards(loss, world, drawn(world), **_own(loss, changes))) for loss in rewards]
+        answer_json(SCHEMA, args, {"world": world.name, "beta": world.beta, **at.told(world), "losses": found, "rewards": fitted})
         return 0
     told = "".join(f", {key} = {x:g}" for key, x in changes.items())
     who = "" if at.on_policy and at.old == "reference" else f"\n{policies.words(at.told(world), 'Pairs')}"
-    head = f"World {world.name}, beta = {world.beta:g}{told}.{who}\n\n"
-    answer_text(
-        args,
-        head
-        + (
-            one(analyse(chosen[0], world, drawn=drawn, at=here, **changes))
-            if args.name
-            else family_table(world, drawn=drawn, at=here, **changes)
-        ),
-    )
+    head = f"World {world.name}, beta = {world.beta:g}{told}.{who}"
+    if args.name is None:
+        both = family_table(world, drawn=drawn, at=here, **changes), reward_table(world, drawn(world), **changes)
+        answer_text(args, "\n\n".join([head, *both]))
+    elif pairs:
+        answer_text(args, f"{head}\n\n{one(analyse(pairs[0], world, drawn=drawn, at=here, **changes))}")
+    else:
+        answer_text(args, f"{head}\n\n{fitted_rewards(analyse_rewards(rewards[0], world, drawn(world), **changes))}")
     return 0
+
+
+def chosen(name: str | None, changes: dict[str, float]) -> tuple[list[DirectLoss], list[RewardLoss], dict[str, float]]:
+    """The pair losses and the reward-model losses that are asked for, and the changes that are not a handed-in function's own."""
+    if name is None:
+        return list(LOSSES.values()), list(REWARD_LOSSES.values()), changes
+    if is_file(name):
+        own = handed_in(name, changes)
+        require_known(changes, [*own.settable, "beta", "tau"], name)
+        left = {k: x for k, x in changes.items() if k not in own.settings}
+        reward = own.kind == "reward-model loss"
+        return ([], [reward_loss_of(own)], left) if reward else ([pair_loss_of(own)], [], left)
+    one_of([*LOSSES, *REWARD_LOSSES], name, "the loss must be a known one")
+    return ([LOSSES[name]], [], changes) if name in LOSSES else ([], [REWARD_LOSSES[name]], changes)
+
+
+def _own(loss: RewardLoss, changes: dict[str, float]) -> dict[str, float]:
+    return {k: x for k, x in changes.items() if k in loss.defaults}
+
+
+def fitted_rewards(report: RewardReport) -> str:
+    """Everything about one loss of a reward model: the likeliest responses, their true and their fitted rewards."""
+    world = report.gibbs.world
+    p = [np.exp(log_p) for log_p in (world.log_p_ref, report.gibbs.log_p, report.log_p)]
+    order = np.argsort(-np.max(np.stack(p), axis=0), axis=None)[:10]
+    rows = [
+        [*(f"{c[x, y]:.6f}" for c in p), number(float(world.r[x, y]), ".4g"), number(float(report.found.s[x, y]), ".4g")]
+        + [words(world.mdp.prompts[x], world.mdp.text(y, x))]
+        for x, y in zip(*(index.tolist() for index in np.unravel_index(order, world.r.shape)), strict=True)
+    ]
+    return f"{report}\n\n" + table("RESPONSES", ["p_ref", "p*", "its policy", "r", "fitted", "response"], rows, left=(5,), tallest=1)
+
+
+def rewards_as_dict(report: RewardReport) -> dict[str, Any]:
+    """A report of a reward model as plain values."""
+    return {
+        "name": report.loss.name,
+        "latex": report.loss.latex,
+        "source": report.loss.source,
+        "settings": report.settings,
+        "r": report.gibbs.world.r.tolist(),
+        "fitted": report.found.s.tolist(),
+        "attained": report.found.attained,
+        "level_is_open": report.found.free,
+        "gaps": report.verdict,
+        "stretch": report.stretch,
+        "p": np.exp(report.log_p).tolist(),
+        "kl_to_gibbs": report.kl_to_gibbs,
+        "regret": report.regret,
+        "certain": report.certain.attained,
+    }
 
 
 def one(report: LossReport) -> str:

@@ -1,9 +1,9 @@
-"""`kl` and `advantage` on a world whose responses are not listed: what is exact there; the rest is refused by name, with the way out."""
+"""`kl`, `advantage`, `losses` where responses are not listed: what is exact there; the rest is refused by name, with the way out."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tabular_rlhf.commands.answer import answer_json, answer_text
@@ -12,8 +12,9 @@ from tabular_rlhf.errors import InputError, whole
 from tabular_rlhf.estimators.record import ESTIMATORS, Estimator
 from tabular_rlhf.lattice import LatticeWorld
 from tabular_rlhf.layout import table
+from tabular_rlhf.losses.record import DirectLoss
 from tabular_rlhf.registry import one_of
-from tabular_rlhf.reports import lattice_groups, lattice_kl
+from tabular_rlhf.reports import lattice_groups, lattice_kl, lattice_losses
 from tabular_rlhf.told import number
 
 GROUPS = ("rloo", "group-mean", "grpo")
@@ -102,8 +103,14 @@ def advantage(args: argparse.Namespace, world: LatticeWorld) -> int:
     """What group advantages credit to each reward; losses, aggregations, and moved policies are refused."""
     answers = f"without it, `advantage` gives {', '.join(GROUPS)} from the law of the reward"
     on_policy(args, world, answers)
-    if args.correction != "uncorrected":
-        refuse(world, "--correction", args.correction, answers)
+    for option, value, usual in (
+        ("--correction", args.correction, "uncorrected"),
+        ("--batch", args.batch, "each-group"),
+        ("--prompts", args.prompts, None),
+        ("--samples", args.samples, None),
+    ):
+        if value != usual:
+            refuse(world, option, value, answers)
     if args.old not in ("reference", "optimum"):
         refuse(world, "--old", args.old, answers)
     if args.name is not None and args.name not in GROUPS:
@@ -133,3 +140,55 @@ def advantage_text(found: dict[str, Any], names: list[str]) -> str:
         parts.append(table(title, ["r", "p", *names], cells))
     parts.append("Exact, from the law of the reward; cosine, variance and curl of the update ask for each response.")
     return "\n\n".join(parts)
+
+
+# ---------------------------------------------------------------------------------------------------- losses
+
+
+def losses(args: argparse.Namespace, world: LatticeWorld, chosen: Sequence[DirectLoss], changes: Mapping[str, float]) -> int:
+    """Losses of pairs at p_ref and at p*, and where they lead, from the law of the reward; other policies and samplers are refused."""
+    answers = "without it, `losses` answers for pairs of p_ref"
+    on_policy(args, world, answers)
+    if args.old != "reference":
+        refuse(world, "--old", args.old, answers)
+    if not chosen:
+        refuse(world, "a reward model's loss", args.name, "losses of pairs are answered")
+    whole(args.samples, "--samples", 1, "20000 is usual", most=10**6)
+    whole(args.seed, "--seed", 0, "0 is usual")
+    found = lattice_losses.report(world, chosen, changes, samples=args.samples, seed=args.seed)
+    if args.json:
+        answer_json(found["schema"], args, found)
+    else:
+        answer_text(args, losses_text(found))
+    return 0
+
+
+def losses_text(found: dict[str, Any]) -> str:
+    exact = [row for row in found["losses"] if row["exact"]]
+    other = [row for row in found["losses"] if not row["exact"]]
+    head = (
+        f"World {found['world']}, {found['responses']} responses (not listed: states are merged), beta = {number(found['beta'])}.\n"
+        f"Pairs of p_ref, labels by Bradley-Terry: {found['levels']} levels of reward, the rarest of probability "
+        f"{number(found['rarest'], '.2g')};\none response is drawn twice with probability {number(found['same'], '.3g')}.  "
+        f"KL(p*, p_ref) = {number(found['kl'])} nats."
+    )
+    parts = [head]
+    if exact:
+        rows = [
+            [row["name"], *(number(row[key], ".6g") for key in ("at_ref", "at_optimum", "sampled")), number(row["z"], ".1f")]
+            + [number(row["kl_to_gibbs"], ".3g"), number(row["regret"], ".3g"), row["optimum"] if row["attained"] is not None else "-"]
+            for row in exact
+        ]
+        title = "LOSSES OF LOG-RATIOS, exactly: they see a response through its reward"
+        cells = ["", "at p_ref", "at p*", "drawn", "z", "KL to p*", "regret", "population optimum"]
+        parts.append(table(title, cells, rows, left=(0, 7)))
+        parts += [f"{row['name']}: no optimum: {row['optimum']}" for row in exact if row["attained"] is None][:1]
+    if other:
+        rows = [
+            [row["name"], number(row["sampled"], ".6g"), number(row["standard_error"], ".2g"), ", ".join(row["lacks"])] for row in other
+        ]
+        title = "LOSSES THAT ASK FOR MORE than levels have: their mean at p* is that of draws"
+        parts.append(table(title, ["", "drawn", "s.e.", "asks for"], rows, left=(0, 3)))
+    closing = f"drawn: at p*, {found['samples']:,} pairs; z: how far off, in exact standard errors; s.e.: the draws' own.\n"
+    closing += "population optimum: of a loss that is not convex, the best that looks at the reward alone.\n"
+    return "\n\n".join([*parts, closing + "Not told here, because they ask for each response: slopes, descent, noise of n comparisons."])

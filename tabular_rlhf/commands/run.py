@@ -16,15 +16,16 @@ from typing import Any
 
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.progress import progress
-from tabular_rlhf.commands.solve import find_world
+from tabular_rlhf.commands.solve import find_with_notes
 from tabular_rlhf.errors import InputError
+from tabular_rlhf.lattice import LatticeWorld
 from tabular_rlhf.policy_gradient import CORRECTIONS
 from tabular_rlhf.policy_gradient import LOSSES as POLICY_LOSSES
 from tabular_rlhf.simulator.record import CORES, DEMONSTRATORS, KL_FLAGS, OPTIMIZERS, Options
 from tabular_rlhf.simulator.report import SCHEMA, render, report
-from tabular_rlhf.simulator.stages import Run, advance, begin
+from tabular_rlhf.simulator.stages import AnyRun, advance, begin
 from tabular_rlhf.simulator.state import check_path, load, longer, save
-from tabular_rlhf.world import NAMED
+from tabular_rlhf.world import NAMED, World
 
 PAUSE = 2.0
 """Seconds between two savings of a run that goes on."""
@@ -95,13 +96,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def started(args: argparse.Namespace) -> tuple[list[Run], str]:
+def started(args: argparse.Namespace) -> tuple[list[AnyRun], str]:
     """New runs, up to where their core begins."""
     place = args.world or "rational"
     options = options_of(args)
-    world = find_world(place)
+    world = any_world(place)
     world = world if args.beta is None else world.at(args.beta)
     return [begin(world, options, k) for k in range(options.seeds)], place
+
+
+def any_world(place: str) -> World | LatticeWorld:
+    """The world of a file or of a name, listed or not."""
+    return find_with_notes(place)[0]
 
 
 def options_of(args: argparse.Namespace) -> Options:
@@ -117,14 +123,14 @@ def options_of(args: argparse.Namespace) -> Options:
     return Options(**given)
 
 
-def resumed(args: argparse.Namespace) -> tuple[list[Run], str]:
+def resumed(args: argparse.Namespace) -> tuple[list[AnyRun], str]:
     """Saved runs, perhaps with a farther goal."""
     changed = [name for name, *_ in (*VALUES, *SWITCHES) if name != "--steps" and getattr(args, name[2:].replace("-", "_")) is not None]
     changed = [*(["WORLD"] if args.world is not None else []), *changed]
     if changed:
         remedy = "give only --steps, --save, --json and --figure with --resume"
         raise InputError("a resumed run must keep the options it began with", got=", ".join(changed), remedy=remedy)
-    runs, place = load(args.resume, find_world)
+    runs, place = load(args.resume, any_world)
     steps = runs[0].task.options.steps if args.steps is None else args.steps
     done = max(r.learner.step for r in runs)
     if steps < done:
@@ -132,13 +138,13 @@ def resumed(args: argparse.Namespace) -> tuple[list[Run], str]:
     return [longer(r, steps) for r in runs], place
 
 
-def go_on(runs: list[Run], path: Path | None, place: str) -> list[Run]:
+def go_on(runs: list[AnyRun], path: Path | None, place: str) -> list[AnyRun]:
     """All runs to their last step, saved every few seconds, at the end, and where they are interrupted."""
     steps, now, saved = runs[0].task.options.steps, list(runs), time.monotonic()
     left = sum(max(0, steps - r.learner.step) for r in runs)
     with ending(), progress(left, "run", "step") as bar:
 
-        def on_step(k: int, run: Run) -> None:
+        def on_step(k: int, run: AnyRun) -> None:
             nonlocal saved
             now[k] = replace(run, rng=_copy(run)) if path is not None else run
             bar.update()
@@ -172,6 +178,6 @@ def ending() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _copy(run: Run) -> Any:
+def _copy(run: AnyRun) -> Any:
     """The generator as it is now: the run's own goes on drawing."""
     return copy.deepcopy(run.rng)

@@ -45,7 +45,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save", type=Path, metavar="FILE", help="also write p*, soft values and samples: FILE ends in .csv or .npz (which has the tables)"
     )
-    parser.add_argument("--figure", type=Path, metavar="FILE", help="also draw the tilt and the frontier: FILE ends in .png, .svg or .pdf")
+    parser.add_argument(
+        "--figure", type=Path, metavar="FILE", help="also draw tilt and frontier, or the lattice: FILE ends in .png, .svg or .pdf"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,9 +71,10 @@ def run(args: argparse.Namespace) -> int:
     if args.save is not None:
         save_solution(listed(world), args.save, samples=args.samples, seed=args.seed)
     if args.figure is not None:
+        from tabular_rlhf.figures.merged import draw_lattice
         from tabular_rlhf.figures.solved import draw_world
 
-        draw_world(listed(world), args.figure)
+        draw_world(world, args.figure) if isinstance(world, World) else draw_lattice(world, args.figure)
     if args.json:
         answer_json(found["schema"], args, found)
     else:

@@ -12,7 +12,7 @@ from importlib import import_module
 
 from tabular_rlhf.disputes.record import DISPUTES, VERDICTS, Claim, Dispute, Measured, find
 
-THEMES = ("groups", "moved", "divergences", "averages", "people")
+THEMES = ("groups", "batches", "moved", "divergences", "averages", "people")
 """The modules that hold the disputes: importing one enters them."""
 
 CHAPTER = 10

@@ -22,8 +22,9 @@ import numpy as np
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators.evaluate import state_kl
-from tabular_rlhf.estimators.record import ESTIMATORS, TERMS, Estimator, Flag, Terms
+from tabular_rlhf.estimators.record import ESTIMATORS, TERMS, UNCLAIMED, Estimator, Flag, Terms
 from tabular_rlhf.logspace import Array, log_softmax
+from tabular_rlhf.registry import no_oracle
 
 _FAR = np.geomspace(1e-4, 20.0, 41)
 GRID = np.concatenate([-_FAR[::-1], _FAR])
@@ -70,6 +71,8 @@ def _value(e: Estimator) -> Iterator[str]:
 
 
 def _oracle(e: Estimator) -> Iterator[str]:
+    if e.oracle is no_oracle:
+        return
     L = np.append(GRID, 0.0)
     yield from _first("the oracle is", [e.oracle(float(x)) for x in L], e.h(L), 1.0 + np.exp(np.abs(L)), L)
 
@@ -87,6 +90,8 @@ def _tangent(e: Estimator) -> Iterator[str]:
 
 
 def _path(e: Estimator) -> Iterator[str]:
+    if e.path is UNCLAIMED:
+        return
     f, f_slope, size = _terms(e.path, GRID)
     if e.per_state:
         yield from _first("f(u) is", f + _masses(f, _summand(e)), _summand(e), size)
@@ -95,6 +100,8 @@ def _path(e: Estimator) -> Iterator[str]:
 
 
 def _mean(e: Estimator) -> Iterator[str]:
+    if e.mean is UNCLAIMED:
+        return
     f, _, size = _terms(e.mean, GRID)
     want = _summand(e)
     yield from _first("f(u) is", f + (_masses(f, want) if e.per_state else 0.0), want, size)

@@ -24,12 +24,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.errors import InputError, positive
-from tabular_rlhf.registry import Registry, one_of
+from tabular_rlhf.registry import Registry, no_oracle, one_of
 
 Terms = Mapping[str, float]
 
@@ -44,6 +45,10 @@ TERMS: Mapping[str, Callable[[Any], Any]] = {
 }
 """f(u) of the divergences D_f = E_ref[f(pi/ref)] of which flags are made; all have f(1) = 0.
 "mass" is total mass less one: 0 for distributions, but not once responses are weighed by length, or L is clamped."""
+
+
+UNCLAIMED: Terms = MappingProxyType({})
+"""The path or the mean of an estimator of which nobody says what it is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +69,9 @@ class Estimator:
     source: str
     h: Callable[[Any], Any]
     slope: Callable[[Any], Any]
-    oracle: Callable[[float], float]
-    path: Terms
-    mean: Terms
+    oracle: Callable[[float], float] = no_oracle
+    path: Terms = field(default_factory=lambda: UNCLAIMED)
+    mean: Terms = field(default_factory=lambda: UNCLAIMED)
     tangent: Estimator | None = None
     per_state: bool = False
     rounded: Callable[[Any, float], Any] | None = None

@@ -25,6 +25,7 @@ CHAPTERS = (
     "groups",
     "moved",
     "batches",
+    "beyond",
     "trainer",
     "inference",
 )

@@ -3,14 +3,17 @@
     conventions=("ddof", "sign of beta", "eps -> 0")       as a derivation's (`formula.freedoms`)
     also={"the mean over tokens": lambda ...: ...}         any other choice, by its answer
 
-Of a formula (`formula.printed`) its tree is rewritten; of a function its parameters are changed.  An answer is right if it makes one
-choice on all worlds.
+    under={"the mean over tokens": {"padding counted": lambda ...: ...}}      that choice's own wrong answers
+
+Of a formula (`formula.printed`) its tree is rewritten; of a function its parameters are changed; and so are those of its wrong answers.
+An answer is right if it makes one choice on all worlds.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tabular_rlhf.errors import InputError, quoted
@@ -39,10 +42,25 @@ def _as_it_is(x: Any) -> Any:
     return x
 
 
-def others(answer: Function, conventions: tuple[str, ...], also: Mapping[str, Function]) -> Iterator[tuple[str, Function]]:
-    """The other right answers, each with its choice in words.  Raises InputError for what is no convention, or leaves nothing open here.
+@dataclass(frozen=True, eq=False)
+class Other:
+    """An answer that is as right: the choice that it makes, in words; and the wrong answers that go with it, by their diagnosis."""
 
-    >>> [words for words, _ in others(lambda beta, r: beta * r, ("sign of beta",), {})]
+    words: str
+    answer: Function
+    misses: Mapping[str, Function]
+
+
+def others(
+    answer: Function,
+    misses: Mapping[str, Function],
+    conventions: tuple[str, ...],
+    also: Mapping[str, Function],
+    under: Mapping[str, Mapping[str, Function]],
+) -> Iterator[Other]:
+    """The other right answers.  Raises InputError for what is no convention, or leaves nothing open here.
+
+    >>> [other.words for other in others(lambda beta, r: beta * r, {}, ("sign of beta",), {}, {})]
     ['beta has the other sign']
     """
     if conventions:
@@ -50,19 +68,33 @@ def others(answer: Function, conventions: tuple[str, ...], also: Mapping[str, Fu
 
         for choice in choices(conventions):
             if choice.words:
-                yield choice.words, (_rewritten if is_formula(answer) else _changed)(answer, choice)
-    yield from also.items()
+                wrong = {words: _changed(miss, choice) for words, miss in misses.items()}
+                yield Other(choice.words, _changed(_open(answer, choice), choice), wrong)
+    if strange := sorted(under.keys() - also.keys()):
+        raise InputError("wrong answers must go with a choice", got=quoted(strange[0]), remedy=f"`also` has {', '.join(also) or 'none'}")
+    for words, other in also.items():
+        yield Other(words, other, under.get(words, {}))
 
 
-def _rewritten(answer: Any, choice: Choice) -> Any:
-    tree = answer.side.tree
-    if (other := choice.rewrite(tree)) == tree:
-        remedy = "leave the convention out, or write the answer with what it is about"
-        raise InputError("a convention must change the answer", got=choice.words, where=str(answer), remedy=remedy)
-    return answer.side.instead(other)
+def _changed(function: Function, choice: Choice) -> Function:
+    """A function or a formula under a choice; itself where the choice is about nothing in it."""
+    if is_formula(function):
+        from tabular_rlhf.formula.printed import Printed
+
+        side = function.side  # type: ignore[attr-defined]
+        return Printed(lambda: side.instead(choice.rewrite(side.tree)))
+    about = {name: change for name, change in choice.values.items() if name in parameters(function)}
+    return Chosen(function, about) if about else function
 
 
-def _changed(answer: Function, choice: Choice) -> Function:
+def _open(answer: Function, choice: Choice) -> Function:
+    """The answer, if the choice is about something in it.  Raises InputError."""
+    if is_formula(answer):
+        tree = answer.side.tree  # type: ignore[attr-defined]
+        if choice.rewrite(tree) == tree:
+            remedy = "leave the convention out, or write the answer with what it is about"
+            raise InputError("a convention must change the answer", got=choice.words, where=str(answer), remedy=remedy)
+        return answer
     strange = [name for name in choice.values if name not in parameters(answer)]
     if strange:
         remedy = f"its parameters are {', '.join(parameters(answer))}"
@@ -70,4 +102,4 @@ def _changed(answer: Function, choice: Choice) -> Function:
     if not choice.of_values:
         remedy = 'give the answer as a formula, printed("..."), or the other answer in also={...}'
         raise InputError("a convention of a function must be about its parameters", got=choice.words, remedy=remedy)
-    return Chosen(answer, choice.values)
+    return answer

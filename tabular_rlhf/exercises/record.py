@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.errors import InputError, nearest
-from tabular_rlhf.exercises.conventions import others
+from tabular_rlhf.exercises.conventions import Other, others
 from tabular_rlhf.formula.printed import Stacked
 from tabular_rlhf.formula.reading import Clause, Reading, Slips, told_apart
 from tabular_rlhf.ledger.record import LEDGER, Function, fits
@@ -76,7 +76,8 @@ class Exercise(Asked):
     without: symbols that would give the answer away.  where, largest, scale: as of a row of the ledger.
     error: how far an answer may be off, as a share of its size, where the statement asks for so many decimals and not for the exact answer.
     forbidden: "allowed" if it is asked of references that forbid tokens too (an answer that fails there is wrong), else "refused".
-    conventions, also: what an answer may choose, and other answers that are right by a choice of theirs (`exercises.conventions`).
+    conventions, also, under: what an answer may choose, other answers that are right by a choice of theirs, and the wrong answers that go
+    with such a choice (`exercises.conventions`).
     """
 
     answer: Any
@@ -94,6 +95,7 @@ class Exercise(Asked):
     forbidden: str = "allowed"
     conventions: tuple[str, ...] = ()
     also: Mapping[str, Any] = field(default_factory=dict)
+    under: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -101,6 +103,10 @@ class Exercise(Asked):
         read = {
             "misses": told_apart(self._near_misses(reading, lines), f"exercise {self.slug!r}"),
             "also": {words: reading.function(other, several=Stacked) for words, other in self.also.items()},
+            "under": {
+                choice: {words: reading.function(wrong, several=Stacked) for words, wrong in misses.items()}
+                for choice, misses in self.under.items()
+            },
             "answer": reading.function(self.answer, several=Stacked),
             "slips": (),
         }
@@ -109,7 +115,8 @@ class Exercise(Asked):
         self.require(len(self.misses) >= 3, "an exercise must ship with at least three wrong answers", len(self.misses))
         self.require(self.free in FREE, f"what is free must be one of {FREE}", self.free)
         self.require(self.forbidden in FORBIDDEN, f"`forbidden` must be one of {', '.join(FORBIDDEN)}", self.forbidden)
-        for function in (self.answer, *self.misses.values(), *self.also.values(), *(f for f in (self.where, self.scale) if f)):
+        wrong = (miss for misses in (self.misses, *self.under.values()) for miss in misses.values())
+        for function in (self.answer, *wrong, *self.also.values(), *(f for f in (self.where, self.scale) if f)):
             unknown = unknown_names(function)
             self.require(not unknown, "parameters must be names of symbols", ", ".join(map(near, unknown)))
         _ = self.others  # a convention that is none is refused here
@@ -136,9 +143,9 @@ class Exercise(Asked):
         return not refused and fits(scope, self.largest, self.where)
 
     @cached_property
-    def others(self) -> tuple[tuple[str, Function], ...]:
+    def others(self) -> tuple[Other, ...]:
         """Answers that are as right as the reference, each by a choice in words."""
-        return tuple(others(self.answer, self.conventions, self.also))
+        return tuple(others(self.answer, self.misses, self.conventions, self.also, self.under))
 
     @property
     def asked(self) -> str:

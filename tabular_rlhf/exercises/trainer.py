@@ -129,6 +129,23 @@ add(
 # ---------------------------------------------------------------------------------------------------- group-normalized
 
 
+UNBIASED = "the standard deviation divides by G - 1"
+
+
+def ill_normalized(std: str, of_all: str) -> dict[str, str]:
+    """Wrong answers, by either convention: the standard deviation of a group, and of all groups together."""
+    centered = r"R - \mathrm{mean}(R)"
+    return {
+        "epsilon under the root": rf"\frac{{{centered}}}{{\sqrt{{({std})^2 + \epsilon}}}}",
+        "all groups together": rf"\frac{{R - \xi}}{{{of_all} + \epsilon}}",
+        "variance for standard deviation": rf"\frac{{{centered}}}{{({std})^2 + \epsilon}}",
+        "the mean not taken away": rf"\frac{{R}}{{{std} + \epsilon}}",
+        "not divided": centered,
+        "the group's best for its mean": rf"\frac{{R - \max_i R(i)}}{{{std} + \epsilon}}",
+        "epsilon subtracted from the mean": rf"\frac{{{centered} + \epsilon}}{{{std} + \epsilon}}",
+    }
+
+
 add(
     Exercise(
         slug="group-normalized",
@@ -145,16 +162,9 @@ add(
         answer=r"\frac{R - \mathrm{mean}(R)}{\mathrm{std}(R) + \epsilon}",
         letters={**GROUPED, "R": "rewards", "epsilon": "small"},
         given=("rewards", "small"),
-        also={"the standard deviation divides by G - 1": r"\frac{R - \mathrm{mean}(R)}{\mathrm{std}(R) \sqrt{G/(G - 1)} + \epsilon}"},
-        misses={
-            "epsilon under the root": r"\frac{R - \mathrm{mean}(R)}{\sqrt{\mathrm{std}(R)^2 + \epsilon}}",
-            "all groups together": r"\frac{R - \xi}{\zeta + \epsilon}",
-            "variance for standard deviation": r"\frac{R - \mathrm{mean}(R)}{\mathrm{std}(R)^2 + \epsilon}",
-            "the mean not taken away": r"\frac{R}{\mathrm{std}(R) + \epsilon}",
-            "not divided": r"R - \mathrm{mean}(R)",
-            "the group's best for its mean": r"\frac{R - \max_i R(i)}{\mathrm{std}(R) + \epsilon}",
-            "epsilon subtracted from the mean": r"\frac{R - \mathrm{mean}(R) + \epsilon}{\mathrm{std}(R) + \epsilon}",
-        },
+        also={UNBIASED: r"\frac{R - \mathrm{mean}(R)}{\mathrm{std}(R) \sqrt{G/(G - 1)} + \epsilon}"},
+        under={UNBIASED: ill_normalized(r"\mathrm{std}(R) \sqrt{G/(G - 1)}", r"\zeta \sqrt{n G/(n G - 1)}")},
+        misses=ill_normalized(r"\mathrm{std}(R)", r"\zeta"),
         scale=lambda: 32.0,
     )
 )

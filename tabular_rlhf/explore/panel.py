@@ -61,6 +61,25 @@ INK = "color:var(--jp-ui-font-color1, currentColor)"
 """JupyterLab names its themes' ink; elsewhere, whatever the page writes in."""
 
 
+NAMER = element(
+    "img",
+    src="data:,",
+    alt="",
+    style="display:none",
+    onerror="""
+const image = this, name = (left) => {
+  const box = image.closest('.widget-vbox'), rows = box ? [...box.querySelectorAll('.widget-inline-hbox')] : [];
+  for (const row of rows) for (const part of row.querySelectorAll('.noUi-handle, [contenteditable]'))
+    part.setAttribute('aria-label', row.querySelector('.widget-label').textContent);
+  if (left) setTimeout(name, 250, left - 1);
+};
+name(20);
+""",
+)
+"""What gives the handle of every slider, and the number beside it, the name of its control: ipywidgets names neither, and a widget of
+HTML is the only place from which a panel can."""
+
+
 def panel(view: View) -> Any:
     """The view as a widget (an ipywidgets.VBox).
 
@@ -90,7 +109,8 @@ def _panel_class() -> Any:
             self.view = view
             self.controls = {c.name: _widget(w, c) for c in view.controls}
             self.picture = w.HTML()
-            super().__init__([*(_row(w, c, self.controls[c.name]) for c in view.controls), self.picture])
+            rows = [_row(w, c, self.controls[c.name]) for c in view.controls]
+            super().__init__([*rows, self.picture, w.HTML(NAMER)])
             for control in self.controls.values():
                 control.observe(self.redraw, names="value")
             self.redraw()
@@ -133,6 +153,7 @@ KINDS: dict[str, Callable[[Any, Control], tuple[Any, Data]]] = {
     "number": lambda w, c: (w.FloatSlider, {"min": c.low, "max": c.high, "step": c.step, "readout_format": ".2f"}),
     "scale": lambda w, c: (w.SelectionSlider, {"options": c.options}),
     "choice": lambda w, c: (w.Dropdown, {"options": c.options}),
+    "count": lambda w, c: (w.IntSlider, {"min": int(c.low), "max": int(c.high)}),
     "step": lambda w, c: (w.IntSlider, {"min": int(c.low), "max": int(c.high)}),
 }
 """Kinds of controls.  A scale lists its values: a slider of numbers would move the world's own value to the nearest of its steps."""

@@ -4,7 +4,7 @@ r"""The verdict: which named objective a field ascends, measured in several case
 these that leaves nothing but rounding is what the field *is*:
 
     u = c g_k                       one objective, at a constant speed c (its sign is told);
-    u_x = c_x(theta) g_x            the gradient of E[r] of every prompt, at a speed that varies;
+    u_x = c_x(theta) g_x            the gradient of E[r] of every prompt, at a speed that varies (with one c for all prompts it is told);
     u = sum of c_k g_k              two or three objectives;
     neither                         no objective at all where it has curl; else one without a name here.
 
@@ -78,14 +78,15 @@ def measure(
     if exact is not None:  # of one case alone the speed is known there only
         return _said(spelled(exact[0]) + " at this policy" * (len(at) == 1), exact, twist)
     speed = _speeds(u, g["E[r]"], rounding) if "E[r]" in g else None
-    if speed is not None and all(len(set(row)) <= 2 for case in at for row in case.world.r.tolist()):
+    alike = "" if speed is None or not _one_for_all(u, g["E[r]"]) else ", one for all prompts"
+    if speed is not None and not twist and not alike and all(len(set(row)) <= 2 for case in at for row in case.world.r.tolist()):
         return _said(f"{_sign(speed)}F(success probability)", ({"E[r]": float(np.mean(speed))}, 0.0), twist)
     several = (_fit(u, g, names) for k in range(2, TOGETHER + 1) for names in itertools.combinations(_plain(g), k))
     found = next((fit for fit in several if fit[1] <= rounding), None)
     if found is not None:
         return _said(spelled(found[0]), found, twist)
     if speed is not None and _sign(speed) != "+-":
-        return _said(f"{_sign(speed)}E[r] at varying speed", ({"E[r]": float(np.mean(speed))}, 0.0), twist)
+        return _said(f"{_sign(speed)}E[r] at varying speed{alike}", ({"E[r]": float(np.mean(speed))}, 0.0), twist)
     if twist == 0.0 and _curl(update, at[-1]):  # by accident of this policy or world
         words = "nothing: it has curl elsewhere"
     else:
@@ -156,6 +157,12 @@ def _speeds(u: Sequence[Array], g: Sequence[Array], rounding: float) -> Array | 
                 return None
             found += [c] if size > 0 else []
     return np.array(found) if found else None
+
+
+def _one_for_all(u: Sequence[Array], g: Sequence[Array]) -> bool:
+    """Whether there are several prompts, and in each case one speed is that of all."""
+    fits = [(a, b, float(np.sum(a * b)) / float(np.sum(b * b))) for a, b in zip(u, g, strict=True) if np.any(b)]
+    return len(u[0]) > 1 and all(np.linalg.norm(a - c * b) <= EXACT * np.linalg.norm(a) for a, b, c in fits)
 
 
 def _sign(speed: Array) -> str:

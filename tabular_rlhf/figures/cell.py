@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import base64
-import io
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 
-from tabular_rlhf.figures.page import METADATA, STYLE, on_paper
-from tabular_rlhf.figures.record import Data, Figure, all_figures
+from tabular_rlhf.figures.page import STYLE, in_bytes, on_paper
+from tabular_rlhf.figures.record import Data, Figure, Said, all_figures
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A drawn figure: `png` and `svg` are its bytes, `data` what it shows, `caption` what to see in it."""
+    """A drawn figure: `png` and `svg` are its bytes, `data` what it shows, `said` its title and what to see in it."""
 
     figure: Figure = field(repr=False)
     name: str
-    caption: str
+    said: Said
 
     @cached_property
     def data(self) -> Data:
@@ -38,16 +37,16 @@ class Shown:
     def _bytes(self, kind: str) -> bytes:
         import matplotlib.style
 
-        file = io.BytesIO()
         with matplotlib.style.context(STYLE):
-            on_paper(self.figure.draw, self.data, self.figure.widths, self.figure.size).savefig(file, format=kind, metadata=METADATA[kind])
-        return file.getvalue()
+            sheet = on_paper(self.figure.draw, self.data, self.figure.widths, self.figure.size, self.said.title)
+            return in_bytes(sheet, kind, self.said)
 
     def _repr_html_(self) -> str:
         """The picture with its caption under it; on white, whatever the theme."""
+        caption = escape(self.said.caption)
         source = f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
-        picture = f'<img src="{source}" alt="{escape(self.caption)}" style="max-width:100%;background:#fff">'
-        return f'<figure style="margin:0">{picture}<figcaption>{escape(self.caption)}</figcaption></figure>'
+        picture = f'<img src="{source}" alt="{caption}" style="max-width:100%;background:#fff">'
+        return f'<figure style="margin:0">{picture}<figcaption>{caption}</figcaption></figure>'
 
 
 def show(name: str) -> Shown:
@@ -57,4 +56,4 @@ def show(name: str) -> Shown:
     b'PNG'
     """
     figure = all_figures().find(name)
-    return Shown(figure, figure.name, figure.told)
+    return Shown(figure, figure.name, figure.said)

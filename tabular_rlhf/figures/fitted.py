@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tabular_rlhf.figures import page
 from tabular_rlhf.figures.glyphs import GLYPHS, GRAY, points, rung
-from tabular_rlhf.figures.record import Data
+from tabular_rlhf.figures.record import Data, Said, readable
 from tabular_rlhf.layout import clip
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def draw(axes: list[Axes], data: Data) -> list[Artist]:
     artists.append(left.axvline(0.0, color=GRAY, linewidth=0.8, linestyle=":"))
     left.set_yticks(places, data["response"])
     left.set_xlabel(f"reward, nats, with {100 * data['level']:g} % intervals")
-    artists.append(left.set_title(data["prompt"], loc="left"))
+    artists.append(left.set_title(readable(data["prompt"], 60), loc="left"))
     for k, beta in enumerate(data["beta"]):
         artists += points(right, rung(k), [cell[k] for cell in data["policy"]], places, label=rf"$\beta = {beta:g}$")
     artists += points(right, "reference", data["p_ref"], places, label=GLYPHS["reference"].label, zorder=1)
@@ -98,7 +98,6 @@ def draw_about(axes: list[Axes], data: Data) -> list[Artist]:
         ax.set_yticks(places, data["feature"] if value == "coefficient" else [""] * len(places))
         ax.set_xlabel(label)
         ax.set_ylim(len(places) - 0.4, -0.6)
-    artists.append(axes[0].set_title(f"{data['comparisons']:,} comparisons", loc="left"))
     return artists
 
 
@@ -106,7 +105,25 @@ def draw_report(report: Record, path: Path) -> None:
     """Write the picture of a report."""
     if report["about"] and report["about"]["features"] and report["prompts"][0]["rows"] == 1:
         about = compute_about(report)
-        page.save(draw_about, about, [path], widths=(1.4, 1.0), size=(9.6, 1.6 + 0.34 * max(3, len(about["feature"]))))
+        page.save(draw_about, about, [path], (1.4, 1.0), (9.6, 2.0 + 0.34 * max(3, len(about["feature"]))), said_about(about))
         return
     data = compute(report)
-    page.save(draw, data, [path], widths=(1.4, 1.0), size=(9.6, 1.6 + 0.34 * max(3, len(data["response"]))))
+    page.save(draw, data, [path], (1.4, 1.0), (9.6, 2.0 + 0.34 * max(3, len(data["response"]))), said(data))
+
+
+def said(data: Data) -> Said:
+    """Who leads, and whether that is sure."""
+    sure = sum(not low <= 0.0 <= high for low, high in data["interval"])
+    count = f"{sure} of {len(data['interval'])} rewards are" if sure else "no reward is"
+    lead = f"“{data['response'][0]}” leads; {count} surely off the mean" if data["response"] else "No response has a likeliest reward"
+    caption = (
+        f"Left, fitted rewards with {100 * data['level']:g} % intervals, best first. Right, the policy at each beta, and the reference."
+    )
+    return Said(lead, caption)
+
+
+def said_about(data: Data) -> Said:
+    """How many features tell winners from losers."""
+    sure = sum(not low <= 0.0 <= high for low, high in data["interval"])
+    told = f"In {data['comparisons']:,} comparisons {sure} of {len(data['feature'])} features tell the winner from the loser"
+    return Said(told, "Left, what a doubling of each feature is worth, with intervals. Right, how often the response with more of it won.")

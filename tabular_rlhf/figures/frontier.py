@@ -117,6 +117,7 @@ def draw_annotated(ax: Axes, data: Data) -> list[Artist]:
 FIGURES = (
     Figure(
         name="frontier",
+        title="The most that can be earned at each distance: the last nat earns just β",
         caption="The best reward at every KL from the reference, on the zen world: its slope is beta, from p_ref to the greedy limit.",
         rows=("free-energy-derivatives", "beta-limits"),
         compute=lambda: compute(zen_world(), marked=(0.2, 0.3, 0.4, 0.5, 1.0, 2.0)),

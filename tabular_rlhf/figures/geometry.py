@@ -9,6 +9,7 @@ import numpy as np
 
 from tabular_rlhf.errors import SolveError
 from tabular_rlhf.figures.glyphs import GLYPHS, GRAY, line, points
+from tabular_rlhf.figures.labels import ends
 from tabular_rlhf.figures.marks import mark, write
 from tabular_rlhf.figures.record import Data, Figure
 from tabular_rlhf.gibbs import log_gibbs, solve
@@ -96,23 +97,44 @@ def draw_simplex(axes: list[Axes], data: Data) -> list[Artist]:
     for name, x, y in zip(corners["response"], corners["x"], corners["y"], strict=True):
         shift = (0, 8) if y > 0.5 else (0, -14)
         artists.append(ax.annotate(f"always {name!r}", (x, y), shift, textcoords="offset points", ha="center", fontsize=9))
-    artists += line(ax, "class", data["class"]["x"], data["class"]["y"], linewidth=1.6, label=GLYPHS["class"].label)
-    artists += line(ax, "tilted", data["arc"]["x"], data["arc"]["y"], linewidth=1.6, label=r"$p_\beta$, all $\beta$")
-    for name, place in (("reference", data["reference"]), ("optimum", data["optimum"])):
-        artists += points(ax, name, place["x"], place["y"], label=GLYPHS[name].label, zorder=5)
-    ways = {"forward": r"$\mathrm{KL}(p^*, p)$", "reverse": r"$\mathrm{KL}(p, p^*)$"}
+    artists += line(ax, "class", data["class"]["x"], data["class"]["y"], linewidth=1.6)
+    artists += line(ax, "tilted", data["arc"]["x"], data["arc"]["y"], linewidth=1.6)
     best, *local = data["reverse"]
     for way, place in (("forward", data["forward"]), ("reverse", best)):
-        artists += points(ax, way, place["x"], place["y"], label=f"{GLYPHS[way].label}, of least {ways[way]}", zorder=5)
-        level = data[f"{way}_level"]
-        artists += line(ax, way, level["x"], level["y"], linewidth=1.1, label=f"laws with the same {ways[way]}", zorder=1)
-    for place in local:
-        artists += points(ax, "reverse-local", place["x"], place["y"], label=GLYPHS["reverse-local"].label, zorder=5, clip_on=False)
+        artists += points(ax, way, place["x"], place["y"], zorder=5)
+        artists += line(ax, way, data[f"{way}_level"]["x"], data[f"{way}_level"]["y"], linewidth=1.1, zorder=1)
+    for name, place in (("reference", data["reference"]), ("optimum", data["optimum"]), *(("reverse-local", place) for place in local)):
+        artists += points(ax, name, place["x"], place["y"], zorder=5, clip_on=False)
+    artists += _names(ax, data)
     ax.set_aspect("equal")
     ax.set_xlim(-0.14, 1.14)
     ax.set_axis_off()
-    artists.append(ax.legend(loc="upper left", bbox_to_anchor=(-0.15, 1.0), fontsize=8, frameon=False))
     return artists
+
+
+def _names(ax: Axes, data: Data) -> list[Artist]:
+    """Each mark and line is named where there is room for it, a hair leading to it."""
+    best, *local = data["reverse"]
+    third = {key: data["class"][key][len(data["class"][key]) // 3] for key in ("x", "y")}
+    arc = {key: data["arc"][key][len(data["arc"][key]) // 2] for key in ("x", "y")}
+    said = [
+        (data["reference"], GLYPHS["reference"].label, (14, 12)),
+        (data["optimum"], GLYPHS["optimum"].label, (-4, -24)),
+        (data["forward"], "forward projection:\nleast $\\mathrm{KL}(p^*, p)$ (dotted: equal)", (-14, 62)),
+        (best, "reverse projection:\nleast $\\mathrm{KL}(p, p^*)$\n(dashed: equal)", (52, 44)),
+        *((place, "another minimum\nof the reverse", (-22, 40)) for place in local),
+        (third, "policies\nwithout context", (-86, 56)),
+        (arc, r"$p_\beta$, all $\beta$", (-30, 20)),
+    ]
+    hair = {"arrowstyle": "-", "color": GRAY, "linewidth": 0.5, "shrinkA": 1.0, "shrinkB": 3.0}
+    look: dict[str, Any] = {
+        "textcoords": "offset points",
+        "fontsize": 8,
+        "ha": "center",
+        "arrowprops": hair,
+        "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.0},
+    }
+    return [ax.annotate(words, (np.ravel(at["x"])[0], np.ravel(at["y"])[0]), shift, **look) for at, words, shift in said]
 
 
 # ---------------------------------------------------------------------------------------------------- regret
@@ -215,21 +237,27 @@ def _regret(road: Road, pairs: Pairs) -> float | None:
 def draw_regret(axes: list[Axes], data: Data) -> list[Artist]:
     """One panel a class: lines are the first-order asymptotes, small marks data sets, large ones the means where every set has a fit."""
     artists: list[Artist] = []
-    for ax, where, title in zip(axes, PANELS, ("a class without p*", "every policy"), strict=True):
+    for ax, where, title in zip(axes, PANELS, ("a class without p*: a floor", "every policy: no floor"), strict=True):
+        named: list[Any] = []
         for road in _on(data, where):
-            name, form = _label(road), r"$R_\infty + c/n$" if road["slope"] else r"$R_\infty$"
-            glyph = name.lower()
-            artists += line(ax, glyph, data["line"], road["asymptote"], label=f"{name}, asymptote {form}")
+            name, glyph = _label(road), _label(road).lower()
+            artists += (curve := line(ax, glyph, data["line"], road["asymptote"]))
+            named.append((curve[0], name))
             dots = [(_beside(road, n), value) for n, group in zip(data["n"], road["sets"], strict=True) for value in group]
             artists += points(ax, glyph, *zip(*dots, strict=True), markersize=2.5, alpha=0.45)
             means = [(_beside(road, n), m) for n, m in zip(data["n"], road["mean"], strict=True) if m is not None]
-            artists += points(ax, glyph, *zip(*means, strict=True), markersize=7, label=f"{name}, mean of {data['draws']}", zorder=4)
+            artists += points(ax, glyph, *zip(*means, strict=True), markersize=7, zorder=4)
         ax.set_xscale("log")
-        ax.set_yscale("log")
+        if where == PANELS[1]:
+            ax.set_yscale("log")
+        else:  # a floor is seen on a linear axis that begins at nothing
+            ax.set_ylim(0.0, 0.85)
         ax.set_title(title)
         ax.set_xlabel("comparisons $n$")
         ax.margins(x=0.12, y=0.16)
-        artists.append(ax.legend(fontsize=8, frameon=False))
+        artists += ends(ax, named)
+    told = f"lines: asymptotes\nlarge marks: means of {data['draws']}\nsmall: each data set"
+    artists.append(axes[0].text(0.97, 0.97, told, transform=axes[0].transAxes, ha="right", va="top", fontsize=8, linespacing=1.4))
     axes[0].set_ylabel(r"regret $\beta\,\mathrm{KL}(p, p^*)$, reward units")
     return [*artists, *write(axes, data["marks"], fontsize=7.5)]
 
@@ -237,6 +265,7 @@ def draw_regret(axes: list[Axes], data: Data) -> list[Artist]:
 FIGURES = (
     Figure(
         name="simplex",
+        title="The forward projection covers both good answers, the reverse picks one",
         caption="p* and what a policy without context makes of it: the forward projection covers both modes, the reverse picks one.",
         rows=("e-geodesic", "m-projection-counts", "mode-seeking"),
         compute=lambda: compute_simplex(three_responses()),
@@ -245,6 +274,7 @@ FIGURES = (
     ),
     Figure(
         name="regret-by-comparisons",
+        title="More comparisons help both roads, but only as far as their class of policies goes",
         caption="RLHF with the right reward class finds the best policy of any class; DPO pays for what its class cannot say, and over "
         "every policy few comparisons often leave it without a fit. Lines: first-order asymptotes.",
         rows=("all-roads", "reverse-kl-projection"),

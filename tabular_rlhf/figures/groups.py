@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tabular_rlhf.figures.glyphs import GLYPHS, line, rung
+from tabular_rlhf.figures.labels import ends
 from tabular_rlhf.figures.record import Data, Figure
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.mdp import TokenMDP
@@ -42,18 +43,17 @@ def draw_weight(axes: list[Axes], data: Data) -> list[Artist]:
     left, right = axes
     artists: list[Artist] = []
     for k, (G, weight, objective) in enumerate(zip(data["sizes"], data["weight"], data["objective"], strict=True)):
-        artists += line(left, rung(k), data["q"], weight, label=f"$G = {G}$")
-        artists += line(right, rung(k), data["q"], objective, label=f"$G = {G}$")
-    artists += line(left, "bound", data["limit"]["q"], data["limit"]["weight"], linewidth=1.0, label=r"$G \to \infty$: $1/\sqrt{q(1-q)}$")
-    artists += line(right, "bound", data["q"], data["arcsine"], linewidth=1.0, label=r"$G \to \infty$: $2\,\arcsin\sqrt{q}$")
+        for ax, heights in ((left, weight), (right, objective)):
+            artists += line(ax, rung(k), data["q"], heights, label=f"$G = {G}$")
+    artists += line(left, "bound", data["limit"]["q"], data["limit"]["weight"], linewidth=1.0, label=r"$1/\sqrt{q(1-q)}$")
+    artists += line(right, "bound", data["q"], data["arcsine"], linewidth=1.0, label=r"$2\,\arcsin\sqrt{q}$")
     left.set_ylim(0.0, 8.5)
     left.set_ylabel(r"$c_G(q)$: update $= c_G(q)\, \nabla q$")
     right.set_ylabel(r"$F_G(q)$, the objective ascended")
     for ax in axes:
         ax.set_xlim(0.0, 1.0)
         ax.set_xlabel("success probability $q$")
-    artists += [left.legend(loc="upper center", fontsize=8), right.legend(loc="upper left", fontsize=8)]
-    return artists
+    return [*artists, *(name for ax in axes for name in ends(ax, [(curve, str(curve.get_label())) for curve in ax.lines]))]
 
 
 # ---------------------------------------------------------------------------------------------------- length
@@ -99,30 +99,32 @@ def draw_length(axes: list[Axes], data: Data) -> list[Artist]:
         for rule, curve in data["curves"].items():  # two of them coincide: the wide one under the narrow
             wide = 3.6 if rule == "sequence-sum" else 1.6
             artists += line(ax, rule, data["step"], curve[sign], linewidth=wide, label=GLYPHS[rule].label)
+        artists += ends(ax, [(curve, str(curve.get_label())) for curve in ax.lines])
         ax.set_title(f"every response is {sign}")
         ax.set_xlabel("step")
     axes[0].set_ylabel("mean length, tokens")
-    artists.append(axes[0].legend(fontsize=8))
     return artists
 
 
 FIGURES = (
     Figure(
         name="group-normalization",
+        title="Dividing by the group's deviation pushes hardest where nearly all fail or all succeed",
         caption="Dividing by the group's standard deviation weighs the gradient by c(q): most where all fail or all succeed.",
         rows=("grpo",),
         compute=compute_weight,
         draw=draw_weight,
         widths=(1.0, 1.0),
-        size=(8.4, 4.0),
+        size=(9.2, 4.0),
     ),
     Figure(
         name="length-by-aggregation",
+        title="Unasked, means over tokens shorten what is right and lengthen what is wrong",
         caption="A reward that does not depend on length, no baseline: token means shorten what is right and lengthen what is wrong.",
         rows=("aggregation",),
         compute=compute_length,
         draw=draw_length,
         widths=(1.0, 1.0),
-        size=(8.4, 4.0),
+        size=(9.2, 4.0),
     ),
 )

@@ -10,6 +10,7 @@ from tabular_rlhf.errors import SolveError
 from tabular_rlhf.estimators import Flag, analyse, end, flow, measure, normal_table
 from tabular_rlhf.estimators.normal import PUBLISHED
 from tabular_rlhf.figures.glyphs import GLYPHS, GRAY, dotted, line, points
+from tabular_rlhf.figures.labels import ends as named_ends
 from tabular_rlhf.figures.marks import mark, write
 from tabular_rlhf.figures.record import Data, Figure
 from tabular_rlhf.gibbs import solve
@@ -62,9 +63,11 @@ def draw_spread(axes: list[Axes], data: Data) -> list[Artist]:
     """Left: standard deviation over KL.  Right: bias over KL.  Markers: the published table, the smaller on the larger where they meet."""
     left, right = axes
     artists: list[Artist] = []
+    named: dict[str, list[Any]] = {"std": [], "bias": []}
     for ax, key in ((left, "std"), (right, "bias")):
         for size, name in zip((14, 9, 5), THREE, strict=True):
-            artists += line(ax, name, data["kl"], data[key][name], label=GLYPHS[name].label)
+            artists += (curve := line(ax, name, data["kl"], data[key][name]))
+            named[key].append((curve[0], GLYPHS[name].label))
             dots = [(p["kl"], p[key]) for p in data["published"] if p["estimator"] == name]
             artists += points(ax, name, *zip(*dots, strict=True), markersize=size, markeredgecolor="white", zorder=4)
         ax.set_xscale("log")
@@ -72,8 +75,8 @@ def draw_spread(axes: list[Axes], data: Data) -> list[Artist]:
     left.set_yscale("log")
     left.set_ylabel("standard deviation of one draw / KL")
     right.set_ylabel("bias / KL")
-    artists.append(right.legend(frameon=False, loc="upper left", title="markers: published"))
-    return artists
+    artists.append(right.text(0.04, 0.94, "marks: published by Schulman", transform=right.transAxes, fontsize=8))
+    return [*artists, *named_ends(left, named["std"]), *named_ends(right, named["bias"])]
 
 
 # ---------------------------------------------------------------------------------------------------- where they lead
@@ -146,28 +149,45 @@ def draw_optima(axes: list[Axes], data: Data) -> list[Artist]:
     (ax,) = axes
     corners = [_place([1.0, 0.0, 0.0]), _place([0.0, 1.0, 0.0]), _place([0.0, 0.0, 1.0])]
     artists: list[Artist] = [*ax.fill(*zip(*corners, strict=True), facecolor="none", edgecolor=GRAY, linewidth=0.8)]
-    for (x, y), name, r, shift in zip(corners, "abc", data["reward"], ((-6, -14), (-10, -14), (-60, 0)), strict=True):
+    for (x, y), name, r, shift in zip(corners, "abc", data["reward"], ((-6, -14), (-10, -14), (-75, 0)), strict=True):
         artists.append(ax.annotate(f"{name}, r = {r:g}", (x, y), shift, textcoords="offset points", fontsize=8))
     star = data["p_star"]
     for k, row in enumerate(data["flags"]):
         artists += line(ax, row["glyph"], *zip(*map(_place, row["path"]), strict=True), linewidth=1.3, alpha=0.85)
         over = sum(meet(row["end"], later["end"]) for later in data["flags"][k + 1 :]) + meet(row["end"], star)
         look: Data = {"markersize": 8 + 10 * over, "markeredgewidth": 1.4, "clip_on": False, "zorder": 4}
-        artists += points(ax, row["glyph"], *([v] for v in _place(row["end"])), label=row["label"], **look)
+        artists += points(ax, row["glyph"], *([v] for v in _place(row["end"])), **look)
     for name, p in (("optimum", star), ("reference", data["p_ref"])):
-        artists += points(ax, name, *([v] for v in _place(p)), label=GLYPHS[name].label, zorder=5)
+        artists += points(ax, name, *([v] for v in _place(p)), zorder=5)
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8}
     artists += write(axes, data["marks"], bbox=box)
     ax.set_aspect("equal")
     ax.set_axis_off()
-    legend = ax.legend(
-        frameon=False, loc="center left", bbox_to_anchor=(0.92, 0.62), fontsize=8, title="numbers: regret, reward units", title_fontsize=8
-    )
-    handles: list[Any] = list(legend.legend_handles)
-    for handle in handles:
-        handle.set_markersize(8)
-    artists.append(legend)
-    return artists
+    ax.set_xlim(-0.05, 1.55)
+    artists.append(ax.text(1.0, 0.2, "numbers: regret, reward units", fontsize=8, color=GRAY, ha="left"))
+    return [*artists, *_destinations(ax, data)]
+
+
+def _destinations(ax: Axes, data: Data) -> list[Artist]:
+    """Which flags end at a mark, beyond its number; and what the reference is."""
+    said = [(_place(data["p_ref"]), GLYPHS["reference"].label, "left")]
+    for group in data["destinations"]:
+        labels = [data["flags"][k]["label"] for k in group] + [GLYPHS["optimum"].label] * meet(
+            data["flags"][group[0]]["end"], data["p_star"]
+        )
+        said.append((_place(data["flags"][group[0]]["end"]), ", ".join(labels), _side(data["flags"][group[0]]["end"])))
+    shift = {"left": (-48, 0), "far right": (56, 0)}
+    look: Data = {
+        "textcoords": "offset points",
+        "va": "center",
+        "fontsize": 8,
+        "zorder": 6,
+        "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+    }
+    return [
+        ax.annotate(words, at, (-10, 0) if at == said[0][0] else shift[side], ha="right" if side == "left" else "left", **look)
+        for at, words, side in said
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------- the runaway
@@ -180,11 +200,15 @@ PLACED = (
 )
 
 
+LAST = 60.0
+"""When all four have come to rest.  The axis is linear: a logarithm would show most of the time before anything happens."""
+
+
 def compute_runaway() -> Data:
     """Regret and KL along the exact flows of four flags, the last of which is a wrong placement."""
     world, rows = three(), []
     for flag, glyph in PLACED:
-        path = flow(flag, world, horizon=300.0, points=260)
+        path = flow(flag, world, horizon=LAST, points=260)
         late = path.time >= 1e-2
         row = {"glyph": glyph, "time": path.time[late].tolist()}
         rows.append({**row, "regret": path.regret[late].tolist(), "kl": path.kl[late].tolist()})
@@ -196,26 +220,35 @@ def draw_runaway(axes: list[Axes], data: Data) -> list[Artist]:
     """Left: regret against the time of the flow.  Right: KL to the reference."""
     left, right = axes
     artists: list[Artist] = []
-    artists += line(right, "bound", [1e-2, 3e2], [data["vertex_kl"]] * 2, linewidth=0.8)
-    artists.append(right.text(0.03, 0.92, "all on the best response", transform=right.transAxes, color=GRAY, fontsize=8))
+    artists += line(right, "bound", [0, LAST], [data["vertex_kl"]] * 2, linewidth=0.8)
+    artists.append(right.text(0.03, 0.93, "all on the best response", transform=right.transAxes, color=GRAY, fontsize=8))
+    named: list[Any] = []
     for k, row in enumerate(data["flags"]):
-        label = GLYPHS[row["glyph"]].label
-        look = {"label": label if label != "k3" else "k3 in the loss", "markersize": 5, "markevery": (5 + 7 * k, 28)}
-        artists += dotted(left, row["glyph"], row["time"], row["regret"], **look)
+        every = [int(np.argmin(np.abs(np.array(row["time"]) - t))) for t in np.arange(2.0 + 3 * k, LAST - 2.0, 12.0)]
+        look: Data = {"markersize": 5, "markevery": every}
+        artists += (curve := dotted(left, row["glyph"], row["time"], row["regret"], **look))
+        named.append((curve[0], GLYPHS[row["glyph"]].label if row["glyph"] != "k3" else "k3 in the loss"))
         artists += dotted(right, row["glyph"], row["time"], row["kl"], **look)
     for ax in axes:
-        ax.set_xscale("log")
+        ax.set_xlim(0, LAST)
         ax.set_xlabel("time of the flow")
     left.set_ylabel(r"regret $\beta\, \mathrm{KL}(p, p^*)$, reward units")
     right.set_ylabel(r"$\mathrm{KL}(p, p_{\mathrm{ref}})$, nats")
     right.set_ylim(0, 1.12 * data["vertex_kl"])
-    artists.append(left.legend(frameon=False, fontsize=8))
-    return artists
+    left.axhline(data["flags"][0]["regret"][0], color=GRAY, linewidth=0.6, zorder=0)
+    artists.append(left.text(0.98, 0.82, "untrained", transform=left.transAxes, color=GRAY, fontsize=8, ha="right", va="top"))
+    left.set_ylim(-0.008, 0.24)
+    return [
+        *artists,
+        *named_ends(left, named),
+        *named_ends(right, [(c, n) for c, n in zip(right.lines[1:], ("", "", "the other three", "k3 in the reward"), strict=True) if n]),
+    ]
 
 
 FIGURES = (
     Figure(
         name="kl-estimators",
+        title="Near the reference k1 is the noisiest; far from it k3 is, and k2 is biased",
         caption="Close by, k1 is wild and k2 and k3 are tame; far off k3 is the wildest, and k2's bias grows. Markers: published.",
         rows=("k1", "k2", "k3"),
         compute=compute_spread,
@@ -225,6 +258,7 @@ FIGURES = (
     ),
     Figure(
         name="kl-flags",
+        title="{flags} KL flags, {places} destinations: only k2 in the loss ends at p*",
         caption="{flags} KL flags, the same beta and reward, {places} destinations: only k2 in the loss ends at the Gibbs optimum p*.",
         rows=("kl-estimator-theorem", "kl-placement"),
         compute=compute_optima,
@@ -234,11 +268,12 @@ FIGURES = (
     ),
     Figure(
         name="kl-runaway",
+        title="k3 in the reward comes within a hair of p*, then walks on until it is worse than no training",
         caption="k3 is unbiased wherever it stands, but as a detached reward penalty it runs away; with a live ratio it is right.",
         rows=("kl-placement",),
         compute=compute_runaway,
         draw=draw_runaway,
         widths=(1.0, 1.0),
-        size=(8.4, 3.8),
+        size=(9.6, 4.0),
     ),
 )

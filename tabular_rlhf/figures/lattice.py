@@ -9,6 +9,8 @@ import numpy as np
 
 from tabular_rlhf.estimators.record import ESTIMATORS
 from tabular_rlhf.figures.glyphs import GLYPHS, dotted, line, points
+from tabular_rlhf.figures.labels import ends
+from tabular_rlhf.figures.marks import mark, write
 from tabular_rlhf.figures.record import Data, Figure
 from tabular_rlhf.language import Language
 from tabular_rlhf.lattice import LatticeWorld, Reference, solve
@@ -56,13 +58,12 @@ def draw_far(axes: list[Axes], data: Data) -> list[Artist]:
     (ax,) = axes
     artists: list[Artist] = []
     for size, name in zip((14, 9, 5), THREE, strict=True):
-        artists += line(ax, name, data["kl"], data[f"exact {name}"], label=f"{GLYPHS[name].label}, exact")
+        artists += line(ax, name, data["kl"], data[f"exact {name}"], label=GLYPHS[name].label)
         artists += points(
             ax,
             name,
             data["drawn at"],
             data[f"drawn {name}"],
-            label=f"{GLYPHS[name].label}, drawn",
             markersize=size,
             markeredgecolor="white",
             zorder=4,
@@ -71,8 +72,10 @@ def draw_far(axes: list[Axes], data: Data) -> list[Artist]:
     ax.set_yscale("log")
     ax.set_xlabel(r"$\mathrm{KL}(p^*, p_{\mathrm{ref}})$, nats")
     ax.set_ylabel("standard deviation of one draw, nats")
-    artists.append(ax.legend(frameon=False, fontsize=8, loc="upper left", ncols=2))
-    return artists
+    told = f"lines: exact\nmarks: what {data['draws']:,} draws show"
+    artists.append(ax.text(0.03, 0.97, told, transform=ax.transAxes, va="top", fontsize=8, linespacing=1.5))
+    exact = [curve for curve in ax.lines if not str(curve.get_label()).startswith("_")]
+    return [*artists, *ends(ax, [(curve, str(curve.get_label())) for curve in exact])]
 
 
 # ---------------------------------------------------------------------------------------------------- masking
@@ -85,6 +88,14 @@ def ended() -> LatticeWorld:
     return lattice(x, product(x, [uniform(x), matches(x, "(a|b|c|d)*aa")]), 1.0)
 
 
+LAWS = {
+    "reference": ("reference", "the reference", 36, "below left"),
+    "given": ("optimum", "given the format", 36, "above right"),
+    "masked": ("policy", "dead ends masked", 56, "above right"),
+}
+"""Of each law its glyph, its name, and the length at which it stands, on which side of the curve."""
+
+
 def compute_masked() -> Data:
     """The length of a response under the reference, given the format, and with dead ends masked."""
     w = ended()
@@ -94,28 +105,31 @@ def compute_masked() -> Data:
     found["mean"] = {name: float(law @ np.arange(len(law))) for name, law in laws.items()}
     found["kl"] = {"given, masked": float(kl(given, masked)[0]), "masked, reference": float(kl(masked, Reference(w))[0])}
     found["kl"]["given, reference"] = -float(given.log_mass[0])
-    return found
+    named = ((name, label, at, side) for name, (_, label, at, side) in LAWS.items())
+    says = [
+        mark(at, found[name][at - 1], f"{label}\nmean length {found['mean'][name]:.1f}", beside=side) for name, label, at, side in named
+    ]
+    return {**found, "marks": says}
 
 
 def draw_masked(axes: list[Axes], data: Data) -> list[Artist]:
     """The probability of each length."""
     (ax,) = axes
     artists: list[Artist] = []
-    words = {"reference": ("reference", "reference"), "given": ("optimum", "given the format"), "masked": ("policy", "dead ends masked")}
-    for k, (name, (glyph, label)) in enumerate(words.items()):
-        shown = {"label": label, "markevery": (2 + 3 * k, 11), "markersize": 5}
+    for k, (name, (glyph, *_)) in enumerate(LAWS.items()):
+        shown = {"markevery": (2 + 3 * k, 11), "markersize": 5}
         artists += dotted(ax, glyph, range(1, len(data[name]) + 1), np.maximum(data[name], 1e-12).tolist(), **shown)
     ax.set_yscale("log")
     ax.set_ylim(1e-7, 5.0)
     ax.set_xlabel("length, tokens")
     ax.set_ylabel("probability")
-    artists.append(ax.legend(frameon=False, fontsize=8, loc="upper center", ncols=3))
-    return artists
+    return [*artists, *write(axes, data["marks"])]
 
 
 FIGURES = (
     Figure(
         name="far-from-reference",
+        title="Far from the reference k3's true deviation explodes, and draws do not see it",
         caption="Far from the reference, in a world too large to be listed, k3's exact deviation explodes, and draws do not see it.",
         rows=("lattice-k3", "beyond-lists"),
         compute=compute_far,
@@ -123,6 +137,7 @@ FIGURES = (
     ),
     Figure(
         name="masking",
+        title="Masking dead ends keeps the format, but talks on far longer: it is not conditioning",
         caption="Forbidding tokens that lead nowhere is not conditioning: it keeps the format, and talks on far longer.",
         rows=("masking-is-not-conditioning",),
         compute=compute_masked,

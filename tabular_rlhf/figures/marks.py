@@ -22,6 +22,8 @@ SIDES = {
     "above": ((0, 8), "center", "bottom"),
     "below": ((0, -8), "center", "top"),
     "below right": ((7, -5), "left", "top"),
+    "below left": ((-7, -5), "right", "top"),
+    "above right": ((5, 6), "left", "bottom"),
     "above left": ((-5, 6), "right", "bottom"),
     "on": ((0, 0), "center", "center"),
 }

@@ -9,12 +9,14 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator
+from html import escape
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from tabular_rlhf import told
 from tabular_rlhf.errors import InputError, quoted
-from tabular_rlhf.figures.record import Data, Draw, Figure
+from tabular_rlhf.figures.record import Data, Draw, Figure, Said, readable
 from tabular_rlhf.files import check_output, read_json, read_text, write_bytes, write_text
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ STYLE = Path(__file__).parent.parent / "style.mplstyle"
 METADATA: dict[str, dict[str, None]] = {"svg": {"Date": None}, "png": {"Software": None}, "pdf": {"CreationDate": None}}
 """What a file of each kind would say about when and by what it was made."""
 DIGITS, SLACK = 7, 2e-6
+LETTERS = 12.5
+"""Of a title, on an inch."""
 
 
 def rounded(value: Any) -> Any:
@@ -46,35 +50,55 @@ def rounded(value: Any) -> Any:
 
 def as_json(figure: Figure, data: Data) -> str:
     """The text of a figure's data file: one line for each entry, so that differences read well."""
-    head = {"schema": SCHEMA, "name": figure.name, "caption": figure.told, "rows": list(figure.rows)}
+    head = {"schema": SCHEMA, "name": figure.name, "title": figure.said.title, "caption": figure.said.caption, "rows": list(figure.rows)}
     lines = [f" {told.as_json(k)}: {told.as_json(v)}" for k, v in head.items()]
     inner = [f"  {told.as_json(k)}: {told.as_json(v)}" for k, v in rounded(data).items()]
     return "{\n" + ",\n".join(lines) + ',\n "data": {\n' + ",\n".join(inner) + "\n }\n}\n"
 
 
-def on_paper(draw: Draw, data: Data, widths: tuple[float, ...], size: tuple[float, float]) -> Sheet:
-    """The drawn sheet.  To be called, and saved, inside the style's context; no pyplot, so no global state."""
+def on_paper(draw: Draw, data: Data, widths: tuple[float, ...], size: tuple[float, float], title: str = "") -> Sheet:
+    """The drawn sheet, the title above its panels.  To be called, and saved, inside the style's context; no pyplot, so no global state."""
     from matplotlib.figure import Figure as Sheet
 
     sheet = Sheet(figsize=size)
     axes = sheet.subplots(1, len(widths), squeeze=False, gridspec_kw={"width_ratios": widths})
     artists = draw(list(axes[0]), rounded(data))
+    if title:
+        told = "\n".join(wrap(readable(title, 400), int(LETTERS * size[0])))
+        sheet.suptitle(told, x=0.01, ha="left", fontsize=11, fontweight="bold")
     if not artists:
         raise InputError("draw must return the artists", got="none", remedy="return a list of what was drawn")
     return sheet
 
 
-def save(draw: Draw, data: Data, paths: list[Path], widths: tuple[float, ...], size: tuple[float, float]) -> None:
+def save(draw: Draw, data: Data, paths: list[Path], widths: tuple[float, ...], size: tuple[float, float], said: Said) -> None:
     """Draw once and write to every path, in the format of its suffix."""
     import matplotlib.style
 
     with matplotlib.style.context(STYLE):
-        sheet = on_paper(draw, data, widths, size)
+        sheet = on_paper(draw, data, widths, size, said.title)
         for path in paths:
-            kind = check_path(path)
-            picture = io.BytesIO()
-            sheet.savefig(picture, format=kind, metadata=METADATA[kind])
-            write_bytes(path, picture.getvalue())
+            write_bytes(path, in_bytes(sheet, check_path(path), said))
+
+
+def in_bytes(sheet: Sheet, kind: str, said: Said) -> bytes:
+    """A drawn sheet as a file of a kind, which says in words what is seen: an SVG to a screen reader, others in their notes."""
+    words = {"svg": {}, "png": {"Title": said.title, "Description": said.caption}, "pdf": {"Title": said.title, "Subject": said.caption}}
+    picture = io.BytesIO()
+    sheet.savefig(picture, format=kind, metadata={**METADATA[kind], **words[kind]})
+    return picture.getvalue() if kind != "svg" else spoken(picture.getvalue().decode(), said).encode()
+
+
+def spoken(svg: str, said: Said) -> str:
+    """An SVG that is an image with a name and a description.
+
+    >>> spoken('<svg width="1">', Said("It rises", "It rises & falls."))[71:]
+    ' width="1"><title id="title">It rises</title><desc id="desc">It rises &amp; falls.</desc>'
+    """
+    head, tag, rest = svg.partition("<svg ")
+    attributes, close, body = rest.partition(">")
+    named = f'<title id="title">{escape(said.title)}</title><desc id="desc">{escape(said.caption)}</desc>'
+    return f'{head}{tag}role="img" aria-labelledby="title" aria-describedby="desc" {attributes}{close}{named}{body}'
 
 
 def check_path(path: Path) -> str:
@@ -93,7 +117,7 @@ def write(figure: Figure, folder: Path) -> list[Path]:
     """Compute and draw one figure; returns the files written: SVG, PNG, JSON."""
     data = figure.compute()
     pictures = [folder / f"{figure.name}.{kind}" for kind in ("svg", "png")]
-    save(figure.draw, data, pictures, figure.widths, figure.size)
+    save(figure.draw, data, pictures, figure.widths, figure.size, figure.said)
     written = folder / f"{figure.name}.json"
     write_text(written, as_json(figure, data))
     return [*pictures, written]

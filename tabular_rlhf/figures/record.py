@@ -37,15 +37,25 @@ def readable(text: str, width: int = 40) -> str:
 
 
 @dataclass(frozen=True)
+class Said:
+    """What a picture says in words: its title, the finding, stands above it; the caption is what is read where it cannot be seen."""
+
+    title: str
+    caption: str
+
+
+@dataclass(frozen=True)
 class Figure:
     """One figure.
 
-    Args: name, of its files; caption, what a reader should see in it, with {names} where `counts` has numbers for it; rows, the slugs
-    of the claims it shows; compute and draw, as above; widths, of its panels relative to each other (`draw` gets one axes each);
+    Args: name, of its files; title, the finding, in a line; caption, what a reader should see in it, both with {names} where `counts` has
+    numbers for them; rows, the slugs of the claims it shows; compute and draw, as above; widths, of its panels relative to each other
+    (`draw` gets one axes each);
     size, in inches.
     """
 
     name: str
+    title: str
     caption: str
     rows: tuple[str, ...]
     compute: Callable[[], Data]
@@ -60,18 +70,22 @@ class Figure:
                 raise InputError(
                     f"a figure's {what} must be lower-case words joined by -", got=quoted(word), where=self.name, remedy="rename it"
                 )
-        if not self.caption or not self.rows:
-            raise InputError("a figure must have a caption and the claims it shows", got="none", where=self.name, remedy="write them")
+        if not all((self.title, self.caption, self.rows)):
+            raise InputError(
+                "a figure must have a title, a caption and the claims it shows", got="none", where=self.name, remedy="write them"
+            )
 
     @cached_property
-    def told(self) -> str:
-        """The caption, with its counts as they are now, in words."""
+    def said(self) -> Said:
+        """Title and caption, with their counts as they are now, in words."""
         words = {key: WORDS[n] if n < len(WORDS) else f"{n:,}" for key, n in self.counts().items()}
-        told = self.caption.format_map(words)
-        return told[0].upper() + told[1:] if self.caption.startswith("{") else told
+        told = [text.format_map(words) for text in (self.title, self.caption)]
+        return Said(
+            *(new[0].upper() + new[1:] if text.startswith("{") else new for text, new in zip((self.title, self.caption), told, strict=True))
+        )
 
 
-ROOMS = ("tilt", "frontier", "tree", "geometry", "zoo", "groups", "kl", "selection", "lattice")
+ROOMS = ("tilt", "frontier", "tree", "geometry", "zoo", "groups", "kl", "selection", "lattice", "merged")
 """The modules of this package that define figures, in the order of the gallery."""
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tabular_rlhf.figures.glyphs import GLYPHS, dotted, line
+from tabular_rlhf.figures.labels import ends
+from tabular_rlhf.figures.marks import mark, write
 from tabular_rlhf.figures.record import Data, Figure
 from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.logspace import Array, expect
@@ -59,17 +61,25 @@ def draw_best_of_n(axes: list[Axes], data: Data) -> list[Artist]:
     """Left: reward against KL.  Right: the KL of best-of-n against its bound."""
     left, right = axes
     artists: list[Artist] = []
-    artists += line(left, "tilted", data["gibbs"]["kl"], data["gibbs"]["reward"], label=r"Gibbs, $p_\beta$")
+    artists += line(left, "tilted", data["gibbs"]["kl"], data["gibbs"]["reward"])
+    artists.append(_beside(left, data["gibbs"], -14, r"Gibbs, $p_\beta$: the most", "above left"))
     for key, name, more in (("best_of_n", "best-of-n", ""), ("soft", "soft-best-of-n", rf", $\lambda = {data['lam']:g}$")):
-        artists += dotted(left, name, data[key]["kl"], data[key]["reward"], linewidth=1.2, label=GLYPHS[name].label + more)
+        artists += dotted(left, name, data[key]["kl"], data[key]["reward"], linewidth=1.2)
+        at = {"best_of_n": 14, "soft": -1}[key]
+        artists.append(_beside(left, data[key], at, GLYPHS[name].label + more, {"best_of_n": "below right", "soft": "above left"}[key]))
     left.set_xlabel(r"$\mathrm{KL}(p, p_{\mathrm{ref}})$, nats")
     left.set_ylabel(r"$\mathrm{E}_p[r]$, reward units")
-    artists += line(right, "bound", data["line"], data["bound"], label=r"$\log n - (n - 1)/n$")
-    artists += dotted(right, "best-of-n", data["n"], data["kl"], linewidth=1.2, label=f"{GLYPHS['best-of-n'].label}, exact, with ties")
+    artists += (bound := line(right, "bound", data["line"], data["bound"]))
+    artists += (exact := dotted(right, "best-of-n", data["n"], data["kl"], linewidth=1.2))
     right.set_xscale("log", base=2)
     right.set_xlabel("$n$")
     right.set_ylabel("KL of best of $n$, nats")
-    return [*artists, left.legend(loc="lower right", fontsize=8), right.legend(loc="upper left", fontsize=8)]
+    return [*artists, *ends(right, [(bound[0], r"$\log n - (n - 1)/n$"), (exact[0], "exact: ties\nlower it")], apart=0.11)]
+
+
+def _beside(ax: Axes, curve: Data, at: int, words: str, side: str, *, x: str = "kl", y: str = "reward") -> Artist:
+    """A name beside a point of a curve."""
+    return write([ax], [mark(curve[x][at], curve[y][at], words, beside=side)])[0]
 
 
 # ---------------------------------------------------------------------------------------------------- over-optimization
@@ -99,18 +109,24 @@ def draw_proxy(axes: list[Axes], data: Data) -> list[Artist]:
     """Left: the proxy.  Right: the true reward.  Both against the square root of KL, as over-optimization is usually plotted."""
     artists: list[Artist] = []
     for ax, key, title in zip(axes, ("reward", "gold"), ("the proxy", "the true reward"), strict=True):
-        artists += line(ax, "tilted", data["gibbs"]["root_kl"], data["gibbs"][key], label=r"Gibbs, $p_\beta$")
-        best, name = data["best_of_n"], "best-of-n"
-        artists += dotted(ax, name, best["root_kl"], best[key], linewidth=1.2, label=GLYPHS[name].label)
+        best, gibbs, name = data["best_of_n"], data["gibbs"], "best-of-n"
+        artists += line(ax, "tilted", gibbs["root_kl"], gibbs[key])
+        artists += dotted(ax, name, best["root_kl"], best[key], linewidth=1.2)
+        sides = ("above left", "below right") if key == "reward" else ("above", "above left")
+        for curve, words, side in zip((gibbs, best), (r"Gibbs, $p_\beta$", GLYPHS[name].label), sides, strict=True):
+            at = int(np.argmax(curve[key])) if key == "gold" else int(np.argmin(np.abs(np.array(curve["root_kl"]) - 1.7)))
+            artists.append(_beside(ax, curve, at, words, side, x="root_kl", y=key))
         ax.set_title(title)
         ax.set_xlabel(r"$\sqrt{\mathrm{KL}(p, p_{\mathrm{ref}})}$")
     axes[0].set_ylabel("reward units")
-    return [*artists, axes[0].legend(loc="upper left", fontsize=8)]
+    axes[1].margins(y=0.12)
+    return artists
 
 
 FIGURES = (
     Figure(
         name="best-of-n",
+        title="Best of n earns nearly all that can be earned at its KL, and never more",
         caption="Best of n comes close to the Gibbs frontier at every KL and never beyond it; ties keep its KL below the bound.",
         rows=("best-of-n",),
         compute=compute_best_of_n,
@@ -120,6 +136,7 @@ FIGURES = (
     ),
     Figure(
         name="over-optimization",
+        title="The proxy rises on and on; what was wanted rises, peaks and falls",
         caption="Selecting by a proxy with a heavy-tailed error: the proxy rises on and on, the true reward rises, peaks and falls.",
         rows=("best-of-n", "reward-hacking"),
         compute=compute_proxy,

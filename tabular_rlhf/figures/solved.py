@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tabular_rlhf.figures import frontier, page, tilt
-from tabular_rlhf.figures.record import Data
+from tabular_rlhf.figures.record import Data, Said
 from tabular_rlhf.world import World
 
 if TYPE_CHECKING:
@@ -30,4 +30,13 @@ def draw(axes: list[Axes], data: Data) -> list[Artist]:
 
 def draw_world(world: World, path: Path) -> None:
     """Write the picture of a world."""
-    page.save(draw, compute(world), [path], widths=(1.0, 1.0, 2.0), size=(11.0, 4.0))
+    page.save(draw, data := compute(world), [path], (1.0, 1.0, 2.0), (11.0, 4.0), said(data))
+
+
+def said(data: Data) -> Said:
+    """What training gains and what it costs, and what is drawn."""
+    own, reference = data["frontier"]["own"], data["frontier"]["reward"][-1]
+    gain = f"At β = {own['beta']:.3g} the best policy earns {own['reward']:.3g} instead of {reference:.3g}, for {own['kl']:.3g} nats"
+    return Said(
+        gain, "Left, the probabilities of the likeliest responses under p_ref and under p*. Right, the most that can be earned at each KL."
+    )

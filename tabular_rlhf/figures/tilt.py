@@ -119,6 +119,7 @@ def _value(p: float, scale: float) -> str:
 FIGURES = (
     Figure(
         name="tilt",
+        title="As β falls, mass moves to what is rewarded: first the likely good answer, then the best",
         caption="As beta falls, p_ref becomes p*: first the likely good response gains, then the best one, however rare it was.",
         rows=("gibbs-optimum", "beta-limits"),
         compute=lambda: compute(parse_world(EXAMPLE, name="pets")),

@@ -136,6 +136,7 @@ def _legend(ax: Axes, beta: float, x: float, y: float) -> list[Artist]:
 FIGURES = (
     Figure(
         name="soft-value-tree",
+        title="Token by token, π* leans towards what can still be had",
         caption="Soft values on the prefix tree: V(s) tells the best that can be had after s, and pi* leans towards it, token by token.",
         rows=("soft-bellman",),
         compute=lambda: compute(parse_world(EXAMPLE, name="pets")),

@@ -9,11 +9,11 @@ import numpy as np
 
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.figures.glyphs import GLYPHS, GRAY, line
+from tabular_rlhf.figures.labels import ends
 from tabular_rlhf.figures.record import Data, Figure
 from tabular_rlhf.figures.trace import trace
 from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.losses.evaluate import slope_gradient, value
-from tabular_rlhf.losses.optimum import minimize
 from tabular_rlhf.preferences import Pairs
 from tabular_rlhf.world import World, coin
 
@@ -36,6 +36,8 @@ def at_margin(world: World, D: float) -> Array:
     return np.asarray(log_softmax(world.log_p_ref + np.array([[0.0, D]])))
 
 
+ROUNDING, FARTHEST = 1e-12, 8.0
+"""A slope that is 0, and a margin beyond every optimum that is drawn."""
 PANELS = (
     ("value", "loss of one pair", "margin D, nats", (-0.2, 6.0)),
     ("slope", "slope", "margin D, nats", (-3.0, 2.5)),
@@ -57,7 +59,7 @@ def compute(beta: float = 1.0, reach: float = 4.0) -> Data:
     }
     out: Data = {"beta": beta}
     for what, _, _, heights in PANELS:
-        if what == "optimum":  # found by a solver: fewer points, and a jump is seen to a third of a pixel
+        if what == "optimum":  # found by a search: fewer points, and a jump is seen to a third of a pixel
             out[what] = {name: trace(partial(law[what], name), 0.06, 0.94, heights, steps=12, least=1e-3) for name in WITH_OPTIMUM}
         else:
             out[what] = {name: trace(partial(law[what], name), -reach, reach, heights) for name in SHOWN}
@@ -65,23 +67,27 @@ def compute(beta: float = 1.0, reach: float = 4.0) -> Data:
 
 
 def _margin(world: World, name: str, chance: float) -> float:
-    log_p = minimize(name, world, one_pair(chance)).log_p[0]
-    return float(log_p[1] - log_p[0])
+    """The margin at which a pair rests: where the slope changes its sign, or in the middle where it is 0 all around."""
+    from scipy.optimize import brentq
+
+    def slope(D: float) -> float:
+        return float(slope_gradient(name, world, at_margin(world, D), one_pair(chance))[0, 1])
+
+    return 0.0 if abs(slope(0.0)) < ROUNDING else float(brentq(slope, -FARTHEST, FARTHEST, xtol=1e-10))
 
 
 def draw(axes: list[Axes], data: Data) -> list[Artist]:
-    """Three panels: the loss, its slope, its optimum; one legend below them."""
+    """Three panels: the loss, its slope, its optimum; each curve is named where it ends."""
     artists: list[Artist] = []
     for ax, (what, title, across, heights) in zip(axes, PANELS, strict=True):
         for name, curve in data[what].items():
             artists += line(ax, name, curve["x"], curve["y"], linewidth=1.6, label=GLYPHS[name].label)
-        ax.axhline(0, color=GRAY, linewidth=0.6, zorder=0)
         ax.set_title(title)
         ax.set_xlabel(across)
         ax.set_ylim(heights)
-    handles, labels = axes[0].get_legend_handles_labels()
-    sheet = axes[0].figure
-    return [*artists, sheet.legend(handles, labels, loc="outside lower center", ncols=len(labels), handlelength=4.0)]
+        artists += ends(ax, [(curve, str(curve.get_label())) for curve in ax.lines])
+        ax.axhline(0, color=GRAY, linewidth=0.6, zorder=0)
+    return artists
 
 
 # ---------------------------------------------------------------------------------------------------- displacement
@@ -117,34 +123,36 @@ def compute_displacement(steps: int = 60, step: float = 0.25) -> Data:
 def draw_displacement(axes: list[Axes], data: Data) -> list[Artist]:
     """Two panels: the classes; three lines each."""
     artists: list[Artist] = []
-    for ax, name in zip(axes, ("tabular", "log-linear"), strict=True):
+    for ax, name, title in zip(axes, ("tabular", "log-linear"), ("a number for each answer", "one feature for all three"), strict=True):
         for glyph, p in zip(NAMES, zip(*data[name], strict=True), strict=True):
             artists += line(ax, glyph, data["time"], p, label=GLYPHS[glyph].label)
-        ax.set_title(f"{name} policy")
+        ax.set_title(title)
         ax.set_xlabel("gradient flow time")
         ax.set_ylim(0, 1)
+        artists += ends(ax, [(curve, str(curve.get_label())) for curve in ax.lines], apart=0.085)
     axes[0].set_ylabel("probability")
-    axes[0].legend()
     return artists
 
 
 FIGURES = (
     Figure(
         name="loss-zoo",
+        title="At certainty DPO never stops pushing; IPO, cDPO and EXO come to rest",
         caption="DPO never stops pushing and has no optimal margin at certainty; IPO, cDPO and EXO do; DiscoPOP begins the wrong way.",
         rows=("direct-family", "ipo-two-arms", "dpo-deterministic-labels"),
         compute=compute,
         draw=draw,
         widths=(1.0, 1.0, 1.0),
-        size=(10.0, 3.7),
+        size=(11.6, 3.9),
     ),
     Figure(
         name="displacement",
+        title="With a number for each answer the winner rises; with a shared feature it falls with the loser",
         caption="One pair, one loss: a tabular policy raises the winner; a log-linear one lowers both and feeds a response never compared.",
         rows=("likelihood-displacement", "logit-conservation"),
         compute=compute_displacement,
         draw=draw_displacement,
         widths=(1.0, 1.0),
-        size=(7.2, 3.2),
+        size=(8.4, 3.4),
     ),
 )

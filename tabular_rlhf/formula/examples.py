@@ -21,6 +21,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         (r"\sum_{k=0}^{H} \binom{H}{k} (1 - \beta)^k", "of as many as are chosen"),
         (r"\sum_{\tau \ni s + a} p(\tau)", "over the responses through a token"),
         (r"\max_y r(x, y)", "the best response that the reference allows"),
+        (r"\frac{\sum_{row, place} mask \cdot token_losses}{\sum_{row, place} mask}", "over the tokens of a padded batch"),
+        ("(sum_row (sum_place mask*token_losses)/(sum_place mask))/(sum_row 1)", "over its responses, each one's mean"),
     ),
     "means": (
         (r"\mathbb{E}_p[r]", "under a law, for each prompt"),

@@ -99,6 +99,8 @@ def _pairs(m: Meaning, value: Value) -> Value:
 def _drawn(m: Meaning, node: Node, value: Value, draw: Node) -> Value:
     """The mean over what one draw names."""
     drawn = str(draw.value).split() if draw.value else []
+    if any(axis_kind(d) in ("row", "place") for d in drawn):
+        raise m.refusal(draw, "rows and places of a batch must be summed over: no law draws them", "write sum_{row, place}")
     if not draw.kids:
         return _indices(m, value, drawn)
     if "w" in drawn and "l" in drawn:  # a data set of comparisons, whatever its name
@@ -221,7 +223,7 @@ def _product_of_rests(m: Meaning, node: Node, a: Value, b: Value, draws: list[No
 
 @rule("KL")
 def _kl(m: Meaning, node: Node) -> Value:
-    p, q = (law_of(m, kid) for kid in node.kids)
+    p, q = (_logged(law_of(m, kid)) for kid in node.kids)
     if p.law is None:
         return _kl_of_two(m, p, q)
     if q.log is None or p.log is None or p.law not in q.axes:
@@ -231,6 +233,11 @@ def _kl(m: Meaning, node: Node) -> Value:
     along = axes.index(p.law)
     left = tuple(a for a in axes if a != p.law)
     return Value(left, lambda scope: kl(log_p(scope), log_q(scope), along), None, None, (p.implicit | q.implicit) - {p.law})
+
+
+def _logged(p: Value) -> Value:
+    """A law of which only the probabilities are known, some of them perhaps 0, with their logarithms."""
+    return p if p.law is None or p.log is not None else replace(p, log=unary(ax.log, p).of)
 
 
 def _kl_of_two(m: Meaning, p: Value, q: Value) -> Value:

@@ -70,12 +70,13 @@ INDICES = table(
     , t' , h' , n , l' , tau_i i , tau_j j , s_0 , y_+ w , y_- l , g , c , c' , draw , row , place"""
 )
 """An index as it is spelled, and its name in the tree: a response is tau, whatever letter a paper gives it."""
-KINDS = table("x , tau , w tau , l tau , i tau , j tau , k tau , s , c , a , b a , h time , t time , u time")
+KINDS = table("x , tau , w tau , l tau , i tau , j tau , k tau , s , c , a , b a , h time , t time , u time , row , place")
 """What an index runs over, by its first letter."""
 
 
 def kind(index: str) -> str:
-    """What an index runs over: x prompts, tau responses, s states, a tokens, time steps; "" where only a range can tell.
+    """What an index runs over: x prompts, tau responses, s states, a tokens, time steps, row and place a padded batch; "" where only a
+    range can tell.
 
     >>> kind("tau'"), kind("x_0"), kind("w"), kind("m")
     ('tau', 'x', 'tau', '')

@@ -4,6 +4,7 @@ sum_tau f       one axis fewer
 sum_h f(s_h, a_h)       along each response: (s, a) -> tau
 sum_{h=1}^{H} f(h)      of numbers
 sum_{tau: tau passes s + a} f(tau)      over the responses through a token: tau -> (s, a)
+sum_{row, place} mask*f     over the tokens of a trainer's batch; sum_row 1 is how many responses it has
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from tabular_rlhf.formula.tree import Node, walk
 from tabular_rlhf.logspace import logsumexp
 
 LONGEST = 1_000_000
+BATCH = ("row", "place")
+"""The axes of `mask`."""
 
 
 def bound(node: Node) -> list[Node]:
@@ -81,6 +84,9 @@ def _summed(m: Meaning, node: Node, value: Value, over: Node) -> Value:
         return _along(m, node, value, axis)
     if over.op == "range" and not set(value.axes) - {"x"}:  # of a number: as often as the range is long
         ones = unary(np.ones_like, _range(m, over))
+        return _summed(m, node, m.product(replace(ones, log=unary(np.zeros_like, ones).of), value), over)
+    if axis in BATCH and not set(value.axes) - {"x"}:  # of a number: as often as the batch is long, or wide
+        ones = Value((axis,), lambda scope: np.ones(scope["mask"].shape[BATCH.index(axis)]))
         return _summed(m, node, m.product(replace(ones, log=unary(np.zeros_like, ones).of), value), over)
     must = f"a sum must be over what occurs in it: over ({', '.join(value.axes) or 'nothing'}) there is no {axis}"
     raise m.refusal(node, must, "leave the sum out, or write the index")

@@ -2,20 +2,24 @@
 
 A folder or a zip may hold anything.  Taken are `.py` and `.ipynb` files at any depth, but no hidden ones, none behind a link, and none of a
 virtual environment.  Sizes are counted as they are read, whatever an archive says of itself, and no path of an archive leads outside it.
+
+Course sites hand out a zip of the students' zips.  So where a student's folder or zip holds no such file, the archives in it are opened,
+in memory and under the same limits, `DEEPEST` deep in all.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO
+from typing import IO, TypeVar
 
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.files import read_bytes
@@ -26,6 +30,9 @@ LARGEST_IN_ALL = 32_000_000
 LARGEST_ARCHIVE = 64_000_000
 LONGEST_PATH = 200
 MOST_FILES, MOST_ENTRIES = 200, 5_000
+P = TypeVar("P")
+DEEPEST, MOST_ARCHIVES = 2, 8
+"""Archives in each other, the first on the disk; archives of one student that are opened."""
 TOOLS = ("site-packages", "node_modules")
 
 
@@ -64,7 +71,8 @@ def read(path: Path) -> Submission:
 def whose(path: Path) -> list[str]:
     """Of an archive of a class, the file or folder of each student: the entries of the first level, or below the folder that holds all."""
     with _archive(path) as archive:
-        found = [PurePosixPath(entry.filename).parts for entry in _answers(archive, path)]
+        entries = [PurePosixPath(entry.filename) for entry in _entries(archive, path.name)]
+        found = [inner.parts for inner in entries if is_answer(inner) or is_archive(inner)]
     depth = 1 if len({parts[0] for parts in found}) == 1 and all(len(parts) > 1 for parts in found) else 0
     return sorted({"/".join(parts[: depth + 1]) for parts in found})
 
@@ -102,8 +110,13 @@ def is_answer(inner: PurePosixPath) -> bool:
     return inner.suffix in LARGEST and not hidden
 
 
+def is_archive(inner: PurePosixPath) -> bool:
+    """Whether a file is an archive that is opened where nothing else is there to read."""
+    return inner.suffix == ".zip" and is_answer(inner.with_suffix(".py"))
+
+
 def _limited(stream: IO[bytes], inner: PurePosixPath) -> bytes:
-    most = LARGEST[inner.suffix]
+    most = LARGEST.get(inner.suffix, LARGEST_ARCHIVE)
     content = stream.read(most + 1)
     if len(content) > most:
         raise InputError(f"a file of a submission must be at most {most:,} bytes", got="more", where=str(inner), remedy="leave it out")
@@ -111,6 +124,7 @@ def _limited(stream: IO[bytes], inner: PurePosixPath) -> bytes:
 
 
 def _of_a_folder(root: Path) -> Iterator[tuple[str, bytes]]:
+    found, packed = list[Path](), list[Path]()
     for folder, inside, names in os.walk(root):
         if "pyvenv.cfg" in names:
             inside.clear()
@@ -118,49 +132,70 @@ def _of_a_folder(root: Path) -> Iterator[tuple[str, bytes]]:
         inside[:] = [name for name in inside if is_answer(PurePosixPath(name, "a.py"))]
         for name in names:
             path = Path(folder, name)
-            inner = PurePosixPath(path.relative_to(root).as_posix())
-            if is_answer(inner) and stat.S_ISREG(path.lstat().st_mode):
-                with path.open("rb") as stream:
-                    yield str(inner), _limited(stream, inner)
+            if stat.S_ISREG(path.lstat().st_mode):
+                inner = PurePosixPath(path.relative_to(root).as_posix())
+                found += [path] * is_answer(inner)
+                packed += [path] * is_archive(inner)
+    yield from _opened(found or packed, lambda path: (PurePosixPath(path.relative_to(root).as_posix()), path.open("rb")), 0)
 
 
 def _of_an_archive(path: Path, under: str = "") -> Iterator[tuple[str, bytes]]:
     with _archive(path) as archive:
-        for entry in _answers(archive, path):
-            inner = PurePosixPath(entry.filename)
-            if not under or inner.is_relative_to(under):
-                with archive.open(entry) as stream:
-                    yield str(inner), _limited(stream, inner)
+        yield from _of_its_entries(archive, path.name, under, 1)
+
+
+def _of_its_entries(archive: zipfile.ZipFile, name: str, under: str, depth: int) -> Iterator[tuple[str, bytes]]:
+    """What an open archive holds, or the archives in it do.  Args: under, a folder or file of it; depth, of archives in each other."""
+    inner = {PurePosixPath(entry.filename): entry for entry in _entries(archive, name)}
+    here = [path for path in inner if not under or path.is_relative_to(under)]
+    found = list(filter(is_answer, here)) or list(filter(is_archive, here))
+    yield from _opened(found, lambda path: (path, archive.open(inner[path])), depth)
+
+
+def _opened(found: Iterable[P], opened: Callable[[P], tuple[PurePosixPath, IO[bytes]]], depth: int) -> Iterator[tuple[str, bytes]]:
+    """The files, or what is in them if they are archives."""
+    for k, place in enumerate(found):
+        inner, stream = opened(place)
+        with stream:
+            content = _limited(stream, inner)
+        if is_answer(inner):
+            yield str(inner), content
+            continue
+        if depth == DEEPEST or k == MOST_ARCHIVES:
+            must = f"archives in each other must be at most {DEEPEST}, and a student's at most {MOST_ARCHIVES}"
+            raise InputError(must, got="one more", where=str(inner), remedy="hand in the files, or one zip of them")
+        with _archive(io.BytesIO(content), str(inner)) as archive:
+            for name, text in _of_its_entries(archive, str(inner), "", depth + 1):
+                yield f"{inner}/{name}", text
 
 
 @contextmanager
-def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+def _archive(source: Path | io.BytesIO, name: str = "") -> Iterator[zipfile.ZipFile]:
     """A zip, open; whatever is wrong with it is an InputError."""
     most = f"an archive must be at most {LARGEST_ARCHIVE:,} bytes"
+    where = source.name if isinstance(source, Path) else name
     try:
-        if path.stat().st_size > LARGEST_ARCHIVE:
-            raise InputError(most, got="more", where=path.name, remedy="leave the data out")
-        with zipfile.ZipFile(path) as archive:
+        if isinstance(source, Path) and source.stat().st_size > LARGEST_ARCHIVE:
+            raise InputError(most, got="more", where=where, remedy="leave the data out")
+        with zipfile.ZipFile(source) as archive:
             yield archive
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError, zlib.error) as e:
         if isinstance(e, InputError):
             raise
         raise InputError(
-            "an archive must be a zip that opens", got=str(e) or type(e).__name__, where=path.name, remedy="zip the folder again"
+            "an archive must be a zip that opens", got=str(e) or type(e).__name__, where=where, remedy="zip the folder again"
         ) from None
 
 
-def _answers(archive: zipfile.ZipFile, path: Path) -> Iterator[zipfile.ZipInfo]:
-    """The entries to read."""
+def _entries(archive: zipfile.ZipFile, name: str) -> Iterator[zipfile.ZipInfo]:
+    """The files of an archive that lie in it.  Raises InputError for a path that leads outside."""
     entries = archive.infolist()
     if len(entries) > MOST_ENTRIES:
         got = f"{len(entries):,}"
-        raise InputError(f"an archive must hold at most {MOST_ENTRIES:,} entries", got=got, where=path.name, remedy="leave the data out")
+        raise InputError(f"an archive must hold at most {MOST_ENTRIES:,} entries", got=got, where=name, remedy="leave the data out")
     for entry in entries:
         inner = PurePosixPath(entry.filename)
         if inner.is_absolute() or ".." in inner.parts or "\\" in entry.filename or PureWindowsPath(entry.filename).drive:
-            raise InputError(
-                "a path must stay inside its archive", got=repr(entry.filename), where=path.name, remedy="zip the folder again"
-            )
-        if is_answer(inner) and not entry.is_dir() and not stat.S_ISLNK(entry.external_attr >> 16):
+            raise InputError("a path must stay inside its archive", got=repr(entry.filename), where=name, remedy="zip the folder again")
+        if not entry.is_dir() and not stat.S_ISLNK(entry.external_attr >> 16):
             yield entry

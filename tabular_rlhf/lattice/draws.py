@@ -6,14 +6,14 @@ f that `path.expect` averages exactly, and the standard error of that mean is ex
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.errors import InputError, a_generator, whole
 from tabular_rlhf.lattice.policy import Policy
-from tabular_rlhf.logspace import Array
+from tabular_rlhf.logspace import Array, log_sigmoid
 from tabular_rlhf.mdp import Indices
 
 MOST = 2**27
@@ -38,11 +38,16 @@ class Drawn:
         """log p of every response."""
         return self.log_p_ref + self.L
 
+    def only(self, at: Any) -> Drawn:
+        """Some of them, or all in another order.  Args: at, their numbers."""
+        told = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: x[at] for name, x in told.items() if x is not None})
 
-def sample(policy: Policy, n: int, *, rng: np.random.Generator, tokens: bool = False) -> Drawn:
+
+def sample(policy: Policy, n: int, *, rng: np.random.Generator, tokens: bool = False, x: Indices | None = None) -> Drawn:
     """n independent responses, x from mu, tokens from the policy.
 
-    Args: tokens, whether to keep them.  Raises: InputError for draws that do not fit.
+    Args: tokens, whether to keep them; x (n,), the prompts, where they are given.  Raises: InputError for draws that do not fit.
 
     >>> from tabular_rlhf.lattice import Reference
     >>> from tabular_rlhf.world import coin
@@ -52,7 +57,7 @@ def sample(policy: Policy, n: int, *, rng: np.random.Generator, tokens: bool = F
     a_generator(rng)
     world = policy.world
     whole(n, "the number of draws", 1, "ask for n >= 1, and for so many as fit in memory", most=MOST // (world.H if tokens else 1))
-    x = np.sort(rng.choice(world.language.P, size=n, p=world.mu)) if world.language.P > 1 else np.zeros(n, dtype=np.intp)
+    x = prompts(world.mu, n, rng=rng) if x is None else x
     L, log_p_ref, r, length = (np.zeros(n) for _ in range(4))
     said = np.full((n, world.H), -1, dtype=np.int32) if tokens else None
     live, state, first = np.arange(n), world.roots[x], np.zeros(0, dtype=np.intp)
@@ -73,6 +78,22 @@ def sample(policy: Policy, n: int, *, rng: np.random.Generator, tokens: bool = F
         if live.size == 0:
             break
     return Drawn(x, first, L, log_p_ref, r, length, said)
+
+
+def preferred_first(pairs: Drawn, rng: np.random.Generator) -> Drawn:
+    """2 n responses, i and n + i to one prompt, in the order that Bradley-Terry people put them: n preferred ones, then the others."""
+    n = len(pairs.x) // 2
+    here, first = np.arange(n), np.log(rng.random(n)) < log_sigmoid(pairs.r[:n] - pairs.r[n:])
+    return pairs.only(np.concatenate([np.where(first, here, n + here), np.where(first, n + here, here)]))
+
+
+def prompts(mu: Array, n: int, *, rng: np.random.Generator) -> Indices:
+    """n prompts from mu, in order: (n,).
+
+    >>> prompts(np.array([0.0, 1.0]), 3, rng=np.random.default_rng(0)).tolist()
+    [1, 1, 1]
+    """
+    return np.sort(rng.choice(len(mu), size=n, p=mu)) if len(mu) > 1 else np.zeros(n, dtype=np.intp)
 
 
 def _tokens(pi: Array, state: Indices, rng: np.random.Generator) -> Indices:

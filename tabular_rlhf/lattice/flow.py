@@ -18,8 +18,8 @@ from tabular_rlhf.logspace import Array, logsumexp, remainder
 from tabular_rlhf.mdp import Indices
 
 
-def visits(policy: Policy, prompt: int | None = None) -> Iterator[tuple[int, Array, Array]]:
-    """(h, d, mass on edges d pi) level by level, (n_h,) and (V, n_h): of one prompt, or averaged over prompts.
+def visits(policy: Policy, prompt: int | Array | None = None) -> Iterator[tuple[int, Array, Array]]:
+    """(h, d, mass on edges d pi) level by level, (n_h,) and (V, n_h): of one prompt, averaged over prompts, or weighed by numbers (P,).
 
     >>> from tabular_rlhf.lattice import solve
     >>> from tabular_rlhf.world import rational
@@ -27,7 +27,7 @@ def visits(policy: Policy, prompt: int | None = None) -> Iterator[tuple[int, Arr
     [[1.0], [0.842105]]
     """
     world = policy.world
-    asked = world.mu if prompt is None else np.eye(world.language.P)[prompt]
+    asked = world.mu if prompt is None else prompt if isinstance(prompt, np.ndarray) else np.eye(world.language.P)[prompt]
     d = np.zeros(world.levels[0].n)
     np.add.at(d, world.roots, asked)
     for h in range(world.H):
@@ -142,14 +142,17 @@ def kl(p: Policy, q: Policy) -> Array:
     return np.asarray(here[world.roots])
 
 
-def policy_gradient(policy: Policy, prompt: int | None = None) -> Iterator[tuple[int, Array]]:
-    """(h, grad J in logits of level h, (V, n_h)): d pi (x + V' - V), x = r - beta log(pi/pi_ref), of one prompt, or averaged."""
+def policy_gradient(policy: Policy, prompt: int | None = None, x: Callable[[int], Array] | None = None) -> Iterator[tuple[int, Array]]:
+    """(h, gradient in logits of level h, (V, n_h)): d pi (x + V' - V), of one prompt, or averaged.
+
+    Args: x, what edges of a level earn, (V, n_h), held fixed; by default r - beta log(pi/pi_ref), whose gradient is that of J.
+    """
     world = policy.world
+    own = x or (lambda h: world.levels[h].r - world.beta * policy.ratio(h))
     values = [np.zeros(1)]
     for h in reversed(range(world.H)):
-        x = world.levels[h].r - world.beta * policy.ratio(h) + world.levels[h].pull(values[-1])
-        values.append(np.append(np.einsum("vn,vn->n", policy.pi(h), x), 0.0))
+        ahead = own(h) + world.levels[h].pull(values[-1])
+        values.append(np.append(np.einsum("vn,vn->n", policy.pi(h), ahead), 0.0))
     values.reverse()
     for h, _, mass in visits(policy, prompt):
-        x = world.levels[h].r - world.beta * policy.ratio(h) + world.levels[h].pull(values[h + 1])
-        yield h, mass * (x - values[h][:-1])
+        yield h, mass * (own(h) + world.levels[h].pull(values[h + 1]) - values[h][:-1])

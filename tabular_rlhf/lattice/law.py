@@ -20,17 +20,19 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
 from math import gcd, lcm
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.special import erfcx
+from scipy import special
 
 from tabular_rlhf.errors import InputError, whole
 from tabular_rlhf.lattice.policy import Policy
 from tabular_rlhf.lattice.world import Level
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.mdp import Indices
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 MOST = 2**26
 """Numbers in the law of all states of one level."""
@@ -111,6 +113,8 @@ def steps(levels: list[Level]) -> tuple[float, dict[int, Any]]:
 
 def _by_payment(level: Level, pi: Array, paid: Indices) -> list[tuple[int, csr_array]]:
     """The edges of a level as sparse matrices (n, after + 1), one for every amount paid."""
+    from scipy.sparse import csr_array
+
     at = np.flatnonzero(pi)
     state = at % level.n
     k = np.ravel(paid)[at]
@@ -166,7 +170,7 @@ def group_advantage(r: Array, q: Array, G: int, *, ddof: float = 0.0, epsilon: f
     while high > 0.0:
         low = high / 2.0 if high > least else 0.0
         for t, weight in zip(low + (high - low) * (x + 1.0) / 2.0, w * (high - low) / 2.0, strict=True):
-            kernel = 2.0 / np.sqrt(np.pi) - 2.0 * t * own * erfcx(own * t)
+            kernel = 2.0 / np.sqrt(np.pi) - 2.0 * t * own * special.erfcx(own * t)
             out += weight * kernel / scale * t / np.sqrt(np.pi) * _inner(r, q, G, float(t), span)
         high = low
     return (G - 1.0) / G * out

@@ -15,14 +15,17 @@ label-free half.  Labels by Bradley-Terry on a whole-number reward r need W, whi
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.lattice.linear import moments
 from tabular_rlhf.lattice.policy import Policy
 from tabular_rlhf.logspace import Array
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 MARGIN = 40.0
 """Nats beyond the range of m at which aliases begin."""
@@ -34,20 +37,31 @@ MOST = 20_000
 Summand = Callable[[int], Array]
 
 
-def range_of(policy: Policy, x: Summand) -> tuple[float, float]:
-    """The least and the largest sum of x along a possible path, over all prompts with mass.
+def ranges_of(policy: Policy, x: Summand) -> tuple[Array, Array]:
+    """The least and the largest sum of x along a possible path, for each prompt: (P,) each.
 
     >>> from tabular_rlhf.lattice import Reference, unmerged
     >>> from tabular_rlhf.world import fork
-    >>> w = unmerged(fork()); range_of(Reference(w), lambda h: w.levels[h].r)
-    (-3.0, 3.0)
+    >>> w = unmerged(fork()); ranges_of(Reference(w), lambda h: w.levels[h].r)
+    (array([-3.]), array([3.]))
     """
     world, least, most = policy.world, np.zeros(1), np.zeros(1)
     for h in reversed(range(world.H)):
         level, here, never = world.levels[h], x(h), policy.pi(h) <= 0
         least = np.append(np.min(np.where(never, np.inf, here + level.pull(least)), axis=0), 0.0)
         most = np.append(np.max(np.where(never, -np.inf, here + level.pull(most)), axis=0), 0.0)
-    asked = world.roots[world.mu > 0]
+    return least[world.roots], most[world.roots]
+
+
+def range_of(policy: Policy, x: Summand) -> tuple[float, float]:
+    """The same over all prompts with mass.
+
+    >>> from tabular_rlhf.lattice import Reference, unmerged
+    >>> from tabular_rlhf.world import fork
+    >>> w = unmerged(fork()); range_of(Reference(w), lambda h: w.levels[h].r)
+    (-3.0, 3.0)
+    """
+    (least, most), asked = ranges_of(policy, x), policy.world.mu > 0
     return float(least[asked].min()), float(most[asked].max())
 
 

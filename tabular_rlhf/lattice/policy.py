@@ -21,12 +21,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.lattice.world import LatticeWorld, as_lattice
 from tabular_rlhf.logspace import Array, logsumexp
 from tabular_rlhf.world import World
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 KEPT = 48 * 2**20
 """Bytes of values that a backward sweep keeps; more are made again from every sqrt(H)-th level."""
@@ -93,7 +95,8 @@ class Of:
 
     def mean(self, x: Mapping[int, Array]) -> Array:
         """E of the sum of x along the path, for each prompt, (P,), where x (V, n) is told by id(level): one sparse product a level."""
-        m, known, here = np.zeros(1), self._same_rows, dict[int, tuple[csr_array, Array]]()
+        m, known = np.zeros(1), self._same_rows
+        here: dict[int, tuple[csr_array, Array]] = {}
         for h in reversed(range(self.world.H)):
             level = self.world.levels[h]
             if id(level) not in here or not known:

@@ -16,16 +16,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from tabular_rlhf.errors import InputError, as_floats, positive
 from tabular_rlhf.language import Language
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.mdp import Indices
 from tabular_rlhf.world import World
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 class NotListed(InputError):
@@ -86,6 +88,8 @@ class Level:
 
     def matrix(self, weight: Array) -> csr_array:
         """Weights on edges (V, n) as a sparse matrix (n, after + 1): times values of children, the weighted sum over tokens."""
+        from scipy.sparse import csr_array  # a third of a second at start-up, for those who sweep only
+
         indices, indptr = self._places
         return csr_array((np.ravel(weight.T), indices, indptr), shape=(self.n, self.after + 1))
 

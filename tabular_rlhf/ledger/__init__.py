@@ -21,7 +21,7 @@ CHAPTERS = (
     *("chapter8", "chapter8_tokens", "chapter8_gradients"),
     "chapter9",
     *("chapter10_groups", "chapter10_moved", "chapter10_tokens", "chapter10_batches", "chapter10_laws", "chapter10_people"),
-    "chapter10_lattice",
+    *("chapter10_lattice", "chapter10_beyond"),
 )
 """The modules that hold the rows, in the order of the book: importing one enters its rows."""
 

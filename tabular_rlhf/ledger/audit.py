@@ -173,13 +173,14 @@ def select(slugs: Sequence[str] = (), chapter: int | None = None) -> list[Row]:
 
 
 def standard_worlds(count: int, seed: int) -> list[World]:
-    """`count` generated worlds of varied size, the named ones, and one of 2^16 responses; last `zen`, made from real text.
+    """`count` generated worlds of varied size, the named ones of one prompt, and one of 2^16 responses; last `zen`, made from real text.
 
     >>> [w.mdp.N for w in standard_worlds(0, seed=0)[-2:]]
     [65536, 1118481]
     """
     rng = np.random.default_rng([seed, 1])
-    small = [named_world(name) for name in NAMED if name != "zen"]
+    named = [named_world(name) for name in NAMED if name != "zen"]
+    small = [w for w in named if w.mdp.P == 1]  # several prompts have the generated ones
     large = random_world(rng=rng, V=2, H=16, eos=False, beta=0.7)
     return [*generated_worlds(count, rng=rng), *small, large, named_world("zen")]
 

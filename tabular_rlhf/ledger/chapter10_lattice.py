@@ -1,25 +1,22 @@
 r"""Chapter 10, lattices: what sweeps over merged states give is what the list of responses gives, and goes on where no list can.
 
-Each row holds a sweep of `lattice` against the list of a small world; the last one, a world of 10^100 responses against powers of a
-listed one.
+Each row holds a sweep of `lattice` against the list of a small world.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.language import Language
 from tabular_rlhf.lattice import LatticeWorld, Level, Reference, solve, unmerged
 from tabular_rlhf.lattice.condition import Given, Masked, rewarded
 from tabular_rlhf.lattice.flow import kl, policy_gradient
 from tabular_rlhf.lattice.merge import classes_of, grid, merge
 from tabular_rlhf.lattice.tree import log_law, over_states, rows_of
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
-from tabular_rlhf.logspace import expect, log_softmax, remainder
 from tabular_rlhf.logspace import kl as kl_of
+from tabular_rlhf.logspace import log_softmax, remainder
 from tabular_rlhf.path.sweep import by_prompt
 from tabular_rlhf.terms.conditions import full
 from tabular_rlhf.terms.policies import spread
@@ -106,9 +103,12 @@ add(
     Row(
         slug="lattice-k3",
         chapter=10,
-        statement=r"\frac{\mathrm{Var}_p[k_3]}{\mathrm{KL}(p, p_{ref})^2}: \qquad k_3(x + y) = k_3(x) + e^{-x}\, k_3(y) "
-        r"- (e^{-x} - 1)\, y \quad \text{so that } k_3 \text{ is a coordinate of its own, beside } y, "
-        r"\text{ and keeps its digits where the policy is } 10^{-4} \text{ from the reference}",
+        clauses=(
+            r"\frac{\mathrm{Var}_p(k_3)}{\mathrm{KL}(p, p_{ref})^2} = \frac{\mathbb{E}_p[(e^{-L} - 1 + L - \mathrm{KL}(p, p_{ref}))^2]}"
+            r"{\mathrm{KL}(p, p_{ref})^2}",
+        ),
+        words="also where the policy is 10^-4 from the reference: by k3(x + y) = k3(x) + e^-x k3(y) - (e^-x - 1) y, k3 is a coordinate of "
+        "its own beside y, and keeps its digits",
         source="The addition theorem of e^-x - 1 + x; `path.sweep`.",
         sides={
             "a sweep over the lattice": over_kl,
@@ -164,9 +164,10 @@ add(
     Row(
         slug="masking-is-not-conditioning",
         chapter=10,
-        statement=r"q = \frac{p_{ref}\, f}{\mathbb{E}_{p_{ref}}[f]}, \qquad \mathrm{KL}(q, p_{ref}) = -\log \mathbb{E}_{p_{ref}}[f] \quad "
-        r"\text{for } q \text{ the reference given a required format, } f = 1 \text{ where a response has it: of all laws that always have "
-        r"it the nearest; forbidding tokens that lead nowhere, and renormalizing, gives another, farther law}",
+        clauses=(r"q = \frac{p_{ref}\, f}{\mathbb{E}_{p_{ref}}[f]}", r"\mathrm{KL}(q, p_{ref}) = -\log \mathbb{E}_{p_{ref}}[f]"),
+        words="for q the reference given a required format, f = 1 where a response has it: of all laws that always have it the nearest; "
+        "forbidding tokens that lead nowhere, and renormalizing, gives another, farther law",
+        letters={"f": "success", "q": "p_ref*success/E_p_ref[success]"},
         source="Bayes; on constrained decoding, Park et al. (2024), arXiv:2405.21047.",
         parts=("law", "distance"),
         sides={
@@ -277,88 +278,3 @@ add(
         most=6,
     )
 )
-
-# ---------------------------------------------------------------------------------------------------- beyond-lists
-
-
-DIGITS = 100
-"""A world of 10^DIGITS responses, at least."""
-
-
-def repeats(world: Any) -> int:
-    """How often a world is said to get there."""
-    return math.ceil(DIGITS / math.log10(world.mdp.N))
-
-
-def repeated(world: Any) -> LatticeWorld:
-    """The world said n times, after the same prompt: N^n responses, the rewards added.  States of one round are those of the tree."""
-    tree, n = unmerged(world), repeats(world)
-    x, P = tree.language, tree.language.P
-    last = tree.levels[-1]
-    prompt = np.broadcast_to(np.repeat(np.arange(P), last.n // P), last.child.shape)
-    again = Level(prompt, last.log_ref, last.r, P)  # instead of an end, the same prompt once more
-    rounds = [*tree.levels[:-1], again] * (n - 1) + list(tree.levels)
-    return LatticeWorld(Language(x.vocabulary, x.H * n, None, x.prompts, x.mu, x.sep), rounds, tree.roots, tree.beta)
-
-
-def of_repeated(world: Any) -> Any:
-    """log Z and KL(p*, p_ref), the mean and the variance of the reward under p*, by sweeps."""
-    g = solve(repeated(world))
-    mean, variance = by_prompt(lambda y: y.r, g)
-    return g.log_Z, kl(g, Reference(g.world)), mean, variance
-
-
-def drawn(world: Any, r: Any, beta: float, p_ref: Any) -> Any:
-    """log Z as samples see it: the mean of 256 draws' weights, by the seed 0."""
-    n, rng = repeats(world), np.random.default_rng(0)
-    total = np.stack([np.sum(reward[rng.choice(len(p), p=p, size=(256, n))], axis=1) for reward, p in zip(r, p_ref, strict=True)])
-    top = np.max(total, axis=1, keepdims=True)
-    return np.log(np.mean(np.exp((total - top) / beta), axis=1)) + top[:, 0] / beta
-
-
-add(
-    Row(
-        slug="beyond-lists",
-        chapter=10,
-        statement=r"\log Z_n = n \log Z, \quad \mathrm{KL}_n = n\, \mathrm{KL}(p^*, p_{ref}), "
-        r"\quad \mathbb{E}_n[r] = n\, \mathbb{E}_{p^*}[r], "
-        r"\quad \mathrm{Var}_n[r] = n\, \mathrm{Var}_{p^*}[r] \quad \text{for a world said } n \text{ times, of } N^n \geq 10^{100} "
-        r"\text{ responses: exact by sweeps over its few states}",
-        source="Rounds are independent; nothing is listed but one of them.",
-        note="Its law of reward has a tail that draws do not see: the mean of 256 weights is off.",
-        parts=("log Z", "divergence", "mean", "variance"),
-        sides={
-            "one round, listed, times n": lambda world, log_Z, p_star, p_ref, log_p_star, log_p_ref, r: tuple(
-                repeats(world) * x for x in (log_Z, expect_kl(p_star, log_p_star, log_p_ref), expect(log_p_star, r), spread(p_star, r))
-            ),
-            "sweeps over 10^100 responses": of_repeated,
-        },
-        misses={
-            "256 draws show log Z": drawn,
-            "the mean reward over beta": lambda world, p_ref, r, beta: repeats(world) * np.sum(p_ref * r, axis=1) / beta,
-            "deviations add": Miss(
-                "deviations add", lambda world, p_star, r: np.square(repeats(world) * np.sqrt(spread(p_star, r))), part=3
-            ),
-            "the reference's reward": Miss(
-                "the reference's reward", lambda world, p_ref, r: repeats(world) * np.sum(p_ref * r, axis=1), part=2
-            ),
-        },
-        where=lambda world, log_p_ref, N: world.mdp.eos is None and N > 1 and full(log_p_ref),
-        scale=lambda world, r, beta, log_p_star, log_p_ref: tuple(
-            levels(world) * (1.0 + size * (1.0 + float(np.max(np.abs(r))) / beta))
-            for size in (1.0, 1.0 + float(np.max(np.abs(log_p_ref))), float(np.max(np.abs(r))), float(np.max(np.abs(r))) ** 2)
-        ),
-        largest=300,
-        most=2,
-    )
-)
-
-
-def levels(world: Any) -> float:
-    """What a sum over the rounds can be, in terms: each level of the sweep rounds the running total once more."""
-    n = repeats(world)
-    return n * (1.0 + n * world.mdp.H / 16.0)
-
-
-def expect_kl(p_star: Any, log_p_star: Any, log_p_ref: Any) -> Any:
-    return np.sum(p_star * (log_p_star - log_p_ref), axis=1)

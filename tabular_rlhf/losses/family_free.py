@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.divergences import DIVERGENCES
+from tabular_rlhf.divergences import DIVERGENCES, alpha_divergence
 from tabular_rlhf.losses import closed
 from tabular_rlhf.losses.family_margin import ell, log_sigma
 from tabular_rlhf.losses.record import DirectLoss, corner, register
@@ -78,6 +78,18 @@ register(
         oracle=lambda p, q, beta, lam: ell(beta * (p - q)) - lam * p,
         defaults={"lam": 1.0},
         traits=FREE,
+    )
+)
+register(
+    DirectLoss(
+        name="cpo-averaged",
+        latex=r"-\log \sigma(\beta (p - q)) - \lambda \frac{p}{|w|}",
+        source=f"{CPO}, with the mean over tokens that TRL's CPOTrainer takes",
+        fn=lambda p, q, len_w, beta, lam: -log_sigma(beta * (p - q)) - lam * p / len_w,
+        oracle=lambda p, q, len_w, beta, lam: ell(beta * (p - q)) - lam * p / len_w,
+        defaults={"lam": 1.0},
+        traits=FREE | {"length-normalized"},
+        variant_of="cpo",
     )
 )
 register(
@@ -157,6 +169,29 @@ register(
         "jensen-shannon",
     )
 )
+
+
+def alpha_slope(v: Any, alpha: float) -> Any:
+    """f'(u) = (u^(alpha - 1) - 1)/(alpha - 1) of v = log u: log u at alpha = 1, less a constant the forward KL's at alpha = 0."""
+    c = alpha - 1.0
+    return np.expm1(c * v) / c if c else v
+
+
+def plain_alpha_slope(v: float, alpha: float) -> float:
+    """The same in plain math."""
+    return (math.exp(v) ** (alpha - 1) - 1) / (alpha - 1) if alpha != 1 else v
+
+
 register(
-    f_dpo("f-dpo-alpha", r"2 (1 - u^{-1/2})", lambda a: -2.0 * np.expm1(-a / 2.0), lambda a: 2 * (1 - math.exp(a) ** -0.5), "alpha=0.5")
+    DirectLoss(
+        name="f-dpo-alpha",
+        latex=r"-\log \sigma\big(\beta (f'(u_w) - f'(u_l))\big), \quad f'(u) = \frac{u^{\alpha - 1} - 1}{\alpha - 1},\ u = \pi / \pi_{ref}",
+        source="Wang et al. (2023), arXiv:2309.16240: its alpha is 1 less ours, which is TRL's",
+        fn=lambda a, b, beta, alpha: -log_sigma(beta * (alpha_slope(a, alpha) - alpha_slope(b, alpha))),
+        oracle=lambda a, b, beta, alpha: ell(beta * (plain_alpha_slope(a, alpha) - plain_alpha_slope(b, alpha))),
+        defaults={"alpha": 0.5},
+        traits=LINKED,
+        optimum=lambda world, s: closed.regularized(alpha_divergence(s["alpha"]))(world, s),
+        scores=lambda s: closed.linked(lambda a, b, beta: -log_sigma(beta * (a - b)), alpha_divergence(s["alpha"])),
+    )
 )

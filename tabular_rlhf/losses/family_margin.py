@@ -56,6 +56,29 @@ register(
 )
 register(
     DirectLoss(
+        name="rpo",
+        latex=r"-\log \sigma(\beta D) - \lambda\, p",
+        source="Liu et al. (2024), arXiv:2405.16436, with lambda = 0.005",
+        fn=lambda a, b, p, beta, lam: -log_sigma(beta * (a - b)) - lam * p,
+        oracle=lambda a, b, p, beta, lam: ell(beta * (a - b)) - lam * p,
+        defaults={"lam": 0.005},
+        traits=frozenset({"convex", "saturates", "bounded-below", "prefers-winner"}),
+    )
+)
+register(
+    DirectLoss(
+        name="rpo-averaged",
+        latex=r"-\log \sigma(\beta D) - \lambda \frac{p}{|w|}",
+        source="Pang et al. (2024), arXiv:2404.19733 (iterative RPO), with lambda = 1",
+        fn=lambda a, b, p, len_w, beta, lam: -log_sigma(beta * (a - b)) - lam * p / len_w,
+        oracle=lambda a, b, p, len_w, beta, lam: ell(beta * (a - b)) - lam * p / len_w,
+        defaults={"lam": 1.0},
+        traits=frozenset({"convex", "saturates", "bounded-below", "prefers-winner", "length-normalized"}),
+        variant_of="rpo",
+    )
+)
+register(
+    DirectLoss(
         name="cdpo",
         latex=r"-(1 - \epsilon) \log \sigma(\beta D) - \epsilon \log \sigma(-\beta D)",
         source=f"Mitchell (2023), A note on DPO with noisy preferences; {RAFAILOV}",

@@ -166,7 +166,8 @@ def newton(quadratic: Quadratic, theta: Array, share: Array, *, escape: float, r
             if ratio > 1e-4:
                 theta, at = theta + step, trial
             radius = _next_radius(radius, ratio, step)
-    raise SolveError(f"no minimum was found in {rounds} Newton steps: the next would be of {full:.3g} nats")
+    corners = "a loss with a corner must take `width`, over which that is rounded"
+    raise SolveError(f"no minimum was found in {rounds} Newton steps: the next would be of {full:.3g} nats ({corners})")
 
 
 def _finite(at: Any) -> bool:

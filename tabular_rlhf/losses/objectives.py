@@ -16,7 +16,7 @@ import numpy as np
 
 from tabular_rlhf import gibbs
 from tabular_rlhf.autodiff import grad
-from tabular_rlhf.divergences import DIVERGENCES, Divergence
+from tabular_rlhf.divergences import DIVERGENCES, Divergence, alpha_divergence
 from tabular_rlhf.errors import InputError, SolveError
 from tabular_rlhf.logspace import Array, expect, log_softmax
 from tabular_rlhf.losses.closed import win_rate
@@ -60,6 +60,9 @@ OBJECTIVES: Mapping[str, Objective] = {
         _reward(world, log_p, world.r) - s["beta"] * (_kl(world, log_p) + _divergence(DIVERGENCES["chi-squared"], world, log_p))
     ),
     **{f"E[r] - beta D_f(p, p_ref), f of {d.told}": _penalized(d) for name, d in DIVERGENCES.items() if name != "reverse-kl"},
+    "E[r] - beta D_f(p, p_ref), f of the alpha family": lambda world, s, log_p: _penalized(alpha_divergence(s.get("alpha", 1.0)))(
+        world, s, log_p
+    ),
 }
 
 

@@ -28,7 +28,7 @@ from tabular_rlhf.losses.evaluate import check_pairs, settings_at
 from tabular_rlhf.losses.family_anchored import shares_of
 from tabular_rlhf.losses.newton import End, newton
 from tabular_rlhf.losses.problem import prompt_problem
-from tabular_rlhf.losses.record import DirectLoss, find
+from tabular_rlhf.losses.record import DirectLoss, Scores, find
 from tabular_rlhf.mdp import Indices
 from tabular_rlhf.optimize import followed
 from tabular_rlhf.preferences import Pairs
@@ -88,8 +88,8 @@ def minimize(
     loss = find(loss)
     start = np.array(world.log_p_ref if start is None else start)
     check_pairs(world, start, pairs)
-    ways = [Way.begin(loss, world, x, start) for x in range(world.mdp.P)]
     at, s = start, settings_at(loss, world, start, pairs, changes)  # the policy at which frozen parameters are taken, and they
+    ways = [Way.begin(loss.scores_at(s), world, x, start) for x in range(world.mdp.P)]
     roots = {name: Root() for name in loss.frozen if name not in changes}
     for _ in range(rounds):
         found = _at_fixed(loss, world, pairs, ways, at, s, rounds)
@@ -131,9 +131,10 @@ class Root:
 
 @dataclass
 class Way:
-    """One prompt on its way: the responses that the reference allows; where in the solver's coordinates the reference is, and the way has
-    come to."""
+    """One prompt on its way: the loss's scores; the responses that the reference allows; where in the solver's coordinates the reference
+    is, and the way has come to."""
 
+    scores: Scores | None
     x: int
     live: Indices
     ref: Array
@@ -142,17 +143,17 @@ class Way:
     theta: Array
 
     @classmethod
-    def begin(cls, loss: DirectLoss, world: World, x: int, log_p: Array) -> Way:
+    def begin(cls, scores: Scores | None, world: World, x: int, log_p: Array) -> Way:
         live = np.flatnonzero(~np.isneginf(world.log_p_ref[x]))
         ref, lengths = world.log_p_ref[x, live], world.mdp.lengths[live].astype(np.float64)
-        base, theta = (row if loss.scores is None else loss.scores.of(row, ref, lengths) for row in (ref, log_p[x, live]))
-        return cls(x, live, ref, lengths, base, theta)
+        base, theta = (row if scores is None else scores.of(row, ref, lengths) for row in (ref, log_p[x, live]))
+        return cls(scores, x, live, ref, lengths, base, theta)
 
-    def log_p(self, loss: DirectLoss, gone: Array) -> Array:
+    def log_p(self, gone: Array) -> Array:
         """The distribution where theta has come to, in the limit where some responses are gone."""
         row = self.theta
-        if loss.scores is not None:
-            row = loss.scores.law(np.where(gone, -1e300, self.theta), self.ref, self.lengths)
+        if self.scores is not None:
+            row = self.scores.law(np.where(gone, -1e300, self.theta), self.ref, self.lengths)
         return np.asarray(log_softmax(np.where(gone, -np.inf, row)))
 
 
@@ -160,9 +161,9 @@ def _at_fixed(loss: DirectLoss, world: World, pairs: Pairs, ways: list[Way], at:
     """The minimum at fixed frozen parameters, prompt by prompt (the loss is a sum over prompts), from where each has come to."""
     out, gone = np.array(world.log_p_ref), np.zeros(at.shape, dtype=bool)
     ends, attained = [], True
-    plain = loss if loss.scores is None else replace(loss, fn=loss.scores.base)
     for way in ways:
         x, live = way.x, way.live
+        plain = loss if way.scores is None else replace(loss, fn=way.scores.base)
         problem = prompt_problem(plain, world, pairs, x, live, at, s, None if plain is loss else np.zeros(len(live)))
         if problem is not None:
             end, moved = _solve(loss, *problem, way, s["beta"], rounds)
@@ -170,7 +171,7 @@ def _at_fixed(loss: DirectLoss, world: World, pairs: Pairs, ways: list[Way], at:
             gone[x, live] = moved < np.max(moved) - min(1.0, 10.0 / s["beta"])
             attained &= not (end.gone or gone[x].any())
             ends.append(end)
-        out[x, live] = way.log_p(loss, gone[x, live])
+        out[x, live] = way.log_p(gone[x, live])
     value = -np.inf if any(e.gone for e in ends) else float(sum(e.value for e in ends))
     dimension = sum(e.dead for e in ends)
     step, iterations = max((e.step for e in ends), default=0.0), sum(e.iterations for e in ends)

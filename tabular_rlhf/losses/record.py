@@ -79,8 +79,8 @@ class DirectLoss(Equation):
 
     traits; slope, dL/dD by hand where the loss depends on the margin alone; frozen, rules for parameters that depend on the policy;
     kinks, margins or log-ratios at a corner, in words; optimum, the closed form of the population optimum where one is known;
-    scores, where the loss is one of their difference; variant_of, the paper form of which this is a variant.  All that it claims is
-    tested by `traits.faults`.
+    scores, where the loss is one of their difference, perhaps by settings; variant_of, the paper form of which this is a variant.
+    All that it claims is tested by `traits.faults`.
 
     >>> from tabular_rlhf.losses import LOSSES
     >>> dpo = LOSSES["dpo"]; round(dpo.oracle(a=0.0, b=0.0, beta=1.0), 6), sorted(dpo.needs)
@@ -92,7 +92,7 @@ class DirectLoss(Equation):
     frozen: Mapping[str, Frozen] = field(default_factory=dict)
     kinks: str = ""
     optimum: Optimum | None = None
-    scores: Scores | None = None
+    scores: Scores | Callable[[Settings], Scores] | None = None
     variant_of: str = ""
     kind = "loss"
 
@@ -114,6 +114,10 @@ class DirectLoss(Equation):
     def has(self, name: str) -> bool:
         """Whether a parameter is one of this loss's."""
         return name in {"beta", "tau", "width", *self.defaults, *self.frozen}
+
+    def scores_at(self, s: Settings) -> Scores | None:
+        """The scores at these settings."""
+        return self.scores if self.scores is None or isinstance(self.scores, Scores) else self.scores(s)
 
     def settings(self, beta: float, /, **changes: float) -> dict[str, Any]:
         """Parameters by name: beta and tau of the world, the paper's defaults, then `changes`.

@@ -1,13 +1,13 @@
 """One HTML file that needs nothing: RLHF as an instrument, with pictures that move and tables that Python wrote.
 
 The pictures are computed while they are dragged, by the exact core (`CORE`, scripts that know of no screen): the tests hold it to this
-package at random states.  The tables are computed beforehand: `tilt`, `flags`, `zoo` and `derivation` make them, `data` puts them together,
-`tables.js` only looks up.  `page.html` and the style sheets are what a person sees; `build` puts all into one file, by plain replacement of
-`{{markers}}`.  Bytes depend on nothing but the data.
+package at random states.  So is the first table: `tilt` says where it begins.  The others are computed beforehand: `flags`, `zoo` and
+`derivation` make them, `data` puts them together, `tables.js` shows them.  `page.html` and the style sheets are what a person sees;
+`build` puts all into one file, by plain replacement of `{{markers}}`.  Bytes depend on nothing but the data.
 
 | scripts | what they do |
 |---|---|
-| `core_*.js` | laws, flags, flows and their ends, pairs, clicks, groups, best-of-n, a line of algebra: pure functions of lists |
+| `core_*.js` | laws, flags, flows and their ends, pairs, clicks, groups, a line (by `lexicon`), a class without memory, best-of-n |
 | `names`, `kit`, `triangle`, `state` | words and formats, drawing, the simplex and its handles, what the address says |
 | `act_*.js` | one moving picture each |
 | `tables`, `begin` | the tables of Python; the controls, and the first drawing |
@@ -20,14 +20,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tabular_rlhf import told
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.files import read_json
+from tabular_rlhf.page import lexicon
 from tabular_rlhf.page.data import as_json, compute
 from tabular_rlhf.page.fragments import pieces
 from tabular_rlhf.page.numbers import changes
 
 HERE = Path(__file__).parent
-CORE = ("laws", "flags", "flow", "ends", "pairs", "clicks", "groups", "line", "best")
+CORE = ("laws", "flags", "flow", "ends", "pairs", "clicks", "groups", "read", "line", "memory", "best")
 """The exact core, in the order in which its scripts build on one another; the last names what they offer."""
 DRAWN = (
     "names",
@@ -53,7 +55,8 @@ def build(data: Mapping[str, Any] | None = None) -> str:
 
 def core() -> str:
     """The exact core alone, as an expression of JavaScript: an object of functions."""
-    return "(() => {\n" + "".join(_read(f"core_{name}.js") for name in CORE) + "})()"
+    scripts = "".join(_read(f"core_{name}.js") for name in CORE)
+    return "(() => {\n" + replaced(scripts, {"lexicon": told.as_json(lexicon.lines(), tight=True)}) + "})()"
 
 
 def replaced(template: str, found: Mapping[str, str]) -> str:

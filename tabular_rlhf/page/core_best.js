@@ -48,4 +48,7 @@ return {
   readLine,
   lineWorld,
   same,
+  memoryless,
+  covering,
+  seeking,
 };

@@ -1,5 +1,5 @@
-// Everything on the page was computed by Python and lies in `data`, as printed.  This script only looks up and draws:
-// the one arithmetic in it turns probabilities and margins into places on the screen.
+// The first table is computed by the core, where its controls stand.  Of the others everything was computed by Python and lies in `data`,
+// as printed: there this script only looks up, and turns probabilities and margins into places on the screen.
 
 const tables = (() => {
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -82,36 +82,55 @@ function mark(svg, kind, shape, p, name) {
   put(node, "title", {}, name);
 }
 
+// All policies without memory; and 1/beta from 0 to that of the smallest beta.
+const CURVE = [...Array(41).keys()].map((i) => i / 40), COLDER = [...Array(33).keys()].map((i) => i / 8);
 const percent = (p) => `${(100 * Number(p)).toFixed(2)}%`;
 
 // ------------------------------------------------------------------------------------------------ 1 and 2: tilt, geometry
 
+const fixed = (x) => fmt(x, 4);
+const projected = (x, lp) => {
+  const law = C.memoryless(x);
+  return { knock: fixed(C.sigmoid(x)), kl: fixed(Math.max(0, C.kl(law, lp))), p: C.exp(law).map(fixed), at: C.exp(law) };
+};
+const forwardTo = (x, lp) => ({ ...projected(x, lp), kl: fixed(Math.max(0, C.kl(lp, C.memoryless(x)))) });
+
 function drawTilt() {
-  const t = data.tilt, [i, j, k] = ["beta", "two", "one"].map((id) => by(id).value);
-  const cell = t.cells[i][j][k];
-  const values = { ...cell, p_ref: t.p_ref, r: ["0", t.reward[k], t.reward[j]], beta: t.beta[i] };
+  const t = data.tilt, [beta, two, one] = [t.beta[by("beta").value], t.reward[by("two").value], t.reward[by("one").value]];
+  const lq = C.log(t.p_ref), r = [0, Number(one), Number(two)], b = Number(beta);
+  const lp = C.gibbs(lq, r, b), p = C.exp(lp);
+  const forward = forwardTo(C.covering(lp), lp), reverse = C.seeking(lp).map((x) => projected(x, lp));
+  const values = {
+    ...{ p_ref: t.p_ref.map(fixed), r: ["0", one, two], beta, p: p.map(fixed), forward, reverse },
+    weight: r.map((x) => fixed(Math.exp(x / b))),
+    gain: lp.map((l, i) => fixed(l - lq[i])),
+    Z: fixed(Math.exp(C.value(lq, r, b) / b)),
+    V: fixed(C.value(lq, r, b)),
+    reward: fixed(C.dot(p, r)),
+    kl: fixed(C.kl(lp, lq)),
+    regret: fixed(C.regret(lq, lq, r, b)),
+  };
   fill("tilt", values);
   fill("geometry", values);
   by("responses").querySelectorAll(".bars").forEach((row, n) => {
     row.querySelector(".ref").style.width = percent(t.p_ref[n]);
-    row.querySelector(".star").style.width = percent(cell.p[n]);
+    row.querySelector(".star").style.width = percent(p[n]);
   });
-  const two = cell.reverse.length > 1;
-  by("second").hidden = !two;
-  by("modes").textContent = two
+  by("second").hidden = reverse.length < 2;
+  by("modes").textContent = reverse.length > 1
     ? "Here the reverse has two local minima, and where a search ends depends on where it starts."
     : "Here the reverse has one minimum.";
   const svg = by("simplex");
   triangle(svg, t.names);
-  put(svg, "path", { class: "curve", d: line(t.class.map(place)) });
-  put(svg, "path", { class: "arc", d: line(t.arcs[j][k].map(place)) });
+  put(svg, "path", { class: "curve", d: line(CURVE.map((k) => place([1 - k, k * (1 - k), k * k]))) });
+  put(svg, "path", { class: "arc", d: line(COLDER.map((s) => place(C.exp(C.gibbs(lq, r, 1 / s))))) });
   mark(svg, "ref", "reference", t.p_ref, "the reference");
-  cell.reverse.slice(1).forEach((other) => mark(svg, "other", "reverse", other.p, "another local minimum of the reverse"));
-  mark(svg, "forward", "forward", cell.forward.p, "the forward projection");
-  mark(svg, "reverse", "reverse", cell.reverse[0].p, "the reverse projection");
-  mark(svg, "star", "optimum", cell.p, "the optimum");
-  svg.setAttribute("aria-label", `Simplex of ${t.names.join(", ")}: p* at ${cell.p.join(", ")}; ` +
-    `forward projection at ${cell.forward.p.join(", ")}; reverse at ${cell.reverse.map((m) => m.p.join(", ")).join(" and ")}.`);
+  reverse.slice(1).forEach((other) => mark(svg, "other", "reverse", other.at, "another local minimum of the reverse"));
+  mark(svg, "forward", "forward", forward.at, "the forward projection");
+  mark(svg, "reverse", "reverse", reverse[0].at, "the reverse projection");
+  mark(svg, "star", "optimum", p, "the optimum");
+  svg.setAttribute("aria-label", `Simplex of ${t.names.join(", ")}: p* at ${values.p.join(", ")}; ` +
+    `forward projection at ${forward.p.join(", ")}; reverse at ${reverse.map((m) => m.p.join(", ")).join(" and ")}.`);
 }
 
 // ------------------------------------------------------------------------------------------------ 3: KL flags

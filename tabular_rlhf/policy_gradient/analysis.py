@@ -27,10 +27,11 @@ from tabular_rlhf.behavior import Behavior
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.fields import Case, Objective, Verdict, cases, measure, objectives
 from tabular_rlhf.logspace import Array, log_softmax
+from tabular_rlhf.policy_gradient import batches as b
 from tabular_rlhf.policy_gradient import groups as g
 from tabular_rlhf.policy_gradient.groups import group_sums
 from tabular_rlhf.policy_gradient.record import Recipe
-from tabular_rlhf.policy_gradient.updates import PLAIN, covariance, expected_update, policies, true_gradient
+from tabular_rlhf.policy_gradient.updates import PLAIN, batch_updates, covariance, expected_update, policies, true_gradient, updates
 from tabular_rlhf.world import World
 
 MOST = 2**22
@@ -86,8 +87,8 @@ class Analysis:
     """One recipe at one policy.
 
     cosine, of the expected update with the true gradient (None where one of them is 0); ratio, <update, gradient>/|gradient|^2;
-    variance, summed over parameters, of one group's update; responses, how many make its noise as large as its mean:
-    G variance/|update|^2; silent, the probability that a group teaches nothing because its rewards are all equal; verdict, what it
+    variance, summed over parameters, of one batch's update; responses, how many make its noise as large as its mean:
+    B G variance/|update|^2; silent, the probability that a group teaches nothing because its rewards are all equal; verdict, what it
     ascends, measured (`fields`).  variance is None where the world is too large for it.
     """
 
@@ -144,15 +145,67 @@ def analyse(
         cosine=None if flat or still else min(1.0, max(-1.0, float(along / np.sqrt(size * length)))),
         ratio=None if flat else along / size,
         variance=variance,
-        responses=None if still or variance is None else recipe.G * variance / length,
+        responses=None if still or variance is None else recipe.B * recipe.G * variance / length,
         silent=silent(world, world.mdp.path_sum(sampler), recipe.G),
         verdict=verdict(world, logits, recipe, log_old, behavior),
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """One recipe at one policy, from n drawn batches: as `Analysis`; ratio_error, the standard error of the ratio; update (P, S, V)."""
+
+    update: Array
+    cosine: float | None
+    ratio: float | None
+    ratio_error: float | None
+    variance: float
+    responses: float | None
+
+
+def estimate(
+    world: World,
+    logits: Array,
+    recipe: Recipe,
+    n: int,
+    *,
+    rng: np.random.Generator,
+    log_old: Array | None = None,
+    behavior: Behavior = PLAIN,
+) -> Estimate:
+    """The mean update of n drawn batches beside the exact grad E[r]: where batches are too many to be summed.
+
+    >>> from tabular_rlhf.world import coin
+    >>> found = estimate(coin(), np.zeros((1, 1, 2)), Recipe("rloo", G=4), 1000, rng=np.random.default_rng(0))
+    >>> abs(found.ratio - 1.0) < 5 * found.ratio_error
+    True
+    """
+    at = policies(world, logits, log_old, behavior)
+    log_p = world.mdp.path_sum(at.sampler)
+    if recipe.batch.apart:
+        drawn = updates(world, g.sample(world, log_p, recipe.G, n, rng=rng), logits, recipe, log_old=log_old, behavior=behavior)
+    else:
+        some = b.sample(world, log_p, recipe, n, rng=rng)
+        drawn = batch_updates(world, some, logits, recipe, log_old=log_old, behavior=behavior)
+    gradient, mean = np.ravel(true_gradient(world, at.live)), drawn.mean
+    variance = float(np.sum(np.var(drawn.value, axis=0, ddof=1))) / (recipe.B if recipe.batch.apart else 1)
+    size, length = float(gradient @ gradient), float(mean @ mean)
+    along = drawn.value @ gradient / size if size > 0 else None
+    return Estimate(
+        update=np.reshape(mean, at.live.shape),
+        cosine=None if size == 0 or length == 0 else float(mean @ gradient / np.sqrt(size * length)),
+        ratio=None if along is None else float(np.mean(along)),
+        ratio_error=None if along is None else float(np.std(along, ddof=1) / np.sqrt(n)),
+        variance=variance,
+        responses=None if length == 0 else recipe.B * recipe.G * variance / length,
+    )
+
+
 def verdict(world: World, logits: Array, recipe: Recipe, log_old: Array | None = None, behavior: Behavior = PLAIN) -> Verdict:
     """What the recipe ascends near a policy, measured; without its curl, and in fewer cases, where its groups are many."""
-    affordable = MOST // max(1, group_sums(world, world.mdp.path_sum(policies(world, logits, log_old, behavior).sampler), recipe))
+    sampler = policies(world, logits, log_old, behavior).sampler
+    sums = group_sums(world, world.mdp.path_sum(sampler), recipe) if recipe.batch.apart else b.size(world, sampler, recipe)
+    affordable = MOST // max(1, sums)
     at = cases(world, logits, log_old, behavior)[: max(1, affordable)]
     curled = affordable >= 4 * int(np.count_nonzero(np.isfinite(logits)))
 
@@ -180,9 +233,20 @@ def silent(world: World, log_p: Array, G: int) -> float:
 
 
 def _named(case: Case, recipe: Recipe) -> dict[str, Objective]:
-    """The named objectives, and the mean of the group's baseline where the recipe has one that all members share."""
+    """The named objectives, the mean of the group's baseline where the recipe has one that all members share, and what shaping adds."""
+    if recipe.batch.shaped is not None:
+        named = objectives(case, recipe.G)
+        return {"E[r]": named["E[r]"], "E[shaping]": _shaping(case.world, recipe), **named}
+    if not recipe.batch.apart:
+        return objectives(case, recipe.G)
     shared = None if case.log_sampler is not None else _shared_baseline(case, recipe)
     return objectives(case, recipe.G) | ({} if shared is None else {"E[b]": shared})
+
+
+def _shaping(world: World, recipe: Recipe) -> Objective:
+    """log_pi -> the mean of what shaping adds to the reward."""
+    added = b.seen(world, recipe) - world.r
+    return lambda log_pi: np.sum(world.mu[:, None] * np.exp(world.mdp.path_sum(log_pi)) * added)
 
 
 def _shared_baseline(case: Case, recipe: Recipe) -> Objective | None:

@@ -12,17 +12,30 @@ import numpy as np
 
 from tabular_rlhf.policy_gradient.record import CORRECTIONS, Correction
 
-TIS = "Yao et al. (2025), Your efficient RL framework secretly brings you off-policy RL training; verl, TRL (2025)"
-MASKED = "Ling team (2025), IcePop; Liu et al. (2025), When speed kills stability; verl, TRL (2025)"
+TIS = (
+    "Yao et al. (2025), Your efficient RL framework secretly brings you off-policy RL training, https://fengyao.notion.site/off-policy-rl; "
+    "with a floor, TRL and OpenRLHF (2025)."
+)
+MASKED = (
+    "IcePop, of tokens, both bounds: Ling team (2025), arXiv:2510.18855; of responses: Liu et al. (2025), When speed kills stability, "
+    "https://richardli.xyz/rl-collapse."
+)
 LEVELS = {"token": "of the token", "prefix": "of the response up to the token", "sequence": "of the whole response"}
 
 
-def _truncated(rho: Any, cap: float) -> Any:
-    return np.minimum(rho, cap)
+def _truncated(rho: Any, cap: float, floor: float) -> Any:
+    return np.minimum(np.maximum(rho, floor), cap)
 
 
-def _masked(rho: Any, cap: float) -> Any:
-    return np.where(rho <= cap, rho, 0.0)
+def _masked(rho: Any, cap: float, floor: float) -> Any:
+    return np.where((rho <= cap) & (rho >= floor), rho, 0.0)
+
+
+def _plain_truncated(rho: float, cap: float, floor: float) -> float:
+    return floor if rho < floor else rho if rho < cap else cap
+
+
+BAND = {"cap": 2.0, "floor": 0.0}
 
 
 CORRECTIONS.add(
@@ -31,8 +44,8 @@ CORRECTIONS.add(
 for _level, _words in LEVELS.items():
     for _name, _latex, _source, _fn, _oracle, _defaults in (
         ("ratio", r"\rho", "Importance sampling.", lambda rho: rho, lambda rho: 1.0 * rho, {}),
-        ("truncated", r"\min(\rho, C)", TIS, _truncated, lambda rho, cap: rho if rho < cap else cap, {"cap": 2.0}),
-        ("masked", r"1[\rho \le C]\, \rho", MASKED, _masked, lambda rho, cap: 0.0 if rho > cap else rho, {"cap": 2.0}),
+        ("truncated", r"\min(\max(\rho, c), C)", TIS, _truncated, _plain_truncated, BAND),
+        ("masked", r"1[c \le \rho \le C]\, \rho", MASKED, _masked, lambda rho, cap, floor: rho if floor <= rho <= cap else 0.0, BAND),
     ):
         CORRECTIONS.add(
             Correction(

@@ -5,12 +5,13 @@ What a recipe ascends is never claimed, so it cannot be claimed wrongly: `analys
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.logspace import Array
-from tabular_rlhf.policy_gradient.record import Advantage, Aggregation, Part, PolicyLoss
+from tabular_rlhf.policy_gradient.record import Aggregation, Batch, Correction, Part, PolicyLoss
 from tabular_rlhf.registry import no_oracle, parameters
 
 LEVELS = np.array([-1.0, 0.0, 0.1, 0.3])
@@ -22,7 +23,7 @@ CLOSE = 1e-9
 def faults(part: Part, *, rng: np.random.Generator) -> list[str]:
     """What is wrong with a record, as sentences; none where all that it says is so.
 
-    >>> from tabular_rlhf.policy_gradient import ADVANTAGES
+    >>> from tabular_rlhf.policy_gradient import ADVANTAGES, Advantage
     >>> faults(ADVANTAGES["rloo"], rng=np.random.default_rng(0))
     []
     >>> lie = Advantage("lie", "r_i", "none", lambda r: r, lambda i, r: -r[i])
@@ -30,10 +31,11 @@ def faults(part: Part, *, rng: np.random.Generator) -> list[str]:
     ['lie is not its oracle']
     """
     if isinstance(part, PolicyLoss):
-        found = {"its oracle": _loss_is_its_oracle(part, rng), "homogeneous in A": part.homogeneous}
+        found = {"its oracle": _is_its_oracle(part, _a_term(part, rng)), "homogeneous in A": part.homogeneous}
+    elif isinstance(part, Correction):
+        found = {"its oracle": _is_its_oracle(part, ({"rho": float(x), **part.defaults} for x in rng.exponential(1.5, TRIES)))}
     else:
-        assert isinstance(part, Advantage | Aggregation)
-        smallest = part.smallest if isinstance(part, Advantage) else 1
+        smallest = 1 if isinstance(part, Aggregation) else part.smallest  # type: ignore[attr-defined]
         sizes = [G for G in (1, 2, 3, 5) if G >= smallest]
         found = {
             "its oracle": all(_group_is_its_oracle(part, G, rng) for G in sizes),
@@ -48,7 +50,11 @@ def faults(part: Part, *, rng: np.random.Generator) -> list[str]:
 def _group(part: Part, G: int, rng: np.random.Generator) -> dict[str, Any]:
     """Everything that a record may ask for, of one random group."""
     fixed = {"greedy": np.array(0.25), "best": np.array(-0.5), "G": G, "H": 5, **part.defaults}
-    return {"r": rng.choice(LEVELS, G), "n": np.ones(G), "lengths": rng.integers(1, 6, G).astype(float), **fixed}
+    drawn = {"r": rng.choice(LEVELS, G), "lengths": rng.integers(1, 6, G).astype(float), "A": rng.choice(LEVELS, G)}
+    if not isinstance(part, Batch):
+        return {**drawn, "n": np.ones(G), **fixed}
+    some = {"mixed": rng.permuted(np.arange(G) < max(1, G - 1)).astype(float), "ended": rng.permuted(np.arange(G) % 3 < 2).astype(float)}
+    return {**drawn, "n": np.ones(G), **some, "kept": some.get(part.keeps, np.ones(G)), **fixed}
 
 
 def _values(part: Part, group: dict[str, Any]) -> Array:
@@ -101,12 +107,14 @@ def _of_use(part: Part, G: int, rng: np.random.Generator) -> bool:
     return bool(np.isfinite(values).all() and np.max(np.abs(values)) > CLOSE)
 
 
-def _loss_is_its_oracle(part: PolicyLoss, rng: np.random.Generator) -> bool:
-    if part.oracle is no_oracle:
-        return True
+def _a_term(part: PolicyLoss, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+    """Everything that a policy loss may ask for, again and again."""
     for _ in range(TRIES):
         supply: dict[str, Any] = dict(zip(("log_pi", "log_old", "log_now"), (-rng.exponential(1.0, 3)).tolist(), strict=True))
-        supply |= {"A": float(rng.choice([-2.0, -0.5, 0.7, 1.5])), **part.defaults}
-        if not _close(part(**supply), part.oracle(**{k: supply[k] for k in parameters(part.oracle)})):
-            return False
-    return True
+        yield supply | {"A": float(rng.choice([-2.0, -0.5, 0.7, 1.5])), **part.defaults}
+
+
+def _is_its_oracle(part: Part, supplies: Iterable[dict[str, Any]]) -> bool:
+    if part.oracle is no_oracle:
+        return True
+    return all(_close(part(**s), part.oracle(**{k: s[k] for k in parameters(part.oracle)})) for s in supplies)

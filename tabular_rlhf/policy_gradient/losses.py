@@ -158,7 +158,7 @@ for _loss in (
     PolicyLoss(
         "sapo",
         r"\frac{4}{\tau_{pos}} \sigma(\tau_{pos} (\rho - 1)) \max(A, 0) - \frac{4}{\tau_{neg}} \sigma(\tau_{neg} (\rho - 1)) \max(-A, 0)",
-        "Qwen team (2025), arXiv:2511.20347.",
+        "Gao et al. (2025), arXiv:2511.20347.",
         _sapo,
         lambda log_pi, log_old, A, tau_pos, tau_neg: _plain_sapo(math.exp(log_pi) / math.exp(log_old), A, tau_pos if A > 0 else tau_neg),
         defaults={"tau_pos": 1.0, "tau_neg": 1.05},
@@ -178,11 +178,11 @@ for _loss in (
     PolicyLoss(
         "vespo",
         r"\phi(\rho_{frozen})\, A \log p, \quad \phi(\rho) = \rho^k e^{\lambda (1 - \rho)}, \quad (k, \lambda) \text{ by the sign of } A",
-        "Shen et al. (2026), arXiv:2602.10693; k and lambda of the authors' code, gamma_is.",
+        "Shen et al. (2026), arXiv:2602.10693; k and lambda of the authors' runs and of TRL.",
         _vespo,
         _plain_vespo,
         level="sequence",
-        defaults={"k_pos": 2.0, "lam_pos": 2.0, "k_neg": 4.0, "lam_neg": 2.5},
+        defaults={"k_pos": 2.0, "lam_pos": 3.0, "k_neg": 3.0, "lam_neg": 2.0},
         remark="A soft kernel of the response's ratio, 1 at ratio 1, that forgets what has become rare or frequent",
     ),
     PolicyLoss(
@@ -198,7 +198,7 @@ for _loss in (
     PolicyLoss(
         "masked",
         r"1[\rho_{frozen} \le C]\, \rho_{frozen}\, A \log \pi",
-        "Ling team (2025), IcePop, with whole responses.",
+        "Liu et al. (2025), When speed kills stability, https://richardli.xyz/rl-collapse.",
         lambda log_pi, log_old, log_now, A, cap: np.where(log_now - log_old <= np.log(cap), np.exp(log_now - log_old), 0.0) * A * log_pi,
         lambda log_pi, log_old, log_now, A, cap: (
             0.0 if log_now - log_old > math.log(cap) else math.exp(log_now) / math.exp(log_old) * A * log_pi

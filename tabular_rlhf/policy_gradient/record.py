@@ -1,4 +1,4 @@
-r"""What makes an update: an advantage, a policy loss, an aggregation and a correction, as four tables of records.
+r"""What makes an update: an advantage, a policy loss, an aggregation, a correction and a batch, as five tables of records.
 
 **Symbols.**  A group is G responses tau_1..tau_G to one prompt, drawn from the sampler, with rewards r_i and lengths
 L_i.  The update ascends
@@ -7,6 +7,9 @@ L_i.  The update ascends
 
 with A_i the advantage, omega_i the aggregation's weight of a token, and f the policy loss in the ratio rho = pi/pi_old.  Where another
 sampler q drew the group (`behavior`), a correction weighs these terms by a frozen function of pi_old/q.
+
+**Batches.**  A batch is B groups, of prompts drawn from mu.  What its groups know of each other, a record of a fifth kind says: what is
+made of advantages over the whole batch, which responses are kept, and what is drawn anew.  It sees a batch as an advantage sees a group.
 
 **Multiplicity.**  A record sees a group as its *distinct kinds* of member with multiplicities n: n = 1 for every response of a drawn
 group, counts of reward levels where groups are summed by counts.  One line of code serves both, and sum_j n_j r_j is the sum over
@@ -38,10 +41,11 @@ GIVEN: Mapping[str, tuple[str, ...]] = {
     "aggregation": ("lengths", "n", "G", "H"),
     "loss": ("log_pi", "log_old", "log_now", "A"),
     "correction": ("rho",),
+    "batch": ("A", "r", "n", "lengths", "kept", "mixed", "ended"),
 }
 """What a record of each kind may ask for by name: rewards, multiplicities, group size, lengths, the reward of the greedy response,
 the optimal constant baseline; horizon; log-probabilities of the policy, of the old policy, of the policy as a frozen number; the
-ratio pi_old/q of a correction's level."""
+ratio pi_old/q of a correction's level; advantages of the groups, and 1 for what is kept, of a mixed group, or ended."""
 
 MOST = 10**6
 """Responses of one group."""
@@ -62,20 +66,20 @@ RANGES: Mapping[str, tuple[Callable[[float], bool], str, str]] = {
     "lam_neg": (lambda v: v >= 0, "at least 0", "large ratios fall off as exp(-lam ratio) where the advantage is negative"),
     "wide": (lambda v: v > 0, "positive", "log-ratios of tokens are clipped to [-wide, wide]; 0.4 is usual"),
     "cap": (lambda v: v > 0, "positive", "a ratio to the sampler counts at most cap, or not at all beyond it; 2 is usual"),
+    "floor": (lambda v: v >= 0, "at least 0", "a ratio to the sampler counts at least floor, or not at all below it; IcePop's is 0.5"),
+    "cache": (lambda v: v > 0, "positive", "responses longer than the horizon less cache lose up to one reward unit; 1 token is the least"),
     "scale": (lambda v: v > 0, "positive", "token sums are divided by scale times the horizon"),
 }
 """Settings: what must hold, in words, and what they do."""
+OWN: tuple[Callable[[float], bool], str, str] = (lambda v: True, "a finite number", "it is a setting of a record of one's own")
+"""The same of a setting that is not among them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Part(Equation):
-    """What the three kinds of record share: an equation, and a remark: what it does, in words."""
+    """What all kinds of record share: an equation, and a remark: what it does, in words."""
 
     remark: str = field(default="", kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require(set(self.defaults) <= set(RANGES), "settings must have a range", sorted(self.defaults), "see RANGES")
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -136,6 +140,12 @@ class Aggregation(Part):
         """Whether the weight depends on the lengths of the others."""
         return "n" in self.needs
 
+    @property
+    def by_length(self) -> bool:
+        """Whether responses of different lengths are weighed differently, measured."""
+        omega = self(lengths=np.array([1.0, 2.0]), n=np.ones(2), G=2, H=2, **self.defaults)
+        return bool(np.ptp(np.broadcast_to(omega, 2)) > 0) or self.pooled
+
 
 @dataclass(frozen=True, eq=False)
 class PolicyLoss(Part):
@@ -193,15 +203,48 @@ class Correction(Part):
         return bool(self.needs) and self.level in ("token", "prefix")
 
 
+KEPT, REDRAWN = ("all", "mixed", "ended"), ("", "any", "same")
+
+
+@dataclass(frozen=True, eq=False)
+class Batch(Part):
+    """A of a batch's responses, from the advantages of their groups.
+
+    keeps: "all" responses, those of "mixed" groups (whose rewards are not all equal), or those that "ended" before the horizon cut them
+    off: weights are shared among what is kept.  redrawn: whether a silent group is drawn anew, "" not, of "any" prompt, or of the "same".
+    shaped: the reward that advantages see, of r, lengths, ended, H and settings; None for r itself.  apart: groups do not see each other.
+    smallest: the least number of responses for which it exists.
+    """
+
+    keeps: str = field(default="all", kw_only=True)
+    redrawn: str = field(default="", kw_only=True)
+    shaped: Callable[..., Any] | None = field(default=None, kw_only=True)
+    apart: bool = field(default=False, kw_only=True)
+    smallest: int = field(default=1, kw_only=True)
+    kind = "batch"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.keeps in KEPT, "what is kept must be known", quoted(self.keeps), f"use one of {', '.join(KEPT)}")
+        self.require(self.redrawn in REDRAWN, "what is redrawn must be known", quoted(self.redrawn), "use any or same, or leave it out")
+
+    def asks(self, name: str) -> bool:
+        """Whether it matters which responses are of a mixed group, or ended."""
+        return name == self.keeps or name in self.needs
+
+
 ADVANTAGES: Registry[Advantage] = Registry("advantage")
 AGGREGATIONS: Registry[Aggregation] = Registry("aggregation")
 LOSSES: Registry[PolicyLoss] = Registry("policy loss")
 CORRECTIONS: Registry[Correction] = Registry("correction")
+BATCHES: Registry[Batch] = Registry("batch")
+PARTS = ("advantage", "loss", "aggregation", "correction", "batch")
 
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """One way to turn a group into an update: an advantage, a policy loss, an aggregation, a correction, G, and changed settings.
+    """One way to turn groups into an update: an advantage, a policy loss, an aggregation, a correction, what a batch of B groups of G
+    responses is (`Batch`), and changed settings.
 
     Raises: InputError for an unknown name or setting, a setting out of range, a group too small for the advantage, or a correction of
     tokens for a loss of whole responses.
@@ -217,7 +260,9 @@ class Recipe:
     loss: PolicyLoss
     aggregation: Aggregation
     correction: Correction
+    batch: Batch
     G: int
+    B: int
     settings: Mapping[str, float]
 
     def __init__(
@@ -226,8 +271,10 @@ class Recipe:
         loss: str | PolicyLoss = "reinforce",
         aggregation: str | Aggregation = "sequence-sum",
         correction: str | Correction = "uncorrected",
+        batch: str | Batch = "each-group",
         *,
         G: int = 4,
+        B: int = 1,
         **changes: float,
     ) -> None:
         parts: tuple[Part, ...] = (
@@ -235,18 +282,26 @@ class Recipe:
             LOSSES.find(loss),
             AGGREGATIONS.find(aggregation),
             CORRECTIONS.find(correction),
+            BATCHES.find(batch),
         )
         if not parts[1].homogeneous:  # type: ignore[attr-defined]
             must = "a policy loss must be positively homogeneous in A"
             raise InputError(must, got="f(2A) is not 2 f(A)", where=parts[1].name, remedy="leave constants and squares of A out")
         known = {name: value for part in parts for name, value in part.defaults.items()}
-        for name, value in zip(("advantage", "loss", "aggregation", "correction"), parts, strict=True):
+        for name, value in zip(PARTS, parts, strict=True):
             object.__setattr__(self, name, value)
         if self.correction.by_token and self.loss.level != "token":
             must = "a correction of tokens must have a loss of tokens to weigh"
             raise InputError(must, got=f"{self.correction.name} for {self.loss.name}", remedy="correct the whole response")
         object.__setattr__(self, "G", _group_size(G, self.advantage))
+        object.__setattr__(self, "B", int(whole(B, "B", 1, "B counts the prompts of one batch", most=MOST)))
+        if self.G * self.B < self.batch.smallest:
+            must = f"the batch must have at least {self.batch.smallest} responses"
+            raise InputError(must, got=f"G = {self.G}, B = {self.B}", where=self.batch.name, remedy="take more prompts, or a larger group")
         object.__setattr__(self, "settings", {**known, **_checked(changes, known)})
+        if self.settings.get("floor", 0.0) > self.settings.get("cap", np.inf):
+            got = f"floor = {self.settings['floor']:g}, cap = {self.settings['cap']:g}"
+            raise InputError("floor must be at most cap", got=got, where=self.correction.name, remedy="lower the floor")
         if self.settings.get("k", 1) > self.G:
             must = "sets must not be larger than the group"
             raise InputError(must, got=f"k = {self.settings['k']:g}, G = {self.G}", where=self.advantage.name, remedy="take a smaller k")
@@ -254,7 +309,9 @@ class Recipe:
     @property
     def name(self) -> str:
         corrected = f", {self.correction.name}" if self.correction.needs else ""
-        return f"{self.advantage.name}, {self.loss.name}, {self.aggregation.name}{corrected}, G = {self.G}"
+        batch = "" if self.batch.apart else f", {self.batch.name}"
+        prompts = f", B = {self.B}" if self.B > 1 else ""
+        return f"{self.advantage.name}, {self.loss.name}, {self.aggregation.name}{corrected}{batch}, G = {self.G}{prompts}"
 
 
 def _group_size(G: Any, advantage: Advantage) -> int:
@@ -268,7 +325,7 @@ def _group_size(G: Any, advantage: Advantage) -> int:
 def _checked(changes: Mapping[str, float], known: Mapping[str, float]) -> Mapping[str, float]:
     for name, value in changes.items():
         one_of(known, name, "a change must be of a setting")
-        holds, must, remedy = RANGES[name]
+        holds, must, remedy = RANGES.get(name, OWN)
         if (
             isinstance(value, bool)
             or not isinstance(value, int | float | np.number)

@@ -30,6 +30,7 @@ from tabular_rlhf.behavior import Behavior, Policies
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.mdp import TokenMDP
+from tabular_rlhf.policy_gradient import batches as b
 from tabular_rlhf.policy_gradient import groups as g
 from tabular_rlhf.policy_gradient.record import PolicyLoss, Recipe
 from tabular_rlhf.world import World
@@ -140,7 +141,8 @@ def expected_update(
     [[[-0.25, 0.25]]]
     """
     sampler = policies(world, logits, log_old, behavior).sampler
-    return update_of(world, g.expected_credit(world, sampler, recipe, reward), logits, recipe, log_old=log_old, behavior=behavior)
+    credit = (g.expected_credit if recipe.batch.apart else b.credit)(world, sampler, recipe, reward)
+    return update_of(world, credit, logits, recipe, log_old=log_old, behavior=behavior)
 
 
 def true_gradient(world: World, log_pi: Array, reward: Array | None = None) -> Array:
@@ -214,6 +216,24 @@ class Updates:
         return spread if self.n is None else spread * (self.n / max(1, self.n - 1))
 
 
+def batch_updates(
+    world: World, batches: b.Batches, logits: Array, recipe: Recipe, *, log_old: Array | None = None, behavior: Behavior = PLAIN
+) -> Updates:
+    """The update of every drawn batch, in flattened tabular logits.  Raises InputError where they would not fit."""
+    at = policies(world, logits, log_old, behavior)
+    table, (n, B, G) = slopes(world, at, recipe), batches.tau.shape
+    if n * world.mdp.P * table.shape[-1] > LARGEST:
+        size = f"{n:,} x {world.mdp.P * table.shape[-1]:,}"
+        raise InputError("the updates of all batches must fit in memory", got=size, remedy="take fewer samples")
+    parts = g.signs(recipe, b.drawn_worth(world, batches, recipe, at.sampler))
+    value, rows = np.zeros((n, world.mdp.P, table.shape[-1])), np.arange(n)
+    for k in range(B * G):
+        x, tau = batches.x[:, k // G], batches.tau[:, k // G, k % G]
+        for part, slope in zip(parts, table, strict=True):
+            value[rows, x] += part[:, k, None] * slope[x, tau]
+    return Updates(np.reshape(value, (n, -1)), np.full(n, 1.0 / n), n)
+
+
 def updates(
     world: World,
     groups: g.Groups,
@@ -247,7 +267,7 @@ def covariance(
     reward: Array | None = None,
     behavior: Behavior = PLAIN,
 ) -> Array:
-    """The exact covariance of one group's update, (P S V, P S V), summed over counts of kinds.
+    """The exact covariance of one batch's update (of one group's, where B is 1), (P S V, P S V), summed over counts of kinds.
 
     >>> from tabular_rlhf.world import coin
     >>> covariance(coin(), np.zeros((1, 1, 2)), Recipe("none", G=1)).round(6).tolist()
@@ -256,6 +276,9 @@ def covariance(
     at = policies(world, logits, log_old, behavior)
     reward = world.r if reward is None else reward
     table, log_p = slopes(world, at, recipe), world.mdp.path_sum(at.sampler)
+    if not recipe.batch.apart:
+        one, both = b.moments(world, at.sampler, recipe, table, reward)
+        return np.reshape(both, (one.size, one.size)) - np.outer(one, one)
     table = table * g.own_weight(world, recipe)[:, None]
     given = g.baselines(world, at.sampler, reward)
     P, D = world.mdp.P, table.shape[-1]
@@ -264,7 +287,7 @@ def covariance(
         here = {k: v[x] for k, v in given.items()}
         moments = _alone(world, log_p, recipe, reward, here, x, table) or _together(world, log_p, recipe, reward, here, x, table)
         mean[x], second[x, :, x] = world.mu[x] * moments[0], world.mu[x] * moments[1]
-    return np.reshape(second, (P * D, P * D)) - np.outer(mean, mean)
+    return (np.reshape(second, (P * D, P * D)) - np.outer(mean, mean)) / recipe.B
 
 
 def _alone(world: World, log_p: Array, recipe: Recipe, reward: Array, given: Any, x: int, table: Array) -> tuple[Array, Array] | None:
@@ -290,7 +313,7 @@ def _together(world: World, log_p: Array, recipe: Recipe, reward: Array, given: 
     for s, a in enumerate(parts):
         weight = (prob @ (n * np.square(a))) @ member
         second += (table[s, x].T * weight) @ table[s, x]
-        for t, b in enumerate(parts):
-            pairs = (n * a * prob[:, None]).T @ (n * b) - np.diag(prob @ (n * a * b))
+        for t, other in enumerate(parts):
+            pairs = (n * a * prob[:, None]).T @ (n * other) - np.diag(prob @ (n * a * other))
             second += means[s].T @ pairs @ means[t]
     return mean, second

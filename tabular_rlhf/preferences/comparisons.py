@@ -288,16 +288,42 @@ def _from_the_top(strong: Any, graph: Any) -> Indices:
     return rank[strong]
 
 
+WEDGES = 10_000_000
+"""Two pairs with an item in common: so many are gone through at once."""
+
+
+def triads(wins: Wins) -> tuple[Indices, Indices]:
+    """Triples of items compared with one another and none of them even, each counted at one of its items: those that are circular, and all.
+
+    Each pair is listed at the item that was compared with fewer others.  So an item has at most sqrt(2 M) of the M pairs, and one that met
+    10^5 others costs no more than they do.  Returns: (N,), (N,).  Source: Chiba and Nishizeki (1985).
+
+    >>> [int(counts.sum()) for counts in triads(count_wins([0, 1, 2, 0, 1, 2], [1, 2, 0, 3, 3, 3], 4))]
+    [1, 4]
+    """
+    from scipy.sparse import csr_array
+
+    i, j, a, b = wins.pairs()
+    i, j, up = i[a != b], j[a != b], (a > b)[a != b]
+    met = np.bincount(i, minlength=wins.N) + np.bincount(j, minlength=wins.N)
+    turned = (met[i] > met[j]) | ((met[i] == met[j]) & (i > j))
+    i, j, up = np.where(turned, j, i), np.where(turned, i, j), up != turned
+    won, lost = (csr_array((np.ones(np.sum(s)), (i[s], j[s])), shape=(wins.N, wins.N)) for s in (up, ~up))
+    own = np.bincount(i, minlength=wins.N)
+    wedges = np.cumsum(np.bincount(i, own[j], wins.N))
+    cyclic, every = np.zeros(wins.N, dtype=np.intp), np.zeros(wins.N, dtype=np.intp)
+    cuts = np.searchsorted(wedges, np.arange(0.0, wedges[-1] + WEDGES, WEDGES), side="left")
+    for rows in (slice(*ends) for ends in zip([0, *cuts[1:-1]], [*cuts[1:-1], wins.N], strict=True)):
+        w, l = won[rows], lost[rows]
+        cyclic[rows] = ((w @ won).multiply(l) + (l @ lost).multiply(w)).sum(axis=1)
+        every[rows] = ((w + l) @ (won + lost)).multiply(w + l).sum(axis=1)
+    return cyclic, every
+
+
 def cyclic_triads(wins: Wins) -> int:
     """How many triples are circular: i usually beats j, j beats k, and k beats i (Kendall and Babington Smith 1940).
 
     >>> cyclic_triads(count_wins([0, 1, 2], [1, 2, 0], 3))
     1
     """
-    from scipy.sparse import csr_array
-
-    i, j, a, b = wins.pairs()
-    strict = a != b
-    up, down = np.where(a > b, i, j)[strict], np.where(a > b, j, i)[strict]
-    beats = csr_array((np.ones(len(up), dtype=np.int64), (up, down)), shape=(wins.N, wins.N))
-    return int((beats @ beats).multiply(beats.T).sum()) // 3
+    return int(np.sum(triads(wins)[0]))

@@ -11,10 +11,11 @@ The Hessian is also the Fisher information: outcomes do not enter it.  The covar
 with a prior: the posterior covariance in Laplace's approximation).
 
 **Algorithm.**  Newton's method, its equations solved by conjugate gradients preconditioned by the diagonal, since the Laplacian
-of many comparisons is close to its diagonal.  It starts from the log-odds of each item's win rate, stretched as if opponents
-were normally spread (Cohen 1979).  One table T = n_ij/(e_i + e_j) gives the slope and the Hessian: p and p(1-p) are never made.
-With R the range of a Newton step, weights p(1-p) change by at most e^R along it, so a step of R < 1.79 always lowers the NLL;
-a longer one is kept only if the slope along it has not turned, and is shortened to log(1 + R)/R of itself otherwise.
+of many comparisons is close to its diagonal, or by elimination where the graph is long (`laplacian`).  It starts from the log-odds of
+each item's win rate, stretched as if opponents were normally spread (Cohen 1979).  One table T = n_ij/(e_i + e_j) gives the slope and
+the Hessian: p and p(1-p) are never made.  With R the range of a Newton step, weights p(1-p) change by at most e^R along it, so a step
+of R < 1.79 always lowers the NLL; a longer one is kept only if the slope along it has not turned, and is shortened to log(1 + R)/R of
+itself otherwise.
 
 Sources: Zermelo (1929); Bradley and Terry (1952); Ford (1957); Cohen (1979), Approximate expressions for parameter estimates
 in the Rasch model, on the first guess; Bach (2010), Self-concordant analysis for logistic regression, on the step; Turner and
@@ -23,7 +24,6 @@ Firth (2012), Bradley-Terry models in R, on standard errors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -33,6 +33,7 @@ import numpy as np
 from tabular_rlhf.errors import InputError, SolveError, positive
 from tabular_rlhf.logspace import Array, log_sigmoid
 from tabular_rlhf.preferences.comparisons import Structure, Wins, structure
+from tabular_rlhf.preferences.laplacian import Laplacian
 
 EPS = float(np.finfo(np.float64).eps)
 STEPS = 100
@@ -215,18 +216,27 @@ class Likelihood:
 
     def __init__(self, wins: Wins, ridge: float) -> None:
         self.odds: DenseOdds | SparseOdds = SparseOdds(wins) if wins.sparse else DenseOdds(wins)
-        self.won, self.ridge = wins.won, ridge
+        self.wins, self.won, self.ridge = wins, wins.won, ridge
+        self.hessian = Laplacian(self.product, self.weights, held=ridge > 0)
         self.noise = 4.0 * EPS * (self.won + 1e-290)  # what rounding leaves of a slope
 
     def slope(self, r: Array) -> Array:
         self.e = np.exp(r - 0.5 * (r.max() + r.min()))
-        return self.e * self.odds.slope(self.e) - self.won + self.ridge * r
+        slope: Array = self.e * self.odds.slope(self.e) - self.won + self.ridge * r
+        self.diagonal = self.e * self.odds.product(self.e) + self.ridge
+        return slope
 
-    def diagonal(self) -> Array:
-        return self.e * self.odds.product(self.e) + self.ridge
+    def product(self, v: Array) -> Array:
+        return np.asarray(self.diagonal * v - self.e * self.odds.product(self.e * v))
 
-    def hessian(self, diagonal: Array) -> Callable[[Array], Array]:
-        return lambda v: diagonal * v - self.e * self.odds.product(self.e * v)
+    def weights(self) -> Any:
+        """n_ij p_ij p_ji, sparse."""
+        from scipy.sparse import csr_array
+
+        A = csr_array(self.wins.compared)
+        i, j = np.repeat(self.e, np.diff(A.indptr)), self.e[A.indices]
+        A.data = A.data * (i / (i + j)) * (j / (i + j))
+        return A
 
 
 def newton(wins: Wins, ridge: float, steps: int = STEPS) -> tuple[Array, int]:
@@ -234,10 +244,9 @@ def newton(wins: Wins, ridge: float, steps: int = STEPS) -> tuple[Array, int]:
     nll, r = Likelihood(wins, ridge), stretched_odds(wins)
     slope, nats = nll.slope(r), np.inf
     for k in range(steps):
-        diagonal = nll.diagonal()
-        nats = float(np.max(np.abs(slope) / diagonal))
+        nats = float(np.max(np.abs(slope) / nll.diagonal))
         goal = min(0.05, max(0.1 * nats, 1e-6))
-        step = conjugate_gradients(nll.hessian(diagonal), diagonal, -slope, goal=goal, noise=nll.noise)
+        step = nll.hessian.solve(nll.diagonal, -slope, goal, nll.noise)
         length = float(np.ptp(step)) if not ridge else float(2 * np.max(np.abs(step)))
         if length < CLOSE:
             return r + step, k + 1
@@ -264,22 +273,3 @@ def _advance(nll: Likelihood, r: Array, step: Array, length: float) -> tuple[Arr
     if np.ptp(r) > WIDEST:
         raise SolveError(f"rewards range over more than {WIDEST:g} nats: the counts are beyond what floats can weigh")
     return r, new
-
-
-def conjugate_gradients(product: Callable[[Array], Array], diagonal: Array, b: Array, goal: float, noise: Array) -> Array:
-    """Solve A x = b for positive semidefinite A and b in its range, up to its `noise` or to a relative residual `goal`."""
-    x, residual = np.zeros_like(b), b.copy()
-    scaled = residual / diagonal
-    direction, size = scaled, float(np.dot(residual, scaled))
-    enough = max(goal**2 * size, float(np.dot(noise, noise / diagonal)))
-    for _ in range(10 * len(b) + 50):
-        if size <= enough:
-            return x
-        along = product(direction)
-        share = size / float(np.dot(direction, along))
-        x = x + share * direction
-        residual = residual - share * along
-        scaled = residual / diagonal
-        size, old = float(np.dot(residual, scaled)), size
-        direction = scaled + (size / old) * direction
-    raise SolveError(f"conjugate gradients did not reach a relative residual of {goal:.3g}")

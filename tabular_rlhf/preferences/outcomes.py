@@ -22,14 +22,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.errors import InputError, SolveError
 from tabular_rlhf.logspace import Array, log_sigmoid
 from tabular_rlhf.mdp import Indices
-from tabular_rlhf.preferences.likelihood import EPS, conjugate_gradients
+from tabular_rlhf.preferences.laplacian import Laplacian
+from tabular_rlhf.preferences.likelihood import EPS
 
 STEPS = 100
 Terms = tuple[Array, Array, Array, Array, Array, Array]
@@ -120,8 +120,9 @@ def fit_outcomes(model: str, i: Indices, j: Indices, a: Array, b: Array, t: Arra
     r = np.zeros(N) if start is None else np.array(start, dtype=np.float64)
     eta = record.start(*totals)
     value, terms = _at(record, i, j, a, b, t, r, eta)
+    hessian = _Hessian(i, j, N)
     for k in range(STEPS):
-        move, shift, spread = _newton_step(i, j, terms, N)
+        move, shift, spread = _newton_step(hessian, terms)
         share = 1.0
         while not (share < 1e-12):
             new, new_terms = _at(record, i, j, a, b, t, r + share * move, eta + share * shift)
@@ -150,25 +151,41 @@ def _at(record: Model, i: Indices, j: Indices, a: Array, b: Array, t: Array, r: 
     return float(np.sum(terms[0])), terms
 
 
-def _newton_step(i: Indices, j: Indices, terms: Terms, N: int) -> tuple[Array, float, float]:
+class _Hessian:
+    """The Laplacian of the pairs, at the curvatures of the moment."""
+
+    def __init__(self, i: Indices, j: Indices, N: int) -> None:
+        rows = np.concatenate([i, j])
+        self.i, self.j, self.N, self.by_row = i, j, N, np.argsort(rows, kind="stable")
+        self.indices = np.concatenate([j, i])[self.by_row]
+        self.starts = np.append(0, np.cumsum(np.bincount(rows, minlength=N)))
+        self.equations = Laplacian(lambda v: np.asarray(self.diagonal * v - self.A @ v), lambda: self.A)
+
+    def gathered(self, of_pairs: Array) -> Array:
+        return np.asarray(np.bincount(self.i, of_pairs, self.N) - np.bincount(self.j, of_pairs, self.N))
+
+    def totals(self, of_pairs: Array) -> Array:
+        return np.asarray(np.bincount(self.i, of_pairs, self.N) + np.bincount(self.j, of_pairs, self.N), dtype=np.float64)
+
+    def measure(self, curve: Array) -> None:
+        from scipy.sparse import csr_array
+
+        self.A = csr_array((np.concatenate([curve, curve])[self.by_row], self.indices, self.starts), shape=(self.N, self.N))
+        total = self.totals(curve)
+        self.diagonal: Array = np.where(total > 0, total, 1.0)
+
+    def solved(self, of_pairs: Array, size: Array) -> Array:
+        """x for what pairs add up to, of which rounding may leave as much as of `size`."""
+        noise = 4 * EPS * self.totals(size) + 1e-305
+        return self.equations.solve(self.diagonal, self.gathered(of_pairs), 1e-10, noise)
+
+
+def _newton_step(hessian: _Hessian, terms: Terms) -> tuple[Array, float, float]:
     """How r and eta move, and the variance of eta."""
     _, slope, slope_eta, curve, mixed, curve_eta = terms
-
-    def gathered(of_pairs: Array) -> Array:
-        return np.asarray(np.bincount(i, of_pairs, N) - np.bincount(j, of_pairs, N))
-
-    total = np.bincount(i, curve, N) + np.bincount(j, curve, N)
-    diagonal: Array = np.where(total > 0, total, 1.0)
-
-    def product(v: Array) -> Array:
-        return gathered(curve * (v[i] - v[j]))
-
-    def solved(rhs: Array, size: Any) -> Array:
-        noise = np.asarray(4 * EPS * (np.bincount(i, size, N) + np.bincount(j, size, N)) + 1e-305, dtype=np.float64)
-        return conjugate_gradients(product, diagonal, rhs, goal=1e-10, noise=noise)
-
-    h = gathered(mixed)
-    x, y = solved(gathered(slope), np.abs(slope) + curve), solved(h, np.abs(mixed) + curve)
+    hessian.measure(curve)
+    h = hessian.gathered(mixed)
+    x, y = hessian.solved(slope, np.abs(slope) + curve), hessian.solved(mixed, np.abs(mixed) + curve)
     left = float(np.sum(curve_eta) - np.dot(h, y))
     if not left > 1e-12 * float(np.sum(curve_eta)):
         raise InputError("the data must tell the additional parameter from the rewards", got="none does", remedy="compare in both orders")

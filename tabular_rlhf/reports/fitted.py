@@ -21,6 +21,8 @@ from tabular_rlhf.preferences.variances import laplacian_variances
 
 INVERTED = 2000
 """Candidates of a block up to which its information is inverted; beyond it, standard errors are estimated."""
+ROOM = 10_000_000
+"""Numbers of the matrices that are inverted at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +103,7 @@ class Fitted:
 
     @cached_property
     def _errors(self) -> tuple[Array, float | None]:
-        """Blocks of one size are inverted together; those of large ones are estimated."""
+        """Blocks of one size are inverted together, as many as there is room for; those of large ones are estimated, if wide."""
         out, doubt = np.zeros(self.wins.N), None
         order = np.argsort(self.blocks, kind="stable")
         place = np.empty_like(order)
@@ -111,19 +113,25 @@ class Fitted:
         for k in np.unique(self.sizes[self.sizes > 1]).tolist():
             chosen = np.flatnonzero(self.sizes == k)
             members = order[self.sizes[self.blocks[order]] == k].reshape(len(chosen), k)
-            mine = of_pair == k
-            if k <= INVERTED or self.prior:
+            if k <= INVERTED:
+                mine = np.flatnonzero(of_pair == k)
                 number = np.full(len(self.sizes), -1)
                 number[chosen] = np.arange(len(chosen))
-                L = np.zeros((len(chosen), k, k))
-                np.add.at(L, (number[self.blocks[i[mine]]], place[i[mine]], place[j[mine]]), -self.curvature[mine])
-                out[members] = np.sqrt(np.diagonal(covariances(L + np.swapaxes(L, 1, 2), self.prior), axis1=1, axis2=2))
+                at_once = max(1, ROOM // k**2)
+                for first in range(0, len(chosen), at_once):
+                    some = members[first : first + at_once]
+                    at = number[self.blocks[i[mine]]] - first
+                    here = mine[(at >= 0) & (at < len(some))]
+                    L = np.zeros((len(some), k, k))
+                    at = number[self.blocks[i[here]]] - first
+                    np.add.at(L, (at, place[i[here]], place[j[here]]), -self.curvature[here])
+                    out[some] = np.sqrt(np.diagonal(covariances(L + np.swapaxes(L, 1, 2), self.prior), axis1=1, axis2=2))
                 continue
             for block in members:
                 variance, error = self._estimate(block)
                 out[block] = np.sqrt(variance)
                 doubt = max(doubt or 0.0, float(np.max(error / (2.0 * variance))))
-        return out, doubt
+        return out, doubt or None
 
     def _estimate(self, block: Indices) -> tuple[Array, Array]:
         from scipy.sparse import coo_array
@@ -132,7 +140,7 @@ class Fitted:
         N = self.wins.N
         both = (np.concatenate([self.curvature] * 2), (np.concatenate([i, j]), np.concatenate([j, i])))
         A = coo_array(both, shape=(N, N)).tocsr()[block][:, block]
-        return laplacian_variances(A, rng=np.random.default_rng(0))
+        return laplacian_variances(A, rng=np.random.default_rng(0), ridge=1.0 / self.prior if self.prior else 0.0)
 
     def covariance(self, items: Indices) -> Array:
         """Of the rewards of one block, (k, k)."""

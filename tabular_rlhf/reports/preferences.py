@@ -25,7 +25,7 @@ from tabular_rlhf.errors import InputError, did_you_mean, positive, quoted
 from tabular_rlhf.logspace import Array, log_sigmoid
 from tabular_rlhf.mdp import Indices
 from tabular_rlhf.preferencefile import Preferences
-from tabular_rlhf.preferences.comparisons import distinct
+from tabular_rlhf.preferences.comparisons import distinct, triads
 from tabular_rlhf.preferences.likelihood import normal_quantile
 from tabular_rlhf.preferences.ranks import rank_intervals, simultaneous
 from tabular_rlhf.reports.fitted import INVERTED, Fitted, normalize
@@ -224,8 +224,6 @@ def count_within(labels: Indices, of: Indices, P: int) -> Indices:
 
 def price(fitted: Fitted) -> tuple[Array, Indices, Indices, Indices]:
     """For each prompt: nats missed, degrees of freedom, cyclic triads, and triads of which all three pairs were decided."""
-    from scipy.sparse import csr_array
-
     of, P = fitted.found.of, len(fitted.found.prompts)
     i, j, a, b = fitted.pairs
     d = fitted.r[i] - fitted.r[j]
@@ -234,11 +232,5 @@ def price(fitted: Fitted) -> tuple[Array, Indices, Indices, Indices]:
     nats: Array = np.maximum(np.bincount(of[i], missed, P), 0.0)
     pairs = np.bincount(of[i], minlength=P)
     differences = np.bincount(of, minlength=P) - count_within(fitted.blocks, of, P)
-    i, j, a, b = fitted.wins.pairs()
-    up, down = np.where(a > b, i, j)[a != b], np.where(a > b, j, i)[a != b]
-    beats = csr_array((np.ones(len(up)), (up, down)), shape=fitted.wins.counts.shape)
-    twice = beats @ beats
-    cyclic, straight = (np.asarray(twice.multiply(once).sum(axis=1)).ravel() for once in (beats.T, beats))
-    turns = np.rint(np.bincount(of, cyclic, P) / 3).astype(np.intp)
-    ways = np.rint(np.bincount(of, straight, P)).astype(np.intp)
-    return nats, np.asarray(pairs - differences, dtype=np.intp), turns, turns + ways
+    cyclic, every = (np.bincount(of, counts, P).astype(np.intp) for counts in triads(fitted.wins))
+    return nats, np.asarray(pairs - differences, dtype=np.intp), cyclic, every

@@ -5,12 +5,12 @@ from __future__ import annotations
 from tabular_rlhf.layout import table, wrap
 from tabular_rlhf.reports.solution import Record
 from tabular_rlhf.rollouts.tiers import consistent
-from tabular_rlhf.told import number
+from tabular_rlhf.told import number, settled
 
 
 def render(found: Record) -> str:
     """The whole report."""
-    return "\n\n".join([_head(found), _certain(found), _groups(found), _candidates(found), _estimates(found)])
+    return "\n\n".join([_head(found), _certain(found), *_pairs(found), _groups(found), _candidates(found), _estimates(found)])
 
 
 def _head(found: Record) -> str:
@@ -58,12 +58,39 @@ def _contradictions(key: str, edges: Record, nodes: Record) -> list[str]:
     return lines
 
 
+def _pairs(found: Record) -> list[str]:
+    """What wins, and DPO's loss, on all pairs of responses to one prompt."""
+    p = found["certain"]["pairs"]
+    if not p["pairs"]:
+        return []
+    rows = [[number(g["share"], ".4f"), f"{g['pairs']:,}", g["name"]] for g in p["goes_with"]]
+    title = f"  the {p['pairs']:,} pairs of responses to one prompt: how often the one with more of it has more reward"
+    losses = [[number(d["loss"]), number(d["label_free"]), number(d["label_half"]), d["labels"]] for d in p["dpo"]]
+    head = ["loss", "= half without labels", "- half of labels", "labels by"]
+    return [
+        table(title, ["share", "that differ", "more of"], rows, left=(2,)),
+        table("  DPO on these pairs, of the policy that wrote the file: m = beta log(p/p_ref)", head, losses, left=(3,)),
+    ]
+
+
 def _groups(found: Record) -> str:
     g = found["certain"]["groups"]
     size = f"{g['smallest']}" if g["smallest"] == g["largest"] else f"{g['smallest']} to {g['largest']}"
     title = f"  advantages on the real groups ({g['count']:,} of {size}; silent, all rewards equal: {g['silent']:,})"
-    rows = [[number(a["mean"], ".3g"), number(a["rms"], ".4g"), number(a["largest"], ".4g"), a["name"]] for a in g["advantages"]]
-    return table(title, ["mean", "rms", "largest", "recipe"], rows, left=(3,)) if rows else f"{title}: too small to compare"
+    rows = [
+        [*(number(settled(a[key], a["largest"]), ".4g") for key in ("mean", "rms", "largest")), a["name"], _recorded(a["recorded"])]
+        for a in g["advantages"]
+    ]
+    head = ["mean", "rms", "largest", "recipe", "from the recorded ones" if any(row[-1] for row in rows) else ""]
+    return table(title, head, rows, left=(3, 4)) if rows else f"{title}: too small to compare"
+
+
+def _recorded(found: Record | None) -> str:
+    """How far the recorded advantages are."""
+    if found is None:
+        return ""
+    settings = ", ".join(f"{key} = {number(x)}" for key, x in found["settings"].items())
+    return f"{number(found['largest_difference'], '.2g')} at most{f' ({settings})' if settings else ''}"
 
 
 def _candidates(found: Record) -> str:

@@ -11,6 +11,7 @@ r"""Rollouts of a trainer, one response a line: what the field's dumps hold, rea
 | `loss_mask` | optional: 0 for tokens that the policy did not say (a tool did); their log-probabilities may be null, and count as 0 |
 | `group`, `step` | optional: responses that were compared with each other (those of one prompt and step, if not given) |
 | `rewards` | optional: a table of named parts of the reward |
+| `advantage` | optional: the advantage that the trainer gave the response |
 | `text`, `finish` | optional, `finish` "length" for a response that was cut off |
 
 A line that cannot be used is reported with its number and the reason; the others are used.  A file that ends in the middle of a line (a
@@ -42,7 +43,8 @@ class Rollouts:
 
     prompt, group (n,): numbers; prompts: their texts; tokens (n, T), -1 after the end; logp, logp_ref (n, T), 0 after the end and where
     masked; mask (n, T), whether the policy said the token; logp_new (n, T) or None; reward (n,); lengths (n,); parts, named rewards (n,);
-    cut (n,), whether a response was cut off; line (n,), where it stands; malformed, (line, reason) of what was not used; lines, how many.
+    advantage (n,), as recorded, or None; cut (n,), whether a response was cut off; line (n,), where it stands; malformed, (line, reason)
+    of what was not used; lines, how many.
     """
 
     prompts: list[str]
@@ -56,6 +58,7 @@ class Rollouts:
     reward: Array
     lengths: Indices
     parts: dict[str, Array]
+    advantage: Array | None
     cut: Any
     line: Indices
     malformed: list[tuple[int, str]]
@@ -124,6 +127,7 @@ def _row(x: Any, number: int) -> dict[str, Any]:
     if not isinstance(parts, dict):
         raise ValueError("rewards must be a table of numbers")
     row["parts"] = {str(k): _number(f"rewards[{quoted(k)}]", v) for k, v in parts.items()}
+    row["advantage"] = None if x.get("advantage") is None else _number("advantage", x["advantage"])
     row["group"] = (row["prompt"], json.dumps(x.get("step")), json.dumps(x.get("group")))
     row["cut"] = x.get("finish") == "length"
     return row
@@ -175,6 +179,7 @@ def _together(rows: list[dict[str, Any]], malformed: list[tuple[int, str]], line
         np.array([row["reward"] for row in rows]),
         np.array([len(row["tokens"]) for row in rows]),
         {k: np.array([row["parts"].get(k, np.nan) for row in rows]) for k in parts},
+        None if any(row["advantage"] is None for row in rows) else np.array([row["advantage"] for row in rows]),
         np.array([row["cut"] for row in rows]),
         np.array([row["line"] for row in rows]),
         malformed,

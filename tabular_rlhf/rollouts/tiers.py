@@ -2,7 +2,8 @@ r"""What a file of rollouts says, in three tiers that are never mixed.
 
 **Certain** for the whole problem, whatever was not drawn: how much probability the distinct responses cover; log Z >= log of their part
 of Z, since no part is negative; one log-probability an edge, siblings at most 1; the mean best of m over all subsets of a prompt's
-responses; the advantages that every recipe gives on the real groups, and groups that teach nothing.
+responses; what wins in pairs, and DPO's loss on them (`pairs`); the advantages that every recipe gives on the real groups, whether they are
+those that the trainer recorded, and groups that teach nothing.
 
 **Exact for the candidates only**: p_ref and exp(r/beta) renormalized over the responses at hand.  That is what reranking does.  It is
 *not* an estimate of p*: among few candidates the best is often not there.
@@ -13,7 +14,9 @@ calm until the one response is drawn that carries the mean.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +24,9 @@ import numpy as np
 from tabular_rlhf.errors import positive
 from tabular_rlhf.logspace import Array, logsumexp, remainder
 from tabular_rlhf.policy_gradient import ADVANTAGES
+from tabular_rlhf.policy_gradient.record import Advantage
 from tabular_rlhf.registry import parameters
+from tabular_rlhf.rollouts.pairs import LABELS, dpo_of_each, pairs
 from tabular_rlhf.rollouts.read import Rollouts
 from tabular_rlhf.rollouts.trie import Trie, trie_of
 
@@ -31,6 +36,8 @@ FIRST = 5
 """Places of a kind that a report names."""
 THIN = 10.0
 """Effective draws below which a weighted mean's own error bar is no guide."""
+USUAL: Mapping[str, tuple[float, ...]] = {"ddof": (0, 1), "epsilon": (0.0, 1e-8, 1e-6, 1e-5, 1e-4)}
+"""Settings that trainers' advantages have."""
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 """m of best-of-m."""
 
@@ -46,7 +53,7 @@ def analyse(r: Rollouts, *, beta: float = 1.0, tolerance: float = 1e-6) -> Recor
         "schema": SCHEMA,
         "file": _file(r, trie),
         "beta": beta,
-        "certain": {**_consistency(trie), **_bounds(r, trie, beta), "best_of": best_of(r), "groups": groups(r)},
+        "certain": {**_consistency(trie), **_bounds(r, trie, beta), "best_of": best_of(r), "pairs": pairs(r, beta), "groups": groups(r)},
         "candidates": candidates(r, trie, beta),
         "estimates": estimates(r, beta),
     }
@@ -147,22 +154,12 @@ def groups(r: Rollouts) -> Record:
     members = [np.flatnonzero(r.group == g) for g in range(int(r.group.max()) + 1)]
     silent = [bool(np.ptp(r.reward[at]) == 0.0) for at in members]
     rows = []
-    for name, advantage in ADVANTAGES.items():
-        known = {"r", "n", "G", "lengths", "H", *advantage.defaults}
-        if not set(parameters(advantage.fn)) <= known:
-            continue  # it asks for more than a group: the greedy response, or a score
-        values = [_advantage(r, at, advantage) for at in members if len(at) >= max(2, advantage.smallest)]
-        if values:
-            a = np.concatenate(values)
-            rows.append(
-                {
-                    "name": name,
-                    "groups": len(values),
-                    "mean": float(a.mean()),
-                    "rms": float(np.sqrt(np.mean(a**2))),
-                    "largest": float(np.abs(a).max()),
-                }
-            )
+    for name, advantage in recipes().items():
+        fit = [at for at in members if len(at) >= max(2, advantage.smallest)]
+        if fit:
+            a, recorded = np.concatenate([_advantage(r, at, advantage, advantage.defaults) for at in fit]), _recorded(r, fit, advantage)
+            size = {"mean": float(a.mean()), "rms": float(np.sqrt(np.mean(a**2))), "largest": float(np.abs(a).max())}
+            rows.append({"name": name, "groups": len(fit), **size, "recorded": recorded})
     return {
         "count": len(members),
         "smallest": min(len(at) for at in members),
@@ -172,9 +169,26 @@ def groups(r: Rollouts) -> Record:
     }
 
 
-def _advantage(r: Rollouts, at: Any, advantage: Any) -> Array:
+def recipes() -> dict[str, Advantage]:
+    """The advantages that ask for a group and nothing more: not for the greedy response, or a score."""
+    plain = {"r", "n", "G", "lengths", "H"}
+    return {name: a for name, a in ADVANTAGES.items() if set(parameters(a.fn)) <= {*plain, *a.defaults}}
+
+
+def _advantage(r: Rollouts, at: Any, advantage: Advantage, settings: Mapping[str, float]) -> Array:
     supply = {"r": r.reward[at], "n": np.ones(len(at)), "G": len(at), "lengths": r.lengths[at].astype(float), "H": int(r.lengths.max())}
-    return np.broadcast_to(advantage(**supply, **advantage.defaults), at.shape)
+    return np.broadcast_to(advantage(**supply, **settings), at.shape)
+
+
+def _recorded(r: Rollouts, members: list[Any], advantage: Advantage) -> Record | None:
+    """How far the recorded advantages are from the recipe's, with the nearest of the usual settings; None where none were recorded."""
+    if r.advantage is None:
+        return None
+    usual = [{**advantage.defaults, **dict(zip(USUAL, values, strict=True))} for values in itertools.product(*USUAL.values())]
+    tried = list({tuple((k, s[k]) for k in advantage.defaults): None for s in usual})
+    far = [max(float(np.abs(_advantage(r, at, advantage, dict(s)) - r.advantage[at]).max()) for at in members) for s in tried]
+    k = int(np.argmin(far))
+    return {"settings": dict(tried[k]), "largest_difference": far[k]}
 
 
 # ---------------------------------------------------------------------------------------------------- for the candidates only
@@ -212,21 +226,27 @@ def estimates(r: Rollouts, beta: float) -> list[Record]:
     rows += [_mean(r, "KL(p, p_ref) by k3", "nats", k3, -L)]
     rows += [_mean(r, "J = E[r] - beta KL", "reward", r.reward - beta * L)]
     rows += [_log_mean(r, "log Z by weights exp(r/beta) p_ref/p", r.reward / beta - L)]
+    for label in LABELS:
+        each = dpo_of_each(r, beta, label)
+        rows += [_mean(r, f"DPO's loss of p, by {label}", "nats", each, degree=2)] if np.isfinite(each).all() else []
     if r.logp_new is not None:
         ratio = np.sum(r.logp_new - r.logp, axis=1)
         rows += [_log_mean(r, "log E[p_new/p], truly 0", ratio)]
     return rows
 
 
-def _mean(r: Rollouts, name: str, unit: str, x: Array, log_weight: Array | None = None) -> Record:
-    """A mean over prompts of means over responses, its standard error between prompts (between responses, if there is one prompt)."""
+def _mean(r: Rollouts, name: str, unit: str, x: Array, log_weight: Array | None = None, degree: int = 1) -> Record:
+    """A mean over prompts of means over responses, its standard error between prompts (between responses, if there is one prompt).
+
+    Args: degree, of how many responses x is a function: of the others it is a mean.
+    """
     if not np.isfinite(x).all():
         return {"name": name, "unit": unit, "value": math.inf, "standard_error": None, "ess": _ess(log_weight), "warning": "beyond floats"}
     if len(r.prompts) > 1:
         means = np.bincount(r.prompt, x) / np.bincount(r.prompt)
         value, spread, n = float(means.mean()), float(means.std(ddof=1)), len(means)
     else:
-        value, spread, n = float(x.mean()), float(x.std(ddof=1)) if r.n > 1 else math.inf, r.n
+        value, spread, n = float(x.mean()), degree * float(x.std(ddof=1)) if r.n > 1 else math.inf, r.n
     ess = _ess(log_weight)
     warning = _warning(ess, n)
     return {"name": name, "unit": unit, "value": value, "standard_error": spread / math.sqrt(n), "ess": ess, "warning": warning}

@@ -1,6 +1,6 @@
 r"""The registry of cores: what improves a policy, one record each, with the place where it is predicted to lead.
 
-On-policy cores (`ppo`, `reinforce`, `rloo`, `grpo`) ascend, from groups drawn from the policy itself,
+On-policy cores (`ppo`, `reinforce`, `rloo`, `grpo`; see `on_policy`) ascend, from groups drawn from the policy itself,
 
     sum_i f(rho_i, A_i) - c (KL flag) + gamma E_D[log p];          A from the reward, or from r - c L where the flag is k1-reward.
 
@@ -26,84 +26,24 @@ from tabular_rlhf.divergences import DIVERGENCES
 from tabular_rlhf.errors import InputError, SolveError
 from tabular_rlhf.estimators.theorem import optimum as flag_optimum
 from tabular_rlhf.gibbs import greedy_limit, log_gibbs, log_policy_of
-from tabular_rlhf.logspace import Array, log_of, log_ratio, log_softmax
+from tabular_rlhf.logspace import Array, log_of, log_softmax
 from tabular_rlhf.losses.evaluate import token_gradient
 from tabular_rlhf.losses.optimum import minimize
 from tabular_rlhf.losses.record import find
 from tabular_rlhf.penalties import f_divergence_optimum, ptx_optimum
 from tabular_rlhf.policy_gradient import Recipe
 from tabular_rlhf.policy_gradient import groups as g
-from tabular_rlhf.policy_gradient.updates import update_of
 from tabular_rlhf.preferences import Pairs, bradley_terry, population_pairs, sample_pairs
 from tabular_rlhf.selection import best_of_n
-from tabular_rlhf.simulator.record import CORES, Core, Learner, Prediction, Task, bag
+from tabular_rlhf.simulator import paths
+from tabular_rlhf.simulator.on_policy import moved, on_policy
+from tabular_rlhf.simulator.record import CORES, KEEP, Core, Learner, Prediction, Random, Task, bag
 from tabular_rlhf.world import World
 
 EPOCHS = 4
 """Updates that ppo makes of one batch."""
-MEMORY = 0.1
-"""Share of the newest rewards in reinforce's running baseline."""
-KEEP = 1.0
-"""Responses of the old policy that imitation counts beside the drawn ones, so that nothing is forgotten by accident."""
 LARGEST = 512
 """Responses a prompt up to which all pairs are made, or a loss is minimized by Newton's method."""
-ADAM = (0.9, 0.999, 1e-8)
-Random = np.random.Generator | None
-
-# ---------------------------------------------------------------------------------------------------- steps in logits
-
-
-def moved(task: Task, s: Learner, update: Array, counted: bool = True) -> Learner:
-    """The learner after one ascent along `update`, by sgd or adam."""
-    eta, n = task.step_size(s.step), s.step + counted
-    if task.options.optimizer == "sgd":
-        return replace(s, step=n, logits=s.logits + eta * update)
-    a, b, tiny = ADAM
-    first, second, k = a * s.first + (1 - a) * update, b * s.second + (1 - b) * np.square(update), s.step + 1
-    step = eta * (first / (1 - a**k)) / (np.sqrt(second / (1 - b**k)) + tiny)
-    return replace(s, step=n, logits=s.logits + step, first=first, second=second)
-
-
-def score_sum(world: World, log_pi: Array, credit: Array) -> Array:
-    """sum over responses of credit times the score, in tabular logits: (P, S, V)."""
-    m = world.mdp.subtree_sum(credit)
-    return np.asarray(m - np.exp(log_pi) * np.sum(m, axis=-1, keepdims=True))
-
-
-def on_policy(task: Task, s: Learner, rng: Random, *, advantage: str, loss: str = "reinforce", epochs: int = 1) -> Learner:
-    """One batch of groups from the policy, or from the sampler that it is asked to be, and the updates made of it."""
-    world, log_old, o = task.world, s.log_pi, task.options
-    sampler = o.behavior.of(log_old)
-    log_p, loss, epochs = world.mdp.path_sum(sampler), o.policy_loss or loss, o.updates or epochs
-    log_p_old = world.mdp.path_sum(log_old)
-    penalty = task.kl_coef * task.kl.phi(log_ratio(log_p_old, world.log_p_ref))
-    R = task.data.reward - (penalty if task.kl.in_reward else 0.0)
-    pushed = R - s.baseline[:, None] if advantage == "none" else R
-    recipe = Recipe(advantage, loss, correction=o.correction, G=o.group)
-    if rng is None:
-        share = world.mu[:, None] * np.exp(log_p)
-        credit = g.expected_credit(world, sampler, recipe, pushed)
-    else:
-        drawn = g.sample(world, log_p, recipe.G, task.batch, rng=rng)
-        share = bag(drawn.x[:, None], drawn.tau, R.shape) / drawn.tau.size
-        credit = g.credit_of(world, drawn, recipe, sampler, pushed)
-    beside = -share * penalty if not task.kl.in_reward else np.zeros_like(share)
-    if task.options.ptx:
-        beside = beside + task.options.ptx * world.mu[:, None] * np.exp(task.log_d)
-    plain = loss == "reinforce" and o.correction == "uncorrected"  # then the credit is all of it
-    for k in range(epochs):
-        own = score_sum(world, log_softmax(s.logits), beside + (credit.plus if plain else 0.0))
-        own = own if plain else own + update_of(world, credit, s.logits, recipe, log_old=log_old, behavior=o.behavior)
-        s = moved(task, s, own, counted=k == epochs - 1)
-    return replace(s, baseline=_remembered(s.baseline, share, R))
-
-
-def _remembered(baseline: Array, share: Array, R: Array) -> Array:
-    """The running mean of each prompt's rewards, of what was drawn."""
-    seen = np.sum(share, axis=1)
-    mean = np.sum(share * R, axis=1) / np.where(seen > 0, seen, 1.0)
-    return np.where(seen > 0, baseline + MEMORY * (mean - baseline), baseline)
-
 
 # ---------------------------------------------------------------------------------------------------- direct alignment
 
@@ -274,6 +214,7 @@ for _core in (
         partial(on_policy, advantage="rloo", loss="ppo-clip", epochs=EPOCHS),
         sound,
         RL,
+        partial(paths.on_policy, advantage="rloo", loss="ppo-clip", epochs=EPOCHS),
         batch=32,
         lr=0.5,
         smallest=2,
@@ -285,6 +226,7 @@ for _core in (
         partial(on_policy, advantage="none"),
         sound,
         RL,
+        partial(paths.on_policy, advantage="none"),
         batch=32,
         lr=1.0,
     ),
@@ -295,6 +237,7 @@ for _core in (
         partial(on_policy, advantage="rloo"),
         sound,
         RL,
+        partial(paths.on_policy, advantage="rloo"),
         batch=32,
         lr=1.0,
         smallest=2,
@@ -306,6 +249,7 @@ for _core in (
         partial(on_policy, advantage="grpo"),
         own_gibbs,
         RL,
+        partial(paths.on_policy, advantage="grpo"),
         batch=32,
         lr=1.0,
         kl="k2-loss",
@@ -318,6 +262,7 @@ for _core in (
         direct,
         by_loss,
         frozenset({"kl_coef", "loss", "online", "lr", "decay"}),
+        paths.direct,
         batch=0,
         lr=1.0,
         compares=True,
@@ -329,6 +274,7 @@ for _core in (
         expert_iteration,
         best,
         frozenset(),
+        paths.expert_iteration,
         batch=64,
         lr=1.0,
     ),
@@ -339,6 +285,7 @@ for _core in (
         select_best,
         law_of_best,
         frozenset(),
+        paths.select_best,
         batch=64,
         lr=1.0,
     ),

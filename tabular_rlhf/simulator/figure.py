@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tabular_rlhf.figures import page
 from tabular_rlhf.figures.glyphs import line, points
-from tabular_rlhf.figures.record import Data
+from tabular_rlhf.figures.record import Data, Said
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -45,7 +45,6 @@ def draw(axes: list[Axes], data: Data) -> list[Artist]:
     left.set_yscale("symlog", linthresh=1e-6)
     left.set_xlabel("step")
     left.set_ylabel(r"regret $\beta\,\mathrm{KL}(\pi, p^*)$")
-    left.set_title(data["title"])
     right.set_xlim(0.0, farthest or 1.0)
     right.set_xlabel(r"$\mathrm{KL}(\pi, \pi_{\mathrm{ref}})$, nats")
     right.set_ylabel(r"$\mathrm{E}[r]$, reward units")
@@ -54,4 +53,15 @@ def draw(axes: list[Axes], data: Data) -> list[Artist]:
 
 def draw_curves(found: dict[str, Any], path: Path) -> None:
     """Write the picture of a report."""
-    page.save(draw, compute(found), [path], widths=(1.0, 1.0), size=(9.4, 4.0))
+    page.save(draw, data := compute(found), [path], (1.0, 1.0), (9.4, 4.2), said(data))
+
+
+def said(data: Data) -> Said:
+    """From which regret to which."""
+    first, last = ([curve["regret"][at] for curve in data["curves"]] for at in (0, -1))
+    told = f"{data['title']}: regret from {max(first):.3g} to {max(last):.3g}" + (
+        f" at worst, of {len(last)} runs" if len(last) > 1 else ""
+    )
+    return Said(
+        told, "Left, regret against steps, sampled and by exact ascent. Right, reward against KL, under the frontier of the best policies."
+    )

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ import numpy as np
 from tabular_rlhf.behavior import Behavior
 from tabular_rlhf.errors import InputError, as_number, quoted, whole
 from tabular_rlhf.estimators.record import Flag
+from tabular_rlhf.lattice import LatticeWorld, Soft, solve
+from tabular_rlhf.lattice.draws import Drawn
 from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.losses.record import LOSSES
 from tabular_rlhf.mdp import Indices
@@ -42,6 +44,8 @@ FLOOR = -700.0
 STAGES = ("sft", "rm")
 DEMONSTRATORS = ("optimum", "reference")
 OPTIMIZERS = ("sgd", "adam")
+KEEP = 1.0
+"""Responses of the old policy that imitation counts beside the drawn ones, so that nothing is forgotten by accident."""
 
 
 @dataclass(frozen=True)
@@ -183,17 +187,27 @@ class Data:
     reward: Array
 
 
-@dataclass(frozen=True, eq=False)
-class Task:
-    """A world, options and data: all that a core's step may look at."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Told:
+    """What any run is told of its steps: options, groups (or pairs) a step, length of a step, the KL flag and its weight."""
 
-    world: World
     options: Options
-    data: Data
     batch: int
     lr: float
     kl: KLFlag
     kl_coef: float
+
+    def step_size(self, t: int) -> float:
+        decay = self.options.decay
+        return self.lr / (1.0 + t / decay) if decay else self.lr
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Task(Told):
+    """A world, options and data: all that a core's step may look at."""
+
+    world: World
+    data: Data
 
     @cached_property
     def log_d(self) -> Array:
@@ -208,15 +222,31 @@ class Task:
         """The world that the core sees: its KL coefficient for beta (where there is one), its reward for r."""
         return self.world.at(self.kl_coef or self.world.beta).with_reward(self.data.reward)
 
-    def step_size(self, t: int) -> float:
-        decay = self.options.decay
-        return self.lr / (1.0 + t / decay) if decay else self.lr
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PathTask(Told):
+    """The same where responses are not listed: a lattice; demonstrations, how often each token was shown in each row, (R, V); compared,
+    2 n drawn responses of which the first n were preferred, None where nobody was asked."""
+
+    world: LatticeWorld
+    demonstrations: Array
+    compared: Drawn | None
+
+    @cached_property
+    def optimum(self) -> Soft:
+        """p*, and all of its values."""
+        return solve(self.world)
+
+    @property
+    def paid(self) -> float:
+        """1 where there is a reward term, 0 where there is none."""
+        return float(self.options.reward)
 
 
 @dataclass(frozen=True, eq=False)
 class Learner:
     """What a core changes: step; logits (P, S, V); first and second moments of updates (adam); baseline (P,) of rewards;
-    counts (P, N), what was selected so far."""
+    counts (P, N), what was selected so far.  On a lattice logits and counts are (R, V), as of `lattice.depths`."""
 
     step: int
     logits: Array
@@ -231,13 +261,16 @@ class Learner:
         return log_pi
 
 
-def learner(world: World, log_pi: Array) -> Learner:
+def learner(world: World | LatticeWorld, log_pi: Array) -> Learner:
     """A learner that has not learned yet."""
-    shape = (world.mdp.P, world.mdp.N)
-    return Learner(0, np.array(log_pi), np.zeros(log_pi.shape), np.zeros(log_pi.shape), np.zeros(shape[0]), np.zeros(shape))
+    shape, P = ((world.mdp.P, world.mdp.N), world.mdp.P) if isinstance(world, World) else (log_pi.shape, world.language.P)
+    return Learner(0, np.array(log_pi), np.zeros(log_pi.shape), np.zeros(log_pi.shape), np.zeros(P), np.zeros(shape))
 
 
-Step = Callable[[Task, Learner, "np.random.Generator | None"], Learner]
+Random = np.random.Generator | None
+"""What draws; None: the population itself takes the place of draws."""
+Step = Callable[[Task, Learner, Random], Learner]
+PathStep = Callable[[PathTask, Learner, Random], Learner]
 Prediction = tuple[str, Array]
 """Where a core leads, in words and as log p (P, N)."""
 
@@ -247,7 +280,8 @@ class Core:
     """What improves a policy.
 
     name; summary; source; step, one update; predict, where it leads (None where no closed form is known); uses, the options that it
-    reads beside those of every run; batch, lr, kl, their defaults; smallest, the least group; compares, whether it needs comparisons.
+    reads beside those of every run; over_paths, one update where responses are not listed; batch, lr, kl, their defaults; smallest, the
+    least group; compares, whether it needs comparisons.
     """
 
     name: str
@@ -256,6 +290,7 @@ class Core:
     step: Step
     predict: Callable[[Task], Prediction | None]
     uses: frozenset[str]
+    over_paths: PathStep
     batch: int
     lr: float
     kl: str = "k1-reward"
@@ -296,6 +331,12 @@ OPTIONAL: dict[str, Any] = {
 }
 OPTIONAL |= {"updates": None, "temperature": 1.0, "top_p": 1.0, "correction": "uncorrected", "policy_loss": None}
 """Options that only some cores read, and what they are where they are not given."""
+
+
+def step_of(task: Task | PathTask) -> Callable[[Learner, Random], Learner]:
+    """One update of the task's core."""
+    core = CORES[task.options.core]
+    return partial(core.step, task) if isinstance(task, Task) else partial(core.over_paths, task)
 
 
 def bag(x: Indices, tau: Indices, shape: tuple[int, int]) -> Array:

@@ -16,66 +16,86 @@ from tabular_rlhf import __version__
 from tabular_rlhf.behavior import drawn_how
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.gibbs import solve
+from tabular_rlhf.lattice import solve as solve_lattice
+from tabular_rlhf.lattice.depths import ByDepth
+from tabular_rlhf.lattice.flow import kl
 from tabular_rlhf.layout import table
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.simulator.chance import noise_of_steps
-from tabular_rlhf.simulator.record import CORES, Task
-from tabular_rlhf.simulator.scoring import Destination, Score, destination, price_of_comparisons, score, total_variation
-from tabular_rlhf.simulator.stages import Run, exact_curve
+from tabular_rlhf.simulator.record import CORES, PathTask, Task, Told
+from tabular_rlhf.simulator.scoring import (
+    Destination,
+    PathDestination,
+    Score,
+    destination,
+    price_of_comparisons,
+    score,
+    score_on_paths,
+    total_variation,
+)
+from tabular_rlhf.simulator.stages import AnyRun, exact_curve
 from tabular_rlhf.told import number
-from tabular_rlhf.world import World
 
 SCHEMA = "tabular-rlhf/run/1"
 FIELDS = ("reward", "proxy", "kl", "J", "regret")
 Found = dict[str, Any]
 
 
-def report(runs: Sequence[Run]) -> Found:
+def report(runs: Sequence[AnyRun]) -> Found:
     """Everything about finished runs of one set of options, as plain numbers."""
-    task, world = runs[0].task, runs[0].task.world
+    task = runs[0].task
     ends = [destination(r.task) for r in runs]
     exact, why_not = exact_runs(runs)
     rows = [_row(name, [dict(r.stages)[name] for r in runs]) for name, _ in runs[0].stages]
-    rows.append(_row(task.options.core, [r.last for r in runs], _distances(world, [r.log_p for r in runs], ends)))
+    rows.append(_row(task.options.core, [r.last for r in runs], _distance(runs, ends)))
     if exact:
         comparable = [] if CORES[task.options.core].compares and not task.options.online else ends  # all pairs, not its own
-        rows.append(_row("its exact ascent", [r.last for r in exact], _distances(world, [r.log_p for r in exact], comparable)))
+        rows.append(_row("its exact ascent", [r.last for r in exact], _distance(exact, comparable)))
     told = [d for d in ends if d is not None]
     if told:
         rows.append(_row("predicted", [d.score for d in told]))
-    rows.append(_row("p*", [score(world, solve(world).log_p, r.task.data.reward) for r in runs]))
+    rows.append(_row("p*", [best_score(r.task) for r in runs]))
     return {
         "schema": SCHEMA,
         "version": __version__,
-        "world": world.name,
-        "beta": world.beta,
+        "world": task.world.name,
+        "beta": task.world.beta,
         "options": asdict(task.options),
         "core": _about(task),
         "steps_done": min(r.learner.step for r in runs),
+        "responses": task.world.responses if isinstance(task, PathTask) else task.world.mdp.P * task.world.mdp.N,
         "rows": rows,
+        "distance": "KL" if isinstance(task, PathTask) else "TV",
         "destination": told[0].words if told else None,
         "chance": _chance(runs, ends),
         "curves": [_curve(r) for r in runs],
         "exact": [_curve(r) for r in exact],
         "exact_missing": why_not,
-        "frontier": _frontier(world),
+        "frontier": _frontier(task),
     }
 
 
-def _about(task: Task) -> Found:
+def _about(task: Told) -> Found:
     core = CORES[task.options.core]
     kl = (task.options.kl or core.kl) if "kl" in core.uses else None
     return {"name": core.name, "summary": core.summary, "source": core.source, "kl": kl, "kl_coef": task.kl_coef, "lr": task.lr}
 
 
-def exact_runs(runs: Sequence[Run]) -> tuple[list[Run], str | None]:
+def exact_runs(runs: Sequence[AnyRun]) -> tuple[list[AnyRun], str | None]:
     """Population ascent of every different task: one for all seeds where they share their rewards and their start; or why not."""
-    shared = runs[0].task.data.pairs is None and not np.any(runs[0].task.data.demonstrations)
+    shared = _alike(runs[0].task)
     shared |= runs[0].task.options.core == "dpo" and not runs[0].task.options.stages  # it does not look at its sample
     try:
         return [exact_curve(r) for r in (runs[:1] if shared else runs)], None
     except InputError as e:
         return [], str(e)
+
+
+def _alike(task: Task | PathTask) -> bool:
+    """Whether all seeds have one task: nobody showed or compared anything."""
+    if isinstance(task, PathTask):
+        return task.compared is None and not np.any(task.demonstrations)
+    return task.data.pairs is None and not np.any(task.data.demonstrations)
 
 
 def _row(name: str, scores: Sequence[Score], distance: float | None = None) -> Found:
@@ -93,33 +113,56 @@ def _deviation(values: Array) -> float | None:
     return None if len(values) < 2 else float(np.std(values, ddof=1)) if np.ptp(values) > 0 else 0.0
 
 
-def _distances(world: World, laws: Sequence[Any], ends: Sequence[Destination | None]) -> float | None:
-    """Mean total variation from the predicted law."""
-    far = [total_variation(world, log_p, d.log_p) for log_p, d in zip(laws, ends, strict=False) if d is not None]
+def _distance(runs: Sequence[AnyRun], ends: Sequence[Destination | PathDestination | None]) -> float | None:
+    """Mean distance from the predicted law: total variation; on a lattice, where that has no sweep, KL(pi, predicted)."""
+    far = [_far(run, end) for run, end in zip(runs, ends, strict=False) if end is not None]
     return float(np.mean(far)) if far else None
 
 
-def _chance(runs: Sequence[Run], ends: Sequence[Destination | None]) -> Found:
-    """What chance alone does to the regret: of n comparisons, and of the last steps' batches."""
-    task = runs[0].task
+def _far(run: AnyRun, end: Destination | PathDestination) -> float:
+    task = run.task
+    if isinstance(task, PathTask):
+        assert isinstance(end, PathDestination)
+        return float(np.sum(task.world.mu * kl(ByDepth(task.world, run.learner.log_pi), end.policy)))
+    assert isinstance(end, Destination)
+    return total_variation(task.world, run.log_p, end.log_p)
+
+
+def best_score(task: Task | PathTask) -> Score:
+    """The score of p*."""
+    if isinstance(task, PathTask):
+        return score_on_paths(task, task.optimum)
+    return score(task.world, solve(task.world).log_p, task.data.reward)
+
+
+def _chance(runs: Sequence[AnyRun], ends: Sequence[Destination | PathDestination | None]) -> Found:
+    """What chance alone does to the regret: of n comparisons, and of the last steps' batches; None where that asks for a list."""
+    task, end = runs[0].task, ends[0]
+    if isinstance(task, PathTask):
+        return {"comparisons": None, "steps": None}
     price = price_of_comparisons(task.world, task.options.comparisons) if task.data.pairs is not None else None
-    noise = None if ends[0] is None else noise_of_steps(task, ends[0].log_p, runs[0].learner.step)
+    noise = noise_of_steps(task, end.log_p, runs[0].learner.step) if isinstance(end, Destination) else None
     return {
         "comparisons": None if price is None else {"mean": price.mean, "deviation": price.deviation},
         "steps": noise,
     }
 
 
-def _curve(run: Run) -> Found:
+def _curve(run: AnyRun) -> Found:
     steps, scores = zip(*run.curve, strict=True)
     columns = np.array([s.row for s in scores]).T.tolist()
     return {"step": list(steps), **dict(zip(FIELDS, columns, strict=True))}
 
 
-def _frontier(world: World) -> Found:
+def _frontier(task: Task | PathTask) -> Found:
     """Reward and KL of Gibbs laws around the world's beta, for the figure."""
-    found = [solve(world.at(world.beta * k)) for k in np.geomspace(0.05, 50.0, 61)]
-    mean = np.array([(np.sum(world.mu * s.kl), np.sum(world.mu * s.expected_reward)) for s in found])
+    betas = [task.world.beta * k for k in np.geomspace(0.05, 50.0, 61)]
+    if isinstance(task, PathTask):
+        found = [score_on_paths(task, solve_lattice(task.world.at(beta))) for beta in betas[::4]]
+        mean = np.array([(s.kl, s.reward) for s in found])
+    else:
+        listed = [solve(task.world.at(beta)) for beta in betas]
+        mean = np.array([(np.sum(task.world.mu * s.kl), np.sum(task.world.mu * s.expected_reward)) for s in listed])
     return {"kl": mean[:, 0].tolist(), "reward": mean[:, 1].tolist()}
 
 
@@ -132,12 +175,13 @@ def render(found: Found) -> str:
     seeds = f"seed {o['seed']}" if o["seeds"] == 1 else f"{o['seeds']} runs of seed {o['seed']}"
     flag = f"KL flag: {core['kl']} at {number(core['kl_coef'])}.  " if core["kl"] else ""
     flag += _drawn(o)
+    many = f", {found['responses']} responses (not listed: states are merged)" if found["distance"] == "KL" else ""
     parts = [
-        f"World {found['world']}, beta = {number(found['beta'])}.  {o['algorithm']}: {found['steps_done']:,} steps, {seeds}.\n"
+        f"World {found['world']}{many}, beta = {number(found['beta'])}.  {o['algorithm']}: {found['steps_done']:,} steps, {seeds}.\n"
         f"{core['name']}: {core['summary']}.\n{flag}Source: {core['source']}",
         table(
             "STAGES, EXACTLY: gold is the world's reward, proxy what the core was told to raise",
-            ["", "E[gold]", "E[proxy]", "KL", "J", "regret", "sd", "TV to predicted"],
+            ["", "E[gold]", "E[proxy]", "KL", "J", "regret", "sd", f"{found['distance']} to predicted"],
             [_cells(r) for r in found["rows"]],
             left=(0,),
         ),
@@ -187,5 +231,6 @@ def closing(found: Found) -> str:
         lines.append(f"The noise of batches keeps the policy {number(noise, '.3g')} nats of KL from there on average.")
     if found["exact_missing"]:
         lines.append(f"No exact ascent: {found['exact_missing']}.")
-    lines.append("regret = beta KL(pi, p*), in reward units; sd: over seeds; TV: total variation, 0 to 1.")
+    far = {"TV": "TV: total variation, 0 to 1", "KL": "KL to predicted: KL(pi, predicted), nats"}[found["distance"]]
+    lines.append(f"regret = beta KL(pi, p*), in reward units; sd: over seeds; {far}.")
     return "\n".join(lines)

@@ -14,15 +14,21 @@ C_x the covariance of p*, n_x = n mu(x).  The same holds for DPO on a tabular po
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass
 from functools import lru_cache
+from typing import overload
 
 import numpy as np
 
 from tabular_rlhf.gibbs import Gibbs, solve
+from tabular_rlhf.lattice import Policy, Reference
+from tabular_rlhf.lattice import solve as solve_lattice
+from tabular_rlhf.lattice.depths import ByDepth
+from tabular_rlhf.lattice.flow import kl as kl_of_paths
 from tabular_rlhf.logspace import Array, expect, kl, log_sigmoid
-from tabular_rlhf.simulator.record import CORES, Task
-from tabular_rlhf.world import World
+from tabular_rlhf.simulator.record import CORES, Data, Learner, PathTask, Task
+from tabular_rlhf.world import World, coin
 
 LARGEST = 1024
 """Responses a prompt up to which a Laplacian is inverted."""
@@ -61,6 +67,30 @@ def score(world: World, log_p: Array, proxy: Array) -> Score:
     return Score(reward, told, float(np.maximum(0.0, far)), reward - world.beta * far, float(best.regret(log_p)))
 
 
+def score_on_paths(task: PathTask, policy: Policy) -> Score:
+    """The exact score of a policy of a lattice, by sweeps.
+
+    >>> from tabular_rlhf.lattice import Reference
+    >>> from tabular_rlhf.simulator.record import Options
+    >>> from tabular_rlhf.simulator.stages import begin
+    >>> from tabular_rlhf.world import coin
+    >>> task = begin(Reference(coin()).world, Options(algorithm="rloo")).task
+    >>> s = score_on_paths(task, Reference(task.world)); round(s.J, 6), round(s.regret, 6)
+    (0.5, 0.120115)
+    """
+    world = task.world
+    reward = float(np.sum(world.mu * policy.mean({id(level): level.r for level in world.distinct})))
+    far, regret = (float(np.sum(world.mu * kl_of_paths(policy, other))) for other in (Reference(world), task.optimum))
+    return Score(reward, task.paid * reward, far, reward - world.beta * far, world.beta * regret)
+
+
+def score_of(task: Task | PathTask, s: Learner) -> Score:
+    """The exact score of what was learned."""
+    if isinstance(task, PathTask):
+        return score_on_paths(task, ByDepth(task.world, s.log_pi))
+    return score(task.world, task.world.mdp.path_sum(s.log_pi), task.data.reward)
+
+
 def total_variation(world: World, log_p: Array, log_q: Array) -> float:
     """E_mu of half the L1 distance: 0 where the laws agree, finite where one of them is a vertex."""
     return float(0.5 * np.sum(world.mu[:, None] * np.abs(np.exp(log_p) - np.exp(log_q))))
@@ -75,11 +105,42 @@ class Destination:
     score: Score
 
 
-def destination(task: Task) -> Destination | None:
+@dataclass(frozen=True, eq=False)
+class PathDestination:
+    """The same on a lattice, with the policy."""
+
+    words: str
+    policy: Policy
+    score: Score
+
+
+@overload
+def destination(task: Task) -> Destination | None: ...
+@overload
+def destination(task: PathTask) -> PathDestination | None: ...
+def destination(task: Task | PathTask) -> Destination | PathDestination | None:
     """The predicted destination of a task's core, None where no closed form is known."""
+    if isinstance(task, PathTask):
+        return _on_paths(task)
     found = CORES[task.options.core].predict(task)
     return None if found is None else Destination(found[0], found[1], score(task.world, found[1], task.data.reward))
 
+
+def _on_paths(task: PathTask) -> PathDestination | None:
+    """By what the core leads to on a world of two responses, if that is a law that every world has."""
+    small = Data(np.zeros((1, 2)), None, coin().r * task.paid)
+    asked = Task(world=coin(), data=small, options=task.options, batch=task.batch, lr=task.lr, kl=task.kl, kl_coef=task.kl_coef)
+    found = CORES[task.options.core].predict(asked)
+    if found is None or found[0] not in LAWS or not task.paid:
+        return None
+    policy = solve_lattice(task.world.at(LAWS[found[0]](task.kl_coef)))
+    return PathDestination(found[0], policy, score_on_paths(task, policy))
+
+
+VANISHING = 1e-300
+"""The beta of the greedy limit."""
+LAWS: Mapping[str, Callable[[float], float]] = {"Gibbs": lambda c: c, "argmax r": lambda c: VANISHING}
+"""Predictions that are the optimum at some beta, by the KL term's weight."""
 
 # ---------------------------------------------------------------------------------------------------- chance
 

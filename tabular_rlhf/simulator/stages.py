@@ -12,31 +12,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 
 from tabular_rlhf import sampling
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.gibbs import solve
+from tabular_rlhf.lattice import LatticeWorld, Reference
+from tabular_rlhf.lattice.draws import Drawn
+from tabular_rlhf.lattice.pairs import ranges_of
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.losses.record import find
 from tabular_rlhf.preferences import Pairs, bradley_terry, sample_pairs
 from tabular_rlhf.preferences.comparisons import wins_of
 from tabular_rlhf.preferences.likelihood import fit
+from tabular_rlhf.simulator import paths
 from tabular_rlhf.simulator.algorithms import imitate, tallied
-from tabular_rlhf.simulator.record import CORES, KL_FLAGS, Data, Learner, Options, Task, bag, learner
-from tabular_rlhf.simulator.scoring import Score, score
+from tabular_rlhf.simulator.record import CORES, KL_FLAGS, Data, Learner, Options, PathTask, Task, bag, learner, step_of
+from tabular_rlhf.simulator.scoring import Score, score, score_of, score_on_paths
 from tabular_rlhf.world import World
 
 ONLINE_BATCH = 256
 """Pairs compared at each step of online alignment, if not told otherwise."""
 
 
+T = TypeVar("T", Task, PathTask)
+
+
 @dataclass(frozen=True, eq=False)
-class Run:
+class Run(Generic[T]):
     """One seed's run: task; learner; rng, its generator; stages, (name, score) before the core; curve, (step, score) of the core."""
 
-    task: Task
+    task: T
     learner: Learner
     rng: np.random.Generator
     stages: tuple[tuple[str, Score], ...]
@@ -45,13 +53,20 @@ class Run:
     @property
     def last(self) -> Score:
         """The exact score of the policy as it is now."""
-        return score(self.task.world, self.log_p, self.task.data.reward)
+        return score_of(self.task, self.learner)
 
     @property
     def log_p(self) -> Array:
-        """The policy's law, (P, N)."""
-        log_p: Array = self.task.world.mdp.path_sum(self.learner.log_pi)
+        """The policy's law, (P, N).  Raises: InputError where responses are not listed."""
+        task = self.task
+        if isinstance(task, PathTask):
+            task.world.refuse("log_p")
+        log_p: Array = task.world.mdp.path_sum(self.learner.log_pi)
         return log_p
+
+
+AnyRun = Run[Task] | Run[PathTask]
+OnStep = Callable[[Any], object]
 
 
 # ---------------------------------------------------------------------------------------------------- before the core
@@ -81,10 +96,28 @@ def reward_model(world: World, pairs: Pairs, prior: float) -> Array:
     return r
 
 
-def begin(world: World, options: Options, number: int = 0) -> Run:
+@overload
+def begin(world: World, options: Options, number: int = 0) -> Run[Task]: ...
+@overload
+def begin(world: LatticeWorld, options: Options, number: int = 0) -> Run[PathTask]: ...
+@overload
+def begin(world: World | LatticeWorld, options: Options, number: int = 0) -> AnyRun: ...
+def begin(world: World | LatticeWorld, options: Options, number: int = 0) -> AnyRun:
     """The stages before the core, on samples.  Args: number, of the run: its generator is spawned from (seed, number)."""
-    core = CORES[options.core]
     rng = np.random.default_rng(np.random.SeedSequence(options.seed, spawn_key=(number,)))
+    return _begin_listed(world, options, rng) if isinstance(world, World) else _begin_on_paths(world, options, rng)
+
+
+def _begin_on_paths(world: LatticeWorld, options: Options, rng: np.random.Generator) -> Run[PathTask]:
+    task = prepare_paths(world, options, *paths.asked(world, options, CORES[options.core], rng))
+    start = paths.start_of(task)
+    log = [("reference", score_on_paths(task, Reference(world)))]
+    log += [("sft", score_of(task, learner(world, start)))] if "sft" in options.stages else []
+    return Run(task, learner(world, start), rng, tuple(log), ((0, log[-1][1]),))
+
+
+def _begin_listed(world: World, options: Options, rng: np.random.Generator) -> Run[Task]:
+    core = CORES[options.core]
     wanted = "sft" in options.stages or options.ptx > 0
     shown = demonstrate(world, options, rng=rng) if wanted else np.zeros(world.r.shape)
     asked = "rm" in options.stages or (core.compares and not options.online)
@@ -120,14 +153,27 @@ def tallied_or_refused(world: World, options: Options, rng: np.random.Generator)
 
 def prepare(world: World, options: Options, data: Data) -> Task:
     """A task, with the core's defaults for what was not told."""
+    spread = float(np.ptp(data.reward[~np.isneginf(world.log_p_ref)]))
+    return Task(world=world, data=data, **_told(world.beta, options, spread))
+
+
+def prepare_paths(world: LatticeWorld, options: Options, demonstrations: Array, compared: Drawn | None) -> PathTask:
+    """The same on a lattice."""
+    low, high = ranges_of(Reference(world), lambda h: world.levels[h].r)
+    told = _told(world.beta, options, float(np.max(high) - np.min(low)) * options.reward)
+    return PathTask(world=world, demonstrations=demonstrations, compared=compared, **told)
+
+
+def _told(beta: float, options: Options, spread: float) -> dict[str, Any]:
+    """What is told of steps.  Args: spread, of the rewards that are possible."""
     core = CORES[options.core]
     size = options.batch if options.batch is not None else ONLINE_BATCH if options.online else core.batch
-    coefficient = world.beta if options.kl_coef is None else options.kl_coef
-    lr = usual_step(world, options, data, coefficient) if options.lr is None else options.lr
-    return Task(world, options, data, size, lr, KL_FLAGS[options.kl or core.kl], coefficient)
+    coefficient = beta if options.kl_coef is None else options.kl_coef
+    lr = usual_step(options, spread, coefficient) if options.lr is None else options.lr
+    return {"options": options, "batch": size, "lr": lr, "kl": KL_FLAGS[options.kl or core.kl], "kl_coef": coefficient}
 
 
-def usual_step(world: World, options: Options, data: Data, coefficient: float) -> float:
+def usual_step(options: Options, spread: float, coefficient: float) -> float:
     """The step where none is told: the core's own over the curvature of what it ascends, or over the spread of its rewards.
 
     In a state the ptx term curves by at most half its weight, and so does the KL at the reference (away from it by more: by once its
@@ -136,9 +182,8 @@ def usual_step(world: World, options: Options, data: Data, coefficient: float) -
     core = CORES[options.core]
     if core.compares:
         return core.lr / (2.0 * curvature(options.loss, coefficient))
-    possible = ~np.isneginf(world.log_p_ref)
-    spread = float(np.ptp(data.reward[possible])) / 6.0 if options.core != "grpo" else 1.0  # grpo's advantages have a spread of 1
-    return core.lr / max(coefficient + options.ptx, spread, 1e-12)
+    push = spread / 6.0 if options.core != "grpo" else 1.0  # grpo's advantages have a spread of 1
+    return core.lr / max(coefficient + options.ptx, push, 1e-12)
 
 
 def curvature(loss: str, beta: float, width: float = 0.1) -> float:
@@ -169,33 +214,40 @@ def scored(t: int) -> bool:
     return t % max(1, 2 ** (t.bit_length() - 7)) == 0
 
 
-def advance(run: Run, steps: int, *, exact: bool = False, on_step: Callable[[Run], object] = lambda run: None) -> Run:
+@overload
+def advance(run: Run[T], steps: int, *, exact: bool = False, on_step: OnStep = ...) -> Run[T]: ...
+@overload
+def advance(run: AnyRun, steps: int, *, exact: bool = False, on_step: OnStep = ...) -> AnyRun: ...
+def advance(run: Any, steps: int, *, exact: bool = False, on_step: OnStep = lambda run: None) -> Any:
     """The run after so many steps in all, scored exactly along the way.
 
     Args: exact, whether the population takes the place of every batch; on_step, called after each step.
     """
-    step = CORES[run.task.options.core].step
+    step = step_of(run.task)
     for t in range(run.learner.step + 1, steps + 1):
-        run = replace(run, learner=step(run.task, run.learner, None if exact else run.rng))
+        run = replace(run, learner=step(run.learner, None if exact else run.rng))
         if scored(t):
             run = replace(run, curve=(*run.curve, (t, run.last)))
         on_step(run)
     return run
 
 
-def simulate(world: World, options: Options, *, on_step: Callable[[Run], object] = lambda run: None) -> Sequence[Run]:
+def simulate(world: World, options: Options, *, on_step: Callable[[Run[Task]], object] = lambda run: None) -> Sequence[Run[Task]]:
     """All seeds, from the first stage to the last step."""
     return [advance(begin(world, options, k), options.steps, on_step=on_step) for k in range(options.seeds)]
 
 
-def exact_curve(run: Run) -> Run:
+def exact_curve(run: Run[T]) -> Run[T]:
     """The same task from the same start with the population in place of every batch: what the noise is around.
 
     It keeps the run's own reward model, but not its comparisons: direct alignment descends the loss of all pairs of p_ref.
-    Raises: InputError where a population would not fit (groups of many reward levels, pairs of many responses).
+    Raises: InputError where a population would not fit (groups of many reward levels, pairs of many responses), or has no sweep.
     """
-    task = run.task
-    start = start_of(task)
-    first = (0, score(task.world, task.world.mdp.path_sum(start), task.data.reward))
-    whole = replace(run, learner=learner(task.world, start), curve=(first,))
-    return advance(whole, task.options.steps, exact=True)
+    start = begun(run.task)
+    whole = replace(run, learner=start, curve=((0, score_of(run.task, start)),))
+    return advance(whole, run.task.options.steps, exact=True)
+
+
+def begun(task: Task | PathTask) -> Learner:
+    """The learner before the core's first step."""
+    return learner(task.world, start_of(task) if isinstance(task, Task) else paths.start_of(task))

@@ -17,7 +17,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,12 @@ import numpy as np
 
 from tabular_rlhf.errors import InputError, quoted, raised, shown
 from tabular_rlhf.files import LARGEST, check_output, read_bytes, read_json, write_bytes
+from tabular_rlhf.lattice import LatticeWorld
+from tabular_rlhf.lattice.draws import Drawn
 from tabular_rlhf.preferences import Pairs
-from tabular_rlhf.simulator.record import Data, Learner, Options
+from tabular_rlhf.simulator.record import Data, Learner, Options, PathTask
 from tabular_rlhf.simulator.scoring import Score
-from tabular_rlhf.simulator.stages import Run, prepare
+from tabular_rlhf.simulator.stages import AnyRun, Run, prepare, prepare_paths
 from tabular_rlhf.world import World
 
 SCHEMA = "tabular-rlhf/run/1"
@@ -37,11 +39,15 @@ PAIRS = ("x", "w", "l", "weight")
 Arrays = dict[str, Any]
 
 
-def digest(world: World) -> str:
+def digest(world: World | LatticeWorld) -> str:
     """What a world is, in 64 hexadecimal digits: its tokens and prompts, reference, reward, prompt distribution and beta."""
-    mdp = world.mdp
-    words = json.dumps([mdp.vocabulary, mdp.prompts, mdp.H, mdp.eos, mdp.sep, world.beta])
-    return _checksum({"words": np.frombuffer(words.encode(), np.uint8), "log_ref": world.log_ref, "r": world.r, "mu": world.mu})
+    x = world.mdp if isinstance(world, World) else world.language
+    words = json.dumps([x.vocabulary, x.prompts, x.H, x.eos, x.sep, world.beta])
+    told = {"words": np.frombuffer(words.encode(), np.uint8), "mu": world.mu}
+    if isinstance(world, World):
+        return _checksum({**told, "log_ref": world.log_ref, "r": world.r})
+    levels = {f"{k}.{name}": getattr(level, name) for k, level in enumerate(world.distinct) for name in ("child", "log_ref", "r")}
+    return _checksum({**told, **levels, "roots": world.roots})
 
 
 def _checksum(arrays: Mapping[str, Any]) -> str:
@@ -57,7 +63,7 @@ def _checksum(arrays: Mapping[str, Any]) -> str:
 # ---------------------------------------------------------------------------------------------------- writing
 
 
-def save(path: Path, runs: Sequence[Run], place: str) -> None:
+def save(path: Path, runs: Sequence[AnyRun], place: str) -> None:
     """Write the runs.  Args: place, the name or path by which the world is found again."""
     check_path(path)
     task = runs[0].task
@@ -76,11 +82,14 @@ def save(path: Path, runs: Sequence[Run], place: str) -> None:
     write_bytes(path, whole.getvalue())
 
 
-def _arrays(run: Run) -> Arrays:
-    data, pairs = run.task.data, run.task.data.pairs
+def _arrays(run: AnyRun) -> Arrays:
     out: Arrays = {name: getattr(run.learner, name) for name in LEARNED}
-    out |= {"demonstrations": data.demonstrations, "reward": data.reward}
     out["curve"] = np.array([(t, *s.row) for t, s in run.curve])
+    if isinstance(run.task, PathTask):
+        compared = {} if run.task.compared is None else {f"compared.{f.name}": getattr(run.task.compared, f.name) for f in fields(Drawn)}
+        return {**out, **compared, "demonstrations": run.task.demonstrations}
+    data, pairs = run.task.data, run.task.data.pairs
+    out |= {"demonstrations": data.demonstrations, "reward": data.reward}
     if pairs is not None:
         out |= {f"pairs.{name}": getattr(pairs, name) for name in PAIRS}
     return out
@@ -98,7 +107,7 @@ def check_path(path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------- reading
 
 
-def load(path: Path, find_world: Callable[[str], World]) -> tuple[list[Run], str]:
+def load(path: Path, find_world: Callable[[str], World | LatticeWorld]) -> tuple[list[AnyRun], str]:
     """The runs of a file, and the place of their world.
 
     Raises: InputError for a file that is missing, damaged, foreign, or of another world.
@@ -157,19 +166,23 @@ def _header(path: Path, arrays: Arrays) -> Any:
     return head
 
 
-def _run(world: World, options: Options, told: Any, arrays: Arrays, mark: str) -> Run:
+def _run(world: World | LatticeWorld, options: Options, told: Any, arrays: Arrays, mark: str) -> AnyRun:
     mine = {name.removeprefix(mark): a for name, a in arrays.items() if name.startswith(mark)}
-    x, w, l, weight = (mine.get(f"pairs.{name}") for name in PAIRS)
-    pairs = None if x is None or w is None or l is None or weight is None else Pairs(x, w, l, weight, options.comparisons)
-    task = prepare(world, options, Data(mine["demonstrations"], pairs, mine["reward"]))
     learned = Learner(told["step"], *(mine[name] for name in LEARNED))
     rng = np.random.default_rng()
     rng.bit_generator.state = told["rng"]
     stages = tuple((name, Score(*row)) for name, row in told["stages"])
     curve = tuple((int(row[0]), Score(*map(float, row[1:]))) for row in mine["curve"])
-    return Run(task, learned, rng, stages, curve)
+    if not isinstance(world, World):
+        seen = "compared.x" in mine
+        compared = Drawn(**{f.name: mine[f"compared.{f.name}"] for f in fields(Drawn)}) if seen else None
+        return Run(prepare_paths(world, options, mine["demonstrations"], compared), learned, rng, stages, curve)
+    x, w, l, weight = (mine.get(f"pairs.{name}") for name in PAIRS)
+    pairs = None if x is None or w is None or l is None or weight is None else Pairs(x, w, l, weight, options.comparisons)
+    return Run(prepare(world, options, Data(mine["demonstrations"], pairs, mine["reward"])), learned, rng, stages, curve)
 
 
-def longer(run: Run, steps: int) -> Run:
+def longer(run: AnyRun, steps: int) -> AnyRun:
     """The same run with another goal."""
-    return replace(run, task=replace(run.task, options=replace(run.task.options, steps=steps)))
+    options = replace(run.task.options, steps=steps)
+    return replace(run, task=replace(run.task, options=options))  # type: ignore[arg-type]

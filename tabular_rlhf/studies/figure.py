@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tabular_rlhf.figures import page
 from tabular_rlhf.figures.glyphs import GLYPHS, rung
-from tabular_rlhf.figures.record import Data
+from tabular_rlhf.figures.record import Data, Said
 from tabular_rlhf.studies.record import Study
 from tabular_rlhf.studies.report import Point, last_of
 
@@ -63,7 +63,6 @@ def draw(axes: list[Axes], data: Data) -> list[Artist]:
         ax.set_xticks(range(len(data["places"])), data["places"])
     ax.set_xlabel(data["axis"])
     ax.set_ylabel(f"{data['measure']}, with 95 % intervals")
-    artists.append(ax.set_title(data["title"]))
     if data["lines"]:
         artists.append(ax.legend(fontsize=8))
     return artists
@@ -71,4 +70,5 @@ def draw(axes: list[Axes], data: Data) -> list[Artist]:
 
 def draw_study(study: Study, points: Sequence[Point], path: Path) -> None:
     """Write the picture of a study."""
-    page.save(draw, compute(study, points), [path], widths=(1.0,), size=(6.4, 4.2))
+    said = Said(study.title, f"{study.measure} with 95 % intervals, sampled and by exact ascent.")
+    page.save(draw, compute(study, points), [path], (1.0,), (6.4, 4.4), said)

@@ -37,12 +37,16 @@ PAGES = [(name, ("Dark", "Light")[k % 2]) for k, name in enumerate(NAMES)]
 """Every lesson, in the one theme or the other."""
 
 
+STILL = {"explore.aim", "explore.folded", "explore.progress"}
+"""What has no sliders."""
+
+
 def panels(nb: Any) -> list[int]:
     """The cells that make a panel of sliders, by place."""
     return [
         i
         for i, cell in enumerate(nb.cells)
-        if cell.cell_type == "code" and any(name.startswith("explore.") for name in called(ast.parse(cell.source)))
+        if cell.cell_type == "code" and any(name.startswith("explore.") and name not in STILL for name in called(ast.parse(cell.source)))
     ]
 
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from scipy.optimize import minimize_scalar
 
 from tabular_rlhf.page import embedded
-from tabular_rlhf.page.numbers import differences
+from tabular_rlhf.page.numbers import differences, fixed
+from tests.test_page import P_REF, divergence, memoryless, scan, tilted
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -95,13 +98,13 @@ def agree(seen: dict[str, list[str]], want: dict[str, str], where: Any) -> None:
         assert list(differences(texts[0], want[name], name)) == [], (where, name)
 
 
-def place(p: list[str]) -> tuple[float, float]:
+def place(p: Sequence[Any]) -> tuple[float, float]:
     """A law as a place in the triangle: corners (40, 262), (170, 36.8), (300, 262)."""
     a, b, c = map(float, p)
     return 40 * a + 170 * b + 300 * c, 262 * a + 36.8 * b + 262 * c
 
 
-def marks_agree(seen: dict[str, list[str]], want: dict[str, list[list[str]]], where: Any) -> None:
+def marks_agree(seen: dict[str, list[str]], want: dict[str, Any], where: Any) -> None:
     """Every mark stands where its law is, within a tenth of a pixel of the drawing."""
     assert {k: len(v) for k, v in seen.items()} == {k: len(v) for k, v in want.items() if v}, where
     for kind, laws in want.items():
@@ -110,7 +113,7 @@ def marks_agree(seen: dict[str, list[str]], want: dict[str, list[list[str]]], wh
             assert math.dist((x, y), place(p)) < 0.1, (where, kind)
 
 
-def line_agrees(drawn: str, laws: list[list[str]], where: Any) -> None:
+def line_agrees(drawn: str, laws: Sequence[Any], where: Any) -> None:
     """A line runs through the places of its laws, which are printed in three digits."""
     seen = [tuple(map(float, xy.split())) for xy in re.split("[ML]", drawn)[1:]]
     assert len(seen) == len(laws), where
@@ -121,34 +124,51 @@ def line_agrees(drawn: str, laws: list[list[str]], where: Any) -> None:
 
 
 def test_every_position_of_tilt_and_geometry(browser: Browser) -> None:
-    t = today()["tilt"]
-    names = ("beta", "two", "one")
+    """Computed by the page, and here in plain `math`; the minima of the reverse at every ratio of rewards to beta, by a scan."""
+    t, names = today()["tilt"], ("beta", "two", "one")
     with opened(browser) as page:
-        found = iter(page.evaluate(SWEEP, [[[n, CONTROLS[n]] for n in names], ["tilt", "geometry"]]))
-    for i in range(9):
-        for j in range(9):
-            for k in range(9):
-                cell, (tilt, geometry) = t["cells"][i][j][k], next(found)
-                three = {f"{what}.{n}": cell[what][n] for what in ("weight", "p", "gain") for n in range(3)}
-                three |= {f"p_ref.{n}": t["p_ref"][n] for n in range(3)}
-                rewards = {"r.0": "0", "r.1": t["reward"][k], "r.2": t["reward"][j], "beta": t["beta"][i]}
-                agree(tilt["text"], {**three, **rewards, **{n: cell[n] for n in ("Z", "V", "reward", "kl", "regret")}}, (i, j, k))
-                agree(geometry["text"], projections(cell), (i, j, k))
-                assert geometry["hidden"] == (["second"] if len(cell["reverse"]) == 1 else [])
-                want = {"ref": [t["p_ref"]], "star": [cell["p"]], "forward": [cell["forward"]["p"]]}
-                reverse = [m["p"] for m in cell["reverse"]]
-                marks_agree(geometry["marks"], {**want, "reverse": reverse[:1], "other": reverse[1:]}, (i, j, k))
-                line_agrees(geometry["lines"]["arc"], t["arcs"][j][k], (i, j, k))
-                line_agrees(geometry["lines"]["curve"], t["class"], (i, j, k))
-    assert next(found, None) is None
+        found = page.evaluate(SWEEP, [[[n, CONTROLS[n]] for n in names], ["tilt", "geometry"]])
+    scanned = cache(lambda *ratios: scan(tilted(P_REF, ratios, 1.0)[0]))
+    for (beta, two, one), (tilt, geometry) in zip(product(t["beta"], t["reward"], t["reward"]), found, strict=True):
+        where, b, r = (beta, two, one), float(beta), (0.0, float(one), float(two))
+        p, Z = tilted(P_REF, r, b)
+        reward, three = math.fsum(map(math.prod, zip(p, r, strict=True))), {"p_ref": P_REF, "p": p}
+        three |= {"weight": [math.exp(x / b) for x in r], "gain": [math.log(x / q) for x, q in zip(p, P_REF, strict=True)]}
+        numbers = {f"{name}.{n}": xs[n] for name, xs in three.items() for n in range(3)}
+        numbers |= {"Z": Z, "V": b * math.log(Z), "reward": reward, "kl": divergence(p, P_REF)}
+        numbers |= {"regret": b * math.log(Z) - math.fsum(map(math.prod, zip(P_REF, r, strict=True)))}
+        printed = {name: fixed(x) for name, x in numbers.items()} | {"r.0": "0", "r.1": one, "r.2": two, "beta": beta}
+        agree(tilt["text"], printed, where)
+        minima = scanned(*(x / b for x in r))
+        laws = projections(geometry["text"], p, minima, where)
+        assert geometry["hidden"] == (["second"] if len(minima) == 1 else [])
+        want = {"ref": [P_REF], "star": [p], "forward": laws[:1], "reverse": laws[1:2], "other": laws[2:]}
+        marks_agree(geometry["marks"], want, where)
+        line_agrees(geometry["lines"]["arc"], [tilted(P_REF, r, 8 / max(n, 1e-300))[0] for n in range(33)], where)
+        line_agrees(geometry["lines"]["curve"], [memoryless(n / 40) for n in range(41)], where)
 
 
-def projections(cell: dict[str, Any]) -> dict[str, str]:
-    out = {}
-    for name, m in [("forward", cell["forward"]), *((f"reverse.{n}", m) for n, m in enumerate(cell["reverse"]))]:
-        out |= {f"{name}.knock": m["knock"], f"{name}.kl": m["kl"], **{f"{name}.p.{n}": m["p"][n] for n in range(3)}}
-    none = {"reverse.1.knock": "", "reverse.1.kl": "", **{f"reverse.1.p.{n}": "" for n in range(3)}}
-    return {**none, **out}
+def projections(seen: dict[str, list[str]], p: list[float], minima: list[tuple[float, float]], where: Any) -> list[list[float]]:
+    """The laws of the forward projection and of the minima of the reverse; the text on the screen says what they are."""
+    none, one, two = p
+    plain = {name: texts[0] for name, texts in seen.items()}
+    words = (one + 2 * two) / (none + 2 * one + 2 * two)
+    agree({n: t for n, t in seen.items() if n.startswith("forward")}, printed("forward", words, divergence(p, memoryless(words))), where)
+    laws = [memoryless(words)]
+    for m, (k, value) in enumerate(minima):
+        shown_k, shown_value = float(plain[f"reverse.{m}.knock"]), float(plain[f"reverse.{m}.kl"])
+        assert abs(shown_k - k) < 0.004, where  # the scan's own spacing
+        assert shown_value <= value + 1e-4, where
+        finer = minimize_scalar(lambda k: divergence(memoryless(k), p), bounds=(max(k - 0.01, 0.0), min(k + 0.01, 1.0)), method="bounded")
+        laws.append(memoryless(float(finer.x)))
+        assert divergence(laws[-1], p) == pytest.approx(shown_value, abs=1e-4)
+        assert all(abs(float(plain[f"reverse.{m}.p.{n}"]) - memoryless(shown_k)[n]) < 2e-4 for n in range(3)), where
+    assert (plain["reverse.1.knock"] == "") == (len(minima) == 1), where
+    return laws
+
+
+def printed(name: str, k: float, value: float) -> dict[str, str]:
+    return {f"{name}.knock": fixed(k), f"{name}.kl": fixed(value), **{f"{name}.p.{n}": fixed(memoryless(k)[n]) for n in range(3)}}
 
 
 def test_every_flag(browser: Browser) -> None:

@@ -5,27 +5,34 @@ States are made here; the core answers all of them at once, as one list of numbe
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tabular_rlhf import page
+from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators import Flag, analyse
 from tabular_rlhf.estimators.flows import field, steps_of
 from tabular_rlhf.formula import Formula
+from tabular_rlhf.formula.examples import EXAMPLES
 from tabular_rlhf.gibbs import log_gibbs, regret, solve
+from tabular_rlhf.ledger.record import LEDGER
 from tabular_rlhf.logspace import kl
 from tabular_rlhf.losses.evaluate import gradient, value
 from tabular_rlhf.mdp import TokenMDP
+from tabular_rlhf.page import lexicon
 from tabular_rlhf.policy_gradient.bernstein import coefficients
 from tabular_rlhf.preferences.comparisons import Wins
 from tabular_rlhf.preferences.laws import Pairs
 from tabular_rlhf.preferences.likelihood import fit
 from tabular_rlhf.selection import best_of_n, best_of_n_kl
 from tabular_rlhf.world import World
+from tests.test_formula_read import REFUSED, SAME, damaged
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -214,6 +221,92 @@ READ = """([source, states, lines]) => {
   const C = eval(source);
   return states.map((s) => lines.map((t) => C.readLine(t).map((side) => side(C.lineWorld(s.lp, s.lq, s.r, s.beta)))));
 }"""
+
+
+BOTH = """([source, state, texts]) => {
+  const C = eval(source);
+  return texts.map((t) => {
+    try { return C.readLine(t).map((side) => side(C.lineWorld(state.lp, state.lq, state.r, state.beta))); }
+    catch (e) { return e.message; }
+  });
+}"""
+"""Every text as the page reads it: its sides, or why not."""
+
+
+def spelled() -> list[str]:
+    """Every spelling of every letter, bare and at its index, typed plainly and in LaTeX, in sums, means, divergences and powers."""
+    table, found = lexicon.lines(), list[str]()
+    for key, letter in table["keys"].items():
+        latex = re.sub(
+            r"(?<![A-Za-z])(pi|beta|theta|phi|lambda)(?![A-Za-z])",
+            r"\\\1",
+            re.sub(r"_([A-Za-z]{2,})", r"_{\1}", key.replace("_pi_theta", "_{pi_theta}")),
+        )
+        of_tokens = letter.startswith("pi")
+        for word in (key, latex):
+            if not of_tokens:  # bare, a policy is of tokens, and the page is of answers
+                found += [word, f"2*{word}", f"{word}^2", f"{word} + 1"]
+            if letter not in ("beta", "Z", "V"):
+                for index in ("(y)", "(y|x)", "(tau)", r"(y \mid x)"):
+                    found += [f"{word}{index}", f"r*{word}{index}", f"sum_y {word}{index}", f"\\sum_\\tau {word}{index}"]
+            if letter in ("p", "p_ref", "p_star", "pi", "pi_ref", "pi_star"):
+                other = "pi_ref" if of_tokens else "p_ref"
+                found += [f"E_{{{word}}}[r]", f"E_{{y ~ {word}}}[r(x, y)]", f"KL({word}, {other})", f"J({word})"]
+                found += [rf"\mathbb{{E}}_{{y \sim {word}(\cdot|x)}}\left[ r(x, y) \right]", rf"D_{{KL}}({word} \| {other})"]
+    return found
+
+
+def crossed() -> list[str]:
+    """Every pair of letters, with every sign between them."""
+    letters = [*dict.fromkeys(lexicon.lines()["keys"].values()), "2", "E_p[r]"]
+    pairs = list(itertools.product(letters, repeat=2))
+    found = [f"{a}{sign}{b}" for a, b in pairs for sign in ("+", " - ", "*", "/", " ", "^")]
+    found += [f"{head}({a}{sign}{b})" for head in ("log", "sum_y") for a, b in pairs for sign in "/"]
+    return [*found, *(f"E_p[{a} - {b}]" for a, b in pairs)]
+
+
+def corpus() -> list[str]:
+    """What is printed and what is typed: derivations, the notation's examples, spellings, and all of it damaged."""
+    printed = [line.tex for d in DERIVATIONS.values() for line in d.lines] + [clause for row in LEDGER.values() for clause in row.clauses]
+    typed = (
+        [text for pair in SAME for text in pair] + [text for rows in EXAMPLES.values() for text, _ in rows] + [text for text, *_ in REFUSED]
+    )
+    whole = [*printed, *typed, *LINES, *spelled(), *crossed()]
+    rng = np.random.default_rng(4)
+    return [*whole, *(damaged(str(text), rng) for text in rng.choice([*LINES, *spelled(), *typed], 500))]
+
+
+def test_what_the_page_reads_python_reads_and_means_the_same(browser: Browser) -> None:
+    """One corpus through both readers: the page may refuse more, and never reads anything otherwise."""
+    s, texts = states()[3], corpus()
+    tab = browser.new_page()
+    found = tab.evaluate(BOTH, [page.core(), s, texts])
+    tab.close()
+    w, read = world(s), 0
+    for text, sides in zip(texts, found, strict=True):
+        if isinstance(sides, str):
+            continue
+        parts = [text] if len(sides) == 1 else text.split("=")
+        for part, seen in zip(parts, sides, strict=True):
+            want, entries = by_python(part, w, s), np.ravel(np.array(seen, dtype=float))
+            if isinstance(want, str):  # what is no number is shown as none
+                assert "defined everywhere" in want, (text, want)
+                assert not np.all(np.isfinite(entries)), text
+            elif np.all(np.isfinite(want)):
+                close(entries + 0 * np.ravel(want), np.ravel(want), text)
+        read += 1
+    assert read > 1000, read
+    unread = [(text, sides) for text, sides in zip(texts, found, strict=True) if isinstance(sides, str) and text in {*LINES, *spelled()}]
+    also = [(text, told) for text, told in unread if not isinstance(by_python(text, w, s), str)]
+    assert also == [], also[:20]
+
+
+def by_python(text: str, w: World, s: dict[str, Any]) -> Any:
+    """What Python's reader computes, or why it refuses."""
+    try:
+        return Formula(text.strip()).on(w, p=np.exp([s["lp"]]))
+    except InputError as e:
+        return str(e)
 
 
 def test_the_reader_of_lines_means_what_pythons_reader_means(browser: Browser) -> None:
