@@ -115,7 +115,7 @@ WRONG |= {
     "policy-reward": [
         (lambda beta, log_p, log_p_ref: beta**2 * (log_p - log_p_ref), "beta"),
         (lambda beta, p, p_ref: beta * np.log2(p / p_ref), "log base 2"),
-        (lambda beta, log_p, log_p_ref: beta * (log_p + log_p_ref), "log_p_ref"),
+        (lambda beta, log_p, log_p_ref: beta * (log_p + log_p_ref), "multiplied by p_ref"),
         (lambda beta, log_p_star, log_p_ref: beta * (log_p_star - log_p_ref), "the reward of p*"),
         (lambda beta, L, lengths: beta * L / lengths, "lengths"),
     ],

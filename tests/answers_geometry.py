@@ -96,7 +96,7 @@ RIGHT |= {
 WRONG |= {
     "win-probabilities": [
         (lambda r: sigma(r[:, None, :] - r[:, :, None]), "winner and loser swapped"),
-        (lambda gaps: sigma(gaps / 2), "halved"),
+        (lambda gaps: sigma(gaps / 2), "a factor 1/2 too many"),
         (lambda gaps: scipy.stats.norm.cdf(gaps), ""),
         (lambda r: np.array([np.outer(row, 1 / row) for row in np.exp(r)]), ""),
     ],

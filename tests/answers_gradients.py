@@ -251,7 +251,7 @@ WRONG |= {
         (lambda L: np.exp(-L) - 1 + L, "k3 of the sum"),
         (lambda mdp, L_s: mdp.path_sum(np.exp(L_s) - 1 - L_s), "inverted"),
         (lambda mdp, L_s, H: mdp.path_sum(np.exp(-L_s) - 1 + L_s) / H, "mean where the sum"),
-        (lambda mdp, L_s: mdp.path_sum(np.exp(-L_s) + L_s), "lengths"),
+        (lambda mdp, L_s: mdp.path_sum(np.exp(-L_s) + L_s), "the term 1 dropped"),
         (lambda mdp, L_s: mdp.path_sum(np.exp(-L_s)) - 1 + mdp.path_sum(L_s), "subtracted once"),
     ],
 }

@@ -125,7 +125,7 @@ WRONG |= {
     "log-probability": [
         (lambda mdp, pi: -mdp.path_sum(np.log(pi)), "sign"),
         (lambda mdp, log_pi, H: mdp.path_sum(log_pi) / H, "mean"),
-        (lambda mdp, log_pi_ref: mdp.path_sum(log_pi_ref), "log_p"),
+        (lambda mdp, log_pi_ref: mdp.path_sum(log_pi_ref), "pi_ref for pi"),
         (lambda mdp, log_pi: np.exp(mdp.path_sum(log_pi)), "exp"),
         (last_token_forgotten, ""),
     ],

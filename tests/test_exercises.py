@@ -10,12 +10,18 @@ import pytest
 
 from tabular_rlhf import tex
 from tabular_rlhf.check import check, find, judge
+from tabular_rlhf.check.calling import Overlaid
 from tabular_rlhf.cli import main
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises import EXERCISES, Exercise, add
+from tabular_rlhf.formula.printed import Printed
+from tabular_rlhf.formula.reading import Clause
+from tabular_rlhf.formula.slips import slips
+from tabular_rlhf.formula.tree import Node, walk
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.ledger import worlds
-from tabular_rlhf.symbols import SYMBOLS, parameters
+from tabular_rlhf.logspace import kl
+from tabular_rlhf.symbols import SYMBOLS, is_formula, parameters
 
 NOTEBOOKS = [f"{n:02d}" for n in range(1, 13)]
 
@@ -109,3 +115,52 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean regret" in capsys.readouterr().err
     assert main(["exercises", "--chapter", "99"]) == 2
     assert "some exercise must fit" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------------- formulas
+
+
+def test_an_answer_is_a_formula_a_side_of_its_row_several_of_them_or_a_function() -> None:
+    e = EXERCISES["regret"]
+    scope = worlds.generic()[1]
+    right = scope.call(EXERCISES["regret"].answer)
+    fields = {k: getattr(e, k) for k in e.__dataclass_fields__}
+    for answer in (1, Clause(1, 1), r"\beta\, \mathrm{KL}(p, p^*)", lambda beta, log_p, log_p_star: beta * kl(log_p, log_p_star)):
+        np.testing.assert_allclose(scope.call(Exercise(**(fields | {"answer": answer})).answer), right, rtol=1e-9)
+    others = {words: wrong for words, wrong in e.misses.items() if words != "beta dropped"}
+    both = Exercise(
+        **(fields | {"answer": ("V(x) - J_x", r"\beta\, \mathrm{KL}(p, p^*)"), "slips": {1: ("beta dropped",)}, "misses": others})
+    )
+    np.testing.assert_allclose(scope.call(both.answer), np.stack([right, right]), rtol=1e-9)
+    np.testing.assert_allclose(scope.call(both.misses["beta dropped"]), np.stack([right, right / scope["beta"]]), rtol=1e-9)
+    with pytest.raises(InputError, match="name of its own"):
+        Exercise(**(fields | {"answer": 1, "slips": ("beta dropped",), "misses": {**e.misses, "beta dropped": "KL(p, p_star)"}}))
+
+
+def test_most_answers_and_mistakes_are_read() -> None:
+    answers = [is_formula(e.answer) for e in EXERCISES.values()]
+    misses = [is_formula(wrong) for e in EXERCISES.values() for wrong in e.misses.values()]
+    assert sum(answers) > 0.8 * len(answers)
+    assert sum(misses) > 0.8 * len(misses)
+
+
+def test_no_slip_rewrites_what_a_definition_is_of() -> None:
+    """f(z) = z - 1 holds for every z: f(2 z) = z - 1 is no mistake that anybody makes, and means nothing."""
+
+    def arguments(tree: Node) -> list[tuple[Node, ...]]:
+        return [node.kids[1:] for _, node in walk(tree) if node.op == "let" and node.kids[1:]]
+
+    trees = [e.answer.side.tree for e in EXERCISES.values() if isinstance(e.answer, Printed)]
+    defined = [tree for tree in trees if arguments(tree)]
+    assert len(defined) >= 4
+    for tree in defined:
+        assert all(arguments(slip.tree) == arguments(tree) for slip in slips(tree))
+
+
+@pytest.mark.parametrize(("name", "law"), [("log_p", "p"), ("p", "log_p"), ("log_pi_ref", "pi_ref")])
+def test_a_law_and_its_logarithm_are_changed_together(name: str, law: str) -> None:
+    scope = worlds.generic()[1]
+    seen = Overlaid(scope, {name: scope["log_p_ref" if name == "log_p" else "p_ref" if name == "p" else "log_pi_2"]})
+    a, b = (np.exp(seen[name]), seen[law]) if name.startswith("log_") else (np.log(seen[name]), seen[law])
+    np.testing.assert_allclose(a, b, rtol=1e-12)
+    assert seen["r"] is scope["r"]

@@ -51,7 +51,7 @@ def test_prompts_weighed_wrongly_need_two_prompts_of_two_responses():
     report = check("logit-gradient", lambda p, r, score_rows: np.einsum("xn,xn,xnsv->xsv", p, r, score_rows))
     assert report.counterexample is not None
     assert report.counterexample.responses == 4  # with one prompt mu is 1; with one response each there is nothing to choose
-    assert "mu omitted" in str(report.diagnosis)
+    assert "mu dropped" in str(report.diagnosis)
     report = check("training-regret", lambda p_ref, scores, p_star, beta: beta * np.mean(divergence(tilted(p_ref, scores, beta), p_star)))
     assert report.counterexample is not None
     assert report.counterexample.responses == 4

@@ -23,14 +23,14 @@ from tabular_rlhf.grading.marks import function_name, grade
 from tabular_rlhf.grading.objects import apart
 from tabular_rlhf.grading.submission import of
 from tabular_rlhf.grading.wire import Unsendable, Writer
-from tabular_rlhf.symbols import Scope, parameters
+from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import random_world
 from tests.grading_support import Verdict
 
 SOLUTIONS = Path(__file__).parent.parent / "notebooks" / "solutions"
 PATIENT = Limits(call=10.0)
 """For a first call that imports the package on a busy machine."""
-WITH_OBJECTS = [slug for slug, e in EXERCISES.items() if {"mdp", "tied"} & set(parameters(e.answer))]
+WITH_OBJECTS = [slug for slug, e in EXERCISES.items() if {"mdp", "tied"} & set(e.suggested)]
 
 # ---------------------------------------------------------------------------------------------------- objects
 
@@ -79,7 +79,7 @@ def test_what_the_answers_own_process_imports_is_not_its_answer_either(monkeypat
 def test_every_parameter_that_an_exercise_suggests_can_be_sent() -> None:
     source = "\n".join(path.read_text() for path in sorted(SOLUTIONS.glob("*.py")))
     assert [slug for slug in EXERCISES if f"def {function_name(slug)}(" not in source] == []
-    names = sorted({name for e in EXERCISES.values() for name in parameters(e.answer)})
+    names = sorted({name for e in EXERCISES.values() for name in e.suggested})
     scope = Scope(random_world(rng=np.random.default_rng(3)), 0)
     for name in names:
         assert Writer(apart=apart).node(scope[name]) is not None, name

@@ -136,10 +136,28 @@ def named(function: Function, away: frozenset[str], given: str) -> Function:
     return Through(function, lambda value: named(value, away, given) if callable(value) else value)
 
 
+class Overlaid:
+    """A scope as a formula sees it if some of its symbols have other values, a law and its logarithm together; what is computed from them
+    elsewhere stays as it is."""
+
+    def __init__(self, scope: Scope, instead: dict[str, Any]) -> None:
+        self.scope, self.memo = scope, dict[Any, Any]()
+        with np.errstate(all="ignore"):
+            logs = {f"log_{n}": np.log(x) for n, x in instead.items() if f"log_{n}" in SYMBOLS}
+            laws = {n[4:]: np.exp(x) for n, x in instead.items() if n.startswith("log_") and n[4:] in SYMBOLS}
+        self.instead = {**logs, **laws, **instead}
+
+    def __getitem__(self, name: str) -> Any:
+        return self.instead[name] if name in self.instead else self.scope[name]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.scope, name)
+
+
 def supply(function: Function, scope: Scope, instead: dict[str, Any] | None = None) -> Any:
     """The function's value, its parameters supplied by name (copies), some of them replaced.  A returned function is called too."""
     if is_formula(function):
-        return function(scope)
+        return function(Overlaid(scope, instead) if instead else scope)
     value: Any = function
     for _ in range(DEPTH):
         value = supplied(value, lambda name: _copy((instead or {}).get(name, _MISSING), scope, name))

@@ -129,7 +129,6 @@ def changed(question: Question, scope: Scope) -> Iterator[tuple[str, Value]]:
     for truth in question.truths:
         if isinstance(truth, Printed):
             yield from misprinted(question, truth)
-            continue
         for words, change in changes(truth, scope):
             yield words, called(truth, question, change)
     for words, world in OTHER_WORLDS:
@@ -138,7 +137,7 @@ def changed(question: Question, scope: Scope) -> Iterator[tuple[str, Value]]:
 
 def misprinted(question: Question, truth: Printed) -> Iterator[tuple[str, Value]]:
     """The right formula with one slip, at every place where a rule fits."""
-    part = truth.parts[question.pick or 0] if isinstance(truth, Together) else truth
+    part = truth.parts[question.pick] if isinstance(truth, Together) and question.pick is not None else truth
     if isinstance(part, Printed):
         for slip, wrong in part.misprints():
             yield slip.makes, wrong

@@ -37,7 +37,8 @@ class Question:
     parts that they return (None: the whole).  misses: (diagnosis, function).  free: what the answer leaves open.
     without: symbols that would give it away.  most: worlds on which it is affordable.  scale: the size of a term.  error: what is asked
     for, as a share of that, where not the exact answer is.  line: of a derivation, judged by its neighbors.  others: choices that an
-    answer may make in the place of the reference's.  own: a reader's world, on which it is tried after all others.
+    answer may make in the place of the reference's.  own: a reader's world, on which it is tried after all others.  given:
+    what an answer may be computed from, where that is not what the truth is.
     """
 
     slug: str
@@ -54,6 +55,7 @@ class Question:
     line: tuple[Derivation, int] | None = None
     others: tuple[Other, ...] = ()
     own: Scope | None = None
+    given: tuple[str, ...] = ()
 
     @property
     def away(self) -> frozenset[str]:
@@ -67,7 +69,7 @@ class Question:
 
     def asked(self, function: Function) -> Function:
         """An answer that asks for what it may ask for, and so does what it returns; raises BadNames."""
-        return named(function, self.away, ", ".join(parameters(self.truths[0])))
+        return named(function, self.away, ", ".join(self.given or parameters(self.truths[0])))
 
     def picked(self, value: Any) -> Any:
         """The part in question of what a truth returned."""
@@ -151,6 +153,7 @@ def of_exercise(exercise: Exercise) -> Question:
         scale=_scale(exercise),
         error=exercise.error,
         others=exercise.others,
+        given=exercise.suggested,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from tabular_rlhf.symbols import SYMBOLS, Scope, parameters
+from tabular_rlhf.symbols import SYMBOLS, Scope, is_formula, parameters
 
 Function = Callable[..., Any]
 
@@ -159,7 +159,7 @@ COSTLY = ("p_dpo", "p_dpo_linear", "score_rows")
 
 def changes(function: Function, scope: Scope) -> Iterator[tuple[str, Change]]:
     """Every way to spoil one symbol of the right formula: (words, what to supply instead)."""
-    names = [n for n in parameters(function) if n in SYMBOLS and SYMBOLS[n].level != "tool"]
+    names = spoiled(function)
     winners = [n for n in names if n.endswith("_w") and n[:-2] + "_l" in names]
     if winners:
         yield "winner and loser swapped", exchanged({n: n[:-2] + "_l" for n in winners})
@@ -172,9 +172,17 @@ def changes(function: Function, scope: Scope) -> Iterator[tuple[str, Change]]:
     for a in names:
         for words, _, change in UNARY:
             gone = f"{a.removeprefix('log_')} omitted (as if {a} = 0)" if change is np.zeros_like else words.format(a)
-            yield gone, _changed(a, change)
+            law = is_formula(function) and words.startswith("the log of") and a.startswith("log_")
+            yield gone.replace("the log of ", "").replace("log_", "") if law else gone, _changed(a, change)
         for b in alike(a):
-            yield f"{b} for {a}", _put(a, b)
+            words = f"{b} for {a}"
+            yield words.replace("log_", "") if is_formula(function) else words, _put(a, b)
+
+
+def spoiled(function: Function) -> list[str]:
+    """The symbols of a function that may be changed; of a law that a formula holds, its logarithm."""
+    names = [n for n in parameters(function) if n in SYMBOLS and SYMBOLS[n].level != "tool"]
+    return [n for n in names if not is_formula(function) or f"log_{n}" not in names]
 
 
 def mends(function: Function, *, vague: bool = True) -> Iterator[tuple[str, Change]]:

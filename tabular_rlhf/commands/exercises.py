@@ -20,7 +20,7 @@ from tabular_rlhf.exercises.courses import COURSES, as_sheet
 from tabular_rlhf.exercises.courses import find as find_course
 from tabular_rlhf.exercises.record import find as find_exercise
 from tabular_rlhf.layout import table, wrap
-from tabular_rlhf.symbols import SYMBOLS, parameters
+from tabular_rlhf.symbols import SYMBOLS
 from tabular_rlhf.tex import prose
 
 SCHEMA = "tabular-rlhf/exercises/1"
@@ -111,7 +111,7 @@ def as_dict(e: Exercise | Proof) -> dict[str, Any]:
 
 def _symbols(e: Exercise) -> list[str]:
     lines = []
-    for name in parameters(e.answer):
+    for name in e.suggested:
         s = SYMBOLS[name]
         lines.append(f"  {name:<18} {s.meaning}{', ' + s.shape if s.shape else ''}{', ' + s.unit if s.unit else ''}")
     return lines + ([f"  any answer that is right up to a {e.free} is right"] if e.free else [])

@@ -66,7 +66,10 @@ add(
                 r"+ \sum_x \mu(x) \sum_s d_\pi(s)\, \nabla\, \mathrm{KL}(s)",
                 "KL(s) is that of the tokens in s: the chain rule of KL, and then the product rule, because visits move too.",
                 slips=("d_ref for d_pi", "the term sum_{x} mu(x)*sum_{s} d_pi(s)*nabla(KL(s)) dropped"),
-                wrong={"d_ref for d_pi": "sum_{x} mu(x)*sum_{s} nabla(d_pi(s))*KL(s) + sum_{x} mu(x)*sum_{s} d_ref(s)*nabla(KL(s))"},
+                wrong={
+                    "d_ref for d_pi in the second part": r"\sum_x \mu(x) \sum_s \nabla d_\pi(s)\, \mathrm{KL}(s) "
+                    r"+ \sum_x \mu(x) \sum_s d_{ref}(s)\, \nabla\, \mathrm{KL}(s)"
+                },
             ),
             Line(
                 r"\mathbb{E}\left[ \nabla \sum_t \frac{L_t^2}{2} \right]",

@@ -25,7 +25,7 @@ import numpy as np
 
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.formula.reading import Reading
+from tabular_rlhf.formula.reading import Reading, told_apart
 from tabular_rlhf.ledger.record import LEDGER, Function, fits
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.optimize import minimize
@@ -72,9 +72,9 @@ class Line:
     def read(self, reading: Reading, k: int) -> Line:
         """The same line, line k of a reading, whose formulas are functions."""
         value = reading.value(k) if self.value is None else self.value
-        slips = {mistake: reading.slipped(k, mistake) for mistake in self.slips}
-        wrong = {words: reading.other(k, other) if isinstance(other, str) else other for words, other in self.wrong.items()}
-        return replace(self, value=value, wrong=slips | wrong, slips=())
+        slips = ((words, slipped) for words, _, slipped in reading.mistakes({k - 1: self.slips}))
+        wrong = ((words, reading.function(other, k)) for words, other in self.wrong.items())
+        return replace(self, value=value, wrong=told_apart((*slips, *wrong), self.tex), slips=())
 
     def instead(self, value: Function) -> Line:
         """The same line with another function."""

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.exercises.record import Exercise, add
-from tabular_rlhf.ledger.record import Function
 
 PADDED = (
     "A batch holds B responses of at most T tokens, a response a row; `mask`, `(B, T)`, is 1 for its tokens and 0 for the padding at the "
@@ -125,15 +124,6 @@ add(
 # ---------------------------------------------------------------------------------------------------- baseline-of-a-state
 
 
-def token_score_size(pi: Any) -> Any:
-    """|e_a - pi|^2 for every token a."""
-    return 1.0 - 2.0 * pi + np.sum(pi**2, axis=-1, keepdims=True)
-
-
-def mean_with(weight: Any, f: Any) -> Any:
-    return np.sum(weight * f, axis=-1) / np.sum(weight, axis=-1)
-
-
 add(
     Exercise(
         slug="baseline-of-a-state",
@@ -150,26 +140,25 @@ add(
         forbidden="refused",
         where=lambda pi: bool(np.max(pi) < 0.99),
         scale=lambda: 100.0,
-        answer=lambda pi, r_token: (
-            np.sum(pi * (1.0 - 2.0 * pi + np.sum(pi**2, axis=-1, keepdims=True)) * r_token, axis=-1)
-            / np.sum(pi * (1.0 - 2.0 * pi + np.sum(pi**2, axis=-1, keepdims=True)), axis=-1)
+        answer=(
+            r"\frac{\sum_a \pi(a \mid s)\, k(s, a)\, R(s, a)}{\sum_a \pi(a \mid s)\, k(s, a)}, \quad k(s, a) = "
+            r"1 - 2 \pi(a \mid s) + \sum_b \pi(b \mid s)^2"
         ),
+        letters={"R": "r_token"},
+        given=("pi", "r_token"),
         misses={
-            "the value of the state": lambda pi, r_token: np.sum(pi * r_token, axis=-1),
-            "pi omitted: tokens count alike": lambda pi, r_token: mean_with(token_score_size(pi), r_token),
-            "the length for its square": lambda pi, r_token: mean_with(pi * np.sqrt(token_score_size(pi)), r_token),
-            "not normalized": lambda pi, r_token: np.sum(pi * token_score_size(pi) * r_token, axis=-1),
-            "the score's own entry alone: (1 - pi)^2": lambda pi, r_token: mean_with(pi * (1.0 - pi) ** 2, r_token),
+            "the value of the state": r"\sum_a \pi(a \mid s)\, R(s, a)",
+            "pi omitted: tokens count alike": r"\frac{\sum_a k(s, a)\, R(s, a)}{\sum_a k(s, a)}",
+            "the length for its square": r"\frac{\sum_a \pi(a \mid s)\, \sqrt{k(s, a)}\, R(s, a)}{\sum_a \pi(a \mid s)\, \sqrt{k(s, a)}}",
+            "not normalized": r"\sum_a \pi(a \mid s)\, k(s, a)\, R(s, a)",
+            "the score's own entry alone: (1 - pi)^2": (
+                r"\frac{\sum_a \pi(a \mid s)\, (1 - \pi(a \mid s))^2\, R(s, a)}{\sum_a \pi(a \mid s)\, (1 - \pi(a \mid s))^2}"
+            ),
         },
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- entropy-bonus-slope
-
-
-def surprise(pi: Any, log_pi: Any) -> Any:
-    """H(s), kept as (P, S, 1)."""
-    return -np.sum(pi * log_pi, axis=-1, keepdims=True)
 
 
 add(
@@ -185,13 +174,14 @@ add(
         hint="The slope of a mean of f under a softmax is pi (f - mean f), and the slope of f itself has mean 0 here.",
         rows=("entropy-covariance",),
         forbidden="refused",
-        answer=lambda pi, log_pi: -pi * (log_pi - np.sum(pi * log_pi, axis=-1, keepdims=True)),
+        answer=r"-\pi(a \mid s)\, (\log\pi(a \mid s) - \sum_b \pi(b \mid s) \log\pi(b \mid s))",
+        given=("pi", "log_pi"),
         misses={
-            "sign flipped": lambda pi, log_pi: pi * (log_pi + surprise(pi, log_pi)),
-            "the slope in pi, not in the logits": lambda log_pi: -(log_pi + 1.0),
-            "the mean forgotten: pi times -log pi": lambda pi, log_pi: -pi * log_pi,
-            "pi omitted": lambda pi, log_pi: -(log_pi + surprise(pi, log_pi)),
-            "1 more: the score not centered": lambda pi, log_pi: -pi * (log_pi + 1.0 + surprise(pi, log_pi)),
+            "sign flipped": r"\pi(a \mid s)\, (\log\pi(a \mid s) - \sum_b \pi(b \mid s) \log\pi(b \mid s))",
+            "the slope in pi, not in the logits": r"-(\log\pi(a \mid s) + 1)",
+            "the mean forgotten: pi times -log pi": r"-\pi(a \mid s) \log\pi(a \mid s)",
+            "pi omitted": r"-(\log\pi(a \mid s) - \sum_b \pi(b \mid s) \log\pi(b \mid s))",
+            "1 more: the score not centered": r"-\pi(a \mid s)\, (\log\pi(a \mid s) + 1 - \sum_b \pi(b \mid s) \log\pi(b \mid s))",
         },
         scale=lambda log_pi: 1.0 + np.max(np.abs(log_pi)),
     )
@@ -200,19 +190,13 @@ add(
 # ---------------------------------------------------------------------------------------------------- token-mean, sequence-mean
 
 
-def of_tokens(x: Any, mask: Any) -> Any:
-    return np.sum(x * mask) / np.sum(mask)
-
-
-def of_responses(x: Any, mask: Any) -> Any:
-    return np.mean(np.sum(x * mask, axis=1) / np.sum(mask, axis=1))
-
-
-MEANS: dict[str, Function] = {
-    "padding counted in the mean": lambda token_losses, mask: np.mean(token_losses * mask),
-    "the mask forgotten": lambda token_losses: np.mean(token_losses),
-    "summed over the tokens, averaged over responses": lambda token_losses, mask: np.mean(np.sum(token_losses * mask, axis=1)),
-    "the sum of all": lambda token_losses, mask: np.sum(token_losses * mask),
+LOSSES = {"ell": "token_losses", "m": "mask"}
+RATIOS = {"ell": "logp", "ell_old": "logp_old", "m": "mask"}
+MEANS = {
+    "padding counted in the mean": r"\mathrm{mean}(m \ell)",
+    "the mask forgotten": r"\mathrm{mean}(\ell)",
+    "summed over the tokens, averaged over responses": r"\mathrm{mean}(\sum_{place} m \ell)",
+    "the sum of all": r"\sum_{row} \sum_{place} m \ell",
 }
 
 add(
@@ -227,8 +211,10 @@ add(
         ),
         hint="Divide the masked sum by the number of tokens, not by that of places.",
         rows=("aggregation",),
-        answer=lambda token_losses, mask: np.sum(token_losses * mask) / np.sum(mask),
-        misses={"every response counts alike": lambda token_losses, mask: of_responses(token_losses, mask), **MEANS},
+        answer=r"\frac{\sum_{row} \sum_{place} m \ell}{\sum_{row} \sum_{place} m}",
+        letters=LOSSES,
+        given=("token_losses", "mask"),
+        misses={"every response counts alike": r"\mathrm{mean}(\frac{\sum_{place} m \ell}{\sum_{place} m})", **MEANS},
         scale=lambda: 4.0,
     )
 )
@@ -245,18 +231,15 @@ add(
         ),
         hint="Two means, one after the other: along the row by the mask, then over the rows.",
         rows=("aggregation",),
-        answer=lambda token_losses, mask: np.mean(np.sum(token_losses * mask, axis=1) / np.sum(mask, axis=1)),
-        misses={"every token counts alike": lambda token_losses, mask: of_tokens(token_losses, mask), **MEANS},
+        answer=r"\mathrm{mean}(\frac{\sum_{place} m \ell}{\sum_{place} m})",
+        letters=LOSSES,
+        given=("token_losses", "mask"),
+        misses={"every token counts alike": r"\frac{\sum_{row} \sum_{place} m \ell}{\sum_{row} \sum_{place} m}", **MEANS},
         scale=lambda: 4.0,
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- three ratios
-
-
-def drift(logp: Any, logp_old: Any, mask: Any) -> Any:
-    """The log-ratio of a response, kept as (B, 1)."""
-    return np.sum((logp - logp_old) * mask, axis=1, keepdims=True)
 
 
 TWO = "The policy gives the tokens the log-probabilities `logp`, the one that drew them `logp_old`, both `(B, T)`. "
@@ -273,18 +256,16 @@ add(
         ),
         hint="Probabilities of tokens multiply; padding is no token.",
         rows=("importance-ratio",),
-        answer=lambda logp, logp_old, mask: np.exp(np.sum((logp - logp_old) * mask, axis=1)),
+        answer=r"e^{\sum_{place} m (\ell - \ell_{old})}",
+        letters=RATIOS,
+        given=("logp", "logp_old", "mask"),
         misses={
-            "the mask forgotten": lambda logp, logp_old: np.exp(np.sum(logp - logp_old, axis=1)),
-            "upside down": lambda logp, logp_old, mask: np.exp(-drift(logp, logp_old, mask)[:, 0]),
-            "the mean of the tokens' ratios": lambda logp, logp_old, mask: (
-                np.sum(np.exp(logp - logp_old) * mask, axis=1) / np.sum(mask, axis=1)
-            ),
-            "the geometric mean of the tokens' ratios": lambda logp, logp_old, mask: np.exp(
-                drift(logp, logp_old, mask)[:, 0] / np.sum(mask, axis=1)
-            ),
-            "the sum of the tokens' ratios": lambda logp, logp_old, mask: np.sum(np.exp(logp - logp_old) * mask, axis=1),
-            "the logarithm of it": lambda logp, logp_old, mask: drift(logp, logp_old, mask)[:, 0],
+            "the mask forgotten": r"e^{\sum_{place} (\ell - \ell_{old})}",
+            "upside down": r"e^{-\sum_{place} m (\ell - \ell_{old})}",
+            "the mean of the tokens' ratios": r"\frac{\sum_{place} m e^{\ell - \ell_{old}}}{\sum_{place} m}",
+            "the geometric mean of the tokens' ratios": r"e^{\sum_{place} m (\ell - \ell_{old})/\sum_{place} m}",
+            "the sum of the tokens' ratios": r"\sum_{place} m e^{\ell - \ell_{old}}",
+            "the logarithm of it": r"\sum_{place} m (\ell - \ell_{old})",
         },
     )
 )
@@ -301,15 +282,15 @@ add(
         ),
         hint="The exponential of the mean log-ratio of the response's own tokens.",
         rows=("importance-ratio",),
-        answer=lambda logp, logp_old, mask: np.exp(np.sum((logp - logp_old) * mask, axis=1) / np.sum(mask, axis=1)),
+        answer=r"e^{\sum_{place} m (\ell - \ell_{old})/\sum_{place} m}",
+        letters=RATIOS,
+        given=("logp", "logp_old", "mask"),
         misses={
-            "the product: not normalized by length": lambda logp, logp_old, mask: np.exp(drift(logp, logp_old, mask)[:, 0]),
-            "divided by T, padding counted": lambda logp, logp_old, mask: np.exp(drift(logp, logp_old, mask)[:, 0] / mask.shape[1]),
-            "the arithmetic mean of the tokens' ratios": lambda logp, logp_old, mask: (
-                np.sum(np.exp(logp - logp_old) * mask, axis=1) / np.sum(mask, axis=1)
-            ),
-            "upside down": lambda logp, logp_old, mask: np.exp(-drift(logp, logp_old, mask)[:, 0] / np.sum(mask, axis=1)),
-            "the product over the length": lambda logp, logp_old, mask: np.exp(drift(logp, logp_old, mask)[:, 0]) / np.sum(mask, axis=1),
+            "the product: not normalized by length": r"e^{\sum_{place} m (\ell - \ell_{old})}",
+            "divided by T, padding counted": lambda logp, logp_old, mask: np.exp(np.mean((logp - logp_old) * mask, axis=1)),
+            "the arithmetic mean of the tokens' ratios": r"\frac{\sum_{place} m e^{\ell - \ell_{old}}}{\sum_{place} m}",
+            "upside down": r"e^{-\sum_{place} m (\ell - \ell_{old})/\sum_{place} m}",
+            "the product over the length": r"\frac{e^{\sum_{place} m (\ell - \ell_{old})}}{\sum_{place} m}",
         },
     )
 )

@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.exercises.record import Exercise, add
-from tabular_rlhf.gibbs import log_gibbs
-from tabular_rlhf.logspace import expect, kl
+from tabular_rlhf.exercises.record import GIBBS, Exercise, add
 from tabular_rlhf.terms.comparisons import score
 
 # ---------------------------------------------------------------------------------------------------- fitted-reward
@@ -76,13 +74,10 @@ add(
 
 # ---------------------------------------------------------------------------------------------------- shipped-policy
 
+TRAINED = {"q": "p_ref*exp(r_hat/beta)/sum_tau p_ref*exp(r_hat/beta)"}
+HACKED = {"q": "p_ref*exp(proxy/beta)/sum_tau p_ref*exp(proxy/beta)"}
+"""The optimum of the fitted reward, and that of the proxy."""
 SCORED = "`scores` is a fitted reward $\\hat r$, of shape `(P, N)`. "
-
-
-def by_tokens(mdp: Any, weight: Any) -> Any:
-    """Conditional probabilities of tokens from weights of responses."""
-    mass = mdp.subtree_sum(weight)
-    return mass / np.sum(mass, axis=2, keepdims=True)
 
 
 add(
@@ -99,30 +94,38 @@ add(
         hint="Tilt p_ref by exp(scores/beta); the mass through s and a over the mass through s needs no log Z.",
         rows=("dpo-is-bt-mle", "policies-are-distributions"),
         forbidden="refused",
-        answer=lambda mdp, p_ref, scores, beta: by_tokens(mdp, p_ref * np.exp(scores / beta)),
+        answer=(
+            r"\frac{\sum_{\tau \ni s + a} p_{ref}(\tau)\, e^{\hat r(\tau)/\beta}}{\sum_{\tau \ni s} "
+            r"p_{ref}(\tau)\, e^{\hat r(\tau)/\beta}}"
+        ),
+        given=("mdp", "p_ref", "scores", "beta"),
         minutes=15,
         misses={
-            "beta dropped": lambda mdp, p_ref, scores: by_tokens(mdp, p_ref * np.exp(scores)),
-            "beta for 1/beta": lambda mdp, p_ref, scores, beta: by_tokens(mdp, p_ref * np.exp(scores * beta)),
-            "p_ref omitted": lambda mdp, scores, beta: by_tokens(mdp, np.exp(scores / beta)),
-            "sign flipped": lambda mdp, p_ref, scores, beta: by_tokens(mdp, p_ref * np.exp(-scores / beta)),
-            "r for r^: the optimum of the true reward": lambda mdp, p_star: by_tokens(mdp, p_star),
-            "unconditional for conditional probabilities: p(s + a)": lambda mdp, log_p_ref, scores, beta: mdp.subtree_sum(
-                np.exp(log_gibbs(log_p_ref, scores, beta))
+            "beta dropped": (
+                r"\frac{\sum_{\tau \ni s + a} p_{ref}(\tau)\, e^{\hat r(\tau)}}{\sum_{\tau \ni s} p_{ref}(\tau)\, e^{\hat r(\tau)}}"
             ),
-            "log Z and the mass of s omitted: not normalized": lambda mdp, p_ref, scores, beta: mdp.subtree_sum(
-                p_ref * np.exp(scores / beta)
+            "beta for 1/beta": (
+                r"\frac{\sum_{\tau \ni s + a} p_{ref}(\tau)\, e^{\beta \hat r(\tau)}}{\sum_{\tau \ni s} "
+                r"p_{ref}(\tau)\, e^{\beta \hat r(\tau)}}"
             ),
-            "p for p_ref": lambda mdp, p, scores, beta: by_tokens(mdp, p * np.exp(scores / beta)),
+            "p_ref omitted": r"\frac{\sum_{\tau \ni s + a} e^{\hat r(\tau)/\beta}}{\sum_{\tau \ni s} e^{\hat r(\tau)/\beta}}",
+            "sign flipped": (
+                r"\frac{\sum_{\tau \ni s + a} p_{ref}(\tau)\, e^{-\hat r(\tau)/\beta}}{\sum_{\tau \ni s} "
+                r"p_{ref}(\tau)\, e^{-\hat r(\tau)/\beta}}"
+            ),
+            "r for r^: the optimum of the true reward": r"\frac{p^*(s + a)}{p^*(s)}",
+            "unconditional for conditional probabilities: p(s + a)": (
+                r"\frac{\sum_{\tau \ni s + a} p_{ref}(\tau)\, e^{\hat r(\tau)/\beta}}{\sum_\tau p_{ref}(\tau)\, e^{\hat r(\tau)/\beta}}"
+            ),
+            "log Z and the mass of s omitted: not normalized": r"\sum_{\tau \ni s + a} p_{ref}(\tau)\, e^{\hat r(\tau)/\beta}",
+            "p for p_ref": (
+                r"\frac{\sum_{\tau \ni s + a} p(\tau)\, e^{\hat r(\tau)/\beta}}{\sum_{\tau \ni s} p(\tau)\, e^{\hat r(\tau)/\beta}}"
+            ),
         },
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- training-regret
-
-
-def regret(log_p: Any, log_p_star: Any, beta: float, mu: Any) -> Any:
-    return beta * np.sum(mu * kl(log_p, log_p_star))
 
 
 add(
@@ -141,35 +144,23 @@ add(
         hint="The exercise `regret` of lesson 04, at another policy, averaged over prompts.",
         rows=("regret-is-kl",),
         forbidden="refused",
-        answer=lambda mu, beta, log_p_ref, scores, log_p_star: beta * np.sum(mu * kl(log_gibbs(log_p_ref, scores, beta), log_p_star)),
+        answer=r"\beta\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(q, p^*)]",
+        letters={**GIBBS, **TRAINED},
+        given=("mu", "beta", "log_p_ref", "scores", "log_p_star"),
         minutes=15,
+        slips=("beta dropped", "sign flipped"),
         misses={
-            "beta dropped": lambda mu, beta, log_p_ref, scores, log_p_star: regret(log_gibbs(log_p_ref, scores, beta), log_p_star, 1.0, mu),
-            "beta dropped in the tilt": lambda mu, beta, log_p_ref, scores, log_p_star: regret(
-                log_gibbs(log_p_ref, scores, 1.0), log_p_star, beta, mu
-            ),
-            "forward for reverse KL: the regret of p* under the fitted reward": lambda mu, beta, log_p_ref, scores, log_p_star: regret(
-                log_p_star, log_gibbs(log_p_ref, scores, beta), beta, mu
-            ),
-            "sign flipped": lambda mu, beta, log_p_ref, scores, log_p_star: (
-                -regret(log_gibbs(log_p_ref, scores, beta), log_p_star, beta, mu)
-            ),
-            "the KL penalty omitted: rewards compared": lambda mu, beta, log_p_ref, scores, log_p_star, r: np.sum(
-                mu * (expect(log_p_star, r) - expect(log_gibbs(log_p_ref, scores, beta), r))
-            ),
-            "the regret of another policy: p": lambda mu, beta, log_p, log_p_star: regret(log_p, log_p_star, beta, mu),
-            "KL to p_ref for KL to p*": lambda mu, beta, log_p_ref, scores: regret(log_gibbs(log_p_ref, scores, beta), log_p_ref, beta, mu),
+            "beta dropped in the tilt": r"\beta\, \mathbb{E}_{x \sim \mu}[\sum_y gibbs(\hat r)\, \log\frac{gibbs(\hat r)}{p^*}]",
+            "forward for reverse KL: the regret of p* under the fitted reward": r"\beta\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p^*, q)]",
+            "the KL penalty omitted: rewards compared": r"\mathbb{E}_{x \sim \mu}[\mathbb{E}_{p^*}[r] - \mathbb{E}_q[r]]",
+            "the regret of another policy: p": r"\beta\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p^*)]",
+            "KL to p_ref for KL to p*": r"\beta\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(q, p_{ref})]",
         },
         scale=lambda r, scores, beta: 1.0 + np.max(np.abs(r)) + np.max(np.abs(scores)) + beta,
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- illusory-gain
-
-
-def rise(log_p: Any, log_p_ref: Any, f: Any) -> Any:
-    """E_p[f] - E_ref[f]."""
-    return expect(log_p, f) - expect(log_p_ref, f)
 
 
 add(
@@ -186,19 +177,19 @@ add(
         ),
         hint="Two rises, each measured from the reference; their difference is the rise of proxy - r.",
         rows=("reward-hacking",),
-        answer=lambda log_p_ref, proxy, r, beta: rise(log_gibbs(log_p_ref, proxy, beta), log_p_ref, proxy - r),
+        answer=r"\mathbb{E}_q[r' - r] - \mathbb{E}_{p_{ref}}[r' - r]",
+        letters={**GIBBS, **HACKED},
+        given=("log_p_ref", "proxy", "r", "beta"),
         misses={
-            "sign flipped": lambda log_p_ref, proxy, r, beta: rise(log_gibbs(log_p_ref, proxy, beta), log_p_ref, r - proxy),
-            "the start forgotten: E_ref not subtracted": lambda log_p_ref, proxy, r, beta: expect(
-                log_gibbs(log_p_ref, proxy, beta), proxy - r
-            ),
-            "the rise of the proxy alone": lambda log_p_ref, proxy, beta: rise(log_gibbs(log_p_ref, proxy, beta), log_p_ref, proxy),
-            "the rise of the true reward alone": lambda log_p_ref, proxy, r, beta: rise(log_gibbs(log_p_ref, proxy, beta), log_p_ref, r),
-            "the optimum of r for that of the proxy": lambda log_p_ref, log_p_star, proxy, r: rise(log_p_star, log_p_ref, proxy - r),
-            "beta dropped": lambda log_p_ref, proxy, r: rise(log_gibbs(log_p_ref, proxy, 1.0), log_p_ref, proxy - r),
-            "beta for 1/beta": lambda log_p_ref, proxy, r, beta: rise(log_gibbs(log_p_ref, proxy, 1.0 / beta), log_p_ref, proxy - r),
-            "p_ref omitted: softmax of the proxy alone": lambda log_p_ref, proxy, r, beta: rise(
-                log_gibbs(0.0 * log_p_ref - np.log(r.shape[1]), proxy, beta), log_p_ref, proxy - r
+            "sign flipped": r"\mathbb{E}_q[r - r'] - \mathbb{E}_{p_{ref}}[r - r']",
+            "the start forgotten: E_ref not subtracted": r"\mathbb{E}_q[r' - r]",
+            "the rise of the proxy alone": r"\mathbb{E}_q[r'] - \mathbb{E}_{p_{ref}}[r']",
+            "the rise of the true reward alone": r"\mathbb{E}_q[r] - \mathbb{E}_{p_{ref}}[r]",
+            "the optimum of r for that of the proxy": r"\mathbb{E}_{p^*}[r' - r] - \mathbb{E}_{p_{ref}}[r' - r]",
+            "beta dropped": r"\sum_y (gibbs(r') - p_{ref}) (r' - r)",
+            "beta for 1/beta": r"\sum_y (gibbs(\beta r') - p_{ref}) (r' - r)",
+            "p_ref omitted: softmax of the proxy alone": (
+                r"\frac{\sum_y e^{r'/\beta} (r' - r)}{\sum_y e^{r'/\beta}} - \mathbb{E}_{p_{ref}}[r' - r]"
             ),
         },
         scale=lambda r, proxy: 1.0 + np.max(np.abs(r)) + np.max(np.abs(proxy)),
@@ -206,10 +197,6 @@ add(
 )
 
 # ---------------------------------------------------------------------------------------------------- estimated-objective
-
-
-def mean_and_error(g: Any, ddof: int = 1) -> Any:
-    return np.array([np.mean(g), np.std(g, ddof=ddof) / np.sqrt(len(g))])
 
 
 add(
@@ -226,26 +213,21 @@ add(
         ),
         hint="Make g first; then both numbers are statistics of one list.",
         rows=("kl-regularized-gradient", "k1"),
-        answer=lambda r_drawn, log_ratio, beta: np.array(
-            [np.mean(r_drawn - beta * log_ratio), np.std(r_drawn - beta * log_ratio, ddof=1) / np.sqrt(len(r_drawn))]
-        ),
+        answer=(r"\mathrm{mean}(R - \beta L)", r"\frac{\mathrm{std}(R - \beta L)}{\sqrt{n - 1}}"),
+        letters={"R": "r_drawn", "L": "log_ratio", "n": "observed"},
+        given=("r_drawn", "log_ratio", "beta"),
         misses={
-            "+ KL for - KL in the objective": lambda r_drawn, log_ratio, beta: mean_and_error(r_drawn + beta * log_ratio),
-            "beta dropped": lambda r_drawn, log_ratio: mean_and_error(r_drawn - log_ratio),
-            "1/beta for beta": lambda r_drawn, log_ratio, beta: mean_and_error(r_drawn - log_ratio / beta),
-            "the KL penalty omitted": lambda r_drawn: mean_and_error(r_drawn),
-            "n for n - 1 in the variance": lambda r_drawn, log_ratio, beta: mean_and_error(r_drawn - beta * log_ratio, ddof=0),
-            "standard deviation for standard error": lambda r_drawn, log_ratio, beta: (
-                mean_and_error(r_drawn - beta * log_ratio) * np.array([1.0, np.sqrt(len(r_drawn))])
-            ),
-            "variance for standard deviation": lambda r_drawn, log_ratio, beta: np.array(
-                [np.mean(r_drawn - beta * log_ratio), np.var(r_drawn - beta * log_ratio, ddof=1) / len(r_drawn)]
-            ),
-            "sum where the mean was due": lambda r_drawn, log_ratio, beta: (
-                mean_and_error(r_drawn - beta * log_ratio) * np.array([len(r_drawn), 1.0])
-            ),
-            "the log omitted: p/p_ref for its logarithm": lambda r_drawn, log_ratio, beta: mean_and_error(
-                r_drawn - beta * np.exp(log_ratio)
+            "+ KL for - KL in the objective": (r"\mathrm{mean}(R + \beta L)", r"\frac{\mathrm{std}(R + \beta L)}{\sqrt{n - 1}}"),
+            "beta dropped": (r"\mathrm{mean}(R - L)", r"\frac{\mathrm{std}(R - L)}{\sqrt{n - 1}}"),
+            "1/beta for beta": (r"\mathrm{mean}(R - \frac{L}{\beta})", r"\frac{\mathrm{std}(R - \frac{L}{\beta})}{\sqrt{n - 1}}"),
+            "the KL penalty omitted": (r"\mathrm{mean}(R)", r"\frac{\mathrm{std}(R)}{\sqrt{n - 1}}"),
+            "n for n - 1 in the variance": (0, r"\frac{\mathrm{std}(R - \beta L)}{\sqrt{n}}"),
+            "standard deviation for standard error": (0, r"\sqrt{n}\, \frac{\mathrm{std}(R - \beta L)}{\sqrt{n - 1}}"),
+            "variance for standard deviation": (0, r"\frac{\mathrm{std}(R - \beta L)^2}{n - 1}"),
+            "sum where the mean was due": (r"\sum_{draw} (R - \beta L)", 0),
+            "the log omitted: p/p_ref for its logarithm": (
+                r"\mathrm{mean}(R - \beta e^L)",
+                r"\frac{\mathrm{std}(R - \beta e^L)}{\sqrt{n - 1}}",
             ),
         },
     )

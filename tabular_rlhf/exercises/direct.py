@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.exercises.record import Exercise, add
-from tabular_rlhf.logspace import log_sigmoid
-from tabular_rlhf.terms.comparisons import sigma
 from tabular_rlhf.tolerance import largest
 
 # ---------------------------------------------------------------------------------------------------- policy-reward
@@ -27,15 +25,15 @@ add(
         hint="Take the logarithm of the Gibbs optimum p = p_ref exp(r/beta)/Z and solve for r.",
         rows=("reward-inversion",),
         forbidden="refused",
-        answer=lambda beta, log_p, log_p_ref: beta * (log_p - log_p_ref),
+        answer=r"\beta \log\frac{p}{p_{ref}}",
         free="constant per prompt",
+        slips=("beta dropped",),
         misses={
-            "beta dropped": lambda log_p, log_p_ref: log_p - log_p_ref,
-            "1/beta for beta": lambda beta, log_p, log_p_ref: (log_p - log_p_ref) / beta,
-            "the ratio inverted: sign flipped": lambda beta, log_p, log_p_ref: beta * (log_p_ref - log_p),
-            "p_ref omitted": lambda beta, log_p: beta * log_p,
-            "the log omitted: beta p/p_ref": lambda beta, log_p, log_p_ref: beta * np.exp(log_p - log_p_ref),
-            "the reward of p* for that of p": lambda r: r,
+            "1/beta for beta": r"\frac{1}{\beta} \log\frac{p}{p_{ref}}",
+            "the ratio inverted: sign flipped": r"\beta \log\frac{p_{ref}}{p}",
+            "p_ref omitted": r"\beta \log p",
+            "the log omitted: beta p/p_ref": r"\beta \frac{p}{p_{ref}}",
+            "the reward of p* for that of p": "r",
         },
     )
 )
@@ -46,16 +44,17 @@ OBSERVED = (
     "In $n$ observed comparisons, `log_p_w` and `log_p_l` are the log-probabilities of the winners and of the losers under the policy, "
     "`log_p_ref_w` and `log_p_ref_l` those under the reference, all of shape `(n,)`. "
 )
+PAIRS = {
+    "n": "observed",
+    **{name: name for name in ("rhat_w", "rhat_l", "length_w", "length_l")},
+    "ell_w": "log_p_w",
+    "ell_l": "log_p_l",
+    "ell_w^ref": "log_p_ref_w",
+    "ell_l^ref": "log_p_ref_l",
+    "Delta": "(ell_w - ell_w^ref) - (ell_l - ell_l^ref)",
+}
+"""What is observed of n pairs: log-probabilities of both, and the gain of the winner over the loser."""
 IMPLICIT = OBSERVED + "The implicit reward of a response is $\\hat r = \\beta \\log (p/p_{ref})$. "
-
-
-def gain(log_p_w: Any, log_p_l: Any, log_p_ref_w: Any, log_p_ref_l: Any) -> Any:
-    """log(p/p_ref) of the winners less that of the losers."""
-    return (log_p_w - log_p_ref_w) - (log_p_l - log_p_ref_l)
-
-
-def nll(margin: Any) -> Any:
-    return -np.mean(log_sigmoid(margin))
 
 
 add(
@@ -70,32 +69,30 @@ add(
         ),
         hint="Four log-probabilities, two signs each way: the winner's log ratio less the loser's, times beta, into -log sigma.",
         rows=("dpo-loss",),
-        answer=lambda beta, log_p_w, log_p_l, log_p_ref_w, log_p_ref_l: np.mean(
-            np.log1p(np.exp(-beta * ((log_p_w - log_p_ref_w) - (log_p_l - log_p_ref_l))))
-        ),
+        answer=r"-\mathrm{mean}(\log\sigma(\beta \Delta))",
+        letters=PAIRS,
+        given=("beta", "log_p_w", "log_p_l", "log_p_ref_w", "log_p_ref_l"),
+        slips=("beta dropped",),
         misses={
-            "winner and loser swapped": lambda rhat_w, rhat_l: nll(rhat_l - rhat_w),
-            "sum where the mean was due": lambda rhat_w, rhat_l: len(rhat_w) * nll(rhat_w - rhat_l),
-            "sign flipped: the log-likelihood": lambda rhat_w, rhat_l: -nll(rhat_w - rhat_l),
-            "beta dropped": lambda log_p_w, log_p_l, log_p_ref_w, log_p_ref_l: nll(gain(log_p_w, log_p_l, log_p_ref_w, log_p_ref_l)),
-            "1/beta for beta": lambda beta, rhat_w, rhat_l: nll((rhat_w - rhat_l) / beta**2),
-            "p_ref omitted": lambda beta, log_p_w, log_p_l: nll(beta * (log_p_w - log_p_l)),
-            "the sign of log p_ref flipped: p times p_ref for p over p_ref": lambda beta, log_p_w, log_p_l, log_p_ref_w, log_p_ref_l: nll(
-                beta * (log_p_w + log_p_ref_w - log_p_l - log_p_ref_l)
+            "winner and loser swapped": r"-\mathrm{mean}(\log\sigma(-\beta \Delta))",
+            "sum where the mean was due": r"-\sum_{draw} \log\sigma(\beta \Delta)",
+            "sign flipped: the log-likelihood": r"\mathrm{mean}(\log\sigma(\beta \Delta))",
+            "1/beta for beta": r"-\mathrm{mean}(\log\sigma(\frac{\Delta}{\beta}))",
+            "p_ref omitted": r"-\mathrm{mean}(\log\sigma(\beta (\ell_w - \ell_l)))",
+            "the sign of log p_ref flipped: p times p_ref for p over p_ref": (
+                r"-\mathrm{mean}(\log\sigma(\beta (\ell_w + \ell_w^{ref} - \ell_l - \ell_l^{ref})))"
             ),
-            "log of the mean for the mean of logs": lambda rhat_w, rhat_l: -np.log(np.mean(sigma(rhat_w - rhat_l))),
-            "the log omitted: mean probability of the other outcome": lambda rhat_w, rhat_l: np.mean(sigma(rhat_l - rhat_w)),
-            "mean over tokens where the sum was due": lambda rhat_w, rhat_l, length_w, length_l: nll(rhat_w / length_w - rhat_l / length_l),
+            "log of the mean for the mean of logs": r"-\log \mathrm{mean}(\sigma(\beta \Delta))",
+            "the log omitted: mean probability of the other outcome": r"\mathrm{mean}(\sigma(-\beta \Delta))",
+            "mean over tokens where the sum was due": (
+                r"-\mathrm{mean}(\log\sigma(\frac{\beta (\ell_w - \ell_w^{ref})}{length_w} - \frac{\beta (\ell_l - "
+                r"\ell_l^{ref})}{length_l}))"
+            ),
         },
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- dpo-slopes
-
-
-def slopes(pull: Any) -> Any:
-    """A mean loss falls as winners rise and as losers fall."""
-    return np.stack([-pull, pull]) / len(pull)
 
 
 add(
@@ -110,46 +107,29 @@ add(
         ),
         hint="d log sigma(m)/dm = sigma(-m): the pull is large where the implicit reward orders the pair wrongly.",
         rows=("dpo-gradient",),
-        answer=lambda beta, rhat_w, rhat_l: (
-            beta * np.stack([-1.0 / (1.0 + np.exp(rhat_w - rhat_l)), 1.0 / (1.0 + np.exp(rhat_w - rhat_l))]) / len(rhat_w)
-        ),
+        answer=(r"-\frac{\beta}{n}\, \sigma(rhat_l - rhat_w)", r"\frac{\beta}{n}\, \sigma(rhat_l - rhat_w)"),
+        letters=PAIRS,
+        given=("beta", "rhat_w", "rhat_l"),
         misses={
-            "sigma(rhat_w - rhat_l) for sigma(rhat_l - rhat_w)": lambda beta, rhat_w, rhat_l: slopes(beta * sigma(rhat_w - rhat_l)),
-            "sign flipped: winner and loser swapped": lambda beta, rhat_w, rhat_l: slopes(-beta * sigma(rhat_l - rhat_w)),
-            "sum where the mean was due": lambda beta, rhat_w, rhat_l: len(rhat_w) * slopes(beta * sigma(rhat_l - rhat_w)),
-            "beta dropped": lambda rhat_w, rhat_l: slopes(sigma(rhat_l - rhat_w)),
-            "beta dropped inside sigma": lambda beta, rhat_w, rhat_l: slopes(beta * sigma((rhat_l - rhat_w) / beta)),
-            "weight omitted: every pair pulls alike": lambda beta, rhat_w: slopes(beta + 0.0 * rhat_w),
-            "the loser's slope omitted": lambda beta, rhat_w, rhat_l: slopes(beta * sigma(rhat_l - rhat_w)) * np.array([[1.0], [0.0]]),
-            "both pushed up: the loser's sign flipped": lambda beta, rhat_w, rhat_l: -np.abs(slopes(beta * sigma(rhat_l - rhat_w))),
+            "sigma(rhat_w - rhat_l) for sigma(rhat_l - rhat_w)": (
+                r"-\frac{\beta}{n}\, \sigma(rhat_w - rhat_l)",
+                r"\frac{\beta}{n}\, \sigma(rhat_w - rhat_l)",
+            ),
+            "sign flipped: winner and loser swapped": (
+                r"\frac{\beta}{n}\, \sigma(rhat_l - rhat_w)",
+                r"-\frac{\beta}{n}\, \sigma(rhat_l - rhat_w)",
+            ),
+            "sum where the mean was due": (r"-\beta\, \sigma(rhat_l - rhat_w)", r"\beta\, \sigma(rhat_l - rhat_w)"),
+            "beta dropped": (r"-\frac{1}{n}\, \sigma(rhat_l - rhat_w)", r"\frac{1}{n}\, \sigma(rhat_l - rhat_w)"),
+            "beta dropped inside sigma": (r"-\frac{\beta}{n}\, \sigma(-\Delta)", r"\frac{\beta}{n}\, \sigma(-\Delta)"),
+            "weight omitted: every pair pulls alike": (r"-\frac{\beta}{n}", r"\frac{\beta}{n}"),
+            "the loser's slope omitted": (0, "0"),
+            "both pushed up: the loser's sign flipped": (0, r"-\frac{\beta}{n}\, \sigma(rhat_l - rhat_w)"),
         },
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- ipo-loss
-
-
-def to_target(target: Any) -> Any:
-    """The mean squared distance of the gains from a target."""
-    return lambda beta, log_p_w, log_p_l, log_p_ref_w, log_p_ref_l: np.mean(
-        np.square(gain(log_p_w, log_p_l, log_p_ref_w, log_p_ref_l) - target(beta))
-    )
-
-
-def absolute(beta: float, log_p_w: Any, log_p_l: Any, log_p_ref_w: Any, log_p_ref_l: Any) -> Any:
-    return np.mean(np.abs(gain(log_p_w, log_p_l, log_p_ref_w, log_p_ref_l) - 0.5 / beta))
-
-
-def of_mean(beta: float, log_p_w: Any, log_p_l: Any, log_p_ref_w: Any, log_p_ref_l: Any) -> Any:
-    return np.square(np.mean(gain(log_p_w, log_p_l, log_p_ref_w, log_p_ref_l)) - 0.5 / beta)
-
-
-def swapped(beta: float, log_p_w: Any, log_p_l: Any, log_p_ref_w: Any, log_p_ref_l: Any) -> Any:
-    return to_target(lambda beta: 0.5 / beta)(beta, log_p_l, log_p_w, log_p_ref_l, log_p_ref_w)
-
-
-def summed(beta: float, log_p_w: Any, log_p_l: Any, log_p_ref_w: Any, log_p_ref_l: Any) -> Any:
-    return len(log_p_w) * to_target(lambda beta: 0.5 / beta)(beta, log_p_w, log_p_l, log_p_ref_w, log_p_ref_l)
 
 
 add(
@@ -164,19 +144,19 @@ add(
         ),
         hint="Here beta does not multiply the gain; it only says where the target is.",
         rows=("ipo-two-arms", "direct-family"),
-        answer=lambda beta, log_p_w, log_p_l, log_p_ref_w, log_p_ref_l: np.mean(
-            ((log_p_w - log_p_ref_w) - (log_p_l - log_p_ref_l) - 1.0 / (2.0 * beta)) ** 2
-        ),
+        answer=r"\mathrm{mean}((\Delta - \frac{1}{2 \beta})^2)",
+        letters=PAIRS,
+        given=("beta", "log_p_w", "log_p_l", "log_p_ref_w", "log_p_ref_l"),
         misses={
-            "winner and loser swapped, or the sign of the target flipped": swapped,
-            "sum where the mean was due": summed,
-            "a 2 is missing: 1/beta for 1/(2 beta)": to_target(lambda beta: 1.0 / beta),
-            "beta for 1/beta: the target beta/2": to_target(lambda beta: beta / 2.0),
-            "the target omitted": to_target(lambda beta: 0.0),
-            "absolute distance for its square": absolute,
-            "square of the mean for mean of the squares": of_mean,
-            "p_ref omitted": lambda beta, log_p_w, log_p_l: np.mean(np.square(log_p_w - log_p_l - 0.5 / beta)),
-            "beta times the gain: implicit rewards": lambda beta, rhat_w, rhat_l: np.mean(np.square(rhat_w - rhat_l - 0.5 / beta)),
+            "winner and loser swapped, or the sign of the target flipped": r"\mathrm{mean}((\Delta + \frac{1}{2 \beta})^2)",
+            "sum where the mean was due": r"\sum_{draw} (\Delta - \frac{1}{2 \beta})^2",
+            "a 2 is missing: 1/beta for 1/(2 beta)": r"\mathrm{mean}((\Delta - \frac{1}{\beta})^2)",
+            "beta for 1/beta: the target beta/2": r"\mathrm{mean}((\Delta - \frac{\beta}{2})^2)",
+            "the target omitted": r"\mathrm{mean}(\Delta^2)",
+            "absolute distance for its square": r"\mathrm{mean}(|\Delta - \frac{1}{2 \beta}|)",
+            "square of the mean for mean of the squares": r"(\mathrm{mean}(\Delta) - \frac{1}{2 \beta})^2",
+            "p_ref omitted": r"\mathrm{mean}((\ell_w - \ell_l - \frac{1}{2 \beta})^2)",
+            "beta times the gain: implicit rewards": r"\mathrm{mean}((\beta \Delta - \frac{1}{2 \beta})^2)",
         },
         scale=lambda log_p, log_p_ref, beta: _square(log_p, log_p_ref, beta),
     )

@@ -7,22 +7,8 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.exercises.record import Exercise, add
-from tabular_rlhf.logspace import expect
 
 # ---------------------------------------------------------------------------------------------------- three-estimators
-
-
-def k2(L: Any) -> Any:
-    return L**2 / 2.0
-
-
-def k3(L: Any) -> Any:
-    return np.exp(-L) - 1.0 + L
-
-
-def three(L: Any) -> Any:
-    """k1, k2 and k3, a row each."""
-    return np.stack([L, k2(L), k3(L)])
 
 
 NAMED = "$k_1 = L$, $k_2 = L^2/2$ and $k_3 = p_{ref}/p - 1 + L$"
@@ -39,29 +25,23 @@ add(
         ),
         hint="p_ref/p is exp(-L); k2 and k3 are never negative, and they agree near L = 0.",
         rows=("k1", "k2", "k3"),
-        answer=lambda log_ratio: np.stack([log_ratio, log_ratio**2 / 2.0, np.exp(-log_ratio) - 1.0 + log_ratio]),
+        answer=("L", r"\frac{L^2}{2}", "e^{-L} - 1 + L"),
+        letters={"L": "log_ratio"},
         misses={
-            "k3 with the ratio inverted": lambda log_ratio: np.stack([log_ratio, k2(log_ratio), np.exp(log_ratio) - 1.0 - log_ratio]),
-            "the ratio inverted in all three": lambda log_ratio: three(-log_ratio),
-            "k1 with its sign flipped": lambda log_ratio: np.stack([-log_ratio, k2(log_ratio), k3(log_ratio)]),
-            "k2 without its half": lambda log_ratio: np.stack([log_ratio, log_ratio**2, k3(log_ratio)]),
-            "k3 with the log's sign flipped": lambda log_ratio: np.stack([log_ratio, k2(log_ratio), np.exp(-log_ratio) - 1.0 - log_ratio]),
-            "k3 with p/p_ref where p_ref/p was due": lambda log_ratio: np.stack(
-                [log_ratio, k2(log_ratio), np.exp(log_ratio) - 1.0 + log_ratio]
-            ),
-            "k3 with k2's square": lambda log_ratio: np.stack([log_ratio, k2(log_ratio), np.exp(-log_ratio) - 1.0 + k2(log_ratio)]),
-            "k3 without its - 1": lambda log_ratio: np.stack([log_ratio, k2(log_ratio), np.exp(-log_ratio) + log_ratio]),
-            "log base 2": lambda log_ratio: three(log_ratio / np.log(2.0)),
+            "k3 with the ratio inverted": (0, 0, "e^L - 1 - L"),
+            "the ratio inverted in all three": ("-L", 0, "e^L - 1 - L"),
+            "k1 with its sign flipped": ("-L", 0, 0),
+            "k2 without its half": (0, "L^2", 0),
+            "k3 with the log's sign flipped": (0, 0, "e^{-L} - 1 - L"),
+            "k3 with p/p_ref where p_ref/p was due": (0, 0, "e^L - 1 + L"),
+            "k3 with k2's square": (0, 0, r"e^{-L} - 1 + \frac{L^2}{2}"),
+            "k3 without its - 1": (0, 0, "e^{-L} + L"),
+            "log base 2": (r"\frac{L}{\log 2}", r"\frac{L^2}{2 (\log 2)^2}", r"e^{-L/\log 2} - 1 + \frac{L}{\log 2}"),
         },
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- estimator-means
-
-
-def means(weight: Any, k: Any) -> Any:
-    """The mean over responses of three tables: (3, P)."""
-    return np.sum(weight * k, axis=2)
 
 
 add(
@@ -77,16 +57,21 @@ add(
         hint="A mean over draws is a sum over responses, weighted with the law that they are drawn from.",
         rows=("k1", "k2", "k3"),
         forbidden="refused",
-        answer=lambda p, L: np.stack([np.sum(p * L, axis=1), np.sum(p * L**2 / 2.0, axis=1), np.sum(p * (np.exp(-L) - 1.0 + L), axis=1)]),
+        answer=(r"\mathbb{E}_p[L]", r"\mathbb{E}_p[\frac{L^2}{2}]", r"\mathbb{E}_p[e^{-L} - 1 + L]"),
+        given=("p", "L"),
         misses={
-            "all three taken for unbiased: KL": lambda KL: np.stack([KL, KL, KL]),
-            "k2 without its half": lambda p, L: means(p, np.stack([L, L**2, k3(L)])),
-            "square of the mean for mean of the square": lambda KL: np.stack([KL, KL**2 / 2.0, KL]),
-            "k3 with the ratio inverted": lambda p, L: means(p, np.stack([L, k2(L), np.exp(L) - 1.0 - L])),
-            "k3 with the log's sign flipped": lambda p, L: means(p, np.stack([L, k2(L), np.exp(-L) - 1.0 - L])),
-            "draws of p_ref": lambda p_ref, L: means(p_ref, three(L)),
-            "p omitted: responses averaged evenly": lambda L: np.mean(three(L), axis=2),
-            "k1 with its sign flipped": lambda p, L: means(p, np.stack([-L, k2(L), k3(L)])),
+            "all three taken for unbiased: KL": (0, r"\mathbb{E}_p[L]", r"\mathbb{E}_p[L]"),
+            "k2 without its half": (0, r"\mathbb{E}_p[L^2]", 0),
+            "square of the mean for mean of the square": (0, r"\frac{(\mathbb{E}_p[L])^2}{2}", 0),
+            "k3 with the ratio inverted": (0, 0, r"\mathbb{E}_p[e^L - 1 - L]"),
+            "k3 with the log's sign flipped": (0, 0, r"\mathbb{E}_p[e^{-L} - 1 - L]"),
+            "draws of p_ref": (r"\mathbb{E}_{p_{ref}}[L]", r"\mathbb{E}_{p_{ref}}[\frac{L^2}{2}]", r"\mathbb{E}_{p_{ref}}[e^{-L} - 1 + L]"),
+            "p omitted: responses averaged evenly": (
+                r"\frac{1}{N} \sum_y L",
+                r"\frac{1}{N} \sum_y \frac{L^2}{2}",
+                r"\frac{1}{N} \sum_y (e^{-L} - 1 + L)",
+            ),
+            "k1 with its sign flipped": (r"-\mathbb{E}_p[L]", 0, 0),
         },
         scale=lambda p, L: _terms(p, L),
     )
@@ -99,10 +84,6 @@ def _terms(p: Any, L: Any) -> float:
 
 
 # ---------------------------------------------------------------------------------------------------- k1-variance
-
-
-def variance(log_p: Any, f: Any) -> Any:
-    return expect(log_p, np.square(f - expect(log_p, f)[:, None]))
 
 
 add(
@@ -118,30 +99,22 @@ add(
         hint="Mean of the square less the square of the mean, both under p.",
         rows=("k1",),
         forbidden="refused",
-        answer=lambda p, L: np.sum(p * L**2, axis=1) - np.sum(p * L, axis=1) ** 2,
+        answer=r"\mathrm{Var}_p(L)",
+        given=("p", "L"),
         misses={
-            "second moment for variance": lambda p, L: np.sum(p * L**2, axis=1),
-            "standard deviation for variance": lambda log_p, L: np.sqrt(variance(log_p, L)),
-            "p omitted: responses averaged evenly": lambda L: np.var(L, axis=1),
-            "draws of p_ref": lambda log_p_ref, L: variance(log_p_ref, L),
-            "k3's variance for k1's": lambda log_p, L: variance(log_p, k3(L)),
-            "k2's variance for k1's": lambda log_p, L: variance(log_p, k2(L)),
-            "the mean not squared": lambda p, L, KL: np.sum(p * L**2, axis=1) - KL,
+            "second moment for variance": r"\mathbb{E}_p[L^2]",
+            "standard deviation for variance": r"\sqrt{\mathrm{Var}_p(L)}",
+            "p omitted: responses averaged evenly": r"\frac{1}{N} \sum_y L^2 - (\frac{1}{N} \sum_y L)^2",
+            "draws of p_ref": r"\mathrm{Var}_{p_{ref}}(L)",
+            "k3's variance for k1's": r"\mathrm{Var}_p(e^{-L} - 1 + L)",
+            "k2's variance for k1's": r"\mathrm{Var}_p(\frac{L^2}{2})",
+            "the mean not squared": r"\mathbb{E}_p[L^2] - \mathbb{E}_p[L]",
         },
         scale=lambda p, L: _terms(p, L),
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- pathwise-gradient
-
-
-def per_state(mu: Any, d: Any, pi: Any, slope: Any) -> Any:
-    """mu d slope, with `slope` made to sum to zero under pi."""
-    return mu[:, None, None] * d[..., None] * pi * (slope - np.sum(pi * slope, axis=2, keepdims=True))
-
-
-def along_scores(mu: Any, weight: Any, score_rows: Any) -> Any:
-    return np.einsum("x,xn,xnsv->xsv", mu, weight, score_rows)
 
 
 add(
@@ -160,17 +133,18 @@ add(
         hint="The slope of k3 is (1 - p_ref/p) times the score; multiply by p and sum: the score of p has mean zero under p.",
         rows=("kl-gradients", "kl-estimator-theorem"),
         forbidden="refused",
-        answer=lambda mu, p, p_ref, score_rows: np.einsum("x,xn,xnsv->xsv", mu, p - p_ref, score_rows),
+        answer=r"\mu \sum_y (p(y) - p_{ref}(y))\, score_rows(y, s, a)",
+        given=("mu", "p", "p_ref", "score_rows"),
         minutes=20,
         largest=200,
         misses={
-            "reverse for forward KL: the gradient of KL(p, p_ref)": lambda mu, p, L, score_rows: along_scores(mu, p * L, score_rows),
-            "sign flipped": lambda mu, p, p_ref, score_rows: along_scores(mu, p_ref - p, score_rows),
-            "the sampling term alone: E[k3 score]": lambda mu, p, L, score_rows: along_scores(mu, p * k3(L), score_rows),
-            "k3 with the ratio inverted": lambda mu, p, L, score_rows: along_scores(mu, p * np.expm1(L), score_rows),
-            "d_pi for d_ref": lambda mu, d_pi, pi, pi_ref: mu[:, None, None] * d_pi[..., None] * (pi - pi_ref),
-            "visits omitted: every state counts alike": lambda mu, pi, pi_ref: mu[:, None, None] * (pi - pi_ref),
-            "k1 for k3: nothing": lambda pi: 0.0 * pi,
+            "reverse for forward KL: the gradient of KL(p, p_ref)": r"\mu \sum_y p(y)\, L(y)\, score_rows(y, s, a)",
+            "sign flipped": r"\mu \sum_y (p_{ref}(y) - p(y))\, score_rows(y, s, a)",
+            "the sampling term alone: E[k3 score]": r"\mu \sum_y p(y)\, (e^{-L(y)} - 1 + L(y))\, score_rows(y, s, a)",
+            "k3 with the ratio inverted": r"\mu \sum_y p(y)\, (e^{L(y)} - 1)\, score_rows(y, s, a)",
+            "d_pi for d_ref": r"\mu\, d_\pi(s)\, (\pi(a \mid s) - \pi_{ref}(a \mid s))",
+            "visits omitted: every state counts alike": r"\mu\, (\pi(a \mid s) - \pi_{ref}(a \mid s))",
+            "k1 for k3: nothing": "0",
         },
     )
 )
@@ -191,16 +165,17 @@ add(
         hint="First k3, then the sum; the other way round it is the k3 of the whole response.",
         rows=("token-vs-sequence",),
         forbidden="refused",
-        answer=lambda mdp, L_s: mdp.path_sum(np.exp(-L_s) - 1.0 + L_s),
+        answer=r"\sum_t (e^{-L(s_t, a_t)} - 1 + L(s_t, a_t))",
+        given=("mdp", "L_s"),
         misses={
-            "k3 of the sum for the sum of k3": lambda mdp, L_s: k3(mdp.path_sum(L_s)),
-            "mean over tokens where the sum was due": lambda mdp, L_s, lengths: mdp.path_sum(k3(L_s)) / lengths,
-            "the ratio inverted": lambda mdp, L_s: mdp.path_sum(k3(-L_s)),
-            "1 subtracted once, not for every token": lambda mdp, L_s: mdp.path_sum(np.exp(-L_s) + L_s) - 1.0,
-            "k2 for k3": lambda mdp, L_s: mdp.path_sum(k2(L_s)),
-            "k1 for k3": lambda mdp, L_s: mdp.path_sum(L_s),
-            "k3 with the log's sign flipped": lambda mdp, L_s: mdp.path_sum(np.exp(-L_s) - 1.0 - L_s),
-            "all states for those on the way": lambda mdp, L_s: 0.0 * mdp.path_sum(L_s) + np.sum(k3(L_s), axis=(1, 2))[:, None],
+            "k3 of the sum for the sum of k3": "e^{-L} - 1 + L",
+            "mean over tokens where the sum was due": r"\frac{1}{|\tau|} \sum_t (e^{-L(s_t, a_t)} - 1 + L(s_t, a_t))",
+            "the ratio inverted": r"\sum_t (e^{L(s_t, a_t)} - 1 - L(s_t, a_t))",
+            "1 subtracted once, not for every token": r"\sum_t (e^{-L(s_t, a_t)} + L(s_t, a_t)) - 1",
+            "k2 for k3": r"\sum_t \frac{L(s_t, a_t)^2}{2}",
+            "k1 for k3": "L",
+            "k3 with the log's sign flipped": r"\sum_t (e^{-L(s_t, a_t)} - 1 - L(s_t, a_t))",
+            "all states for those on the way": r"\sum_s \sum_a (e^{-L(s, a)} - 1 + L(s, a))",
         },
     )
 )

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.exercises.record import Exercise, add
-from tabular_rlhf.logspace import expect, kl, log_softmax
+from tabular_rlhf.formula.reading import Clause
 from tabular_rlhf.projection import expected_counts
-from tabular_rlhf.terms.policies import averaged_policy, weighted_gap
+from tabular_rlhf.terms.policies import averaged_policy
 from tabular_rlhf.terms.sizes import deepest
 
 # ---------------------------------------------------------------------------------------------------- both-directions
@@ -27,18 +27,14 @@ add(
         hint="The mean of the log ratio: who stands first is both on top and the one who takes the mean.",
         rows=("mode-seeking", "regret-is-kl"),
         forbidden="refused",
-        answer=lambda log_p, log_p_star: np.stack([kl(log_p, log_p_star), kl(log_p_star, log_p)]),
+        answer=(r"\mathrm{KL}(p, p^*)", r"\mathrm{KL}(p^*, p)"),
         misses={
-            "forward for reverse KL": lambda log_p, log_p_star: np.stack([kl(log_p_star, log_p), kl(log_p, log_p_star)]),
-            "the ratio inverted: sign flipped": lambda log_p, log_p_star: -np.stack([kl(log_p, log_p_star), kl(log_p_star, log_p)]),
-            "one mean for both: p averages the forward one too": lambda log_p, log_p_star: np.stack(
-                [kl(log_p, log_p_star), -kl(log_p, log_p_star)]
-            ),
-            "KL to p_ref for KL to p*": lambda log_p, log_p_ref: np.stack([kl(log_p, log_p_ref), kl(log_p_ref, log_p)]),
-            "p omitted: log ratios averaged evenly": lambda log_p, log_p_star: np.stack(
-                [np.mean(log_p - log_p_star, axis=1), np.mean(log_p_star - log_p, axis=1)]
-            ),
-            "log base 2": lambda log_p, log_p_star: np.stack([kl(log_p, log_p_star), kl(log_p_star, log_p)]) / np.log(2.0),
+            "forward for reverse KL": (r"\mathrm{KL}(p^*, p)", r"\mathrm{KL}(p, p^*)"),
+            "the ratio inverted: sign flipped": (r"-\mathrm{KL}(p, p^*)", r"-\mathrm{KL}(p^*, p)"),
+            "one mean for both: p averages the forward one too": (0, r"-\mathrm{KL}(p, p^*)"),
+            "KL to p_ref for KL to p*": (r"\mathrm{KL}(p, p_{ref})", r"\mathrm{KL}(p_{ref}, p)"),
+            "p omitted: log ratios averaged evenly": (r"\frac{1}{N} \sum_y \log\frac{p}{p^*}", r"\frac{1}{N} \sum_y \log\frac{p^*}{p}"),
+            "log base 2": (r"\frac{1}{\log 2} \mathrm{KL}(p, p^*)", r"\frac{1}{\log 2} \mathrm{KL}(p^*, p)"),
         },
         scale=lambda log_p, log_p_star: deepest(log_p, log_p_star),
     )
@@ -46,19 +42,6 @@ add(
 
 
 # ---------------------------------------------------------------------------------------------------- arc
-
-
-def on_arc(log_p_ref: Any, log_p_star: Any, t: float) -> Any:
-    """(1 - t) log p_ref + t log p*, not normalized."""
-    return (1.0 - t) * log_p_ref + t * log_p_star
-
-
-def all_prompts(logits: Any) -> Any:
-    return np.exp(log_softmax(np.ravel(logits))).reshape(logits.shape)
-
-
-def mixture(log_p_ref: Any, log_p_star: Any, t: float) -> Any:
-    return (1.0 - t) * np.exp(log_p_ref) + t * np.exp(log_p_star)
 
 
 add(
@@ -75,14 +58,16 @@ add(
         hint="Mix the logarithms, exponentiate, divide each row by its sum; what you return is called with t afterwards.",
         rows=("e-geodesic",),
         forbidden="refused",
-        answer=lambda log_p_ref, log_p_star: lambda t: np.exp(log_softmax((1.0 - t) * log_p_ref + t * log_p_star)),
+        answer=r"\frac{p_{ref}^{1 - t}\, (p^*)^t}{\sum_y p_{ref}^{1 - t}\, (p^*)^t}",
+        letters={"t": "t"},
+        given=("log_p_ref", "log_p_star"),
         misses={
-            "probabilities mixed for log-probabilities": lambda log_p_ref, log_p_star, t: mixture(log_p_ref, log_p_star, t),
-            "log Z omitted: not normalized": lambda log_p_ref, log_p_star, t: np.exp(on_arc(log_p_ref, log_p_star, t)),
-            "normalized over all prompts together": lambda log_p_ref, log_p_star, t: all_prompts(on_arc(log_p_ref, log_p_star, t)),
-            "the ends swapped: t for 1 - t": lambda log_p_ref, log_p_star, t: np.exp(log_softmax(on_arc(log_p_star, log_p_ref, t))),
-            "p_ref omitted: (p*)^t alone": lambda log_p_star, t: np.exp(log_softmax(t * log_p_star)),
-            "beta for 1/beta: t upside down": lambda log_p_ref, log_p_star, t: np.exp(log_softmax(on_arc(log_p_ref, log_p_star, 1.0 / t))),
+            "probabilities mixed for log-probabilities": r"(1 - t)\, p_{ref} + t\, p^*",
+            "log Z omitted: not normalized": r"p_{ref}^{1 - t}\, (p^*)^t",
+            "normalized over all prompts together": r"\frac{p_{ref}^{1 - t}\, (p^*)^t}{\sum_x \sum_y p_{ref}^{1 - t}\, (p^*)^t}",
+            "the ends swapped: t for 1 - t": r"\frac{(p^*)^{1 - t}\, p_{ref}^t}{\sum_y (p^*)^{1 - t}\, p_{ref}^t}",
+            "p_ref omitted: (p*)^t alone": r"\frac{(p^*)^t}{\sum_y (p^*)^t}",
+            "beta for 1/beta: t upside down": r"\frac{p_{ref}^{1 - 1/t}\, (p^*)^{1/t}}{\sum_y p_{ref}^{1 - 1/t}\, (p^*)^{1/t}}",
         },
     )
 )
@@ -103,18 +88,17 @@ add(
         hint="log(p*/p_ref) is r/beta - log Z: what remains is a difference of two means of it.",
         rows=("i-projection",),
         forbidden="refused",
-        answer=lambda log_p, log_p_star, r, beta: np.sum((np.exp(log_p) - np.exp(log_p_star)) * r, axis=1) / beta,
+        answer=r"\frac{\mathbb{E}_p[r] - \mathbb{E}_{p^*}[r]}{\beta}",
+        given=("log_p", "log_p_star", "r", "beta"),
+        slips=("beta dropped",),
         misses={
-            "beta dropped": lambda E_r, log_p_star, r: E_r - expect(log_p_star, r),
-            "beta for 1/beta": lambda E_r, log_p_star, r, beta: beta * (E_r - expect(log_p_star, r)),
-            "sign flipped": lambda E_r, log_p_star, r, beta: (expect(log_p_star, r) - E_r) / beta,
-            "forward for reverse KL: KL(p*, p) in place of KL(p, p*)": lambda KL, log_p, log_p_star, log_p_ref: (
-                KL - kl(log_p_star, log_p) - kl(log_p_star, log_p_ref)
+            "beta for 1/beta": r"\beta (\mathbb{E}_p[r] - \mathbb{E}_{p^*}[r])",
+            "sign flipped": r"\frac{\mathbb{E}_{p^*}[r] - \mathbb{E}_p[r]}{\beta}",
+            "forward for reverse KL: KL(p*, p) in place of KL(p, p*)": (
+                r"\mathrm{KL}(p, p_{ref}) - \mathrm{KL}(p^*, p) - \mathrm{KL}(p^*, p_{ref})"
             ),
-            "the second leg reversed: KL(p_ref, p*)": lambda KL, log_p, log_p_star, log_p_ref: (
-                KL - kl(log_p, log_p_star) - kl(log_p_ref, log_p_star)
-            ),
-            "p_ref for p*: the gain over the reference": lambda E_r, log_p_ref, r, beta: (E_r - expect(log_p_ref, r)) / beta,
+            "the second leg reversed: KL(p_ref, p*)": r"\mathrm{KL}(p, p_{ref}) - \mathrm{KL}(p, p^*) - \mathrm{KL}(p_{ref}, p^*)",
+            "p_ref for p*: the gain over the reference": r"\frac{\mathbb{E}_p[r] - \mathbb{E}_{p_{ref}}[r]}{\beta}",
         },
         scale=lambda log_p, log_p_star, log_p_ref, r, beta: deepest(log_p, log_p_star, log_p_ref) + np.max(np.abs(r)) / beta,
     )
@@ -190,17 +174,22 @@ add(
         hint="Each difference is a sum over states of visits times KL(pi_hat, pi) in that state; only the visits differ.",
         rows=("m-projection-gap",),
         forbidden="refused",
-        answer=lambda mu, d_star, d_hat, log_pi_hat, log_pi_tied: weighted_gap(mu, d_star - d_hat, log_pi_hat, log_pi_tied),
+        answer=Clause(2, 1),
+        given=("mu", "d_star", "d_hat", "log_pi_hat", "log_pi_tied"),
         misses={
-            "the last KL omitted: the gap of imitation": lambda mu, d_star, log_pi_hat, log_pi_tied: weighted_gap(
-                mu, d_star, log_pi_hat, log_pi_tied
+            "the last KL omitted: the gap of imitation": (
+                r"\mathbb{E}_{x \sim \mu}[\sum_s d_{p^*}(s)\, \mathrm{KL}(\hat\pi(\cdot \mid s), \pi(\cdot \mid s))]"
             ),
-            "sign flipped": lambda mu, d_star, d_hat, log_pi_hat, log_pi_tied: weighted_gap(mu, d_hat - d_star, log_pi_hat, log_pi_tied),
-            "d_ref for d_p*": lambda mu, d_ref, d_hat, log_pi_hat, log_pi_tied: weighted_gap(mu, d_ref - d_hat, log_pi_hat, log_pi_tied),
-            "forward for reverse KL in the states": lambda mu, d_star, d_hat, log_pi_hat, log_pi_tied: weighted_gap(
-                mu, d_star - d_hat, log_pi_tied, log_pi_hat
+            "sign flipped": (
+                r"\mathbb{E}_{x \sim \mu}[\sum_s (d_{\hat\pi}(s) - d_{p^*}(s))\, \mathrm{KL}(\hat\pi(\cdot \mid s), \pi(\cdot \mid s))]"
             ),
-            "Pythagoras taken to hold: zero": lambda mu: 0.0,
+            "d_ref for d_p*": (
+                r"\mathbb{E}_{x \sim \mu}[\sum_s (d_{ref}(s) - d_{\hat\pi}(s))\, \mathrm{KL}(\hat\pi(\cdot \mid s), \pi(\cdot \mid s))]"
+            ),
+            "forward for reverse KL in the states": (
+                r"\mathbb{E}_{x \sim \mu}[\sum_s (d_{p^*}(s) - d_{\hat\pi}(s))\, \mathrm{KL}(\pi(\cdot \mid s), \hat\pi(\cdot \mid s))]"
+            ),
+            "Pythagoras taken to hold: zero": "0",
         },
         scale=lambda H, log_p_star, log_p_hat, log_p_tied: H * deepest(log_p_star, log_p_hat, log_p_tied),
     )

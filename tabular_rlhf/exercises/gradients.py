@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tabular_rlhf.exercises.record import Exercise, add
 
+GROUPED = {"n": "observed", "xi": "sum_draw sum_i R(i)/(observed*G)", "zeta": "sqrt(sum_draw sum_i (R(i) - xi)^2/(observed*G))"}
+"""Of n groups of G rewards R: mean and standard deviation of all of them together."""
 SCORES = (
     "`score_rows[x, i, s, a]` is the slope of the log-probability of response $i$ to prompt $x$ in the logit of token $a$ in state $s$ of "
     "that prompt (the score), of shape `(P, N, S, V)`. "
 )
 
 # ---------------------------------------------------------------------------------------------------- logit-gradient
-
-
-def along_scores(mu: Any, p: Any, weight: Any, score_rows: Any) -> Any:
-    """E_mu E_p[weight score]."""
-    return np.einsum("x,xn,xnsv->xsv", mu, p * weight, score_rows)
-
-
-def visited_scores(mdp: Any, mu: Any, p: Any, r: Any) -> Any:
-    """E[r score] with the score taken for the chosen tokens themselves."""
-    return mdp.subtree_sum(mu[:, None] * p * r)
 
 
 add(
@@ -39,33 +29,23 @@ add(
         ),
         hint="The slope of p is p times the slope of log p; np.einsum keeps the axes apart.",
         rows=("policy-gradient",),
-        answer=lambda mu, p, r, score_rows: np.einsum("x,xn,xn,xnsv->xsv", mu, p, r, score_rows),
+        answer=r"\mu \sum_y p(y)\, r(y)\, score_rows(y, s, a)",
+        given=("mu", "p", "r", "score_rows"),
         largest=200,
+        slips=("sign flipped",),
         misses={
-            "sign flipped": lambda mu, p, r, score_rows: -along_scores(mu, p, r, score_rows),
-            "p omitted: every response counts alike": lambda mu, p, r, score_rows: along_scores(mu, np.ones_like(p), r, score_rows),
-            "responses drawn from p_ref": lambda mu, p_ref, r, score_rows: along_scores(mu, p_ref, r, score_rows),
-            "r omitted: the mean score": lambda mu, p, r, score_rows: along_scores(mu, p, np.ones_like(r), score_rows),
-            "the score without its normalization": visited_scores,
-            "the gradient of J: a KL penalty that was not asked for": lambda mu, p, r, beta, L, score_rows: along_scores(
-                mu, p, r - beta * L, score_rows
-            ),
-            "mean where the sum was due: divided by N": lambda mu, p, r, score_rows: along_scores(mu, p, r, score_rows) / r.shape[1],
+            "p omitted: every response counts alike": r"\mu \sum_y r(y)\, score_rows(y, s, a)",
+            "responses drawn from p_ref": r"\mu \sum_y p_{ref}(y)\, r(y)\, score_rows(y, s, a)",
+            "r omitted: the mean score": r"\mu \sum_y p(y)\, score_rows(y, s, a)",
+            "the score without its normalization": r"\mu \sum_{\tau \ni s + a} p(\tau)\, r(\tau)",
+            "the gradient of J: a KL penalty that was not asked for": r"\mu \sum_y p(y)\, (r(y) - \beta L(y))\, score_rows(y, s, a)",
+            "mean where the sum was due: divided by N": r"\frac{\mu}{N} \sum_y p(y)\, r(y)\, score_rows(y, s, a)",
         },
         scale=lambda r: 1.0 + np.max(np.abs(r)),
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- best-baseline
-
-
-def squared(score_rows: Any) -> Any:
-    """|score|^2 of every response."""
-    return np.sum(np.square(score_rows), axis=(2, 3))
-
-
-def weighted_mean(weight: Any, r: Any) -> Any:
-    return np.sum(weight * r, axis=1) / np.sum(weight, axis=1)
 
 
 add(
@@ -81,35 +61,26 @@ add(
         ),
         hint="A parabola in b: set its slope to zero, and read the result as a weighted mean of r.",
         rows=("optimal-baseline",),
-        answer=lambda p, r, score_rows: (
-            np.sum(p * r * np.sum(score_rows**2, axis=(2, 3)), axis=1) / np.sum(p * np.sum(score_rows**2, axis=(2, 3)), axis=1)
-        ),
+        answer=r"\frac{\mathbb{E}_p[k r]}{\mathbb{E}_p[k]}",
+        letters={"k": "sum_s sum_a score_rows(tau, s, a)^2"},
+        given=("p", "r", "score_rows"),
         largest=100,
+        slips=("sign flipped",),
         misses={
-            "the mean reward: |score|^2 omitted": lambda E_r: E_r,
-            "|score| for |score|^2": lambda p, r, score_rows: weighted_mean(p * np.sqrt(squared(score_rows)), r),
-            "responses drawn from p_ref": lambda p_ref, r, score_rows: weighted_mean(p_ref * squared(score_rows), r),
-            "the weights omitted: responses averaged evenly": lambda r: np.mean(r, axis=1),
-            "p omitted: every response counts alike": lambda r, score_rows: weighted_mean(squared(score_rows), r),
-            "sign flipped": lambda p, r, score_rows: -weighted_mean(p * squared(score_rows), r),
-            "not normalized: E[|score|^2 r] alone": lambda p, r, score_rows: np.sum(p * r * squared(score_rows), axis=1),
+            "the mean reward: |score|^2 omitted": r"\mathbb{E}_p[r]",
+            "|score| for |score|^2": r"\frac{\mathbb{E}_p[\sqrt{k} r]}{\mathbb{E}_p[\sqrt{k}]}",
+            "responses drawn from p_ref": r"\frac{\mathbb{E}_{p_{ref}}[k r]}{\mathbb{E}_{p_{ref}}[k]}",
+            "the weights omitted: responses averaged evenly": r"\frac{1}{N} \sum_y r",
+            "p omitted: every response counts alike": r"\frac{\sum_y k r}{\sum_y k}",
+            "not normalized: E[|score|^2 r] alone": r"\mathbb{E}_p[k r]",
         },
-        where=lambda p, score_rows: float(np.min(np.sum(p * squared(score_rows), axis=1))) > 1e-2,
+        where=lambda p, score_rows: float(np.min(np.sum(p * np.sum(score_rows**2, axis=(2, 3)), axis=1))) > 1e-2,
         # the quotient divides by at least 1/100
         scale=lambda r: 100.0 * (1.0 + np.max(np.abs(r))),
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- leave-one-out
-
-
-def centered(rewards: Any, axis: int | None = 1) -> Any:
-    """Less the group's mean (axis None: less the mean of all groups)."""
-    return rewards - np.mean(rewards, axis=axis, keepdims=True)
-
-
-def others_total(rewards: Any) -> Any:
-    return np.sum(rewards, axis=1, keepdims=True) - rewards
 
 
 add(
@@ -125,24 +96,22 @@ add(
         ),
         hint="The total of the others is the total of the group less one's own reward.",
         rows=("rloo", "group-identities"),
-        answer=lambda rewards, G: rewards - (np.sum(rewards, axis=1, keepdims=True) - rewards) / (G - 1),
+        answer=r"R - \frac{G\, \mathrm{mean}(R) - R}{G - 1}",
+        letters={**GROUPED, "R": "rewards"},
+        given=("rewards", "G"),
         misses={
-            "n for n - 1: the group mean including self": lambda rewards: centered(rewards),
-            "sum for mean of the others": lambda rewards: rewards - others_total(rewards),
-            "n for n - 1: the others' total divided by G": lambda rewards, G: rewards - others_total(rewards) / G,
-            "sign flipped": lambda rewards, G: others_total(rewards) / (G - 1) - rewards,
-            "all groups together": lambda rewards: rewards - (np.sum(rewards) - rewards) / (np.size(rewards) - 1),
-            "the best of the group for the mean of the others": lambda rewards: rewards - np.max(rewards, axis=1, keepdims=True),
-            "own reward omitted: the baseline alone": lambda rewards, G: others_total(rewards) / (G - 1),
+            "n for n - 1: the group mean including self": r"R - \mathrm{mean}(R)",
+            "sum for mean of the others": r"R - (G\, \mathrm{mean}(R) - R)",
+            "n for n - 1: the others' total divided by G": r"R - \frac{G\, \mathrm{mean}(R) - R}{G}",
+            "sign flipped": r"\frac{G\, \mathrm{mean}(R) - R}{G - 1} - R",
+            "all groups together": r"R - \frac{n G \xi - R}{n G - 1}",
+            "the best of the group for the mean of the others": r"R - \max_i R(i)",
+            "own reward omitted: the baseline alone": r"\frac{G\, \mathrm{mean}(R) - R}{G - 1}",
         },
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- grpo-advantage
-
-
-def deviation(rewards: Any, ddof: int = 0, axis: int | None = 1) -> Any:
-    return np.std(rewards, axis=axis, ddof=ddof, keepdims=True)
 
 
 add(
@@ -158,30 +127,24 @@ add(
         ),
         hint="In every group the squares of the advantages have mean one.",
         rows=("grpo",),
-        answer=lambda successes: (successes - np.mean(successes, axis=1, keepdims=True)) / np.std(successes, axis=1, keepdims=True),
+        answer=r"\frac{R - \mathrm{mean}(R)}{\mathrm{std}(R)}",
+        letters={**GROUPED, "R": "successes"},
+        given=("successes",),
         misses={
-            "n - 1 for n: the sample's standard deviation": lambda successes: centered(successes) / deviation(successes, ddof=1),
-            "variance for standard deviation": lambda successes: centered(successes) / deviation(successes) ** 2,
-            "the standard deviation omitted": lambda successes: centered(successes),
-            "the mean omitted": lambda successes: successes / deviation(successes),
-            "the leave-one-out mean for the group's": lambda successes, G: centered(successes) / deviation(successes) * G / (G - 1),
-            "the standard deviation of all groups together": lambda successes: centered(successes) / deviation(successes, axis=None),
-            "all groups together": lambda successes: centered(successes, None) / deviation(successes, axis=None),
-            "sign flipped": lambda successes: -centered(successes) / deviation(successes),
-            "times for divided by the standard deviation": lambda successes: centered(successes) * deviation(successes),
+            "n - 1 for n: the sample's standard deviation": r"\frac{R - \mathrm{mean}(R)}{\mathrm{std}(R) \sqrt{G/(G - 1)}}",
+            "variance for standard deviation": r"\frac{R - \mathrm{mean}(R)}{\mathrm{std}(R)^2}",
+            "the standard deviation omitted": r"R - \mathrm{mean}(R)",
+            "the mean omitted": r"\frac{R}{\mathrm{std}(R)}",
+            "the leave-one-out mean for the group's": r"\frac{G (R - \mathrm{mean}(R))}{(G - 1)\, \mathrm{std}(R)}",
+            "the standard deviation of all groups together": r"\frac{R - \mathrm{mean}(R)}{\zeta}",
+            "all groups together": r"\frac{R - \xi}{\zeta}",
+            "sign flipped": r"\frac{\mathrm{mean}(R) - R}{\mathrm{std}(R)}",
+            "times for divided by the standard deviation": r"(R - \mathrm{mean}(R))\, \mathrm{std}(R)",
         },
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- clipped-surrogate
-
-
-def held(importance: Any, clip: float) -> Any:
-    return np.clip(importance, 1.0 - clip, 1.0 + clip)
-
-
-def smaller(importance: Any, advantage: Any, clip: float) -> Any:
-    return np.minimum(importance * advantage, held(importance, clip) * advantage)
 
 
 add(
@@ -197,24 +160,16 @@ add(
         ),
         hint="Take the smaller one of the two products, not of the two ratios: A may be negative.",
         rows=("ppo-clip",),
-        answer=lambda importance, advantage, clip: np.mean(
-            np.minimum(importance * advantage, np.clip(importance, 1.0 - clip, 1.0 + clip) * advantage)
-        ),
+        answer=r"\mathrm{mean}(\min(\rho A, \mathrm{clip}(\rho, 1 - c, 1 + c) A))",
+        letters={"rho": "importance", "A": "advantage", "c": "clip"},
+        slips=("clipping omitted", "max for min"),
         misses={
-            "clipping omitted": lambda importance, advantage: np.mean(importance * advantage),
-            "the minimum omitted: always clipped": lambda importance, advantage, clip: np.mean(held(importance, clip) * advantage),
-            "max for min": lambda importance, advantage, clip: np.mean(
-                np.maximum(importance * advantage, held(importance, clip) * advantage)
-            ),
-            "the smaller ratio for the smaller product": lambda importance, advantage, clip: np.mean(
-                np.minimum(importance, held(importance, clip)) * advantage
-            ),
-            "sign flipped: the loss": lambda importance, advantage, clip: -np.mean(smaller(importance, advantage, clip)),
-            "sum where the mean was due": lambda importance, advantage, clip: np.sum(smaller(importance, advantage, clip)),
-            "the ratio inverted": lambda importance, advantage, clip: np.mean(smaller(1.0 / importance, advantage, clip)),
-            "the advantage clipped, not the ratio": lambda importance, advantage, clip: np.mean(
-                np.minimum(importance * advantage, importance * np.clip(advantage, 1.0 - clip, 1.0 + clip))
-            ),
+            "the minimum omitted: always clipped": r"\mathrm{mean}(\mathrm{clip}(\rho, 1 - c, 1 + c) A)",
+            "the smaller ratio for the smaller product": r"\mathrm{mean}(\min(\rho, \mathrm{clip}(\rho, 1 - c, 1 + c)) A)",
+            "sign flipped: the loss": r"-\mathrm{mean}(\min(\rho A, \mathrm{clip}(\rho, 1 - c, 1 + c) A))",
+            "sum where the mean was due": r"\sum_{draw} \min(\rho A, \mathrm{clip}(\rho, 1 - c, 1 + c) A)",
+            "the ratio inverted": r"\mathrm{mean}(\min(\frac{A}{\rho}, \mathrm{clip}(\frac{1}{\rho}, 1 - c, 1 + c) A))",
+            "the advantage clipped, not the ratio": r"\mathrm{mean}(\min(\rho A, \rho\, \mathrm{clip}(A, 1 - c, 1 + c)))",
         },
     )
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -15,17 +14,16 @@ RIGHT = "Responses have probabilities `p` under the policy and rewards `success`
 GROUPS = RIGHT + "Groups of `G` responses are drawn for each prompt. "
 
 
+CHANCE = {"u": "sum_tau p*success"}
+"""The chance of a right response."""
+
+
 def chance(p: Any, success: Any) -> Any:
     """u of each prompt."""
     return np.sum(p * success, axis=1)
 
 
 # ---------------------------------------------------------------------------------------------------- pass-share
-
-
-def of_counts(successes: Any, share: Any) -> Any:
-    """A function of how many of each group are right."""
-    return np.array([share(int(m), successes.shape[1]) for m in np.sum(successes, axis=1)])
 
 
 add(
@@ -40,34 +38,19 @@ add(
         ),
         hint="Choose k of the G tries without replacement: what share of these choices holds nobody who is right?",
         rows=("pass-at-k",),
-        answer=lambda successes, tries: (
-            1.0 - np.array([math.comb(int(g), tries) for g in np.sum(1 - successes, axis=1)]) / math.comb(successes.shape[1], tries)
-        ),
+        answer=r"1 - \frac{\binom{G - m}{k}}{\binom{G}{k}}",
+        letters={"m": "sum_i successes(i)", "k": "tries"},
+        given=("successes", "tries"),
         misses={
-            "plug-in: with replacement": lambda successes, tries: of_counts(successes, lambda m, G: 1.0 - (1.0 - m / G) ** tries),
-            "the share of right ones": lambda successes: np.mean(successes, axis=1),
-            "the chance that nobody is right": lambda successes, tries: of_counts(
-                successes, lambda m, G: math.comb(G - m, tries) / math.comb(G, tries)
-            ),
-            "the chance that all k are right": lambda successes, tries: of_counts(
-                successes, lambda m, G: math.comb(m, tries) / math.comb(G, tries)
-            ),
+            "plug-in: with replacement": r"1 - (1 - \frac{m}{G})^k",
+            "the share of right ones": r"\frac{m}{G}",
+            "the chance that nobody is right": r"\frac{\binom{G - m}{k}}{\binom{G}{k}}",
+            "the chance that all k are right": r"\frac{\binom{m}{k}}{\binom{G}{k}}",
         },
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- group-weight
-
-
-def weighted(p: Any, success: Any, G: int, A: Any, ways: Any = None, up: int = 0) -> Any:
-    """sum over m of ways(m) u^(m-1) (1-u)^(G-1-m+up) A(m)."""
-    u = chance(p, success)
-    ways = ways or (lambda m: math.comb(G - 1, m - 1))
-    return sum(ways(m) * u ** (m - 1) * (1.0 - u) ** (G - 1 - m + up) * A(m) for m in range(1, G))
-
-
-def table(credit_0: float, credit_1: float, credit_2: float) -> Any:
-    return lambda m: credit_0 + credit_1 * m + credit_2 * m**2
 
 
 add(
@@ -86,35 +69,19 @@ add(
         rows=("group-bernstein",),
         where=decided,
         scale=lambda: 100.0,
-        answer=lambda p, success, G, credit_0, credit_1, credit_2: sum(
-            math.comb(G - 1, m - 1)
-            * np.sum(p * success, axis=1) ** (m - 1)
-            * (1.0 - np.sum(p * success, axis=1)) ** (G - 1 - m)
-            * (credit_0 + credit_1 * m + credit_2 * m**2)
-            for m in range(1, G)
-        ),
+        answer=r"\sum_{m=1}^{G-1} \binom{G-1}{m-1} u^{m-1} (1 - u)^{G-1-m} A(m)",
+        letters={**CHANCE, "A(m)": "c_0 + c_1*m + c_2*m^2", "c_0": "credit_0", "c_1": "credit_1", "c_2": "credit_2"},
+        given=("p", "success", "G", "credit_0", "credit_1", "credit_2"),
         misses={
-            "one power too many: of degree G - 1": lambda p, success, G, credit_0, credit_1, credit_2: weighted(
-                p, success, G, table(credit_0, credit_1, credit_2), up=1
-            ),
-            "all groups counted, not those of the others": lambda p, success, G, credit_0, credit_1, credit_2: weighted(
-                p, success, G, table(credit_0, credit_1, credit_2), lambda m: math.comb(G, m)
-            ),
-            "sum over the group for its mean": lambda p, success, G, credit_0, credit_1, credit_2: (
-                G * weighted(p, success, G, table(credit_0, credit_1, credit_2))
-            ),
-            "right and wrong exchanged": lambda p, success, G, credit_0, credit_1, credit_2: weighted(
-                p, 1.0 - success, G, table(credit_0, credit_1, credit_2)
-            ),
+            "one power too many: of degree G - 1": r"\sum_{m=1}^{G-1} \binom{G-1}{m-1} u^{m-1} (1 - u)^{G-m} A(m)",
+            "all groups counted, not those of the others": r"\sum_{m=1}^{G-1} \binom{G}{m} u^{m-1} (1 - u)^{G-1-m} A(m)",
+            "sum over the group for its mean": r"G \sum_{m=1}^{G-1} \binom{G-1}{m-1} u^{m-1} (1 - u)^{G-1-m} A(m)",
+            "right and wrong exchanged": r"\sum_{m=1}^{G-1} \binom{G-1}{m-1} (1 - u)^{m-1} u^{G-1-m} A(m)",
         },
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- max-rl-weight
-
-
-def series(p: Any, success: Any, terms: int) -> Any:
-    return sum((1.0 - chance(p, success)) ** k for k in range(terms))
 
 
 add(
@@ -132,13 +99,15 @@ add(
         rows=("maxrl-order",),
         where=decided,
         scale=lambda G: 1.0 * G,
-        answer=lambda p, success, G: sum((1.0 - np.sum(p * success, axis=1)) ** k for k in range(G - 1)),
+        answer=r"\sum_{k=0}^{G-2} (1 - u)^k",
+        letters=CHANCE,
+        given=("p", "success", "G"),
         misses={
-            "one order too many": lambda p, success, G: series(p, success, G),
-            "the limit of large groups: 1/u": lambda p, success: 1.0 / chance(p, success),
-            "REINFORCE: 1": lambda p, success: np.ones(len(p)),
-            "powers of u": lambda p, success, G: sum(chance(p, success) ** k for k in range(G - 1)),
-            "pass at G": lambda p, success, G: G * (1.0 - chance(p, success)) ** (G - 1),
+            "one order too many": r"\sum_{k=0}^{G-1} (1 - u)^k",
+            "the limit of large groups: 1/u": r"\frac{1}{u}",
+            "REINFORCE: 1": "1",
+            "powers of u": r"\sum_{k=0}^{G-2} u^k",
+            "pass at G": "G (1 - u)^{G-1}",
         },
     )
 )
@@ -161,31 +130,19 @@ add(
         rows=("dynamic-sampling",),
         where=decided,
         scale=lambda p, success, mu: 1.0 / (mu @ (chance(p, success) * (1 - chance(p, success)))),
-        answer=lambda mu, p, success, G: (
-            1.0 / np.sum(mu * (1.0 - np.sum(p * success, axis=1) ** G - (1.0 - np.sum(p * success, axis=1)) ** G))
-        ),
+        answer=r"\frac{1}{\mathbb{E}_{x \sim \mu}[1 - u^G - (1 - u)^G]}",
+        letters=CHANCE,
+        given=("mu", "p", "success", "G"),
         misses={
-            "upside down: the chance to be mixed": lambda mu, p, success, G: np.sum(
-                mu * (1.0 - chance(p, success) ** G - (1.0 - chance(p, success)) ** G)
-            ),
-            "only groups of wrong ones are silent": lambda mu, p, success, G: 1.0 / np.sum(mu * (1.0 - (1.0 - chance(p, success)) ** G)),
-            "nothing changes: 1": lambda: 1.0,
-            "over the chance of silence": lambda mu, p, success, G: (
-                1.0 / np.sum(mu * (chance(p, success) ** G + (1.0 - chance(p, success)) ** G))
-            ),
+            "upside down: the chance to be mixed": r"\mathbb{E}_{x \sim \mu}[1 - u^G - (1 - u)^G]",
+            "only groups of wrong ones are silent": r"\frac{1}{\mathbb{E}_{x \sim \mu}[1 - (1 - u)^G]}",
+            "nothing changes: 1": "1",
+            "over the chance of silence": r"\frac{1}{\mathbb{E}_{x \sim \mu}[u^G + (1 - u)^G]}",
         },
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- sharpened-success
-
-
-def log_odds(u: Any) -> Any:
-    return np.log(u) - np.log1p(-u)
-
-
-def squashed(z: Any) -> Any:
-    return np.exp(-np.logaddexp(0.0, -z))
 
 
 add(
@@ -203,15 +160,14 @@ add(
         rows=("sharpening",),
         where=lambda p_ref, success, beta: decided(p_ref, success) and beta > 0.02,
         scale=lambda beta: 1.0 + 1.0 / beta,
-        answer=lambda p_ref, success, beta: (
-            1.0 / (1.0 + np.exp(-1.0 / beta) * np.sum(p_ref * (1.0 - success), axis=1) / np.sum(p_ref * success, axis=1))
-        ),
+        answer=1,
+        given=("p_ref", "success", "beta"),
         misses={
-            "beta for 1/beta": lambda p_ref, success, beta: squashed(log_odds(chance(p_ref, success)) + beta),
-            "the reference's own": lambda p_ref, success: chance(p_ref, success),
-            "u for its odds": lambda p_ref, success, beta: squashed(chance(p_ref, success) + 1.0 / beta),
-            "sign flipped": lambda p_ref, success, beta: squashed(log_odds(chance(p_ref, success)) - 1.0 / beta),
-            "not normalized": lambda p_ref, success, beta: chance(p_ref, success) * np.exp(1.0 / beta),
+            "beta for 1/beta": r"\sigma(\log\frac{u}{1 - u} + \beta)",
+            "the reference's own": "u",
+            "u for its odds": r"\sigma(u + \frac{1}{\beta})",
+            "sign flipped": r"\sigma(\log\frac{u}{1 - u} - \frac{1}{\beta})",
+            "not normalized": r"u\, e^{1/\beta}",
         },
     )
 )

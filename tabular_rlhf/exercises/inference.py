@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.exercises.direct import PAIRS as OBSERVED_PAIRS
 from tabular_rlhf.exercises.record import Exercise, add
-from tabular_rlhf.terms.comparisons import sigma, softplus
-from tabular_rlhf.terms.policies import spread
+from tabular_rlhf.terms.comparisons import sigma
 
 # ---------------------------------------------------------------------------------------------------- fit-exists
 
@@ -102,10 +102,6 @@ PAIRS = (
 )
 
 
-def margin(beta: float, log_p_w: Any, log_p_ref_w: Any, log_p_l: Any, log_p_ref_l: Any) -> Any:
-    return beta * (log_p_w - log_p_ref_w - log_p_l + log_p_ref_l)
-
-
 add(
     Exercise(
         slug="pair-loss",
@@ -115,24 +111,16 @@ add(
         statement=PAIRS + "Return DPO's loss of every pair, minus the logarithm of $\\sigma$ of the margin: shape `(n,)`, nats.",
         hint="Write it as log(1 + exp(-margin)), with np.logaddexp; then a large margin does no harm.",
         rows=("dpo-loss",),
-        answer=lambda beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l: np.logaddexp(
-            0.0, -beta * (log_p_w - log_p_ref_w - log_p_l + log_p_ref_l)
-        ),
+        answer=r"-\log\sigma(\beta \Delta)",
+        letters=OBSERVED_PAIRS,
+        given=("beta", "log_p_w", "log_p_ref_w", "log_p_l", "log_p_ref_l"),
         forbidden="refused",
+        slips=("beta dropped",),
         misses={
-            "winner and loser swapped": lambda beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l: softplus(
-                margin(beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l)
-            ),
-            "the reference forgotten": lambda beta, log_p_w, log_p_l: softplus(-beta * (log_p_w - log_p_l)),
-            "the sign of the reference flipped": lambda beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l: softplus(
-                -margin(beta, log_p_w, -log_p_ref_w, log_p_l, -log_p_ref_l)
-            ),
-            "beta dropped": lambda log_p_w, log_p_ref_w, log_p_l, log_p_ref_l: softplus(
-                -margin(1.0, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l)
-            ),
-            "the logarithm forgotten: 1 minus the probability": lambda beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l: sigma(
-                -margin(beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l)
-            ),
+            "winner and loser swapped": r"-\log\sigma(-\beta \Delta)",
+            "the reference forgotten": r"-\log\sigma(\beta (\ell_w - \ell_l))",
+            "the sign of the reference flipped": r"-\log\sigma(\beta ((\ell_w + \ell_w^{ref}) - (\ell_l + \ell_l^{ref})))",
+            "the logarithm forgotten: 1 minus the probability": r"\sigma(-\beta \Delta)",
         },
         scale=lambda beta, log_p, log_p_ref: 1.0 + beta * (np.max(np.abs(log_p)) + np.max(np.abs(log_p_ref))),
     )
@@ -152,28 +140,16 @@ add(
         hint="Swapping the pair changes the sign of the margin.",
         rows=("dpo-loss", "label-noise"),
         forbidden="refused",
-        answer=lambda beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l, flip: (
-            np.logaddexp(0.0, -beta * (log_p_w - log_p_ref_w - log_p_l + log_p_ref_l))
-            + flip * beta * (log_p_w - log_p_ref_w - log_p_l + log_p_ref_l)
-        ),
+        answer=r"-(1 - \epsilon) \log\sigma(\beta \Delta) - \epsilon \log\sigma(-\beta \Delta)",
+        letters={**OBSERVED_PAIRS, "epsilon": "flip"},
+        given=("beta", "log_p_w", "log_p_ref_w", "log_p_l", "log_p_ref_l", "flip"),
         misses={
-            "not smoothed": lambda beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l: softplus(
-                -margin(beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l)
-            ),
-            "flip and 1 - flip exchanged": lambda beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l, flip: (
-                softplus(-margin(beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l))
-                + (1.0 - flip) * margin(beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l)
-            ),
-            "the unbiased loss: minus flip, over 1 - 2 flip": lambda beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l, flip: (
-                softplus(-margin(beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l))
-                - flip * margin(beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l) / (1.0 - 2.0 * flip)
-            ),
-            "probabilities mixed, then the logarithm": lambda beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l, flip: (
-                -np.log(flip + (1.0 - 2.0 * flip) * sigma(margin(beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l)))
-            ),
-            "half of flip: smoothed towards 1/2": lambda beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l, flip: (
-                softplus(-margin(beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l))
-                + 0.5 * flip * margin(beta, log_p_w, log_p_ref_w, log_p_l, log_p_ref_l)
+            "not smoothed": r"-\log\sigma(\beta \Delta)",
+            "flip and 1 - flip exchanged": r"-\epsilon \log\sigma(\beta \Delta) - (1 - \epsilon) \log\sigma(-\beta \Delta)",
+            "the unbiased loss: minus flip, over 1 - 2 flip": r"-\log\sigma(\beta \Delta) - \frac{\epsilon\, \beta \Delta}{1 - 2 \epsilon}",
+            "probabilities mixed, then the logarithm": r"-\log((1 - \epsilon)\, \sigma(\beta \Delta) + \epsilon\, \sigma(-\beta \Delta))",
+            "half of flip: smoothed towards 1/2": (
+                r"-(1 - \frac{\epsilon}{2}) \log\sigma(\beta \Delta) - \frac{\epsilon}{2} \log\sigma(-\beta \Delta)"
             ),
         },
         scale=lambda beta, log_p, log_p_ref: 1.0 + beta * (np.max(np.abs(log_p)) + np.max(np.abs(log_p_ref))),
@@ -232,14 +208,16 @@ add(
         ),
         hint="KL(p, q) of q = softmax(log p + t v) is log E_p[exp(t v)] - t E_p[v]: expand it.",
         rows=("second-order",),
-        answer=lambda pi, direction: 0.5 * (np.sum(pi * direction**2, axis=-1) - np.sum(pi * direction, axis=-1) ** 2),
+        answer=r"\frac{1}{2} \mathrm{Var}_a(v(s, a))",
+        letters={"v": "direction", "V": "V"},
+        given=("pi", "direction"),
         misses={
-            "1/2 forgotten": lambda pi, direction: spread(pi, direction),
-            "the second moment: not centered": lambda pi, direction: 0.5 * np.sum(pi * direction**2, axis=-1),
-            "Euclid's length: pi omitted": lambda direction: 0.5 * np.sum(direction**2, axis=-1),
-            "under the uniform policy": lambda direction: 0.5 * np.var(direction, axis=-1),
-            "of first order: the mean of v": lambda pi, direction: np.sum(pi * direction, axis=-1),
-            "pi squared": lambda pi, direction: 0.5 * np.sum(pi**2 * (direction - np.sum(pi * direction, -1, keepdims=True)) ** 2, axis=-1),
+            "1/2 forgotten": r"\mathrm{Var}_a(v(s, a))",
+            "the second moment: not centered": r"\frac{1}{2} \sum_a \pi(a \mid s)\, v(s, a)^2",
+            "Euclid's length: pi omitted": r"\frac{1}{2} \sum_a v(s, a)^2",
+            "under the uniform policy": r"\frac{1}{2} (\frac{1}{V} \sum_a v(s, a)^2 - (\frac{1}{V} \sum_a v(s, a))^2)",
+            "of first order: the mean of v": r"\sum_a \pi(a \mid s)\, v(s, a)",
+            "pi squared": r"\frac{1}{2} \sum_a \pi(a \mid s)^2\, (v(s, a) - \sum_b \pi(b \mid s)\, v(s, b))^2",
         },
         scale=lambda: 16.0,
     )
@@ -261,19 +239,16 @@ add(
         ),
         hint="log Z is the cumulant function of r at 1/beta: mean, then half of the variance.",
         rows=("free-energy-derivatives",),
-        answer=lambda p_ref, r, beta: (
-            np.sum(p_ref * r, axis=1) + (np.sum(p_ref * r**2, axis=1) - np.sum(p_ref * r, axis=1) ** 2) / (2.0 * beta)
-        ),
+        answer=r"\mathbb{E}_{p_{ref}}[r] + \frac{\mathrm{Var}_{p_{ref}}(r)}{2 \beta}",
+        given=("p_ref", "r", "beta"),
         misses={
-            "1/2 forgotten": lambda p_ref, r, beta: np.sum(p_ref * r, axis=1) + spread(p_ref, r) / beta,
-            "the first term alone": lambda p_ref, r: np.sum(p_ref * r, axis=1),
-            "the second moment for the variance": lambda p_ref, r, beta: (
-                np.sum(p_ref * r, axis=1) + np.sum(p_ref * r**2, axis=1) / (2.0 * beta)
-            ),
-            "beta for 1/beta": lambda p_ref, r, beta: np.sum(p_ref * r, axis=1) + spread(p_ref, r) * beta / 2.0,
-            "sign flipped: the value under a mean": lambda p_ref, r, beta: np.sum(p_ref * r, axis=1) - spread(p_ref, r) / (2.0 * beta),
-            "log Z, not beta times it": lambda p_ref, r, beta: (np.sum(p_ref * r, axis=1) + spread(p_ref, r) / (2.0 * beta)) / beta,
-            "the optimum's mean reward: twice the correction, of p*": lambda p_star, r: np.sum(p_star * r, axis=1),
+            "1/2 forgotten": r"\mathbb{E}_{p_{ref}}[r] + \frac{\mathrm{Var}_{p_{ref}}(r)}{\beta}",
+            "the first term alone": r"\mathbb{E}_{p_{ref}}[r]",
+            "the second moment for the variance": r"\mathbb{E}_{p_{ref}}[r] + \frac{\mathbb{E}_{p_{ref}}[r^2]}{2 \beta}",
+            "beta for 1/beta": r"\mathbb{E}_{p_{ref}}[r] + \frac{\beta}{2} \mathrm{Var}_{p_{ref}}(r)",
+            "sign flipped: the value under a mean": r"\mathbb{E}_{p_{ref}}[r] - \frac{\mathrm{Var}_{p_{ref}}(r)}{2 \beta}",
+            "log Z, not beta times it": r"\frac{1}{\beta} (\mathbb{E}_{p_{ref}}[r] + \frac{\mathrm{Var}_{p_{ref}}(r)}{2 \beta})",
+            "the optimum's mean reward: twice the correction, of p*": r"\mathbb{E}_{p^*}[r]",
         },
         scale=lambda r, beta: (1.0 + np.max(np.abs(r))) ** 2 * (1.0 + 1.0 / beta),
     )

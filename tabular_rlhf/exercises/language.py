@@ -7,16 +7,10 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.exercises.record import Exercise, add
-from tabular_rlhf.terms.policies import counted_path, level_totals, plain_values
+from tabular_rlhf.formula.reading import Clause
+from tabular_rlhf.terms.policies import counted_path, level_totals
 
 # ---------------------------------------------------------------------------------------------------- count-the-tree
-
-
-def tree(V: int, K: int, H: int) -> Any:
-    """S and N: the states of all levels, and the responses that stop early plus those that reach the last level."""
-    states = [K**h for h in range(H)]
-    early = sum(states[:-1]) if K < V else 0
-    return np.array([sum(states), early + states[-1] * V])
 
 
 add(
@@ -32,16 +26,30 @@ add(
         ),
         hint="Level h of the tree holds K^h states. Which responses stop before the last level, and how many can a last state end in?",
         rows=("tree-counts",),
-        answer=tree,
+        answer=(1, Clause(2, 1)),
+        given=("V", "K", "H"),
         without=("S", "N", "mdp", "world"),
         misses={
-            "EOS treated as a word that may be continued": lambda V, H: np.array([sum(V**h for h in range(H)), V**H]),
-            "V to the power H: responses that stop early forgotten": lambda V, K, H: np.array([tree(V, K, H)[0], V**H]),
-            "the last level alone: responses that stop early not counted": lambda V, K, H: np.array([tree(V, K, H)[0], K ** (H - 1) * V]),
-            "n for n - 1: finished responses of length H counted as states": lambda V, K, H: np.array(
-                [sum(K**h for h in range(H + 1)), tree(V, K, H)[1]]
+            "EOS treated as a word that may be continued": (
+                r"\sum_{h=0}^{H-1} V^h",
+                "V^H",
             ),
-            "states of the last level only": lambda V, K, H: np.array([K ** (H - 1), tree(V, K, H)[1]]),
+            "V to the power H: responses that stop early forgotten": (
+                r"\sum_{h=0}^{H-1} K^h",
+                "V^H",
+            ),
+            "the last level alone: responses that stop early not counted": (
+                r"\sum_{h=0}^{H-1} K^h",
+                "V K^{H-1}",
+            ),
+            "n for n - 1: finished responses of length H counted as states": (
+                r"\sum_{h=0}^{H} K^h",
+                1,
+            ),
+            "states of the last level only": (
+                "K^{H-1}",
+                1,
+            ),
         },
     )
 )
@@ -61,16 +69,17 @@ add(
         hint="One term for each token that is said, the last one included; `mdp.path_sum` adds a table up along every response.",
         rows=("chain-rule",),
         forbidden="refused",
-        answer=lambda mdp, log_pi: mdp.path_sum(log_pi),
+        answer=1,
+        given=("mdp", "log_pi"),
         without=("log_p", "p", "L", "log_p_held"),
         misses={
             "EOS token not counted in log pi": counted_path,
-            "mean over tokens where the sum was due": lambda mdp, log_pi, lengths: mdp.path_sum(log_pi) / lengths,
+            "mean over tokens where the sum was due": r"\frac{1}{|\tau|} \sum_h \log \pi(a_h \mid s_h)",
             "unconditional for conditional probabilities: the first state's row everywhere": lambda mdp, log_pi: mdp.path_sum(
                 np.broadcast_to(log_pi[:, :1], log_pi.shape)
             ),
-            "probabilities added where logarithms were due": lambda mdp, log_pi: mdp.path_sum(np.exp(log_pi)),
-            "log base 2": lambda mdp, log_pi: mdp.path_sum(log_pi) / np.log(2.0),
+            "probabilities added where logarithms were due": r"\sum_h \pi(a_h \mid s_h)",
+            "log base 2": r"\frac{1}{\log 2} \sum_h \log \pi(a_h \mid s_h)",
         },
     )
 )
@@ -90,14 +99,15 @@ add(
         ),
         hint="Add up the responses through s; whatever is said in s, they have passed through it.",
         rows=("occupancy",),
-        answer=lambda mdp, p: np.sum(mdp.subtree_sum(p), axis=2),
+        answer=1,
+        given=("mdp", "p"),
         without=("d_pi",),
         misses={
-            "d_ref for d_pi": lambda d_ref: d_ref,
+            "d_ref for d_pi": "d_{ref}(s)",
             "conditional for unconditional: given that the response gets that far": lambda mdp, d_pi: d_pi / level_totals(mdp, d_pi),
-            "normalized over all states": lambda d_pi: d_pi / np.sum(d_pi, axis=1, keepdims=True),
+            "normalized over all states": r"\frac{d_\pi(s)}{\sum_{s'} d_\pi(s')}",
             "mean over tokens where the sum was due": lambda d_pi, V: d_pi / V,
-            "the logarithm of the answer": lambda d_pi: np.log(d_pi),
+            "the logarithm of the answer": r"\log d_\pi(s)",
         },
     )
 )
@@ -124,13 +134,14 @@ add(
         hint="The mass of the responses through s and a, divided by the mass of those through s; `mdp.subtree_sum` finds masses.",
         rows=("policies-are-distributions",),
         forbidden="refused",
-        answer=lambda mdp, p: masses(mdp, p)[0] / masses(mdp, p)[1],
+        answer=r"\frac{p(s + a)}{p(s)}",
+        given=("mdp", "p"),
         without=("pi", "log_pi", "logits"),
         misses={
-            "unconditional for conditional probabilities: p(s + a)": lambda mdp, p: masses(mdp, p)[0],
-            "the quotient upside down: p(s)/p(s + a)": lambda mdp, p: masses(mdp, p)[1] / masses(mdp, p)[0],
-            "normalized over all states together": lambda mdp, p: masses(mdp, p)[0] / np.sum(masses(mdp, p)[0], axis=(1, 2), keepdims=True),
-            "the reference policy for that of p": lambda pi_ref: pi_ref,
+            "unconditional for conditional probabilities: p(s + a)": "p(s + a)",
+            "the quotient upside down: p(s)/p(s + a)": r"\frac{p(s)}{p(s + a)}",
+            "normalized over all states together": r"\frac{p(s + a)}{\sum_{s'} \sum_b p(s' + b)}",
+            "the reference policy for that of p": r"\pi_{ref}(a \mid s)",
             "responses counted, their probabilities omitted": lambda mdp, p: (
                 masses(mdp, np.ones_like(p))[0] / masses(mdp, np.ones_like(p))[1]
             ),
@@ -139,12 +150,6 @@ add(
 )
 
 # ---------------------------------------------------------------------------------------------------- advantages
-
-
-def advantage(mdp: Any, log_pi: Any, r: Any) -> Any:
-    """Q - V of a policy, by the backward sweep."""
-    V, Q = plain_values(mdp, log_pi, r)
-    return Q - V[:, :, None]
 
 
 def greedy_advantage(mdp: Any, r: Any) -> Any:
@@ -174,11 +179,12 @@ add(
         hint="In every state the mean of A' under pi' itself is zero: use that as a check.",
         rows=("performance-difference",),
         forbidden="refused",
-        answer=lambda mdp, log_pi_2, r: advantage(mdp, log_pi_2, r),
+        answer=r"\mathbb{E}_{p_2}[r \mid s, a] - \mathbb{E}_{p_2}[r \mid s]",
+        given=("mdp", "log_pi_2", "r"),
         misses={
-            "Q without V": lambda mdp, log_pi_2, r: plain_values(mdp, log_pi_2, r)[1],
-            "sign flipped": lambda mdp, log_pi_2, r: -advantage(mdp, log_pi_2, r),
-            "advantages of pi, not of pi'": lambda mdp, log_pi, r: advantage(mdp, log_pi, r),
+            "sign flipped": r"\mathbb{E}_{p_2}[r \mid s] - \mathbb{E}_{p_2}[r \mid s, a]",
+            "Q without V": r"\mathbb{E}_{p_2}[r \mid s, a]",
+            "advantages of pi, not of pi'": r"\mathbb{E}_p[r \mid s, a] - \mathbb{E}_p[r \mid s]",
             "the best continuation for the mean one: greedy": lambda mdp, r: greedy_advantage(mdp, r),
             "tokens averaged evenly: pi' omitted": lambda mdp, r: even_advantage(mdp, r),
         },

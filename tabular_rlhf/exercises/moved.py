@@ -7,20 +7,13 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.exercises.record import Exercise, add
+from tabular_rlhf.formula.reading import Clause
 from tabular_rlhf.policy_gradient import stale
 from tabular_rlhf.tolerance import largest
 
 # ---------------------------------------------------------------------------------------------------- truncated-objective
 
 MOVED = "The policy has the law `p`, the old one `exp(log_p_2)`, both over responses, `(P, N)`, with rewards `r`, `(P, N)`. "
-
-
-def old_mean(log_p_2: Any, f: Any) -> Any:
-    return np.sum(np.exp(log_p_2) * f, axis=1)
-
-
-def over_old(p: Any, log_p_2: Any) -> Any:
-    return p / np.exp(log_p_2)
 
 
 def moved_size(r: Any, p: Any, log_p_2: Any) -> float:
@@ -42,25 +35,17 @@ add(
         hint="Above C the weight is constant, and a constant times a score is the slope of a logarithm.",
         rows=("truncated-ratio",),
         forbidden="refused",
-        answer=lambda p, log_p_2, r, cap: np.sum(
-            np.exp(log_p_2) * r * (np.minimum(p / np.exp(log_p_2), cap) + cap * np.maximum(0.0, np.log(p / np.exp(log_p_2) / cap))),
-            axis=1,
-        ),
+        answer=(r"\mathbb{E}_{p_{old}}[r\, (\min(\rho, C) + C \max(0, \log\frac{\rho}{C}))], \quad \rho = \frac{p}{p_{old}}"),
+        letters={"p_old": "p_2", "pi_old": "pi_2", "C": "cap"},
+        given=("p", "log_p_2", "r", "cap"),
         misses={
-            "the mean reward": lambda E_r: E_r,
-            "the truncated surrogate itself: masking": lambda p, log_p_2, r, cap: old_mean(
-                log_p_2, r * np.minimum(over_old(p, log_p_2), cap)
+            "the mean reward": r"\mathbb{E}_p[r]",
+            "the truncated surrogate itself: masking": r"\mathbb{E}_{p_{old}}[r \min(\rho, C)]",
+            "C forgotten before the logarithm": r"\mathbb{E}_{p_{old}}[r\, (\min(\rho, C) + \max(0, \log\frac{\rho}{C}))]",
+            "not continuous: log of the ratio, not of the ratio over C": (
+                r"\mathbb{E}_{p_{old}}[r\, (1[\rho \le C]\, \rho + 1[\rho > C]\, C (1 + \log\rho))]"
             ),
-            "C forgotten before the logarithm": lambda p, log_p_2, r, cap: old_mean(
-                log_p_2, r * (np.minimum(over_old(p, log_p_2), cap) + np.maximum(0.0, np.log(over_old(p, log_p_2) / cap)))
-            ),
-            "not continuous: log of the ratio, not of the ratio over C": lambda p, log_p_2, r, cap: old_mean(
-                log_p_2,
-                r * np.where(over_old(p, log_p_2) <= cap, over_old(p, log_p_2), cap + cap * np.log(over_old(p, log_p_2))),
-            ),
-            "weighted by the policy, not the old one": lambda p, log_p_2, r, cap: np.sum(
-                p * r * np.minimum(over_old(p, log_p_2), cap), axis=1
-            ),
+            "weighted by the policy, not the old one": r"\mathbb{E}_p[r \min(\rho, C)]",
         },
         scale=moved_size,
     )
@@ -82,31 +67,20 @@ add(
         hint="`mdp.prefix_sum` sums a table along the path to every state; the token's own ratio is not in it.",
         rows=("prefix-ratio",),
         forbidden="refused",
-        answer=lambda mdp, log_pi, log_pi_2: np.exp(mdp.prefix_sum(log_pi - log_pi_2)[..., None] + log_pi - log_pi_2),
+        answer=r"\frac{p(s + a)}{p_{old}(s + a)}",
+        letters={"p_old": "p_2", "pi_old": "pi_2"},
+        given=("mdp", "log_pi", "log_pi_2"),
         misses={
-            "the ratio of this token alone": lambda log_pi, log_pi_2: np.exp(log_pi - log_pi_2),
-            "up to the state, without its own token": lambda mdp, log_pi, log_pi_2: np.exp(
-                mdp.prefix_sum(log_pi - log_pi_2)[..., None] + 0.0 * log_pi
-            ),
-            "upside down": lambda mdp, log_pi, log_pi_2: np.exp(mdp.prefix_sum(log_pi_2 - log_pi)[..., None] + log_pi_2 - log_pi),
-            "the logarithm of it": lambda mdp, log_pi, log_pi_2: mdp.prefix_sum(log_pi - log_pi_2)[..., None] + log_pi - log_pi_2,
+            "the ratio of this token alone": r"\frac{\pi(a \mid s)}{\pi_{old}(a \mid s)}",
+            "up to the state, without its own token": r"\frac{p(s)}{p_{old}(s)}",
+            "upside down": r"\frac{p_{old}(s + a)}{p(s + a)}",
+            "the logarithm of it": r"\log\frac{p(s + a)}{p_{old}(s + a)}",
         },
         scale=lambda log_p, log_p_2: float(np.exp(np.max(log_p - log_p_2))) * 16.0,
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- clip-pull
-
-
-def clipped_away(log_pi: Any, log_pi_2: Any, clip: float) -> Any:
-    """rho - clip(rho)."""
-    ratio = np.exp(log_pi - log_pi_2)
-    return ratio - np.clip(ratio, 1.0 - clip, 1.0 + clip)
-
-
-def old_tokens(mdp: Any, log_pi_2: Any, f: Any) -> Any:
-    """E_old of a sum over tokens, for each prompt."""
-    return np.sum(np.exp(mdp.path_sum(log_pi_2)) * mdp.path_sum(f), axis=1)
 
 
 add(
@@ -123,26 +97,19 @@ add(
         hint="Average over the coin first: the smaller of two numbers, and the smaller of both negated.",
         rows=("random-rewards-clip",),
         forbidden="refused",
-        answer=lambda mdp, log_pi, log_pi_2, clip: (
-            -0.5
-            * np.sum(
-                np.exp(mdp.path_sum(log_pi_2))
-                * mdp.path_sum(np.abs(np.exp(log_pi - log_pi_2) - np.clip(np.exp(log_pi - log_pi_2), 1.0 - clip, 1.0 + clip))),
-                axis=1,
-            )
+        answer=(
+            r"-\frac{1}{2} \mathbb{E}_{p_{old}}[\sum_h |\rho(s_h, a_h) - k(s_h, a_h)|], \quad \rho(s, a) = "
+            r"\frac{\pi(a \mid s)}{\pi_{old}(a \mid s)}, \quad k(s, a) = \mathrm{clip}(\rho(s, a), 1 - c, 1 + "
+            "c)"
         ),
+        letters={"p_old": "p_2", "pi_old": "pi_2", "c": "clip"},
+        given=("mdp", "log_pi", "log_pi_2", "clip"),
         misses={
-            "the coins cancel: 0": lambda P: np.zeros(P),
-            "sign flipped: a push away": lambda mdp, log_pi, log_pi_2, clip: (
-                0.5 * old_tokens(mdp, log_pi_2, np.abs(clipped_away(log_pi, log_pi_2, clip)))
-            ),
-            "1/2 forgotten": lambda mdp, log_pi, log_pi_2, clip: -old_tokens(mdp, log_pi_2, np.abs(clipped_away(log_pi, log_pi_2, clip))),
-            "responses drawn from the policy": lambda mdp, log_pi, log_pi_2, clip: (
-                -0.5 * old_tokens(mdp, log_pi, np.abs(clipped_away(log_pi, log_pi_2, clip)))
-            ),
-            "signs lost: above less below": lambda mdp, log_pi, log_pi_2, clip: (
-                -0.5 * old_tokens(mdp, log_pi_2, clipped_away(log_pi, log_pi_2, clip))
-            ),
+            "the coins cancel: 0": "0",
+            "sign flipped: a push away": r"\frac{1}{2} \mathbb{E}_{p_{old}}[\sum_h |\rho(s_h, a_h) - k(s_h, a_h)|]",
+            "1/2 forgotten": r"- \mathbb{E}_{p_{old}}[\sum_h |\rho(s_h, a_h) - k(s_h, a_h)|]",
+            "responses drawn from the policy": r"-\frac{1}{2} \mathbb{E}_{p}[\sum_h |\rho(s_h, a_h) - k(s_h, a_h)|]",
+            "signs lost: above less below": r"-\frac{1}{2} \mathbb{E}_{p_{old}}[\sum_h (\rho(s_h, a_h) - k(s_h, a_h))]",
         },
         scale=lambda H, log_pi, log_pi_2: H * float(np.exp(np.max(log_pi - log_pi_2))),
     )
@@ -182,20 +149,16 @@ add(
         answer=lambda log_p_2, r, below: poured(log_p_2, r, below),
         misses={
             "the best response": lambda gain: 1.0 * (gain == np.max(gain, axis=1, keepdims=True)),
-            "clipped, not leveled: it does not sum to one": lambda gain: flooded(gain, 0.0),
-            "clipped and normalized": lambda gain: np.maximum(0.0, gain) / np.sum(np.maximum(0.0, gain), axis=1, keepdims=True),
-            "the law of the data": lambda log_p_2: np.exp(log_p_2),
-            "not clipped: probabilities below 0": lambda gain: gain / np.sum(gain, axis=1, keepdims=True),
+            "clipped, not leveled: it does not sum to one": r"\frac{\max(0, gain)}{\sum_y gain}",
+            "clipped and normalized": r"\frac{\max(0, gain)}{\sum_y \max(0, gain)}",
+            "the law of the data": "p_2",
+            "not clipped: probabilities below 0": r"\frac{gain}{\sum_y gain}",
         },
         scale=lambda r, below: (1.0 + np.max(np.abs(r))) / below,
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- entropy-drift
-
-
-def token_mean(pi: Any, f: Any) -> Any:
-    return np.sum(pi * f, axis=-1)
 
 
 add(
@@ -211,30 +174,22 @@ add(
         hint="A covariance under the policy, of the log-probability and of the velocity, with a sign.",
         rows=("entropy-covariance",),
         forbidden="refused",
-        answer=lambda pi, log_pi, direction: -np.sum(pi * log_pi * (direction - np.sum(pi * direction, axis=-1, keepdims=True)), axis=-1),
+        answer=1,
+        given=("pi", "log_pi", "direction"),
         misses={
-            "sign flipped": lambda pi, log_pi, direction: (
-                token_mean(pi, log_pi * direction) - token_mean(pi, log_pi) * token_mean(pi, direction)
-            ),
-            "the mean of the product": lambda pi, log_pi, direction: -token_mean(pi, log_pi * direction),
+            "sign flipped": r"\mathrm{Cov}_a(\log\pi(a \mid s), v(s, a))",
+            "the mean of the product": r"-\sum_a \pi(a \mid s) \log\pi(a \mid s)\, v(s, a)",
             "every token counts alike": lambda log_pi, direction: (
                 -np.mean(log_pi * (direction - np.mean(direction, axis=-1, keepdims=True)), axis=-1)
             ),
-            "the mean velocity": lambda pi, direction: -token_mean(pi, direction),
-            "the covariance with pi, not with its logarithm": lambda pi, direction: (
-                -(token_mean(pi, pi * direction) - token_mean(pi, pi) * token_mean(pi, direction))
-            ),
+            "the mean velocity": r"-\sum_a \pi(a \mid s)\, v(s, a)",
+            "the covariance with pi, not with its logarithm": r"-\mathrm{Cov}_a(\pi(a \mid s), v(s, a))",
         },
         scale=lambda log_pi, direction: (1.0 + np.max(np.abs(log_pi))) * (1.0 + np.max(np.abs(direction))),
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- halved-ties
-
-
-def kupper(gaps: Any, tie_bar: float) -> tuple[Any, Any]:
-    """Shares of wins and of losses."""
-    return 1.0 / (1.0 + tie_bar * np.exp(-gaps)), 1.0 / (1.0 + tie_bar * np.exp(gaps))
 
 
 add(
@@ -251,17 +206,14 @@ add(
         ),
         hint="Add half of the ties to the wins, and take the log-odds of that.",
         rows=("ties",),
-        answer=lambda gaps, tie_bar: np.log(
-            (1.0 + tie_bar**2 + 2.0 * tie_bar * np.exp(gaps)) / (1.0 + tie_bar**2 + 2.0 * tie_bar * np.exp(-gaps))
-        ),
+        answer=Clause(4, 1),
+        given=("gaps", "tie_bar"),
         misses={
-            "ties dropped": lambda gaps, tie_bar: np.log(kupper(gaps, tie_bar)[0] / kupper(gaps, tie_bar)[1]),
-            "nothing changes: d": lambda gaps: gaps,
-            "ties counted as wins": lambda gaps, tie_bar: np.log((1.0 - kupper(gaps, tie_bar)[1]) / kupper(gaps, tie_bar)[1]),
-            "ties counted as losses": lambda gaps, tie_bar: np.log(kupper(gaps, tie_bar)[0] / (1.0 - kupper(gaps, tie_bar)[0])),
-            "winner and loser swapped": lambda gaps, tie_bar: np.log(
-                (1.0 + tie_bar**2 + 2.0 * tie_bar * np.exp(-gaps)) / (1.0 + tie_bar**2 + 2.0 * tie_bar * np.exp(gaps))
-            ),
+            "ties dropped": r"\log\frac{U(y, y')}{U(y', y)}",
+            "nothing changes: d": "d(y, y')",
+            "ties counted as wins": r"\log\frac{1 - U(y', y)}{U(y', y)}",
+            "ties counted as losses": r"\log\frac{U(y, y')}{1 - U(y, y')}",
+            "winner and loser swapped": r"\log\frac{1 + \theta^2 + 2 \theta e^{-d(y, y')}}{1 + \theta^2 + 2 \theta e^{d(y, y')}}",
         },
         where=lambda r: float(np.ptp(r)) < 12.0,
         scale=lambda r: np.exp(float(np.ptp(r))),

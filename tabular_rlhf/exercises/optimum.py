@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.exercises.record import Exercise, add
-from tabular_rlhf.logspace import kl, log_softmax, logsumexp
-from tabular_rlhf.terms.policies import all_together, visited_kl
+from tabular_rlhf.exercises.record import GIBBS, Exercise, add
+from tabular_rlhf.logspace import log_softmax, logsumexp
+from tabular_rlhf.terms.policies import all_together
 from tabular_rlhf.tolerance import largest
 
 add(
@@ -24,14 +24,15 @@ add(
         ),
         hint="Tilt the reference by exp(r/beta), then divide each row by its own sum.",
         rows=("gibbs-optimum",),
-        answer=lambda p_ref, r, beta: p_ref * np.exp(r / beta) / np.sum(p_ref * np.exp(r / beta), axis=1, keepdims=True),
+        answer=r"\frac{p_{ref}\, e^{r/\beta}}{\sum_y p_{ref}\, e^{r/\beta}}",
+        letters=GIBBS,
         without=("p_star", "log_p_star", "solution", "soft", "log_pi_star", "log_Z", "value", "V_soft", "Q_soft"),
         misses={
-            "p_ref omitted: softmax of r alone": lambda r, beta: np.exp(log_softmax(r / beta)),
-            "beta for 1/beta": lambda log_p_ref, r, beta: np.exp(log_softmax(log_p_ref + r * beta)),
-            "beta dropped": lambda log_p_ref, r: np.exp(log_softmax(log_p_ref + r)),
-            "sign flipped": lambda log_p_ref, r, beta: np.exp(log_softmax(log_p_ref - r / beta)),
-            "log Z omitted: not normalized": lambda p_ref, r, beta: p_ref * np.exp(r / beta),
+            "p_ref omitted: softmax of r alone": r"\frac{e^{r/\beta}}{\sum_y e^{r/\beta}}",
+            "beta for 1/beta": "gibbs(beta*r)",
+            "beta dropped": "gibbs(r)",
+            "sign flipped": "gibbs(-r/beta)",
+            "log Z omitted: not normalized": r"p_{ref}\, e^{r/\beta}",
             "normalized over all prompts together": all_together,
         },
     )
@@ -50,13 +51,10 @@ add(
         hint="It is a divergence between p and p*. Which direction, and in which unit?",
         rows=("regret-is-kl",),
         forbidden="refused",
-        answer=lambda beta, log_p, log_p_star: beta * kl(log_p, log_p_star),
-        misses={
-            "beta dropped": lambda log_p, log_p_star: kl(log_p, log_p_star),
-            "forward for reverse KL": lambda beta, log_p, log_p_star: beta * kl(log_p_star, log_p),
-            "KL to p_ref for KL to p*": lambda beta, KL: beta * KL,
-            "sign flipped": lambda value, J_x: J_x - value,
-        },
+        answer=1,
+        given=("beta", "log_p", "log_p_star"),
+        slips=("beta dropped", "sign flipped"),
+        misses={"forward for reverse KL": r"\beta\, \mathrm{KL}(p^*, p)", "KL to p_ref for KL to p*": r"\beta\, \mathrm{KL}(p, p_{ref})"},
     )
 )
 
@@ -69,14 +67,11 @@ add(
         statement="Return the largest possible value of the objective for each prompt, $\\beta \\log Z(x)$: shape `(P,)`, reward units.",
         hint="log Z is the log of a mean of exp(r/beta) under the reference; use a log-sum-exp so that it cannot overflow.",
         rows=("optimal-value",),
-        answer=lambda beta, log_p_ref, r: beta * logsumexp(log_p_ref + r / beta),
+        answer=r"\beta \log \sum_y p_{ref}\, e^{r/\beta}",
+        given=("beta", "log_p_ref", "r"),
         without=("value", "log_Z", "solution", "soft", "V_soft", "Q_soft"),
-        misses={
-            "beta dropped": lambda beta, log_p_ref, r: logsumexp(log_p_ref + r / beta),
-            "p_ref omitted": lambda beta, r: beta * logsumexp(r / beta),
-            "log base 2": lambda beta, log_p_ref, r: beta * logsumexp(log_p_ref + r / beta) / np.log(2.0),
-            "sign flipped": lambda beta, log_p_ref, r: -beta * logsumexp(log_p_ref + r / beta),
-        },
+        slips=("beta dropped", "sign flipped"),
+        misses={"p_ref omitted": r"\beta \log \sum_y e^{r/\beta}", "log base 2": r"\frac{\beta}{\log 2} \log \sum_y p_{ref}\, e^{r/\beta}"},
     )
 )
 
@@ -125,7 +120,7 @@ add(
         answer=soft_policy,
         without=("log_pi_star", "V_soft", "Q_soft", "soft", "solution"),
         misses={
-            "Q without V in the soft policy": lambda log_pi_ref, Q_soft, beta: np.exp(log_pi_ref + Q_soft / beta),
+            "Q without V in the soft policy": r"\pi_{ref}(a \mid s)\, e^{Q(s, a)/\beta}",
             "per-state greedy for soft: V the best continuation": lambda mdp, log_pi_ref, r, beta: chosen(
                 log_pi_ref, swept(mdp, log_pi_ref, r, lambda log_ref, Q: np.max(Q, axis=1))[1], beta
             ),
@@ -154,16 +149,16 @@ add(
         hint="In every state a KL between two rows; how much it counts is how often one gets there. Which one?",
         rows=("kl-chain-rule",),
         forbidden="refused",
-        answer=lambda d_pi, log_pi, log_pi_ref: np.sum(d_pi * kl(log_pi, log_pi_ref), axis=1),
+        answer=1,
+        given=("d_pi", "log_pi", "log_pi_ref"),
         without=("KL", "J_x", "J", "log_p", "p", "L", "log_p_ref", "p_ref"),
+        slips=("d_ref for d_pi", "sign flipped"),
         misses={
-            "d_ref for d_pi": lambda d_ref, log_pi, log_pi_ref: visited_kl(d_ref, log_pi, log_pi_ref),
-            "visits omitted: every state counts alike": lambda d_pi, log_pi, log_pi_ref: visited_kl(np.ones_like(d_pi), log_pi, log_pi_ref),
-            "mean over tokens where the sum was due": lambda KL, H: KL / H,
-            "forward for reverse KL": lambda d_ref, log_pi, log_pi_ref: visited_kl(d_ref, log_pi_ref, log_pi),
-            "forward for reverse KL in each state": lambda d_pi, log_pi, log_pi_ref: visited_kl(d_pi, log_pi_ref, log_pi),
-            "sign flipped": lambda KL: -KL,
-            "log base 2": lambda KL: KL / np.log(2.0),
+            "visits omitted: every state counts alike": r"\sum_s \mathrm{KL}(\pi(\cdot \mid s), \pi_{ref}(\cdot \mid s))",
+            "mean over tokens where the sum was due": r"\frac{1}{H} \mathrm{KL}(p, p_{ref})",
+            "forward for reverse KL": r"\mathrm{KL}(p_{ref}, p)",
+            "forward for reverse KL in each state": r"\sum_s d_\pi(s)\, \mathrm{KL}(\pi_{ref}(\cdot \mid s), \pi(\cdot \mid s))",
+            "log base 2": r"\frac{1}{\log 2} \mathrm{KL}(p, p_{ref})",
         },
         scale=lambda log_p, log_p_ref: 1.0 + largest(log_p, log_p_ref),
     )

@@ -7,15 +7,8 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.exercises.record import Exercise, add
-from tabular_rlhf.logspace import log_sigmoid, log_softmax
-from tabular_rlhf.terms.comparisons import score, sigma
 
 # ---------------------------------------------------------------------------------------------------- win-probabilities
-
-
-def gaps_of(r: Any) -> Any:
-    """r_i - r_j."""
-    return r[:, :, None] - r[:, None, :]
 
 
 add(
@@ -30,15 +23,15 @@ add(
         ),
         hint="Differences of a row with itself: one copy of r gets an axis behind, the other before.",
         rows=("bradley-terry",),
-        answer=lambda r: 1.0 / (1.0 + np.exp(-(r[:, :, None] - r[:, None, :]))),
+        answer=2,
         without=("P_beats", "law"),
         misses={
-            "winner and loser swapped": lambda r: sigma(-gaps_of(r)),
-            "beta for one: sigma(beta (r - r'))": lambda r, beta: sigma(beta * gaps_of(r)),
-            "sigma of each reward alone": lambda r: sigma(r)[:, :, None] + 0.0 * gaps_of(r),
-            "softmax over all responses": lambda r: np.exp(log_softmax(r))[:, :, None] + 0.0 * gaps_of(r),
-            "log base 2: powers of 2 for powers of e": lambda r: sigma(gaps_of(r) * np.log(2.0)),
-            "the logarithm of the answer": lambda r: log_sigmoid(gaps_of(r)),
+            "winner and loser swapped": r"\sigma(r_j - r_i)",
+            "beta for one: sigma(beta (r - r'))": r"\sigma(\beta (r_i - r_j))",
+            "sigma of each reward alone": r"\sigma(r_i)",
+            "softmax over all responses": r"\frac{e^{r_i}}{\sum_k e^{r_k}}",
+            "log base 2: powers of 2 for powers of e": r"\sigma(\log 2 \cdot (r_i - r_j))",
+            "the logarithm of the answer": r"\log\sigma(r_i - r_j)",
         },
         largest=500,
     )
@@ -46,6 +39,8 @@ add(
 
 # ---------------------------------------------------------------------------------------------------- count-wins
 
+OBSERVED = {"r_w": "r_w", "r_l": "r_l"}
+"""The rewards of observed winners and losers."""
 COMPARED = (
     "`compared` holds $n$ observed comparisons, a row each: the numbers of the prompt, of the response that won, and of the one that "
     "lost, of shape `(n, 3)`. "
@@ -86,10 +81,6 @@ add(
 # ---------------------------------------------------------------------------------------------------- comparison-loss
 
 
-def nll(D: Any) -> Any:
-    return -np.mean(log_sigmoid(D))
-
-
 add(
     Exercise(
         slug="comparison-loss",
@@ -102,14 +93,15 @@ add(
         ),
         hint="The likelihood of one outcome is sigma(r_w - r_l); independent outcomes multiply, so their logarithms add.",
         rows=("bradley-terry", "mle-is-forward-kl"),
-        answer=lambda r_w, r_l: np.mean(np.log1p(np.exp(-(r_w - r_l)))),
+        answer=r"-\mathrm{mean}(\log\sigma(r_w - r_l))",
+        letters=OBSERVED,
+        slips=("sign flipped",),
         misses={
-            "sum where the mean was due": lambda r_w, r_l: len(r_w) * nll(r_w - r_l),
-            "winner and loser swapped": lambda r_w, r_l: nll(r_l - r_w),
-            "sign flipped: the log-likelihood": lambda r_w, r_l: -nll(r_w - r_l),
-            "log of the mean for the mean of logs": lambda r_w, r_l: -np.log(np.mean(sigma(r_w - r_l))),
-            "the log omitted: mean probability of the other outcome": lambda r_w, r_l: np.mean(sigma(r_l - r_w)),
-            "beta for one: sigma(beta (r - r'))": lambda r_w, r_l, beta: nll(beta * (r_w - r_l)),
+            "sum where the mean was due": r"-\sum_{draw} \log\sigma(r_w - r_l)",
+            "winner and loser swapped": r"-\mathrm{mean}(\log\sigma(r_l - r_w))",
+            "log of the mean for the mean of logs": r"-\log \mathrm{mean}(\sigma(r_w - r_l))",
+            "the log omitted: mean probability of the other outcome": r"\mathrm{mean}(\sigma(r_l - r_w))",
+            "beta for one: sigma(beta (r - r'))": r"-\mathrm{mean}(\log\sigma(\beta (r_w - r_l)))",
         },
         scale=lambda r: 1.0 + np.max(np.abs(r)),
     )
@@ -131,18 +123,18 @@ add(
         ),
         hint="Each pair pushes i by the wins that the model expects of it, less those that it had.",
         rows=("bt-score-hessian",),
-        answer=score,
+        answer=r"\sum_j (n_{ij}\, \sigma(\hat r_i - \hat r_j) - w_{ij})",
+        letters={"n": "n_ij", "w": "wins_ij"},
+        given=("scores", "n_ij", "wins_ij"),
         misses={
-            "sign flipped": lambda scores, n_ij, wins_ij: -score(scores, n_ij, wins_ij),
-            "winner and loser swapped": lambda scores, n_ij, wins_ij: score(scores, n_ij, np.swapaxes(wins_ij, 1, 2)),
-            "n_ij dropped: rates for counts": lambda scores, n_ij, wins_ij: score(
-                scores, (n_ij > 0) * 1.0, wins_ij / np.maximum(n_ij, 1.0)
+            "sign flipped": r"\sum_j (w_{ij} - n_{ij}\, \sigma(\hat r_i - \hat r_j))",
+            "winner and loser swapped": r"\sum_j (n_{ij}\, \sigma(\hat r_i - \hat r_j) - w_{ji})",
+            "n_ij dropped: rates for counts": r"\sum_j (1[n_{ij} > 0]\, \sigma(\hat r_i - \hat r_j) - \frac{w_{ij}}{\max(n_{ij}, 1)})",
+            "mean where the sum was due: divided by the comparisons of i": (
+                r"\frac{\sum_j (n_{ij}\, \sigma(\hat r_i - \hat r_j) - w_{ij})}{\max(\sum_j n_{ij}, 1)}"
             ),
-            "mean where the sum was due: divided by the comparisons of i": lambda scores, n_ij, wins_ij: (
-                score(scores, n_ij, wins_ij) / np.maximum(np.sum(n_ij, axis=2), 1.0)
-            ),
-            "wins omitted: only what the model expects": lambda scores, n_ij, wins_ij: score(scores, n_ij, 0.0 * wins_ij),
-            "r for r^: the slope at other rewards": lambda r, n_ij, wins_ij: score(r, n_ij, wins_ij),
+            "wins omitted: only what the model expects": r"\sum_j n_{ij}\, \sigma(\hat r_i - \hat r_j)",
+            "r for r^: the slope at other rewards": r"\sum_j (n_{ij}\, \sigma(r_i - r_j) - w_{ij})",
         },
         largest=500,
         scale=lambda n_ij: 1.0 + np.max(np.sum(n_ij, axis=2)),
@@ -150,15 +142,6 @@ add(
 )
 
 # ---------------------------------------------------------------------------------------------------- unbiased-loss
-
-
-def loss(D: Any) -> Any:
-    return -log_sigmoid(D)
-
-
-def unbiased(D: Any, flip: float) -> Any:
-    """[(1 - e) l(D) - e l(-D)]/(1 - 2 e), a number for each comparison."""
-    return ((1.0 - flip) * loss(D) - flip * loss(-D)) / (1.0 - 2.0 * flip)
 
 
 add(
@@ -175,18 +158,20 @@ add(
         ),
         hint="Two equations for a and b: what multiplies l(true margin) must be one, what multiplies l(-true margin) zero.",
         rows=("label-noise",),
-        answer=lambda r_w, r_l, flip: np.mean(unbiased(r_w - r_l, flip)),
+        answer=r"\mathrm{mean}(\frac{(1 - \epsilon)\, \ell(r_w - r_l) - \epsilon\, \ell(r_l - r_w)}{1 - 2 \epsilon})",
+        letters={**OBSERVED, "ell(z)": "-log(sigma(z))", "epsilon": "flip"},
+        given=("r_w", "r_l", "flip"),
         misses={
-            "smoothing taken for the unbiased loss": lambda r_w, r_l, flip: np.mean(
-                (1.0 - flip) * loss(r_w - r_l) + flip * loss(r_l - r_w)
+            "smoothing taken for the unbiased loss": r"\mathrm{mean}((1 - \epsilon)\, \ell(r_w - r_l) + \epsilon\, \ell(r_l - r_w))",
+            "1 - 2e dropped": r"\mathrm{mean}((1 - \epsilon)\, \ell(r_w - r_l) - \epsilon\, \ell(r_l - r_w))",
+            "flips ignored: the naive loss": r"\mathrm{mean}(\ell(r_w - r_l))",
+            "the likelihood of flipped labels": r"-\mathrm{mean}(\log((1 - \epsilon)\, \sigma(r_w - r_l) + \epsilon\, \sigma(r_l - r_w)))",
+            "winner and loser swapped": (
+                r"\mathrm{mean}(\frac{(1 - \epsilon)\, \ell(r_l - r_w) - \epsilon\, \ell(r_w - r_l)}{1 - 2 \epsilon})"
             ),
-            "1 - 2e dropped": lambda r_w, r_l, flip: np.mean((1.0 - 2.0 * flip) * unbiased(r_w - r_l, flip)),
-            "flips ignored: the naive loss": lambda r_w, r_l: np.mean(loss(r_w - r_l)),
-            "the likelihood of flipped labels": lambda r_w, r_l, flip: (
-                -np.mean(np.log((1.0 - flip) * sigma(r_w - r_l) + flip * sigma(r_l - r_w)))
+            "sum where the mean was due": (
+                r"\sum_{draw} \frac{(1 - \epsilon)\, \ell(r_w - r_l) - \epsilon\, \ell(r_l - r_w)}{1 - 2 \epsilon}"
             ),
-            "winner and loser swapped": lambda r_w, r_l, flip: np.mean(unbiased(r_l - r_w, flip)),
-            "sum where the mean was due": lambda r_w, r_l, flip: np.sum(unbiased(r_w - r_l, flip)),
         },
         scale=lambda r, flip: (1.0 + np.max(np.abs(r))) / (1.0 - 2.0 * flip),
     )

@@ -8,34 +8,26 @@ and a derivation that breaks earns the share of its steps up to the first that d
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import Any
 
 from tabular_rlhf.errors import InputError, quoted
-from tabular_rlhf.ledger.record import LEDGER
+from tabular_rlhf.exercises.record import EXERCISES, Asked
+from tabular_rlhf.registry import Registry
 
 RELATIONS = ("=", "<=", ">=")
 """What a proof may show."""
 
 
-@dataclass(frozen=True)
-class Proof:
-    """One exercise.
+@dataclass(frozen=True, eq=False)
+class Proof(Asked):
+    """One exercise that asks for a derivation; its statement says what is to be shown.
 
-    slug; chapter; notebook; title; statement, what is to be shown; hint; rows, ledger rows behind it.  start, end: formulas, as plain
-    typing or LaTeX; relation between them.  letters: all that may occur (empty: any).  without: letters that would give it away.
+    start, end: formulas, as plain typing or LaTeX; relation between them.  letters: all that may occur (empty: any).  without: letters
+    that would give it away.
     fewest: steps.  bind: letters that a course reads otherwise; free: conventions that it leaves open
     (`formula.freedoms`).  solution: a text that is right.
     """
 
-    slug: str
-    chapter: int
-    notebook: str
-    title: str
-    statement: str
-    hint: str
-    rows: tuple[str, ...]
     start: str
     end: str
     solution: str
@@ -48,15 +40,9 @@ class Proof:
     minutes: int = 20
 
     def __post_init__(self) -> None:
-        def require(holds: bool, must: str, got: Any) -> None:
-            if not holds:
-                raise InputError(must, got=got, where=f"proof {self.slug!r}", remedy="see exercises/proof.py")
-
-        require(bool(re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.slug)), "a slug must be words joined by -", self.slug)
-        require(all((self.title, self.statement, self.hint)), "a proof must have title, statement and hint", self.title)
-        require(self.relation in RELATIONS, f"the relation must be one of {', '.join(RELATIONS)}", self.relation)
-        require(all(row in LEDGER for row in self.rows), "rows must be in the ledger", self.rows)
-        require(self.fewest >= 1, "a proof must have a step", self.fewest)
+        super().__post_init__()
+        self.require(self.relation in RELATIONS, f"the relation must be one of {', '.join(RELATIONS)}", self.relation)
+        self.require(self.fewest >= 1, "a proof must have a step", self.fewest)
 
     @property
     def asked(self) -> str:
@@ -68,27 +54,19 @@ class Proof:
         return f"{self.statement} From {self.start} to {self.end}, in {steps}, one relation a line.{allowed}{banned}{free}"
 
     @property
-    def name(self) -> str:
-        """The name of a submission's function."""
-        return self.slug.replace("-", "_")
-
-    @property
     def signature(self) -> str:
         """The suggested first line of an answer: a function without parameters that returns the text."""
         return f"def {self.name}():"
 
 
-PROOFS: dict[str, Proof] = {}
+PROOFS: Registry[Proof] = Registry("exercise", key="slug")
 
 
 def add(proof: Proof) -> Proof:
     """Enter a proof into the table, refusing a second exercise of the same name."""
-    from tabular_rlhf.exercises.record import EXERCISES
-
-    if proof.slug in PROOFS or proof.slug in EXERCISES:
+    if proof.slug in EXERCISES:
         raise InputError("an exercise must have a name of its own", got=quoted(proof.slug), remedy="choose another slug")
-    PROOFS[proof.slug] = proof
-    return proof
+    return PROOFS.add(proof)
 
 
 add(

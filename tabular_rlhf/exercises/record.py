@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,31 +12,27 @@ import numpy as np
 
 from tabular_rlhf.errors import InputError, nearest
 from tabular_rlhf.exercises.conventions import Other, others
+from tabular_rlhf.formula.printed import Stacked
+from tabular_rlhf.formula.reading import Clause, Reading, Slips, told_apart
 from tabular_rlhf.ledger.record import LEDGER, Function, fits
 from tabular_rlhf.registry import Registry, one_of
-from tabular_rlhf.symbols import SYMBOLS, Scope, parameters, unknown_names
+from tabular_rlhf.symbols import SYMBOLS, Scope, is_formula, parameters, unknown_names
 
 FREE = ("", "constant per prompt", "constant", "positive factor")
 """What an answer may leave open: nothing, an additive constant for each prompt, one constant, one positive factor."""
 FORBIDDEN = {"allowed": "", "refused": "(The reference forbids no token: every response has positive probability.)"}
 """Whether an exercise is asked where the reference forbids tokens, and what its statement says of it."""
 
+GIBBS = {"gibbs(z)": "p_ref*exp(z)/sum_tau p_ref*exp(z)"}
+"""A letter for formulas: the reference, tilted by exp(z)."""
+
 
 @dataclass(frozen=True, eq=False)
-class Exercise:
-    """One exercise.
+class Asked:
+    """What all exercises say.
 
     slug: its name; a submission's function is named alike, `-` turned into `_`.  chapter, title.  notebook: where it belongs,
-    as "04"; "" for one that stands in none.  statement: Markdown with LaTeX, says what to return, its shape and unit.  hint.
-    rows: ledger rows behind it.
-    answer: the reference, a function of symbols by name (it may return another one, if a function is asked for); its parameters are the
-    suggested signature (a reader may use others).
-    misses: diagnosis -> wrong answer, at least three.  free: what the answer leaves open, one of FREE.
-    without: symbols that would give the answer away.  where, largest, scale: as of a row of the ledger.
-    error: how far an answer may be off, as a share of its size, where the statement asks for so many decimals and not for the exact answer.
-    forbidden: "allowed" if it is asked of references that forbid tokens too (an answer that fails there is wrong), else "refused".
-    conventions, also, under: what an answer may choose, other answers that are right by a choice of theirs, and the wrong answers that go
-    with such a choice (`exercises.conventions`).
+    as "04"; "" for one that stands in none.  statement: Markdown with LaTeX.  hint.  rows: ledger rows behind it.
     """
 
     slug: str
@@ -46,8 +42,49 @@ class Exercise:
     statement: str
     hint: str
     rows: tuple[str, ...]
-    answer: Function
-    misses: Mapping[str, Function]
+
+    def __post_init__(self) -> None:
+        self.require(bool(re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.slug)), "a slug must be words joined by -", self.slug)
+        said = all((self.title, self.statement, self.hint, self.rows))
+        self.require(said, "an exercise must have title, statement, hint and rows", self.title)
+        self.require(all(row in LEDGER for row in self.rows), "rows must be in the ledger", self.rows)
+
+    def require(self, holds: bool, must: str, got: Any) -> None:
+        """Refuse the record where something does not hold of it."""
+        if not holds:
+            kind = type(self).__name__.lower()
+            raise InputError(must, got=got, where=f"{kind} {self.slug!r}", remedy=f"see {type(self).__module__}")
+
+    @property
+    def name(self) -> str:
+        """The name of a submission's function."""
+        return self.slug.replace("-", "_")
+
+
+@dataclass(frozen=True, eq=False)
+class Exercise(Asked):
+    r"""One exercise that asks for a number or a table; its statement says what to return, its shape and unit.
+
+        answer=r"\beta\,\mathrm{KL}(p, p^*)", slips=("beta dropped",), misses={"forward for reverse KL": r"\beta\,\mathrm{KL}(p^*, p)"}
+
+    answer: a formula; a side of the first of its rows, by number as in a row, or as `Clause(2, 1)` where it is not of the first clause;
+    several of these, a row each; or a function of symbols by name (it may return another one, if a function is asked for).
+    slips: mistakes in it by name (`formula.slips`), of several formulas by their number.  misses: diagnosis -> wrong answer, written alike.
+    letters: what those of the formulas stand for, where the notation says otherwise.
+    given: the parameters that are suggested (a reader may use others), where they are not the symbols of the answer.
+    free: what the answer leaves open, one of FREE.
+    without: symbols that would give the answer away.  where, largest, scale: as of a row of the ledger.
+    error: how far an answer may be off, as a share of its size, where the statement asks for so many decimals and not for the exact answer.
+    forbidden: "allowed" if it is asked of references that forbid tokens too (an answer that fails there is wrong), else "refused".
+    conventions, also, under: what an answer may choose, other answers that are right by a choice of theirs, and the wrong answers that go
+    with such a choice (`exercises.conventions`).
+    """
+
+    answer: Any
+    misses: Mapping[str, Any] = field(default_factory=dict)
+    slips: Slips = ()
+    letters: Mapping[str, str] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
     free: str = ""
     without: tuple[str, ...] = ()
     where: Function | None = None
@@ -57,27 +94,48 @@ class Exercise:
     minutes: int = 10
     forbidden: str = "allowed"
     conventions: tuple[str, ...] = ()
-    also: Mapping[str, Function] = field(default_factory=dict)
-    under: Mapping[str, Mapping[str, Function]] = field(default_factory=dict)
+    also: Mapping[str, Any] = field(default_factory=dict)
+    under: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        def require(holds: bool, must: str, got: Any) -> None:
-            if not holds:
-                raise InputError(must, got=got, where=f"exercise {self.slug!r}", remedy="see exercises/record.py")
-
-        require(bool(re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.slug)), "a slug must be words joined by -", self.slug)
-        require(
-            all((self.title, self.statement, self.hint, self.rows)), "an exercise must have title, statement, hint and rows", self.title
-        )
-        require(len(self.misses) >= 3, "an exercise must ship with at least three wrong answers", len(self.misses))
-        require(self.free in FREE, f"what is free must be one of {FREE}", self.free)
-        require(self.forbidden in FORBIDDEN, f"`forbidden` must be one of {', '.join(FORBIDDEN)}", self.forbidden)
-        require(all(row in LEDGER for row in self.rows), "rows must be in the ledger", self.rows)
+        super().__post_init__()
+        reading, lines = self._stands()
+        read = {
+            "misses": told_apart(self._near_misses(reading, lines), f"exercise {self.slug!r}"),
+            "also": {words: reading.function(other, several=Stacked) for words, other in self.also.items()},
+            "under": {
+                choice: {words: reading.function(wrong, several=Stacked) for words, wrong in misses.items()}
+                for choice, misses in self.under.items()
+            },
+            "answer": reading.function(self.answer, several=Stacked),
+            "slips": (),
+        }
+        for name, value in read.items():
+            object.__setattr__(self, name, value)
+        self.require(len(self.misses) >= 3, "an exercise must ship with at least three wrong answers", len(self.misses))
+        self.require(self.free in FREE, f"what is free must be one of {FREE}", self.free)
+        self.require(self.forbidden in FORBIDDEN, f"`forbidden` must be one of {', '.join(FORBIDDEN)}", self.forbidden)
         wrong = (miss for misses in (self.misses, *self.under.values()) for miss in misses.values())
         for function in (self.answer, *wrong, *self.also.values(), *(f for f in (self.where, self.scale) if f)):
             unknown = unknown_names(function)
-            require(not unknown, "parameters must be names of symbols", ", ".join(map(near, unknown)))
+            self.require(not unknown, "parameters must be names of symbols", ", ".join(map(near, unknown)))
         _ = self.others  # a convention that is none is refused here
+
+    def _stands(self) -> tuple[Reading, tuple[Clause, ...]]:
+        """What the formulas are read in, the answer's own or the clauses of the row that holds it; and where there the answer stands."""
+        parts = self.answer if isinstance(self.answer, tuple) else (self.answer,)
+        if all(isinstance(part, int | Clause) for part in parts):
+            return LEDGER[self.rows[0]].reading, tuple(Clause(1, part) if isinstance(part, int) else part for part in parts)
+        texts = tuple(part for part in parts if isinstance(part, str))
+        return Reading(texts, (0,) * len(texts), self.letters), tuple(map(Clause, range(1, len(texts) + 1)))
+
+    def _near_misses(self, reading: Reading, lines: tuple[Clause, ...]) -> Iterator[tuple[str, Any]]:
+        """Every near miss as a function, by what it is called."""
+        right = tuple(map(reading.function, lines))
+        for words, k, slipped in reading.mistakes(self.slips, [f"row {k}" for k in range(1, len(lines) + 1)], lines):
+            yield words, Stacked((*right[:k], slipped, *right[k + 1 :])) if isinstance(self.answer, tuple) else slipped
+        for words, wrong in self.misses.items():
+            yield words, reading.function(wrong, lines[0].number if lines else 0, Stacked)
 
     def applies(self, scope: Scope) -> bool:
         """Whether it can be asked in this world: affordable, and within its hypotheses."""
@@ -96,10 +154,19 @@ class Exercise:
         free = f"You choose: {', '.join(chosen)}." if chosen else ""
         return " ".join(filter(None, (self.statement, FORBIDDEN[self.forbidden], free)))
 
-    @property
-    def name(self) -> str:
-        """The name of a submission's function."""
-        return self.slug.replace("-", "_")
+    @cached_property
+    def suggested(self) -> tuple[str, ...]:
+        """The parameters that are suggested: the symbols of the answer, those of a formula in the order in which they occur in it; where it
+        may be computed from a law or from its logarithm, as the statement calls it."""
+        asked = parameters(self.answer)
+        return self.given or tuple(n for n in asked if not is_formula(self.answer) or self._called(n, asked))
+
+    def _called(self, name: str, asked: tuple[str, ...]) -> bool:
+        other = name.removeprefix("log_") if name.startswith("log_") else f"log_{name}"
+        if other not in asked:
+            return True
+        said = [f"`{n}`" in self.statement for n in (name, other)]
+        return said[0] if any(said) else other.startswith("log_")
 
     @cached_property
     def signature(self) -> str:
@@ -109,7 +176,7 @@ class Exercise:
         >>> EXERCISES["regret"].signature
         'def regret(beta, log_p, log_p_star):'
         """
-        return f"def {self.name}({', '.join(parameters(self.answer))}):"
+        return f"def {self.name}({', '.join(self.suggested)}):"
 
 
 def near(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.exercises.record import Exercise, add
-from tabular_rlhf.logspace import kl
+from tabular_rlhf.formula.reading import Clause
 
 # ---------------------------------------------------------------------------------------------------- best-of-n-law
 
@@ -56,31 +56,29 @@ add(
         hint="The best reward is that of y with probability F^n - F_-^n; responses of equal reward share it in proportion to p_ref.",
         rows=("best-of-n",),
         forbidden="refused",
-        answer=of_draws(best_of),
+        answer=1,
+        given=("p_ref", "r"),
         without=("log_p_best_of_n", "p_drawn_best", "best_is"),
         minutes=20,
         largest=300,
         misses={
-            "n - 1 draws for n": of_draws(lambda p_ref, r, n: best_of(p_ref, r, n - 1)),
-            "sign flipped: the worst of n": of_draws(lambda p_ref, r, n: best_of(p_ref, -r, n)),
-            "density of the maximum for its law: n p F^(n - 1)": of_draws(lambda p_ref, r, n: n * p_ref * at_most(p_ref, r) ** (n - 1)),
-            "ties not split: every response gets its whole level": of_draws(
-                lambda p_ref, r, n: at_most(p_ref, r) ** n - less(p_ref, r) ** n
-            ),
+            "n - 1 draws for n": r"p_{ref} \frac{F^{n-1} - F_-^{n-1}}{F - F_-}",
+            "sign flipped: the worst of n": r"p_{ref} \frac{(1 - F_-)^n - (1 - F)^n}{F - F_-}",
+            "density of the maximum for its law: n p F^(n - 1)": r"n\, p_{ref} F^{n-1}",
+            "ties not split: every response gets its whole level": "F^n - F_-^n",
             "ties broken by the order of the list": of_draws(ties_to_the_last),
-            "at most for just: F^n": of_draws(lambda p_ref, r, n: at_most(p_ref, r) ** n),
-            "p_ref omitted: uniform draws": of_draws(lambda p_ref, r, n: best_of(np.ones_like(r) / r.shape[1], r, n)),
-            "n infinite: only the best": of_draws(lambda p_ref, r, n: imitated(p_ref, (r == np.max(r, axis=1, keepdims=True)) * 1.0)),
-            "n ignored: one draw": of_draws(lambda p_ref, r, n: p_ref),
+            "at most for just: F^n": "F^n",
+            "p_ref omitted: uniform draws": (
+                r"\frac{1}{N} \frac{A^n - B^n}{A - B}, \quad A(y) = \frac{1}{N} \sum_{y'} 1[r(y') \le r(y)], \quad "
+                r"B(y) = \frac{1}{N} \sum_{y'} 1[r(y') < r(y)]"
+            ),
+            "n infinite: only the best": r"\frac{p_{ref}\, 1[r = M]}{\sum_y p_{ref}\, 1[r = M]}, \quad M = \max_y r(y)",
+            "n ignored: one draw": "p_{ref}",
         },
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- best-of-n-slack
-
-
-def bound(n: int) -> float:
-    return float(np.log(n) - (n - 1) / n)
 
 
 add(
@@ -97,24 +95,19 @@ add(
         hint="The divergence is a mean of a log ratio under the law that stands first.",
         rows=("best-of-n",),
         forbidden="refused",
-        answer=lambda draws, log_p_best_of_n, log_p_ref: np.log(draws) - (draws - 1) / draws - kl(log_p_best_of_n, log_p_ref),
+        answer=r"\log n - \frac{n - 1}{n} - \mathrm{KL}(p_n, p_{ref})",
+        given=("draws", "log_p_best_of_n", "log_p_ref"),
         misses={
-            "sign flipped": lambda draws, log_p_best_of_n, log_p_ref: kl(log_p_best_of_n, log_p_ref) - bound(draws),
-            "forward for reverse KL": lambda draws, log_p_best_of_n, log_p_ref: bound(draws) - kl(log_p_ref, log_p_best_of_n),
-            "log n alone for the bound": lambda draws, log_p_best_of_n, log_p_ref: np.log(draws) - kl(log_p_best_of_n, log_p_ref),
-            "sign of (n - 1)/n flipped": lambda draws, log_p_best_of_n, log_p_ref: (
-                np.log(draws) + (draws - 1) / draws - kl(log_p_best_of_n, log_p_ref)
-            ),
-            "n - 1 for n": lambda draws, log_p_best_of_n, log_p_ref: bound(draws - 1) - kl(log_p_best_of_n, log_p_ref),
-            "log base 2": lambda draws, log_p_best_of_n, log_p_ref: (
-                np.log2(draws) - (draws - 1) / draws - kl(log_p_best_of_n, log_p_ref) / np.log(2.0)
-            ),
-            "p_n omitted: log ratios averaged evenly": lambda draws, log_p_best_of_n, log_p_ref: (
-                bound(draws) - np.mean(log_p_best_of_n - log_p_ref, axis=1)
-            ),
-            "the KL omitted: the bound alone": lambda draws, mu: bound(draws) + 0.0 * mu,
-            "KL of p for that of best-of-n": lambda draws, KL: bound(draws) - KL,
-            "the bound taken for the KL: nothing given away": lambda mu: 0.0 * mu,
+            "sign flipped": r"\mathrm{KL}(p_n, p_{ref}) - (\log n - \frac{n - 1}{n})",
+            "forward for reverse KL": r"\log n - \frac{n - 1}{n} - \mathrm{KL}(p_{ref}, p_n)",
+            "log n alone for the bound": r"\log n - \mathrm{KL}(p_n, p_{ref})",
+            "sign of (n - 1)/n flipped": r"\log n + \frac{n - 1}{n} - \mathrm{KL}(p_n, p_{ref})",
+            "n - 1 for n": r"\log(n - 1) - \frac{n - 2}{n - 1} - \mathrm{KL}(p_n, p_{ref})",
+            "log base 2": r"\frac{\log n}{\log 2} - \frac{n - 1}{n} - \frac{\mathrm{KL}(p_n, p_{ref})}{\log 2}",
+            "p_n omitted: log ratios averaged evenly": r"\log n - \frac{n - 1}{n} - \frac{1}{N} \sum_y \log\frac{p_n}{p_{ref}}",
+            "the KL omitted: the bound alone": r"\log n - \frac{n - 1}{n}",
+            "KL of p for that of best-of-n": r"\log n - \frac{n - 1}{n} - \mathrm{KL}(p, p_{ref})",
+            "the bound taken for the KL: nothing given away": "0",
         },
     )
 )
@@ -145,21 +138,20 @@ add(
         ),
         hint="A mean under p_ref of the probability of acceptance; it is Z times a number.",
         rows=("rejection-sampling",),
-        answer=lambda p_ref, r, beta: np.sum(
-            p_ref * np.exp((r - np.max(np.where(p_ref > 0, r, -np.inf), axis=1, keepdims=True)) / beta) * (p_ref > 0), axis=1
-        ),
+        answer=Clause(2, 0),
+        given=("p_ref", "r", "beta"),
         misses={
-            "max r omitted: Z": lambda log_Z: np.exp(log_Z),
-            "max r omitted: min(1, exp(r/beta))": lambda p_ref, r, beta: accepted(p_ref, r, beta, 0.0),
-            "mean reward for max r": lambda p_ref, r, beta: accepted(p_ref, r, beta, np.sum(p_ref * r, axis=1, keepdims=True)),
-            "inverted: draws for each accepted one": lambda p_ref, r, beta: 1.0 / accepted(p_ref, r, beta, ceiling(p_ref, r)),
-            "the share rejected": lambda p_ref, r, beta: 1.0 - accepted(p_ref, r, beta, ceiling(p_ref, r)),
-            "beta dropped": lambda p_ref, r: accepted(p_ref, r, 1.0, ceiling(p_ref, r)),
-            "beta for 1/beta": lambda p_ref, r, beta: accepted(p_ref, r, 1.0 / beta, ceiling(p_ref, r)),
+            "max r omitted: Z": "Z",
+            "max r omitted: min(1, exp(r/beta))": r"\mathbb{E}_{p_{ref}}[e^{\min(0, r)/\beta}]",
+            "mean reward for max r": r"\mathbb{E}_{p_{ref}}[e^{\min(0, r - \mathbb{E}_{p_{ref}}[r])/\beta}]",
+            "inverted: draws for each accepted one": r"\frac{1}{\mathbb{E}_{p_{ref}}[a]}",
+            "the share rejected": r"1 - \mathbb{E}_{p_{ref}}[a]",
+            "beta dropped": r"\mathbb{E}_{p_{ref}}[e^{r - \max_y r(y)}]",
+            "beta for 1/beta": r"\mathbb{E}_{p_{ref}}[e^{\beta (r - \max_y r(y))}]",
             "p_ref omitted: responses averaged evenly": lambda p_ref, r, beta: (
                 accepted(np.ones_like(p_ref), r, beta, ceiling(p_ref, r)) / r.shape[1]
             ),
-            "p* for p_ref": lambda p_ref, p_star, r, beta: accepted(p_star, r, beta, ceiling(p_ref, r)),
+            "p* for p_ref": r"\mathbb{E}_{p^*}[a]",
             "max over all prompts": lambda p_ref, r, beta: accepted(p_ref, r, beta, np.max(ceiling(p_ref, r))),
         },
         where=lambda r, beta: float(np.ptp(r)) / beta < 500.0,
@@ -167,11 +159,6 @@ add(
 )
 
 # ---------------------------------------------------------------------------------------------------- imitation-round
-
-
-def imitated(p: Any, weight: Any) -> Any:
-    """p weight, normalized for each prompt."""
-    return p * weight / np.sum(p * weight, axis=1, keepdims=True)
 
 
 add(
@@ -187,29 +174,24 @@ add(
         ),
         hint="The likeliest law of weighted draws gives each response its share of the weight.",
         rows=("expert-iteration",),
-        answer=lambda p, earned: p * earned / np.sum(p * earned, axis=1, keepdims=True),
+        answer=r"\frac{p \rho}{\sum_y p \rho}",
+        letters={"rho": "earned"},
+        given=("p", "earned"),
         misses={
-            "exp(r) for r: a tilt": lambda p, earned: imitated(p, np.exp(earned)),
-            "exp(r/beta) for r: a tilt": lambda p, earned, beta: imitated(p, np.exp(earned / beta)),
-            "not normalized": lambda p, earned: p * earned,
-            "normalized over all prompts together": lambda p, earned: p * earned / np.sum(p * earned),
-            "p omitted: rewards normalized": lambda p, earned: imitated(np.ones_like(p), earned),
-            "p_ref for p": lambda p_ref, earned: imitated(p_ref, earned),
-            "two rounds for one": lambda p, earned: imitated(p, earned**2),
-            "the reward omitted: plain imitation": lambda p: p,
-            "only the best imitated: the limit of many rounds": lambda p, earned: imitated(
-                p, (earned == np.max(earned, axis=1, keepdims=True)) * 1.0
-            ),
+            "exp(r) for r: a tilt": r"\frac{p\, e^\rho}{\sum_y p\, e^\rho}",
+            "exp(r/beta) for r: a tilt": r"\frac{p\, e^{\rho/\beta}}{\sum_y p\, e^{\rho/\beta}}",
+            "not normalized": r"p \rho",
+            "normalized over all prompts together": r"\frac{p \rho}{\sum_x \sum_y p \rho}",
+            "p omitted: rewards normalized": r"\frac{\rho}{\sum_y \rho}",
+            "p_ref for p": r"\frac{p_{ref}\, \rho}{\sum_y p_{ref}\, \rho}",
+            "two rounds for one": r"\frac{p \rho^2}{\sum_y p \rho^2}",
+            "the reward omitted: plain imitation": "p",
+            "only the best imitated: the limit of many rounds": r"\frac{p\, 1[\rho = M]}{\sum_y p\, 1[\rho = M]}, \quad M = \max_y \rho(y)",
         },
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- proxy-selection
-
-
-def earned_by(p_ref: Any, judge: Any, reward: Any, n: int) -> Any:
-    """What the best of n by one reward earns of another, less what one draw earns of it."""
-    return np.sum((best_of(p_ref, judge, n) - p_ref) * reward, axis=1)
 
 
 add(
@@ -226,19 +208,23 @@ add(
         hint="One reward makes the law of the best of n, another is averaged under it.",
         rows=("best-of-n", "reward-hacking"),
         forbidden="refused",
-        answer=lambda p_ref, proxy, r, draws: np.sum((best_of(p_ref, proxy, draws) - p_ref) * r, axis=1),
+        answer=(
+            r"\sum_y p_{ref}(y) (\frac{A(y)^n - B(y)^n}{A(y) - B(y)} - 1) r(y), \quad A(y) = p_{ref}(r' \le "
+            r"r'(y)), \quad B(y) = p_{ref}(r' < r'(y))"
+        ),
+        given=("p_ref", "proxy", "r", "draws"),
         minutes=15,
         largest=300,
         misses={
-            "the proxy reward for the true one: judged by what was measured": lambda p_ref, proxy, draws: earned_by(
-                p_ref, proxy, proxy, draws
+            "the proxy reward for the true one: judged by what was measured": (
+                r"\sum_y p_{ref}(y) (\frac{A(y)^n - B(y)^n}{A(y) - B(y)} - 1) r'(y)"
             ),
-            "selected by the true reward": lambda p_ref, r, draws: earned_by(p_ref, r, r, draws),
-            "the two rewards swapped": lambda p_ref, proxy, r, draws: earned_by(p_ref, r, proxy, draws),
-            "the single draw's worth not subtracted": lambda p_ref, proxy, r, draws: np.sum(best_of(p_ref, proxy, draws) * r, axis=1),
-            "n - 1 draws for n": lambda p_ref, proxy, r, draws: earned_by(p_ref, proxy, r, draws - 1),
-            "sign flipped: the worst of n": lambda p_ref, proxy, r, draws: earned_by(p_ref, -proxy, r, draws),
-            "sign flipped": lambda p_ref, proxy, r, draws: -earned_by(p_ref, proxy, r, draws),
+            "selected by the true reward": r"\mathbb{E}_{p_n}[r] - \mathbb{E}_{p_{ref}}[r]",
+            "the two rewards swapped": r"\mathbb{E}_{p_n}[r'] - \mathbb{E}_{p_{ref}}[r']",
+            "the single draw's worth not subtracted": r"\sum_y p_{ref}(y) \frac{A(y)^n - B(y)^n}{A(y) - B(y)} r(y)",
+            "n - 1 draws for n": r"\sum_y p_{ref}(y) (\frac{A(y)^{n-1} - B(y)^{n-1}}{A(y) - B(y)} - 1) r(y)",
+            "sign flipped: the worst of n": r"\sum_y p_{ref}(y) (\frac{(1 - B(y))^n - (1 - A(y))^n}{A(y) - B(y)} - 1) r(y)",
+            "sign flipped": r"\sum_y p_{ref}(y) (1 - \frac{A(y)^n - B(y)^n}{A(y) - B(y)}) r(y)",
         },
         scale=lambda r: 1.0 + np.max(np.abs(r)),
     )

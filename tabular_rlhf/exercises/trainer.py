@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.exercises.batches import PADDED, TWO, of_responses, of_tokens
+from tabular_rlhf.exercises.batches import PADDED, TWO
+from tabular_rlhf.exercises.gradients import GROUPED
 from tabular_rlhf.exercises.record import Exercise, add
 
 # ---------------------------------------------------------------------------------------------------- the clipped loss
 
 
-def kept(ratio: Any, clip: float) -> Any:
-    return np.clip(ratio, 1.0 - clip, 1.0 + clip)
-
-
-def worth(logp: Any, logp_old: Any, advantages: Any, clip: float) -> Any:
-    """min(rho A, clip(rho) A) of every token."""
-    ratio = np.exp(logp - logp_old)
-    return np.minimum(ratio * advantages, kept(ratio, clip) * advantages)
-
-
+CLIP = {"rho": "exp(logp - logp_old)", "A": "advantages", "m": "mask", "c": "clip"}
 CLIPPED = (
     TWO + "With advantages A, `(B, T)`, and $c$ = `clip`, a token is worth the smaller of $\\rho A$ and $\\rho_c A$, $\\rho$ the ratio of "
     "its probabilities, new over old, and $\\rho_c$ the same moved into $[1 - c, 1 + c]$. (A is `advantages`.) "
@@ -40,44 +31,35 @@ add(
         ),
         hint="Compute the worth of every place, then the masked mean, then the sign.",
         rows=("ppo-clip", "aggregation"),
-        answer=lambda logp, logp_old, advantages, mask, clip: (
-            -np.sum(
-                np.minimum(np.exp(logp - logp_old) * advantages, np.clip(np.exp(logp - logp_old), 1.0 - clip, 1.0 + clip) * advantages)
-                * mask
-            )
-            / np.sum(mask)
-        ),
+        answer=(r"-\frac{\sum_{row} \sum_{place} m \min(\rho A, \mathrm{clip}(\rho, 1 - c, 1 + c) A)}{\sum_{row} \sum_{place} m}"),
+        letters=CLIP,
+        given=("logp", "logp_old", "advantages", "mask", "clip"),
+        slips=("clipping omitted",),
         misses={
-            "sign flipped: the objective": lambda logp, logp_old, advantages, mask, clip: of_tokens(
-                worth(logp, logp_old, advantages, clip), mask
+            "sign flipped: the objective": (
+                r"\frac{\sum_{row} \sum_{place} m \min(\rho A, \mathrm{clip}(\rho, 1 - c, 1 + c) A)}{\sum_{row} \sum_{place} m}"
             ),
-            "padding counted in the mean": lambda logp, logp_old, advantages, mask, clip: (
-                -np.mean(worth(logp, logp_old, advantages, clip) * mask)
+            "padding counted in the mean": r"-\mathrm{mean}(m \min(\rho A, \mathrm{clip}(\rho, 1 - c, 1 + c) A))",
+            "the mask forgotten": r"-\mathrm{mean}(\min(\rho A, \mathrm{clip}(\rho, 1 - c, 1 + c) A))",
+            "every response counts alike": (
+                r"-\mathrm{mean}(\frac{\sum_{place} m \min(\rho A, \mathrm{clip}(\rho, 1 - c, 1 + c) A)}{\sum_{place} m})"
             ),
-            "the mask forgotten": lambda logp, logp_old, advantages, clip: -np.mean(worth(logp, logp_old, advantages, clip)),
-            "every response counts alike": lambda logp, logp_old, advantages, mask, clip: (
-                -of_responses(worth(logp, logp_old, advantages, clip), mask)
+            "the minimum omitted: always clipped": (
+                r"-\frac{\sum_{row} \sum_{place} m \mathrm{clip}(\rho, 1 - c, 1 + c) A}{\sum_{row} \sum_{place} m}"
             ),
-            "the minimum omitted: always clipped": lambda logp, logp_old, advantages, mask, clip: (
-                -of_tokens(kept(np.exp(logp - logp_old), clip) * advantages, mask)
+            "max for min: the sign taken inside": (
+                r"\frac{\sum_{row} \sum_{place} m \min(-\rho A, -\mathrm{clip}(\rho, 1 - c, 1 + c) A)}{\sum_{row} \sum_{place} m}"
             ),
-            "clipping omitted": lambda logp, logp_old, advantages, mask: -of_tokens(np.exp(logp - logp_old) * advantages, mask),
-            "max for min: the sign taken inside": lambda logp, logp_old, advantages, mask, clip: of_tokens(
-                worth(logp, logp_old, -advantages, clip), mask
+            "the ratio inverted": (
+                r"-\frac{\sum_{row} \sum_{place} m \min(\frac{A}{\rho}, \mathrm{clip}(\frac{1}{\rho}, 1 - c, 1 + "
+                r"c) A)}{\sum_{row} \sum_{place} m}"
             ),
-            "the ratio inverted": lambda logp, logp_old, advantages, mask, clip: -of_tokens(worth(logp_old, logp, advantages, clip), mask),
         },
         scale=lambda logp, logp_old: 4.0 * np.exp(np.max(logp - logp_old)),
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- flat-tokens
-
-
-def outside(logp: Any, logp_old: Any, clip: float) -> tuple[Any, Any]:
-    """Above the range, and below it."""
-    ratio = np.exp(logp - logp_old)
-    return ratio > 1.0 + clip, ratio < 1.0 - clip
 
 
 add(
@@ -94,45 +76,21 @@ add(
         ),
         hint="Flat is where the clipped product is the smaller one: too likely and good, or too unlikely and bad.",
         rows=("ppo-clip",),
-        answer=lambda logp, logp_old, advantages, mask, clip: (
-            mask
-            * np.where(
-                advantages > 0,
-                np.exp(logp - logp_old) > 1.0 + clip,
-                (advantages < 0) & (np.exp(logp - logp_old) < 1.0 - clip),
-            )
-        ),
+        answer=r"m (1[A > 0]\, 1[\rho > 1 + c] + 1[A < 0]\, 1[\rho < 1 - c])",
+        letters=CLIP,
+        given=("logp", "logp_old", "advantages", "mask", "clip"),
         misses={
-            "wherever the ratio is out of range": lambda logp, logp_old, advantages, mask, clip: (
-                mask * (advantages != 0) * (outside(logp, logp_old, clip)[0] | outside(logp, logp_old, clip)[1])
-            ),
-            "the wrong way round: good ones below, bad ones above": lambda logp, logp_old, advantages, mask, clip: (
-                mask * np.where(advantages > 0, outside(logp, logp_old, clip)[1], (advantages < 0) & outside(logp, logp_old, clip)[0])
-            ),
-            "only above the range": lambda logp, logp_old, advantages, mask, clip: (
-                mask * (advantages > 0) * outside(logp, logp_old, clip)[0]
-            ),
-            "the complement: where it does push": lambda logp, logp_old, advantages, mask, clip: (
-                mask
-                * (1.0 - np.where(advantages > 0, outside(logp, logp_old, clip)[0], (advantages < 0) & outside(logp, logp_old, clip)[1]))
-            ),
-            "the mask forgotten": lambda logp, logp_old, advantages, clip: (
-                1.0 * np.where(advantages > 0, outside(logp, logp_old, clip)[0], (advantages < 0) & outside(logp, logp_old, clip)[1])
-            ),
-            "the log-ratio compared, not the ratio": lambda logp, logp_old, advantages, mask, clip: (
-                mask * np.where(advantages > 0, logp - logp_old > 1.0 + clip, (advantages < 0) & (logp - logp_old < 1.0 - clip))
-            ),
+            "wherever the ratio is out of range": r"m\, 1[A \ne 0]\, (1[\rho > 1 + c] + 1[\rho < 1 - c])",
+            "the wrong way round: good ones below, bad ones above": r"m (1[A > 0]\, 1[\rho < 1 - c] + 1[A < 0]\, 1[\rho > 1 + c])",
+            "only above the range": r"m\, 1[A > 0]\, 1[\rho > 1 + c]",
+            "the complement: where it does push": r"m (1 - 1[A > 0]\, 1[\rho > 1 + c] - 1[A < 0]\, 1[\rho < 1 - c])",
+            "the mask forgotten": r"1[A > 0]\, 1[\rho > 1 + c] + 1[A < 0]\, 1[\rho < 1 - c]",
+            "the log-ratio compared, not the ratio": r"m (1[A > 0]\, 1[\log\rho > 1 + c] + 1[A < 0]\, 1[\log\rho < 1 - c])",
         },
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- clipped-slope
-
-
-def pushes(logp: Any, logp_old: Any, advantages: Any, clip: float) -> Any:
-    """1 where the unclipped product is the one that counts."""
-    above, below = outside(logp, logp_old, clip)
-    return 1.0 - np.where(advantages > 0, above, (advantages < 0) & below)
 
 
 add(
@@ -147,33 +105,21 @@ add(
         ),
         hint="The slope of the ratio in logp is the ratio itself; where the clipped product counts, there is none.",
         rows=("ppo-clip",),
-        answer=lambda logp, logp_old, advantages, mask, clip: (
-            -mask
-            * np.exp(logp - logp_old)
-            * advantages
-            * (np.exp(logp - logp_old) * advantages <= np.clip(np.exp(logp - logp_old), 1.0 - clip, 1.0 + clip) * advantages)
-            / np.sum(mask)
-        ),
+        answer=r"-\frac{m \rho A\, 1[\rho A \le \mathrm{clip}(\rho, 1 - c, 1 + c) A]}{\sum_{row} \sum_{place} m}",
+        letters=CLIP,
+        given=("logp", "logp_old", "advantages", "mask", "clip"),
         misses={
-            "the ratio forgotten: the slope of log pi": lambda logp, logp_old, advantages, mask, clip: (
-                -mask * advantages * pushes(logp, logp_old, advantages, clip) / np.sum(mask)
+            "the ratio forgotten: the slope of log pi": (
+                r"-\frac{m A\, 1[\rho A \le \mathrm{clip}(\rho, 1 - c, 1 + c) A]}{\sum_{row} \sum_{place} m}"
             ),
-            "never flat": lambda logp, logp_old, advantages, mask: -mask * np.exp(logp - logp_old) * advantages / np.sum(mask),
-            "flat wherever the ratio is out of range": lambda logp, logp_old, advantages, mask, clip: (
-                -mask
-                * np.exp(logp - logp_old)
-                * advantages
-                * (1.0 - (outside(logp, logp_old, clip)[0] | outside(logp, logp_old, clip)[1]))
-                / np.sum(mask)
+            "never flat": r"-\frac{m \rho A}{\sum_{row} \sum_{place} m}",
+            "flat wherever the ratio is out of range": (
+                r"-\frac{m \rho A\, 1[1 - c \le \rho]\, 1[\rho \le 1 + c]}{\sum_{row} \sum_{place} m}"
             ),
-            "the ratio held at the border for 0": lambda logp, logp_old, advantages, mask, clip: (
-                -mask * worth(logp, logp_old, advantages, clip) / np.sum(mask)
-            ),
-            "sign flipped": lambda logp, logp_old, advantages, mask, clip: (
-                mask * np.exp(logp - logp_old) * advantages * pushes(logp, logp_old, advantages, clip) / np.sum(mask)
-            ),
-            "divided by B T: padding counted": lambda logp, logp_old, advantages, mask, clip: (
-                -mask * np.exp(logp - logp_old) * advantages * pushes(logp, logp_old, advantages, clip) / mask.size
+            "the ratio held at the border for 0": r"-\frac{m \min(\rho A, \mathrm{clip}(\rho, 1 - c, 1 + c) A)}{\sum_{row} \sum_{place} m}",
+            "sign flipped": r"\frac{m \rho A\, 1[\rho A \le \mathrm{clip}(\rho, 1 - c, 1 + c) A]}{\sum_{row} \sum_{place} m}",
+            "divided by B T: padding counted": (
+                r"\mathrm{mean}(m)\, (-\frac{m \rho A\, 1[\rho A \le \mathrm{clip}(\rho, 1 - c, 1 + c) A]}{\sum_{row} \sum_{place} m})"
             ),
         },
         scale=lambda logp, logp_old: 4.0 * np.exp(np.max(logp - logp_old)),
@@ -183,32 +129,20 @@ add(
 # ---------------------------------------------------------------------------------------------------- group-normalized
 
 
-def normalized(rewards: Any, small: float, ddof: int = 0, axis: int | None = 1) -> Any:
-    return (rewards - np.mean(rewards, axis=axis, keepdims=True)) / (np.std(rewards, axis=axis, ddof=ddof, keepdims=True) + small)
-
-
 UNBIASED = "the standard deviation divides by G - 1"
 
 
-def ill_normalized(ddof: int) -> dict[str, Callable[..., Any]]:
-    """Wrong answers, by either convention."""
-
-    def mean(rewards: Any) -> Any:
-        return np.mean(rewards, axis=1, keepdims=True)
-
-    def spread(rewards: Any) -> Any:
-        return np.std(rewards, axis=1, ddof=ddof, keepdims=True)
-
+def ill_normalized(std: str, of_all: str) -> dict[str, str]:
+    """Wrong answers, by either convention: the standard deviation of a group, and of all groups together."""
+    centered = r"R - \mathrm{mean}(R)"
     return {
-        "epsilon under the root": lambda rewards, small: (rewards - mean(rewards)) / np.sqrt(spread(rewards) ** 2 + small),
-        "all groups together": lambda rewards, small: normalized(rewards, small, ddof, axis=None),
-        "variance for standard deviation": lambda rewards, small: (rewards - mean(rewards)) / (spread(rewards) ** 2 + small),
-        "the mean not taken away": lambda rewards, small: rewards / (spread(rewards) + small),
-        "not divided": lambda rewards: rewards - mean(rewards),
-        "the group's best for its mean": lambda rewards, small: (
-            (rewards - np.max(rewards, axis=1, keepdims=True)) / (spread(rewards) + small)
-        ),
-        "epsilon subtracted from the mean": lambda rewards, small: (rewards - mean(rewards) + small) / (spread(rewards) + small),
+        "epsilon under the root": rf"\frac{{{centered}}}{{\sqrt{{({std})^2 + \epsilon}}}}",
+        "all groups together": rf"\frac{{R - \xi}}{{{of_all} + \epsilon}}",
+        "variance for standard deviation": rf"\frac{{{centered}}}{{({std})^2 + \epsilon}}",
+        "the mean not taken away": rf"\frac{{R}}{{{std} + \epsilon}}",
+        "not divided": centered,
+        "the group's best for its mean": rf"\frac{{R - \max_i R(i)}}{{{std} + \epsilon}}",
+        "epsilon subtracted from the mean": rf"\frac{{{centered} + \epsilon}}{{{std} + \epsilon}}",
     }
 
 
@@ -225,21 +159,17 @@ add(
         ),
         hint="keepdims=True keeps a group's mean beside its rewards; epsilon is added to the deviation, outside its root.",
         rows=("grpo",),
-        answer=lambda rewards, small: (
-            (rewards - np.mean(rewards, axis=1, keepdims=True)) / (np.std(rewards, axis=1, keepdims=True) + small)
-        ),
-        also={UNBIASED: lambda rewards, small: normalized(rewards, small, ddof=1)},
-        under={UNBIASED: ill_normalized(1)},
-        misses=ill_normalized(0),
+        answer=r"\frac{R - \mathrm{mean}(R)}{\mathrm{std}(R) + \epsilon}",
+        letters={**GROUPED, "R": "rewards", "epsilon": "small"},
+        given=("rewards", "small"),
+        also={UNBIASED: r"\frac{R - \mathrm{mean}(R)}{\mathrm{std}(R) \sqrt{G/(G - 1)} + \epsilon}"},
+        under={UNBIASED: ill_normalized(r"\mathrm{std}(R) \sqrt{G/(G - 1)}", r"\zeta \sqrt{n G/(n G - 1)}")},
+        misses=ill_normalized(r"\mathrm{std}(R)", r"\zeta"),
         scale=lambda: 32.0,
     )
 )
 
 # ---------------------------------------------------------------------------------------------------- critic-loss
-
-
-def moved_little(critic: Any, critic_old: Any, clip: float) -> Any:
-    return critic_old + np.clip(critic - critic_old, -clip, clip)
 
 
 add(
@@ -256,34 +186,28 @@ add(
         ),
         hint="Clip the change of the critic, not the critic; then take the larger square.",
         rows=("gae", "aggregation"),
-        answer=lambda critic, critic_old, targets, mask, clip: (
-            np.sum(np.maximum((critic - targets) ** 2, (critic_old + np.clip(critic - critic_old, -clip, clip) - targets) ** 2) * mask)
-            / (2.0 * np.sum(mask))
+        answer=(
+            r"\frac{1}{2} \frac{\sum_{row} \sum_{place} m \max((V - R)^2, (\nu - R)^2)}{\sum_{row} \sum_{place} m}, "
+            r"\quad \nu = V_{old} + \mathrm{clip}(V - V_{old}, -c, c)"
         ),
+        letters={
+            "V": "critic",
+            "V_old": "critic_old",
+            "R": "targets",
+            "m": "mask",
+            "c": "clip",
+        },
+        given=("critic", "critic_old", "targets", "mask", "clip"),
         misses={
-            "min for max": lambda critic, critic_old, targets, mask, clip: (
-                0.5 * of_tokens(np.minimum((critic - targets) ** 2, (moved_little(critic, critic_old, clip) - targets) ** 2), mask)
+            "min for max": (r"\frac{1}{2} \frac{\sum_{row} \sum_{place} m \min((V - R)^2, (\nu - R)^2)}{\sum_{row} \sum_{place} m}"),
+            "1/2 forgotten": r"\frac{\sum_{row} \sum_{place} m \max((V - R)^2, (\nu - R)^2)}{\sum_{row} \sum_{place} m}",
+            "clipping omitted": r"\frac{1}{2} \frac{\sum_{row} \sum_{place} m (V - R)^2}{\sum_{row} \sum_{place} m}",
+            "the larger omitted: always clipped": (r"\frac{1}{2} \frac{\sum_{row} \sum_{place} m (\nu - R)^2}{\sum_{row} \sum_{place} m}"),
+            "clipped as a ratio, to 1 - c and 1 + c times the old value": (
+                r"\frac{1}{2} \frac{\sum_{row} \sum_{place} m \max((V - R)^2, (V_{old} + \mathrm{clip}(V - "
+                r"V_{old}, -c |V_{old}|, c |V_{old}|) - R)^2)}{\sum_{row} \sum_{place} m}"
             ),
-            "1/2 forgotten": lambda critic, critic_old, targets, mask, clip: of_tokens(
-                np.maximum((critic - targets) ** 2, (moved_little(critic, critic_old, clip) - targets) ** 2), mask
-            ),
-            "clipping omitted": lambda critic, targets, mask: 0.5 * of_tokens((critic - targets) ** 2, mask),
-            "the larger omitted: always clipped": lambda critic, critic_old, targets, mask, clip: (
-                0.5 * of_tokens((moved_little(critic, critic_old, clip) - targets) ** 2, mask)
-            ),
-            "clipped as a ratio, to 1 - c and 1 + c times the old value": lambda critic, critic_old, targets, mask, clip: (
-                0.5
-                * of_tokens(
-                    np.maximum(
-                        (critic - targets) ** 2,
-                        (critic_old + np.clip(critic - critic_old, -clip * np.abs(critic_old), clip * np.abs(critic_old)) - targets) ** 2,
-                    ),
-                    mask,
-                )
-            ),
-            "padding counted in the mean": lambda critic, critic_old, targets, mask, clip: (
-                0.5 * np.mean(np.maximum((critic - targets) ** 2, (moved_little(critic, critic_old, clip) - targets) ** 2) * mask)
-            ),
+            "padding counted in the mean": r"\frac{1}{2} \mathrm{mean}(m \max((V - R)^2, (\nu - R)^2))",
         },
         scale=lambda: 32.0,
     )

@@ -312,15 +312,19 @@ def _beats(m: Meaning, node: Node) -> Value:
     return value
 
 
+OBSERVED = (("i",), ("draw",), ("row", "place"))
+"""What a mean without a law is over: the first of these that a table has."""
+
+
 @rule("mean", "std")
 def _of_group(m: Meaning, node: Node) -> Value:
-    """Over a group: the axis i of a table of G rewards."""
+    """Over a group, the axis i of a table of G rewards; over observations; over the whole of a trainer's batch."""
     value = m(node.kids[0])
-    axis = "i" if "i" in value.axes else "draw" if "draw" in value.axes else None
-    if axis is None:
+    axes = next((found for over in OBSERVED if (found := tuple(a for a in over if a in value.axes))), ())
+    if not axes:
         raise m.refusal(node, f"{node.op} must be over a group", "bind the letter to a table of G numbers, or write E_p[...]")
     if node.op == "mean":
-        return reduced(np.mean, value, (axis,))
+        return reduced(np.mean, value, axes)
     m.lexicon.assumed["std"] = "of a sample: it divides by n - 1" if node.value else "of the population: it divides by n"
     ddof = int(node.value or 0)
-    return reduced(lambda table, axis: np.std(table, axis=axis, ddof=ddof), value, (axis,))
+    return reduced(lambda table, axis: np.std(table, axis=axis, ddof=ddof), value, axes)

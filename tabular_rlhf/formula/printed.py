@@ -20,7 +20,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.axes import fitted, merged
 from tabular_rlhf.formula.compiled import Compiled, compile
 from tabular_rlhf.formula.lexicon import NAMES
-from tabular_rlhf.formula.read import definitions, statement
+from tabular_rlhf.formula.read import definitions, read, statement
 from tabular_rlhf.formula.say import say
 from tabular_rlhf.formula.slips import Slip, slips
 from tabular_rlhf.formula.tree import Node, names, walk
@@ -76,15 +76,28 @@ class Side:
     @cached_property
     def __signature__(self) -> inspect.Signature:
         """The symbols that it is computed from, as the parameters of a function."""
-        used = names(self.tree) + tuple("p" for _, node in walk(self.tree) if node.op == "E")
-        known = (n for name in used for n in (name, f"log_{name}", NAMES.get(name, "")) if n in SYMBOLS)
+        used = names(self.tree) + tuple("p" for _, node in walk(self.tree) if node.op == "E" and not _is_under_a_law(node))
+        known = (n for name in used for m in self._meant(name) for n in m if n in SYMBOLS)
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         return inspect.Signature([inspect.Parameter(n, kind) for n in dict.fromkeys(known)])
+
+    def _meant(self, name: str) -> Iterator[tuple[str, ...]]:
+        """What may be a letter's symbol; of one that is bound to a formula, those of the formula's letters."""
+        what = (self.compiled.bound or {}).get(name)
+        if what is None or what == name:
+            yield (name, f"log_{name}", NAMES.get(name, "") if what is None else "")
+        else:
+            for letter in (what,) if what in SYMBOLS else names(read(what)):
+                yield letter, f"log_{letter}"
 
     def instead(self, tree: Node) -> Side:
         """Another formula in this one's place, in the same chain."""
         made = compile(tree, self.compiled.bound, **self.compiled.setting)
         return Side(made, merged(*self.kin, made), self.kin, kept=False)
+
+
+def _is_under_a_law(mean: Node) -> bool:
+    return any(kid.op == "draw" and kid.kids for kid in mean.kids)
 
 
 class Printed:
@@ -153,3 +166,16 @@ class Together(Printed):
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.parts))
+
+    def misprints(self) -> Iterator[tuple[Slip, Any]]:
+        """Every slip of one of the formulas, beside the others as they are."""
+        for k, part in enumerate(self.parts):
+            for slip, wrong in part.misprints() if isinstance(part, Printed) else ():
+                yield slip, type(self)((*self.parts[:k], wrong, *self.parts[k + 1 :]))
+
+
+class Stacked(Together):
+    """Several formulas as one table, a row each."""
+
+    def __call__(self, scope: Any) -> Any:
+        return np.stack(super().__call__(scope))

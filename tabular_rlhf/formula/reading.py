@@ -7,19 +7,32 @@ A line that prints several sides, a = b, has the value of the last one; `verify`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.formula.axes import merged
 from tabular_rlhf.formula.compiled import Compiled, compile
 from tabular_rlhf.formula.lexicon import Lexicon
-from tabular_rlhf.formula.printed import Printed, Side
+from tabular_rlhf.formula.printed import Printed, Side, Together
 from tabular_rlhf.formula.read import Statement, definitions, statement
 from tabular_rlhf.formula.slips import slips
 from tabular_rlhf.formula.slopes import LOGITS
 from tabular_rlhf.formula.tree import Node, sym
+
+Slips = tuple[str, ...] | Mapping[int, tuple[str, ...]]
+"""Mistakes by the names of their rules: of the first line, or by the number of the line."""
+
+
+@dataclass(frozen=True)
+class Clause:
+    """Where a formula stands: the number of the line, from 1, and of its side, from 0 (the last)."""
+
+    number: int
+    side: int = -1
 
 
 @dataclass(frozen=True)
@@ -106,11 +119,23 @@ class Reading:
 
         return Printed(make)
 
-    def slipped(self, k: int, mistake: str) -> Printed:
-        """Line k with a mistake, by the name that its rule gives it (`slips`)."""
+    def function(self, what: Any, k: int = 0, several: type[Together] = Together) -> Any:
+        """What a record writes for its mathematics, as a function: a number is a side of line k (0: of the first), a `Clause` any side,
+        a text another formula in the place of line k; of several there is one for each line; a function is what it is."""
+        at = max(k, 1)
+        if isinstance(what, tuple):
+            return several(tuple(self.function(part, j) for j, part in enumerate(what, 1)))
+        if isinstance(what, int):
+            return self.value(at, what)
+        if isinstance(what, Clause):
+            return self.value(what.number, what.side)
+        return self.other(at if at <= len(self.texts) else 0, what) if isinstance(what, str) else what
+
+    def slipped(self, k: int, mistake: str, side: int = -1) -> Printed:
+        """Line k, one side of it, with a mistake, by the name that its rule gives it (`slips`)."""
 
         def make() -> Side:
-            made = self._misprints(k)
+            made = self._misprints(k, side)
             if mistake not in made:
                 remedy = did_you_mean(mistake, made, "`formula.slips` names them")
                 raise InputError("a slip must be one of the line", got=quoted(mistake), where=self.texts[k - 1], remedy=remedy)
@@ -118,16 +143,28 @@ class Reading:
 
         return Printed(make)
 
-    def _misprints(self, k: int) -> dict[str, Node]:
+    def mistakes(self, slips: Slips, names: Sequence[str] = (), lines: Sequence[Clause] = ()) -> Iterator[tuple[str, int, Printed]]:
+        """Every slip: what it is called, of which formula it is, from 0, and the formula with it.
+
+        slips: of the first formula, or those of a formula by its number; names: of the formulas, by which the same mistake in several is
+        told apart; lines: where the formulas stand (default: each is a line).
+        """
+        named = [(k, mistake) for k, mistakes in (slips.items() if isinstance(slips, Mapping) else [(0, slips)]) for mistake in mistakes]
+        often = Counter(mistake for _, mistake in named)
+        for k, mistake in named:
+            line = lines[k] if lines else Clause(k + 1)
+            yield f"{mistake} ({names[k]})" if often[mistake] > 1 else mistake, k, self.slipped(line.number, mistake, line.side)
+
+    def _misprints(self, k: int, side: int) -> dict[str, Node]:
         """Line k with every slip, by the name of the mistake, the first of a name: made once, though several are asked for."""
-        if k not in self._made:
-            tree = self.sides(k)[-1].tree
+        if (k, side) not in self._made:
+            tree = self.sides(k)[side].tree
             found = slips(_within(tree, _body) if k in self.tables else tree)
-            self._made[k] = {slip.makes: slip.tree for slip in reversed(list(found))}
-        return self._made[k]
+            self._made[k, side] = {slip.makes: slip.tree for slip in reversed(list(found))}
+        return self._made[k, side]
 
     @cached_property
-    def _made(self) -> dict[int, dict[str, Node]]:
+    def _made(self) -> dict[tuple[int, int], dict[str, Node]]:
         return {}
 
     def _side(self, k: int, tree: Node) -> Side:
@@ -137,6 +174,16 @@ class Reading:
             return Side(made, merged(made, RESPONSES), (made, RESPONSES))
         made, *kin = in_logits(self._meant(tree, text), *self.kin(k))
         return Side(made, merged(*kin, made), tuple(kin) or (made,))
+
+
+def told_apart(wrong: Iterable[tuple[str, Any]], where: str) -> dict[str, Any]:
+    """Near misses by their names.  Raises InputError for two of one name."""
+    found: dict[str, Any] = {}
+    for words, what in wrong:
+        if words in found:
+            raise InputError("a near miss must have a name of its own", got=quoted(words), where=where, remedy="rename it")
+        found[words] = what
+    return found
 
 
 def declared(letters: Mapping[str, str]) -> list[str]:

@@ -16,7 +16,7 @@ arguments of KL swapped | the arguments of KL are swapped | beta*KL(p_ref, p)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tabular_rlhf.formula.say import say
@@ -71,8 +71,8 @@ def slips(tree: Node, letters: tuple[str, ...] = ()) -> Iterator[Slip]:
     letters: factors and terms that may be missing, beside beta and those of the tree itself.
     """
     seen = {tree}
-    found = list(walk(tree))
-    around = dict(found)
+    around = dict(walk(tree))
+    found = [(path, node) for path, node in around.items() if not is_argument(path, around)]
     for rank, rule in sorted(RULES, key=lambda entry: entry[0]):
         for path, node in found:
             if node.op in ("index", "over", "range", "draw", "given", "let"):
@@ -91,6 +91,11 @@ def slips(tree: Node, letters: tuple[str, ...] = ()) -> Iterator[Slip]:
             if new not in seen:
                 seen.add(new)
                 yield Slip(EXTRA, makes, mends, path, node, after, new)
+
+
+def is_argument(path: Path, around: Mapping[Path, Node]) -> bool:
+    """Whether a letter is what a definition is of, z in f(z) = z - 1: it is no part of a formula."""
+    return bool(path) and around[path[:-1]].op == "let" and path[-1] > 0
 
 
 def is_left_out(node: Node, parent: Node | None) -> bool:

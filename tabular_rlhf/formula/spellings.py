@@ -67,7 +67,7 @@ INDICES = table(
     r"""
     x , x' , x_0 , y tau , y' tau' , y'' tau'' , y_0 tau_0 , y_1 tau_1 , y_2 tau_2 , tau , tau' , tau'' , tau_0 , tau_1 , tau_2
     , y_w w , y_l l , y^w w , y^l l , y^+ w , y^- l , w , l , y_i i , y_j j , o_i i , s , s' , a , a' , b , i , j , k , h , t , u , m
-    , t' , h' , n , l' , tau_i i , tau_j j , s_0 , y_+ w , y_- l , g , c , c' , row , place"""
+    , t' , h' , n , l' , tau_i i , tau_j j , s_0 , y_+ w , y_- l , g , c , c' , draw , row , place"""
 )
 """An index as it is spelled, and its name in the tree: a response is tau, whatever letter a paper gives it."""
 KINDS = table("x , tau , w tau , l tau , i tau , j tau , k tau , s , c , a , b a , h time , t time , u time , row , place")

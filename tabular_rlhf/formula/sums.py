@@ -208,8 +208,8 @@ def _extreme(m: Meaning, node: Node) -> Value:
 
 
 def _possible(m: Meaning, value: Value, axis: str, end: float) -> Value:
-    """Responses that the reference forbids do not count."""
-    if axis_kind(axis) != "tau":
+    """Responses that the reference forbids do not count; rewards of a group are none of a prompt's."""
+    if axis_kind(axis) != "tau" or "x" not in value.axes:
         return value
     allowed = Value(("x", axis), lambda scope: np.isneginf(plain(scope["log_p_ref"])))
     return binary(lambda forbidden, x: np.where(forbidden, end, x), allowed, value)

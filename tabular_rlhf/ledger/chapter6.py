@@ -14,7 +14,7 @@ from tabular_rlhf.autodiff import grad
 from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.losses.closed import averaged_gibbs
-from tabular_rlhf.losses.evaluate import scatter, value
+from tabular_rlhf.losses.evaluate import value
 from tabular_rlhf.losses.optimum import minimize
 from tabular_rlhf.preferences import population_pairs, sure
 from tabular_rlhf.terms.comparisons import implicit_reward, on_support, people
@@ -125,17 +125,6 @@ add(
 
 
 # ---------------------------------------------------------------------------------------------------- dpo-gradient
-
-
-def along_scores(world: World, logits: Any, pulls: Any, beta: float, tokens: Any = 1.0) -> Any:
-    """-beta sum of pull (grad log pi(y_w) - grad log pi(y_l)) in token logits, each score through the gradient core."""
-    table = scatter(world, people(world), -beta * pulls, beta * pulls) / tokens
-
-    def contracted(theta: Any) -> Any:
-        log_p = world.mdp.path_sum(log_softmax(theta))
-        return np.sum(np.where(np.isneginf(world.log_p_ref), 0.0, table) * np.where(np.isneginf(world.log_p_ref), 0.0, log_p))
-
-    return grad(contracted)(logits)
 
 
 def dpo_of_logits(world: World, logits: Any) -> Any:

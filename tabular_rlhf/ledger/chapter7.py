@@ -185,10 +185,6 @@ def by_parabola(p: Any, score_rows: Any, r: Any) -> Any:
     return b, spread(p, score_rows, r, b[:, None])
 
 
-def weighted_mean(p: Any, weight: Any, r: Any) -> Any:
-    return np.sum(p * weight * r, axis=1) / np.sum(p * weight, axis=1)
-
-
 add(
     Row(
         slug="optimal-baseline",

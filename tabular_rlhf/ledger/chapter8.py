@@ -195,10 +195,6 @@ def short_mean(log_p_short: Any, log_p_ref: Any) -> Any:
     return expect(log_p_short, oracle(log_ratio(log_p_short, log_p_ref)))
 
 
-def covered(log_p_short: Any, p_ref: Any) -> Any:
-    return np.sum(np.where(np.isneginf(log_p_short), 0.0, p_ref), axis=1)
-
-
 add(
     Row(
         slug="k3",

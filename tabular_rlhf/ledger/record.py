@@ -30,9 +30,8 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, quoted
-from tabular_rlhf.formula.printed import Together
-from tabular_rlhf.formula.reading import Reading
+from tabular_rlhf.errors import InputError
+from tabular_rlhf.formula.reading import Reading, Slips, told_apart
 from tabular_rlhf.registry import Registry
 from tabular_rlhf.symbols import Scope, is_formula, unknown_names
 from tabular_rlhf.tolerance import EPS, Gap, between, distance, in_units, largest, rounding, roundings
@@ -92,7 +91,7 @@ class Row:
     clauses: tuple[str, ...] = ()
     words: str = ""
     letters: Mapping[str, str] = field(default_factory=dict)
-    slips: tuple[str, ...] | Mapping[int, tuple[str, ...]] = ()
+    slips: Slips = ()
     parts: tuple[str, ...] = ("",)
     scale: Function | None = None
     sampled: Sampled | None = None
@@ -112,7 +111,7 @@ class Row:
             said = rf" \quad \text{{{self.words}}}" if self.words else ""
             object.__setattr__(self, "statement", r", \qquad ".join(self.clauses) + said)
         object.__setattr__(self, "sides", {name: self._side(side) for name, side in self.sides.items()})
-        object.__setattr__(self, "misses", dict(self._near_misses()))
+        object.__setattr__(self, "misses", told_apart(self._near_misses(), f"row {self.slug!r}"))
         object.__setattr__(self, "slips", ())
         require(len(self.sides) >= 2, "a row must have at least two sides", len(self.sides))
         require(len(self.misses) >= 2, "a row must ship with at least two near misses", len(self.misses))
@@ -135,29 +134,14 @@ class Row:
 
     def _side(self, side: Any, k: int = 0) -> Any:
         """A side as a function, of part k (from 1; 0: of all); a number stands for that side of the clause of every part."""
-        if isinstance(side, int) and not k:
-            side = (side,) * len(self.parts) if len(self.parts) > 1 else side
-        if isinstance(side, tuple):
-            return Together(tuple(self._side(part, k) for k, part in enumerate(side, 1)))
-        if isinstance(side, int):
-            return self.reading.value(max(k, 1), side)
-        return self.reading.other(max(k, 1) if k <= len(self.clauses) else 0, side) if isinstance(side, str) else side
+        every = isinstance(side, int) and not k and len(self.parts) > 1
+        return self.reading.function((side,) * len(self.parts) if every else side, k)
 
-    def _near_misses(self) -> Iterator[tuple[str, Any]]:
+    def _near_misses(self) -> Iterator[tuple[str, Miss]]:
         """Every near miss as a function, by what it is called."""
-        slips = self.slips if isinstance(self.slips, Mapping) else {0: self.slips}
-        named = [(part, mistake) for part, mistakes in slips.items() for mistake in mistakes]
-        mistakes = [mistake for _, mistake in named]
-        known = set[str]()
-        for part, mistake in named:
-            words = f"{mistake} ({self.parts[part]})" if mistakes.count(mistake) > 1 else mistake  # the same one in several parts
-            known.add(words)
-            yield words, Miss(words, self.reading.slipped(part + 1, mistake), part)
+        for words, k, slipped in self.reading.mistakes(self.slips, self.parts):
+            yield words, Miss(words, slipped, k)
         for words, miss in self.misses.items():
-            if words in known:
-                raise InputError(
-                    "a near miss must have a name of its own", got=quoted(words), where=f"row {self.slug!r}", remedy="rename it"
-                )
             made = miss if isinstance(miss, Miss) else Miss(words, miss)
             yield words, replace(made, wrong=self._side(made.wrong, made.part + 1))
 

@@ -29,11 +29,6 @@ def averaged_policy(tied: Any, mu: Any, log_pi_star: Any, visits: Any) -> Any:
     return mass / total[:, None]
 
 
-def weighted_gap(mu: Any, d: Any, log_pi_hat: Any, log_pi_tied: Any) -> Any:
-    """sum over s of E_mu d(s) KL(pi_hat(. given s), pi(. given s)); grouping states into contexts changes nothing."""
-    return np.sum(mu[:, None] * d * kl(log_pi_hat, log_pi_tied))
-
-
 def token_ratios(mdp: Any, log_pi: Any, log_pi_ref: Any) -> Any:
     """The sum over tokens of log(pi/pi_ref), forbidden tokens counting 0."""
     allowed = ~np.isneginf(log_pi_ref)
