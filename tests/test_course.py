@@ -17,7 +17,7 @@ import pytest
 
 from tabular_rlhf import exercises
 from tabular_rlhf.check import check, judge
-from tabular_rlhf.check.question import find
+from tabular_rlhf.check.question import find, of_exercise
 from tabular_rlhf.check.trial import tried
 from tabular_rlhf.cli import main
 from tabular_rlhf.errors import InputError
@@ -29,7 +29,8 @@ from tabular_rlhf.gibbs import solve
 from tabular_rlhf.grading.classroom import Terms, mark
 from tabular_rlhf.grading.sheet import Item, read_sheet
 from tabular_rlhf.grading.submission import Submission, of
-from tabular_rlhf.symbols import SYMBOLS, parameters
+from tabular_rlhf.symbols import SYMBOLS, Scope, is_formula, parameters
+from tabular_rlhf.world import World
 from tabular_rlhf.worldfile import parse_world
 from tests.overlaid import by_name
 
@@ -128,11 +129,34 @@ CHAINS = dict(zip(COURSES, ("prove-score-mean", "prove-k3", "prove-regret", "pro
 """A derivation asked for beside each course's problems."""
 
 
+def typed_out(answer: Any, asked: tuple[str, ...], away: frozenset[str]) -> Any:
+    """A formula as a function of symbols by name, as a student would write it."""
+    if not is_formula(answer):
+        return answer
+    names = [n for n in dict.fromkeys((*parameters(answer), *asked, "mdp", "log_pi_ref", "r", "beta", "log_pi")) if n not in away]
+    keywords = ", ".join(f"{n}={n}" for n in names)
+    return eval(f"lambda {', '.join(names)}: answer(on({keywords}))", {"answer": answer, "on": on})
+
+
+def on(**symbols: Any) -> Scope:
+    """A scope of which these are known, and what follows from them."""
+    world = World(symbols["mdp"], symbols["log_pi_ref"], symbols["r"], symbols["beta"])
+    scope = Scope(world, 0)
+    scope._known = {"world": world, **symbols}
+    return scope
+
+
 def handed_in(answers: dict[str, Any], chain: str, text: str) -> Submission:
     """A student's file that holds these functions by value, since a file may not import the exercises, and the text of a derivation."""
-    for module in pkgutil.iter_modules(exercises.__path__):
-        cloudpickle.register_pickle_by_value(importlib.import_module(f"{exercises.__name__}.{module.name}"))
-    held = {EXERCISES[slug].name: base64.b64encode(cloudpickle.dumps(f)).decode() for slug, f in answers.items()}
+    modules = [f"{exercises.__name__}.{module.name}" for module in pkgutil.iter_modules(exercises.__path__)]
+    for name in (__name__, *modules):
+        cloudpickle.register_pickle_by_value(importlib.import_module(name))
+    held = {
+        EXERCISES[slug].name: base64.b64encode(
+            cloudpickle.dumps(typed_out(f, EXERCISES[slug].suggested, of_exercise(EXERCISES[slug]).away))
+        ).decode()
+        for slug, f in answers.items()
+    }
     lines = [f"{name} = pickle.loads(base64.b64decode('{blob}'))" for name, blob in held.items()]
     return of("hw.py", "\n".join(["import base64, pickle", *lines, f"{chain.replace('-', '_')} = lambda: {text!r}"]).encode())
 
