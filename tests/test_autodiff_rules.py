@@ -19,7 +19,11 @@ from tabular_rlhf import TokenMDP, check_grad, grad, log_sigmoid, log_softmax, l
 from tabular_rlhf.autodiff import RULES, rules
 from tabular_rlhf.autodiff.table import COMPOSITES, PLAIN
 from tabular_rlhf.autodiff.trace import get_item, plain
+from tabular_rlhf.lattice import Reference, unmerged
+from tabular_rlhf.lattice.draws import sample
+from tabular_rlhf.lattice.listing import listing
 from tabular_rlhf.logspace import _pull_log_softmax, mean_gain, mean_log_ratio
+from tabular_rlhf.world import fork
 from tests.laws import EPS, assert_close
 
 Points = Callable[[np.random.Generator], np.ndarray]
@@ -58,6 +62,8 @@ def unary(f: Callable[[Any], Any], low: float, high: float, analytic: bool = Tru
 
 PICK = np.array([0, 2, 2, -1])
 MDP = TokenMDP(("a", "b", "."), 3, eos=".", prompts=("x", "y"))
+LATTICE = unmerged(fork())
+LISTED = listing(LATTICE, sample(Reference(LATTICE), 3, rng=np.random.default_rng(0), tokens=True), 1.0).world.mdp
 M23, M34, CUBE, V3 = normal(2, 3), normal(3, 4), normal(2, 3, 4), normal(3)
 
 
@@ -211,6 +217,8 @@ CASES: dict[str, list[Case]] = {
     ],
     "_path_sum_plain": [Case(MDP.path_sum, normal(2, MDP.S, 3))],
     "_subtree_sum_plain": [Case(MDP.subtree_sum, normal(2, MDP.N))],
+    "_along": [Case(LISTED.path_sum, normal(1, LISTED.S, LISTED.V))],
+    "_through": [Case(LISTED.subtree_sum, normal(1, LISTED.N))],
     # ------------------------------------------------------------------------------------------------ composites
     "mean": [
         *(Case(lambda x, a=a: np.mean(x, axis=a), CUBE, True) for a in (None, 0, (1, 2))),

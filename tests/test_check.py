@@ -391,7 +391,7 @@ def test_the_command(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
         ("regret", "KL(p, p_star)", "wrong", "beta dropped"),
         ("regret", "beta*KL(p_star, p)", "wrong", "forward for reverse KL"),
         ("best-value", "beta*log Z", "names", None),
-        ("best-value", "beta*log(sum_tau p_ref*exp(-r/beta))", "wrong", "the sign of r flipped"),
+        ("best-value", "beta*log(sum_tau p_ref*exp(-r/beta))", "wrong", "sign of the exponent flipped"),
         ("regret", "beta*KL(p, q", "raises", None),
         ("regret-is-kl", "V(x) - J_x", "right", None),
         ("gibbs-optimum/11", "p_ref*exp(r/beta)", "wrong", "Z dropped"),

@@ -113,7 +113,7 @@ def test_the_figures_show_what_they_say() -> None:
         assert_close(row["path"][-2], row["end"], 1 / (0.2 * 1e3), row["label"])
     runaway = {row["glyph"]: row for row in figures.compute_runaway()["flags"]}
     assert runaway["k3-reward"]["regret"][-1] > 0.2 > runaway["k3"]["regret"][-1] > 0.01
-    assert runaway["k1-reward"]["regret"][-1] < 1e-9
+    assert runaway["k1-reward"]["regret"][-1] < 1e-5  # at the end of the picture, time 60
     spread = figures.compute_spread(shifts=3, cells=4096)
     close, far = ({name: spread["std"][name][i] for name in ("k1", "k2", "k3")} for i in (0, -1))
     assert (max(close, key=close.__getitem__), max(far, key=far.__getitem__)) == ("k1", "k3")  # the caption

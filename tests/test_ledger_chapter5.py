@@ -16,7 +16,6 @@ from tabular_rlhf.ledger.chapter5_roads import by_scanning, mean_field, reverse_
 from tabular_rlhf.ledger.record import LEDGER
 from tabular_rlhf.logspace import expect, kl
 from tabular_rlhf.symbols import Scope
-from tabular_rlhf.terms.policies import weighted_gap
 from tabular_rlhf.terms.sizes import deepest
 from tabular_rlhf.world import rational
 
@@ -45,8 +44,8 @@ PLANTED: dict[str, tuple[str, Callable[..., Any]]] = {
     "visits of the projection for visits of the target": (
         "m-projection-gap",
         lambda mu, d_star, d_hat, log_pi_hat, log_pi_tied: (
-            weighted_gap(mu, d_hat, log_pi_hat, log_pi_tied),
-            weighted_gap(mu, d_star - d_hat, log_pi_hat, log_pi_tied),
+            np.sum(mu[:, None] * d_hat * kl(log_pi_hat, log_pi_tied)),
+            np.sum(mu[:, None] * (d_star - d_hat) * kl(log_pi_hat, log_pi_tied)),
         ),
     ),
     "prompts counted alike": (

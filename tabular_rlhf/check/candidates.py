@@ -129,15 +129,22 @@ def changed(question: Question, scope: Scope) -> Iterator[tuple[str, Value]]:
     for truth in question.truths:
         if isinstance(truth, Printed):
             yield from misprinted(question, truth)
-        for words, change in changes(truth, scope):
+            if len(question.truths) > 1:  # symbols are spoiled in the other roads, which are functions
+                continue
+        for words, change in changes(_part(question, truth), scope):  # what another part alone asks for changes nothing here
             yield words, called(truth, question, change)
     for words, world in OTHER_WORLDS:
         yield words, elsewhere(question, world)
 
 
+def _part(question: Question, truth: Function) -> Function:
+    """Of a formula for each part, the one in question."""
+    return truth.parts[question.pick] if isinstance(truth, Together) and question.pick is not None else truth
+
+
 def misprinted(question: Question, truth: Printed) -> Iterator[tuple[str, Value]]:
     """The right formula with one slip, at every place where a rule fits."""
-    part = truth.parts[question.pick] if isinstance(truth, Together) and question.pick is not None else truth
+    part = _part(question, truth)
     if isinstance(part, Printed):
         for slip, wrong in part.misprints():
             yield slip.makes, wrong

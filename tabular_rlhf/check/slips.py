@@ -154,7 +154,7 @@ UNARY: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
 """What is done to a symbol: as a mistake, what is to be written in its place, and the change itself."""
 VAGUE = (np.zeros_like, np.ones_like, _even)
 """Changes so free that nearly any formula can be mended by one of them and another."""
-COSTLY = ("p_dpo", "p_dpo_linear", "score_rows")
+COSTLY = ("p_dpo", "p_dpo_linear", "p_limit", "score_rows")
 
 
 def changes(function: Function, scope: Scope) -> Iterator[tuple[str, Change]]:

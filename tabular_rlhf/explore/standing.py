@@ -54,7 +54,7 @@ def progress(notebook: str | None = None, answers: Mapping[str, Any] | None = No
     Returns: a `Progress`, which shows itself.  Raises: InputError outside a notebook, or for a lesson that asks nothing.
 
     >>> print(progress("09", {"rejection_rate": lambda: ...}).rows[0][:2])
-    ("best-of-n-law", "The law of the best of n")
+    ('best-of-n-law', 'The law of the best of n')
     """
     from tabular_rlhf.check import check
     from tabular_rlhf.check.report import OPEN, STATUS

@@ -92,8 +92,8 @@ def in_bytes(sheet: Sheet, kind: str, said: Said) -> bytes:
 def spoken(svg: str, said: Said) -> str:
     """An SVG that is an image with a name and a description.
 
-    >>> spoken('<svg width="1">', Said("It rises", "It rises & falls."))[71:]
-    ' width="1"><title id="title">It rises</title><desc id="desc">It rises &amp; falls.</desc>'
+    >>> spoken('<svg width="1">', Said("It rises", "It rises & falls.")).partition(">")[2]
+    '<title id="title">It rises</title><desc id="desc">It rises &amp; falls.</desc>'
     """
     head, tag, rest = svg.partition("<svg ")
     attributes, close, body = rest.partition(">")
