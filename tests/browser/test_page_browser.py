@@ -356,7 +356,8 @@ def test_a_link_leads_to_its_claim(browser: Browser) -> None:
         for link in page.locator(".claims-line a").all():
             link.click()
             target = page.locator(link.get_attribute("href") or "")
-            assert target.evaluate("node => node.getBoundingClientRect().top") < 900
+            id_ = (link.get_attribute("href") or "").removeprefix("#")
+            page.wait_for_function("id => document.getElementById(id).getBoundingClientRect().top < 900", arg=id_)  # it is scrolled to
             assert target.locator("h3").inner_text() == link.inner_text()
 
 
