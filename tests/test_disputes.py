@@ -14,7 +14,7 @@ import pytest
 from tabular_rlhf.cli import main
 from tabular_rlhf.disputes import DISPUTES, THEMES, VERDICTS, Claim, find
 from tabular_rlhf.disputes.record import RELATIONS, Dispute, add, small_scopes
-from tabular_rlhf.disputes.text import as_page, responses
+from tabular_rlhf.disputes.text import as_page
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.layout import WIDTH
 from tabular_rlhf.preferences import pooled
@@ -33,7 +33,7 @@ def test_every_verdict_is_the_measured_one_on_any_seed(seed: int) -> None:
     assert [m.slug for m in measured if not m.holds] == []
     for m in measured:
         if m.claim.scope is not None:
-            assert responses(m.claim.scope) <= 9, m.slug
+            assert m.claim.scope.world.responses <= 9, m.slug
         if m.under is not None:
             assert m.under.worlds >= 5, m.slug
 
@@ -105,7 +105,7 @@ def test_records_that_make_no_sense_are_refused() -> None:
 
 
 def test_worlds_come_smallest_first() -> None:
-    sizes = [responses(s) for s in small_scopes()]
+    sizes = [s.world.responses for s in small_scopes()]
     assert sizes == sorted(sizes)
     assert sizes[0] == 2
     assert any(s.world.mdp.P > 1 and s.world.mdp.H > 1 for s in small_scopes())

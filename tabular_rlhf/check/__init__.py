@@ -178,10 +178,12 @@ def _choice(question: Question, function: Callable[..., Any]) -> tuple[str, Ques
             return choice
     if any(kind not in (None, "wrong", "approximate") for found in faults for kind, _ in found) or not repeats(function, scopes[0]):
         return choices[0]
-    return choices[_nearest(choices, faults, function)]
+    return choices[_nearest(choices, faults, values, function)]
 
 
-def _nearest(choices: list[tuple[str, Question]], faults: list[list[tuple[str | None, Scope]]], function: Callable[..., Any]) -> int:
+def _nearest(
+    choices: list[tuple[str, Question]], faults: list[list[tuple[str | None, Scope]]], values: list[Any], function: Callable[..., Any]
+) -> int:
     """The number of the choice next to which a wrong answer is a mistake that comes with the question; else any one mistake; else of that
     from which it is least far on most worlds.
     """
@@ -194,7 +196,7 @@ def _nearest(choices: list[tuple[str, Question]], faults: list[list[tuple[str | 
         known += [k] * (seen is not None)
     if known:
         return known[0]
-    apart = [[question.gap(watched(function, s), s, function).units for _, question in choices] for _, s in faults[0]]
+    apart = [[question.gap(v, s, function).units for _, question in choices] for v, (_, s) in zip(values, faults[0], strict=True)]
     return int(np.argmax(np.bincount([int(np.argmin(row)) for row in apart], minlength=len(choices))))
 
 

@@ -177,7 +177,7 @@ def _numbers(function: Callable[..., Any], scope: Scope, yours: list[float] | No
     mdp = scope.world.mdp
     names = [n for n in parameters(function) if n in SYMBOLS and SYMBOLS[n].level != "tool"]
     return Counterexample(
-        mdp.P * mdp.N,
+        scope.world.responses,
         instance(scope, [function]),
         {n: _entries(scope, n) for n in names},
         labels(mdp, np.shape(exact), axes),

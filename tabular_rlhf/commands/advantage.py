@@ -20,7 +20,7 @@ from tabular_rlhf.errors import InputError, whole
 from tabular_rlhf.fields.verdict import spelled
 from tabular_rlhf.layout import table
 from tabular_rlhf.policy_gradient import ADVANTAGES, BATCHES, CORRECTIONS, LOSSES, Recipe, analyse, success_objective, success_weight
-from tabular_rlhf.policy_gradient.analysis import estimate, silent
+from tabular_rlhf.policy_gradient.analysis import Analysis, Estimate, estimate, silent
 from tabular_rlhf.told import number
 from tabular_rlhf.world import NAMED, World
 
@@ -126,24 +126,26 @@ def report(
 def row(world: World, label: str, recipe: Recipe, at: Situation, drawn: tuple[int, int] | None = None) -> dict[str, Any]:
     """One recipe's analysis as plain numbers; the reason where it cannot be had."""
     who: dict[str, Any] = {"log_old": at.log_old, "behavior": at.behavior}
+    told = dict.fromkeys(("ratio_error", "curl", "ascends", "exact", "terms", "share", "residual"))
+    found: Analysis | Estimate
     try:
-        if drawn is not None:
-            found = estimate(world, at.log_pi, recipe, drawn[0], rng=np.random.default_rng(drawn[1]), **who)
-            told = {key: getattr(found, key) for key in ("cosine", "ratio", "ratio_error", "variance", "responses")}
-            return {
-                "recipe": label,
-                "refused": None,
-                **told,
-                "curl": None,
-                **dict.fromkeys(("ascends", "exact", "terms", "share", "residual")),
+        if drawn is None:
+            found = analyse(world, at.log_pi, recipe, **who)
+            v = found.verdict
+            told |= {
+                "curl": found.curl,
+                "ascends": v.words,
+                "exact": v.exact,
+                "terms": dict(v.terms),
+                "share": v.share,
+                "residual": v.residual,
             }
-        a = analyse(world, at.log_pi, recipe, **who)
+        else:
+            found = estimate(world, at.log_pi, recipe, drawn[0], rng=np.random.default_rng(drawn[1]), **who)
+            told["ratio_error"] = found.ratio_error
     except InputError as refusal:
         return {"recipe": label, "refused": str(refusal)}
-    keys = ("cosine", "ratio", "variance", "responses", "curl")
-    v = a.verdict
-    told = {"ascends": v.words, "exact": v.exact, "terms": dict(v.terms), "share": v.share, "residual": v.residual}
-    return {"recipe": label, "refused": None, **{key: getattr(a, key) for key in keys}, "ratio_error": None, **told}
+    return {"recipe": label, "refused": None, **{key: getattr(found, key) for key in ("cosine", "ratio", "variance", "responses")}, **told}
 
 
 # ---------------------------------------------------------------------------------------------------- text
@@ -165,24 +167,18 @@ def render(found: dict[str, Any]) -> str:
     if about:
         head += ["", f"{about['name']} ({about['kind']}): {tex.plain(about['latex'])}", f"Source: {about['source']}", f"{about['remark']}."]
     rows = [r for r in found["rows"] if r["refused"] is None]
-    verdicts = (
-        []
-        if found["samples"]
-        else [
+    parts = ["\n".join(head)]
+    if found["samples"]:
+        title = f"UPDATE of {found['samples']:,} drawn batches beside the gradient of E[r]"
+        parts.append(table(title, [*HEADER[:3], "+-", *HEADER[3:-1]], map(drawn_cells, rows), left=(0,)))
+    else:
+        verdicts = [
             [r["recipe"], r["ascends"], "" if r["exact"] else spelled(r["terms"]), "" if r["exact"] else number(r["residual"], ".3g")]
             for r in rows
         ]
-    )
-    if found["samples"]:
-        title = f"UPDATE of {found['samples']:,} drawn batches beside the gradient of E[r]"
-        parts = ["\n".join(head), table(title, [*HEADER[:3], "+-", *HEADER[3:-1]], map(drawn_cells, rows), left=(0,))]
-    else:
         title = "WHAT IT ASCENDS, measured on this world and others like it"
-        parts = [
-            "\n".join(head),
-            table("EXPECTED UPDATE beside the gradient of E[r]", HEADER, map(cells, rows), left=(0,)),
-            table(title, ["", "ascends", "nearest", "residual"], verdicts, left=(0, 1, 2)),
-        ]
+        parts.append(table("EXPECTED UPDATE beside the gradient of E[r]", HEADER, map(cells, rows), left=(0,)))
+        parts.append(table(title, ["", "ascends", "nearest", "residual"], verdicts, left=(0, 1, 2)))
     refused: dict[str, list[str]] = {}
     for r in found["rows"]:
         if r["refused"] is not None:

@@ -17,11 +17,11 @@ from tabular_rlhf.derivations.audit import DerivationClaim
 from tabular_rlhf.derivations.prints import executed
 from tabular_rlhf.derivations.records import record_prints
 from tabular_rlhf.disputes import CHAPTER, DISPUTES, VERDICTS, Dispute, Measured
-from tabular_rlhf.disputes.text import measured_json, responses
+from tabular_rlhf.disputes.text import measured_json
 from tabular_rlhf.errors import InputError, whole
 from tabular_rlhf.layout import table
 from tabular_rlhf.ledger import LEDGER, Row, Verdict
-from tabular_rlhf.ledger.audit import DRAWS, RowClaim, select, standard_worlds
+from tabular_rlhf.ledger.audit import DRAWS, Claim, RowClaim, select, standard_worlds
 from tabular_rlhf.ledger.explain import SCHEMA as EXPLAINED
 from tabular_rlhf.ledger.explain import worked
 from tabular_rlhf.ledger.explain_text import render
@@ -124,7 +124,7 @@ def _audit_with_bar(
 ) -> tuple[list[Verdict], list[Verdict], list[Measured]]:
     total = (len(rows) + len(derivations)) * (len(standard_worlds(0, 0)) + args.worlds) + len(disputes)
     with progress(total, "verify", "check") as bar:
-        claims = [*map(RowClaim, rows), *map(DerivationClaim, derivations)]
+        claims: list[Claim[Any]] = [*map(RowClaim, rows), *map(DerivationClaim, derivations)]
         found = audit_in_parallel(claims, worlds=args.worlds, seed=args.seed, on_progress=bar.update, place=place)
         measured = []
         for dispute in disputes:
@@ -228,7 +228,7 @@ def disputes_as_text(measured: list[Measured]) -> list[str]:
     head = f"{'dispute':<28}{'worlds':>7}{'refuted by':>12}  verdict"
     lines = [head, "-" * len(head)]
     for m in measured:
-        by = "" if m.claim.scope is None else f"{responses(m.claim.scope)} responses"
+        by = "" if m.claim.scope is None else f"{m.claim.scope.world.responses} responses"
         lines.append(
             f"{m.slug:<28}{m.claim.worlds:>7}{by:>12}  {m.verdict}{'' if m.holds else f'  FAILS: {m.dispute.settled} is expected'}"
         )

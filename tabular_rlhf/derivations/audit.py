@@ -15,54 +15,36 @@ from tabular_rlhf.ledger.prints import Print
 from tabular_rlhf.symbols import Scope
 
 
-class DerivationClaim(Claim):
+class DerivationClaim(Claim[Derivation]):
     """A derivation: each line follows from the one before, and no wrong line does."""
 
-    most = 2**62
-
-    def __init__(self, derivation: Derivation) -> None:
-        self.derivation, self.slug = derivation, derivation.slug
-
-    def __reduce__(self) -> Any:
-        """Sent to another process by name."""
-        return _claim, (self.slug,)
-
-    @property
-    def known(self) -> bool:
-        return DERIVATIONS.get(self.slug) is self.derivation
-
-    def applies(self, scope: Scope) -> bool:
-        return self.derivation.applies(scope)
+    table = DERIVATIONS
 
     def errors(self, scope: Scope) -> Iterator[tuple[str, float]]:
-        lines = kept(self.derivation.lines, scope)
+        lines = kept(self.record.lines, scope)
         for k in range(2, len(lines) + 1):
-            yield f"line {k}", self.derivation.step(k, scope, lines).units
+            yield f"line {k}", self.record.step(k, scope, lines).units
 
     def mistakes(self, scopes: Sequence[Scope]) -> dict[str, int | None]:
-        fit = [(scope, kept(self.derivation.lines, scope)) for scope in scopes if self.applies(scope)]
+        fit = [(scope, kept(self.record.lines, scope)) for scope in scopes if self.applies(scope)]
         return {
             f"line {k}: {diagnosis}": next((s.world.responses for s, lines in fit if self._wrong(k, wrong, s, lines)), None)
-            for k, line in enumerate(self.derivation.lines, 1)
+            for k, line in enumerate(self.record.lines, 1)
             for diagnosis, wrong in line.wrong.items()
         }
 
     def _wrong(self, k: int, wrong: Callable[..., Any], scope: Scope, lines: tuple[Line, ...]) -> bool:
         """Whether a line in place of line k clearly does not follow from the line before, on one world."""
-        (instead,) = kept((self.derivation.lines[k - 1].instead(wrong),), scope)
+        (instead,) = kept((self.record.lines[k - 1].instead(wrong),), scope)
         with np.errstate(all="ignore"):  # a wrong formula may divide by zero: that too refutes it
             shapes = [np.shape(line(scope)) for line in (instead, lines[k - 1])]
             if shapes[0] != shapes[1]:
                 must, where = "a wrong line must have the shape of the right one", f"{self.slug}, line {k}"
                 raise InputError(must, got=f"{shapes[0]} for {shapes[1]}", where=where, remedy="mend it")
-            return self.derivation.step(k, scope, (*lines[: k - 1], instead, *lines[k:])).clear
+            return self.record.step(k, scope, (*lines[: k - 1], instead, *lines[k:])).clear
 
     def printed(self) -> Sequence[Print]:
-        return printed(self.derivation)
-
-
-def _claim(slug: str) -> DerivationClaim:
-    return DerivationClaim(DERIVATIONS[slug])
+        return printed(self.record)
 
 
 def audit_derivations(

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.disputes.text import as_page, responses
+from tabular_rlhf.disputes.text import as_page
 from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.formula.printed import Printed, printed
 from tabular_rlhf.layout import WIDTH
@@ -48,7 +48,7 @@ def small_scopes(seed: int = 0) -> tuple[Scope, ...]:
     made = [random_world(rng=rng, V=V, H=H, P=P, eos=eos, beta=float(rng.uniform(0.4, 2.0))) for _ in range(4) for V, H, P, eos in SHAPES]
     larger = [w.with_reward(SPREAD * w.r) for w in made]
     scopes = [Scope(w, seed + i) for i, w in enumerate([*tiny, *larger])]
-    return tuple(sorted(scopes, key=responses))
+    return tuple(sorted(scopes, key=lambda scope: scope.world.responses))
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,6 @@ FEW = 12
 """Numbers of a table that is shown."""
 
 
-def responses(scope: Scope) -> int:
-    """Responses of a world, over all prompts."""
-    return scope.world.responses
-
-
 def as_list(found: Sequence[Measured]) -> str:
     """One line a dispute, by its theme, and how many of each verdict."""
     rows = [[m.dispute.theme, m.slug, m.verdict + (" *" if m.dispute.published else ""), m.dispute.question] for m in found]
@@ -66,9 +61,8 @@ def _claim(head: str, claim: Claim, trial: Trial, most: int | None) -> list[str]
     if trial.scope is None:
         return [*lines, *_entry("MEASURED", f"it holds on all of {trial.worlds} worlds.", most)]
     sides = "cosine {:.6g}, not 1" if claim.relation == "direction" else "{:.6g} on the left, {:.6g} on the right"
-    told = (
-        f"fails on a world of {responses(trial.scope)} responses, tried as number {trial.worlds}: {sides.format(trial.left, trial.right)}."
-    )
+    size, apart = trial.scope.world.responses, sides.format(trial.left, trial.right)
+    told = f"fails on a world of {size} responses, tried as number {trial.worlds}: {apart}."
     numbers = [line for entry in instance(claim, trial.scope) for line in wrap(entry, most, first=" " * 11, then=" " * 14)]
     return [*lines, *_entry("MEASURED", told, most), *numbers]
 
@@ -120,7 +114,7 @@ def _claim_json(claim: Claim, trial: Trial) -> dict[str, Any]:
     scope = trial.scope
     found = None
     if scope is not None:
-        found = {"responses": responses(scope), "left": trial.left, "right": trial.right, "symbols": list(instance(claim, scope))}
+        found = {"responses": scope.world.responses, "left": trial.left, "right": trial.right, "symbols": list(instance(claim, scope))}
     return {
         "says": claim.says,
         "formula": claim.shown,

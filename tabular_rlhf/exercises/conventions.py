@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tabular_rlhf.errors import InputError, quoted
+from tabular_rlhf.formula.printed import Printed
 from tabular_rlhf.registry import parameters, supplied
-from tabular_rlhf.symbols import is_formula
 
 if TYPE_CHECKING:
     from tabular_rlhf.formula.freedoms import Choice
@@ -78,10 +78,8 @@ def others(
 
 def _changed(function: Function, choice: Choice) -> Function:
     """A function or a formula under a choice; itself where the choice is about nothing in it."""
-    if is_formula(function):
-        from tabular_rlhf.formula.printed import Printed
-
-        side = function.side  # type: ignore[attr-defined]
+    if isinstance(function, Printed):
+        side = function.side
         return Printed(lambda: side.instead(choice.rewrite(side.tree)))
     about = {name: change for name, change in choice.values.items() if name in parameters(function)}
     return Chosen(function, about) if about else function
@@ -89,8 +87,8 @@ def _changed(function: Function, choice: Choice) -> Function:
 
 def _open(answer: Function, choice: Choice) -> Function:
     """The answer, if the choice is about something in it.  Raises InputError."""
-    if is_formula(answer):
-        tree = answer.side.tree  # type: ignore[attr-defined]
+    if isinstance(answer, Printed):
+        tree = answer.side.tree
         if choice.rewrite(tree) == tree:
             remedy = "leave the convention out, or write the answer with what it is about"
             raise InputError("a convention must change the answer", got=choice.words, where=str(answer), remedy=remedy)

@@ -9,6 +9,7 @@ import numpy as np
 
 from tabular_rlhf.audit.report import Audit
 from tabular_rlhf.figures import page
+from tabular_rlhf.figures.geometry import CORNERS
 from tabular_rlhf.figures.glyphs import GLYPHS, GRAY, line, points, rung
 from tabular_rlhf.figures.labels import spread
 from tabular_rlhf.figures.record import Data, Said, readable
@@ -19,8 +20,6 @@ from tabular_rlhf.told import number
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-
-CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(0.75)]])
 
 
 def on_simplex(log_p: Array) -> Array:

@@ -116,17 +116,14 @@ def listing(world: LatticeWorld, drawn: Drawn, beta: float) -> Listing:
     True
     """
     tokens = np.asarray(drawn.tokens[:, : max(1, int(drawn.length.max()))], dtype=np.intp)
-    offsets, rows = offsets_of(world), np.zeros(tokens.shape, dtype=np.intp)
+    mdp, offsets, first = Said(world.language, tokens), offsets_of(world), world.levels[0].log_ref.T[0]
+    rows, log_ref = np.zeros(tokens.shape, dtype=np.intp), np.empty((*tokens.shape, mdp.V))
     state = world.roots[drawn.x]
-    for h in range(tokens.shape[1]):
+    for h in range(tokens.shape[1]):  # after the end all copy the first row
         level, on = world.levels[h], tokens[:, h] >= 0
-        rows[:, h] = np.where(on, offsets[h] + np.where(on, state, 0), 0)
-        state = np.where(on, level.child[np.where(on, tokens[:, h], 0), np.where(on, state, 0)], 0)
-    mdp = Said(world.language, tokens)
-    at = np.ravel(rows)
-    level_of = np.searchsorted(offsets, at, side="right") - 1
-    log_ref = np.empty((at.size, mdp.V))
-    for h in np.unique(level_of):
-        here = level_of == h
-        log_ref[here] = world.levels[h].log_ref.T[at[here] - offsets[h]]
-    return Listing(World(mdp, log_ref[None], drawn.r[None], beta, world.name), at, int(offsets[-1]))
+        here = np.where(on, state, 0)
+        rows[:, h] = np.where(on, offsets[h] + here, 0)
+        log_ref[:, h] = np.where(on[:, None], level.log_ref.T[here], first)
+        state = np.where(on, level.child[np.where(on, tokens[:, h], 0), here], 0)
+    at = World(mdp, log_ref.reshape(1, -1, mdp.V), drawn.r[None], beta, world.name)
+    return Listing(at, np.ravel(rows), int(offsets[-1]))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isnan
-from typing import Any
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -72,21 +72,37 @@ class Verdict:
         )
 
 
-class Claim(ABC):
-    """What an audit asks of a row, or of a derivation."""
-
-    slug: str
-    most: int
-    """Most worlds on which it is tried."""
+class Audited(Protocol):
+    """A row, or a derivation."""
 
     @property
-    @abstractmethod
+    def slug(self) -> str: ...
+    def applies(self, scope: Scope) -> bool: ...
+
+
+T = TypeVar("T", bound=Audited)
+
+
+class Claim(ABC, Generic[T]):
+    """What an audit asks of a record.  table: where other processes find it by its slug; most: worlds on which it is tried, at most."""
+
+    table: ClassVar[Mapping[str, Any]]
+
+    def __init__(self, record: T, most: int = 2**62) -> None:
+        self.record, self.slug, self.most = record, record.slug, most
+
+    def __reduce__(self) -> Any:
+        """Sent to another process by name."""
+        return _of_name, (type(self), self.slug)
+
+    @property
     def known(self) -> bool:
         """Whether another process finds it by its name."""
+        return self.table.get(self.slug) is self.record
 
-    @abstractmethod
     def applies(self, scope: Scope) -> bool:
         """Whether it can be tried on a world."""
+        return self.record.applies(scope)
 
     @abstractmethod
     def errors(self, scope: Scope) -> Iterator[tuple[str, float]]:
@@ -119,41 +135,32 @@ class Refutation:
         return self.scope.world.responses
 
 
-class RowClaim(Claim):
+class RowClaim(Claim[Row]):
     """A row: its sides agree, its samples, its near misses do not."""
 
+    table = LEDGER
+
     def __init__(self, row: Row) -> None:
-        self.row, self.slug, self.most = row, row.slug, row.most
-
-    def __reduce__(self) -> Any:
-        """Sent to another process by name."""
-        return _row_claim, (self.slug,)
-
-    @property
-    def known(self) -> bool:
-        return LEDGER.get(self.slug) is self.row
-
-    def applies(self, scope: Scope) -> bool:
-        return self.row.applies(scope)
+        super().__init__(row, row.most)
 
     def errors(self, scope: Scope) -> Iterator[tuple[str, float]]:
-        for side, errors in self.row.errors(scope).items():
-            for part, error in zip(self.row.parts, errors, strict=True):
+        for side, errors in self.record.errors(scope).items():
+            for part, error in zip(self.record.parts, errors, strict=True):
                 yield side + (f", {part}" if part else ""), error
 
     def mistakes(self, scopes: Sequence[Scope]) -> dict[str, int | None]:
-        found = {miss.diagnosis: refute(self.row, miss, scopes) for miss in self.row.near_misses}
+        found = {miss.diagnosis: refute(self.record, miss, scopes) for miss in self.record.near_misses}
         return {diagnosis: None if at is None else at.responses for diagnosis, at in found.items()}
 
     def printed(self) -> Sequence[Print]:
-        return statement_prints(self.row, reading())
+        return statement_prints(self.record, reading())
 
     def sampled(self, scope: Scope, seed: int) -> float | None:
-        return sampled_z(self.row, scope, seed) if self.row.sampled else None
+        return sampled_z(self.record, scope, seed) if self.record.sampled else None
 
 
-def _row_claim(slug: str) -> RowClaim:
-    return RowClaim(LEDGER[slug])
+def _of_name(kind: Any, slug: str) -> Any:
+    return kind(kind.table[slug])
 
 
 def select(slugs: Sequence[str] = (), chapter: int | None = None) -> list[Row]:
@@ -223,7 +230,7 @@ def sampled_z(row: Row, scope: Scope, seed: int) -> float:
 Progress = Callable[[int], object]
 
 
-def audit(claims: Sequence[Row | Claim], *, worlds: int = 60, seed: int = 0, on_progress: Progress = lambda _: None) -> list[Verdict]:
+def audit(claims: Sequence[Row | Claim[Any]], *, worlds: int = 60, seed: int = 0, on_progress: Progress = lambda _: None) -> list[Verdict]:
     """Try rows, or other claims, on the standard worlds, and their mistakes on tiny ones.
 
     Args: worlds, how many generated ones; on_progress, called with the number of checks just done.
@@ -235,12 +242,12 @@ def audit(claims: Sequence[Row | Claim], *, worlds: int = 60, seed: int = 0, on_
     return [sum(found[1:], found[0]) for found in zip(*tried, mistaken(made, seed), strict=True)]
 
 
-def parts(claims: Sequence[Claim], worlds: int) -> int:
+def parts(claims: Sequence[Claim[Any]], worlds: int) -> int:
     """Among how many parts the worlds are dealt out."""
     return PARTS * max(1, worlds * len(claims) // (PARTS * LARGE))
 
 
-def compared(claims: Sequence[Claim], worlds: int, seed: int, part: int, of: int, on_progress: Progress) -> list[Verdict]:
+def compared(claims: Sequence[Claim[Any]], worlds: int, seed: int, part: int, of: int, on_progress: Progress) -> list[Verdict]:
     """The verdicts on one part of the standard worlds, of so many."""
     verdicts = [Verdict(c.slug) for c in claims]
     # the large worlds first, so that they are among those sampled: they are the hardest to get right by accident
@@ -253,7 +260,7 @@ def compared(claims: Sequence[Claim], worlds: int, seed: int, part: int, of: int
     return verdicts
 
 
-def _compare(claim: Claim, scope: Scope, seed: int, *, sample: bool) -> Verdict:
+def _compare(claim: Claim[Any], scope: Scope, seed: int, *, sample: bool) -> Verdict:
     start, mdp = time.perf_counter(), scope.world.mdp
     found = [(np.inf if isnan(error) else error, where) for where, error in claim.errors(scope)]
     error, where = max(found, key=lambda pair: pair[0], default=(0.0, ""))
@@ -262,7 +269,7 @@ def _compare(claim: Claim, scope: Scope, seed: int, *, sample: bool) -> Verdict:
     return Verdict(claim.slug, 1, scope.world.responses, error, worst, z, seconds=time.perf_counter() - start)
 
 
-def mistaken(claims: Sequence[Claim], seed: int, on_progress: Progress = lambda _: None) -> list[Verdict]:
+def mistaken(claims: Sequence[Claim[Any]], seed: int, on_progress: Progress = lambda _: None) -> list[Verdict]:
     """What is printed, executed, and the mistakes, refuted on tiny worlds."""
     found = []
     for claim in claims:

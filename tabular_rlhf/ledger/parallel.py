@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from tabular_rlhf.cells import HERE, Place, run_cells
 from tabular_rlhf.errors import SolveError
@@ -17,7 +18,7 @@ Cell = Callable[[Progress], list[Verdict]]
 
 
 def audit_in_parallel(
-    claims: Sequence[Row | Claim], *, worlds: int, seed: int, on_progress: Progress, place: Place = HERE
+    claims: Sequence[Row | Claim[Any]], *, worlds: int, seed: int, on_progress: Progress, place: Place = HERE
 ) -> list[Verdict]:
     """`audit` with the same answers, on several processes.  Raises: SolveError where a cell could not be done."""
     made = [RowClaim(c) if isinstance(c, Row) else c for c in claims]

@@ -222,8 +222,7 @@ def as_parts(x: Any) -> tuple[Any, ...]:
 
 def fits(scope: Scope, most: int, where: Function | None) -> bool:
     """Whether a world has at most so many responses, over all prompts, and lies within a hypothesis."""
-    mdp = scope.world.mdp
-    return mdp.P * mdp.N <= most and (where is None or bool(scope.call(where)))
+    return scope.world.responses <= most and (where is None or bool(scope.call(where)))
 
 
 LEDGER: Registry[Row] = Registry("row", key="slug")

@@ -13,37 +13,15 @@ import numpy as np
 from scipy import special
 
 from tabular_rlhf.policy_gradient.record import ADVANTAGES, Advantage
-
-
-def _over(n: Any, f: Any) -> Any:
-    """Sum over the group of f, (..., 1)."""
-    return np.sum(n * f, axis=-1, keepdims=True)
+from tabular_rlhf.policy_gradient.spread import all_equal, total, whitened
 
 
 def _mean(r: Any, n: Any, G: int) -> Any:
-    return _over(n, r) / G
-
-
-def _divide(a: Any, spread: Any, equal: Any, epsilon: float) -> Any:
-    """a / (spread + epsilon), and 0 where all are equal: there a mean's rounding over a spread's rounding would be noise."""
-    return np.where(equal, 0.0, a) / np.where(equal, 1.0, spread + epsilon)
-
-
-def _all_equal(r: Any, n: Any) -> Any:
-    """Whether all members that are there have the same reward, (..., 1)."""
-    top = np.max(np.where(n > 0, r, -np.inf), axis=-1, keepdims=True)
-    return np.min(np.where(n > 0, r, np.inf), axis=-1, keepdims=True) == top
-
-
-def _grpo(r: Any, n: Any, G: int, ddof: float, epsilon: float) -> Any:
-    mean = _mean(r, n, G)
-    equal = _all_equal(r, n)
-    spread = np.sqrt(_over(n, np.square(r - mean)) / (G - ddof))
-    return _divide(r - mean, spread, equal, epsilon)
+    return total(n, r) / G
 
 
 def _leave_one_out(r: Any, n: Any, G: int) -> Any:
-    return r - (_over(n, r) - r) / (G - 1)
+    return r - (total(n, r) - r) / (G - 1)
 
 
 def _leave_one_out_std(r: Any, n: Any, G: int, ddof: float, epsilon: float) -> Any:
@@ -52,19 +30,19 @@ def _leave_one_out_std(r: Any, n: Any, G: int, ddof: float, epsilon: float) -> A
     others = np.maximum(0.0, n[..., None, :] - np.eye(r.shape[-1]))
     mean = np.sum(others * r[..., None, :], axis=-1) / (G - 1)
     squares = np.sum(others * np.square(r[..., None, :] - mean[..., None]), axis=-1)
-    equal = _all_equal(np.broadcast_to(r[..., None, :], others.shape), others)[..., 0]
+    equal = all_equal(np.broadcast_to(r[..., None, :], others.shape), others)[..., 0]
     at_edge = equal & (epsilon == 0)
     spread = np.where(equal, 0.0, np.sqrt(squares / (G - 1 - ddof)))
     return np.where(at_edge, 0.0, r - mean) / np.where(at_edge, 1.0, spread + epsilon)
 
 
 def _length_weighted(r: Any, n: Any, lengths: Any) -> Any:
-    return r - _over(n, lengths * r) / _over(n, lengths)
+    return r - total(n, lengths * r) / total(n, lengths)
 
 
 def _length_weighted_others(r: Any, n: Any, lengths: Any) -> Any:
-    left = _over(n, lengths) - lengths
-    return r - (_over(n, lengths * r) - lengths * r) / np.where(left > 0, left, 1.0)
+    left = total(n, lengths) - lengths
+    return r - (total(n, lengths * r) - lengths * r) / np.where(left > 0, left, 1.0)
 
 
 def _over_mean(a: Any, mean: Any) -> Any:
@@ -80,7 +58,7 @@ def _centered(b: Any, n: Any, G: int) -> Any:
 def _scaled(b: Any, n: Any, G: int) -> Any:
     """b less its mean over its standard deviation, 0 where all are equal to rounding."""
     apart = _centered(b, n, G)
-    spread = np.sqrt(_over(n, np.square(apart)) / G)
+    spread = np.sqrt(total(n, np.square(apart)) / G)
     equal = spread <= 1e-12 * (1.0 + np.max(np.abs(b), axis=-1, keepdims=True))
     return np.where(equal, 0.0, apart) / np.where(equal, 1.0, spread)
 
@@ -175,7 +153,7 @@ for _record in (
         "grpo",
         r"A_i = (r_i - \bar r)/(s + \epsilon), \quad s^2 = \sum_j (r_j - \bar r)^2 / (G - \mathrm{ddof}); \quad 0 \text{ if all equal}",
         "Shao et al. (2024), arXiv:2402.03300.",
-        _grpo,
+        lambda r, n, ddof, epsilon: whitened(r, n, ddof, epsilon),
         _plain_grpo,
         defaults={"ddof": 0, "epsilon": 0.0},
         smallest=2,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.logspace import Array
-from tabular_rlhf.policy_gradient.record import Aggregation, Batch, Correction, Part, PolicyLoss
+from tabular_rlhf.policy_gradient.record import Advantage, Batch, Correction, Part, PolicyLoss
 from tabular_rlhf.registry import no_oracle, parameters
 
 LEVELS = np.array([-1.0, 0.0, 0.1, 0.3])
@@ -23,7 +23,7 @@ CLOSE = 1e-9
 def faults(part: Part, *, rng: np.random.Generator) -> list[str]:
     """What is wrong with a record, as sentences; none where all that it says is so.
 
-    >>> from tabular_rlhf.policy_gradient import ADVANTAGES, Advantage
+    >>> from tabular_rlhf.policy_gradient import ADVANTAGES
     >>> faults(ADVANTAGES["rloo"], rng=np.random.default_rng(0))
     []
     >>> lie = Advantage("lie", "r_i", "none", lambda r: r, lambda i, r: -r[i])
@@ -35,7 +35,7 @@ def faults(part: Part, *, rng: np.random.Generator) -> list[str]:
     elif isinstance(part, Correction):
         found = {"its oracle": _is_its_oracle(part, ({"rho": float(x), **part.defaults} for x in rng.exponential(1.5, TRIES)))}
     else:
-        smallest = 1 if isinstance(part, Aggregation) else part.smallest  # type: ignore[attr-defined]
+        smallest = part.smallest if isinstance(part, Advantage | Batch) else 1
         sizes = [G for G in (1, 2, 3, 5) if G >= smallest]
         found = {
             "its oracle": all(_group_is_its_oracle(part, G, rng) for G in sizes),

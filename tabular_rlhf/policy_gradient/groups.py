@@ -233,7 +233,8 @@ def _by_counts(world: World, log_p: Array, recipe: Recipe, reward: Array, given:
     kind = kinds(world, log_p, recipe, reward, x)
     per_kind = pushes(kind, recipe, {k: v[x] for k, v in given.items()}, world.mdp.H)
     here = kind.label >= 0
-    return tuple(np.where(here, push[np.maximum(kind.label, 0)], 0.0) for push in per_kind)  # type: ignore[return-value]
+    plus, minus = (np.where(here, push[np.maximum(kind.label, 0)], 0.0) for push in per_kind)
+    return plus, minus
 
 
 def pushes(kind: Kinds, recipe: Recipe, given: dict[str, Any], H: int = 1) -> tuple[Any, Any]:

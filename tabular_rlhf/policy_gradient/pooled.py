@@ -14,50 +14,17 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.policy_gradient.record import BATCHES, Batch
+from tabular_rlhf.policy_gradient.spread import all_equal, over_spread, spread, total, whitened
 
 
-def _sum(w: Any, f: Any) -> Any:
-    """Sum over the batch of f, (..., 1)."""
-    return np.sum(w * f, axis=-1, keepdims=True)
-
-
-def _apart(f: Any, w: Any) -> Any:
-    """Whether the numbers of those that are there are not all equal, (..., 1)."""
-    low, high = np.where(w > 0, f, np.inf), np.where(w > 0, f, -np.inf)
-    return np.max(high, axis=-1, keepdims=True) > np.min(low, axis=-1, keepdims=True)
-
-
-def _spread(f: Any, w: Any, ddof: float) -> tuple[Any, Any]:
-    """The mean and the standard deviation of f by weights w, (..., 1): at weights of at most ddof in all the latter is 0."""
-    total = np.maximum(_sum(w, 1.0), 1e-300)
-    mean = _sum(w, f) / total
-    return mean, np.sqrt(_sum(w, np.square(f - mean)) / np.where(total > ddof, total - ddof, np.inf))
-
-
-def _over(a: Any, spread: Any, epsilon: float, there: Any) -> Any:
-    """a/(spread + epsilon), 0 where nothing is apart."""
-    return np.where(there, a, 0.0) / np.where(there, spread + epsilon, 1.0)
-
-
-def _whitened(A: Any, n: Any, kept: Any, ddof: float, epsilon: float) -> Any:
-    w = n * kept
-    mean, spread = _spread(A, w, ddof)
-    return _over(A - mean, spread, epsilon, _apart(A, w))
-
-
-def _whitened_tokens(A: Any, n: Any, kept: Any, lengths: Any, ddof: float, epsilon: float) -> Any:
-    w = n * kept * lengths
-    mean, spread = _spread(A, w, ddof)
-    return _over(A - mean, spread, epsilon, _apart(A, w))
+def _same(A: Any) -> Any:
+    """Advantages as their groups gave them."""
+    return A
 
 
 def _over_std(A: Any, r: Any, n: Any, kept: Any, ddof: float, epsilon: float) -> Any:
     w = n * kept
-    return _over(A, _spread(r, w, ddof)[1], epsilon, _apart(r, w))
-
-
-def _by_rewarded(A: Any, r: Any, n: Any) -> Any:
-    return A * _sum(n, 1.0) / np.maximum(1.0, _sum(n, r != 0.0))
+    return over_spread(A, spread(r, w, ddof)[1], all_equal(r, w), epsilon)
 
 
 def overlong(r: Any, lengths: Any, H: int, cache: float) -> Any:
@@ -70,6 +37,10 @@ def overlong(r: Any, lengths: Any, H: int, cache: float) -> Any:
 
 
 # ---------------------------------------------------------------------------------------------------- one batch in plain Python
+
+
+def _plain_same(i: int, A: list[float]) -> float:
+    return A[i]
 
 
 def _plain_spread(f: list[float], w: list[float], ddof: float) -> tuple[float, float]:
@@ -99,8 +70,8 @@ for _record in (
         "each-group",
         r"A'_i = A_i",
         "Shao et al. (2024), arXiv:2402.03300.",
-        lambda A: A,
-        lambda i, A: A[i],
+        _same,
+        _plain_same,
         apart=True,
         remark="The mean over groups that do not see each other",
     ),
@@ -108,15 +79,15 @@ for _record in (
         "together",
         r"A'_i = A_i",
         f"{DAPO}: its token mean is that of the batch.",
-        lambda A: A,
-        lambda i, A: A[i],
+        _same,
+        _plain_same,
         remark="Weights that look at others look at the whole batch",
     ),
     Batch(
         "whitened",
         r"A'_i = (A_i - \bar A)/(s + \epsilon), \quad \bar A, s \text{ of the batch's responses}",
         "Hu et al. (2025), arXiv:2501.03262 (REINFORCE++: of rewards; its baseline form: of rewards less their group's mean).",
-        _whitened,
+        lambda A, n, kept, ddof, epsilon: whitened(A, n * kept, ddof, epsilon),
         lambda i, A, kept, ddof, epsilon: _plain_whitened(i, A, kept, ddof, epsilon),
         defaults=STD,
         smallest=2,
@@ -126,7 +97,7 @@ for _record in (
         "whitened-tokens",
         r"A'_i = (A_i - \bar A)/(s + \epsilon), \quad \bar A, s \text{ of the batch's tokens}",
         "verl and OpenRLHF (2025), which normalize advantages of tokens.",
-        _whitened_tokens,
+        lambda A, n, kept, lengths, ddof, epsilon: whitened(A, n * kept * lengths, ddof, epsilon),
         lambda i, A, kept, lengths, ddof, epsilon: _plain_whitened(
             i, A, [k * n for k, n in zip(kept, lengths, strict=True)], ddof, epsilon
         ),
@@ -148,8 +119,8 @@ for _record in (
         "dropped",
         r"A'_i = A_i, \quad \text{mean over the groups that are mixed}",
         "Chu et al. (2025), arXiv:2504.02546 (GPG): its alpha is the batch's size over what is left of it.",
-        lambda A: A,
-        lambda i, A: A[i],
+        _same,
+        _plain_same,
         keeps="mixed",
         remark="Silent groups are left out, and the rest counts for more",
     ),
@@ -157,7 +128,7 @@ for _record in (
         "by-rewarded",
         r"A'_i = A_i\, B G / \max(1, |\{j: r_j \ne 0\}|)",
         "verl (2025), its gpg: where GPG counts responses of mixed groups it counts rewards that are not 0.",
-        _by_rewarded,
+        lambda A, r, n: A * total(n, 1.0) / np.maximum(1.0, total(n, r != 0.0)),
         lambda i, A, r: A[i] * len(r) / max(1, sum(x != 0 for x in r)),
         remark="The fewer right responses a batch has, the more it counts",
     ),
@@ -165,8 +136,8 @@ for _record in (
         "filled",
         r"A'_i = A_i, \quad \text{silent groups replaced by groups of other prompts}",
         f"{DAPO}: dynamic sampling.",
-        lambda A: A,
-        lambda i, A: A[i],
+        _same,
+        _plain_same,
         keeps="mixed",
         redrawn="any",
         remark="Prompts count by how often their groups are mixed",
@@ -175,8 +146,8 @@ for _record in (
         "redrawn",
         r"A'_i = A_i, \quad \text{silent groups drawn anew, of the same prompt}",
         f"{DAPO}, as some trainers read it.",
-        lambda A: A,
-        lambda i, A: A[i],
+        _same,
+        _plain_same,
         keeps="mixed",
         redrawn="same",
         remark="Every prompt counts alike, however seldom its groups are mixed",
@@ -185,8 +156,8 @@ for _record in (
         "overlong-filtered",
         r"A'_i = A_i, \quad \text{mean over what ended before the horizon}",
         f"{DAPO}: overlong filtering; TRL's mask_truncated_completions.",
-        lambda A: A,
-        lambda i, A: A[i],
+        _same,
+        _plain_same,
         keeps="ended",
         remark="Responses that the horizon cut off teach nothing, though their rewards are in their group's baseline",
     ),
@@ -202,8 +173,8 @@ for _record in (
         "overlong-shaped",
         r"A'_i = A_i, \quad A \text{ of } r - \max(0, (L - (H - c))/c)",
         f"{DAPO}: soft overlong punishment, its cache c in tokens.",
-        lambda A: A,
-        lambda i, A: A[i],
+        _same,
+        _plain_same,
         shaped=overlong,
         defaults={"cache": 1.0},
         remark="The last c tokens before the horizon cost up to one reward unit",
@@ -212,8 +183,8 @@ for _record in (
         "dapo",
         r"A'_i = A_i, \quad \text{filled, and overlong responses shaped}",
         f"{DAPO}: two of its four parts; the others are clip-higher and a token mean.",
-        lambda A: A,
-        lambda i, A: A[i],
+        _same,
+        _plain_same,
         keeps="mixed",
         redrawn="any",
         shaped=overlong,

@@ -172,7 +172,8 @@ class PolicyLoss(Part):
         """f at A = 1, 2 and -1 for some ratios: what its dependence on A is read from."""
         log_pi, log_old, log_now = -np.random.default_rng(0).exponential(1.0, (3, 64))
         at = {"log_pi": log_pi, "log_old": log_old, "log_now": log_now, **self.defaults}
-        return tuple(np.asarray(self(A=np.full(64, a), **at)) for a in (1.0, 2.0, -1.0))  # type: ignore[return-value]
+        one, two, minus = (np.asarray(self(A=np.full(64, a), **at)) for a in (1.0, 2.0, -1.0))
+        return one, two, minus
 
     @property
     def homogeneous(self) -> bool:
@@ -284,12 +285,12 @@ class Recipe:
             CORRECTIONS.find(correction),
             BATCHES.find(batch),
         )
-        if not parts[1].homogeneous:  # type: ignore[attr-defined]
-            must = "a policy loss must be positively homogeneous in A"
-            raise InputError(must, got="f(2A) is not 2 f(A)", where=parts[1].name, remedy="leave constants and squares of A out")
         known = {name: value for part in parts for name, value in part.defaults.items()}
         for name, value in zip(PARTS, parts, strict=True):
             object.__setattr__(self, name, value)
+        if not self.loss.homogeneous:
+            must = "a policy loss must be positively homogeneous in A"
+            raise InputError(must, got="f(2A) is not 2 f(A)", where=self.loss.name, remedy="leave constants and squares of A out")
         if self.correction.by_token and self.loss.level != "token":
             must = "a correction of tokens must have a loss of tokens to weigh"
             raise InputError(must, got=f"{self.correction.name} for {self.loss.name}", remedy="correct the whole response")

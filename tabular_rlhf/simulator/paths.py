@@ -127,7 +127,8 @@ def parts(flag: KLFlag) -> tuple[float, float]:
     found = np.linalg.lstsq(basis, flag.phi(L), rcond=None)[0]
     if np.max(np.abs(basis @ found - flag.phi(L))) > 1e-9:
         raise InputError("a KL flag must be linear in L and e^-L to have a sweep", got=str(flag.flag), remedy="draw samples")
-    return tuple(0.0 if abs(x) < 1e-9 else float(x) for x in found[:2])  # type: ignore[return-value]
+    along, against = np.where(np.abs(found[:2]) < 1e-9, 0.0, found[:2]).tolist()
+    return along, against
 
 
 # ---------------------------------------------------------------------------------------------------- direct alignment

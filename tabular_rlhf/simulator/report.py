@@ -63,7 +63,7 @@ def report(runs: Sequence[AnyRun]) -> Found:
         "options": asdict(task.options),
         "core": _about(task),
         "steps_done": min(r.learner.step for r in runs),
-        "responses": task.world.responses if isinstance(task, PathTask) else task.world.mdp.P * task.world.mdp.N,
+        "responses": task.world.responses,
         "rows": rows,
         "distance": "KL" if isinstance(task, PathTask) else "TV",
         "destination": told[0].words if told else None,
