@@ -17,7 +17,6 @@ from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.loading import RUN, load, source_of
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.errors import InputError, positive, quoted, whole
-from tabular_rlhf.figures.audited import draw_path
 from tabular_rlhf.files import check_output
 from tabular_rlhf.layout import fold, wrap
 from tabular_rlhf.reports.audit_text import page, plain
@@ -67,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     if args.figure is not None:
         if not found.ends:
             raise InputError("a figure must have a path to draw", got=found.problem or found.handed.kind, remedy="leave --figure out")
+        from tabular_rlhf.figures.audited import draw_path
+
         draw_path(found, args.figure)
     false = faults(found, pairs_of(args.claim, "--claim must be KIND=WORDS", "say, --claim ascends=E[r]").items())
     if args.json:

@@ -13,13 +13,12 @@ responses its standard error is 2 std(h_i)/sqrt(n), h_i the mean of the pairs th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
-from tabular_rlhf.logspace import Array
+from tabular_rlhf.logspace import Array, log_sigmoid
 from tabular_rlhf.rollouts.read import Rollouts
 
 Record = dict[str, Any]
@@ -29,18 +28,20 @@ ROWS = 256
 """Rows of a prompt's table of pairs that are made at once."""
 
 
-def pairs(r: Rollouts, beta: float) -> Record:
+def pairs(r: Rollouts, each: Mapping[str, Array]) -> Record:
     """Counts of pairs, what goes with the larger reward, and DPO's loss of the policy that wrote the file, by label.
+
+    Args: each, label -> the halves of that loss for each response (`halves`).
 
     >>> from tabular_rlhf.rollouts.read import read_rollouts
     >>> line = '{{"prompt": "x", "tokens": [{0}], "logp": [-{0}], "logp_ref": [-1], "reward": {0}}}\\n'
-    >>> found = pairs(read_rollouts(line.format(1) + line.format(2)), 1.0); found["pairs"], found["goes_with"][0]
+    >>> found = pairs(read_rollouts(line.format(1) + line.format(2)), {}); found["pairs"], found["goes_with"][0]
     (1, {'name': 'log p', 'pairs': 1, 'share': 0.0})
     """
     asked = several(r)
     shares = [{"name": name, **goes_with(r.reward, x, asked)} for name, x in measures(r).items()]
     found = {"pairs": sum(len(at) * (len(at) - 1) // 2 for at in asked), "prompts": len(asked)}
-    return {**found, "goes_with": shares, "dpo": [dpo(r, asked, beta, label) for label in LABELS] if asked else []}
+    return {**found, "goes_with": shares, "dpo": [dpo(x, asked, label) for label, x in each.items()] if asked else []}
 
 
 def several(r: Rollouts) -> list[Any]:
@@ -75,30 +76,22 @@ def terms(m: Array, reward: Array, at: Any, label: str) -> tuple[Array, Array]:
     free, told = np.zeros(len(at)), np.zeros(len(at))
     for k, (i, j) in enumerate(blocks(at)):
         z, gap = m[i] - m[j], reward[i] - reward[j]
-        lead = np.sign(gap) if label == "larger reward" else 2.0 * expit(gap) - 1.0
+        lead = np.sign(gap) if label == "larger reward" else np.tanh(0.5 * gap)  # 2 sigma(gap) - 1
         here = slice(k * ROWS, k * ROWS + len(i))
-        free[here] = np.sum(np.log1p(np.exp(-np.abs(z))) + 0.5 * np.abs(z), axis=1) - np.log(2.0)  # itself left out
+        free[here] = np.sum(0.5 * np.abs(z) - log_sigmoid(np.abs(z)), axis=1) - np.log(2.0)  # itself left out
         told[here] = np.sum(0.5 * lead * z, axis=1)
     return free / (len(at) - 1.0), told / (len(at) - 1.0)
 
 
-def implicit(r: Rollouts, beta: float) -> Array:
-    """m, (n,), reward units."""
-    return beta * np.sum(r.logp - r.logp_ref, axis=1)
-
-
-def dpo(r: Rollouts, asked: list[Any], beta: float, label: str) -> Record:
-    """DPO's loss and its halves, means over prompts of means over pairs."""
-    m = implicit(r, beta)
-    halves = np.array([[np.mean(part) for part in terms(m, r.reward, at, label)] for at in asked])
-    free, told = (float(x) for x in np.mean(halves, axis=0))
-    return {"labels": label, "label_free": free, "label_half": told, "loss": free - told}
-
-
-def dpo_of_each(r: Rollouts, beta: float, label: str) -> Array:
-    """The mean loss of the pairs that a response is in, nan for one that is alone: (n,)."""
-    m, out = implicit(r, beta), np.full(r.n, np.nan)
+def halves(r: Rollouts, beta: float, label: str) -> Array:
+    """The two halves of DPO's loss, of the pairs that a response is in, nan for one that is alone: (n, 2)."""
+    m, out = beta * np.sum(r.logp - r.logp_ref, axis=1), np.full((r.n, 2), np.nan)
     for at in several(r):
-        free, told = terms(m, r.reward, at, label)
-        out[at] = free - told
+        out[at] = np.stack(terms(m, r.reward, at, label), axis=1)
     return out
+
+
+def dpo(each: Array, asked: list[Any], label: str) -> Record:
+    """DPO's loss and its halves, means over prompts of means over pairs."""
+    free, told = np.mean([np.mean(each[at], axis=0) for at in asked], axis=0).tolist()
+    return {"labels": label, "label_free": free, "label_half": told, "loss": free - told}

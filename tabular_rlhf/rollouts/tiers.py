@@ -26,7 +26,7 @@ from tabular_rlhf.logspace import Array, logsumexp, remainder
 from tabular_rlhf.policy_gradient import ADVANTAGES
 from tabular_rlhf.policy_gradient.record import Advantage
 from tabular_rlhf.registry import parameters
-from tabular_rlhf.rollouts.pairs import LABELS, dpo_of_each, pairs
+from tabular_rlhf.rollouts.pairs import LABELS, halves, pairs
 from tabular_rlhf.rollouts.read import Rollouts
 from tabular_rlhf.rollouts.trie import Trie, trie_of
 
@@ -48,14 +48,14 @@ def analyse(r: Rollouts, *, beta: float = 1.0, tolerance: float = 1e-6) -> Recor
     Args: beta, the KL weight, reward units per nat; tolerance, nats, of an engine's noise.
     """
     positive(beta, "beta", "reward units per nat")
-    trie = trie_of(r, tolerance=tolerance)
+    trie, each = trie_of(r, tolerance=tolerance), {label: halves(r, beta, label) for label in LABELS}
     return {
         "schema": SCHEMA,
         "file": _file(r, trie),
         "beta": beta,
-        "certain": {**_consistency(trie), **_bounds(r, trie, beta), "best_of": best_of(r), "pairs": pairs(r, beta), "groups": groups(r)},
+        "certain": {**_consistency(trie), **_bounds(r, trie, beta), "best_of": best_of(r), "pairs": pairs(r, each), "groups": groups(r)},
         "candidates": candidates(r, trie, beta),
-        "estimates": estimates(r, beta),
+        "estimates": estimates(r, beta, each),
     }
 
 
@@ -214,7 +214,7 @@ def candidates(r: Rollouts, trie: Trie, beta: float) -> Record:
 # ---------------------------------------------------------------------------------------------------- estimates
 
 
-def estimates(r: Rollouts, beta: float) -> list[Record]:
+def estimates(r: Rollouts, beta: float, each: Mapping[str, Array]) -> list[Record]:
     """Means over responses with standard errors over prompts, and what each is worth."""
     L = np.sum(r.logp - r.logp_ref, axis=1)
     rows = [_mean(r, "E[r]", "reward", r.reward)]
@@ -226,9 +226,9 @@ def estimates(r: Rollouts, beta: float) -> list[Record]:
     rows += [_mean(r, "KL(p, p_ref) by k3", "nats", k3, -L)]
     rows += [_mean(r, "J = E[r] - beta KL", "reward", r.reward - beta * L)]
     rows += [_log_mean(r, "log Z by weights exp(r/beta) p_ref/p", r.reward / beta - L)]
-    for label in LABELS:
-        each = dpo_of_each(r, beta, label)
-        rows += [_mean(r, f"DPO's loss of p, by {label}", "nats", each, degree=2)] if np.isfinite(each).all() else []
+    for label, (free, told) in ((label, x.T) for label, x in each.items()):
+        of_pairs = free - told
+        rows += [_mean(r, f"DPO's loss of p, by {label}", "nats", of_pairs, degree=2)] if np.isfinite(of_pairs).all() else []
     if r.logp_new is not None:
         ratio = np.sum(r.logp_new - r.logp, axis=1)
         rows += [_log_mean(r, "log E[p_new/p], truly 0", ratio)]
