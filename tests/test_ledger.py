@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -15,7 +16,7 @@ from tabular_rlhf import gibbs
 from tabular_rlhf.cli import main
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.ledger import LEDGER, SYMBOLS, Scope, audit
-from tabular_rlhf.ledger.audit import refute, sampled_z, select
+from tabular_rlhf.ledger.audit import RowClaim, refute, sampled_z, select
 from tabular_rlhf.ledger.record import Approximately, Miss, add, as_parts
 from tabular_rlhf.ledger.tiny import tiny_worlds
 from tabular_rlhf.symbols import parameters
@@ -105,6 +106,24 @@ def test_the_worst_error_is_found_wherever_it_is() -> None:
     (verdict,) = audit([wrong], worlds=5)
     assert not verdict.holds
     assert verdict.worst.startswith("a wrong road")
+
+
+@pytest.mark.parametrize("error", [np.nan, np.inf, 2.0])
+@pytest.mark.parametrize("at", range(4))
+def test_an_error_on_one_world_is_never_forgotten(error: float, at: int) -> None:
+    """Whichever part of the worlds it is in, whatever comes after it: also where it is no number."""
+
+    class Once(RowClaim):
+        seen = 0
+
+        def errors(self, scope: Scope) -> Iterator[tuple[str, float]]:
+            yield "here", error if self.seen == 3 * at else 0.5
+            self.seen += 1
+
+    (verdict,) = audit([Once(LEDGER["regret-is-kl"])], worlds=6)
+    assert not verdict.holds
+    assert verdict.error > 1.0
+    assert verdict.worst.startswith("here, on")
 
 
 def test_a_near_miss_that_is_right_is_reported() -> None:
