@@ -285,6 +285,8 @@ def test_an_answer_that_minds_no_zeros_is_wrong_where_the_claim_holds_for_them(s
         assert report.counterexample.responses <= 3, report
         assert any(row["p_ref"] == 0 for row in report.counterexample.world["responses"])
         assert "0 log 0" in report.notes[-1]
+        # it is right where no token is forbidden: no mistake shows there, and none may be named
+        assert not (report.diagnosis or "").endswith("(where the reference forbids no token)"), report.diagnosis
 
 
 def test_zeros_are_not_asked_for_where_the_statement_excludes_them() -> None:

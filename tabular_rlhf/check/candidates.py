@@ -129,8 +129,6 @@ def changed(question: Question, scope: Scope) -> Iterator[tuple[str, Value]]:
     for truth in question.truths:
         if isinstance(truth, Printed):
             yield from misprinted(question, truth)
-            if len(question.truths) > 1:  # symbols are spoiled in the other roads, which are functions
-                continue
         for words, change in changes(_part(question, truth), scope):  # what another part alone asks for changes nothing here
             yield words, called(truth, question, change)
     for words, world in OTHER_WORLDS:

@@ -76,8 +76,12 @@ def diagnose(question: Question, function: Function, probes: Sequence[Probe]) ->
 def _of_candidates(question: Question, function: Function, probes: Sequence[Probe]) -> Diagnosis | None:
     """The first candidate that is so on every probe; failing that, the first that is so wherever the reference forbids no token."""
     plain, gaps = [p for p in probes if not forbids(p.scope)], [p for p in probes if forbids(p.scope)]
+    found = candidates(question, function, plain or gaps)
+    plain, gaps = (sorted(some, key=lambda p: close(p.yours, p.right, question.free)) for some in (plain, gaps))  # wrong first: they tell
+    if not plain or close(plain[0].yours, plain[0].right, question.free):  # right where no token is forbidden: there no mistake is seen
+        return next((Diagnosis(words, len(probes), claim) for words, claim in found if agrees(claim, [*gaps, *plain])), None)
     careless = None
-    for words, claim in candidates(question, function, plain or gaps):
+    for words, claim in found:
         if agrees(claim, plain):
             if agrees(claim, gaps):
                 return Diagnosis(words, len(probes), claim)
