@@ -7,12 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import FunctionType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
 
 R = TypeVar("R")
+P = ParamSpec("P")
 
 # ---------------------------------------------------------------------------------------------------- names
 
@@ -56,6 +57,17 @@ class Registry(dict[str, R]):
     def find(self, record: str | R) -> R:
         """A record by name, or as it is."""
         return self[one_of(self, record, f"the {self.kind} must be a known one")] if isinstance(record, str) else record
+
+
+def entered(make: Callable[P, R], add: Callable[[R], R]) -> Callable[P, R]:
+    """`make`, whose records are entered into a table.
+
+    >>> worlds = Registry("world", key="real")
+    >>> world = entered(complex, worlds.add)
+    >>> world(2.0, 1.0), list(worlds)
+    ((2+1j), [2.0])
+    """
+    return lambda *args, **kwargs: add(make(*args, **kwargs))
 
 
 # ---------------------------------------------------------------------------------------------------- calls by name

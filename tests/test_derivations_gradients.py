@@ -16,7 +16,7 @@ import pytest
 
 from tabular_rlhf.check.calling import Through
 from tabular_rlhf.derivations import DERIVATIONS, audit_derivations, derive, execute
-from tabular_rlhf.derivations.record import Line, sampled_z
+from tabular_rlhf.derivations.lines import Line, sampled_z
 from tabular_rlhf.ledger import LEDGER, Scope
 from tabular_rlhf.logspace import kl
 from tabular_rlhf.mdp import TokenMDP

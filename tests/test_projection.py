@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tabular_rlhf.derivations import DERIVATIONS
-from tabular_rlhf.derivations.record import RELATIONS
+from tabular_rlhf.derivations.lines import RELATIONS
 from tabular_rlhf.errors import InputError, SolveError
 from tabular_rlhf.gibbs import policy_objective, solve
 from tabular_rlhf.logspace import expect, kl, log_of, log_softmax

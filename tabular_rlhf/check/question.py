@@ -15,7 +15,8 @@ import numpy as np
 
 from tabular_rlhf.check.calling import named, quietly, supply
 from tabular_rlhf.derivations import DERIVATIONS
-from tabular_rlhf.derivations.record import Derivation, Line
+from tabular_rlhf.derivations.lines import Line
+from tabular_rlhf.derivations.record import Derivation
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.exercises import EXERCISES, Exercise
 from tabular_rlhf.exercises.conventions import Other

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.derivations.execute import kept, printed
-from tabular_rlhf.derivations.record import DERIVATIONS, Derivation, Line
+from tabular_rlhf.derivations.lines import Line
+from tabular_rlhf.derivations.record import DERIVATIONS, Derivation
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.ledger.audit import Claim, Verdict, audit
 from tabular_rlhf.ledger.prints import Print

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.derivations.direct import rhat
-from tabular_rlhf.derivations.record import Derivation, Line, add
+from tabular_rlhf.derivations.record import derivation
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.terms.comparisons import on_support, own_score, pull
 from tabular_rlhf.terms.sizes import size_of
@@ -40,91 +40,56 @@ def moderate(world: Any, pairs: Any, logits: Any) -> bool:
     return bool(np.max(np.abs(margins(world, pairs, logits))) < 300)
 
 
-add(
-    Derivation(
-        slug="dpo-gradient",
-        title="The gradient of DPO's loss, and what each factor does",
-        chapter=6,
-        rows=("dpo-gradient",),
-        source=RAFAILOV,
-        largest=16,
-        where=moderate,
-        scale=lambda r, beta, log_p, log_p_ref: (1.0 + beta) * size_of(r, beta, log_p, log_p_ref),
-        lines=(
-            Line(
-                r"\nabla\, \mathbb{E}\left[ -\log \sigma(m) \right], \quad m = \hat r_w - \hat r_l",
-                "The gradient of DPO's loss in the token logits, by the gradient core.",
-            ),
-            Line(
-                r"-\mathbb{E}\left[ \frac{1}{\sigma(m)}\, \nabla \sigma(m) \right]",
-                "The mean and the gradient change places (pairs and labels do not depend on pi); d log u = du/u.",
-                slips=("1/sigma(m) dropped",),
-                wrong={"1/m for 1/sigma(m)": r"-\mathbb{E}\left[ \frac{1}{10^{-9} + |m|}\, \nabla \sigma(m) \right]"},
-            ),
-            Line(
-                r"-\mathbb{E}\left[ \frac{1}{\sigma(m)}\, \sigma(m) (1 - \sigma(m))\, \nabla m \right]",
-                "sigma = 1/(1 + e^-m) has slope e^-m/(1 + e^-m)^2 = sigma (1 - sigma).",
-                slips=("1 - sigma(m) dropped", "sigma(m) dropped"),
-            ),
-            Line(
-                r"-\mathbb{E}\left[ \sigma(-m)\, \nabla m \right]",
-                "sigma cancels, and 1 - sigma(m) = (1 + e^-m - 1)/(1 + e^-m) = 1/(e^m + 1) = sigma(-m).",
-                slips=("sign within sigma flipped", "sign flipped"),
-            ),
-            Line(
-                r"-\mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( \nabla \hat r_w - \nabla \hat r_l \right) \right]",
-                "Write out m: its sign turns in the weight, not in the gradient.",
-                slips=("sign of nabla(r_hat(l)) flipped", "sign within sigma flipped"),
-            ),
-            Line(
-                r"-\beta\, \mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( \nabla \log \pi(y_w) - \nabla \log \pi(y_l) \right) \right]",
-                "rhat = beta log pi - beta log pi_ref: beta is a factor, and the reference does not depend on the parameters.",
-                slips=(
-                    "beta dropped",
-                    "sigma(r_hat(l) - r_hat(w)) dropped",
-                    "sign flipped",
-                ),
-                wrong={
-                    "beta dropped inside sigma": (
-                        r"-\beta\, \mathbb{E}\left[ \sigma\left( \frac{\hat r_l - \hat r_w}{\beta} "
-                        r"\right) \left( \nabla \log \pi(y_w) - \nabla \log \pi(y_l) \right) \right]"
-                    )
-                },
-            ),
-            Line(
-                r"-\beta\, \mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( s(y_w) - s(y_l) \right) \right], \quad s(y) "
-                r"= \sum_h \nabla \log \pi(a_h \mid s_h)",
-                "A response adds up the scores of its tokens; that of a token in the logits of its state is one-hot less pi.",
-                wrong={
-                    "the normalizer forgotten: one-hot alone": lambda world, log_p, pi, beta: by_tokens(world, log_p, pi, beta, False),
-                    "the mean over tokens for their sum": (
-                        r"-\beta\, \mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( "
-                        r"\frac{s(y_w)}{|y_w|} - \frac{s(y_l)}{|y_l|} \right) \right]"
-                    ),
-                },
-            ),
-            Line(
-                r"\sigma(\hat r_l - \hat r_w)",
-                "Its factors: beta is the step per nat, the bracket raises the winner and lowers "
-                "the loser; the weight, for winner y and loser y', is left.",
-                relation="so",
-            ),
-            Line(
-                r"\frac{e^{\hat r_l}}{e^{\hat r_w} + e^{\hat r_l}}",
-                "It is the probability that the policy's own Bradley-Terry law gives to the wrong "
-                "order: 1/2 at pi_ref, near 1 where the pair is misordered.",
-                wrong={
-                    "the probability of the right order": r"\frac{e^{\hat r_w}}{e^{\hat r_w} + e^{\hat r_l}}",
-                    "1/2 at every policy": r"\frac{1}{2}",
-                },
-            ),
-            Line(
-                r"e^{-(\hat r_w - \hat r_l)}",
-                "Leave e^rhat_l out of the denominator: once the pair is ordered well, the weight dies exponentially in the margin.",
-                relation="<=",
-                wrong={"it dies twice as fast": r"e^{-2 (\hat r_w - \hat r_l)}", "never more than 1/2": r"\frac{1}{2}"},
-            ),
-        ),
-        letters={"r_hat": "beta*L"},
-    )
+derivation(
+    slug="dpo-gradient",
+    title="The gradient of DPO's loss, and what each factor does",
+    chapter=6,
+    rows=("dpo-gradient",),
+    source=RAFAILOV,
+    largest=16,
+    where=moderate,
+    scale=lambda r, beta, log_p, log_p_ref: (1.0 + beta) * size_of(r, beta, log_p, log_p_ref),
+    named={"the_normalizer_forgotten_one_hot": lambda world, log_p, pi, beta: by_tokens(world, log_p, pi, beta, False)},
+    text=r"""
+    let r_hat = beta*L
+    \nabla\, \mathbb{E}\left[ -\log \sigma(m) \right], \quad m = \hat r_w - \hat r_l
+        # The gradient of DPO's loss in the token logits, by the gradient core.
+    = -\mathbb{E}\left[ \frac{1}{\sigma(m)}\, \nabla \sigma(m) \right]
+        # The mean and the gradient change places (pairs and labels do not depend on pi); d log u = du/u.
+      slip 1/sigma(m) dropped
+      not -\mathbb{E}\left[ \frac{1}{10^{-9} + |m|}\, \nabla \sigma(m) \right]  # 1/m for 1/sigma(m)
+    = -\mathbb{E}\left[ \frac{1}{\sigma(m)}\, \sigma(m) (1 - \sigma(m))\, \nabla m \right]
+        # sigma = 1/(1 + e^-m) has slope e^-m/(1 + e^-m)^2 = sigma (1 - sigma).
+      slip 1 - sigma(m) dropped; sigma(m) dropped
+    = -\mathbb{E}\left[ \sigma(-m)\, \nabla m \right]
+        # sigma cancels, and 1 - sigma(m) = (1 + e^-m - 1)/(1 + e^-m) = 1/(e^m + 1) = sigma(-m).
+      slip sign within sigma flipped; sign flipped
+    = -\mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( \nabla \hat r_w - \nabla \hat r_l \right) \right]
+        # Write out m: its sign turns in the weight, not in the gradient.
+      slip sign of nabla(r_hat(l)) flipped; sign within sigma flipped
+    = -\beta\, \mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( \nabla \log \pi(y_w) - \nabla \log \pi(y_l) \right) \right]
+        # rhat = beta log pi - beta log pi_ref: beta is a factor, and the reference does not depend on the parameters.
+      slip beta dropped; sigma(r_hat(l) - r_hat(w)) dropped; sign flipped
+      not -\beta\, \mathbb{E}\left[ \sigma\left( \frac{\hat r_l - \hat r_w}{\beta} \right) \left( \nabla \log \pi(y_w) - \nabla \log
+        \pi(y_l) \right) \right]
+        # beta dropped inside sigma
+    = -\beta\, \mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( s(y_w) - s(y_l) \right) \right], \quad s(y) = \sum_h \nabla \log \pi(a_h
+        \mid s_h)
+        # A response adds up the scores of its tokens; that of a token in the logits of its state is one-hot less pi.
+      not @the_normalizer_forgotten_one_hot  # the normalizer forgotten: one-hot alone
+      not -\beta\, \mathbb{E}\left[ \sigma(\hat r_l - \hat r_w) \left( \frac{s(y_w)}{|y_w|} - \frac{s(y_l)}{|y_l|} \right) \right]
+        # the mean over tokens for their sum
+    so \sigma(\hat r_l - \hat r_w)
+        # Its factors: beta is the step per nat, the bracket raises the winner and lowers the loser; the weight, for winner y and loser y',
+        is left.
+    = \frac{e^{\hat r_l}}{e^{\hat r_w} + e^{\hat r_l}}
+        # It is the probability that the policy's own Bradley-Terry law gives to the wrong order: 1/2 at pi_ref, near 1 where the pair is
+        misordered.
+      not \frac{e^{\hat r_w}}{e^{\hat r_w} + e^{\hat r_l}}  # the probability of the right order
+      not \frac{1}{2}  # 1/2 at every policy
+    <= e^{-(\hat r_w - \hat r_l)}
+        # Leave e^rhat_l out of the denominator: once the pair is ordered well, the weight dies exponentially in the margin.
+      not e^{-2 (\hat r_w - \hat r_l)}  # it dies twice as fast
+      not \frac{1}{2}  # never more than 1/2
+    """,
 )

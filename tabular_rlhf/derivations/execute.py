@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.derivations.record import DERIVATIONS, RELATIONS, Derivation, Kept, Line, Seen
+from tabular_rlhf.derivations.lines import RELATIONS, Kept, Line, Seen
+from tabular_rlhf.derivations.record import DERIVATIONS, Derivation
 from tabular_rlhf.errors import InputError, quoted, raised
 from tabular_rlhf.ledger import worlds
 from tabular_rlhf.ledger.explain import instance, labels, meaning, ordered

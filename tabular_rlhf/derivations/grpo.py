@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.derivations.record import Derivation, Line, add
+from tabular_rlhf.derivations.record import derivation
 from tabular_rlhf.terms.conditions import few
 from tabular_rlhf.terms.policies import success_probability
 from tabular_rlhf.terms.sizes import update_size
@@ -47,125 +47,85 @@ def some_of_both(p: Any, success: Any) -> bool:
     return bool(np.all((q > 0.02) & (q < 0.98)))
 
 
-add(
-    Derivation(
-        slug="grpo",
-        formerly=("grpo-weight",),
-        title="The weight that GRPO gives to a prompt (0/1 rewards, success neither sure nor hopeless)",
-        chapter=7,
-        rows=("grpo",),
-        source="Shao et al. (2024), arXiv:2402.03300.",
-        where=lambda P, N, G, p, success: few(P, N, G) and some_of_both(p, success),
-        scale=update_size,
-        largest=40,
-        lines=(
-            Line(
-                r"\mathbb{E}_\mu[g]",
-                (
-                    "Rewards 0 or 1. g is the mean of (1/G) sum of A_i s_i over all groups, A_i "
-                    "= (r_i - mean)/std, s_i the score of response i; std divides by G (ddof "
-                    "0), and a group whose rewards are all equal gets 0."
-                ),
-            ),
-            Line(
-                r"\sum_x \mu(x) \left( c(x)\, \mathbb{E}\left[ r\, s \mid x \right] + c'(x)\, \mathbb{E}\left[ (1-r)\, s "
-                r"\mid x \right] \right), \quad s = \nabla \log p_\pi",
-                (
-                    "The members are alike.  Given its own reward, A_1 depends on the others "
-                    "only, which are independent of s_1: c is the mean of A_1 given r_1 = 1, c' "
-                    "that given r_1 = 0."
-                ),
-                wrong={
-                    "failures forgotten: only successes push": r"\sum_x \mu(x)\, c(x)\, \mathbb{E}\left[ r\, s \mid x \right]",
-                    "n - 1 for n in the standard deviation": (
-                        r"\sqrt{\frac{G-1}{G}} \sum_x \mu(x) \left( c(x)\, \mathbb{E}\left[ r\, s "
-                        r"\mid x \right] + c'(x)\, \mathbb{E}\left[ (1-r)\, s \mid x \right] \right)"
-                    ),
-                },
-            ),
-            Line(
-                r"\sum_x \mu(x) \left( c(x) - c'(x) \right) \nabla q(x), \quad q(x) = \mathbb{E}[r \mid x]",
-                "E[r s] is the gradient of q, and E[(1 - r) s] that of 1 - q.  So GRPO follows grad q with a weight c_G = c - c'.",
-                slips=("sign of c'(x) flipped",),
-                wrong={"twice the weight squared": r"2 \sum_x \mu(x) \left( c(x) - c'(x) \right)^2 \nabla q(x)"},
-            ),
-            Line(
-                "c - c'",
-                "The weight c_G of each prompt, over all groups.",
-                relation="so",
-            ),
-            Line(
-                r"\sum_{m=0}^{G-2} B(m)\, \frac{1 - (m+1)/G}{\omega(m+1)} - \sum_{m=1}^{G-1} B(m)\, \frac{0 - "
-                r"m/G}{\omega(m)}, \quad B(m) = \binom{G-1}{m} q^m (1-q)^{G-1-m}, \quad \omega(k) = \sqrt{\frac{k}{G} "
-                r"\left( 1 - \frac{k}{G} \right)}",
-                (
-                    "m of the G - 1 others succeed; with one's own the group has m + 1 or m "
-                    "successes. omega is its standard deviation; where it is 0, so is the "
-                    "advantage."
-                ),
-                wrong={
-                    "n - 1 for n: the sample's standard deviation": lambda p, success, G: by_binomial(
-                        success_probability(p, success), G, ddof=1
-                    ),
-                    "one's own success not counted in the mean": lambda p, success, G: np.sum(
-                        chances(success_probability(p, success), G) * (advantage(1.0, np.arange(G), G) - advantage(0.0, np.arange(G), G)),
-                        axis=1,
-                    ),
-                    "all-equal groups drawn again: conditional for unconditional": lambda p, success, G: (
-                        by_binomial(success_probability(p, success), G)
-                        / (1.0 - success_probability(p, success) ** G - (1.0 - success_probability(p, success)) ** G)
-                    ),
-                },
-            ),
-            Line(
-                r"\sum_{m=0}^{G-1} B(m) \left( \sqrt{\frac{G-1-m}{m+1}} + \sqrt{\frac{m}{G-m}} \right)",
-                "With k successes a success gets (1 - k/G)/sigma_k = sqrt((G-k)/k), and a failure -sqrt(k/(G-k)).",
-                lambda p, success, G: by_roots(success_probability(p, success), G),
-                wrong={
-                    "the odds for their square roots": lambda p, success, G: np.sum(
-                        chances(success_probability(p, success), G)
-                        * ((G - 1 - np.arange(G)) / (np.arange(G) + 1) + np.arange(G) / (G - np.arange(G))),
-                        axis=1,
-                    ),
-                    "upside down where it can be": lambda p, success, G: np.sum(
-                        chances(success_probability(p, success), G)
-                        * (np.sqrt((np.arange(G) + 1) / (G - np.arange(G))) + np.sqrt(np.arange(G) / (G - np.arange(G)))),
-                        axis=1,
-                    ),
-                },
-            ),
-            Line(
-                r"\sqrt{\frac{1-q}{q}} + \sqrt{\frac{q}{1-q}}",
-                "As G grows, the share m/G of successes settles at q: the law of large numbers.",
-                relation="in the limit",
-                along=("G", (16.0, 256.0, 4096.0)),
-                error=0.02,
-                slips=("the term sqrt(q/(1 - q)) dropped",),
-                wrong={"the limit of the gradient itself: 1": "1"},
-            ),
-            Line(
-                r"\frac{1}{\sqrt{q(1-q)}}",
-                "Over a common denominator: ((1 - q) + q)/sqrt(q (1 - q)).",
-                slips=("sqrt dropped", "1/sqrt(q*(1 - q)) inverted"),
-            ),
-            Line(
-                r"2\, \frac{d}{dq} \arcsin\sqrt{q}",
-                "So with large groups GRPO ascends the mean of 2 arcsin sqrt q over prompts, not that of q.",
-                slips=("2 dropped",),
-            ),
-            Line(
-                r"c_2 = \sum_{m=0}^{1} q^m (1-q)^{1-m} \left( \sqrt{\frac{1-m}{m+1}} + \sqrt{\frac{m}{2-m}} \right)",
-                "The smallest group, G = 2.",
-                relation="so",
-            ),
-            Line(
-                r"(1 - q) \cdot 1 + q \cdot 1",
-                "Two that differ get +1 and -1; two that agree get 0.",
-                slips=("2 for 1",),
-                wrong={"ddof 1: divided by sqrt 2 more": r"\frac{1}{\sqrt 2}"},
-            ),
-            Line("1", "So with G = 2 GRPO is the policy gradient itself: standardizing changes nothing on average.", slips=("0.5 for 1",)),
+derivation(
+    slug="grpo",
+    formerly=("grpo-weight",),
+    title="The weight that GRPO gives to a prompt (0/1 rewards, success neither sure nor hopeless)",
+    chapter=7,
+    rows=("grpo",),
+    source="Shao et al. (2024), arXiv:2402.03300.",
+    where=lambda P, N, G, p, success: few(P, N, G) and some_of_both(p, success),
+    scale=update_size,
+    largest=40,
+    named={
+        "n_1_for_n_the_sample_s_standard": lambda p, success, G: by_binomial(success_probability(p, success), G, ddof=1),
+        "one_s_own_success_not_counted_in": lambda p, success, G: np.sum(
+            chances(success_probability(p, success), G) * (advantage(1.0, np.arange(G), G) - advantage(0.0, np.arange(G), G)),
+            axis=1,
         ),
-        letters={"r": "success", "g": "sum_tau grpo_pull(tau)*score(tau)", "c": "credit_right", "c'": "credit_wrong"},
-    )
+        "all_equal_groups_drawn_again_con": lambda p, success, G: (
+            by_binomial(success_probability(p, success), G)
+            / (1.0 - success_probability(p, success) ** G - (1.0 - success_probability(p, success)) ** G)
+        ),
+        "line_6": lambda p, success, G: by_roots(success_probability(p, success), G),
+        "the_odds_for_their_square_roots": lambda p, success, G: np.sum(
+            chances(success_probability(p, success), G) * ((G - 1 - np.arange(G)) / (np.arange(G) + 1) + np.arange(G) / (G - np.arange(G))),
+            axis=1,
+        ),
+        "upside_down_where_it_can_be": lambda p, success, G: np.sum(
+            chances(success_probability(p, success), G)
+            * (np.sqrt((np.arange(G) + 1) / (G - np.arange(G))) + np.sqrt(np.arange(G) / (G - np.arange(G)))),
+            axis=1,
+        ),
+    },
+    text=r"""
+    let r = success
+    let g = sum_tau grpo_pull(tau)*score(tau)
+    let c = credit_right
+    let c' = credit_wrong
+    \mathbb{E}_\mu[g]
+        # Rewards 0 or 1. g is the mean of (1/G) sum of A_i s_i over all groups, A_i = (r_i - mean)/std, s_i the score of response i; std
+        divides by G (ddof 0), and a group whose rewards are all equal gets 0.
+    = \sum_x \mu(x) \left( c(x)\, \mathbb{E}\left[ r\, s \mid x \right] + c'(x)\, \mathbb{E}\left[ (1-r)\, s \mid x \right] \right), \quad s
+        = \nabla \log p_\pi
+        # The members are alike.  Given its own reward, A_1 depends on the others only, which are independent of s_1: c is the mean of A_1
+        given r_1 = 1, c' that given r_1 = 0.
+      not \sum_x \mu(x)\, c(x)\, \mathbb{E}\left[ r\, s \mid x \right]  # failures forgotten: only successes push
+      not \sqrt{\frac{G-1}{G}} \sum_x \mu(x) \left( c(x)\, \mathbb{E}\left[ r\, s \mid x \right] + c'(x)\, \mathbb{E}\left[ (1-r)\, s \mid x
+        \right] \right)
+        # n - 1 for n in the standard deviation
+    = \sum_x \mu(x) \left( c(x) - c'(x) \right) \nabla q(x), \quad q(x) = \mathbb{E}[r \mid x]
+        # E[r s] is the gradient of q, and E[(1 - r) s] that of 1 - q.  So GRPO follows grad q with a weight c_G = c - c'.
+      slip sign of c'(x) flipped
+      not 2 \sum_x \mu(x) \left( c(x) - c'(x) \right)^2 \nabla q(x)  # twice the weight squared
+    so c - c'  # The weight c_G of each prompt, over all groups.
+    = \sum_{m=0}^{G-2} B(m)\, \frac{1 - (m+1)/G}{\omega(m+1)} - \sum_{m=1}^{G-1} B(m)\, \frac{0 - m/G}{\omega(m)}, \quad B(m) =
+        \binom{G-1}{m} q^m (1-q)^{G-1-m}, \quad \omega(k) = \sqrt{\frac{k}{G} \left( 1 - \frac{k}{G} \right)}
+        # m of the G - 1 others succeed; with one's own the group has m + 1 or m successes. omega is its standard deviation; where it is 0,
+        so is the advantage.
+      not @n_1_for_n_the_sample_s_standard  # n - 1 for n: the sample's standard deviation
+      not @one_s_own_success_not_counted_in  # one's own success not counted in the mean
+      not @all_equal_groups_drawn_again_con  # all-equal groups drawn again: conditional for unconditional
+    = \sum_{m=0}^{G-1} B(m) \left( \sqrt{\frac{G-1-m}{m+1}} + \sqrt{\frac{m}{G-m}} \right)
+        # With k successes a success gets (1 - k/G)/sigma_k = sqrt((G-k)/k), and a failure -sqrt(k/(G-k)).
+      value @line_6
+      not @the_odds_for_their_square_roots  # the odds for their square roots
+      not @upside_down_where_it_can_be  # upside down where it can be
+    in the limit \sqrt{\frac{1-q}{q}} + \sqrt{\frac{q}{1-q}}
+        # As G grows, the share m/G of successes settles at q: the law of large numbers.
+      error 0.02
+      along G 16 256 4096
+      slip the term sqrt(q/(1 - q)) dropped
+      not 1  # the limit of the gradient itself: 1
+    = \frac{1}{\sqrt{q(1-q)}}  # Over a common denominator: ((1 - q) + q)/sqrt(q (1 - q)).
+      slip sqrt dropped; 1/sqrt(q*(1 - q)) inverted
+    = 2\, \frac{d}{dq} \arcsin\sqrt{q}  # So with large groups GRPO ascends the mean of 2 arcsin sqrt q over prompts, not that of q.
+      slip 2 dropped
+    so c_2 = \sum_{m=0}^{1} q^m (1-q)^{1-m} \left( \sqrt{\frac{1-m}{m+1}} + \sqrt{\frac{m}{2-m}} \right)  # The smallest group, G = 2.
+    = (1 - q) \cdot 1 + q \cdot 1  # Two that differ get +1 and -1; two that agree get 0.
+      slip 2 for 1
+      not \frac{1}{\sqrt 2}  # ddof 1: divided by sqrt 2 more
+    = 1  # So with G = 2 GRPO is the policy gradient itself: standardizing changes nothing on average.
+      slip 0.5 for 1
+    """,
 )

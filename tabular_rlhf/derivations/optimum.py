@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.derivations.record import Derivation, Line, add
+from tabular_rlhf.derivations.record import derivation
 from tabular_rlhf.terms.sizes import reward_units
 from tabular_rlhf.terms.sources import KORBAK
 
@@ -28,103 +28,65 @@ def mild(log_p_ref: Any, r: Any, beta: float) -> bool:
 
 # ---------------------------------------------------------------------------------------------------- gibbs-optimum
 
-add(
-    Derivation(
-        slug="gibbs-optimum",
-        title="The Gibbs optimum by the Lagrangian",
-        chapter=4,
-        rows=("gibbs-optimum", "lagrange-multiplier"),
-        source=KORBAK,
-        where=full_support,
-        scale=terms_of_J,
-        lines=(
-            Line(
-                r"\frac{\partial}{\partial p(\tau)} \sum_{\tau'} p(\tau') \left( r(\tau') "
-                r"- \beta \log\frac{p(\tau')}{p_{ref}(\tau')} \right)",
-                "The slope of the objective in the probability of one response, where none is 0, by the gradient core.",
-            ),
-            Line(
-                r"r(\tau) - \beta \log\frac{p(\tau)}{p_{ref}(\tau)} - \beta\, p(\tau) \cdot \frac{1}{p(\tau)}",
-                "Only the term of tau moves; the product rule differentiates p and then log p.",
-                slips=("the term beta*p(tau)*(1/p(tau)) dropped",),
-                wrong={"sign of the KL term": "r(tau) + beta*log(p(tau)/p_ref(tau)) + beta*p(tau)*(1/p(tau))"},
-            ),
-            Line(
-                r"r(\tau) - \beta \log\frac{p(\tau)}{p_{ref}(\tau)} - \beta",
-                "p times 1/p is 1.",
-                wrong={"beta dropped from the constant": "r(tau) - beta*log(p(tau)/p_ref(tau)) - 1"},
-            ),
-            Line(
-                r"r(\tau) - \beta \log\frac{p^*(\tau)}{p_{ref}(\tau)} - \beta + \lambda",
-                "The sum of p is held at 1 by a multiplier lambda, one for each prompt.",
-                relation="so",
-            ),
-            Line("0", "At the optimum the slope of the Lagrangian vanishes for every response: p > 0 is never in the way."),
-            Line(r"p^*(\tau)", "Line 5, solved for p:", relation="so"),
-            Line(
-                r"p_{ref}(\tau)\, e^{r(\tau)/\beta}\, e^{\lambda/\beta - 1}",
-                "Divide by beta and exponentiate.",
-                slips=("p_ref(tau) dropped",),
-                wrong={"not divided by beta": "p_ref(tau)*exp(r(tau))*exp(beta*(lambda/beta - 1))"},
-            ),
-            Line(r"\lambda", "Which lambda? The one with which p* sums to 1.", relation="so"),
-            Line(
-                r"\beta\,(1 - \log Z), \quad Z = \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}",
-                "Summed over tau the line above is 1 = Z exp(lambda/beta - 1).",
-                slips=("beta dropped", "arguments of the difference swapped"),
-            ),
-            Line(r"p^*(\tau)", "Put lambda back.", relation="so"),
-            Line(
-                r"\frac{p_{ref}(\tau)\, e^{r(\tau)/\beta}}{Z}",
-                "exp(lambda/beta - 1) is 1/Z.",
-                slips=("Z dropped", "beta squared"),
-                wrong={"one Z for all prompts": "p_ref(tau)*exp(r(tau)/beta)/E_{mu}[Z]"},
-            ),
-        ),
-        letters={"lambda": "beta*(1 - log(Z))"},
-    )
+derivation(
+    slug="gibbs-optimum",
+    title="The Gibbs optimum by the Lagrangian",
+    chapter=4,
+    rows=("gibbs-optimum", "lagrange-multiplier"),
+    source=KORBAK,
+    where=full_support,
+    scale=terms_of_J,
+    text=r"""
+    let lambda = beta*(1 - log(Z))
+    \frac{\partial}{\partial p(\tau)} \sum_{\tau'} p(\tau') \left( r(\tau') - \beta \log\frac{p(\tau')}{p_{ref}(\tau')} \right)
+        # The slope of the objective in the probability of one response, where none is 0, by the gradient core.
+    = r(\tau) - \beta \log\frac{p(\tau)}{p_{ref}(\tau)} - \beta\, p(\tau) \cdot \frac{1}{p(\tau)}
+        # Only the term of tau moves; the product rule differentiates p and then log p.
+      slip the term beta*p(tau)*(1/p(tau)) dropped
+      not r(tau) + beta*log(p(tau)/p_ref(tau)) + beta*p(tau)*(1/p(tau))  # sign of the KL term
+    = r(\tau) - \beta \log\frac{p(\tau)}{p_{ref}(\tau)} - \beta  # p times 1/p is 1.
+      not r(tau) - beta*log(p(tau)/p_ref(tau)) - 1  # beta dropped from the constant
+    so r(\tau) - \beta \log\frac{p^*(\tau)}{p_{ref}(\tau)} - \beta + \lambda
+        # The sum of p is held at 1 by a multiplier lambda, one for each prompt.
+    = 0  # At the optimum the slope of the Lagrangian vanishes for every response: p > 0 is never in the way.
+    so p^*(\tau)  # Line 5, solved for p:
+    = p_{ref}(\tau)\, e^{r(\tau)/\beta}\, e^{\lambda/\beta - 1}  # Divide by beta and exponentiate.
+      slip p_ref(tau) dropped
+      not p_ref(tau)*exp(r(tau))*exp(beta*(lambda/beta - 1))  # not divided by beta
+    so \lambda  # Which lambda? The one with which p* sums to 1.
+    = \beta\,(1 - \log Z), \quad Z = \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}
+        # Summed over tau the line above is 1 = Z exp(lambda/beta - 1).
+      slip beta dropped; arguments of the difference swapped
+    so p^*(\tau)  # Put lambda back.
+    = \frac{p_{ref}(\tau)\, e^{r(\tau)/\beta}}{Z}  # exp(lambda/beta - 1) is 1/Z.
+      slip Z dropped; beta squared
+      not p_ref(tau)*exp(r(tau)/beta)/E_{mu}[Z]  # one Z for all prompts
+    """,
 )
 
 # ---------------------------------------------------------------------------------------------------- regret-is-kl
 
-add(
-    Derivation(
-        slug="regret-is-kl",
-        title="What a policy gives away is its distance to the optimum",
-        chapter=4,
-        rows=("regret-is-kl", "optimal-value"),
-        source=KORBAK,
-        scale=terms_of_J,
-        lines=(
-            Line(r"J_x(p) = \mathbb{E}_p[r] - \beta\,\mathrm{KL}(p, p_{ref})", "The objective, for each prompt."),
-            Line(
-                r"\mathbb{E}_p\!\left[ r - \beta \log\frac{p}{p_{ref}} \right]",
-                "KL is itself a mean under p.",
-                slips=("sign of beta*log(p/p_ref) flipped",),
-                wrong={"the log-ratio averaged under p_ref": "E_{p}[r] - beta*E_{p_ref}[log(p/p_ref)]"},
-            ),
-            Line(
-                r"\mathbb{E}_p\!\left[ \beta \log\frac{Z\, p^*}{p_{ref}} - \beta \log\frac{p}{p_{ref}} \right]",
-                "Read p* = p_ref exp(r/beta)/Z backwards: r = beta log(Z p*/p_ref).",
-                slips=("Z dropped", "beta dropped"),
-            ),
-            Line(
-                r"\beta \log Z - \beta\, \mathbb{E}_p\!\left[ \log\frac{p}{p^*} \right]",
-                "p_ref cancels, and Z does not depend on the response.",
-                slips=("sign of beta*E_{p}[log(p/p_star)] flipped",),
-            ),
-            Line(
-                r"\beta \log Z - \beta\,\mathrm{KL}(p, p^*)",
-                "That mean is the reverse KL.",
-                slips=("arguments of KL swapped",),
-                wrong={"beta dropped": "beta*log(Z) - KL(p, p_star)"},
-            ),
-            Line(
-                r"\beta \log Z",
-                "KL is never negative, and is 0 only at p = p*.",
-                relation="<=",
-                wrong={"the value of p_ref, E_ref[r]": "E_{p_ref}[r]"},
-            ),
-        ),
-    )
+derivation(
+    slug="regret-is-kl",
+    title="What a policy gives away is its distance to the optimum",
+    chapter=4,
+    rows=("regret-is-kl", "optimal-value"),
+    source=KORBAK,
+    scale=terms_of_J,
+    text=r"""
+    J_x(p) = \mathbb{E}_p[r] - \beta\,\mathrm{KL}(p, p_{ref})  # The objective, for each prompt.
+    = \mathbb{E}_p\!\left[ r - \beta \log\frac{p}{p_{ref}} \right]  # KL is itself a mean under p.
+      slip sign of beta*log(p/p_ref) flipped
+      not E_{p}[r] - beta*E_{p_ref}[log(p/p_ref)]  # the log-ratio averaged under p_ref
+    = \mathbb{E}_p\!\left[ \beta \log\frac{Z\, p^*}{p_{ref}} - \beta \log\frac{p}{p_{ref}} \right]
+        # Read p* = p_ref exp(r/beta)/Z backwards: r = beta log(Z p*/p_ref).
+      slip Z dropped; beta dropped
+    = \beta \log Z - \beta\, \mathbb{E}_p\!\left[ \log\frac{p}{p^*} \right]  # p_ref cancels, and Z does not depend on the response.
+      slip sign of beta*E_{p}[log(p/p_star)] flipped
+    = \beta \log Z - \beta\,\mathrm{KL}(p, p^*)  # That mean is the reverse KL.
+      slip arguments of KL swapped
+      not beta*log(Z) - KL(p, p_star)  # beta dropped
+    <= \beta \log Z  # KL is never negative, and is 0 only at p = p*.
+      not E_{p_ref}[r]  # the value of p_ref, E_ref[r]
+    """,
 )

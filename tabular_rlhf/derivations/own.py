@@ -13,9 +13,9 @@ from functools import partial
 from itertools import islice
 
 from tabular_rlhf.derivations.execute import Derived, execute, follows, small_scopes
+from tabular_rlhf.derivations.lines import Line
 from tabular_rlhf.derivations.own_lines import Chain, chain
 from tabular_rlhf.derivations.own_text import unread
-from tabular_rlhf.derivations.record import Line
 from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.formula.freedoms import mapped
 from tabular_rlhf.formula.slip_rules import EXTRA, SYMBOL

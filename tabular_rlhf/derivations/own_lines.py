@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.derivations.lines import RELATIONS, Line
 from tabular_rlhf.derivations.own_text import ASIDE, Piece, pieces
-from tabular_rlhf.derivations.record import RELATIONS, Derivation, Line
+from tabular_rlhf.derivations.record import Derivation
 from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.formula.axes import merged
 from tabular_rlhf.formula.compiled import Compiled, compile

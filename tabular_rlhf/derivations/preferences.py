@@ -8,149 +8,97 @@ from __future__ import annotations
 
 import numpy as np
 
-from tabular_rlhf.derivations.record import Derivation, Line, add
+from tabular_rlhf.derivations.record import derivation
 from tabular_rlhf.terms.conditions import moderate
 from tabular_rlhf.terms.sources import TERRY
 
 # ---------------------------------------------------------------------------------------------------- mle-is-forward-kl
 
 
-add(
-    Derivation(
-        slug="mle-is-forward-kl",
-        title="Maximum likelihood is the forward-KL projection onto Bradley-Terry laws",
-        chapter=3,
-        rows=("mle-is-forward-kl", "reward-shift-invariance"),
-        source="Kullback and Leibler (1951); Swamy et al. (2025), arXiv:2503.01067, for RLHF.",
-        where=moderate,
-        largest=100,
-        scale=lambda gaps, score_gaps: 1.0 + np.max(np.abs(gaps)) + np.max(np.abs(score_gaps)),
-        lines=(
-            Line(
-                r"\mathbb{E}_{(w, l)}\left[ -\log \sigma(\hat r_w - \hat r_l) \right]",
-                "The loss on endless data: the prompt from mu, two responses from p_ref, the winner w by the law of r.",
-            ),
-            Line(
-                r"\mathbb{E}_{(i, j)}\left[ -P_{ij} \log \hat P_{ij} - (1 - P_{ij}) \log(1 - \hat P_{ij}) \right]",
-                "Average over the label first: with probability P_ij it is (i, j), otherwise (j, i); sigma(-D) is 1 - sigma(D).",
-                slips=("a factor 1/2 too many",),
-                wrong={
-                    "winner and loser swapped": "E_{i, j}[P(i, j)*log(P_hat(i, j)) - (1 + P(i, j))*log(1 - P_hat(i, j))]",
-                    "sigma of each score alone": ("E_{i, j}[-P(i, j)*log(sigma(r_hat(i))) - (1 - P(i, j))*log(1 - sigma(r_hat(i)))]"),
-                },
-            ),
-            Line(
-                r"\mathbb{E}_{(i, j)}\left[ P_{ij} \log\frac{P_{ij}}{\hat P_{ij}} + (1 - "
-                r"P_{ij}) \log\frac{1 - P_{ij}}{1 - \hat P_{ij}} \right]"
-                r" + \mathbb{E}_{(i, j)}\left[ -P_{ij} \log P_{ij} - (1 - P_{ij}) \log(1 - P_{ij}) \right]",
-                "Add P log P and (1 - P) log(1 - P), and take them away again.",
-                slips=("sign of E_{i, j}[-P(i, j)*log(P(i, j)) - (1 - P(i, j))*log(1 - P(i, j))] flipped",),
-                wrong={"entropy of the fitted law for that of the labels": "E_{i, j}[KL(P(i, j), P_hat(i, j)) + H(P_hat(i, j))]"},
-            ),
-            Line(
-                r"\mathbb{E}_{(i, j)}\left[ \mathrm{KL}(P_{ij}, \hat P_{ij}) \right] + "
-                r"\mathbb{E}_{(i, j)}\left[ \mathcal{H}(P_{ij}) \right]",
-                "The first mean is a KL of two outcomes, the labels' law first: forward. The second is the labels' entropy.",
-                slips=("arguments of KL swapped",),
-                wrong={"log base 2 in the entropy": "E_{i, j}[KL(P(i, j), P_hat(i, j))] + E_{i, j}[H(P(i, j))]/log(2)"},
-            ),
-            Line(
-                r"\mathbb{E}_{(i, j)}\left[ \mathrm{KL}(P_{ij}, \hat P_{ij}) \right]",
-                "The labels' entropy does not depend on the scores: minimizing the loss is minimizing the forward KL.",
-                relation="up to a constant",
-                of="scores",
-                slips=("arguments of KL swapped", "a factor 1/2 too many"),
-            ),
-            Line(
-                r"\mathbb{E}_{(i, j)}\left[ \mathrm{KL}(P_{ij}, \sigma(u_i - u_j)) \right], \quad u_i = r_i + c(x)",
-                "Now try the true reward, moved by any number c(x) for each prompt.",
-                relation="so",
-            ),
-            Line(
-                "0",
-                "c(x) cancels in every difference within a prompt, so both laws are the same.",
-                wrong={
-                    "the entropy of the labels: that belongs to the loss": "E_{i, j}[H(P(i, j))]",
-                    "log 2, a coin's entropy": "log(2)",
-                },
-            ),
-            Line(
-                r"\mathbb{E}_{(i, j)}\left[ \mathrm{KL}(P_{ij}, \hat P_{ij}) \right]",
-                "No scores do better, since a KL is never negative: r + c(x) is the maximum of the likelihood.",
-                relation="<=",
-                slips=("sign flipped",),
-                wrong={"won labels alone: not a KL": "E_{i, j}[P_hat(i, j)*log(P(i, j)/P_hat(i, j))]"},
-            ),
-        ),
-        letters={"P": "P_beats", "P_hat": "sigma(scores(i) - scores(j))"},
-    )
+derivation(
+    slug="mle-is-forward-kl",
+    title="Maximum likelihood is the forward-KL projection onto Bradley-Terry laws",
+    chapter=3,
+    rows=("mle-is-forward-kl", "reward-shift-invariance"),
+    source="Kullback and Leibler (1951); Swamy et al. (2025), arXiv:2503.01067, for RLHF.",
+    where=moderate,
+    largest=100,
+    scale=lambda gaps, score_gaps: 1.0 + np.max(np.abs(gaps)) + np.max(np.abs(score_gaps)),
+    text=r"""
+    let P = P_beats
+    let P_hat = sigma(scores(i) - scores(j))
+    \mathbb{E}_{(w, l)}\left[ -\log \sigma(\hat r_w - \hat r_l) \right]
+        # The loss on endless data: the prompt from mu, two responses from p_ref, the winner w by the law of r.
+    = \mathbb{E}_{(i, j)}\left[ -P_{ij} \log \hat P_{ij} - (1 - P_{ij}) \log(1 - \hat P_{ij}) \right]
+        # Average over the label first: with probability P_ij it is (i, j), otherwise (j, i); sigma(-D) is 1 - sigma(D).
+      slip a factor 1/2 too many
+      not E_{i, j}[P(i, j)*log(P_hat(i, j)) - (1 + P(i, j))*log(1 - P_hat(i, j))]  # winner and loser swapped
+      not E_{i, j}[-P(i, j)*log(sigma(r_hat(i))) - (1 - P(i, j))*log(1 - sigma(r_hat(i)))]  # sigma of each score alone
+    = \mathbb{E}_{(i, j)}\left[ P_{ij} \log\frac{P_{ij}}{\hat P_{ij}} + (1 - P_{ij}) \log\frac{1 - P_{ij}}{1 - \hat P_{ij}} \right] +
+        \mathbb{E}_{(i, j)}\left[ -P_{ij} \log P_{ij} - (1 - P_{ij}) \log(1 - P_{ij}) \right]
+        # Add P log P and (1 - P) log(1 - P), and take them away again.
+      slip sign of E_{i, j}[-P(i, j)*log(P(i, j)) - (1 - P(i, j))*log(1 - P(i, j))] flipped
+      not E_{i, j}[KL(P(i, j), P_hat(i, j)) + H(P_hat(i, j))]  # entropy of the fitted law for that of the labels
+    = \mathbb{E}_{(i, j)}\left[ \mathrm{KL}(P_{ij}, \hat P_{ij}) \right] + \mathbb{E}_{(i, j)}\left[ \mathcal{H}(P_{ij}) \right]
+        # The first mean is a KL of two outcomes, the labels' law first: forward. The second is the labels' entropy.
+      slip arguments of KL swapped
+      not E_{i, j}[KL(P(i, j), P_hat(i, j))] + E_{i, j}[H(P(i, j))]/log(2)  # log base 2 in the entropy
+    up to a constant \mathbb{E}_{(i, j)}\left[ \mathrm{KL}(P_{ij}, \hat P_{ij}) \right]
+        # The labels' entropy does not depend on the scores: minimizing the loss is minimizing the forward KL.
+      of scores
+      slip arguments of KL swapped; a factor 1/2 too many
+    so \mathbb{E}_{(i, j)}\left[ \mathrm{KL}(P_{ij}, \sigma(u_i - u_j)) \right], \quad u_i = r_i + c(x)
+        # Now try the true reward, moved by any number c(x) for each prompt.
+    = 0  # c(x) cancels in every difference within a prompt, so both laws are the same.
+      not E_{i, j}[H(P(i, j))]  # the entropy of the labels: that belongs to the loss
+      not log(2)  # log 2, a coin's entropy
+    <= \mathbb{E}_{(i, j)}\left[ \mathrm{KL}(P_{ij}, \hat P_{ij}) \right]
+        # No scores do better, since a KL is never negative: r + c(x) is the maximum of the likelihood.
+      slip sign flipped
+      not E_{i, j}[P_hat(i, j)*log(P(i, j)/P_hat(i, j))]  # won labels alone: not a KL
+    """,
 )
 
 # ---------------------------------------------------------------------------------------------------- bt-saturation
 
 
-add(
-    Derivation(
-        slug="bt-saturation",
-        title="The saturation of log sigma: pairs far apart are hardly pushed",
-        chapter=3,
-        rows=("bt-saturation",),
-        source=TERRY,
-        where=moderate,
-        largest=100,
-        lines=(
-            Line(
-                r"\frac{d}{dD} \log \sigma(D), \quad D = r_i - r_j",
-                "How fast the log-likelihood of 'i beat j' rises as the scores move apart: by the gradient core, for every pair.",
-            ),
-            Line(
-                r"\frac{1}{\sigma(D)} \cdot \frac{d}{dD} \frac{1}{1 + e^{-D}}",
-                "The chain rule: the slope of log y is 1/y times the slope of y.",
-                slips=("1/sigma(D) dropped",),
-                wrong={"log base 2": r"1/sigma(D)*\frac{d}{dD} \sigma(D)/log(2)"},
-            ),
-            Line(
-                r"(1 + e^{-D}) \cdot \frac{e^{-D}}{(1 + e^{-D})^2}",
-                "1/y has the slope -y'/y^2, and 1 + e^{-D} the slope -e^{-D}: two minus signs make a plus.",
-                slips=("the exponent 2 dropped",),
-                wrong={"one minus sign lost": "-(1 + exp(-D))*(exp(-D)/(1 + exp(-D))^2)"},
-            ),
-            Line(r"\frac{e^{-D}}{1 + e^{-D}}", "One factor 1 + e^{-D} cancels.", slips=("1 + exp(-D) dropped",)),
-            Line(
-                r"\sigma(-D)",
-                "Above and below times e^D: 1/(e^D + 1). It is the probability of the label that was not seen.",
-                slips=("sign within sigma flipped",),
-                wrong={"sigma(D) sigma(-D): the slope of sigma": "sigma(D)*sigma(-D)"},
-            ),
-            Line(
-                r"e^{-D}",
-                "Drop the 1 below in line 4's 1 + e^{-D} >= 1: the push decays exponentially.",
-                relation="<=",
-                slips=("a factor 1/2 too many",),
-                wrong={"e^{-2D}: faster than it is": "exp(2*(-D))"},
-            ),
-            Line(r"\sigma(-D)\, e^{D}", "Is the bound tight?", lambda gaps: np.exp(gaps) / (1.0 + np.exp(gaps)), relation="so"),
-            Line(
-                "1",
-                "As D grows: yes, sigma(-D) = e^{-D} - e^{-2D} + ...",
-                relation="in the limit",
-                along=("gaps", (1.0, 10.0, 40.0)),
-                wrong={"1/2, its value at D = 0": "1/2", "0: the slope's own limit": "0"},
-            ),
-            Line(
-                r"\frac{d^2}{dD^2} \log \sigma(D)", "And how fast does the push itself change? By the gradient core, twice.", relation="so"
-            ),
-            Line(
-                r"-\sigma(D)\, \sigma(-D)",
-                "The slope of sigma(-D) is sigma'(-D) times -1, and sigma' = sigma(D) sigma(-D) is the same at D and -D.",
-                slips=("sign flipped", "sign within sigma flipped"),
-            ),
-            Line(
-                "0",
-                "So log sigma is concave: a sum of such losses is convex in the scores, and one minimum is the minimum.",
-                relation="<=",
-                wrong={"-1/4: that bounds it from below": "-1/4"},
-            ),
-        ),
-    )
+derivation(
+    slug="bt-saturation",
+    title="The saturation of log sigma: pairs far apart are hardly pushed",
+    chapter=3,
+    rows=("bt-saturation",),
+    source=TERRY,
+    where=moderate,
+    largest=100,
+    named={"line_7": lambda gaps: np.exp(gaps) / (1.0 + np.exp(gaps))},
+    text=r"""
+    \frac{d}{dD} \log \sigma(D), \quad D = r_i - r_j
+        # How fast the log-likelihood of 'i beat j' rises as the scores move apart: by the gradient core, for every pair.
+    = \frac{1}{\sigma(D)} \cdot \frac{d}{dD} \frac{1}{1 + e^{-D}}  # The chain rule: the slope of log y is 1/y times the slope of y.
+      slip 1/sigma(D) dropped
+      not 1/sigma(D)*\frac{d}{dD} \sigma(D)/log(2)  # log base 2
+    = (1 + e^{-D}) \cdot \frac{e^{-D}}{(1 + e^{-D})^2}
+        # 1/y has the slope -y'/y^2, and 1 + e^{-D} the slope -e^{-D}: two minus signs make a plus.
+      slip the exponent 2 dropped
+      not -(1 + exp(-D))*(exp(-D)/(1 + exp(-D))^2)  # one minus sign lost
+    = \frac{e^{-D}}{1 + e^{-D}}  # One factor 1 + e^{-D} cancels.
+      slip 1 + exp(-D) dropped
+    = \sigma(-D)  # Above and below times e^D: 1/(e^D + 1). It is the probability of the label that was not seen.
+      slip sign within sigma flipped
+      not sigma(D)*sigma(-D)  # sigma(D) sigma(-D): the slope of sigma
+    <= e^{-D}  # Drop the 1 below in line 4's 1 + e^{-D} >= 1: the push decays exponentially.
+      slip a factor 1/2 too many
+      not exp(2*(-D))  # e^{-2D}: faster than it is
+    so \sigma(-D)\, e^{D}  # Is the bound tight?
+      value @line_7
+    in the limit 1  # As D grows: yes, sigma(-D) = e^{-D} - e^{-2D} + ...
+      along gaps 1 10 40
+      not 1/2  # 1/2, its value at D = 0
+      not 0  # 0: the slope's own limit
+    so \frac{d^2}{dD^2} \log \sigma(D)  # And how fast does the push itself change? By the gradient core, twice.
+    = -\sigma(D)\, \sigma(-D)  # The slope of sigma(-D) is sigma'(-D) times -1, and sigma' = sigma(D) sigma(-D) is the same at D and -D.
+      slip sign flipped; sign within sigma flipped
+    <= 0  # So log sigma is concave: a sum of such losses is convex in the scores, and one minimum is the minimum.
+      not -1/4  # -1/4: that bounds it from below
+    """,
 )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy import exp
 
 from tabular_rlhf.derivations.optimum import full_support
-from tabular_rlhf.derivations.record import Derivation, Line, add
+from tabular_rlhf.derivations.record import derivation
 from tabular_rlhf.optimize import monotone_root
 from tabular_rlhf.penalties import ptx_optimum
 from tabular_rlhf.terms.sizes import reward_units
@@ -50,98 +50,66 @@ def size_of_ptx(r: Any, beta: float, log_p_ref: Any, gamma: float, log_D: Any, l
     return 8 * reward_units(r, beta, log_p_ref, log_p_ref) * (1 + np.max(u)) * (1 + np.max(u * exp(u))) / min(1.0, beta)
 
 
-add(
-    Derivation(
-        slug="ppo-ptx-optimum",
-        formerly=("ppo-ptx",),
-        title="The optimum of PPO with a pretraining term: three slopes that balance",
-        chapter=4,
-        rows=("ppo-ptx-optimum",),
-        source=OUYANG,
-        where=lambda r, beta, log_p_ref, gamma, log_D: (
-            gentle(r, beta, log_p_ref) and bool(np.max(share(ptx_optimum(log_p_ref, r, beta, gamma, log_D).log_p, beta, gamma, log_D)) < 20)
+derivation(
+    slug="ppo-ptx-optimum",
+    formerly=("ppo-ptx",),
+    title="The optimum of PPO with a pretraining term: three slopes that balance",
+    chapter=4,
+    rows=("ppo-ptx-optimum",),
+    source=OUYANG,
+    where=lambda r, beta, log_p_ref, gamma, log_D: (
+        gentle(r, beta, log_p_ref) and bool(np.max(share(ptx_optimum(log_p_ref, r, beta, gamma, log_D).log_p, beta, gamma, log_D)) < 20)
+    ),
+    largest=500,
+    scale=size_of_ptx,
+    named={
+        "line_10": lambda log_p_ref, r, beta, gamma, log_D, lam_ptx: omega(exponent(log_p_ref, r, beta, gamma, log_D, lam_ptx)),
+        "the_exponential_w_forgotten_besi": lambda log_p_ref, r, beta, gamma, log_D, lam_ptx: exp(
+            exponent(log_p_ref, r, beta, gamma, log_D, lam_ptx)
         ),
-        largest=500,
-        scale=size_of_ptx,
-        lines=(
-            Line(
-                r"\frac{\partial}{\partial p(\tau)} \sum_{\tau'} \left( p(\tau') r(\tau') - "
-                r"\beta\, p(\tau') \log\frac{p(\tau')}{p_{ref}(\tau')} "
-                r"+ \gamma D(\tau') \log p(\tau') \right)",
-                "The slope of the objective in one probability, at a policy p that is nowhere 0: by the gradient core.",
-            ),
-            Line(
-                r"r(\tau) - \beta \left( \log\frac{p(\tau)}{p_{ref}(\tau)} + p(\tau) \cdot \frac{1}{p(\tau)} "
-                r"\right) + \gamma D(\tau) \cdot \frac{1}{p(\tau)}",
-                "Term by term: the reward is linear in p; the KL term needs the product rule; in the data's term only the log moves.",
-                slips=("the term p(tau)*(1/p(tau)) dropped", "sign of gamma*D(tau)*(1/p(tau)) flipped", "beta for gamma"),
-                wrong={
-                    "the data's term averaged under p: gamma log D": (
-                        "r(tau) - beta*(log(p(tau)/p_ref(tau)) + 1) + gamma*D(tau)*(log(p(tau)) + 1)"
-                    )
-                },
-            ),
-            Line(
-                r"r(\tau) - \beta \log\frac{p(\tau)}{p_{ref}(\tau)} - \beta + \frac{\gamma D(\tau)}{p(\tau)}",
-                "The pull of a reward is what it is; that of the reference is a logarithm; that of data grows as 1/p: none is forgotten.",
-                wrong={
-                    "1 for beta": "r(tau) - beta*log(p(tau)/p_ref(tau)) - beta/beta + gamma*D(tau)/p(tau)",
-                    "1/p forgotten: data as a bonus gamma D": "r(tau) - beta*log(p(tau)/p_ref(tau)) - beta + gamma*D(tau)",
-                },
-            ),
-            Line(
-                r"r(\tau) - \beta \log\frac{p^o(\tau)}{p_{ref}(\tau)} - \beta + \frac{\gamma D(\tau)}{p^o(\tau)} + \lambda(x)",
-                "At the maximizer p^o, with a multiplier lambda(x) for the sum of p being 1.",
-                relation="so",
-            ),
-            Line(
-                "0",
-                "The slope of the Lagrangian vanishes for every response; p > 0 is never in the way.",
-                error=1e-11,  # the root lambda is found to the last bits of a sum of probabilities
-                wrong={
-                    "lambda itself: the constraint forgotten": "-lambda(x)",
-                    "the pull of the data": "gamma*D(tau)/p^o(tau)",
-                },
-            ),
-            Line(
-                r"u\, e^u, \quad u = \frac{\gamma D(\tau)}{\beta\, p^o(\tau)}",
-                "p stands outside and inside a logarithm. To solve for it take the pull of the data, in units of beta, as the unknown u.",
-                relation="so",
-            ),
-            Line(
-                r"\frac{\gamma D(\tau)}{\beta\, p^o(\tau)} \cdot \frac{p^o(\tau)}{p_{ref}(\tau)}\, e^{1 - (r(\tau) + \lambda(x))/\beta}",
-                "Line 5 divided by beta says u = log(p/p_ref) + 1 - (r + lambda)/beta: exponentiate.",
-                error=1e-11,
-                slips=("sign of the exponent flipped", "the term 1 dropped"),
-            ),
-            Line(
-                r"\frac{\gamma D(\tau)}{\beta\, p_{ref}(\tau)}\, e^{1 - (r(\tau) + \lambda(x))/\beta}",
-                "The unknown p cancels: the right side is known but for lambda.",
-                slips=("beta dropped",),
-                wrong={"p_ref cancelled instead": "u*exp(1 - (r(tau) + lambda(x))/beta)"},
-            ),
-            Line(
-                r"u = \frac{\gamma D(\tau)}{\beta\, p^o(\tau)}",
-                "So u is known too:",
-                relation="so",
-            ),
-            Line(
-                r"\omega\!\left( \log\frac{\gamma D(\tau)}{\beta\, p_{ref}(\tau)} + 1 - \frac{r(\tau) + \lambda(x)}{\beta} \right)",
-                "Wright's omega is the solution of w e^w = e^z, here with u = 0 where D = 0; and lambda(x) is the one root of sum p = 1.",
-                lambda log_p_ref, r, beta, gamma, log_D, lam_ptx: omega(exponent(log_p_ref, r, beta, gamma, log_D, lam_ptx)),
-                error=1e-11,
-                wrong={
-                    "the exponential: w forgotten beside e^w": lambda log_p_ref, r, beta, gamma, log_D, lam_ptx: exp(
-                        exponent(log_p_ref, r, beta, gamma, log_D, lam_ptx)
-                    ),
-                    "lambda of the Gibbs optimum": lambda log_p_ref, r, beta, gamma, log_D, log_Z: omega(
-                        exponent(log_p_ref, r, beta, gamma, log_D, beta * (1.0 - log_Z))
-                    ),
-                },
-            ),
+        "lambda_of_the_gibbs_optimum": lambda log_p_ref, r, beta, gamma, log_D, log_Z: omega(
+            exponent(log_p_ref, r, beta, gamma, log_D, beta * (1.0 - log_Z))
         ),
-        letters={"p^o": "p_ptx", "lambda": "lam_ptx"},
-    )
+    },
+    text=r"""
+    let p^o = p_ptx
+    let lambda = lam_ptx
+    \frac{\partial}{\partial p(\tau)} \sum_{\tau'} \left( p(\tau') r(\tau') - \beta\, p(\tau') \log\frac{p(\tau')}{p_{ref}(\tau')} + \gamma
+        D(\tau') \log p(\tau') \right)
+        # The slope of the objective in one probability, at a policy p that is nowhere 0: by the gradient core.
+    = r(\tau) - \beta \left( \log\frac{p(\tau)}{p_{ref}(\tau)} + p(\tau) \cdot \frac{1}{p(\tau)} \right) + \gamma D(\tau) \cdot
+        \frac{1}{p(\tau)}
+        # Term by term: the reward is linear in p; the KL term needs the product rule; in the data's term only the log moves.
+      slip the term p(tau)*(1/p(tau)) dropped; sign of gamma*D(tau)*(1/p(tau)) flipped; beta for gamma
+      not r(tau) - beta*(log(p(tau)/p_ref(tau)) + 1) + gamma*D(tau)*(log(p(tau)) + 1)  # the data's term averaged under p: gamma log D
+    = r(\tau) - \beta \log\frac{p(\tau)}{p_{ref}(\tau)} - \beta + \frac{\gamma D(\tau)}{p(\tau)}
+        # The pull of a reward is what it is; that of the reference is a logarithm; that of data grows as 1/p: none is forgotten.
+      not r(tau) - beta*log(p(tau)/p_ref(tau)) - beta/beta + gamma*D(tau)/p(tau)  # 1 for beta
+      not r(tau) - beta*log(p(tau)/p_ref(tau)) - beta + gamma*D(tau)  # 1/p forgotten: data as a bonus gamma D
+    so r(\tau) - \beta \log\frac{p^o(\tau)}{p_{ref}(\tau)} - \beta + \frac{\gamma D(\tau)}{p^o(\tau)} + \lambda(x)
+        # At the maximizer p^o, with a multiplier lambda(x) for the sum of p being 1.
+    = 0  # The slope of the Lagrangian vanishes for every response; p > 0 is never in the way.
+      error 1e-11
+      not -lambda(x)  # lambda itself: the constraint forgotten
+      not gamma*D(tau)/p^o(tau)  # the pull of the data
+    so u\, e^u, \quad u = \frac{\gamma D(\tau)}{\beta\, p^o(\tau)}
+        # p stands outside and inside a logarithm. To solve for it take the pull of the data, in units of beta, as the unknown u.
+    = \frac{\gamma D(\tau)}{\beta\, p^o(\tau)} \cdot \frac{p^o(\tau)}{p_{ref}(\tau)}\, e^{1 - (r(\tau) + \lambda(x))/\beta}
+        # Line 5 divided by beta says u = log(p/p_ref) + 1 - (r + lambda)/beta: exponentiate.
+      error 1e-11
+      slip sign of the exponent flipped; the term 1 dropped
+    = \frac{\gamma D(\tau)}{\beta\, p_{ref}(\tau)}\, e^{1 - (r(\tau) + \lambda(x))/\beta}
+        # The unknown p cancels: the right side is known but for lambda.
+      slip beta dropped
+      not u*exp(1 - (r(tau) + lambda(x))/beta)  # p_ref cancelled instead
+    so u = \frac{\gamma D(\tau)}{\beta\, p^o(\tau)}  # So u is known too:
+    = \omega\!\left( \log\frac{\gamma D(\tau)}{\beta\, p_{ref}(\tau)} + 1 - \frac{r(\tau) + \lambda(x)}{\beta} \right)
+        # Wright's omega is the solution of w e^w = e^z, here with u = 0 where D = 0; and lambda(x) is the one root of sum p = 1.
+      value @line_10
+      error 1e-11
+      not @the_exponential_w_forgotten_besi  # the exponential: w forgotten beside e^w
+      not @lambda_of_the_gibbs_optimum  # lambda of the Gibbs optimum
+    """,
 )
 
 # ---------------------------------------------------------------------------------------------------- ppo-ptx-optimum-removed
@@ -163,80 +131,59 @@ def without_kl(log_p_ref: Any, r: Any, gamma: float, log_D: Any) -> Any:
     return p + missing * best / np.sum(best, axis=1, keepdims=True)
 
 
-add(
-    Derivation(
-        slug="ppo-ptx-optimum-removed",
-        formerly=("ppo-ptx-removed",),
-        title="What each term of PPO with a pretraining term does: take it away",
-        chapter=4,
-        rows=("ppo-ptx-optimum",),
-        source=OUYANG,
-        where=lambda r, beta, log_p_ref: gentle(r, beta, log_p_ref) and beta > 0.01,
-        largest=100,
-        scale=lambda log_p_ref: 1.0 + np.max(np.abs(log_p_ref)),
-        lines=(
-            Line(r"p^o(\tau)", "The maximizer of E_p[r] - beta KL(p, p_ref) + gamma E_D[log p], with all three terms."),
-            Line(
-                r"p^* \quad (\gamma \to 0)",
-                "Without the data's term: the Gibbs optimum.",
-                relation="in the limit",
-                along=("gamma", (1.0, 1e-6, 1e-250)),
-                slips=("p_ref for p_star",),
-                wrong={"D": "D"},
-            ),
-            Line(r"p^o(\tau)", "The other way: nothing but data.", relation="so"),
-            Line(
-                r"D \quad (\gamma \to \infty)",
-                "E_D[log p] is largest at p = D, the forward-KL projection; what is not in the data is forgotten.",
-                relation="in the limit",
-                along=("gamma", (1.0, 1e6, 1e18)),
-                error=1e-12,
-                wrong={"half of D, half of p*": "(D + p_star)/2", "p*": "p_star"},
-            ),
-            Line(r"\tilde p(\tau)", "The maximizer at the KL weight beta/k: less and less of the KL term, k = 1 + t.", relation="so"),
-            Line(
-                r"\frac{\gamma D(\tau)}{\lambda' - r(\tau)}, \text{ and what that lacks of } "
-                r"1 \text{ on the best response} \quad (k \to \infty)",
-                "Without the KL term the slopes are r + gamma D/p + lambda = 0. Responses outside the data are gone but for the best.",
-                without_kl,
-                relation="in the limit",
-                along=("far", (1.0, 1e4, 1e11)),
-                error=1e-7,
-                wrong={
-                    "the best response alone": lambda log_p_ref, r: (
-                        np.where(r == np.max(r, axis=1, keepdims=True), exp(log_p_ref), 0.0)
-                        / np.sum(np.where(r == np.max(r, axis=1, keepdims=True), exp(log_p_ref), 0.0), axis=1, keepdims=True)
-                    ),
-                    "the data tilted by e^{r/gamma}": lambda r, gamma, log_D: (
-                        exp(log_D + (r - np.max(r)) / gamma) / np.sum(exp(log_D + (r - np.max(r)) / gamma), axis=1, keepdims=True)
-                    ),
-                },
-            ),
-            Line(
-                r"\mathrm{KL}(\bar p, p_{ref})",
-                "Without the reward, r = 0: how far is the maximizer then from the reference?",
-                relation="so",
-            ),
-            Line(
-                r"\mathrm{KL}(D, p_{ref})",
-                "No farther than D: D has the larger data term, so p^o, which beats it, has the smaller penalty.",
-                relation="<=",
-                slips=("a factor 1/2 too many",),
-                wrong={"0: it stays at the reference": "0"},
-            ),
-            Line(
-                r"\mathrm{KL}(D, \bar p)",
-                "And how far from the data?",
-                relation="so",
-            ),
-            Line(
-                r"\mathrm{KL}(D, p_{ref})",
-                "No farther than the reference: it pays no penalty, so p^o, which beats it, fits the data better. A compromise of the two.",
-                relation="<=",
-                slips=("a factor 1/2 too many",),
-                wrong={"0: it is D": "0"},
-            ),
+derivation(
+    slug="ppo-ptx-optimum-removed",
+    formerly=("ppo-ptx-removed",),
+    title="What each term of PPO with a pretraining term does: take it away",
+    chapter=4,
+    rows=("ppo-ptx-optimum",),
+    source=OUYANG,
+    where=lambda r, beta, log_p_ref: gentle(r, beta, log_p_ref) and beta > 0.01,
+    largest=100,
+    scale=lambda log_p_ref: 1.0 + np.max(np.abs(log_p_ref)),
+    named={
+        "without_kl": without_kl,
+        "the_best_response_alone": lambda log_p_ref, r: (
+            np.where(r == np.max(r, axis=1, keepdims=True), exp(log_p_ref), 0.0)
+            / np.sum(np.where(r == np.max(r, axis=1, keepdims=True), exp(log_p_ref), 0.0), axis=1, keepdims=True)
         ),
-        letters={"p^o": "p_ptx", "p_tilde": "p_ptx_far", "p_bar": "p_ptx_0"},
-    )
+        "the_data_tilted_by_e_r_gamma": lambda r, gamma, log_D: (
+            exp(log_D + (r - np.max(r)) / gamma) / np.sum(exp(log_D + (r - np.max(r)) / gamma), axis=1, keepdims=True)
+        ),
+    },
+    text=r"""
+    let p^o = p_ptx
+    let p_tilde = p_ptx_far
+    let p_bar = p_ptx_0
+    p^o(\tau)  # The maximizer of E_p[r] - beta KL(p, p_ref) + gamma E_D[log p], with all three terms.
+    in the limit p^* \quad (\gamma \to 0)  # Without the data's term: the Gibbs optimum.
+      along gamma 1 1e-06 1e-250
+      slip p_ref for p_star
+      not D  # D
+    so p^o(\tau)  # The other way: nothing but data.
+    in the limit D \quad (\gamma \to \infty)
+        # E_D[log p] is largest at p = D, the forward-KL projection; what is not in the data is forgotten.
+      error 1e-12
+      along gamma 1 1e+06 1e+18
+      not (D + p_star)/2  # half of D, half of p*
+      not p_star  # p*
+    so \tilde p(\tau)  # The maximizer at the KL weight beta/k: less and less of the KL term, k = 1 + t.
+    in the limit \frac{\gamma D(\tau)}{\lambda' - r(\tau)}, \text{ and what that lacks of } 1 \text{ on the best response} \quad (k \to
+        \infty)
+        # Without the KL term the slopes are r + gamma D/p + lambda = 0. Responses outside the data are gone but for the best.
+      value @without_kl
+      error 1e-07
+      along far 1 10000 1e+11
+      not @the_best_response_alone  # the best response alone
+      not @the_data_tilted_by_e_r_gamma  # the data tilted by e^{r/gamma}
+    so \mathrm{KL}(\bar p, p_{ref})  # Without the reward, r = 0: how far is the maximizer then from the reference?
+    <= \mathrm{KL}(D, p_{ref})  # No farther than D: D has the larger data term, so p^o, which beats it, has the smaller penalty.
+      slip a factor 1/2 too many
+      not 0  # 0: it stays at the reference
+    so \mathrm{KL}(D, \bar p)  # And how far from the data?
+    <= \mathrm{KL}(D, p_{ref})
+        # No farther than the reference: it pays no penalty, so p^o, which beats it, fits the data better. A compromise of the two.
+      slip a factor 1/2 too many
+      not 0  # 0: it is D
+    """,
 )

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.derivations.record import Derivation, Line
+from tabular_rlhf.derivations.lines import Line
+from tabular_rlhf.derivations.record import Derivation
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.axes import axis_kind
 from tabular_rlhf.formula.compiled import Compiled

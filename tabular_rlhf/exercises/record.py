@@ -14,8 +14,9 @@ from tabular_rlhf.errors import InputError, nearest
 from tabular_rlhf.exercises.conventions import Other, others
 from tabular_rlhf.formula.printed import Stacked
 from tabular_rlhf.formula.reading import Clause, Reading, Slips, told_apart
+from tabular_rlhf.formula.written import written
 from tabular_rlhf.ledger.record import LEDGER, Function, fits
-from tabular_rlhf.registry import Registry, one_of
+from tabular_rlhf.registry import Registry, entered, one_of
 from tabular_rlhf.symbols import SYMBOLS, Scope, is_formula, parameters, unknown_names
 
 FREE = ("", "constant per prompt", "constant", "positive factor")
@@ -65,8 +66,13 @@ class Asked:
 class Exercise(Asked):
     r"""One exercise that asks for a number or a table; its statement says what to return, its shape and unit.
 
-        answer=r"\beta\,\mathrm{KL}(p, p^*)", slips=("beta dropped",), misses={"forward for reverse KL": r"\beta\,\mathrm{KL}(p^*, p)"}
+        text=r"""
+        \beta\,\mathrm{KL}(p, p^*)
+          slip beta dropped
+          not \beta\,\mathrm{KL}(p^*, p)  # forward for reverse KL
+        """
 
+    text: the answer, a formula or a row of it each, letters, slips and wrong formulas, as the book writes them (`formula.written`).  Or else
     answer: a formula; a side of the first of its rows, by number as in a row, or as `Clause(2, 1)` where it is not of the first clause;
     several of these, a row each; or a function of symbols by name (it may return another one, if a function is asked for).
     slips: mistakes in it by name (`formula.slips`), of several formulas by their number.  misses: diagnosis -> wrong answer, written alike.
@@ -80,7 +86,7 @@ class Exercise(Asked):
     with such a choice (`exercises.conventions`).
     """
 
-    answer: Any
+    answer: Any = None
     misses: Mapping[str, Any] = field(default_factory=dict)
     slips: Slips = ()
     letters: Mapping[str, str] = field(default_factory=dict)
@@ -96,9 +102,18 @@ class Exercise(Asked):
     conventions: tuple[str, ...] = ()
     also: Mapping[str, Any] = field(default_factory=dict)
     under: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    text: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.text:
+            letters, found = written(self.text, f"exercise {self.slug!r}")
+            wrong = {words: formula for said in found for words, formula in said.wrong.items()}
+            object.__setattr__(self, "letters", {**self.letters, **letters})
+            object.__setattr__(self, "answer", found[0].formula if len(found) == 1 else tuple(said.formula for said in found))
+            object.__setattr__(self, "slips", {k: said.slips for k, said in enumerate(found)})
+            object.__setattr__(self, "misses", {**wrong, **self.misses})
+            object.__setattr__(self, "text", "")
         reading, lines = self._stands()
         read = {
             "misses": told_apart(self._near_misses(reading, lines), f"exercise {self.slug!r}"),
@@ -190,7 +205,8 @@ def near(name: str) -> str:
 
 
 EXERCISES: Registry[Exercise] = Registry("exercise", key="slug")
-add = EXERCISES.add
+exercise = entered(Exercise, EXERCISES.add)
+"""An exercise of the book, entered."""
 
 
 def find(slug: str) -> Exercise:

@@ -1,7 +1,10 @@
 r"""The records of the ledger: a claim, the sides that must agree, and the near misses that must not.
 
-    Row(slug="regret-is-kl", clauses=(r"V(x) - J_x = \beta\,\mathrm{KL}(p, p^*)",), words="for every policy", ...
-        sides={"what is given away": 0, "the divergence": 1, "token by token": lambda ...}, slips=("beta dropped",), misses={...})
+    row(slug="regret-is-kl", ..., sides={"what is given away": 0, "the divergence": 1, "token by token": lambda ...}, misses={...}, text=r"""
+        V(x) - J_x = \beta\,\mathrm{KL}(p, p^*)  # for every policy
+          slip beta dropped
+          not \beta\,\mathrm{KL}(p^*, p)  # forward for reverse KL
+        """)
 
 **Clauses are what is printed, and what runs.**  A row's statement is its clauses, formulas with their relations, and words beside them.
 Every relation of every clause is executed; a clause for each part of the answer, if it has several.
@@ -32,7 +35,8 @@ import numpy as np
 
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.reading import Reading, Slips, told_apart
-from tabular_rlhf.registry import Registry
+from tabular_rlhf.formula.written import written
+from tabular_rlhf.registry import Registry, entered
 from tabular_rlhf.symbols import Scope, is_formula, unknown_names
 from tabular_rlhf.tolerance import EPS, Gap, between, distance, in_units, largest, rounding, roundings
 
@@ -73,7 +77,9 @@ class Sampled:
 class Row:
     """One claim of the book.
 
-    slug: public name.  chapter.  clauses: LaTeX that runs, words: what is said beside them; statement: both, or LaTeX that does not run.
+    slug: public name.  chapter.  text: the clauses, words on them, letters, slips and wrong formulas, as the book writes them
+    (`formula.written`), each mistake below the clause of its part; or each by itself: clauses: LaTeX that runs, words: what is said beside
+    them; statement: both, or LaTeX that does not run.
     source: where it is from.  sides: name -> see above.  slips: mistakes by name, of the first clause, or by the number of the part.
     misses: diagnosis -> formula, function, or Miss.  letters: what those of the clauses stand for, where the notation says otherwise.
     parts: names of the parts when sides have several.  scale: function of symbols, the size of a term.
@@ -101,8 +107,19 @@ class Row:
     note: str = field(default="")
     free: Mapping[str, str] = field(default_factory=dict)
     formerly: tuple[str, ...] = ()
+    text: str = ""
 
     def __post_init__(self) -> None:
+        if self.text:
+            letters, found = written(self.text, f"row {self.slug!r}")
+            wrong = {words: Miss(words, formula, k) for k, clause in enumerate(found) for words, formula in clause.wrong.items()}
+            object.__setattr__(self, "letters", {**self.letters, **letters})
+            object.__setattr__(self, "clauses", tuple(clause.formula for clause in found))
+            object.__setattr__(self, "words", " ".join(clause.words for clause in found if clause.words))
+            object.__setattr__(self, "slips", {k: clause.slips for k, clause in enumerate(found)})
+            object.__setattr__(self, "misses", {**wrong, **self.misses})
+            object.__setattr__(self, "text", "")
+
         def require(holds: bool, must: str, got: Any) -> None:
             if not holds:
                 raise InputError(must, got=got, where=f"row {self.slug!r}", remedy="see ledger/record.py")
@@ -226,4 +243,5 @@ def fits(scope: Scope, most: int, where: Function | None) -> bool:
 
 
 LEDGER: Registry[Row] = Registry("row", key="slug")
-add = LEDGER.add
+row = entered(Row, LEDGER.add)
+"""A claim of the book, entered."""
