@@ -129,6 +129,12 @@ def supplied(function: Callable[..., Any], value: Callable[[str], Any]) -> Any:
 # ---------------------------------------------------------------------------------------------------- records
 
 
+def settle(record: object, **fields: Any) -> None:
+    """Fields of a frozen record that its own construction settles."""
+    for name, value in fields.items():
+        object.__setattr__(record, name, value)
+
+
 def no_oracle(*_: Any, **__: Any) -> float:
     """Stands where nobody has written the equation a second time: then there is nothing to hold it against."""
     raise InputError("the record must have an oracle", got="none", remedy="write the equation in plain math")

@@ -13,7 +13,7 @@ import pytest
 
 from tabular_rlhf.cli import main
 from tabular_rlhf.disputes import DISPUTES, THEMES, VERDICTS, Claim, find
-from tabular_rlhf.disputes.record import RELATIONS, Dispute, add, small_scopes
+from tabular_rlhf.disputes.record import RELATIONS, Dispute, small_scopes
 from tabular_rlhf.disputes.text import as_page
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.layout import WIDTH
@@ -96,7 +96,7 @@ def test_records_that_make_no_sense_are_refused() -> None:
         with pytest.raises(InputError, match=must):
             Dispute(**(fields | change))
     with pytest.raises(InputError, match="name of its own"):
-        add(d)
+        DISPUTES.add(d)
     with pytest.raises(InputError, match="did you mean"):
         find("tis-unbiasd")
     with pytest.raises(InputError, match="relation must be known"):

@@ -17,7 +17,7 @@ from tabular_rlhf.cli import main
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.ledger import LEDGER, SYMBOLS, Scope, audit
 from tabular_rlhf.ledger.audit import RowClaim, refute, sampled_z, select
-from tabular_rlhf.ledger.record import Approximately, Miss, add, as_parts
+from tabular_rlhf.ledger.record import Approximately, Miss, as_parts
 from tabular_rlhf.ledger.tiny import tiny_worlds
 from tabular_rlhf.symbols import parameters
 from tabular_rlhf.tolerance import EPS, ROADS, distance, roundings
@@ -179,7 +179,7 @@ def test_a_row_refuses_what_is_missing() -> None:
         with pytest.raises(InputError, match=must):
             replace(good, **change)
     with pytest.raises(InputError, match="name of its own"):
-        add(good)
+        LEDGER.add(good)
 
 
 @pytest.mark.parametrize(

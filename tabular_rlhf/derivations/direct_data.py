@@ -63,25 +63,13 @@ derivation(
         "the_tokens_after_the_parting_for": lambda world, pi, beta, log_p: along_winner(world, pi, beta, log_p, rest=0.0),
     },
     text=r"""
-    let pi_w = E_best[p]
-    let pi_l = E_worst[p]
-    let pi_tilde_w = E_best[p_stepped]
-    let r_hat_w = beta*(log(pi_w) - log(E_best[p_ref]))
-    let r_hat_l = beta*(log(pi_l) - log(E_worst[p_ref]))
-    let s_w = nabla(log(pi_w))
-    let s_l = nabla(log(pi_l))
-    let q = p_ref*exp(theta_1*feature_1 + theta_2*feature_2)/(sum_tau p_ref*exp(theta_1*feature_1 + theta_2*feature_2))
-    let q_w = E_best[q]
-    let m = beta*(log(E_best[q]/E_best[p_ref]) - log(E_worst[q]/E_worst[p_ref]))
-    let u_1 = E_best[feature_1] - E_q[feature_1]
-    let u_2 = E_best[feature_2] - E_q[feature_2]
-    let v_1 = E_worst[feature_1] - E_q[feature_1]
-    let v_2 = E_worst[feature_2] - E_q[feature_2]
-    let d_1 = E_best[feature_1] - E_worst[feature_1]
-    let d_2 = E_best[feature_2] - E_worst[feature_2]
-    let phi_1 = feature_1
-    let phi_2 = feature_2
-    let o = (1 - best)*(1 - worst)*q
+    let pi_w = E_best[p]; pi_l = E_worst[p]; pi_tilde_w = E_best[p_stepped]; r_hat_w = beta*(log(pi_w) - log(E_best[p_ref]));
+        r_hat_l = beta*(log(pi_l) - log(E_worst[p_ref])); s_w = nabla(log(pi_w)); s_l = nabla(log(pi_l));
+        q = p_ref*exp(theta_1*feature_1 + theta_2*feature_2)/(sum_tau p_ref*exp(theta_1*feature_1 + theta_2*feature_2)); q_w = E_best[q];
+        m = beta*(log(E_best[q]/E_best[p_ref]) - log(E_worst[q]/E_worst[p_ref])); u_1 = E_best[feature_1] - E_q[feature_1];
+        u_2 = E_best[feature_2] - E_q[feature_2]; v_1 = E_worst[feature_1] - E_q[feature_1]; v_2 = E_worst[feature_2] - E_q[feature_2];
+        d_1 = E_best[feature_1] - E_worst[feature_1]; d_2 = E_best[feature_2] - E_worst[feature_2]; phi_1 = feature_1; phi_2 = feature_2;
+        o = (1 - best)*(1 - worst)*q
     \frac{\log \tilde\pi_w - \log \pi_w}{\eta}
         # One pair a prompt: its best possible response w beat its worst, l. pi' is pi after a step of length eta down this pair's loss, in
         the token logits.

@@ -23,9 +23,7 @@ derivation(
     setting={"people": "M"},
     named={"borda_winner": borda_winner},
     text=r"""
-    let q = q_game
-    let Z_q = sum_y p_ref(y)*exp(P(y succ q)/tau)
-    let v = game_value
+    let q = q_game; Z_q = sum_y p_ref(y)*exp(P(y succ q)/tau); v = game_value
     P(p \succ p) = \sum_{i, j} p_i\, p_j\, M_{ij}
         # How often a policy beats itself, for each prompt; M_ij is the probability that i beats j, of any people.
     = \frac{1}{2} \sum_{i, j} p_i\, p_j\, M_{ij} + \frac{1}{2} \sum_{i, j} p_j\, p_i\, M_{ji}

@@ -28,12 +28,7 @@ derivation(
     setting={"people": "M"},
     named={"responses_drawn_uniformly": lambda world, p_ref, beta: ipo_closed(world, beta, np.ones_like(p_ref) / p_ref.shape[1])},
     text=r"""
-    let tau = beta
-    let pi = p
-    let pi_ref = p_ref
-    let M = 1[r(tau) > r(tau')] + 1/2*1[r(tau) = r(tau')]
-    let p_IPO = p_ipo
-    let q_w = ipo_arm
+    let tau = beta; pi = p; pi_ref = p_ref; M = 1[r(tau) > r(tau')] + 1/2*1[r(tau) = r(tau')]; p_IPO = p_ipo; q_w = ipo_arm
     \frac{\partial}{\partial h_i}\, \mathbb{E}\left[ \left( h_w - h_l - \frac{1}{2 \tau} \right)^2 \right], \quad h =
         \log\frac{\pi}{\pi_{ref}}
         # The slope of IPO's loss in the log-ratio of one response, by the gradient core. The better response always wins, and tau has the

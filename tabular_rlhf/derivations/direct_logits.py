@@ -29,8 +29,7 @@ derivation(
         "also_with_absolute_terms_nca": lambda world, log_p: drift(world, log_p, "nca-pair"),
     },
     text=r"""
-    let omega = wins_chain
-    let c = component
+    let omega = wins_chain; c = component
     g_y = \frac{\partial \Lambda}{\partial \ell_y}, \quad \Lambda = -\sum_x \sum_{w, l} \omega_{wl} \log \sigma(\hat r_w - \hat r_l), \quad
         \hat r = \beta (\ell - \log p_{ref}), \quad \ell = \log p
         # Lambda is the loss on finite data, omega_wl the share of comparisons that w won of l; its slope in one log-probability l_y while

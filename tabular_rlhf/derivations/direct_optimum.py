@@ -41,9 +41,7 @@ derivation(
         "p_ref_omitted": lambda log_p_star, log_p_ref, beta: on_pairs(log_p_ref, between(beta * on_support(log_p_ref, log_p_star))),
     },
     text=r"""
-    let P = P_beats
-    let r_hat = beta*log(p/p_ref)
-    let p_DPO = p_dpo_bt
+    let P = P_beats; r_hat = beta*log(p/p_ref); p_DPO = p_dpo_bt
     -\mathbb{E} \log \sigma(\hat r_w - \hat r_l)  # DPO's loss on all pairs that p_ref can make, for every prompt, labels by Bradley-Terry.
     = \mathbb{E}_{i, j} \left[ -P_{ij} \log \sigma(m_{ij}) - (1 - P_{ij}) \log(1 - \sigma(m_{ij})) \right], \quad m_{ij} = \hat r_i - \hat
         r_j
@@ -119,8 +117,7 @@ derivation(
     where=told_apart,
     named={"line_4": lambda log_p_ref, kappa, r, beta: np.exp(log_gibbs(log_p_ref, kappa * r, beta))},
     text=r"""
-    let Z_kappa = sum_y p_ref(y)*exp(kappa*r(y)/beta)
-    let p_DPO = p_dpo_kappa
+    let Z_kappa = sum_y p_ref(y)*exp(kappa*r(y)/beta); p_DPO = p_dpo_kappa
     P_\kappa(i \succ j) = \sigma(\kappa (r_i - r_j))
         # People who follow the reward r with decision kappa: Bradley-Terry labels for kappa r.
     in the limit 1_{r_i > r_j} + \frac{1}{2}\, 1_{r_i = r_j}

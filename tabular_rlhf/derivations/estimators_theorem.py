@@ -21,13 +21,9 @@ derivation(
     scale=slope_scale,
     averaged=True,
     text=r"""
-    let c_1 = mix_1
-    let c_2 = mix_2
-    let c_3 = mix_3
-    let c_4 = mix_4
-    let h(z) = c_1*z + c_2*z^2/2 + c_3*(exp(-z) - 1 + z) + c_4*(exp(z) - 1 - z)
-    let h'(z) = c_1 + c_2*z + c_3*(1 - exp(-z)) + c_4*(exp(z) - 1)
-    let f(v) = c_1*(v - 1) + c_2*(v*log(v) - v + 1) + c_3*(v - 1 - log(v)) + c_4*(v - 1)^2/2
+    let c_1 = mix_1; c_2 = mix_2; c_3 = mix_3; c_4 = mix_4; h(z) = c_1*z + c_2*z^2/2 + c_3*(exp(-z) - 1 + z) + c_4*(exp(z) - 1 - z);
+        h'(z) = c_1 + c_2*z + c_3*(1 - exp(-z)) + c_4*(exp(z) - 1);
+        f(v) = c_1*(v - 1) + c_2*(v*log(v) - v + 1) + c_3*(v - 1 - log(v)) + c_4*(v - 1)^2/2
     \mathbb{E}\left[ \nabla h(L) \right]
         # The sampled loss h, differentiated draw by draw with the draws held, on average; h is any mixture of k1, k2, k3 and the inverted
         k3.

@@ -89,9 +89,7 @@ derivation(
     scale=off_scale,
     averaged=True,
     text=r"""
-    let old = p_2
-    let p_old = p_2
-    let pi_old = pi_2
+    let old = p_2; p_old = p_2; pi_old = pi_2
     \mathbb{E}_\mu[\mathrm{KL}(p_\pi, p_{ref})] = \sum_x \mu(x) \sum_\tau p_\pi L
         # The mean of L under pi; but the samples are those of pi_old.
     = \sum_x \mu(x) \sum_\tau p_{old}\, \frac{p_\pi}{p_{old}}\, L  # Multiply and divide by p_old, which can make whatever p_pi can.

@@ -28,8 +28,7 @@ derivation(
     scale=scale,
     largest=SMALL,
     text=r"""
-    let q = p_cut
-    let W = KL_to_come
+    let q = p_cut; W = KL_to_come
     \mathrm{Var}(k_1) - \mathrm{Var}(X), \quad k_1 = \sum_t L_t,\ X = \sum_t \mathrm{KL}(s_t)
         # What is gained, for each prompt, by the exact KL of the tokens in every state that is visited.
     = \mathrm{Var}(M) + 2\, \mathrm{Cov}(M, X), \quad M = k_1 - X = \sum_t m_t,\ m_t = L_t - \mathrm{KL}(s_t)

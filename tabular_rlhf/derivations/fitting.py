@@ -24,10 +24,7 @@ derivation(
     largest=24,
     scale=lambda n_ij, f: (1.0 + np.max(np.abs(f))) ** 2 * (1.0 + np.sum(n_ij)),
     text=r"""
-    let w = wins_ij
-    let n = n_ij
-    let v = f
-    let NLL = -(sum_i sum_j w(i, j)*log(sigma(r_hat(i) - r_hat(j))))
+    let w = wins_ij; n = n_ij; v = f; NLL = -(sum_i sum_j w(i, j)*log(sigma(r_hat(i) - r_hat(j))))
     \frac{\partial}{\partial \hat r_i} \Big( -\sum_{k, j} w_{kj} \log \sigma(D_{kj}) \Big), \quad D_{kj} = \hat r_k - \hat r_j
         # The negative log-likelihood, where k beat j in w_kj comparisons, differentiated by the gradient core.
     = -\sum_{k, j} w_{kj}\, \sigma(-D_{kj}) \left( 1[k = i] - 1[j = i] \right)

@@ -38,13 +38,8 @@ derivation(
         "never_the_slope_only_fades": lambda wins_ring: grad(nll)(np.zeros(wins_ring.shape[:2]), wins_ring),
     },
     text=r"""
-    let w = wins_A
-    let A = group_A
-    let D = scores(i) + far*group_A(i) - scores(j) - far*group_A(j)
-    let NLL(z) = -(sum_i sum_j w(i, j)*log(sigma(z(i) - z(j))))
-    let t = far
-    let v = wins_ring
-    let b = scores_ring
+    let w = wins_A; A = group_A; D = scores(i) + far*group_A(i) - scores(j) - far*group_A(j);
+        NLL(z) = -(sum_i sum_j w(i, j)*log(sigma(z(i) - z(j)))); t = far; v = wins_ring; b = scores_ring
     \frac{d}{dt}\, \mathrm{NLL}(\hat r + t\, 1_A)
         # First the bad case: counts w_ij of wins of i over j in which a group A was never beaten from outside. Raise its scores by t.
     = -\sum_{i, j} w_{ij}\, \sigma(-D_{ij})\, (1[i \in A] - 1[j \in A])

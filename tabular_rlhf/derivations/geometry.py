@@ -77,8 +77,7 @@ derivation(
     where=lambda log_p_ref, log_p_star: full_support(log_p_ref) and deepest(log_p_star) < 300,
     scale=in_nats,
     text=r"""
-    let p_t = p_ref*exp(t*r/beta)/Z_t
-    let Z_t = sum_tau p_ref(tau)*exp(t*r(tau)/beta)
+    let p_t = p_ref*exp(t*r/beta)/Z_t; Z_t = sum_tau p_ref(tau)*exp(t*r(tau)/beta)
     \log p_t(\tau), \quad p_t = \frac{p_{ref}\, e^{t r/\beta}}{Z_t}
         # The Gibbs law at beta/t: p_ref at t = 0, p* at t = 1.  Every response is possible under p_ref.
     = \log p_{ref}(\tau) + t\, \frac{r(\tau)}{\beta} - \log Z_t  # The logarithm of a product is a sum.

@@ -56,11 +56,7 @@ derivation(
         "p_ref_omitted_softmax_of_r_alone": lambda world, tied, fit_tied: second_stage(tied, log_softmax(fit_tied.r / world.beta)),
     },
     text=r"""
-    let pi = p_tied
-    let pi_ref = p_ref
-    let pi' = p_2
-    let p_RLHF = p_rlhf
-    let p_DPO = p_dpo
+    let pi = p_tied; pi_ref = p_ref; pi' = p_2; p_RLHF = p_rlhf; p_DPO = p_dpo
     -\mathbb{E} \log \sigma\left( r(y_w) - r(y_l) \right), \quad r = \beta \log\frac{\pi}{\pi_{ref}} + c(x)
         # First stage of RLHF: the likelihood of a reward of the class R(Pi), at a drawn pi of Pi. Every response is possible under pi_ref.
     = L_{DPO}(\pi) = -\mathbb{E} \log \sigma\left( \beta \log\frac{\pi(y_w)}{\pi_{ref}(y_w)} - \beta \log\frac{\pi(y_l)}{\pi_{ref}(y_l)}

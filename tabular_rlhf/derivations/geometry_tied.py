@@ -60,12 +60,7 @@ derivation(
         "unconditional_for_conditional": lambda n_star: n_star,
     },
     text=r"""
-    let p = p_tied
-    let p_pi_hat = p_hat
-    let pi = pi_tied
-    let n = n_star
-    let theta = theta_tied
-    let c = context
+    let p = p_tied; p_pi_hat = p_hat; pi = pi_tied; n = n_star; theta = theta_tied; c = context
     \mathbb{E}_\mu\, \mathrm{KL}(p^*, p_\pi) = \mathbb{E}_\mu \sum_\tau p^*(\tau) \left( \log p^*(\tau) - \log p_\pi(\tau) \right)
         # The forward KL of a policy of the class, whose states share a row pi(. given c) in each context c; mu averages the prompts.
     up to a constant -\mathbb{E}_\mu \sum_\tau p^*(\tau) \log p_\pi(\tau)  # The entropy of p* does not mention pi.
@@ -116,11 +111,7 @@ derivation(
     where=lambda log_p_star, p_star: countable(log_p_star, p_star),
     scale=lambda mdp, log_p_star, log_p_hat, log_p_tied: mdp.H * deepest(log_p_star, log_p_hat, log_p_tied),
     text=r"""
-    let p_pi_hat = p_hat
-    let p = p_tied
-    let pi = pi_tied
-    let n = n_star
-    let d_pi_hat = d_hat
+    let p_pi_hat = p_hat; p = p_tied; pi = pi_tied; n = n_star; d_pi_hat = d_hat
     \mathbb{E}_\mu \left[ \mathrm{KL}(p^*, p_\pi) - \mathrm{KL}(p^*, p_{\hat\pi}) \right]
         # pi is any policy of the tied class, and pi_hat that of the counts, as in m-projection-counts.
     = \mathbb{E}_\mu \sum_\tau p^*(\tau) \log\frac{p_{\hat\pi}(\tau)}{p_\pi(\tau)}

@@ -23,9 +23,7 @@ derivation(
     largest=40,
     setting={"pairs": "p"},
     text=r"""
-    let r = graded
-    let g = sum_tau graded_rloo_pull(tau)*score(tau)
-    let m = sum_tau graded_centered_pull(tau)*score(tau)
+    let r = graded; g = sum_tau graded_rloo_pull(tau)*score(tau); m = sum_tau graded_centered_pull(tau)*score(tau)
     \mathbb{E}_\mu[g]
         # RLOO's update g, the mean of (1/G) sum of (r_i - mean of the others) s_i over all groups, one by one: each response of a group is
         compared with the mean reward of the others.

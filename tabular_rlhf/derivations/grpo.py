@@ -79,10 +79,7 @@ derivation(
         ),
     },
     text=r"""
-    let r = success
-    let g = sum_tau grpo_pull(tau)*score(tau)
-    let c = credit_right
-    let c' = credit_wrong
+    let r = success; g = sum_tau grpo_pull(tau)*score(tau); c = credit_right; c' = credit_wrong
     \mathbb{E}_\mu[g]
         # Rewards 0 or 1. g is the mean of (1/G) sum of A_i s_i over all groups, A_i = (r_i - mean)/std, s_i the score of response i; std
         divides by G (ddof 0), and a group whose rewards are all equal gets 0.

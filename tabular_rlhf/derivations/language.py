@@ -47,9 +47,7 @@ derivation(
     source="Kakade and Langford (2002), Approximately optimal approximate reinforcement learning, lemma 6.1.",
     scale=lambda H, r: (H + 1.0) * np.max(np.abs(r)),
     text=r"""
-    let V' = E_{p_2}[r | s]
-    let Q' = E_{p_2}[r | s, a]
-    let J(q) = E_mu[E_q[r]]
+    let V' = E_{p_2}[r | s]; Q' = E_{p_2}[r | s, a]; J(q) = E_mu[E_q[r]]
     J(\pi) - J(\pi') = \mathbb{E}_\mu\!\left[ \mathbb{E}_{p_\pi}[r] - \mathbb{E}_{p_{\pi'}}[r] \right]
         # Two policies, one reward, no KL term; prompts come from mu.
     in expectation \mathbb{E}_\mu \mathbb{E}_{p_\pi}\!\left[ r(\tau) - V'(s_0) \right]
@@ -92,9 +90,7 @@ derivation(
     where=lambda V, H: V >= 2 and V**H <= 2**14,
     scale=lambda H: float(H * (H + 1)),
     text=r"""
-    let d_pi = d_learner
-    let c = c_learner
-    let C(q) = sum_s d_learner(s)*c_learner(s)
+    let d_pi = d_learner; c = c_learner; C(q) = sum_s d_learner(s)*c_learner(s)
     C(\pi) = \sum_s d_\pi(s)\, c(s)
         # An expert's one path through the tree of V tokens and depth H (no EOS). The learner slips off it with probability epsilon at each
         step, and errs always once off: c(s) is its probability of an error, epsilon on the path and 1 off it.

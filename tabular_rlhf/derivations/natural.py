@@ -41,8 +41,7 @@ derivation(
         )
     },
     text=r"""
-    let v = direction
-    let u = natural_gradient
+    let v = direction; u = natural_gradient
     \mathbb{E}\left[ s\, \langle s, v \rangle \right], \quad s = \nabla \log p_\pi
         # F v, the Fisher matrix of pi applied to any direction v in the logits; s is the score of a response.
     = \sum_x \mu(x) \sum_s d_\pi(s) \sum_a \pi(a \mid s) \langle \nabla \log \pi(a \mid s), v \rangle\, \nabla \log \pi(a \mid s)

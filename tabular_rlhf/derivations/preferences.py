@@ -25,8 +25,7 @@ derivation(
     largest=100,
     scale=lambda gaps, score_gaps: 1.0 + np.max(np.abs(gaps)) + np.max(np.abs(score_gaps)),
     text=r"""
-    let P = P_beats
-    let P_hat = sigma(scores(i) - scores(j))
+    let P = P_beats; P_hat = sigma(scores(i) - scores(j))
     \mathbb{E}_{(w, l)}\left[ -\log \sigma(\hat r_w - \hat r_l) \right]
         # The loss on endless data: the prompt from mu, two responses from p_ref, the winner w by the law of r.
     = \mathbb{E}_{(i, j)}\left[ -P_{ij} \log \hat P_{ij} - (1 - P_{ij}) \log(1 - \hat P_{ij}) \right]

@@ -23,9 +23,7 @@ derivation(
     largest=40,
     scale=lambda gaps, score_gaps: 10.0 * (1.0 + np.max(np.abs(gaps)) + np.max(np.abs(score_gaps))),
     text=r"""
-    let e = flip
-    let D = scores(i) - scores(j)
-    let ell(z) = -log(sigma(z))
+    let e = flip; D = scores(i) - scores(j); ell(z) = -log(sigma(z))
     (1 - e)\, \tilde\ell(D) + e\, \tilde\ell(-D), \quad \tilde\ell(D) = \frac{(1 - e)\, \ell(D) - e\, \ell(-D)}{1 - 2 e}, \quad \ell(D) =
         -\log \sigma(D)
         # A pair of fitted margin D comes with its label flipped with probability e < 1/2: the mean over the flip of the loss.

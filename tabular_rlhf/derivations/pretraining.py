@@ -72,8 +72,7 @@ derivation(
         ),
     },
     text=r"""
-    let p^o = p_ptx
-    let lambda = lam_ptx
+    let p^o = p_ptx; lambda = lam_ptx
     \frac{\partial}{\partial p(\tau)} \sum_{\tau'} \left( p(\tau') r(\tau') - \beta\, p(\tau') \log\frac{p(\tau')}{p_{ref}(\tau')} + \gamma
         D(\tau') \log p(\tau') \right)
         # The slope of the objective in one probability, at a policy p that is nowhere 0: by the gradient core.
@@ -152,9 +151,7 @@ derivation(
         ),
     },
     text=r"""
-    let p^o = p_ptx
-    let p_tilde = p_ptx_far
-    let p_bar = p_ptx_0
+    let p^o = p_ptx; p_tilde = p_ptx_far; p_bar = p_ptx_0
     p^o(\tau)  # The maximizer of E_p[r] - beta KL(p, p_ref) + gamma E_D[log p], with all three terms.
     in the limit p^* \quad (\gamma \to 0)  # Without the data's term: the Gibbs optimum.
       along gamma 1 1e-06 1e-250

@@ -32,8 +32,7 @@ derivation(
     largest=24,
     scale=terms,
     text=r"""
-    let p_theta = p_tied
-    let J = E_mu[E_{p_tied}[r] - beta*KL(p_tied, p_ref)]
+    let p_theta = p_tied; J = E_mu[E_{p_tied}[r] - beta*KL(p_tied, p_ref)]
     \beta\, \mathbb{E}_\mu\left[ \mathrm{KL}(p_\theta, p^*) \right]
         # The policy has parameters theta that several states share, a class that need not hold p*. The policy comes first: reverse.
       of theta_tied

@@ -24,7 +24,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.reading import Reading
 from tabular_rlhf.formula.written import written
 from tabular_rlhf.ledger.record import LEDGER, Function, fits
-from tabular_rlhf.registry import Registry, entered
+from tabular_rlhf.registry import Registry, entered, settle
 from tabular_rlhf.symbols import Scope, unknown_names
 from tabular_rlhf.tolerance import Gap, between, rounding
 
@@ -63,17 +63,14 @@ class Derivation:
     def __post_init__(self) -> None:
         if self.text:
             letters, lines = written(self.text, f"derivation {self.slug!r}", relations=RELATIONS, options=OPTIONS, named=self.named)
-            read = {"letters": {**self.letters, **letters}, "lines": tuple(map(Line.of_text, lines)), "text": "", "named": {}}
-            for name, value in read.items():
-                object.__setattr__(self, name, value)
+            settle(self, letters={**self.letters, **letters}, lines=tuple(map(Line.of_text, lines)), text="", named={})
         starts = accumulate(line.relation == "so" for line in self.lines)
         chains = tuple(
             None if line.value is not None or line.law is not None else start for start, line in zip(starts, self.lines, strict=True)
         )
         tables = frozenset(k for k, line in enumerate(self.lines, 1) if line.law is not None)
         reading = Reading(tuple(line.tex for line in self.lines), chains, self.letters, self.setting, tables, self.averaged)
-        object.__setattr__(self, "reading", reading)
-        object.__setattr__(self, "lines", tuple(line.read(reading, k) for k, line in enumerate(self.lines, 1)))
+        settle(self, reading=reading, lines=tuple(line.read(reading, k) for k, line in enumerate(self.lines, 1)))
 
         def require(holds: bool, must: str, got: Any) -> None:
             if not holds:

@@ -37,10 +37,7 @@ derivation(
         "n_for_n_1": lambda r, draws: np.full(len(r), np.log(draws) - 1.0),
     },
     text=r"""
-    let q = p_ref(r = r(tau))
-    let p_n = p_drawn_best
-    let P_n = best_is
-    let Lambda = first_of_level
+    let q = p_ref(r = r(tau)); p_n = p_drawn_best; P_n = best_is; Lambda = first_of_level
     p_n(\tau)
         # The law of the best of n draws, by all sequences of draws: draw n responses, keep one of the best; a tie is broken at random among
         the draws that share the best reward.

@@ -96,8 +96,7 @@ derivation(
         8.0 * H * (2.0 + abs(r).max() / beta + abs(log_p).max() + abs(log_p_ref).max() + abs(log_p_star).max()) ** 2
     ),
     text=Template(r"""
-    let c = eta
-    let q = p_2
+    let c = eta; q = p_2
     \mathbb{E}_p[2 (c + ${IMBALANCE})\, \mathrm{score}]
         # The gradient of the squared imbalance of responses of the policy's own, which are held; c stands for log Z.
     = 2 c\, \mathbb{E}_p[\mathrm{score}] + 2\, \mathbb{E}_p[(${IMBALANCE})\, \mathrm{score}]  # A mean is linear.
@@ -135,8 +134,7 @@ derivation(
     most=24,
     scale=lambda beta, p: (1.0 + 1.0 / beta) * 8.0 / p.min() ** 2,
     text=Template(r"""
-    let r = success
-    let q = p_ref*exp(success/beta)/E_p_ref[exp(success/beta)]
+    let r = success; q = p_ref*exp(success/beta)/E_p_ref[exp(success/beta)]
     \mathbb{E}_q[r]  # The success rate of the Gibbs law q, the optimum for a 0/1 reward.
     = \frac{\mathbb{E}_{p_{ref}}[r\, e^{r/\beta}]}{\mathbb{E}_{p_{ref}}[e^{r/\beta}]}  # The reference, tilted and normalized.
       not \mathbb{E}_{p_{ref}}[r\, e^{r/\beta}]  # Z omitted

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.disputes.record import Claim, Dispute, add
+from tabular_rlhf.disputes.record import Claim, dispute
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import uniform
@@ -35,165 +35,147 @@ def three_of_four() -> Array:
 
 FOUR = World((_mdp := TokenMDP(2, 2)), uniform(_mdp), np.zeros((1, 4)), 1.0, name="four leaves")
 
-add(
-    Dispute(
-        slug="rao-blackwell",
-        theme="divergences",
-        question="Has the exact KL of each step, summed along samples, never more variance than the sampled log-ratio?",
-        claim=Claim(
-            "so for sequences, too",
-            "Var_p(sum_h KL(pi(.|s_h), pi_ref(.|s_h)))",
-            "Var_p(log(p/p_ref))",
-            "<=",
-            given={"logits": lambda scope: three_of_four()},
-            on=(FOUR,),
-        ),
-        under=Claim("responses of one token", "Var_p(sum_h KL(pi(.|s_h), pi_ref(.|s_h)))", "Var_p(log(p/p_ref))", "<=", where=one_step),
-        settled="true under a condition",
-        published=True,
-        source="Amini, Vieira and Cotterell (2025), arXiv:2504.10637: provably less than or equal.",
-        links=("https://arxiv.org/html/2504.10637v2", "https://www.emergentmind.com/papers/2504.10637"),
-        rows=("rao-blackwell",),
-        caught="A policy uniform on three of four leaves: the log-ratio of every response is log 4/3, with no variance at all.",
-    )
+dispute(
+    slug="rao-blackwell",
+    theme="divergences",
+    question="Has the exact KL of each step, summed along samples, never more variance than the sampled log-ratio?",
+    claim=Claim(
+        "so for sequences, too",
+        "Var_p(sum_h KL(pi(.|s_h), pi_ref(.|s_h)))",
+        "Var_p(log(p/p_ref))",
+        "<=",
+        given={"logits": lambda scope: three_of_four()},
+        on=(FOUR,),
+    ),
+    under=Claim("responses of one token", "Var_p(sum_h KL(pi(.|s_h), pi_ref(.|s_h)))", "Var_p(log(p/p_ref))", "<=", where=one_step),
+    settled="true under a condition",
+    published=True,
+    source="Amini, Vieira and Cotterell (2025), arXiv:2504.10637: provably less than or equal.",
+    links=("https://arxiv.org/html/2504.10637v2", "https://www.emergentmind.com/papers/2504.10637"),
+    rows=("rao-blackwell",),
+    caught="A policy uniform on three of four leaves: the log-ratio of every response is log 4/3, with no variance at all.",
 )
-add(
-    Dispute(
-        slug="k3-in-loss",
-        theme="divergences",
-        question="Which divergence does k3 in the loss, differentiated, pull back?",
-        claim=Claim("the gradient of KL(pi, ref) is its mean", "E_p[(1 - p_ref/p)*score]", "nabla(KL(p, p_ref))", where=full),
-        settled="false",
-        source="Shao et al. (2024), arXiv:2402.03300; disputed in trainers.",
-        links=("https://github.com/huggingface/trl/issues/4967", "https://github.com/huggingface/trl/issues/2608"),
-        rows=("kl-gradients", "kl-in-grpo"),
-        caught="It is the forward divergence KL(ref, pi): compare the two gradients at one policy.",
-    )
+dispute(
+    slug="k3-in-loss",
+    theme="divergences",
+    question="Which divergence does k3 in the loss, differentiated, pull back?",
+    claim=Claim("the gradient of KL(pi, ref) is its mean", "E_p[(1 - p_ref/p)*score]", "nabla(KL(p, p_ref))", where=full),
+    settled="false",
+    source="Shao et al. (2024), arXiv:2402.03300; disputed in trainers.",
+    links=("https://github.com/huggingface/trl/issues/4967", "https://github.com/huggingface/trl/issues/2608"),
+    rows=("kl-gradients", "kl-in-grpo"),
+    caught="It is the forward divergence KL(ref, pi): compare the two gradients at one policy.",
 )
-add(
-    Dispute(
-        slug="k1-in-loss",
-        theme="divergences",
-        question="Does k1 in the loss regularize?",
-        claim=Claim("differentiated, it has the gradient of KL(pi, ref) for its mean", "E_p[score]", "nabla(KL(p, p_ref))", where=full),
-        settled="false",
-        source="options of trainers for the penalty's estimator.",
-        links=("https://github.com/huggingface/trl/issues/4967",),
-        rows=("kl-gradients",),
-        caught="Its slope is the score, whose mean is 0.",
-    )
+dispute(
+    slug="k1-in-loss",
+    theme="divergences",
+    question="Does k1 in the loss regularize?",
+    claim=Claim("differentiated, it has the gradient of KL(pi, ref) for its mean", "E_p[score]", "nabla(KL(p, p_ref))", where=full),
+    settled="false",
+    source="options of trainers for the penalty's estimator.",
+    links=("https://github.com/huggingface/trl/issues/4967",),
+    rows=("kl-gradients",),
+    caught="Its slope is the score, whose mean is 0.",
 )
-add(
-    Dispute(
-        slug="k3-in-reward",
-        theme="divergences",
-        question="May the penalty in the reward be k3, which has less variance?",
-        claim=Claim("it pushes like the gradient of KL(pi, ref)", "E_p[k_3*score]", "nabla(KL(p, p_ref))", where=full),
-        under=Claim("k1, the log-ratio", "E_p[k_1*score]", "nabla(KL(p, p_ref))", where=full),
-        settled="true under a condition",
-        source="a comparison of estimators, arXiv:2512.21852, as it is quoted in the thread.",
-        links=(
-            "https://github.com/huggingface/trl/issues/4967",
-            "https://xihuai18.github.io/reinforcement-learning/2025/12/01/kl-estimators-en.html",
-        ),
-        rows=("kl-placement",),
-        caught="An unbiased value is not an unbiased gradient: k3 less k1 is ratio - 1, whose mean moves with the policy.",
-    )
+dispute(
+    slug="k3-in-reward",
+    theme="divergences",
+    question="May the penalty in the reward be k3, which has less variance?",
+    claim=Claim("it pushes like the gradient of KL(pi, ref)", "E_p[k_3*score]", "nabla(KL(p, p_ref))", where=full),
+    under=Claim("k1, the log-ratio", "E_p[k_1*score]", "nabla(KL(p, p_ref))", where=full),
+    settled="true under a condition",
+    source="a comparison of estimators, arXiv:2512.21852, as it is quoted in the thread.",
+    links=(
+        "https://github.com/huggingface/trl/issues/4967",
+        "https://xihuai18.github.io/reinforcement-learning/2025/12/01/kl-estimators-en.html",
+    ),
+    rows=("kl-placement",),
+    caught="An unbiased value is not an unbiased gradient: k3 less k1 is ratio - 1, whose mean moves with the policy.",
 )
-add(
-    Dispute(
-        slug="k3-unbiased",
-        theme="divergences",
-        question="Is k3 unbiased?",
-        claim=Claim(
-            "its mean is KL(p, p_ref)",
-            "E_p_short[p_ref/p_short - 1 - log(p_ref/p_short)]",
-            "KL(p_short, p_ref)",
-        ),
-        under=Claim(
-            "p can say all that p_ref can", "E_p_short[p_ref/p_short - 1 - log(p_ref/p_short)]", "KL(p_short, p_ref)", where=covers
-        ),
-        settled="true under a condition",
-        published=True,
-        source="Schulman (2020).",
-        links=("http://joschu.net/blog/kl-approx.html",),
-        rows=("k3",),
-        caught="A policy without one of the reference's responses, as with top-p: the mean of the ratio is below 1.",
-    )
+dispute(
+    slug="k3-unbiased",
+    theme="divergences",
+    question="Is k3 unbiased?",
+    claim=Claim(
+        "its mean is KL(p, p_ref)",
+        "E_p_short[p_ref/p_short - 1 - log(p_ref/p_short)]",
+        "KL(p_short, p_ref)",
+    ),
+    under=Claim("p can say all that p_ref can", "E_p_short[p_ref/p_short - 1 - log(p_ref/p_short)]", "KL(p_short, p_ref)", where=covers),
+    settled="true under a condition",
+    published=True,
+    source="Schulman (2020).",
+    links=("http://joschu.net/blog/kl-approx.html",),
+    rows=("k3",),
+    caught="A policy without one of the reference's responses, as with top-p: the mean of the ratio is below 1.",
 )
-add(
-    Dispute(
-        slug="state-kl-same-token",
-        theme="divergences",
-        question="The exact KL of each state is taken from that token's advantage: does it regularize?",
-        claim=Claim(
-            "its mean update is that of KL(p, p_ref)",
-            f"sum_s d_pi(s)*{STATE}*sum_a pi(a|s)*nabla(log(pi(a|s)))",
-            "nabla(KL(p, p_ref))",
-            where=full,
-        ),
-        under=Claim(
-            "as part of the return, and with the loss term beside it",
-            f"(sum_s {STATE}*nabla(d_pi(s))) + (sum_s d_pi(s)*nabla({STATE}))",
-            "nabla(KL(p, p_ref))",
-            where=full,
-        ),
-        settled="true under a condition",
-        source="a bug report on distillation with the top-k divergence as a reward.",
-        links=("https://github.com/radixark/miles/issues/2362",),
-        rows=("state-kl-in-reward",),
-        caught="A number that does not depend on the token is a baseline of its state: exactly 0.",
-    )
+dispute(
+    slug="state-kl-same-token",
+    theme="divergences",
+    question="The exact KL of each state is taken from that token's advantage: does it regularize?",
+    claim=Claim(
+        "its mean update is that of KL(p, p_ref)",
+        f"sum_s d_pi(s)*{STATE}*sum_a pi(a|s)*nabla(log(pi(a|s)))",
+        "nabla(KL(p, p_ref))",
+        where=full,
+    ),
+    under=Claim(
+        "as part of the return, and with the loss term beside it",
+        f"(sum_s {STATE}*nabla(d_pi(s))) + (sum_s d_pi(s)*nabla({STATE}))",
+        "nabla(KL(p, p_ref))",
+        where=full,
+    ),
+    settled="true under a condition",
+    source="a bug report on distillation with the top-k divergence as a reward.",
+    links=("https://github.com/radixark/miles/issues/2362",),
+    rows=("state-kl-in-reward",),
+    caught="A number that does not depend on the token is a baseline of its state: exactly 0.",
 )
-add(
-    Dispute(
-        slug="distillation",
-        theme="divergences",
-        question="Does on-policy distillation, token by token, descend KL(student, teacher)?",
-        claim=Claim(
-            "its mean update is the gradient of KL(p, teacher)",
-            "E_p[sum_h log(pi(a_h|s_h)/pi_T(a_h|s_h))*nabla(log(pi(a_h|s_h)))]",
-            "nabla(KL(p, p_T))",
-            letters=TEACHER,
-            where=full,
-        ),
-        under=Claim(
-            "responses of one token",
-            "E_p[sum_h log(pi(a_h|s_h)/pi_T(a_h|s_h))*nabla(log(pi(a_h|s_h)))]",
-            "nabla(KL(p, p_T))",
-            letters=TEACHER,
-            where=one_step,
-        ),
-        settled="true under a condition",
-        published=True,
-        source="recipes after arXiv:2306.13649; what they optimize, arXiv:2605.16826.",
-        links=("https://github.com/THUDM/slime/issues/1068", "https://github.com/THUDM/slime/pull/2254"),
-        rows=("on-policy-distillation",),
-        caught="Two steps: the visits are held, so a token is not charged for where it leads.",
-    )
+dispute(
+    slug="distillation",
+    theme="divergences",
+    question="Does on-policy distillation, token by token, descend KL(student, teacher)?",
+    claim=Claim(
+        "its mean update is the gradient of KL(p, teacher)",
+        "E_p[sum_h log(pi(a_h|s_h)/pi_T(a_h|s_h))*nabla(log(pi(a_h|s_h)))]",
+        "nabla(KL(p, p_T))",
+        letters=TEACHER,
+        where=full,
+    ),
+    under=Claim(
+        "responses of one token",
+        "E_p[sum_h log(pi(a_h|s_h)/pi_T(a_h|s_h))*nabla(log(pi(a_h|s_h)))]",
+        "nabla(KL(p, p_T))",
+        letters=TEACHER,
+        where=one_step,
+    ),
+    settled="true under a condition",
+    published=True,
+    source="recipes after arXiv:2306.13649; what they optimize, arXiv:2605.16826.",
+    links=("https://github.com/THUDM/slime/issues/1068", "https://github.com/THUDM/slime/pull/2254"),
+    rows=("on-policy-distillation",),
+    caught="Two steps: the visits are held, so a token is not charged for where it leads.",
 )
-add(
-    Dispute(
-        slug="entropy-sum",
-        theme="divergences",
-        question="Does the entropy of responses follow the mean entropy of tokens?",
-        claim=Claim(
-            "its slope is the visited sum of the tokens' slopes",
-            "-Cov_p(log(p), score_v)",
-            "-(sum_s d_pi(s)*Cov_a(log(pi(a|s)), v(s,a)))",
-            letters={"v": "direction"},
-            where=full,
-        ),
-        under=Claim(
-            "responses of one token",
-            "-Cov_p(log(p), score_v)",
-            "-(sum_s d_pi(s)*Cov_a(log(pi(a|s)), v(s,a)))",
-            letters={"v": "direction"},
-            where=one_step,
-        ),
-        settled="true under a condition",
-        source="of entropy as it is logged by trainers; Cui et al. (2025), arXiv:2505.22617.",
-        rows=("entropy-covariance",),
-        caught="Visits move, too: all tokens' entropies may rise while that of the responses falls.",
-    )
+dispute(
+    slug="entropy-sum",
+    theme="divergences",
+    question="Does the entropy of responses follow the mean entropy of tokens?",
+    claim=Claim(
+        "its slope is the visited sum of the tokens' slopes",
+        "-Cov_p(log(p), score_v)",
+        "-(sum_s d_pi(s)*Cov_a(log(pi(a|s)), v(s,a)))",
+        letters={"v": "direction"},
+        where=full,
+    ),
+    under=Claim(
+        "responses of one token",
+        "-Cov_p(log(p), score_v)",
+        "-(sum_s d_pi(s)*Cov_a(log(pi(a|s)), v(s,a)))",
+        letters={"v": "direction"},
+        where=one_step,
+    ),
+    settled="true under a condition",
+    source="of entropy as it is logged by trainers; Cui et al. (2025), arXiv:2505.22617.",
+    rows=("entropy-covariance",),
+    caught="Visits move, too: all tokens' entropies may rise while that of the responses falls.",
 )

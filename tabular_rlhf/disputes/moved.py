@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.disputes.record import Claim, Dispute, add
+from tabular_rlhf.disputes.record import Claim, dispute
 from tabular_rlhf.formula.indices import incidence
 from tabular_rlhf.terms.conditions import full, off_the_edges
 from tabular_rlhf.terms.letters import FAIR, OLD, PULL, RATIO
@@ -61,240 +61,214 @@ def returns(mdp: Any, p: Any, pi: Any, r_token: Any, *, to_go: bool) -> Any:
     return spread(incidence(mdp)[None] * (total - past if to_go else total), p, pi)
 
 
-add(
-    Dispute(
-        slug="tis-unbiased",
-        theme="moved",
-        question="Does truncated importance sampling correct the mismatch between sampler and trainer?",
-        claim=Claim("min(rho, C) r score has the gradient of E_p[r] for its mean", TIS, "nabla(E_p[r])", letters=CUT, where=full),
-        under=Claim("no ratio exceeds C", TIS, "nabla(E_p[r])", letters=CUT, where=full, given={"cap": 1e12}),
-        settled="true under a condition",
-        source="the correction of inference engines, adopted by trainers in 2025.",
-        links=("https://github.com/verl-project/verl/pull/2953", "https://github.com/huggingface/trl/pull/3867"),
-        rows=("truncated-ratio",),
-        caught="Two responses, one of which has become twice as likely.",
-    )
+dispute(
+    slug="tis-unbiased",
+    theme="moved",
+    question="Does truncated importance sampling correct the mismatch between sampler and trainer?",
+    claim=Claim("min(rho, C) r score has the gradient of E_p[r] for its mean", TIS, "nabla(E_p[r])", letters=CUT, where=full),
+    under=Claim("no ratio exceeds C", TIS, "nabla(E_p[r])", letters=CUT, where=full, given={"cap": 1e12}),
+    settled="true under a condition",
+    source="the correction of inference engines, adopted by trainers in 2025.",
+    links=("https://github.com/verl-project/verl/pull/2953", "https://github.com/huggingface/trl/pull/3867"),
+    rows=("truncated-ratio",),
+    caught="Two responses, one of which has become twice as likely.",
 )
-add(
-    Dispute(
-        slug="tis-or-masking",
-        theme="moved",
-        question="Truncate a large ratio or mask it: is it the same up to noise?",
-        claim=Claim("both have the same mean", TIS, "E_p_old[1[rho <= C]*rho*r*score]", letters=CUT, where=full),
-        settled="false",
-        source="asked for TRL, after IcePop.",
-        links=("https://github.com/huggingface/trl/issues/4493", "https://github.com/verl-project/verl/pull/3750"),
-        rows=("truncated-ratio",),
-        caught="Write what each ascends: g(rho) goes on as C + C log(rho/C), or stops at C.",
-    )
+dispute(
+    slug="tis-or-masking",
+    theme="moved",
+    question="Truncate a large ratio or mask it: is it the same up to noise?",
+    claim=Claim("both have the same mean", TIS, "E_p_old[1[rho <= C]*rho*r*score]", letters=CUT, where=full),
+    settled="false",
+    source="asked for TRL, after IcePop.",
+    links=("https://github.com/huggingface/trl/issues/4493", "https://github.com/verl-project/verl/pull/3750"),
+    rows=("truncated-ratio",),
+    caught="Write what each ascends: g(rho) goes on as C + C log(rho/C), or stops at C.",
 )
-add(
-    Dispute(
-        slug="tis-baseline",
-        theme="moved",
-        question="Is a baseline still free when ratios are truncated?",
-        claim=Claim("taking a constant from r leaves the mean update", "E_p_old[min(rho, C)*(r - 1)*score]", TIS, letters=CUT, where=full),
-        under=Claim("no ratio exceeds C", "E_p_old[min(rho, C)*(r - 1)*score]", TIS, letters=CUT, where=full, given={"cap": 1e12}),
-        settled="true under a condition",
-        source="of recipes that center advantages and truncate ratios.",
-        links=("https://github.com/verl-project/verl/pull/3694",),
-        rows=("truncated-ratio",),
-        caught="A reward that is 1 everywhere must push nothing; min(rho, C) score does.",
-    )
+dispute(
+    slug="tis-baseline",
+    theme="moved",
+    question="Is a baseline still free when ratios are truncated?",
+    claim=Claim("taking a constant from r leaves the mean update", "E_p_old[min(rho, C)*(r - 1)*score]", TIS, letters=CUT, where=full),
+    under=Claim("no ratio exceeds C", "E_p_old[min(rho, C)*(r - 1)*score]", TIS, letters=CUT, where=full, given={"cap": 1e12}),
+    settled="true under a condition",
+    source="of recipes that center advantages and truncate ratios.",
+    links=("https://github.com/verl-project/verl/pull/3694",),
+    rows=("truncated-ratio",),
+    caught="A reward that is 1 everywhere must push nothing; min(rho, C) score does.",
 )
-add(
-    Dispute(
-        slug="token-ratio",
-        theme="moved",
-        question="Ratios of tokens or of the sequence?",
-        claim=Claim(
-            "ratios of single tokens correct for another sampler",
-            "E_p_old[sum_h pi(a_h|s_h)/pi_old(a_h|s_h)*r*nabla(log(pi(a_h|s_h)))]",
-            "nabla(E_p[r])",
-            letters=CUT,
-            where=full,
-        ),
-        under=Claim(
-            "responses of one token",
-            "E_p_old[sum_h pi(a_h|s_h)/pi_old(a_h|s_h)*r*nabla(log(pi(a_h|s_h)))]",
-            "nabla(E_p[r])",
-            letters=CUT,
-            where=one_step,
-        ),
-        settled="true under a condition",
-        source="GSPO, arXiv:2507.18071; asked of trainers.",
-        links=("https://github.com/huggingface/trl/issues/4493", "https://github.com/huggingface/trl/issues/3811"),
-        rows=("sampler-mismatch", "prefix-ratio"),
-        caught="Two steps: the visits, and what follows, stay those of the sampler.",
-    )
+dispute(
+    slug="token-ratio",
+    theme="moved",
+    question="Ratios of tokens or of the sequence?",
+    claim=Claim(
+        "ratios of single tokens correct for another sampler",
+        "E_p_old[sum_h pi(a_h|s_h)/pi_old(a_h|s_h)*r*nabla(log(pi(a_h|s_h)))]",
+        "nabla(E_p[r])",
+        letters=CUT,
+        where=full,
+    ),
+    under=Claim(
+        "responses of one token",
+        "E_p_old[sum_h pi(a_h|s_h)/pi_old(a_h|s_h)*r*nabla(log(pi(a_h|s_h)))]",
+        "nabla(E_p[r])",
+        letters=CUT,
+        where=one_step,
+    ),
+    settled="true under a condition",
+    source="GSPO, arXiv:2507.18071; asked of trainers.",
+    links=("https://github.com/huggingface/trl/issues/4493", "https://github.com/huggingface/trl/issues/3811"),
+    rows=("sampler-mismatch", "prefix-ratio"),
+    caught="Two steps: the visits, and what follows, stay those of the sampler.",
 )
-add(
-    Dispute(
-        slug="sampler-mismatch",
-        theme="moved",
-        question="Sampling at another temperature, or with top-p, and training at 1: is it harmless?",
-        claim=Claim("E_q[r score] is the gradient of E_p[r]", "E_q[r*score]", "nabla(E_p[r])", letters=CUT, where=full),
-        under=Claim(
-            "with the ratio of the response, and a sampler that can say everything",
-            "E_q[p/q*r*score]",
-            "nabla(E_p[r])",
-            letters=CUT,
-            where=covering,
-        ),
-        settled="true under a condition",
-        source="a bug that several trainers had.",
-        links=("https://github.com/huggingface/trl/pull/3029", "https://github.com/huggingface/trl/issues/4159"),
-        rows=("sampler-mismatch",),
-        caught="A constant reward: its mean update must be 0.",
-    )
+dispute(
+    slug="sampler-mismatch",
+    theme="moved",
+    question="Sampling at another temperature, or with top-p, and training at 1: is it harmless?",
+    claim=Claim("E_q[r score] is the gradient of E_p[r]", "E_q[r*score]", "nabla(E_p[r])", letters=CUT, where=full),
+    under=Claim(
+        "with the ratio of the response, and a sampler that can say everything",
+        "E_q[p/q*r*score]",
+        "nabla(E_p[r])",
+        letters=CUT,
+        where=covering,
+    ),
+    settled="true under a condition",
+    source="a bug that several trainers had.",
+    links=("https://github.com/huggingface/trl/pull/3029", "https://github.com/huggingface/trl/issues/4159"),
+    rows=("sampler-mismatch",),
+    caught="A constant reward: its mean update must be 0.",
 )
-add(
-    Dispute(
-        slug="prefix-outcome",
-        theme="moved",
-        question="Is the cumulative ratio of tokens unbiased?",
-        claim=Claim(
-            "with outcome rewards its mean is the gradient of E_p[r]", PREFIX.format("r"), "nabla(E_p[r])", letters=CUT, where=full
-        ),
-        under=Claim("with the advantages of pi", PREFIX.format("A_pi(s_h, a_h)"), "nabla(E_p[r])", letters=CUT, where=full),
-        settled="true under a condition",
-        published=True,
-        source="Zhang et al. (2026), arXiv:2605.07331, state it for each token-level term; outcome rewards are what trainers have.",
-        links=("https://arxiv.org/abs/2605.07331",),
-        rows=("prefix-ratio",),
-        caught="Two steps: what follows the token is the old policy's, so its value is Q_old.",
-    )
+dispute(
+    slug="prefix-outcome",
+    theme="moved",
+    question="Is the cumulative ratio of tokens unbiased?",
+    claim=Claim("with outcome rewards its mean is the gradient of E_p[r]", PREFIX.format("r"), "nabla(E_p[r])", letters=CUT, where=full),
+    under=Claim("with the advantages of pi", PREFIX.format("A_pi(s_h, a_h)"), "nabla(E_p[r])", letters=CUT, where=full),
+    settled="true under a condition",
+    published=True,
+    source="Zhang et al. (2026), arXiv:2605.07331, state it for each token-level term; outcome rewards are what trainers have.",
+    links=("https://arxiv.org/abs/2605.07331",),
+    rows=("prefix-ratio",),
+    caught="Two steps: what follows the token is the old policy's, so its value is Q_old.",
 )
-add(
-    Dispute(
-        slug="prefix-variance",
-        theme="moved",
-        question="Has the cumulative ratio less variance than that of the sequence?",
-        claim=Claim(
-            "with outcome rewards its summed variance is never more",
-            lambda mdp, log_pi, log_pi_2, log_p_2, pi, r: with_outcomes(mdp, log_pi, log_pi_2, log_p_2, pi, r, prefix=True),
-            lambda mdp, log_pi, log_pi_2, log_p_2, pi, r: with_outcomes(mdp, log_pi, log_pi_2, log_p_2, pi, r, prefix=False),
-            "<=",
-            where=full,
-        ),
-        under=Claim(
-            "with the advantages of pi, in the tabular class",
-            lambda mdp, log_pi, log_pi_2, log_p_2, p, pi, r: with_advantages(mdp, log_pi, log_pi_2, log_p_2, p, pi, r, prefix=True),
-            lambda mdp, log_pi, log_pi_2, log_p_2, p, pi, r: with_advantages(mdp, log_pi, log_pi_2, log_p_2, p, pi, r, prefix=False),
-            "<=",
-            where=full,
-        ),
-        settled="true under a condition",
-        published=True,
-        source="Zhang et al. (2026), arXiv:2605.07331: strictly lower variance than the full sequence ratio.",
-        links=("https://arxiv.org/abs/2605.07331",),
-        rows=("prefix-ratio",),
-        caught="A late ratio that is small where rewards are large makes the sequence's estimate the quieter one.",
-    )
+dispute(
+    slug="prefix-variance",
+    theme="moved",
+    question="Has the cumulative ratio less variance than that of the sequence?",
+    claim=Claim(
+        "with outcome rewards its summed variance is never more",
+        lambda mdp, log_pi, log_pi_2, log_p_2, pi, r: with_outcomes(mdp, log_pi, log_pi_2, log_p_2, pi, r, prefix=True),
+        lambda mdp, log_pi, log_pi_2, log_p_2, pi, r: with_outcomes(mdp, log_pi, log_pi_2, log_p_2, pi, r, prefix=False),
+        "<=",
+        where=full,
+    ),
+    under=Claim(
+        "with the advantages of pi, in the tabular class",
+        lambda mdp, log_pi, log_pi_2, log_p_2, p, pi, r: with_advantages(mdp, log_pi, log_pi_2, log_p_2, p, pi, r, prefix=True),
+        lambda mdp, log_pi, log_pi_2, log_p_2, p, pi, r: with_advantages(mdp, log_pi, log_pi_2, log_p_2, p, pi, r, prefix=False),
+        "<=",
+        where=full,
+    ),
+    settled="true under a condition",
+    published=True,
+    source="Zhang et al. (2026), arXiv:2605.07331: strictly lower variance than the full sequence ratio.",
+    links=("https://arxiv.org/abs/2605.07331",),
+    rows=("prefix-ratio",),
+    caught="A late ratio that is small where rewards are large makes the sequence's estimate the quieter one.",
 )
-add(
-    Dispute(
-        slug="random-rewards",
-        theme="moved",
-        question="Does PPO's clip amplify likely tokens under random rewards?",
-        claim=Claim(
-            "its mean update moves pi further from the old policy",
-            rf"\nabla\, {FAIR}, \quad {RATIO}",
-            rf"-\nabla\, ({PULL}), \quad {RATIO}",
-            letters={**OLD, "c": "clip"},
-            where=off_the_edges,
-        ),
-        settled="false",
-        published=True,
-        source="Shao et al. (2025), arXiv:2506.10947, explain gains under random rewards by a bias of the clip; arXiv:2512.16912.",
-        links=("https://www.alphaxiv.org/overview/2506.10947", "https://qinglinh.com/blog/spurious-rewards/"),
-        rows=("random-rewards-clip",),
-        caught="Average over the coin first: -1/2 E|rho - clip rho|, a pull back.",
-        note="At a pi that does not depend on these rewards.  Further steps on the same batch break this premise, and are not judged.",
-    )
+dispute(
+    slug="random-rewards",
+    theme="moved",
+    question="Does PPO's clip amplify likely tokens under random rewards?",
+    claim=Claim(
+        "its mean update moves pi further from the old policy",
+        rf"\nabla\, {FAIR}, \quad {RATIO}",
+        rf"-\nabla\, ({PULL}), \quad {RATIO}",
+        letters={**OLD, "c": "clip"},
+        where=off_the_edges,
+    ),
+    settled="false",
+    published=True,
+    source="Shao et al. (2025), arXiv:2506.10947, explain gains under random rewards by a bias of the clip; arXiv:2512.16912.",
+    links=("https://www.alphaxiv.org/overview/2506.10947", "https://qinglinh.com/blog/spurious-rewards/"),
+    rows=("random-rewards-clip",),
+    caught="Average over the coin first: -1/2 E|rho - clip rho|, a pull back.",
+    note="At a pi that does not depend on these rewards.  Further steps on the same batch break this premise, and are not judged.",
 )
-add(
-    Dispute(
-        slug="old-data",
-        theme="moved",
-        question="Where does REINFORCE without ratios lead on old data?",
-        claim=Claim("to the best response", "p_limit", best_of_gain),
-        settled="false",
-        source="Arnal et al. (2025), arXiv:2506.20520.",
-        links=("https://arxiv.org/html/2506.20520v2",),
-        rows=("off-policy-reinforce",),
-        caught="A baseline far below: the limit is nearly the data's own law.",
-    )
+dispute(
+    slug="old-data",
+    theme="moved",
+    question="Where does REINFORCE without ratios lead on old data?",
+    claim=Claim("to the best response", "p_limit", best_of_gain),
+    settled="false",
+    source="Arnal et al. (2025), arXiv:2506.20520.",
+    links=("https://arxiv.org/html/2506.20520v2",),
+    rows=("off-policy-reinforce",),
+    caught="A baseline far below: the limit is nearly the data's own law.",
 )
-add(
-    Dispute(
-        slug="balance-constant",
-        theme="moved",
-        question="Does trajectory balance need the right log Z?",
-        claim=Claim(
-            "off policy any constant leaves p* at rest",
-            "nabla(E_p_2[(c + log(p/p_ref) - r/beta)^2])",
-            "0",
-            letters={"c": "eta"},
-            given={"logits": lambda scope: scope["log_pi_star"]},
-            where=lambda log_p_ref, r, beta: full(log_p_ref) and np.ptp(r) < 9 * beta,
-        ),
-        under=Claim(
-            "the constant is log Z",
-            "nabla(E_p_2[(log Z + log(p/p_ref) - r/beta)^2])",
-            "0",
-            given={"logits": lambda scope: scope["log_pi_star"]},
-            where=lambda log_p_ref, r, beta: full(log_p_ref) and np.ptp(r) < 9 * beta,
-        ),
-        settled="true under a condition",
-        source="Bartoldson et al. (2025), arXiv:2503.18929; arXiv:2605.15417.",
-        links=("https://arxiv.org/html/2503.18929v2", "https://tba-llm.github.io"),
-        rows=("trajectory-balance",),
-        caught="On policy a wrong constant is a baseline; off policy the mean score is not 0.",
-    )
+dispute(
+    slug="balance-constant",
+    theme="moved",
+    question="Does trajectory balance need the right log Z?",
+    claim=Claim(
+        "off policy any constant leaves p* at rest",
+        "nabla(E_p_2[(c + log(p/p_ref) - r/beta)^2])",
+        "0",
+        letters={"c": "eta"},
+        given={"logits": lambda scope: scope["log_pi_star"]},
+        where=lambda log_p_ref, r, beta: full(log_p_ref) and np.ptp(r) < 9 * beta,
+    ),
+    under=Claim(
+        "the constant is log Z",
+        "nabla(E_p_2[(log Z + log(p/p_ref) - r/beta)^2])",
+        "0",
+        given={"logits": lambda scope: scope["log_pi_star"]},
+        where=lambda log_p_ref, r, beta: full(log_p_ref) and np.ptp(r) < 9 * beta,
+    ),
+    settled="true under a condition",
+    source="Bartoldson et al. (2025), arXiv:2503.18929; arXiv:2605.15417.",
+    links=("https://arxiv.org/html/2503.18929v2", "https://tba-llm.github.io"),
+    rows=("trajectory-balance",),
+    caught="On policy a wrong constant is a baseline; off policy the mean score is not 0.",
 )
-add(
-    Dispute(
-        slug="mean-for-log-z",
-        theme="moved",
-        question="May the mean reward stand for beta log Z in mirror descent?",
-        claim=Claim(
-            "the regression still ends at the Gibbs law",
-            "rho_pmd",
-            "exp(a)/E_p_2[exp(a)]",
-            letters={"a": "(r - E_p_2[r])/beta"},
-            where=lambda log_p_ref, r, beta: full(log_p_ref) and 0 < np.min(np.ptp(r, axis=1)) and np.ptp(r) < 9 * beta,
-        ),
-        settled="false",
-        source="Xu, Lu, Yu and Zhao (2026), arXiv:2602.05933, who say what it is.",
-        links=("https://arxiv.org/html/2602.05933v1",),
-        rows=("pmd-mean",),
-        caught="Normalize: the law W(lambda e^a)/lambda of one multiplier is more cautious than e^a.",
-    )
+dispute(
+    slug="mean-for-log-z",
+    theme="moved",
+    question="May the mean reward stand for beta log Z in mirror descent?",
+    claim=Claim(
+        "the regression still ends at the Gibbs law",
+        "rho_pmd",
+        "exp(a)/E_p_2[exp(a)]",
+        letters={"a": "(r - E_p_2[r])/beta"},
+        where=lambda log_p_ref, r, beta: full(log_p_ref) and 0 < np.min(np.ptp(r, axis=1)) and np.ptp(r) < 9 * beta,
+    ),
+    settled="false",
+    source="Xu, Lu, Yu and Zhao (2026), arXiv:2602.05933, who say what it is.",
+    links=("https://arxiv.org/html/2602.05933v1",),
+    rows=("pmd-mean",),
+    caught="Normalize: the law W(lambda e^a)/lambda of one multiplier is more cautious than e^a.",
 )
-add(
-    Dispute(
-        slug="reward-to-go",
-        theme="moved",
-        question="Does dropping past rewards lower the variance?",
-        claim=Claim(
-            "never more summed variance than with the whole return",
-            lambda mdp, p, pi, r_token: returns(mdp, p, pi, r_token, to_go=True),
-            lambda mdp, p, pi, r_token: returns(mdp, p, pi, r_token, to_go=False),
-            "<=",
-            where=full,
-        ),
-        under=Claim(
-            "responses of one token",
-            lambda mdp, p, pi, r_token: returns(mdp, p, pi, r_token, to_go=True),
-            lambda mdp, p, pi, r_token: returns(mdp, p, pi, r_token, to_go=False),
-            "<=",
-            where=one_step,
-        ),
-        settled="true under a condition",
-        published=True,
-        source="said in most courses on policy gradients.",
-        rows=("reward-to-go",),
-        caught="+1 first, then a certain -1: the whole return is 0 and makes no noise at all.",
-    )
+dispute(
+    slug="reward-to-go",
+    theme="moved",
+    question="Does dropping past rewards lower the variance?",
+    claim=Claim(
+        "never more summed variance than with the whole return",
+        lambda mdp, p, pi, r_token: returns(mdp, p, pi, r_token, to_go=True),
+        lambda mdp, p, pi, r_token: returns(mdp, p, pi, r_token, to_go=False),
+        "<=",
+        where=full,
+    ),
+    under=Claim(
+        "responses of one token",
+        lambda mdp, p, pi, r_token: returns(mdp, p, pi, r_token, to_go=True),
+        lambda mdp, p, pi, r_token: returns(mdp, p, pi, r_token, to_go=False),
+        "<=",
+        where=one_step,
+    ),
+    settled="true under a condition",
+    published=True,
+    source="said in most courses on policy gradients.",
+    rows=("reward-to-go",),
+    caught="+1 first, then a certain -1: the whole return is 0 and makes no noise at all.",
 )

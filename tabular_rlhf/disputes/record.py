@@ -26,7 +26,7 @@ from tabular_rlhf.formula.printed import Printed, printed
 from tabular_rlhf.layout import WIDTH
 from tabular_rlhf.ledger import LEDGER
 from tabular_rlhf.ledger.tiny import tiny_worlds
-from tabular_rlhf.registry import Registry, one_of
+from tabular_rlhf.registry import Registry, entered, one_of
 from tabular_rlhf.symbols import Scope
 from tabular_rlhf.tolerance import NEAR, largest
 from tabular_rlhf.world import World, random_world
@@ -201,7 +201,7 @@ class Measured:
 
 DISPUTES: Registry[Dispute] = Registry("dispute", key="slug")
 """The museum."""
-add = DISPUTES.add
+dispute = entered(Dispute, DISPUTES.add)
 
 
 def find(slug: str) -> Dispute:

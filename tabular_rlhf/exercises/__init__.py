@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from tabular_rlhf.exercises.proof import PROOFS, Proof
-from tabular_rlhf.exercises.record import EXERCISES, Exercise, add
+from tabular_rlhf.exercises.record import EXERCISES, Exercise, add, exercise
 
 CHAPTERS = (
     "language",
@@ -40,4 +40,4 @@ def every() -> dict[str, Exercise | Proof]:
     return {**EXERCISES, **PROOFS}
 
 
-__all__ = ["CHAPTERS", "EXERCISES", "PROOFS", "Exercise", "Proof", "add", "every"]
+__all__ = ["CHAPTERS", "EXERCISES", "PROOFS", "Exercise", "Proof", "add", "every", "exercise"]

@@ -16,7 +16,7 @@ from tabular_rlhf.formula.printed import Stacked
 from tabular_rlhf.formula.reading import Clause, Reading, Slips, told_apart
 from tabular_rlhf.formula.written import written
 from tabular_rlhf.ledger.record import LEDGER, Function, fits
-from tabular_rlhf.registry import Registry, entered, one_of
+from tabular_rlhf.registry import Registry, entered, one_of, settle
 from tabular_rlhf.symbols import SYMBOLS, Scope, is_formula, parameters, unknown_names
 
 FREE = ("", "constant per prompt", "constant", "positive factor")
@@ -66,13 +66,14 @@ class Asked:
 class Exercise(Asked):
     r"""One exercise that asks for a number or a table; its statement says what to return, its shape and unit.
 
-        text=r"""
+        text=r'''
         \beta\,\mathrm{KL}(p, p^*)
           slip beta dropped
           not \beta\,\mathrm{KL}(p^*, p)  # forward for reverse KL
-        """
+        '''
 
-    text: the answer, a formula or a row of it each, letters, slips and wrong formulas, as the book writes them (`formula.written`).  Or else
+    text: the answer, a formula or one for each row of it, letters, slips and wrong formulas, as the book writes them (`formula.written`).
+    Or else
     answer: a formula; a side of the first of its rows, by number as in a row, or as `Clause(2, 1)` where it is not of the first clause;
     several of these, a row each; or a function of symbols by name (it may return another one, if a function is asked for).
     slips: mistakes in it by name (`formula.slips`), of several formulas by their number.  misses: diagnosis -> wrong answer, written alike.
@@ -108,25 +109,27 @@ class Exercise(Asked):
         super().__post_init__()
         if self.text:
             letters, found = written(self.text, f"exercise {self.slug!r}")
-            wrong = {words: formula for said in found for words, formula in said.wrong.items()}
-            object.__setattr__(self, "letters", {**self.letters, **letters})
-            object.__setattr__(self, "answer", found[0].formula if len(found) == 1 else tuple(said.formula for said in found))
-            object.__setattr__(self, "slips", {k: said.slips for k, said in enumerate(found)})
-            object.__setattr__(self, "misses", {**wrong, **self.misses})
-            object.__setattr__(self, "text", "")
+            miswritten = {words: formula for said in found for words, formula in said.wrong.items()}
+            settle(
+                self,
+                letters={**self.letters, **letters},
+                answer=found[0].formula if len(found) == 1 else tuple(said.formula for said in found),
+                slips={k: said.slips for k, said in enumerate(found)},
+                misses={**miswritten, **self.misses},
+                text="",
+            )
         reading, lines = self._stands()
-        read = {
-            "misses": told_apart(self._near_misses(reading, lines), f"exercise {self.slug!r}"),
-            "also": {words: reading.function(other, several=Stacked) for words, other in self.also.items()},
-            "under": {
+        settle(
+            self,
+            misses=told_apart(self._near_misses(reading, lines), f"exercise {self.slug!r}"),
+            also={words: reading.function(other, several=Stacked) for words, other in self.also.items()},
+            under={
                 choice: {words: reading.function(wrong, several=Stacked) for words, wrong in misses.items()}
                 for choice, misses in self.under.items()
             },
-            "answer": reading.function(self.answer, several=Stacked),
-            "slips": (),
-        }
-        for name, value in read.items():
-            object.__setattr__(self, name, value)
+            answer=reading.function(self.answer, several=Stacked),
+            slips=(),
+        )
         self.require(len(self.misses) >= 3, "an exercise must ship with at least three wrong answers", len(self.misses))
         self.require(self.free in FREE, f"what is free must be one of {FREE}", self.free)
         self.require(self.forbidden in FORBIDDEN, f"`forbidden` must be one of {', '.join(FORBIDDEN)}", self.forbidden)
@@ -212,3 +215,6 @@ exercise = entered(Exercise, EXERCISES.add)
 def find(slug: str) -> Exercise:
     """The exercise of a name.  Raises InputError with the nearest names."""
     return EXERCISES[one_of(EXERCISES, slug, "an exercise must be in the table", remedy="`tabular-rlhf exercises` lists them")]
+
+
+add = EXERCISES.add

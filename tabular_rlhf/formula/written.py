@@ -1,6 +1,6 @@
 r"""Mathematics as a record of the book writes it: formulas, why each stands, and beside each the mistakes that readers make in it.
 
-    let u = p_ref/p                                          what a letter stands for, in all formulas of the text
+    let u = p_ref/p; c = clip                                what letters stand for, in all formulas of the text
     \mathbb{E}_p[r] - \beta\,\mathrm{KL}(p, p_{ref})         # a formula, and words on it
     <= \beta \log Z                                          # one that stands in a relation to the one before
       slip beta dropped; sign flipped                        mistakes in it, by the names of their rules (`formula.slips`)
@@ -90,8 +90,8 @@ def written(
             else:
                 of.options[one_of(("slip", "not", *options), head, "what is said of a formula must be known", where=where)] = meant(rest)
         elif head == "let":
-            name, _, meaning = rest.partition("=")
-            letters[name.strip()] = meaning.strip()
+            said = (letter.partition("=") for letter in rest.split(";"))
+            letters.update({name.strip(): meaning.strip() for name, _, meaning in said})
         else:
             relation = next((r for r in sorted(relations, key=len, reverse=True) if f"{code} ".startswith(f"{r} ")), "")
             found.append(Written(meant(code[len(relation) :].strip()), words, relation))

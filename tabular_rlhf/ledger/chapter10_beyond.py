@@ -10,7 +10,7 @@ import numpy as np
 from tabular_rlhf.language import Language
 from tabular_rlhf.lattice import LatticeWorld, Level, Reference, solve, unmerged
 from tabular_rlhf.lattice.flow import kl
-from tabular_rlhf.ledger.record import Miss, Row, add
+from tabular_rlhf.ledger.record import Miss, claim
 from tabular_rlhf.logspace import expect
 from tabular_rlhf.path.sweep import by_prompt
 from tabular_rlhf.terms.conditions import full
@@ -51,45 +51,40 @@ def drawn(world: Any, r: Any, beta: float, p_ref: Any) -> Any:
     return np.log(np.mean(np.exp((total - top) / beta), axis=1)) + top[:, 0] / beta
 
 
-add(
-    Row(
-        slug="beyond-lists",
-        chapter=10,
-        clauses=(
-            r"\log \mathbb{E}_{y, y' \sim p_{ref}}[e^{(r(y) + r(y'))/\beta}] = 2 \log Z",
-            r"\mathbb{E}_{y, y' \sim p^*}\left[\log \frac{p^*(y)\, p^*(y')}{p_{ref}(y)\, p_{ref}(y')}\right] "
-            r"= 2\, \mathrm{KL}(p^*, p_{ref})",
-            r"\mathbb{E}_{y, y' \sim p^*}[r(y) + r(y')] = 2\, \mathbb{E}_{p^*}[r]",
-            r"\mathrm{Var}_{y, y' \sim p^*}(r(y) + r(y')) = 2\, \mathrm{Var}_{p^*}(r)",
+claim(
+    slug="beyond-lists",
+    chapter=10,
+    text=r"""
+    \log \mathbb{E}_{y, y' \sim p_{ref}}[e^{(r(y) + r(y'))/\beta}] = 2 \log Z
+    \mathbb{E}_{y, y' \sim p^*}\left[\log \frac{p^*(y)\, p^*(y')}{p_{ref}(y)\, p_{ref}(y')}\right] = 2\, \mathrm{KL}(p^*, p_{ref})
+    \mathbb{E}_{y, y' \sim p^*}[r(y) + r(y')] = 2\, \mathbb{E}_{p^*}[r]
+    \mathrm{Var}_{y, y' \sim p^*}(r(y) + r(y')) = 2\, \mathrm{Var}_{p^*}(r)
+        # for a world said twice; and n times, until it has 10^100 responses: exact by sweeps over its few states
+    """,
+    source="Rounds are independent; nothing is listed but one of them.",
+    note="Its law of reward has a tail that draws do not see: the mean of 256 weights is off.",
+    parts=("log Z", "divergence", "mean", "variance"),
+    sides={
+        "one round, listed, times n": lambda world, log_Z, p_star, p_ref, log_p_star, log_p_ref, r: tuple(
+            repeats(world) * x for x in (log_Z, expect_kl(p_star, log_p_star, log_p_ref), expect(log_p_star, r), spread(p_star, r))
         ),
-        words="for a world said twice; and n times, until it has 10^100 responses: exact by sweeps over its few states",
-        source="Rounds are independent; nothing is listed but one of them.",
-        note="Its law of reward has a tail that draws do not see: the mean of 256 weights is off.",
-        parts=("log Z", "divergence", "mean", "variance"),
-        sides={
-            "one round, listed, times n": lambda world, log_Z, p_star, p_ref, log_p_star, log_p_ref, r: tuple(
-                repeats(world) * x for x in (log_Z, expect_kl(p_star, log_p_star, log_p_ref), expect(log_p_star, r), spread(p_star, r))
-            ),
-            "sweeps over 10^100 responses": of_repeated,
-        },
-        misses={
-            "256 draws show log Z": drawn,
-            "the mean reward over beta": lambda world, p_ref, r, beta: repeats(world) * np.sum(p_ref * r, axis=1) / beta,
-            "deviations add": Miss(
-                "deviations add", lambda world, p_star, r: np.square(repeats(world) * np.sqrt(spread(p_star, r))), part=3
-            ),
-            "the reference's reward": Miss(
-                "the reference's reward", lambda world, p_ref, r: repeats(world) * np.sum(p_ref * r, axis=1), part=2
-            ),
-        },
-        where=lambda world, log_p_ref, N: world.mdp.eos is None and N > 1 and full(log_p_ref),
-        scale=lambda world, r, beta, log_p_star, log_p_ref: tuple(
-            levels(world) * (1.0 + size * (1.0 + float(np.max(np.abs(r))) / beta))
-            for size in (1.0, 1.0 + float(np.max(np.abs(log_p_ref))), float(np.max(np.abs(r))), float(np.max(np.abs(r))) ** 2)
+        "sweeps over 10^100 responses": of_repeated,
+    },
+    misses={
+        "256 draws show log Z": drawn,
+        "the mean reward over beta": lambda world, p_ref, r, beta: repeats(world) * np.sum(p_ref * r, axis=1) / beta,
+        "deviations add": Miss("deviations add", lambda world, p_star, r: np.square(repeats(world) * np.sqrt(spread(p_star, r))), part=3),
+        "the reference's reward": Miss(
+            "the reference's reward", lambda world, p_ref, r: repeats(world) * np.sum(p_ref * r, axis=1), part=2
         ),
-        largest=300,
-        most=2,
-    )
+    },
+    where=lambda world, log_p_ref, N: world.mdp.eos is None and N > 1 and full(log_p_ref),
+    scale=lambda world, r, beta, log_p_star, log_p_ref: tuple(
+        levels(world) * (1.0 + size * (1.0 + float(np.max(np.abs(r))) / beta))
+        for size in (1.0, 1.0 + float(np.max(np.abs(log_p_ref))), float(np.max(np.abs(r))), float(np.max(np.abs(r))) ** 2)
+    ),
+    largest=300,
+    most=2,
 )
 
 

@@ -14,7 +14,7 @@ from tabular_rlhf.lattice.condition import Given, Masked, rewarded
 from tabular_rlhf.lattice.flow import kl, policy_gradient
 from tabular_rlhf.lattice.merge import classes_of, grid, merge
 from tabular_rlhf.lattice.tree import log_law, over_states, rows_of
-from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
+from tabular_rlhf.ledger.record import Approximately, Miss, claim
 from tabular_rlhf.logspace import kl as kl_of
 from tabular_rlhf.logspace import log_softmax, remainder
 from tabular_rlhf.path.sweep import by_prompt
@@ -26,29 +26,27 @@ from tabular_rlhf.world import World
 # ---------------------------------------------------------------------------------------------------- lattice-variance
 
 
-add(
-    Row(
-        slug="lattice-variance",
-        chapter=10,
-        clauses=(r"\mathrm{Var}_p(r) = \sum_s d_\pi(s)\, \mathrm{Var}_a(Q_\pi(s, a))",),
-        words="the law of total variance, token by token: a backward sweep of squares, in which nothing cancels",
-        source="Q_pi along a response is a martingale; Li and Eisner (2009) as a semiring.",
-        sides={
-            "states": 1,
-            "responses": 0,
-            "a sweep over the lattice": lambda world, log_pi: by_prompt(lambda y: y.r, rows_of(world, log_pi))[1],
-        },
-        misses={
-            "the second moment": "E_p[r^2]",
-            "states all alike: not weighed by visits": "sum_s Var_a(Q_pi(s, a))",
-            "the second moment of what a token promises": "sum_s d_pi(s)*(sum_a pi(a|s)*Q_pi(s, a)^2)",
-            "the reference's variance": "Var_p_ref(r)",
-        },
-        where=full,
-        scale=lambda r: float(1.0 + np.max(np.abs(r)) ** 2),
-        largest=300,
-        most=12,
-    )
+claim(
+    slug="lattice-variance",
+    chapter=10,
+    text=r"""
+    \mathrm{Var}_p(r) = \sum_s d_\pi(s)\, \mathrm{Var}_a(Q_\pi(s, a))
+        # the law of total variance, token by token: a backward sweep of squares, in which nothing cancels
+      not E_p[r^2]  # the second moment
+      not sum_s Var_a(Q_pi(s, a))  # states all alike: not weighed by visits
+      not sum_s d_pi(s)*(sum_a pi(a|s)*Q_pi(s, a)^2)  # the second moment of what a token promises
+      not Var_p_ref(r)  # the reference's variance
+    """,
+    source="Q_pi along a response is a martingale; Li and Eisner (2009) as a semiring.",
+    sides={
+        "states": 1,
+        "responses": 0,
+        "a sweep over the lattice": lambda world, log_pi: by_prompt(lambda y: y.r, rows_of(world, log_pi))[1],
+    },
+    where=full,
+    scale=lambda r: float(1.0 + np.max(np.abs(r)) ** 2),
+    largest=300,
+    most=12,
 )
 
 # ---------------------------------------------------------------------------------------------------- lattice-k3
@@ -99,31 +97,29 @@ def over_kl(world: Any, log_pi_ref: Any, direction: Any) -> Any:
     return by_prompt(lambda y: np.expm1(-y.L) + y.L, policy)[1] / np.square(kl(policy, Reference(policy.world)))
 
 
-add(
-    Row(
-        slug="lattice-k3",
-        chapter=10,
-        clauses=(
-            r"\frac{\mathrm{Var}_p(k_3)}{\mathrm{KL}(p, p_{ref})^2} = \frac{\mathbb{E}_p[(e^{-L} - 1 + L - \mathrm{KL}(p, p_{ref}))^2]}"
-            r"{\mathrm{KL}(p, p_{ref})^2}",
-        ),
-        words="also where the policy is 10^-4 from the reference: by k3(x + y) = k3(x) + e^-x k3(y) - (e^-x - 1) y, k3 is a coordinate of "
-        "its own beside y, and keeps its digits",
-        source="The addition theorem of e^-x - 1 + x; `path.sweep`.",
-        sides={
-            "a sweep over the lattice": over_kl,
-            "responses": Approximately(listed_ratio, error=1e-9),
-        },
-        misses={
-            "1, L and e^-L as coordinates, and the second moment": of_list(three_coordinates),
-            "the variance of k1": of_list(lambda p, L, k3: spread(p, L)),
-            "the second moment": of_list(lambda p, L, k3: np.sum(p * k3 * k3, axis=1)),
-        },
-        where=far_enough,
-        scale=lambda mdp, log_pi_ref, direction: float(np.max(1.0 + np.abs(listed_ratio(mdp, log_pi_ref, direction)))),
-        largest=300,
-        most=12,
-    )
+claim(
+    slug="lattice-k3",
+    chapter=10,
+    text=r"""
+    \frac{\mathrm{Var}_p(k_3)}{\mathrm{KL}(p, p_{ref})^2} = \frac{\mathbb{E}_p[(e^{-L} - 1 + L - \mathrm{KL}(p, p_{ref}))^2]}{\mathrm{KL}(p,
+        p_{ref})^2}
+        # also where the policy is 10^-4 from the reference: by k3(x + y) = k3(x) + e^-x k3(y) - (e^-x - 1) y, k3 is a coordinate of its own
+        beside y, and keeps its digits
+    """,
+    source="The addition theorem of e^-x - 1 + x; `path.sweep`.",
+    sides={
+        "a sweep over the lattice": over_kl,
+        "responses": Approximately(listed_ratio, error=1e-9),
+    },
+    misses={
+        "1, L and e^-L as coordinates, and the second moment": of_list(three_coordinates),
+        "the variance of k1": of_list(lambda p, L, k3: spread(p, L)),
+        "the second moment": of_list(lambda p, L, k3: np.sum(p * k3 * k3, axis=1)),
+    },
+    where=far_enough,
+    scale=lambda mdp, log_pi_ref, direction: float(np.max(1.0 + np.abs(listed_ratio(mdp, log_pi_ref, direction)))),
+    largest=300,
+    most=12,
 )
 
 
@@ -160,32 +156,33 @@ def masked_kl(world: Any, success: Any) -> Any:
     return kl(Masked(tree, rewarded(tree)), Reference(tree))
 
 
-add(
-    Row(
-        slug="masking-is-not-conditioning",
-        chapter=10,
-        clauses=(r"q = \frac{p_{ref}\, f}{\mathbb{E}_{p_{ref}}[f]}", r"\mathrm{KL}(q, p_{ref}) = -\log \mathbb{E}_{p_{ref}}[f]"),
-        words="for q the reference given a required format, f = 1 where a response has it: of all laws that always have it the nearest; "
-        "forbidding tokens that lead nowhere, and renormalizing, gives another, farther law",
-        letters={"f": "success", "q": "p_ref*success/E_p_ref[success]"},
-        source="Bayes; on constrained decoding, Park et al. (2024), arXiv:2405.21047.",
-        parts=("law", "distance"),
-        sides={
-            "responses": listed_given,
-            "a sweep over the lattice": given_the_format,
-        },
-        misses={
-            "masking tokens is conditioning": Miss("masking tokens is conditioning", masked),
-            "masking is as near to the reference": Miss("masking is as near to the reference", masked_kl, part=1),
-            "not normalized": "p_ref*success",
-            "the optimum for the reward f": "p_ref*exp(success/beta)/E_p_ref[exp(success/beta)]",
-            "sign flipped": Miss("sign flipped", "log(E_p_ref[success])", part=1),
-        },
-        where=lambda p_ref, success, log_p_ref: full(log_p_ref) and float(np.min(np.sum(p_ref * success, axis=1))) > 1e-6,
-        scale=lambda log_p_ref: float(1.0 + np.max(np.abs(log_p_ref))),
-        largest=300,
-        most=12,
-    )
+claim(
+    slug="masking-is-not-conditioning",
+    chapter=10,
+    text=r"""
+    let f = success; q = p_ref*success/E_p_ref[success]
+    q = \frac{p_{ref}\, f}{\mathbb{E}_{p_{ref}}[f]}
+      not p_ref*success  # not normalized
+      not p_ref*exp(success/beta)/E_p_ref[exp(success/beta)]  # the optimum for the reward f
+    \mathrm{KL}(q, p_{ref}) = -\log \mathbb{E}_{p_{ref}}[f]
+        # for q the reference given a required format, f = 1 where a response has it: of all laws that always have it the nearest;
+        forbidding tokens that lead nowhere, and renormalizing, gives another, farther law
+      not log(E_p_ref[success])  # sign flipped
+    """,
+    source="Bayes; on constrained decoding, Park et al. (2024), arXiv:2405.21047.",
+    parts=("law", "distance"),
+    sides={
+        "responses": listed_given,
+        "a sweep over the lattice": given_the_format,
+    },
+    misses={
+        "masking tokens is conditioning": Miss("masking tokens is conditioning", masked),
+        "masking is as near to the reference": Miss("masking is as near to the reference", masked_kl, part=1),
+    },
+    where=lambda p_ref, success, log_p_ref: full(log_p_ref) and float(np.min(np.sum(p_ref * success, axis=1))) > 1e-6,
+    scale=lambda log_p_ref: float(1.0 + np.max(np.abs(log_p_ref))),
+    largest=300,
+    most=12,
 )
 
 # ---------------------------------------------------------------------------------------------------- forward-backward
@@ -197,31 +194,29 @@ def swept(world: Any, log_pi: Any) -> Any:
     return np.stack([over_states(world, [g for _, g in policy_gradient(policy, x)]) for x in range(P)])
 
 
-add(
-    Row(
-        slug="forward-backward",
-        chapter=10,
-        clauses=(r"\nabla J_x = \mathbb{E}_p[(r - \beta \log\frac{p}{p_{ref}})\, \mathrm{score}]",),
-        words="on a lattice by two sweeps: d pi (x + V' - V) on each edge, with x = r - beta log(pi/pi_ref) of it, visits d forward and "
-        "values V backward",
-        source="Baum and Petrie (1966); the policy gradient theorem.",
-        sides={
-            "gradient of J": 0,
-            "responses": 1,
-            "visits forward, values backward": swept,
-        },
-        misses={
-            "the divergence's gradient forgotten": "nabla(E_p[r])",
-            "the reference's responses": "E_p_ref[(r - beta*log(p/p_ref))*score]",
-            "beta dropped": "nabla(E_p[r] - KL(p, p_ref))",
-            "sign of the divergence flipped": "nabla(E_p[r] + beta*KL(p, p_ref))",
-            "the forward divergence": "nabla(E_p[r] - beta*KL(p_ref, p))",
-        },
-        where=full,
-        scale=lambda r, beta, H, log_p, log_p_ref: reward_size(r, H) + (1.0 + beta) * nats(H, log_p, log_p_ref),
-        largest=40,
-        most=12,
-    )
+claim(
+    slug="forward-backward",
+    chapter=10,
+    text=r"""
+    \nabla J_x = \mathbb{E}_p[(r - \beta \log\frac{p}{p_{ref}})\, \mathrm{score}]
+        # on a lattice by two sweeps: d pi (x + V' - V) on each edge, with x = r - beta log(pi/pi_ref) of it, visits d forward and values V
+        backward
+      not nabla(E_p[r])  # the divergence's gradient forgotten
+      not E_p_ref[(r - beta*log(p/p_ref))*score]  # the reference's responses
+      not nabla(E_p[r] - KL(p, p_ref))  # beta dropped
+      not nabla(E_p[r] + beta*KL(p, p_ref))  # sign of the divergence flipped
+      not nabla(E_p[r] - beta*KL(p_ref, p))  # the forward divergence
+    """,
+    source="Baum and Petrie (1966); the policy gradient theorem.",
+    sides={
+        "gradient of J": 0,
+        "responses": 1,
+        "visits forward, values backward": swept,
+    },
+    where=full,
+    scale=lambda r, beta, H, log_p, log_p_ref: reward_size(r, H) + (1.0 + beta) * nats(H, log_p, log_p_ref),
+    largest=40,
+    most=12,
 )
 
 # ---------------------------------------------------------------------------------------------------- lattice-merging
@@ -245,36 +240,34 @@ def solved(lattice: LatticeWorld) -> Any:
     return g.log_Z, by_prompt(lambda y: y.r, g)[1]
 
 
-add(
-    Row(
-        slug="lattice-merging",
-        chapter=10,
-        clauses=(
-            r"\log Z = \log \mathbb{E}_{p_{ref}}[e^{r/\beta}]",
-            r"\mathrm{Var}_{p^*}(r) = \mathbb{E}_{p^*}[(r - \mathbb{E}_{p^*}[r])^2]",
-        ),
-        words="on the lattice that merges states whose rows of the reference, rewards to come and merged children agree: nothing is lost",
-        source="Mohri (2000), minimization after pushing; `lattice.merge`.",
-        parts=("log Z", "variance"),
-        sides={
-            "responses": 1,
-            "as they are defined": 0,
-            "the smallest lattice": lambda world: solved(merge(world)),
-        },
-        misses={
-            "states merged whose rewards to come differ": Miss(
-                "states merged whose rewards to come differ", lambda world: solved(careless(world))[0]
-            ),
-            "beta for 1/beta": "log(E_p_ref[exp(r*beta)])",
-            "the reference's variance": Miss("the reference's variance", "Var_p_ref(r)", part=1),
-            "the second moment": Miss("the second moment", "E_p_star[r^2]", part=1),
-        },
-        where=full,
-        scale=lambda r, beta: (
-            float(1.0 + np.max(np.abs(r)) / beta),
-            float(1.0 + np.max(np.abs(r)) ** 2) * (1.0 + float(np.max(np.abs(r))) / beta),
-        ),
-        largest=64,
-        most=6,
-    )
+claim(
+    slug="lattice-merging",
+    chapter=10,
+    text=r"""
+    \log Z = \log \mathbb{E}_{p_{ref}}[e^{r/\beta}]
+      not log(E_p_ref[exp(r*beta)])  # beta for 1/beta
+    \mathrm{Var}_{p^*}(r) = \mathbb{E}_{p^*}[(r - \mathbb{E}_{p^*}[r])^2]
+        # on the lattice that merges states whose rows of the reference, rewards to come and merged children agree: nothing is lost
+      not Var_p_ref(r)  # the reference's variance
+      not E_p_star[r^2]  # the second moment
+    """,
+    source="Mohri (2000), minimization after pushing; `lattice.merge`.",
+    parts=("log Z", "variance"),
+    sides={
+        "responses": 1,
+        "as they are defined": 0,
+        "the smallest lattice": lambda world: solved(merge(world)),
+    },
+    misses={
+        "states merged whose rewards to come differ": Miss(
+            "states merged whose rewards to come differ", lambda world: solved(careless(world))[0]
+        )
+    },
+    where=full,
+    scale=lambda r, beta: (
+        float(1.0 + np.max(np.abs(r)) / beta),
+        float(1.0 + np.max(np.abs(r)) ** 2) * (1.0 + float(np.max(np.abs(r))) / beta),
+    ),
+    largest=64,
+    most=6,
 )

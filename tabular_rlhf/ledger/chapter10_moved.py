@@ -5,11 +5,12 @@ The old policy is drawn apart from pi (`p_2`), so that a gradient in the logits 
 
 from __future__ import annotations
 
+from string import Template
 from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.ledger.record import Miss, Row, add
+from tabular_rlhf.ledger.record import claim
 from tabular_rlhf.logspace import log_ratio
 from tabular_rlhf.policy_gradient import Recipe, stale
 from tabular_rlhf.policy_gradient.groups import Credit
@@ -27,40 +28,36 @@ def by_score(p_law: Any, weight: Any, score: Any) -> Any:
 
 # ---------------------------------------------------------------------------------------------------- truncated-ratio
 
-add(
-    Row(
-        slug="truncated-ratio",
-        chapter=10,
-        clauses=(
-            r"\mathbb{E}_{p_{old}}[\min(\rho, C)\, r\, \mathrm{score}] "
-            r"= \nabla\, \mathbb{E}_{p_{old}}[r\, (\min(\rho, C) + C \max(0, \log\frac{\rho}{C}))], \quad \rho = \frac{p}{p_{old}}",
-            r"\mathbb{E}_{p_{old}}[1[\rho \le C]\, \rho\, r\, \mathrm{score}] = \nabla\, \mathbb{E}_{p_{old}}[r \min(\rho, C)]",
+claim(
+    slug="truncated-ratio",
+    chapter=10,
+    text=r"""
+    \mathbb{E}_{p_{old}}[\min(\rho, C)\, r\, \mathrm{score}] = \nabla\, \mathbb{E}_{p_{old}}[r\, (\min(\rho, C) + C \max(0,
+        \log\frac{\rho}{C}))], \quad \rho = \frac{p}{p_{old}}
+      not nabla(E_p[r])  # truncation is unbiased
+      not E_p_old[1[rho <= C]*rho*r*score]  # truncation is masking
+      not E_p_old[min(rho, C)*(r - E_p_old[r])*score]  # a baseline is free
+      not nabla(E_p_old[r*min(rho, C)])  # the truncated surrogate's own gradient
+    \mathbb{E}_{p_{old}}[1[\rho \le C]\, \rho\, r\, \mathrm{score}] = \nabla\, \mathbb{E}_{p_{old}}[r \min(\rho, C)]
+        # so neither truncating nor masking a ratio ascends E_p[r]
+      not nabla(E_p[r])  # masking is unbiased
+      not E_p_old[min(rho, C)*r*score]  # masking is truncation
+    """,
+    source="Ionides (2008); as in Yao et al. (2025) for samplers of another precision; by integrating the slope.",
+    parts=("truncated", "masked"),
+    letters={**OLD, "C": "cap"},
+    sides={
+        "gradient of what is ascended": 1,
+        "scores weighed": 0,
+        "weights in plain arrays": lambda p, log_p_2, r, cap, score: (
+            by_score(np.minimum(p, cap * np.exp(log_p_2)), r, score),
+            by_score(p * (p <= cap * np.exp(log_p_2)), r, score),
         ),
-        words="so neither truncating nor masking a ratio ascends E_p[r]",
-        source="Ionides (2008); as in Yao et al. (2025) for samplers of another precision; by integrating the slope.",
-        parts=("truncated", "masked"),
-        letters={**OLD, "C": "cap"},
-        sides={
-            "gradient of what is ascended": 1,
-            "scores weighed": 0,
-            "weights in plain arrays": lambda p, log_p_2, r, cap, score: (
-                by_score(np.minimum(p, cap * np.exp(log_p_2)), r, score),
-                by_score(p * (p <= cap * np.exp(log_p_2)), r, score),
-            ),
-        },
-        misses={
-            "truncation is unbiased": "nabla(E_p[r])",
-            "truncation is masking": "E_p_old[1[rho <= C]*rho*r*score]",
-            "a baseline is free": "E_p_old[min(rho, C)*(r - E_p_old[r])*score]",
-            "the truncated surrogate's own gradient": "nabla(E_p_old[r*min(rho, C)])",
-            "masking is unbiased": Miss("masking is unbiased", "nabla(E_p[r])", part=1),
-            "masking is truncation": Miss("masking is truncation", "E_p_old[min(rho, C)*r*score]", part=1),
-        },
-        where=full,
-        scale=moved_size,
-        largest=60,
-        most=20,
-    )
+    },
+    where=full,
+    scale=moved_size,
+    largest=60,
+    most=20,
 )
 
 # ---------------------------------------------------------------------------------------------------- prefix-ratio
@@ -76,41 +73,36 @@ def cumulative(mdp: Any, p: Any, log_p_2: Any, r: Any, pi: Any) -> Any:
 
 PREFIX = r"\rho(s, a) = \frac{p(s + a)}{p_{old}(s + a)}"
 
-add(
-    Row(
-        slug="prefix-ratio",
-        chapter=10,
-        clauses=(
-            r"\mathbb{E}_{p_{old}}[\sum_h \rho(s_h, a_h)\, A_\pi(s_h, a_h)\, \nabla \log\pi(a_h \mid s_h)] = \nabla\, \mathbb{E}_p[r], "
-            r"\quad " + PREFIX,
-            r"\mathbb{E}_{p_{old}}[\sum_h \rho(s_h, a_h)\, r\, \nabla \log\pi(a_h \mid s_h)] "
-            r"= \sum_s d_\pi(s) \sum_a \nabla\pi(a \mid s)\, Q_{old}(s, a)",
+claim(
+    slug="prefix-ratio",
+    chapter=10,
+    text=Template(r"""
+    \mathbb{E}_{p_{old}}[\sum_h \rho(s_h, a_h)\, A_\pi(s_h, a_h)\, \nabla \log\pi(a_h \mid s_h)] = \nabla\, \mathbb{E}_p[r], \quad ${PREFIX}
+      not E_p_old[sum_h pi(a_h|s_h)/pi_old(a_h|s_h)*A_pi(s_h,a_h)*nabla(log(pi(a_h|s_h)))]  # ratios of single tokens suffice
+      not E_p_old[sum_h A_pi(s_h,a_h)*nabla(log(pi(a_h|s_h)))]  # no ratio at all
+    \mathbb{E}_{p_{old}}[\sum_h \rho(s_h, a_h)\, r\, \nabla \log\pi(a_h \mid s_h)] = \sum_s d_\pi(s) \sum_a \nabla\pi(a \mid s)\, Q_{old}(s,
+        a)
+        # where rho is the ratio of the response so far: exact with the advantages of pi, and with rewards of the old policy's ends it
+        answers what would follow if pi chose one token and the old policy all others
+      not nabla(E_p[r])  # unbiased with outcomes
+      not sum_s p_old(s)*sum_a nabla(pi(a|s))*Q_old(s,a)  # the old policy's visits
+      not sum_s d_pi(s)*sum_a nabla(pi(a|s))*Q_pi(s,a)  # the values of pi
+    """).substitute(PREFIX=PREFIX),
+    source="Zhang et al. (2026), arXiv:2605.07331; per-decision importance sampling, Precup, Sutton and Singh (2000).",
+    parts=("with advantages", "with outcomes"),
+    letters={**OLD, "Q_old": "E_p_2[r | s, a]"},
+    sides={
+        "gradient, visits": 1,
+        "responses of the old policy": 0,
+        "gradient core, masses": lambda world, logits, mdp, p, log_p_2, r, pi: (
+            mean_slope(world, logits, r),
+            cumulative(mdp, p, log_p_2, r, pi),
         ),
-        words="where rho is the ratio of the response so far: exact with the advantages of pi, and with rewards of the old policy's ends "
-        "it answers what would follow if pi chose one token and the old policy all others",
-        source="Zhang et al. (2026), arXiv:2605.07331; per-decision importance sampling, Precup, Sutton and Singh (2000).",
-        parts=("with advantages", "with outcomes"),
-        letters={**OLD, "Q_old": "E_p_2[r | s, a]"},
-        sides={
-            "gradient, visits": 1,
-            "responses of the old policy": 0,
-            "gradient core, masses": lambda world, logits, mdp, p, log_p_2, r, pi: (
-                mean_slope(world, logits, r),
-                cumulative(mdp, p, log_p_2, r, pi),
-            ),
-        },
-        misses={
-            "ratios of single tokens suffice": "E_p_old[sum_h pi(a_h|s_h)/pi_old(a_h|s_h)*A_pi(s_h,a_h)*nabla(log(pi(a_h|s_h)))]",
-            "no ratio at all": "E_p_old[sum_h A_pi(s_h,a_h)*nabla(log(pi(a_h|s_h)))]",
-            "unbiased with outcomes": Miss("unbiased with outcomes", "nabla(E_p[r])", part=1),
-            "the old policy's visits": Miss("the old policy's visits", "sum_s p_old(s)*sum_a nabla(pi(a|s))*Q_old(s,a)", part=1),
-            "the values of pi": Miss("the values of pi", "sum_s d_pi(s)*sum_a nabla(pi(a|s))*Q_pi(s,a)", part=1),
-        },
-        where=full,
-        scale=moved_size,
-        largest=40,
-        most=12,
-    )
+    },
+    where=full,
+    scale=moved_size,
+    largest=40,
+    most=12,
 )
 
 # ---------------------------------------------------------------------------------------------------- random-rewards-clip
@@ -126,37 +118,37 @@ def recipe(clip: float) -> Recipe:
     return Recipe("none", "ppo-clip", G=1, clip=clip)
 
 
-add(
-    Row(
-        slug="random-rewards-clip",
-        chapter=10,
-        clauses=(f"{FAIR} = {PULL}, \\quad {RATIO}", rf"\nabla\, {FAIR} = \nabla\, ({PULL})"),
-        words="PPO-clip under rewards of +1 and -1 at random: a pull back towards the old policy, and 0 at it",
-        source="of random rewards that seem to help: arXiv:2506.10947, 2512.16912; the mean over both signs.",
-        note="At a pi that does not depend on these rewards.  A batch that is used again breaks this premise.",
-        parts=("surrogate", "gradient"),
-        letters={**OLD, "c": "clip"},
-        sides={
-            "distance from the clip": 1,
-            "both signs, averaged": 0,
-            "the recipe's surrogate, swept": lambda world, mdp, mu, log_pi, logits, log_pi_2, log_p_2, clip: (
-                surrogate(mdp, halves(world, mu, log_p_2), recipe(clip), log_pi, log_old=log_pi_2, log_now=log_pi),
-                update_of(world, halves(world, mu, log_p_2), logits, recipe(clip), log_old=log_pi_2),
-            ),
-        },
-        misses={
-            "it amplifies likely tokens: the sign flipped": f"-({PULL})".replace(r"\,", ""),
-            "random rewards average out": "0*E_mu[beta]",
-            "1/2 forgotten": f"2*({PULL})",
-            "no clip below": PULL.replace("|\\rho(s_h, a_h) - k(s_h, a_h)|", "\\max(0, \\rho(s_h, a_h) - k(s_h, a_h))"),
-            "random rewards do not move pi": Miss("random rewards do not move pi", "0*nabla(E[r])", part=1),
-            "pushed away from the old policy": Miss("pushed away from the old policy", rf"-\nabla\, ({PULL})", part=1),
-        },
-        where=off_the_edges,
-        scale=lambda H, log_pi, log_pi_2: H * np.exp(np.max(log_ratio(log_pi, log_pi_2))),
-        largest=60,
-        most=20,
-    )
+claim(
+    slug="random-rewards-clip",
+    chapter=10,
+    text=Template(r"""
+    ${FAIR} = ${PULL}, \quad ${RATIO}
+      not 0*E_mu[beta]  # random rewards average out
+      not 2*(${PULL})  # 1/2 forgotten
+    \nabla\, ${FAIR} = \nabla\, (${PULL})  # PPO-clip under rewards of +1 and -1 at random: a pull back towards the old policy, and 0 at it
+      not 0*nabla(E[r])  # random rewards do not move pi
+      not -\nabla\, (${PULL})  # pushed away from the old policy
+    """).substitute(FAIR=FAIR, PULL=PULL, RATIO=RATIO),
+    source="of random rewards that seem to help: arXiv:2506.10947, 2512.16912; the mean over both signs.",
+    note="At a pi that does not depend on these rewards.  A batch that is used again breaks this premise.",
+    parts=("surrogate", "gradient"),
+    letters={**OLD, "c": "clip"},
+    sides={
+        "distance from the clip": 1,
+        "both signs, averaged": 0,
+        "the recipe's surrogate, swept": lambda world, mdp, mu, log_pi, logits, log_pi_2, log_p_2, clip: (
+            surrogate(mdp, halves(world, mu, log_p_2), recipe(clip), log_pi, log_old=log_pi_2, log_now=log_pi),
+            update_of(world, halves(world, mu, log_p_2), logits, recipe(clip), log_old=log_pi_2),
+        ),
+    },
+    misses={
+        "it amplifies likely tokens: the sign flipped": f"-({PULL})".replace(r"\,", ""),
+        "no clip below": PULL.replace("|\\rho(s_h, a_h) - k(s_h, a_h)|", "\\max(0, \\rho(s_h, a_h) - k(s_h, a_h))"),
+    },
+    where=off_the_edges,
+    scale=lambda H, log_pi, log_pi_2: H * np.exp(np.max(log_ratio(log_pi, log_pi_2))),
+    largest=60,
+    most=20,
 )
 
 # ---------------------------------------------------------------------------------------------------- off-policy-reinforce
@@ -172,31 +164,29 @@ def by_bisection(gain: Any) -> Any:
     return np.maximum(0.0, gain - low[:, None]) / np.sum(gain, axis=1, keepdims=True)
 
 
-add(
-    Row(
-        slug="off-policy-reinforce",
-        chapter=10,
-        clauses=(r"p_\infty = \frac{\max(0, m (r - b) - \kappa)}{W}, \quad W = \mathbb{E}_m[r] - b",),
-        words="where the flow of sum m (r - b) grad log p over responses ends for a baseline b below the mean reward of the data's law m; "
-        "kappa makes it sum to one; for b above it p collapses",
-        source="Arnal et al. (2025), arXiv:2506.20520; velocities of logits.",
-        letters={"p_infty": "p_limit", "m": "p_2", "b": "E_p_2[r] - below", "kappa": "level"},
-        sides={
-            "closed form": 1,
-            "every support tried": 0,
-            "kappa by bisection": by_bisection,
-        },
-        misses={
-            "always the best response": best_of_gain,
-            "kappa forgotten: clipped and not normalized": "max(0, m*(r - b))/W",
-            "kappa forgotten: clipped and normalized": "max(0, m*(r - b))/(sum_tau max(0, m*(r - b)))",
-            "the data's law": "m",
-            "the Gibbs optimum": "p_star",
-        },
-        scale=lambda r, below: (1.0 + np.max(np.abs(r))) / below,
-        largest=8,
-        most=20,
-    )
+claim(
+    slug="off-policy-reinforce",
+    chapter=10,
+    text=r"""
+    let p_infty = p_limit; m = p_2; b = E_p_2[r] - below; kappa = level
+    p_\infty = \frac{\max(0, m (r - b) - \kappa)}{W}, \quad W = \mathbb{E}_m[r] - b
+        # where the flow of sum m (r - b) grad log p over responses ends for a baseline b below the mean reward of the data's law m; kappa
+        makes it sum to one; for b above it p collapses
+      not max(0, m*(r - b))/W  # kappa forgotten: clipped and not normalized
+      not max(0, m*(r - b))/(sum_tau max(0, m*(r - b)))  # kappa forgotten: clipped and normalized
+      not m  # the data's law
+      not p_star  # the Gibbs optimum
+    """,
+    source="Arnal et al. (2025), arXiv:2506.20520; velocities of logits.",
+    sides={
+        "closed form": 1,
+        "every support tried": 0,
+        "kappa by bisection": by_bisection,
+    },
+    misses={"always the best response": best_of_gain},
+    scale=lambda r, below: (1.0 + np.max(np.abs(r))) / below,
+    largest=8,
+    most=20,
 )
 
 # ---------------------------------------------------------------------------------------------------- sampler-mismatch
@@ -208,38 +198,34 @@ def by_tokens(mdp: Any, p_sampler: Any, r: Any, pi: Any, pi_sampler: Any) -> Any
     return np.einsum("xsv,xy->xysv", update, np.eye(len(update)))
 
 
-add(
-    Row(
-        slug="sampler-mismatch",
-        chapter=10,
-        clauses=(
-            r"\mathbb{E}_q[\frac{p}{q}\, r\, \mathrm{score}] = \nabla\, \mathbb{E}_p[1[q > 0]\, r]",
-            r"\mathbb{E}_q[\sum_h \frac{\pi(a_h \mid s_h)}{\pi_q(a_h \mid s_h)}\, r\, \nabla \log\pi(a_h \mid s_h)] "
-            r"= \sum_s q(s) \sum_a 1[q(s + a) > 0]\, \nabla\pi(a \mid s)\, Q_q(s, a)",
+claim(
+    slug="sampler-mismatch",
+    chapter=10,
+    text=r"""
+    let q = p_sampler; pi_q = pi_sampler; Q_q = E_p_sampler[r | s, a]
+    \mathbb{E}_q[\frac{p}{q}\, r\, \mathrm{score}] = \nabla\, \mathbb{E}_p[1[q > 0]\, r]
+      not E_q[r*score]  # harmless
+      not nabla(E_p[r])  # mended though q cannot say everything
+      not E_q[q/p*r*score]  # the ratio upside down
+    \mathbb{E}_q[\sum_h \frac{\pi(a_h \mid s_h)}{\pi_q(a_h \mid s_h)}\, r\, \nabla \log\pi(a_h \mid s_h)] = \sum_s q(s) \sum_a 1[q(s + a) >
+        0]\, \nabla\pi(a \mid s)\, Q_q(s, a)
+        # for a sampler q, pi at another temperature or without unlikely tokens: the ratio of the response mends what q can say, the ratios
+        of tokens do not
+      not nabla(E_p[1[q > 0]*r])  # ratios of tokens mend it
+      not sum_s d_pi(s)*sum_a 1[q(s + a) > 0]*nabla(pi(a|s))*Q_q(s,a)  # the visits of pi
+    """,
+    source="by enumeration; of the practice, Yao et al. (2025), on inference engines that differ from the trainer.",
+    parts=("ratio of the response", "ratios of tokens"),
+    sides={
+        "gradient, visits": 1,
+        "responses of the sampler": 0,
+        "gradient core, masses": lambda world, logits, log_p_sampler, mdp, r, pi, log_pi_sampler: (
+            mean_slope(world, logits, r * (log_p_sampler > -np.inf)),
+            by_tokens(mdp, np.exp(log_p_sampler), r, pi, np.exp(log_pi_sampler)),
         ),
-        words="for a sampler q, pi at another temperature or without unlikely tokens: the ratio of the response mends what q can say, the "
-        "ratios of tokens do not",
-        source="by enumeration; of the practice, Yao et al. (2025), on inference engines that differ from the trainer.",
-        parts=("ratio of the response", "ratios of tokens"),
-        letters={"q": "p_sampler", "pi_q": "pi_sampler", "Q_q": "E_p_sampler[r | s, a]"},
-        sides={
-            "gradient, visits": 1,
-            "responses of the sampler": 0,
-            "gradient core, masses": lambda world, logits, log_p_sampler, mdp, r, pi, log_pi_sampler: (
-                mean_slope(world, logits, r * (log_p_sampler > -np.inf)),
-                by_tokens(mdp, np.exp(log_p_sampler), r, pi, np.exp(log_pi_sampler)),
-            ),
-        },
-        misses={
-            "harmless": "E_q[r*score]",
-            "mended though q cannot say everything": "nabla(E_p[r])",
-            "the ratio upside down": "E_q[q/p*r*score]",
-            "ratios of tokens mend it": Miss("ratios of tokens mend it", "nabla(E_p[1[q > 0]*r])", part=1),
-            "the visits of pi": Miss("the visits of pi", "sum_s d_pi(s)*sum_a 1[q(s + a) > 0]*nabla(pi(a|s))*Q_q(s,a)", part=1),
-        },
-        where=full,
-        scale=lambda r, H: (1.0 + np.max(np.abs(r))) * H * 64.0,
-        largest=40,
-        most=12,
-    )
+    },
+    where=full,
+    scale=lambda r, H: (1.0 + np.max(np.abs(r))) * H * 64.0,
+    largest=40,
+    most=12,
 )

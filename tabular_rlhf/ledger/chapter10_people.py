@@ -2,12 +2,13 @@ r"""Chapter 10, people: ties that are dropped or halved, kinds of people that ar
 
 from __future__ import annotations
 
+from string import Template
 from typing import Any
 
 import numpy as np
 from scipy import special
 
-from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
+from tabular_rlhf.ledger.record import Approximately, claim
 from tabular_rlhf.logspace import log_sigmoid, log_softmax
 from tabular_rlhf.optimize import minimize
 from tabular_rlhf.preferences import pooled
@@ -33,39 +34,35 @@ D = r"d(y, y') = r(y) - r(y')"
 DAVIDSON = r"W(y, y') = \frac{e^{d(y, y')/2}}{e^{d(y, y')/2} + e^{-d(y, y')/2} + \nu}, \quad T(y, y') = 1 - W(y, y') - W(y', y), \quad " + D
 RAO = r"U(y, y') = \frac{1}{1 + \theta e^{-d(y, y')}}, \quad R(y, y') = 1 - U(y, y') - U(y', y)"
 
-add(
-    Row(
-        slug="ties",
-        chapter=10,
-        clauses=(
-            r"\log\frac{W(y, y')}{W(y', y)} = r(y) - r(y'), \quad " + DAVIDSON,
-            r"\log\frac{W(y, y') + T(y, y')/2}{W(y', y) + T(y, y')/2} = \log\frac{e^{d(y, y')/2} + \nu/2}{e^{-d(y, y')/2} + \nu/2}",
-            r"\log\frac{U(y, y')}{U(y', y)} = d(y, y') + \log\frac{1 + \theta e^{d(y, y')}}{\theta + e^{d(y, y')}}, \quad " + RAO,
-            r"\log\frac{U(y, y') + R(y, y')/2}{U(y', y) + R(y, y')/2} "
-            r"= \log\frac{1 + \theta^2 + 2 \theta e^{d(y, y')}}{1 + \theta^2 + 2 \theta e^{-d(y, y')}}",
-        ),
-        words="in the population: dropping ties is exact under Davidson's law and widens gaps under Rao and Kupper's; half a win each "
-        "shrinks them under both",
-        source="Davidson (1970); Rao and Kupper (1967).",
-        parts=("Davidson, dropped", "Davidson, halved", "Rao-Kupper, dropped", "Rao-Kupper, halved"),
-        letters={"nu": "tie_weight", "theta": "tie_bar"},
-        sides={
-            "closed form": 1,
-            "the laws as printed": 0,
-            "shares of answers": asked,
-        },
-        misses={
-            "ties tell something that dropping loses": "r(y) - r(y') + 0*nu - log((exp(d(y,y')/2) + nu/2)/(exp(-d(y,y')/2) + nu/2))",
-            "half a win is right": Miss("half a win is right", "r(y) - r(y')", part=1),
-            "dropping is right under Rao and Kupper, too": Miss("dropping is right under Rao and Kupper, too", "r(y) - r(y')", part=2),
-            "dropping shrinks": Miss("dropping shrinks", "d(y,y') - log((1 + theta*exp(d(y,y')))/(theta + exp(d(y,y'))))", part=2),
-            "half a win is right under Rao and Kupper": Miss("half a win is right under Rao and Kupper", "r(y) - r(y')", part=3),
-        },
-        where=lambda r: float(np.ptp(r)) < 12.0,
-        scale=lambda r: np.exp(float(np.ptp(r))) * 8.0,
-        largest=30,
-        most=12,
-    )
+claim(
+    slug="ties",
+    chapter=10,
+    text=Template(r"""
+    let nu = tie_weight; theta = tie_bar
+    \log\frac{W(y, y')}{W(y', y)} = r(y) - r(y'), \quad ${DAVIDSON}
+      not r(y) - r(y') + 0*nu - log((exp(d(y,y')/2) + nu/2)/(exp(-d(y,y')/2) + nu/2))  # ties tell something that dropping loses
+    \log\frac{W(y, y') + T(y, y')/2}{W(y', y) + T(y, y')/2} = \log\frac{e^{d(y, y')/2} + \nu/2}{e^{-d(y, y')/2} + \nu/2}
+      not r(y) - r(y')  # half a win is right
+    \log\frac{U(y, y')}{U(y', y)} = d(y, y') + \log\frac{1 + \theta e^{d(y, y')}}{\theta + e^{d(y, y')}}, \quad ${RAO}
+      not r(y) - r(y')  # dropping is right under Rao and Kupper, too
+      not d(y,y') - log((1 + theta*exp(d(y,y')))/(theta + exp(d(y,y'))))  # dropping shrinks
+    \log\frac{U(y, y') + R(y, y')/2}{U(y', y) + R(y, y')/2} = \log\frac{1 + \theta^2 + 2 \theta e^{d(y, y')}}{1 + \theta^2 + 2 \theta
+        e^{-d(y, y')}}
+        # in the population: dropping ties is exact under Davidson's law and widens gaps under Rao and Kupper's; half a win each shrinks
+        them under both
+      not r(y) - r(y')  # half a win is right under Rao and Kupper
+    """).substitute(DAVIDSON=DAVIDSON, RAO=RAO),
+    source="Davidson (1970); Rao and Kupper (1967).",
+    parts=("Davidson, dropped", "Davidson, halved", "Rao-Kupper, dropped", "Rao-Kupper, halved"),
+    sides={
+        "closed form": 1,
+        "the laws as printed": 0,
+        "shares of answers": asked,
+    },
+    where=lambda r: float(np.ptp(r)) < 12.0,
+    scale=lambda r: np.exp(float(np.ptp(r))) * 8.0,
+    largest=30,
+    most=12,
 )
 
 # ---------------------------------------------------------------------------------------------------- mixture-of-people
@@ -86,37 +83,34 @@ def at_scores(s: Any) -> Any:
     return np.sum(special.expit(s[:, :, None] - s[:, None, :]), axis=-1)
 
 
-add(
-    Row(
-        slug="mixture-of-people",
-        chapter=10,
-        clauses=(r"\sum_{y'} \sigma(s(y) - s(y')) = \sum_{y'} M(y, y')",),
-        words="for Bradley-Terry scores s of the pooled win rates M of two kinds of people: they rank by mean win rates (Borda), not by "
-        "mean utility",
-        source="Siththaranjan, Laidlaw and Hadfield-Menell (2023), arXiv:2312.08358.",
-        note="8 times utilities (1, 0, 0) and (0, .30, .29), the first kind .3 of the people: not the largest mean utility wins.",
-        letters={
-            "s": "pooled_scores",
-            "M": "(1 - share_of_proxy)*sigma(r(tau) - r(tau')) + share_of_proxy*sigma(proxy(tau) - proxy(tau'))",
-        },
-        sides={
-            "mean win rates": 1,
-            "Newton's scores": 0,
-            "Zermelo's iteration": Approximately(by_minorizing, error=1e-6),
-        },
-        misses={
-            "Bradley-Terry recovers the mean utility": lambda r, proxy, share_of_proxy: at_scores(
-                (1.0 - share_of_proxy) * r + share_of_proxy * proxy
-            ),
-            "it recovers the majority's": lambda r, proxy, share_of_proxy: at_scores(proxy if share_of_proxy > 0.5 else r),
-            "one kind of people": "sum_{y'} sigma(r(y) - r(y'))",
-            "twice as decided": "sum_{y'} sigma(2*s(y) - 2*s(y'))",
-        },
-        where=lambda N, r, proxy: N > 1 and max(float(np.ptp(r)), float(np.ptp(proxy))) < 9.0,
-        scale=lambda N: 4.0 * N,
-        largest=16,
-        most=8,
-    )
+claim(
+    slug="mixture-of-people",
+    chapter=10,
+    text=r"""
+    let s = pooled_scores; M = (1 - share_of_proxy)*sigma(r(tau) - r(tau')) + share_of_proxy*sigma(proxy(tau) - proxy(tau'))
+    \sum_{y'} \sigma(s(y) - s(y')) = \sum_{y'} M(y, y')
+        # for Bradley-Terry scores s of the pooled win rates M of two kinds of people: they rank by mean win rates (Borda), not by mean
+        utility
+      not sum_{y'} sigma(r(y) - r(y'))  # one kind of people
+      not sum_{y'} sigma(2*s(y) - 2*s(y'))  # twice as decided
+    """,
+    source="Siththaranjan, Laidlaw and Hadfield-Menell (2023), arXiv:2312.08358.",
+    note="8 times utilities (1, 0, 0) and (0, .30, .29), the first kind .3 of the people: not the largest mean utility wins.",
+    sides={
+        "mean win rates": 1,
+        "Newton's scores": 0,
+        "Zermelo's iteration": Approximately(by_minorizing, error=1e-6),
+    },
+    misses={
+        "Bradley-Terry recovers the mean utility": lambda r, proxy, share_of_proxy: at_scores(
+            (1.0 - share_of_proxy) * r + share_of_proxy * proxy
+        ),
+        "it recovers the majority's": lambda r, proxy, share_of_proxy: at_scores(proxy if share_of_proxy > 0.5 else r),
+    },
+    where=lambda N, r, proxy: N > 1 and max(float(np.ptp(r)), float(np.ptp(proxy))) < 9.0,
+    scale=lambda N: 4.0 * N,
+    largest=16,
+    most=8,
 )
 
 # ---------------------------------------------------------------------------------------------------- centering
@@ -137,32 +131,30 @@ def by_descent(P_beats: Any, centering: float) -> Any:
     return np.sum(others * (P_beats - special.expit(gaps(s))), axis=-1)
 
 
-add(
-    Row(
-        slug="centering",
-        formerly=("centring",),
-        chapter=10,
-        clauses=(r"\sum_{y'} (P(y \succ y') - \sigma(s(y) - s(y'))) = 2 c \sum_{y'} 1[y \neq y'] (s(y) + s(y'))",),
-        words="for scores s fitted with the term c (s_w + s_l)^2 to people who follow r: what the fit leaves of the win rates; with three "
-        "responses gaps shrink, with two they do not",
-        source="Eisenstein et al. (2023), arXiv:2312.09244.",
-        letters={"s": "centered_scores", "c": "centering"},
-        sides={
-            "centering's pull": 1,
-            "win rates left": 0,
-            "the loss descended": Approximately(by_descent, error=1e-6),
-        },
-        misses={
-            "it only centers: nothing is left": "0*r",
-            "c for 2 c": "c*sum_{y'} 1[y != y']*(s(y) + s(y'))",
-            "a pull to 0, pair by pair, of the gap": "2*c*sum_{y'} (s(y) - s(y'))",
-            "scores for r": "2*c*sum_{y'} 1[y != y']*(r(y) + r(y'))",
-        },
-        where=lambda N, r: N > 1 and float(np.ptp(r)) < 7.0,
-        scale=lambda N, r: 8.0 * N * (1.0 + np.max(np.abs(r))),
-        largest=12,
-        most=6,
-    )
+claim(
+    slug="centering",
+    formerly=("centring",),
+    chapter=10,
+    text=r"""
+    let s = centered_scores; c = centering
+    \sum_{y'} (P(y \succ y') - \sigma(s(y) - s(y'))) = 2 c \sum_{y'} 1[y \neq y'] (s(y) + s(y'))
+        # for scores s fitted with the term c (s_w + s_l)^2 to people who follow r: what the fit leaves of the win rates; with three
+        responses gaps shrink, with two they do not
+      not 0*r  # it only centers: nothing is left
+      not c*sum_{y'} 1[y != y']*(s(y) + s(y'))  # c for 2 c
+      not 2*c*sum_{y'} (s(y) - s(y'))  # a pull to 0, pair by pair, of the gap
+      not 2*c*sum_{y'} 1[y != y']*(r(y) + r(y'))  # scores for r
+    """,
+    source="Eisenstein et al. (2023), arXiv:2312.09244.",
+    sides={
+        "centering's pull": 1,
+        "win rates left": 0,
+        "the loss descended": Approximately(by_descent, error=1e-6),
+    },
+    where=lambda N, r: N > 1 and float(np.ptp(r)) < 7.0,
+    scale=lambda N, r: 8.0 * N * (1.0 + np.max(np.abs(r))),
+    largest=12,
+    most=6,
 )
 
 # ---------------------------------------------------------------------------------------------------- squeezing
@@ -179,28 +171,26 @@ def by_finite_step(log_p: Any) -> Any:
     return (8 * (after(1) - after(-1)) - (after(2) - after(-2))) / (12 * h)
 
 
-add(
-    Row(
-        slug="squeezing",
-        chapter=10,
-        clauses=(r"D(y, y') = p(y)\, (p(y) - 1[y = y'] + p(y') - \sum_{y''} p(y'')^2)",),
-        words="how p(y) changes while y' is pushed down in the logits of responses: y rises if and only if p(y) exceeds sum p^2 - p(y')",
-        source="Ren and Sutherland (2024), arXiv:2407.10490; softmax.",
-        letters={"D": "push_down"},
-        sides={
-            "closed form": 1,
-            "Jacobian of the softmax": 0,
-            "differences": Approximately(by_finite_step, error=1e-10),
-            "logit by logit": lambda log_p: pooled.pushed_down(log_p),
-        },
-        misses={
-            "all others rise, in proportion": "p(y)*(p(y') - 1[y = y'])",
-            "y' falls as if alone": "p(y)*(p(y) - 1[y = y'])",
-            "the normalization forgotten": "p(y)*(p(y) - 1[y = y'] + p(y'))",
-            "sign flipped": "-p(y)*(p(y) - 1[y = y'] + p(y') - sum_{y''} p(y'')^2)",
-            "p for its square": "p(y)*(p(y) - 1[y = y'] + p(y') - 1)",
-        },
-        largest=60,
-        most=20,
-    )
+claim(
+    slug="squeezing",
+    chapter=10,
+    text=r"""
+    let D = push_down
+    D(y, y') = p(y)\, (p(y) - 1[y = y'] + p(y') - \sum_{y''} p(y'')^2)
+        # how p(y) changes while y' is pushed down in the logits of responses: y rises if and only if p(y) exceeds sum p^2 - p(y')
+      not p(y)*(p(y') - 1[y = y'])  # all others rise, in proportion
+      not p(y)*(p(y) - 1[y = y'])  # y' falls as if alone
+      not p(y)*(p(y) - 1[y = y'] + p(y'))  # the normalization forgotten
+      not -p(y)*(p(y) - 1[y = y'] + p(y') - sum_{y''} p(y'')^2)  # sign flipped
+      not p(y)*(p(y) - 1[y = y'] + p(y') - 1)  # p for its square
+    """,
+    source="Ren and Sutherland (2024), arXiv:2407.10490; softmax.",
+    sides={
+        "closed form": 1,
+        "Jacobian of the softmax": 0,
+        "differences": Approximately(by_finite_step, error=1e-10),
+        "logit by logit": lambda log_p: pooled.pushed_down(log_p),
+    },
+    largest=60,
+    most=20,
 )

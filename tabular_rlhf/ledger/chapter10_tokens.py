@@ -2,13 +2,14 @@ r"""Chapter 10, tokens: divergences credited to their own token, a teacher, entr
 
 from __future__ import annotations
 
+from string import Template
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.gibbs import log_gibbs
-from tabular_rlhf.ledger.record import Miss, Row, add
+from tabular_rlhf.ledger.record import claim
 from tabular_rlhf.logspace import kl, log_softmax
 from tabular_rlhf.policy_gradient import stale
 from tabular_rlhf.terms.conditions import full
@@ -32,43 +33,37 @@ def held_kl(mdp: Any, log_pi: Any, log_pi_ref: Any, logits: Any) -> Any:
     return by_core(lambda t: np.sum(np.exp(mdp.prefix_sum(log_softmax(t))) * held), logits)
 
 
-add(
-    Row(
-        slug="state-kl-in-reward",
-        chapter=10,
-        clauses=(
-            rf"\sum_s d_\pi(s)\, {STATE_KL} \sum_a \pi(a \mid s)\, \nabla \log\pi(a \mid s) = 0",
-            r"\mathbb{E}_p[(\sum_h \mathrm{KL}(\pi(\cdot \mid s_h), \pi_{ref}(\cdot \mid s_h)))\, \mathrm{score}] "
-            rf"= \sum_s {STATE_KL}\, \nabla d_\pi(s)",
-            rf"\sum_s {STATE_KL}\, \nabla d_\pi(s) + \sum_s d_\pi(s)\, \nabla\, {STATE_KL} = \nabla\, \mathrm{{KL}}(p, p_{{ref}})",
+claim(
+    slug="state-kl-in-reward",
+    chapter=10,
+    text=Template(r"""
+    \sum_s d_\pi(s)\, ${STATE_KL} \sum_a \pi(a \mid s)\, \nabla \log\pi(a \mid s) = 0
+      not nabla(KL(p, p_ref))  # same-token credit suffices
+    \mathbb{E}_p[(\sum_h \mathrm{KL}(\pi(\cdot \mid s_h), \pi_{ref}(\cdot \mid s_h)))\, \mathrm{score}] = \sum_s ${STATE_KL}\, \nabla
+        d_\pi(s)
+      not nabla(KL(p, p_ref))  # the return carries all of it
+      not sum_s KL(pi(.|s), pi_ref(.|s))*nabla(d_pi(s))*d_ref(s)  # the reference's visits
+    \sum_s ${STATE_KL}\, \nabla d_\pi(s) + \sum_s d_\pi(s)\, \nabla\, ${STATE_KL} = \nabla\, \mathrm{KL}(p, p_{ref})
+        # the exact divergence of a state, credited to the token chosen there, pushes nothing; as part of the return it moves only which
+        states are visited; with the loss term it is all of the gradient
+      not sum_s d_pi(s)*nabla(KL(pi(.|s), pi_ref(.|s)))  # visits held
+      not 2*nabla(KL(p, p_ref))  # twice, with the sampled log-ratio in the return
+    """).substitute(STATE_KL=STATE_KL),
+    source="by the score function: a number that does not depend on the token is a baseline.",
+    parts=("same token", "in the return", "return and loss"),
+    sides={
+        "closed form": 1,
+        "responses and states": 0,
+        "gradient core": lambda mdp, logits, log_pi, log_pi_ref, P, S, V: (
+            np.zeros((P, P, S, V)),
+            held_kl(mdp, log_pi, log_pi_ref, logits),
+            by_core(lambda t: np.sum(kl(mdp.path_sum(log_softmax(t)), mdp.path_sum(log_pi_ref))), logits),
         ),
-        words="the exact divergence of a state, credited to the token chosen there, pushes nothing; as part of the return it moves only "
-        "which states are visited; with the loss term it is all of the gradient",
-        source="by the score function: a number that does not depend on the token is a baseline.",
-        parts=("same token", "in the return", "return and loss"),
-        sides={
-            "closed form": 1,
-            "responses and states": 0,
-            "gradient core": lambda mdp, logits, log_pi, log_pi_ref, P, S, V: (
-                np.zeros((P, P, S, V)),
-                held_kl(mdp, log_pi, log_pi_ref, logits),
-                by_core(lambda t: np.sum(kl(mdp.path_sum(log_softmax(t)), mdp.path_sum(log_pi_ref))), logits),
-            ),
-        },
-        misses={
-            "same-token credit suffices": "nabla(KL(p, p_ref))",
-            "the return carries all of it": Miss("the return carries all of it", "nabla(KL(p, p_ref))", part=1),
-            "visits held": Miss("visits held", "sum_s d_pi(s)*nabla(KL(pi(.|s), pi_ref(.|s)))", part=2),
-            "twice, with the sampled log-ratio in the return": Miss(
-                "twice, with the sampled log-ratio in the return", "2*nabla(KL(p, p_ref))", part=2
-            ),
-            "the reference's visits": Miss("the reference's visits", "sum_s KL(pi(.|s), pi_ref(.|s))*nabla(d_pi(s))*d_ref(s)", part=1),
-        },
-        where=full,
-        scale=nats,
-        largest=40,
-        most=12,
-    )
+    },
+    where=full,
+    scale=nats,
+    largest=40,
+    most=12,
 )
 
 # ---------------------------------------------------------------------------------------------------- on-policy-distillation
@@ -79,36 +74,32 @@ def sampled_tokens(mdp: Any, p: Any, pi: Any, log_pi: Any, log_pi_2: Any) -> Any
     return each(stale.pulled_tokens(mdp.subtree_sum(p) * (log_pi - log_pi_2), pi))
 
 
-add(
-    Row(
-        slug="on-policy-distillation",
-        chapter=10,
-        clauses=(
-            r"\mathbb{E}_p[\sum_h \log\frac{\pi(a_h \mid s_h)}{\pi_T(a_h \mid s_h)}\, \nabla \log\pi(a_h \mid s_h)] "
-            r"= \sum_s d_\pi(s)\, \nabla\, \mathrm{KL}(\pi(\cdot \mid s), \pi_T(\cdot \mid s))",
-        ),
-        words="for a teacher T: the sampled reverse divergence, token by token, holds the visits; it is the gradient of nothing, and yet "
-        "vanishes at the teacher",
-        source="Agarwal et al. (2024), arXiv:2306.13649; of what it optimizes, arXiv:2605.16826.",
-        note="From two tokens on the field has a curl: it is the gradient of nothing.",
-        letters={"pi_T": "pi_2", "p_T": "p_2"},
-        sides={
-            "states, visits held": 1,
-            "responses": 0,
-            "masses of tokens": sampled_tokens,
-        },
-        misses={
-            "the gradient of KL(pi, teacher)": "nabla(KL(p, p_T))",
-            "the forward divergence": "sum_s d_pi(s)*nabla(KL(pi_T(.|s), pi(.|s)))",
-            "the teacher's visits": "sum_s p_T(s)*nabla(KL(pi(.|s), pi_T(.|s)))",
-            "sign flipped": "-(sum_s d_pi(s)*nabla(KL(pi(.|s), pi_T(.|s))))",
-            "the whole log-ratio credited to every token": "E_p[log(p/p_T)*score]",
-        },
-        where=full,
-        scale=lambda H, log_p, log_p_2: nats(H, log_p, log_p_2),
-        largest=40,
-        most=12,
-    )
+claim(
+    slug="on-policy-distillation",
+    chapter=10,
+    text=r"""
+    let pi_T = pi_2; p_T = p_2
+    \mathbb{E}_p[\sum_h \log\frac{\pi(a_h \mid s_h)}{\pi_T(a_h \mid s_h)}\, \nabla \log\pi(a_h \mid s_h)] = \sum_s d_\pi(s)\, \nabla\,
+        \mathrm{KL}(\pi(\cdot \mid s), \pi_T(\cdot \mid s))
+        # for a teacher T: the sampled reverse divergence, token by token, holds the visits; it is the gradient of nothing, and yet vanishes
+        at the teacher
+      not nabla(KL(p, p_T))  # the gradient of KL(pi, teacher)
+      not sum_s d_pi(s)*nabla(KL(pi_T(.|s), pi(.|s)))  # the forward divergence
+      not sum_s p_T(s)*nabla(KL(pi(.|s), pi_T(.|s)))  # the teacher's visits
+      not -(sum_s d_pi(s)*nabla(KL(pi(.|s), pi_T(.|s))))  # sign flipped
+      not E_p[log(p/p_T)*score]  # the whole log-ratio credited to every token
+    """,
+    source="Agarwal et al. (2024), arXiv:2306.13649; of what it optimizes, arXiv:2605.16826.",
+    note="From two tokens on the field has a curl: it is the gradient of nothing.",
+    sides={
+        "states, visits held": 1,
+        "responses": 0,
+        "masses of tokens": sampled_tokens,
+    },
+    where=full,
+    scale=lambda H, log_p, log_p_2: nats(H, log_p, log_p_2),
+    largest=40,
+    most=12,
 )
 
 # ---------------------------------------------------------------------------------------------------- entropy-covariance
@@ -138,36 +129,32 @@ TURNED = (
     r"\quad q(y) = \prod_h w(s_h, a_h), \quad z = 0"
 )
 
-add(
-    Row(
-        slug="entropy-covariance",
-        chapter=10,
-        clauses=(
-            rf"\frac{{d}}{{dz}}(-\sum_a w(s, a) \log w(s, a)) = -\mathrm{{Cov}}_a(\log\pi(a \mid s), v(s, a)), \quad {TURNED}",
-            r"\frac{d}{dz}(-\sum_y q(y) \log q(y)) = -\mathrm{Cov}_p(\log p, \mathrm{score}_v)",
-        ),
-        words="as the logits move along v: of tokens, and of responses, where score_v is the slope of log p",
-        source="Cui et al. (2025), arXiv:2505.22617.",
-        note="All token entropies may rise while that of the responses falls: visits move, too.",
-        parts=("tokens", "responses"),
-        letters={"v": "direction"},
-        sides={
-            "covariance": 1,
-            "slope of the entropy as it is written": 0,
-            "gradient core": entropy_slopes,
-        },
-        misses={
-            "sign flipped": "Cov_a(log(pi(a|s)), v(s,a))",
-            "the mean of the product, not the covariance": "-(sum_a pi(a|s)*log(pi(a|s))*v(s,a))",
-            "the slope of the cross entropy": "-(sum_a pi(a|s)*v(s,a))",
-            "token sum for sequence": Miss("token sum for sequence", "-(sum_s d_pi(s)*Cov_a(log(pi(a|s)), v(s,a)))", part=1),
-            "not discounted by visits": Miss("not discounted by visits", "-(sum_s Cov_a(log(pi(a|s)), v(s,a)))", part=1),
-        },
-        where=full,
-        scale=lambda H, log_p, log_p_ref, direction: nats(H, log_p, log_p_ref) * (1.0 + np.max(np.abs(direction))),
-        largest=40,
-        most=12,
-    )
+claim(
+    slug="entropy-covariance",
+    chapter=10,
+    text=Template(r"""
+    let v = direction
+    \frac{d}{dz}(-\sum_a w(s, a) \log w(s, a)) = -\mathrm{Cov}_a(\log\pi(a \mid s), v(s, a)), \quad ${TURNED}
+      not Cov_a(log(pi(a|s)), v(s,a))  # sign flipped
+      not -(sum_a pi(a|s)*log(pi(a|s))*v(s,a))  # the mean of the product, not the covariance
+      not -(sum_a pi(a|s)*v(s,a))  # the slope of the cross entropy
+    \frac{d}{dz}(-\sum_y q(y) \log q(y)) = -\mathrm{Cov}_p(\log p, \mathrm{score}_v)
+        # as the logits move along v: of tokens, and of responses, where score_v is the slope of log p
+      not -(sum_s d_pi(s)*Cov_a(log(pi(a|s)), v(s,a)))  # token sum for sequence
+      not -(sum_s Cov_a(log(pi(a|s)), v(s,a)))  # not discounted by visits
+    """).substitute(TURNED=TURNED),
+    source="Cui et al. (2025), arXiv:2505.22617.",
+    note="All token entropies may rise while that of the responses falls: visits move, too.",
+    parts=("tokens", "responses"),
+    sides={
+        "covariance": 1,
+        "slope of the entropy as it is written": 0,
+        "gradient core": entropy_slopes,
+    },
+    where=full,
+    scale=lambda H, log_p, log_p_ref, direction: nats(H, log_p, log_p_ref) * (1.0 + np.max(np.abs(direction))),
+    largest=40,
+    most=12,
 )
 
 # ---------------------------------------------------------------------------------------------------- process-rewards
@@ -181,76 +168,60 @@ def telescoped(mdp: Any, p: Any, r: Any, log_p_ref: Any, beta: float) -> Any:
     return summed, np.exp(log_gibbs(log_p_ref, summed, beta))
 
 
-add(
-    Row(
-        slug="process-rewards",
-        chapter=10,
-        clauses=(
-            r"\sum_h (Q_\pi(s_h, a_h) - V_\pi(s_h)) = r - V_\pi(x)",
-            r"\frac{p_{ref}\, e^{S/\beta}}{\mathbb{E}_{p_{ref}}[e^{S/\beta}]} = p^*, \quad S = \sum_h (Q_\pi(s_h, a_h) - V_\pi(s_h))",
-        ),
-        words="differences of prefix values, of any policy pi, telescope: the optimum is that of the outcome; sums of prefix values do not",
-        source="Ng, Harada and Russell (1999); of process rewards and summed credit, arXiv:2504.15275.",
-        parts=("sum of differences", "optimum"),
-        sides={
-            "outcome": 1,
-            "token by token": 0,
-            "masses, in logarithms": telescoped,
-        },
-        misses={
-            "a sum of prefix values": "sum_h Q_pi(s_h, a_h)",
-            "the value of the prompt forgotten": "r",
-            "any process reward": Miss(
-                "any process reward",
-                "p_ref*exp(T/beta)/E_p_ref[exp(T/beta)] where T = r + (sum_h r_token(s_h, a_h))",
-                part=1,
-            ),
-            "sums of prefix values have that optimum": Miss(
-                "sums of prefix values have that optimum",
-                "p_ref*exp(T/beta)/E_p_ref[exp(T/beta)] where T = sum_h Q_pi(s_h, a_h)",
-                part=1,
-            ),
-        },
-        where=lambda log_p_ref, r, beta: full(log_p_ref) and float(np.ptp(r)) / beta < 300.0,
-        scale=lambda r, H, beta, log_p: reward_size(r, H) * (1.0 + 1.0 / beta) + np.max(np.abs(log_p)),
-        largest=300,
-        most=20,
-    )
+claim(
+    slug="process-rewards",
+    chapter=10,
+    text=r"""
+    \sum_h (Q_\pi(s_h, a_h) - V_\pi(s_h)) = r - V_\pi(x)
+      not sum_h Q_pi(s_h, a_h)  # a sum of prefix values
+      not r  # the value of the prompt forgotten
+    \frac{p_{ref}\, e^{S/\beta}}{\mathbb{E}_{p_{ref}}[e^{S/\beta}]} = p^*, \quad S = \sum_h (Q_\pi(s_h, a_h) - V_\pi(s_h))
+        # differences of prefix values, of any policy pi, telescope: the optimum is that of the outcome; sums of prefix values do not
+      not p_ref*exp(T/beta)/E_p_ref[exp(T/beta)] where T = r + (sum_h r_token(s_h, a_h))  # any process reward
+      not p_ref*exp(T/beta)/E_p_ref[exp(T/beta)] where T = sum_h Q_pi(s_h, a_h)  # sums of prefix values have that optimum
+    """,
+    source="Ng, Harada and Russell (1999); of process rewards and summed credit, arXiv:2504.15275.",
+    parts=("sum of differences", "optimum"),
+    sides={
+        "outcome": 1,
+        "token by token": 0,
+        "masses, in logarithms": telescoped,
+    },
+    where=lambda log_p_ref, r, beta: full(log_p_ref) and float(np.ptp(r)) / beta < 300.0,
+    scale=lambda r, H, beta, log_p: reward_size(r, H) * (1.0 + 1.0 / beta) + np.max(np.abs(log_p)),
+    largest=300,
+    most=20,
 )
 
 # ---------------------------------------------------------------------------------------------------- gae
 
-add(
-    Row(
-        slug="gae",
-        chapter=10,
-        clauses=(
-            r"g_\Phi = \nabla\, \mathbb{E}_p[r] + (1 - \lambda) \sum_s d_\pi(s) \sum_a \nabla\pi(a \mid s)\, B(s, a)",
-            r"g_0 = \nabla\, \mathbb{E}_p[r]",
+claim(
+    slug="gae",
+    chapter=10,
+    text=r"""
+    let g_Phi = gae_update; g_0 = gae_exact; B = critic_bias; lambda = lam
+    g_\Phi = \nabla\, \mathbb{E}_p[r] + (1 - \lambda) \sum_s d_\pi(s) \sum_a \nabla\pi(a \mid s)\, B(s, a)
+      not nabla(E_p[r])  # unbiased for all lambda
+      not nabla(E_p[r]) + lambda*sum_s d_pi(s)*sum_a nabla(pi(a|s))*B(s, a)  # lambda for 1 - lambda
+      not nabla(E_p[r]) + sum_s d_pi(s)*sum_a nabla(pi(a|s))*B(s, a)  # bias at lambda = 1, too
+      not nabla(E_p[r]) - (1 - lambda)*sum_s d_pi(s)*sum_a nabla(pi(a|s))*B(s, a)  # sign flipped
+    g_0 = \nabla\, \mathbb{E}_p[r]
+        # where g_0 is the update with GAE on the exact critic of pi, g_Phi with a critic that is wrong by Phi(s), and B(s, a) is the mean
+        error still to come, each step further discounted by lambda once more
+      not g_Phi  # an exact critic biases it
+    """,
+    source="Schulman et al. (2016), arXiv:1506.02438.",
+    parts=("a wrong critic", "the exact critic"),
+    sides={
+        "gradient and bias": 1,
+        "response by response, step by step": 0,
+        "gradient core, recursion": lambda world, logits, mdp, r, pi, d_pi, critic_bias, lam: (
+            mean_slope(world, logits, r) + each((1.0 - lam) * stale.pulled_tokens(d_pi[..., None] * pi * critic_bias, pi)),
+            mean_slope(world, logits, r),
         ),
-        words="where g_0 is the update with GAE on the exact critic of pi, g_Phi with a critic that is wrong by Phi(s), and B(s, a) is the "
-        "mean error still to come, each step further discounted by lambda once more",
-        source="Schulman et al. (2016), arXiv:1506.02438.",
-        parts=("a wrong critic", "the exact critic"),
-        letters={"g_Phi": "gae_update", "g_0": "gae_exact", "B": "critic_bias", "lambda": "lam"},
-        sides={
-            "gradient and bias": 1,
-            "response by response, step by step": 0,
-            "gradient core, recursion": lambda world, logits, mdp, r, pi, d_pi, critic_bias, lam: (
-                mean_slope(world, logits, r) + each((1.0 - lam) * stale.pulled_tokens(d_pi[..., None] * pi * critic_bias, pi)),
-                mean_slope(world, logits, r),
-            ),
-        },
-        misses={
-            "unbiased for all lambda": "nabla(E_p[r])",
-            "lambda for 1 - lambda": "nabla(E_p[r]) + lambda*sum_s d_pi(s)*sum_a nabla(pi(a|s))*B(s, a)",
-            "bias at lambda = 1, too": "nabla(E_p[r]) + sum_s d_pi(s)*sum_a nabla(pi(a|s))*B(s, a)",
-            "sign flipped": "nabla(E_p[r]) - (1 - lambda)*sum_s d_pi(s)*sum_a nabla(pi(a|s))*B(s, a)",
-            "an exact critic biases it": Miss("an exact critic biases it", "g_Phi", part=1),
-        },
-        where=full,
-        scale=lambda r, H, phi: reward_size(r, H) * (1.0 + np.max(np.abs(phi))) * H,
-        largest=40,
-        most=12,
-    )
+    },
+    where=full,
+    scale=lambda r, H, phi: reward_size(r, H) * (1.0 + np.max(np.abs(phi))) * H,
+    largest=40,
+    most=12,
 )

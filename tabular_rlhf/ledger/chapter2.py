@@ -11,7 +11,7 @@ import numpy as np
 
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.gibbs import log_gibbs
-from tabular_rlhf.ledger.record import Approximately, Miss, Row, Sampled, add
+from tabular_rlhf.ledger.record import Approximately, Sampled, claim
 from tabular_rlhf.logspace import expect, kl, log_sigmoid
 from tabular_rlhf.world import World
 
@@ -36,42 +36,37 @@ def waiting_time_by_doubling(q: Any) -> Any:
     return total
 
 
-add(
-    Row(
-        slug="exploration",
-        chapter=2,
-        clauses=(
-            r"T = 1 + (1 - q)\, T, \quad T = 1/q, \quad q = p_{ref}(r = \max_\tau r(\tau))",
-            r"1 \Big/ \prod_{h=1}^{H} \frac{1}{V} = V^H",
+claim(
+    slug="exploration",
+    chapter=2,
+    text=r"""
+    let V = V
+    T = 1 + (1 - q)\, T, \quad T = 1/q, \quad q = p_{ref}(r = \max_\tau r(\tau))
+      slip the term 1 dropped
+      not 1/(1 - q)  # 1/(1 - p(G))
+      not -(\log q) / \log 2  # log for the inverse: bits, not episodes
+    1 \Big/ \prod_{h=1}^{H} \frac{1}{V} = V^H
+        # are the mean episodes T until a best response is met from the reference, and one string of H of the V words by uniform play
+      not V \cdot H  # V times H for V to the power H
+      not H^V  # H^V for V^H
+    """,
+    source="Geometric distribution; Sutton and Barto (2018), ch. 2, on exploration.",
+    parts=("from pi_ref", "uniform play"),
+    sides={
+        "1/p(G) and V^H": (0, 1),
+        "a first episode, and those after it; a product of H chances": (1, 0),
+        "sum of survival probabilities": lambda log_p_ref, r, V, H: (
+            waiting_time_by_doubling(hit_probability(log_p_ref, r)),
+            float(V) ** H,
         ),
-        words="are the mean episodes T until a best response is met from the reference, and one string of H of the V words by uniform play",
-        letters={"V": "V"},
-        source="Geometric distribution; Sutton and Barto (2018), ch. 2, on exploration.",
-        parts=("from pi_ref", "uniform play"),
-        sides={
-            "1/p(G) and V^H": (0, 1),
-            "a first episode, and those after it; a product of H chances": (1, 0),
-            "sum of survival probabilities": lambda log_p_ref, r, V, H: (
-                waiting_time_by_doubling(hit_probability(log_p_ref, r)),
-                float(V) ** H,
-            ),
-        },
-        slips={0: ("the term 1 dropped",)},
-        misses={
-            "1/(1 - p(G))": "1/(1 - q)",
-            "log for the inverse: bits, not episodes": r"-(\log q) / \log 2",
-            "V times H for V to the power H": Miss("V times H for V to the power H", r"V \cdot H", part=1),
-            "H^V for V^H": Miss("H^V for V^H", "H^V", part=1),
-        },
-        sampled=Sampled(
-            "log_p_ref",
-            lambda log_p_ref, r: best_set(log_p_ref, r).astype(float),
-            lambda mu, log_p_ref, r: np.sum(mu * hit_probability(log_p_ref, r)),
-        ),
-        where=lambda log_p_ref, r: np.min(hit_probability(log_p_ref, r)) > 1e-12,
-        # 1 - q and its powers lose what q itself is short of 1: a relative error eps/q
-        scale=lambda log_p_ref, r, V, H: (np.max(1.0 / hit_probability(log_p_ref, r) ** 2), float(V) ** H),
-    )
+    },
+    sampled=Sampled(
+        "log_p_ref",
+        lambda log_p_ref, r: best_set(log_p_ref, r).astype(float),
+        lambda mu, log_p_ref, r: np.sum(mu * hit_probability(log_p_ref, r)),
+    ),
+    where=lambda log_p_ref, r: np.min(hit_probability(log_p_ref, r)) > 1e-12,
+    scale=lambda log_p_ref, r, V, H: (np.max(1.0 / hit_probability(log_p_ref, r) ** 2), float(V) ** H),
 )
 
 # ---------------------------------------------------------------------------------------------------- compounding-error
@@ -82,30 +77,26 @@ def costs_by_sweep(d_learner: Any, d_expert: Any, c_learner: Any) -> Any:
     return np.sum(d_learner * c_learner), np.sum(d_expert * c_learner), np.sum((d_learner - d_expert) * c_learner)
 
 
-add(
-    Row(
-        slug="compounding-error",
-        chapter=2,
-        clauses=(
-            r"H - \frac{1 - \varepsilon}{\varepsilon}\,(1 - (1 - \varepsilon)^H) = \sum_{h=1}^{H} (1 - (1 - \varepsilon)^h)",
-            r"\varepsilon H = \sum_{h=1}^{H} \varepsilon",
-            r"\sum_{h=1}^{H} (1 - (1 - \varepsilon)^h) - \varepsilon H = \sum_{h=1}^{H} (1 - (1 - \varepsilon)^{h - 1})\,(1 - \varepsilon)",
-            r"\sum_{h=1}^{H} (1 - (1 - \varepsilon)^h) \le \varepsilon\, \frac{H (H + 1)}{2}",
-        ),
-        words="are the mean mistakes of a learner who slips with one chance at every step, and is lost from then on: under its own visits, "
-        "under the expert's, the gap (being lost already, times what that costs), and its bound",
-        source="Ross and Bagnell (2010), Efficient reductions for imitation learning, theorem 2.1.",
-        parts=("own visits", "expert's visits", "gap"),
-        sides={"closed form": 0, "step by step": 1, "occupancy sweeps": costs_by_sweep},
-        slips={2: ("sign flipped",)},
-        misses={
-            "d_ref for d_pi: the expert's visits for one's own": r"\varepsilon H",
-            "the bound eps H^2 taken for the cost": r"\varepsilon H^2",
-            "n - 1 for n: the first step cannot err": r"\sum_{h=1}^{H} (1 - (1 - \varepsilon)^{h - 1})",
-        },
-        where=lambda V, H: V >= 2 and V**H <= 2**16,
-        scale=lambda H: float(H),
-    )
+claim(
+    slug="compounding-error",
+    chapter=2,
+    text=r"""
+    H - \frac{1 - \varepsilon}{\varepsilon}\,(1 - (1 - \varepsilon)^H) = \sum_{h=1}^{H} (1 - (1 - \varepsilon)^h)
+      not \varepsilon H  # d_ref for d_pi: the expert's visits for one's own
+      not \varepsilon H^2  # the bound eps H^2 taken for the cost
+      not \sum_{h=1}^{H} (1 - (1 - \varepsilon)^{h - 1})  # n - 1 for n: the first step cannot err
+    \varepsilon H = \sum_{h=1}^{H} \varepsilon
+    \sum_{h=1}^{H} (1 - (1 - \varepsilon)^h) - \varepsilon H = \sum_{h=1}^{H} (1 - (1 - \varepsilon)^{h - 1})\,(1 - \varepsilon)
+      slip sign flipped
+    \sum_{h=1}^{H} (1 - (1 - \varepsilon)^h) \le \varepsilon\, \frac{H (H + 1)}{2}
+        # are the mean mistakes of a learner who slips with one chance at every step, and is lost from then on: under its own visits, under
+        the expert's, the gap (being lost already, times what that costs), and its bound
+    """,
+    source="Ross and Bagnell (2010), Efficient reductions for imitation learning, theorem 2.1.",
+    parts=("own visits", "expert's visits", "gap"),
+    sides={"closed form": 0, "step by step": 1, "occupancy sweeps": costs_by_sweep},
+    where=lambda V, H: V >= 2 and V**H <= 2**16,
+    scale=lambda H: float(H),
 )
 
 # ---------------------------------------------------------------------------------------------------- reward-hacking
@@ -119,35 +110,28 @@ def slopes_by_difference(log_p_ref: Any, proxy: Any, r: Any, beta: float) -> Any
     return tuple((8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * h))
 
 
-add(
-    Row(
-        slug="reward-hacking",
-        chapter=2,
-        clauses=(
-            r"\frac{d}{d\beta}\, \mathbb{E}_p[r'] = -\frac{\mathrm{Var}_p(r')}{\beta^2}, \quad p \propto p_{ref}\, e^{r'/\beta}",
-            r"\frac{d}{d\beta}\, \mathbb{E}_p[r] = -\frac{\mathrm{Cov}_p(r, r')}{\beta^2}",
-        ),
-        words="where p is the optimum of a proxy r'",
-        source="Gao, Schulman and Hilton (2023), Scaling laws for reward model overoptimization, arXiv:2210.10760 (the phenomenon).",
-        note="So as beta falls the proxy never falls, and the true reward turns where Cov(r, r') changes sign.",
-        parts=("proxy", "true reward"),
-        sides={
-            "covariances": 1,
-            "gradient core, in beta": 0,
-            # fourth-order differences with h = beta/1000: (h/beta)^4 times powers of spread/beta, and rounding/h
-            "finite difference": Approximately(slopes_by_difference, error=1e-9),
-        },
-        slips={0: ("sign flipped", "the exponent 2 dropped")},
-        misses={
-            "variance of r' for its covariance with r": Miss(
-                "variance of r' for its covariance with r", r"-\mathrm{Var}_p(r')/\beta^2", part=1
-            ),
-            "second moment for covariance": Miss("second moment for covariance", r"-\mathbb{E}_p[r\, r']/\beta^2", part=1),
-        },
-        where=lambda log_p_ref, proxy, beta: (np.max(proxy) - np.min(proxy)) / beta < 40,
-        scale=lambda r, proxy, beta: (1 + np.max(np.abs(proxy)) + np.max(np.abs(r))) ** 2 / beta**2 * (1 + (np.ptp(proxy) / beta) ** 5),
-        largest=2000,
-    )
+claim(
+    slug="reward-hacking",
+    chapter=2,
+    text=r"""
+    \frac{d}{d\beta}\, \mathbb{E}_p[r'] = -\frac{\mathrm{Var}_p(r')}{\beta^2}, \quad p \propto p_{ref}\, e^{r'/\beta}
+      slip sign flipped; the exponent 2 dropped
+    \frac{d}{d\beta}\, \mathbb{E}_p[r] = -\frac{\mathrm{Cov}_p(r, r')}{\beta^2}  # where p is the optimum of a proxy r'
+      not -\mathrm{Var}_p(r')/\beta^2  # variance of r' for its covariance with r
+      not -\mathbb{E}_p[r\, r']/\beta^2  # second moment for covariance
+    """,
+    source="Gao, Schulman and Hilton (2023), Scaling laws for reward model overoptimization, arXiv:2210.10760 (the phenomenon).",
+    note="So as beta falls the proxy never falls, and the true reward turns where Cov(r, r') changes sign.",
+    parts=("proxy", "true reward"),
+    sides={
+        "covariances": 1,
+        "gradient core, in beta": 0,
+        # fourth-order differences with h = beta/1000: (h/beta)^4 times powers of spread/beta, and rounding/h
+        "finite difference": Approximately(slopes_by_difference, error=1e-9),
+    },
+    where=lambda log_p_ref, proxy, beta: (np.max(proxy) - np.min(proxy)) / beta < 40,
+    scale=lambda r, proxy, beta: (1 + np.max(np.abs(proxy)) + np.max(np.abs(r))) ** 2 / beta**2 * (1 + (np.ptp(proxy) / beta) ** 5),
+    largest=2000,
 )
 
 # ---------------------------------------------------------------------------------------------------- by hand vs learned
@@ -178,42 +162,38 @@ def by_hand(world: World) -> Any:
     return log_gibbs(world.log_p_ref, hand_designed(world.mdp, world.r, world.log_p_ref), world.beta)
 
 
-add(
-    Row(
-        slug="reward-by-hand-vs-learned",
-        chapter=2,
-        clauses=(
-            r"V(x) - J_x(p) = \beta\, \mathrm{KL}(p, p^*)",
-            r"-\frac{\partial}{\partial \hat r_i} \sum_{i, j} p_{ref}(i)\, p_{ref}(j)\, P(i \succ j) \log \sigma(\hat r_i - \hat r_j) = "
-            r"p_{ref}(i) \sum_j p_{ref}(j)\, (\sigma(\hat r_i - \hat r_j) - P(i \succ j))",
+claim(
+    slug="reward-by-hand-vs-learned",
+    chapter=2,
+    text=r"""
+    V(x) - J_x(p) = \beta\, \mathrm{KL}(p, p^*)
+    -\frac{\partial}{\partial \hat r_i} \sum_{i, j} p_{ref}(i)\, p_{ref}(j)\, P(i \succ j) \log \sigma(\hat r_i - \hat r_j) = p_{ref}(i)
+        \sum_j p_{ref}(j)\, (\sigma(\hat r_i - \hat r_j) - P(i \succ j))
+        # are what a policy gives away, here the optimum of a reward by hand, and the slope of the likelihood of comparisons, which is 0
+        where the scores are r: so the population's fit is r
+      not p_{ref}(i) \sum_j p_{ref}(j)\, (\sigma((r_i - r_j) \log 2) - P(i \succ j))  # log base 2
+      not p_{ref}(i) \sum_j p_{ref}(j)\, (\sigma(r_j - r_i) - P(i \succ j))  # winner and loser swapped
+    """,
+    source="Christiano et al. (2017), Deep RL from human preferences, arXiv:1706.03741 (an experiment, made exact here).",
+    note="Part 1 is what a feature reward (length, count of one token) costs; part 2 shows that comparisons recover the table.",
+    parts=("regret by hand", "slope of the NLL at r"),
+    sides={
+        "objective, and stationarity": (
+            lambda world, log_p_ref, r, beta, value: value - expect(by_hand(world), r) + beta * kl(by_hand(world), log_p_ref),
+            lambda r: np.zeros_like(r),
         ),
-        words="are what a policy gives away, here the optimum of a reward by hand, and the slope of the likelihood of comparisons, "
-        "which is 0 where the scores are r: so the population's fit is r",
-        source="Christiano et al. (2017), Deep RL from human preferences, arXiv:1706.03741 (an experiment, made exact here).",
-        note="Part 1 is what a feature reward (length, count of one token) costs; part 2 shows that comparisons recover the table.",
-        parts=("regret by hand", "slope of the NLL at r"),
-        sides={
-            "objective, and stationarity": (
-                lambda world, log_p_ref, r, beta, value: value - expect(by_hand(world), r) + beta * kl(by_hand(world), log_p_ref),
-                lambda r: np.zeros_like(r),
-            ),
-            "KL to p*, and gradient core": (
-                lambda world, beta, log_p_star: beta * kl(by_hand(world), log_p_star),
-                lambda r, log_p_ref: grad(population_nll)(r, r, log_p_ref),
-            ),
-        },
-        misses={
-            "forward for reverse KL": lambda world, beta, log_p_star: beta * kl(log_p_star, by_hand(world)),
-            "beta dropped": lambda world, log_p_star: kl(by_hand(world), log_p_star),
-            "log base 2": Miss("log base 2", r"p_{ref}(i) \sum_j p_{ref}(j)\, (\sigma((r_i - r_j) \log 2) - P(i \succ j))", part=1),
-            "winner and loser swapped": Miss(
-                "winner and loser swapped", r"p_{ref}(i) \sum_j p_{ref}(j)\, (\sigma(r_j - r_i) - P(i \succ j))", part=1
-            ),
-        },
-        scale=lambda r, beta, log_p_ref, H: (
-            (np.max(np.abs(r)) + beta * np.max(np.abs(log_p_ref), initial=1.0, where=np.isfinite(log_p_ref))) * 10 * H,
-            1.0,
+        "KL to p*, and gradient core": (
+            lambda world, beta, log_p_star: beta * kl(by_hand(world), log_p_star),
+            lambda r, log_p_ref: grad(population_nll)(r, r, log_p_ref),
         ),
-        largest=100,
-    )
+    },
+    misses={
+        "forward for reverse KL": lambda world, beta, log_p_star: beta * kl(log_p_star, by_hand(world)),
+        "beta dropped": lambda world, log_p_star: kl(by_hand(world), log_p_star),
+    },
+    scale=lambda r, beta, log_p_ref, H: (
+        (np.max(np.abs(r)) + beta * np.max(np.abs(log_p_ref), initial=1.0, where=np.isfinite(log_p_ref))) * 10 * H,
+        1.0,
+    ),
+    largest=100,
 )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.autodiff import grad, hessian
-from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
+from tabular_rlhf.ledger.record import Approximately, claim
 from tabular_rlhf.preferences.comparisons import structure
 from tabular_rlhf.preferences.likelihood import fit
 from tabular_rlhf.terms.comparisons import pair_shares, pairs_nll, sigma, wins_table
@@ -53,28 +53,28 @@ def exists_by_subsets(wins_ij: Any) -> Any:
     return np.array(out)
 
 
-add(
-    Row(
-        slug="bt-existence",
-        chapter=3,
-        clauses=(r"\max_{\hat r} \sum_{i, j} w_{ij} \log \sigma(\hat r_i - \hat r_j) \text{ is reached} \iff i \to \dots \to j",),
-        words="for all i and j: a finite fit exists, unique up to a shift, where the graph of wins leads from each to each",
-        letters={"w": "wins_ij"},
-        source="Ford (1957), Solution of a ranking problem from binary comparisons; Hunter (2004).",
-        sides={
-            "a walk along wins from each to each": exists_by_walks,
-            "no direction of recession: linear programs": exists_by_cones,
-            "no set was never beaten from outside: all subsets": exists_by_subsets,
-        },
-        misses={
-            "connected is enough": lambda wins_ij: np.array([float(np.max(structure(wins_table(w)).linked) == 0) for w in wins_ij]),
-            "every item has won": lambda wins_ij: np.array([float(all(np.sum(w, axis=1) > 0)) if len(w) > 1 else 1.0 for w in wins_ij]),
-            "comparing every pair is enough": r"\min_{i, j} 1[w_{ij} + w_{ji} + 1[i = j] > 0]",
-            "always": lambda wins_ij: np.ones(len(wins_ij)),
-        },
-        where=lambda N: N <= 8,
-        largest=20,
-    )
+claim(
+    slug="bt-existence",
+    chapter=3,
+    text=r"""
+    let w = wins_ij
+    \max_{\hat r} \sum_{i, j} w_{ij} \log \sigma(\hat r_i - \hat r_j) \text{ is reached} \iff i \to \dots \to j
+        # for all i and j: a finite fit exists, unique up to a shift, where the graph of wins leads from each to each
+      not \min_{i, j} 1[w_{ij} + w_{ji} + 1[i = j] > 0]  # comparing every pair is enough
+    """,
+    source="Ford (1957), Solution of a ranking problem from binary comparisons; Hunter (2004).",
+    sides={
+        "a walk along wins from each to each": exists_by_walks,
+        "no direction of recession: linear programs": exists_by_cones,
+        "no set was never beaten from outside: all subsets": exists_by_subsets,
+    },
+    misses={
+        "connected is enough": lambda wins_ij: np.array([float(np.max(structure(wins_table(w)).linked) == 0) for w in wins_ij]),
+        "every item has won": lambda wins_ij: np.array([float(all(np.sum(w, axis=1) > 0)) if len(w) > 1 else 1.0 for w in wins_ij]),
+        "always": lambda wins_ij: np.ones(len(wins_ij)),
+    },
+    where=lambda N: N <= 8,
+    largest=20,
 )
 
 # ---------------------------------------------------------------------------------------------------- bt-consistency
@@ -105,54 +105,47 @@ def score_covariance(pairs: Any, r: Any) -> Any:
     return np.einsum("cxi,cxk->xik", rows, rows)
 
 
-add(
-    Row(
-        slug="bt-consistency",
-        chapter=3,
-        clauses=(
-            r"-\frac{\partial}{\partial \hat r_i} \mathbb{E}_{(x, w, l) \sim D}[\log \sigma(\hat r_w - \hat r_l)] = "
-            r"2\, \mu\, p_{ref}(i) \sum_j p_{ref}(j)\, (\sigma(\hat r_i - \hat r_j) - P(i \succ j))",
-            r"\mu\, \mathbb{E}_{(w, l) \sim D}[g_i\, g_k] = 1[i = k] \sum_j L_{ij} - L_{ik}, \quad "
-            r"g_k = \sigma(r_l - r_w)\, (1[w = k] - 1[l = k]), \quad "
-            r"L_{ij} = 2\, \mu\, p_{ref}(i)\, p_{ref}(j)\, \sigma(r_i - r_j)\, \sigma(r_j - r_i)",
+claim(
+    slug="bt-consistency",
+    chapter=3,
+    text=r"""
+    -\frac{\partial}{\partial \hat r_i} \mathbb{E}_{(x, w, l) \sim D}[\log \sigma(\hat r_w - \hat r_l)] = 2\, \mu\, p_{ref}(i) \sum_j
+        p_{ref}(j)\, (\sigma(\hat r_i - \hat r_j) - P(i \succ j))
+    \mu\, \mathbb{E}_{(w, l) \sim D}[g_i\, g_k] = 1[i = k] \sum_j L_{ij} - L_{ik}, \quad g_k = \sigma(r_l - r_w)\, (1[w = k] - 1[l = k]),
+        \quad L_{ij} = 2\, \mu\, p_{ref}(i)\, p_{ref}(j)\, \sigma(r_i - r_j)\, \sigma(r_j - r_i)
+        # so the population's fit is r up to a shift, where the first is 0, and that of n comparisons scatters about it with 1/n of the
+        pseudo-inverse of the second, the information of one
+      slip 2 dropped
+      not 1[i = k] \Big(\sum_j L_{ij} + \frac{1}{2}\, \mu\, p_{ref}(i)^2\Big) - L_{ik}  # self-comparisons carry information
+    """,
+    source="Simons and Yao (1999), Annals of Statistics 27; Bickel and Doksum, Mathematical Statistics, on the information identity.",
+    note="Part 2 is the information identity; that samples have this covariance is checked by simulation in the tests.",
+    parts=("population MLE, centered", "information of one comparison", "slope at r"),
+    free={"population MLE, centered": "constant per prompt"},
+    sides={
+        "r, and the Laplacian": (lambda r: centered(r), 1, lambda r: np.zeros_like(r)),
+        # Newton stops within 8e-10 nats
+        "Newton on all pairs, and E[g g^T]": Approximately(
+            lambda r, gaps, log_p_ref, mu, pairs: (
+                fitted_population(gaps, log_p_ref, mu),
+                score_covariance(pairs, r),
+                np.zeros_like(r),
+            ),
+            error=5e-9,
         ),
-        words="so the population's fit is r up to a shift, where the first is 0, "
-        "and that of n comparisons scatters about it with 1/n of the pseudo-inverse of the second, the information of one",
-        source="Simons and Yao (1999), Annals of Statistics 27; Bickel and Doksum, Mathematical Statistics, on the information identity.",
-        note="Part 2 is the information identity; that samples have this covariance is checked by simulation in the tests.",
-        parts=("population MLE, centered", "information of one comparison", "slope at r"),
-        free={"population MLE, centered": "constant per prompt"},
-        sides={
-            "r, and the Laplacian": (lambda r: centered(r), 1, lambda r: np.zeros_like(r)),
-            # Newton stops within 8e-10 nats
-            "Newton on all pairs, and E[g g^T]": Approximately(
-                lambda r, gaps, log_p_ref, mu, pairs: (
-                    fitted_population(gaps, log_p_ref, mu),
-                    score_covariance(pairs, r),
-                    np.zeros_like(r),
-                ),
-                error=5e-9,
-            ),
-            "slope and Hessian by the gradient core": lambda r, pairs: (
-                centered(r),
-                np.einsum("xixk->xik", hessian(lambda s: pairs_nll(pairs, s))(r)),
-                grad(lambda s: pairs_nll(pairs, s))(r),
-            ),
-        },
-        slips={1: ("2 dropped",)},
-        misses={
-            "r itself, with its shift": lambda r: r,
-            "winner and loser swapped": lambda r: -centered(r),
-            "log base 2": lambda r: centered(r) / np.log(2.0),
-            "beta for one": lambda r, beta: beta * centered(r),
-            "self-comparisons carry information": Miss(
-                "self-comparisons carry information",
-                r"1[i = k] \Big(\sum_j L_{ij} + \frac{1}{2}\, \mu\, p_{ref}(i)^2\Big) - L_{ik}",
-                part=1,
-            ),
-        },
-        where=lambda log_p_ref, gaps, mu: moderate(gaps) and np.min(log_p_ref) > -7 and np.min(mu) > 1e-3 and log_p_ref.shape[1] > 1,
-        scale=lambda r: (1.0 + np.max(np.abs(r)), 1.0, 1.0),
-        largest=24,
-    )
+        "slope and Hessian by the gradient core": lambda r, pairs: (
+            centered(r),
+            np.einsum("xixk->xik", hessian(lambda s: pairs_nll(pairs, s))(r)),
+            grad(lambda s: pairs_nll(pairs, s))(r),
+        ),
+    },
+    misses={
+        "r itself, with its shift": lambda r: r,
+        "winner and loser swapped": lambda r: -centered(r),
+        "log base 2": lambda r: centered(r) / np.log(2.0),
+        "beta for one": lambda r, beta: beta * centered(r),
+    },
+    where=lambda log_p_ref, gaps, mu: moderate(gaps) and np.min(log_p_ref) > -7 and np.min(mu) > 1e-3 and log_p_ref.shape[1] > 1,
+    scale=lambda r: (1.0 + np.max(np.abs(r)), 1.0, 1.0),
+    largest=24,
 )

@@ -8,7 +8,7 @@ import numpy as np
 
 from tabular_rlhf import gibbs
 from tabular_rlhf.autodiff import grad
-from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
+from tabular_rlhf.ledger.record import Sampled, claim
 from tabular_rlhf.logspace import expect, kl, log_ratio, log_softmax
 from tabular_rlhf.policy import NGram
 from tabular_rlhf.terms.sizes import reward_units
@@ -35,52 +35,48 @@ def per_state_greedy(mdp: Any, log_pi_ref: Any, r: Any) -> Any:
         return mdp.path_sum(np.log(best / np.sum(best, axis=-1, keepdims=True)))
 
 
-add(
-    Row(
-        slug="gibbs-optimum",
-        chapter=4,
-        clauses=(
-            r"p^* = \frac{p_{ref}\, e^{r/\beta}}{Z}",
-            r"\nabla\, \mathbb{E}_{x \sim \mu}[J_x(p)] = -\beta\, \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p^*)]",
-            r"\mathbb{E}_{x \sim \mu}[J_x(p)] \le \mathbb{E}_{x \sim \mu}[J_x(p^*)]",
+claim(
+    slug="gibbs-optimum",
+    chapter=4,
+    text=r"""
+    let gibbs(z) = p_ref*exp(z)/sum_tau p_ref*exp(z)
+    p^* = \frac{p_{ref}\, e^{r/\beta}}{Z}
+      slip Z dropped
+      not exp(r/beta)/sum_tau exp(r/beta)  # p_ref omitted: softmax of r alone
+      not gibbs(r/beta^2)  # beta squared
+      not gibbs(beta*r)  # beta for 1/beta
+      not gibbs(r)  # beta dropped
+      not gibbs(-r/beta)  # sign flipped
+      not p_ref*exp(r/beta)/sum_x Z(x)  # normalized over all prompts together
+      not gibbs(r*log(2)/beta)  # log base 2
+    \nabla\, \mathbb{E}_{x \sim \mu}[J_x(p)] = -\beta\, \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p^*)]
+    \mathbb{E}_{x \sim \mu}[J_x(p)] \le \mathbb{E}_{x \sim \mu}[J_x(p^*)]
+        # for every policy: the first law is the optimum, and the slope vanishes there
+      not E_mu[E_{p_star}[r] + beta*KL(p_star, p_ref)]  # + KL for - KL
+    """,
+    source=KORBAK,
+    note="Part 2: the gradient of J in tabular logits vanishes at p*.  Part 3: no drawn policy does better.",
+    parts=("p*", "gradient of J there", "max J"),
+    sides={
+        "closed form": (0, lambda logits: np.zeros_like(logits), 1),
+        "tilt, gradient core, a rival": (1, gradient_at_optimum, r"\max(\mathbb{E}_\mu[J_x(p)], \mathbb{E}_\mu[J_x(p^*)])"),
+        "soft recursion": (
+            lambda mdp, log_pi_star: np.exp(mdp.path_sum(log_pi_star)),
+            lambda logits: np.zeros_like(logits),
+            optimum_objective,
         ),
-        words="for every policy: the first law is the optimum, and the slope vanishes there",
-        letters={"gibbs(z)": "p_ref*exp(z)/sum_tau p_ref*exp(z)"},
-        source=KORBAK,
-        note="Part 2: the gradient of J in tabular logits vanishes at p*.  Part 3: no drawn policy does better.",
-        parts=("p*", "gradient of J there", "max J"),
-        sides={
-            "closed form": (0, lambda logits: np.zeros_like(logits), 1),
-            "tilt, gradient core, a rival": (1, gradient_at_optimum, r"\max(\mathbb{E}_\mu[J_x(p)], \mathbb{E}_\mu[J_x(p^*)])"),
-            "soft recursion": (
-                lambda mdp, log_pi_star: np.exp(mdp.path_sum(log_pi_star)),
-                lambda logits: np.zeros_like(logits),
-                optimum_objective,
-            ),
-            "mirror ascent with eta = 1/beta": (
-                lambda log_p, log_p_ref, r, beta: np.exp(gibbs.mirror_step(log_p, log_p_ref, r, beta, 1.0 / beta)),
-                lambda logits: np.zeros_like(logits),
-                optimum_objective,
-            ),
-        },
-        slips=("Z dropped",),
-        misses={
-            "p_ref omitted: softmax of r alone": "exp(r/beta)/sum_tau exp(r/beta)",
-            "beta squared": "gibbs(r/beta^2)",
-            "beta for 1/beta": "gibbs(beta*r)",
-            "beta dropped": "gibbs(r)",
-            "sign flipped": "gibbs(-r/beta)",
-            "normalized over all prompts together": "p_ref*exp(r/beta)/sum_x Z(x)",
-            "log base 2": "gibbs(r*log(2)/beta)",
-            "per-state greedy for soft": lambda mdp, log_pi_ref, r: np.exp(per_state_greedy(mdp, log_pi_ref, r)),
-            "+ KL for - KL": Miss("+ KL for - KL", "E_mu[E_{p_star}[r] + beta*KL(p_star, p_ref)]", part=2),
-        },
-        scale=lambda r, beta, log_p_star, log_p_ref: (
-            1.0,
-            reward_units(r, beta, log_p_star, log_p_ref),
-            reward_units(r, beta, log_p_star, log_p_ref),
+        "mirror ascent with eta = 1/beta": (
+            lambda log_p, log_p_ref, r, beta: np.exp(gibbs.mirror_step(log_p, log_p_ref, r, beta, 1.0 / beta)),
+            lambda logits: np.zeros_like(logits),
+            optimum_objective,
         ),
-    )
+    },
+    misses={"per-state greedy for soft": lambda mdp, log_pi_ref, r: np.exp(per_state_greedy(mdp, log_pi_ref, r))},
+    scale=lambda r, beta, log_p_star, log_p_ref: (
+        1.0,
+        reward_units(r, beta, log_p_star, log_p_ref),
+        reward_units(r, beta, log_p_star, log_p_ref),
+    ),
 )
 
 # ---------------------------------------------------------------------------------------------------- lagrange-multiplier
@@ -104,91 +100,81 @@ def multiplier_by_slope(log_p_star: Any, log_p_ref: Any, r: Any, beta: float, mu
     return lam[:, 0], np.where(np.isnan(slope), 0.0, slope + lam)
 
 
-add(
-    Row(
-        slug="lagrange-multiplier",
-        chapter=4,
-        clauses=(
-            r"\lambda^* = \beta\, (1 - \log Z) = \beta - V(x)",
-            r"\frac{\partial}{\partial p^*(\tau)} \Big(\sum_\tau p^*(\tau) (r(\tau) - \beta \log\frac{p^*(\tau)}{p_{ref}(\tau)})\Big) "
-            r"+ \lambda^* = r - \beta \log\frac{p^*}{p_{ref}} - \beta + \lambda^* = 0",
-            r"1[\log p^* = -\infty] = 1[\log p_{ref} = -\infty]",
+claim(
+    slug="lagrange-multiplier",
+    chapter=4,
+    text=r"""
+    \lambda^* = \beta\, (1 - \log Z) = \beta - V(x)
+      slip arguments of the difference swapped; the term beta dropped
+      not 1 - log(Z)  # beta dropped: 1 - log Z
+      not beta*(1 - log(Z)/log(2))  # log base 2
+    \frac{\partial}{\partial p^*(\tau)} \Big(\sum_\tau p^*(\tau) (r(\tau) - \beta \log\frac{p^*(\tau)}{p_{ref}(\tau)})\Big) + \lambda^* = r
+        - \beta \log\frac{p^*}{p_{ref}} - \beta + \lambda^* = 0
+    1[\log p^* = -\infty] = 1[\log p_{ref} = -\infty]  # so that no probability is at the edge that was not there before
+    """,
+    source="Lagrange; for beta = 1, lam* = 1 - log Z.  The constraint p >= 0 is inactive: p* > 0 exactly where p_ref > 0.",
+    parts=("lam*", "stationarity on the support", "support"),
+    sides={
+        "closed form": (1, 2, 1),
+        "gradient core": lambda log_p_star, log_p_ref, r, beta, mu: (
+            *multiplier_by_slope(log_p_star, log_p_ref, r, beta, mu),
+            np.isneginf(log_p_star).astype(float),
         ),
-        words="so that no probability is at the edge that was not there before",
-        source="Lagrange; for beta = 1, lam* = 1 - log Z.  The constraint p >= 0 is inactive: p* > 0 exactly where p_ref > 0.",
-        parts=("lam*", "stationarity on the support", "support"),
-        sides={
-            "closed form": (1, 2, 1),
-            "gradient core": lambda log_p_star, log_p_ref, r, beta, mu: (
-                *multiplier_by_slope(log_p_star, log_p_ref, r, beta, mu),
-                np.isneginf(log_p_star).astype(float),
-            ),
-        },
-        slips=("arguments of the difference swapped", "the term beta dropped"),
-        misses={
-            "beta dropped: 1 - log Z": "1 - log(Z)",
-            "log base 2": "beta*(1 - log(Z)/log(2))",
-        },
-        scale=lambda r, beta, log_p_star, log_p_ref: reward_units(r, beta, log_p_star, log_p_ref),
-    )
+    },
+    scale=lambda r, beta, log_p_star, log_p_ref: reward_units(r, beta, log_p_star, log_p_ref),
 )
 
 # ---------------------------------------------------------------------------------------------------- optimal-value
 
-add(
-    Row(
-        slug="optimal-value",
-        chapter=4,
-        clauses=(r"\mathbb{E}_{x \sim \mu}[J_x(p^*)] = \beta\, \mathbb{E}_{x \sim \mu}[\log Z(x)]",),
-        words="is the largest J",
-        source=KORBAK,
-        sides={
-            "beta E log Z": 1,
-            "J at p*": 0,
-            "J at p*, in logarithms": optimum_objective,
-            "soft Bellman at the root": lambda mu, V_soft: np.sum(mu * V_soft[:, 0]),
-        },
-        slips=("beta dropped", "sign flipped"),
-        misses={
-            "1/beta for beta": "E_mu[log Z]/beta",
-            "normalized over all prompts together: log E Z": "beta*log(E_mu[Z])",
-            "log base 2": "beta*E_mu[log Z]/log 2",
-            "p_ref omitted: log sum exp": "beta*E_mu[log(sum_tau exp(r/beta))]",
-        },
-        sampled=Sampled(
-            "log_p_ref",
-            lambda r, beta: np.exp((r - np.max(r)) / beta),
-            lambda mu, r, beta, value: np.sum(mu * np.exp((value - np.max(r)) / beta)),
-        ),
-        scale=lambda r, beta, log_p_star, log_p_ref: reward_units(r, beta, log_p_star, log_p_ref),
-    )
+claim(
+    slug="optimal-value",
+    chapter=4,
+    text=r"""
+    \mathbb{E}_{x \sim \mu}[J_x(p^*)] = \beta\, \mathbb{E}_{x \sim \mu}[\log Z(x)]  # is the largest J
+      slip beta dropped; sign flipped
+      not E_mu[log Z]/beta  # 1/beta for beta
+      not beta*log(E_mu[Z])  # normalized over all prompts together: log E Z
+      not beta*E_mu[log Z]/log 2  # log base 2
+      not beta*E_mu[log(sum_tau exp(r/beta))]  # p_ref omitted: log sum exp
+    """,
+    source=KORBAK,
+    sides={
+        "beta E log Z": 1,
+        "J at p*": 0,
+        "J at p*, in logarithms": optimum_objective,
+        "soft Bellman at the root": lambda mu, V_soft: np.sum(mu * V_soft[:, 0]),
+    },
+    sampled=Sampled(
+        "log_p_ref",
+        lambda r, beta: np.exp((r - np.max(r)) / beta),
+        lambda mu, r, beta, value: np.sum(mu * np.exp((value - np.max(r)) / beta)),
+    ),
+    scale=lambda r, beta, log_p_star, log_p_ref: reward_units(r, beta, log_p_star, log_p_ref),
 )
 
 # ---------------------------------------------------------------------------------------------------- regret-is-kl
 
-add(
-    Row(
-        slug="regret-is-kl",
-        chapter=4,
-        clauses=(r"\beta \log Z - J_x(p) = \beta\, \mathrm{KL}(p, p^*)",),
-        source=KORBAK,
-        parts=("for each prompt",),
-        sides={
-            "value given away": 0,
-            "KL to the optimum": 1,
-            "in logarithms": lambda beta, log_p, log_p_star: beta * kl(log_p, log_p_star),
-        },
-        slips=("beta dropped", "arguments of KL swapped", "p_ref for p_star", "sign flipped", "beta squared"),
-        misses={
-            "1/beta for beta": "KL(p, p_star)/beta",
-            "log Z omitted": "-J_x",
-            "+ KL for - KL in the objective": "beta*log Z - (E_p[r] + beta*KL(p, p_ref))",
-        },
-        sampled=Sampled(
-            "log_p", lambda beta, log_p, log_p_star: beta * log_ratio(log_p, log_p_star), lambda mu, value, J_x: np.sum(mu * (value - J_x))
-        ),
-        scale=lambda r, beta, log_p, log_p_ref: reward_units(r, beta, log_p, log_p_ref),
-    )
+claim(
+    slug="regret-is-kl",
+    chapter=4,
+    text=r"""
+    \beta \log Z - J_x(p) = \beta\, \mathrm{KL}(p, p^*)
+      slip beta dropped; arguments of KL swapped; p_ref for p_star; sign flipped; beta squared
+      not KL(p, p_star)/beta  # 1/beta for beta
+      not -J_x  # log Z omitted
+      not beta*log Z - (E_p[r] + beta*KL(p, p_ref))  # + KL for - KL in the objective
+    """,
+    source=KORBAK,
+    parts=("for each prompt",),
+    sides={
+        "value given away": 0,
+        "KL to the optimum": 1,
+        "in logarithms": lambda beta, log_p, log_p_star: beta * kl(log_p, log_p_star),
+    },
+    sampled=Sampled(
+        "log_p", lambda beta, log_p, log_p_star: beta * log_ratio(log_p, log_p_star), lambda mu, value, J_x: np.sum(mu * (value - J_x))
+    ),
+    scale=lambda r, beta, log_p, log_p_ref: reward_units(r, beta, log_p, log_p_ref),
 )
 
 # ---------------------------------------------------------------------------------------------------- reverse-kl-projection
@@ -231,30 +217,27 @@ def gradient_at_frozen_visits(mdp: Any, mu: Any, beta: float, log_pi_star: Any, 
     return grad(lambda t: beta * np.sum(mu[:, None] * d_ref * kl(tied.log_pi(t), log_pi_star)))(theta)
 
 
-add(
-    Row(
-        slug="reverse-kl-projection",
-        chapter=4,
-        clauses=(
-            r"\beta\, \mathrm{KL}(p_\theta, p^*) = V(x) - J_x(p_\theta)",
-            r"\beta\, \nabla_\theta\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p_\theta, p^*)] = "
-            r"-\nabla_\theta\, \mathbb{E}_{x \sim \mu}[J_x(p_\theta)]",
-        ),
-        words="in any policy class: the best of a class is the one nearest to the optimum",
-        source=KORBAK,
-        note="Checked in a bigram class, whose best policy is not p*.",
-        sides={
-            "gradient of -J, by the core": gradient_of_minus_J,
-            "gradient of beta KL(p, p*), by the core": gradient_of_kl,
-            "backward sweep, summed over ties": sweep_gradient_of_minus_J,
-        },
-        misses={
-            "forward for reverse KL": lambda mdp, mu, beta, log_p_star: gradient_of_kl(mdp, mu, beta, log_p_star, True),
-            "beta dropped": lambda mdp, mu, log_p_star: gradient_of_kl(mdp, mu, 1.0, log_p_star),
-            "sign flipped": lambda world, mdp: -gradient_of_minus_J(world, mdp),
-            "d_ref for d_pi: visits frozen at the reference": gradient_at_frozen_visits,
-        },
-        where=lambda log_p_ref: not np.isneginf(log_p_ref).any(),
-        scale=lambda mdp, r, beta, log_p_star, log_p_ref: reward_units(r, beta, log_p_star, log_p_ref) * (1 + mdp.H),
-    )
+claim(
+    slug="reverse-kl-projection",
+    chapter=4,
+    text=r"""
+    \beta\, \mathrm{KL}(p_\theta, p^*) = V(x) - J_x(p_\theta)
+    \beta\, \nabla_\theta\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p_\theta, p^*)] = -\nabla_\theta\, \mathbb{E}_{x \sim \mu}[J_x(p_\theta)]
+        # in any policy class: the best of a class is the one nearest to the optimum
+    """,
+    source=KORBAK,
+    note="Checked in a bigram class, whose best policy is not p*.",
+    sides={
+        "gradient of -J, by the core": gradient_of_minus_J,
+        "gradient of beta KL(p, p*), by the core": gradient_of_kl,
+        "backward sweep, summed over ties": sweep_gradient_of_minus_J,
+    },
+    misses={
+        "forward for reverse KL": lambda mdp, mu, beta, log_p_star: gradient_of_kl(mdp, mu, beta, log_p_star, True),
+        "beta dropped": lambda mdp, mu, log_p_star: gradient_of_kl(mdp, mu, 1.0, log_p_star),
+        "sign flipped": lambda world, mdp: -gradient_of_minus_J(world, mdp),
+        "d_ref for d_pi: visits frozen at the reference": gradient_at_frozen_visits,
+    },
+    where=lambda log_p_ref: not np.isneginf(log_p_ref).any(),
+    scale=lambda mdp, r, beta, log_p_star, log_p_ref: reward_units(r, beta, log_p_star, log_p_ref) * (1 + mdp.H),
 )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.gibbs import log_gibbs
-from tabular_rlhf.ledger.record import Approximately, Miss, Row, Sampled, add
+from tabular_rlhf.ledger.record import Approximately, Sampled, claim
 from tabular_rlhf.logspace import expect, kl, log_ratio, soft_value
 from tabular_rlhf.terms.policies import visited_kl
 from tabular_rlhf.terms.sizes import reward_units
@@ -15,56 +15,50 @@ from tabular_rlhf.terms.sizes import reward_units
 # ---------------------------------------------------------------------------------------------------- soft-bellman
 
 
-add(
-    Row(
-        slug="soft-bellman",
-        chapter=4,
-        clauses=(
-            r"V(x) = \beta \log \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}",
-            r"p^*(\tau) = \prod_h \pi_{ref}(a_h \mid s_h)\, e^{(Q(s_h, a_h) - V(s_h))/\beta}",
-            r"V(s) = \beta \log \sum_a \pi_{ref}(a \mid s)\, e^{Q(s, a)/\beta}",
-            r"Q(s, a) = V(s + a)",
-        ),
-        words="with the reward for the value of a whole response: the optimum over responses is a policy of soft values",
-        source="Ziebart (2010); Levine (2018), arXiv:1805.00909.",
-        parts=("V(x)", "p*"),
-        sides={
-            "over trajectories": (1, "p_ref*exp(r/beta)/Z"),
-            "token by token": ("V(s_0)", 1),
-            "sums of weights up the tree": 0,
-        },
-        slips={0: ("beta dropped", "p_ref(tau) dropped"), 1: ("the term V(s_{h}) dropped",)},
-        misses={
-            "per-state greedy for soft": "max_tau r(tau)",
-            "mean for soft maximum": "E_{p_ref}[r]",
-            "beta dropped in both places": "log(sum_tau p_ref(tau)*exp(r(tau)))",
-        },
-        scale=lambda r, beta, log_p_star, log_p_ref: (reward_units(r, beta, log_p_star, log_p_ref), 1.0),
-    )
+claim(
+    slug="soft-bellman",
+    chapter=4,
+    text=r"""
+    V(x) = \beta \log \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}
+      slip beta dropped; p_ref(tau) dropped
+      not max_tau r(tau)  # per-state greedy for soft
+      not E_{p_ref}[r]  # mean for soft maximum
+      not log(sum_tau p_ref(tau)*exp(r(tau)))  # beta dropped in both places
+    p^*(\tau) = \prod_h \pi_{ref}(a_h \mid s_h)\, e^{(Q(s_h, a_h) - V(s_h))/\beta}
+      slip the term V(s_{h}) dropped
+    V(s) = \beta \log \sum_a \pi_{ref}(a \mid s)\, e^{Q(s, a)/\beta}
+    Q(s, a) = V(s + a)  # with the reward for the value of a whole response: the optimum over responses is a policy of soft values
+    """,
+    source="Ziebart (2010); Levine (2018), arXiv:1805.00909.",
+    parts=("V(x)", "p*"),
+    sides={
+        "over trajectories": (1, "p_ref*exp(r/beta)/Z"),
+        "token by token": ("V(s_0)", 1),
+        "sums of weights up the tree": 0,
+    },
+    scale=lambda r, beta, log_p_star, log_p_ref: (reward_units(r, beta, log_p_star, log_p_ref), 1.0),
 )
 
 # ---------------------------------------------------------------------------------------------------- kl-chain-rule
 
 
-add(
-    Row(
-        slug="kl-chain-rule",
-        chapter=4,
-        clauses=(r"\mathrm{KL}(p_\pi, p_{ref}) = \sum_s d_\pi(s)\, \mathrm{KL}(\pi(\cdot \mid s), \pi_{ref}(\cdot \mid s))",),
-        source="Cover and Thomas (2006), theorem 2.5.3.",
-        sides={
-            "over trajectories": 0,
-            "over states": 1,
-            "over states, in logarithms": lambda d_pi, log_pi, log_pi_ref: visited_kl(d_pi, log_pi, log_pi_ref),
-        },
-        slips=("d_ref for d_pi", "d_pi(s) dropped", "arguments of KL swapped", "pi_2 for pi"),
-        misses={
-            "mean over tokens where the sum was due": "KL(p, p_ref)/H",
-            "log base 2": "KL(p, p_ref)/log 2",
-        },
-        sampled=Sampled("log_p", lambda log_p, log_p_ref: log_ratio(log_p, log_p_ref), lambda mu, KL: np.sum(mu * KL)),
-        scale=lambda log_p, log_p_ref: reward_units(0.0, 1.0, log_p, log_p_ref),
-    )
+claim(
+    slug="kl-chain-rule",
+    chapter=4,
+    text=r"""
+    \mathrm{KL}(p_\pi, p_{ref}) = \sum_s d_\pi(s)\, \mathrm{KL}(\pi(\cdot \mid s), \pi_{ref}(\cdot \mid s))
+      slip d_ref for d_pi; d_pi(s) dropped; arguments of KL swapped; pi_2 for pi
+      not KL(p, p_ref)/H  # mean over tokens where the sum was due
+      not KL(p, p_ref)/log 2  # log base 2
+    """,
+    source="Cover and Thomas (2006), theorem 2.5.3.",
+    sides={
+        "over trajectories": 0,
+        "over states": 1,
+        "over states, in logarithms": lambda d_pi, log_pi, log_pi_ref: visited_kl(d_pi, log_pi, log_pi_ref),
+    },
+    sampled=Sampled("log_p", lambda log_p, log_p_ref: log_ratio(log_p, log_p_ref), lambda mu, KL: np.sum(mu * KL)),
+    scale=lambda log_p, log_p_ref: reward_units(0.0, 1.0, log_p, log_p_ref),
 )
 
 # ---------------------------------------------------------------------------------------------------- free-energy-derivatives
@@ -90,36 +84,34 @@ def free_energy_by_difference(log_p_ref: Any, r: Any, beta: float) -> Any:
     return d_r, curvature, slope(lambda log_p: expect(log_p, r)), slope(lambda log_p: kl(log_p, log_p_ref))
 
 
-add(
-    Row(
-        slug="free-energy-derivatives",
-        chapter=4,
-        clauses=(
-            r"\frac{\partial\, \beta \log Z}{\partial r(\tau)} = p^*(\tau)",
-            r"\frac{\partial^2\, \beta \log Z}{\partial r(\tau)\, \partial r(\tau')} = "
-            r"\frac{1}{\beta}\, p^*(\tau)\, (1[\tau = \tau'] - p^*(\tau'))",
-            r"\frac{d}{d\beta}\, \mathbb{E}_{p^*}[r] = -\frac{\mathrm{Var}_{p^*}(r)}{\beta^2}",
-            r"\frac{d}{d\beta}\, \mathrm{KL}(p^*, p_{ref}) = -\frac{\mathrm{Var}_{p^*}(r)}{\beta^3}",
-        ),
-        source="Exponential families; Wainwright and Jordan (2008), sec. 3.",
-        note="The quotient of the last two is the slope of the reward-KL frontier, dE[r]/dKL = beta.",
-        parts=("dV/dr", "d2V/dr2", "dE[r]/dbeta", "dKL/dbeta"),
-        sides={
-            "closed form": 1,
-            "gradient core": 0,
-            # fourth-order differences, h = beta/1000: truncation (1e-3)^4 times powers of the spread (in scale), rounding eps/1e-3
-            "finite differences": Approximately(free_energy_by_difference, error=1e-9),
-        },
-        slips={0: ("p_ref for p_star",), 1: ("the term p_star(tau') dropped",), 2: ("sign flipped",), 3: ("2 for 3",)},
-        misses={
-            "beta dropped in the Hessian": Miss("beta dropped in the Hessian", "p_star(tau)*(1[tau = tau'] - p_star(tau'))", 1),
-            "second moment for variance": Miss("second moment for variance", "-E_{p_star}[r^2]/beta^2", 2),
-        },
-        where=lambda r, beta: (np.max(r) - np.min(r)) / beta < 40,
-        scale=lambda r, beta, log_p_ref: tuple(
-            s * (1 + np.ptp(r) / beta) ** 5
-            for s in (1.0, 1 / beta, (1 + np.max(np.abs(r))) ** 2 / beta**2, (1 + np.max(np.abs(r))) ** 2 / beta**3)
-        ),
-        largest=40,
-    )
+claim(
+    slug="free-energy-derivatives",
+    chapter=4,
+    text=r"""
+    \frac{\partial\, \beta \log Z}{\partial r(\tau)} = p^*(\tau)
+      slip p_ref for p_star
+    \frac{\partial^2\, \beta \log Z}{\partial r(\tau)\, \partial r(\tau')} = \frac{1}{\beta}\, p^*(\tau)\, (1[\tau = \tau'] - p^*(\tau'))
+      slip the term p_star(tau') dropped
+      not p_star(tau)*(1[tau = tau'] - p_star(tau'))  # beta dropped in the Hessian
+    \frac{d}{d\beta}\, \mathbb{E}_{p^*}[r] = -\frac{\mathrm{Var}_{p^*}(r)}{\beta^2}
+      slip sign flipped
+      not -E_{p_star}[r^2]/beta^2  # second moment for variance
+    \frac{d}{d\beta}\, \mathrm{KL}(p^*, p_{ref}) = -\frac{\mathrm{Var}_{p^*}(r)}{\beta^3}
+      slip 2 for 3
+    """,
+    source="Exponential families; Wainwright and Jordan (2008), sec. 3.",
+    note="The quotient of the last two is the slope of the reward-KL frontier, dE[r]/dKL = beta.",
+    parts=("dV/dr", "d2V/dr2", "dE[r]/dbeta", "dKL/dbeta"),
+    sides={
+        "closed form": 1,
+        "gradient core": 0,
+        # fourth-order differences, h = beta/1000: truncation (1e-3)^4 times powers of the spread (in scale), rounding eps/1e-3
+        "finite differences": Approximately(free_energy_by_difference, error=1e-9),
+    },
+    where=lambda r, beta: (np.max(r) - np.min(r)) / beta < 40,
+    scale=lambda r, beta, log_p_ref: tuple(
+        s * (1 + np.ptp(r) / beta) ** 5
+        for s in (1.0, 1 / beta, (1 + np.max(np.abs(r))) ** 2 / beta**2, (1 + np.max(np.abs(r))) ** 2 / beta**3)
+    ),
+    largest=40,
 )

@@ -8,7 +8,7 @@ import numpy as np
 
 from tabular_rlhf.autodiff import grad, jacobian
 from tabular_rlhf.gibbs import log_gibbs
-from tabular_rlhf.ledger.record import Approximately, Miss, Row, Sampled, add
+from tabular_rlhf.ledger.record import Approximately, Miss, Sampled, claim
 from tabular_rlhf.logspace import Array, expect, kl, log_ratio, log_softmax, log_tilt
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import NGram
@@ -25,44 +25,38 @@ def legs(log_p: Any, log_q: Any, log_p_ref: Any) -> Any:
     return kl(log_p, log_q) + kl(log_q, log_p_ref)
 
 
-add(
-    Row(
-        slug="i-projection",
-        chapter=5,
-        clauses=(
-            r"\mathrm{KL}(q, p_{ref}) = \mathrm{KL}(q, p^*) + \mathrm{KL}(p^*, p_{ref})",
-            r"\mathrm{KL}(p^*, p_{ref}) \le \mathrm{KL}(q, p_{ref})",
-            r"\mathrm{KL}(p, p_{ref}) = \mathrm{KL}(p, p^*) + \mathrm{KL}(p^*, p_{ref}) "
-            r"+ \frac{\mathbb{E}_p[r] - \mathbb{E}_{p^*}[r]}{\beta}",
-            r"\mathbb{E}_q[r] = \mathbb{E}_{p^*}[r]",
+claim(
+    slug="i-projection",
+    chapter=5,
+    text=r"""
+    let q = p_level
+    \mathrm{KL}(q, p_{ref}) = \mathrm{KL}(q, p^*) + \mathrm{KL}(p^*, p_{ref})
+      not KL(p_star, q) + KL(p_star, p_ref)  # forward for reverse KL
+      not KL(q, p_star) + KL(p_ref, p_star)  # second leg reversed
+      not KL(q, g) + KL(g, p_ref), where g \propto p_ref*exp(r)  # another optimum: r for r/beta
+    \mathrm{KL}(p^*, p_{ref}) \le \mathrm{KL}(q, p_{ref})
+    \mathrm{KL}(p, p_{ref}) = \mathrm{KL}(p, p^*) + \mathrm{KL}(p^*, p_{ref}) + \frac{\mathbb{E}_p[r] - \mathbb{E}_{p^*}[r]}{\beta}
+      slip the term (E_{p}[r] - E_{p_star}[r])/beta dropped; beta dropped
+    \mathbb{E}_q[r] = \mathbb{E}_{p^*}[r]  # where q is any law with the mean reward of the optimum, and p any law
+    """,
+    source=CSISZAR,
+    note="p* is the I-projection of p_ref onto the laws of its mean reward: part 2 compares with another law of that set.",
+    parts=("on the set", "nearest of the set", "any p"),
+    sides={
+        "KL(p, p_ref)": 0,
+        "by way of p*": (1, "min(KL(q, p_ref), KL(p_star, p_ref))", 1),
+        "by the mean reward and log Z": (
+            "KL(q, p_star) + E_q[r]/beta - log Z",
+            "E_{p_star}[r]/beta - log Z",
+            "KL(p, p_star) + E_p[r]/beta - log Z",
         ),
-        words="where q is any law with the mean reward of the optimum, and p any law",
-        letters={"q": "p_level"},
-        source=CSISZAR,
-        note="p* is the I-projection of p_ref onto the laws of its mean reward: part 2 compares with another law of that set.",
-        parts=("on the set", "nearest of the set", "any p"),
-        sides={
-            "KL(p, p_ref)": 0,
-            "by way of p*": (1, "min(KL(q, p_ref), KL(p_star, p_ref))", 1),
-            "by the mean reward and log Z": (
-                "KL(q, p_star) + E_q[r]/beta - log Z",
-                "E_{p_star}[r]/beta - log Z",
-                "KL(p, p_star) + E_p[r]/beta - log Z",
-            ),
-        },
-        slips={2: ("the term (E_{p}[r] - E_{p_star}[r])/beta dropped", "beta dropped")},
-        misses={
-            "forward for reverse KL": "KL(p_star, q) + KL(p_star, p_ref)",
-            "second leg reversed": "KL(q, p_star) + KL(p_ref, p_star)",
-            "another optimum: r for r/beta": r"KL(q, g) + KL(g, p_ref), where g \propto p_ref*exp(r)",
-        },
-        sampled=Sampled(
-            "log_p_level",
-            lambda log_p_level, log_p_star: log_ratio(log_p_level, log_p_star),
-            lambda mu, log_p_level, log_p_star, log_p_ref: np.sum(mu * (kl(log_p_level, log_p_ref) - kl(log_p_star, log_p_ref))),
-        ),
-        scale=lambda r, beta, log_p_star, log_p_ref: deepest(log_p_star, log_p_ref) + float(np.max(np.abs(r))) / beta,
-    )
+    },
+    sampled=Sampled(
+        "log_p_level",
+        lambda log_p_level, log_p_star: log_ratio(log_p_level, log_p_star),
+        lambda mu, log_p_level, log_p_star, log_p_ref: np.sum(mu * (kl(log_p_level, log_p_ref) - kl(log_p_star, log_p_ref))),
+    ),
+    scale=lambda r, beta, log_p_star, log_p_ref: deepest(log_p_star, log_p_ref) + float(np.max(np.abs(r))) / beta,
 )
 
 # ---------------------------------------------------------------------------------------------------- e-geodesic
@@ -79,43 +73,39 @@ def centered(log_p: Any, log_p_ref: Any, r: Any) -> Any:
     return np.where(np.isneginf(log_p_ref), 0.0, r - expect(log_p, r)[:, None])
 
 
-add(
-    Row(
-        slug="e-geodesic",
-        chapter=5,
-        clauses=(
-            r"\frac{p_{ref}^{1 - t}\, (p^*)^t}{\sum_\tau p_{ref}^{1 - t}\, (p^*)^t} = "
-            r"\frac{p_{ref}\, e^{t r/\beta}}{\sum_\tau p_{ref}\, e^{t r/\beta}}",
-            r"\frac{d}{ds} \log q = r - \mathbb{E}_q[r], \quad q \propto p_{ref}\, e^{s r}, \quad s = \frac{1}{\beta}",
+claim(
+    slug="e-geodesic",
+    chapter=5,
+    text=r"""
+    let t = eps
+    \frac{p_{ref}^{1 - t}\, (p^*)^t}{\sum_\tau p_{ref}^{1 - t}\, (p^*)^t} = \frac{p_{ref}\, e^{t r/\beta}}{\sum_\tau p_{ref}\, e^{t
+        r/\beta}}
+      not (1 - t)*p_ref + t*p_star  # probabilities mixed for log-probabilities
+      not g, where g \propto p_ref*exp(r/(beta*t))  # beta for 1/beta
+      not p_ref^{1 - t}*(p_star)^t  # log Z omitted: not normalized
+    \frac{d}{ds} \log q = r - \mathbb{E}_q[r], \quad q \propto p_{ref}\, e^{s r}, \quad s = \frac{1}{\beta}
+        # between 0 and 1: the laws between the reference and the optimum are optima, too, and move by the centered reward
+    """,
+    source=CSISZAR,
+    parts=("p on the arc", "velocity"),
+    sides={
+        "tilt of p_ref with beta/t": (1, lambda log_p_star, log_p_ref, r: centered(log_p_star, log_p_ref, r)),
+        "normalized geometric mixture; gradient core": (0, lambda log_p_ref, r, beta: velocity(log_p_ref, r, 1.0 / beta)),
+        "tilt of p* back; difference along the arc": Approximately(
+            lambda log_p_ref, log_p_star, eps, r, beta: (
+                np.exp(log_gibbs(log_p_star, -r, beta / (1.0 - eps))),
+                difference_along(log_p_ref, r, 1.0 / beta),
+            ),
+            error=1e-7,
         ),
-        words="between 0 and 1: the laws between the reference and the optimum are optima, too, and move by the centered reward",
-        letters={"t": "eps"},
-        source=CSISZAR,
-        parts=("p on the arc", "velocity"),
-        sides={
-            "tilt of p_ref with beta/t": (1, lambda log_p_star, log_p_ref, r: centered(log_p_star, log_p_ref, r)),
-            "normalized geometric mixture; gradient core": (0, lambda log_p_ref, r, beta: velocity(log_p_ref, r, 1.0 / beta)),
-            "tilt of p* back; difference along the arc": Approximately(
-                lambda log_p_ref, log_p_star, eps, r, beta: (
-                    np.exp(log_gibbs(log_p_star, -r, beta / (1.0 - eps))),
-                    difference_along(log_p_ref, r, 1.0 / beta),
-                ),
-                error=1e-7,
-            ),
-        },
-        misses={
-            "probabilities mixed for log-probabilities": "(1 - t)*p_ref + t*p_star",
-            "beta for 1/beta": r"g, where g \propto p_ref*exp(r/(beta*t))",
-            "log Z omitted: not normalized": "p_ref^{1 - t}*(p_star)^t",
-            "velocity not centered": Miss("velocity not centered", lambda r: r * 1.0, part=1),
-            "velocity centered at p_ref": Miss(
-                "velocity centered at p_ref", lambda log_p_ref, r: centered(log_p_ref, log_p_ref, r), part=1
-            ),
-        },
-        scale=lambda r, log_p_star, log_p_ref: (1.0 + deepest(log_p_star, log_p_ref), 1.0 + float(np.max(np.abs(r)))),
-        where=lambda log_p_star, log_p_ref: deepest(log_p_star) < 300 and bool(np.all(np.isneginf(log_p_star) == np.isneginf(log_p_ref))),
-        largest=2**9,
-    )
+    },
+    misses={
+        "velocity not centered": Miss("velocity not centered", lambda r: r * 1.0, part=1),
+        "velocity centered at p_ref": Miss("velocity centered at p_ref", lambda log_p_ref, r: centered(log_p_ref, log_p_ref, r), part=1),
+    },
+    scale=lambda r, log_p_star, log_p_ref: (1.0 + deepest(log_p_star, log_p_ref), 1.0 + float(np.max(np.abs(r)))),
+    where=lambda log_p_star, log_p_ref: deepest(log_p_star) < 300 and bool(np.all(np.isneginf(log_p_star) == np.isneginf(log_p_ref))),
+    largest=2**9,
 )
 
 
@@ -163,72 +153,63 @@ def counts_of_strings(mdp: TokenMDP, tied: NGram, mu: Any, p_star: Any) -> Array
     return np.where(total > 0, counts / np.where(total > 0, total, 1.0), 1.0 / mdp.V)
 
 
-add(
-    Row(
-        slug="m-projection-counts",
-        chapter=5,
-        clauses=(
-            r"\hat\pi(a \mid c) = \frac{\sum_{s \in c} d_{p^*}(s)\, \pi^*(a \mid s)}{\sum_{s \in c} d_{p^*}(s)}",
-            r"\mathbb{E}_{x \sim \mu}\Big[\sum_s d_{p^*}(s)\, \hat\pi(a \mid s)\Big] = "
-            r"\mathbb{E}_{x \sim \mu}\Big[\sum_s d_{p^*}(s)\, \pi^*(a \mid s)\Big]",
+claim(
+    slug="m-projection-counts",
+    chapter=5,
+    text=r"""
+    \hat\pi(a \mid c) = \frac{\sum_{s \in c} d_{p^*}(s)\, \pi^*(a \mid s)}{\sum_{s \in c} d_{p^*}(s)}
+    \mathbb{E}_{x \sim \mu}\Big[\sum_s d_{p^*}(s)\, \hat\pi(a \mid s)\Big] = \mathbb{E}_{x \sim \mu}\Big[\sum_s d_{p^*}(s)\, \pi^*(a \mid
+        s)\Big]
+        # is the tied policy nearest to the optimum in forward KL: the expected counts in each context, and in all of them together
+    """,
+    source="Maximum likelihood of a multinomial; " + CSISZAR,
+    parts=("pi(a given c)", "gradient of the forward KL there"),
+    sides={
+        "expected counts": lambda tied, theta_hat: (np.exp(theta_hat), np.zeros(tied.shape)),
+        "one natural-gradient step from a drawn policy; gradient core": lambda mdp, tied, mu, log_p_star, theta_tied, theta_hat: (
+            one_natural_step(mdp, tied, mu, log_p_star, theta_tied),
+            grad(lambda t: log_likelihood(mdp, tied, mu, log_p_star, t))(theta_hat),
         ),
-        words="is the tied policy nearest to the optimum in forward KL: the expected counts in each context, and in all of them together",
-        source="Maximum likelihood of a multinomial; " + CSISZAR,
-        parts=("pi(a given c)", "gradient of the forward KL there"),
-        sides={
-            "expected counts": lambda tied, theta_hat: (np.exp(theta_hat), np.zeros(tied.shape)),
-            "one natural-gradient step from a drawn policy; gradient core": lambda mdp, tied, mu, log_p_star, theta_tied, theta_hat: (
-                one_natural_step(mdp, tied, mu, log_p_star, theta_tied),
-                grad(lambda t: log_likelihood(mdp, tied, mu, log_p_star, t))(theta_hat),
-            ),
-            "counting in strings": lambda mdp, tied, mu, p_star: (counts_of_strings(mdp, tied, mu, p_star), np.zeros(tied.shape)),
-        },
-        misses={
-            "d_ref for d_p*": lambda tied, mu, log_pi_star, d_ref: averaged_policy(tied, mu, log_pi_star, d_ref + 1e-300),
-            "d_pi for d_p*": lambda tied, mu, log_pi_star, d_pi: averaged_policy(tied, mu, log_pi_star, d_pi + 1e-300),
-            "states averaged without visits": lambda tied, mu, log_pi_star, d_pi: averaged_policy(
-                tied, mu, log_pi_star, np.ones_like(d_pi)
-            ),
-            "unconditional for conditional": lambda tied, log_p_star: expected_counts(tied, log_p_star),
-        },
-        scale=lambda mdp, tied, log_p_star: (
-            mdp.H * max(1.0, 1.0 / max(1e-300, float(np.min(visited(tied, log_p_star), initial=1.0, where=visited(tied, log_p_star) > 0)))),
-            float(mdp.H),
-        ),
-        where=lambda tied, log_p_star: np.min(visited(tied, log_p_star), initial=1.0, where=visited(tied, log_p_star) > 0) > 1e-9,
-        largest=2**12,
-    )
+        "counting in strings": lambda mdp, tied, mu, p_star: (counts_of_strings(mdp, tied, mu, p_star), np.zeros(tied.shape)),
+    },
+    misses={
+        "d_ref for d_p*": lambda tied, mu, log_pi_star, d_ref: averaged_policy(tied, mu, log_pi_star, d_ref + 1e-300),
+        "d_pi for d_p*": lambda tied, mu, log_pi_star, d_pi: averaged_policy(tied, mu, log_pi_star, d_pi + 1e-300),
+        "states averaged without visits": lambda tied, mu, log_pi_star, d_pi: averaged_policy(tied, mu, log_pi_star, np.ones_like(d_pi)),
+        "unconditional for conditional": lambda tied, log_p_star: expected_counts(tied, log_p_star),
+    },
+    scale=lambda mdp, tied, log_p_star: (
+        mdp.H * max(1.0, 1.0 / max(1e-300, float(np.min(visited(tied, log_p_star), initial=1.0, where=visited(tied, log_p_star) > 0)))),
+        float(mdp.H),
+    ),
+    where=lambda tied, log_p_star: np.min(visited(tied, log_p_star), initial=1.0, where=visited(tied, log_p_star) > 0) > 1e-9,
+    largest=2**12,
 )
 
 # ---------------------------------------------------------------------------------------------------- m-projection-gap
 
 
-add(
-    Row(
-        slug="m-projection-gap",
-        chapter=5,
-        clauses=(
-            r"\mathbb{E}_{x \sim \mu}[\mathrm{KL}(p^*, p_\pi) - \mathrm{KL}(p^*, p_{\hat\pi})] = "
-            r"\mathbb{E}_{x \sim \mu}\Big[\sum_s d_{p^*}(s)\, \mathrm{KL}(\hat\pi(\cdot \mid s), \pi(\cdot \mid s))\Big]",
-            r"\mathbb{E}_{x \sim \mu}[\mathrm{KL}(p^*, p_\pi) - \mathrm{KL}(p^*, p_{\hat\pi}) - \mathrm{KL}(p_{\hat\pi}, p_\pi)] = "
-            r"\mathbb{E}_{x \sim \mu}\Big[\sum_s (d_{p^*}(s) - d_{\hat\pi}(s))\, "
-            r"\mathrm{KL}(\hat\pi(\cdot \mid s), \pi(\cdot \mid s))\Big]",
-        ),
-        words="in a tied class, whose forward projection is the policy with a hat",
-        letters={"p_pi": "p_tied", "p_pi_hat": "p_hat", "pi": "pi_tied", "d_pi_hat": "d_hat"},
-        source=CSISZAR,
-        note="The weights are the target's visits: covariate shift.  Part 2: by how much the Pythagorean identity fails.",
-        parts=("gap", "defect of Pythagoras"),
-        sides={
-            "differences of KL over responses": 0,
-            "KL of rows, weighted by visits": 1,
-        },
-        slips={0: ("d_ref for d_star", "arguments of KL swapped")},
-        misses={
-            "d_hat for d_p*: Pythagoras": "E_mu[KL(p_hat, p_tied)]",
-            "d_pi for d_p*": "E_mu[sum_s p_tied(s)*KL(pi_hat(. | s), pi_tied(. | s))]",
-            "Pythagoras without defect": Miss("Pythagoras without defect", lambda: 0.0, part=1),
-        },
-        scale=lambda mdp, log_p_star, log_p_hat, log_p_tied: mdp.H * deepest(log_p_star, log_p_hat, log_p_tied),
-    )
+claim(
+    slug="m-projection-gap",
+    chapter=5,
+    text=r"""
+    let p_pi = p_tied; p_pi_hat = p_hat; pi = pi_tied; d_pi_hat = d_hat
+    \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p^*, p_\pi) - \mathrm{KL}(p^*, p_{\hat\pi})] = \mathbb{E}_{x \sim \mu}\Big[\sum_s d_{p^*}(s)\,
+        \mathrm{KL}(\hat\pi(\cdot \mid s), \pi(\cdot \mid s))\Big]
+      slip d_ref for d_star; arguments of KL swapped
+      not E_mu[KL(p_hat, p_tied)]  # d_hat for d_p*: Pythagoras
+      not E_mu[sum_s p_tied(s)*KL(pi_hat(. | s), pi_tied(. | s))]  # d_pi for d_p*
+    \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p^*, p_\pi) - \mathrm{KL}(p^*, p_{\hat\pi}) - \mathrm{KL}(p_{\hat\pi}, p_\pi)] = \mathbb{E}_{x \sim
+        \mu}\Big[\sum_s (d_{p^*}(s) - d_{\hat\pi}(s))\, \mathrm{KL}(\hat\pi(\cdot \mid s), \pi(\cdot \mid s))\Big]
+        # in a tied class, whose forward projection is the policy with a hat
+    """,
+    source=CSISZAR,
+    note="The weights are the target's visits: covariate shift.  Part 2: by how much the Pythagorean identity fails.",
+    parts=("gap", "defect of Pythagoras"),
+    sides={
+        "differences of KL over responses": 0,
+        "KL of rows, weighted by visits": 1,
+    },
+    misses={"Pythagoras without defect": Miss("Pythagoras without defect", lambda: 0.0, part=1)},
+    scale=lambda mdp, log_p_star, log_p_hat, log_p_tied: mdp.H * deepest(log_p_star, log_p_hat, log_p_tied),
 )

@@ -9,7 +9,7 @@ import numpy as np
 
 from tabular_rlhf import roads
 from tabular_rlhf.gibbs import solve
-from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
+from tabular_rlhf.ledger.record import Approximately, Miss, claim
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.optimize import monotone_root
@@ -58,36 +58,34 @@ def ratio(beta: float) -> float:
     return 3.0 / beta
 
 
-add(
-    Row(
-        slug="mode-seeking",
-        chapter=5,
-        most=20,
-        clauses=(
-            r"\frac{d}{du}(2 u \log u + 2 (1 - u) \log(1 - u) - L\, (u^2 + (1 - u)^2)) = 2 \log\frac{u}{1 - u} - 2 L\, (2 u - 1), \quad "
-            r"L = 3/\beta, \quad u = t",
-            r"\frac{2 e^L + 2}{2\, (2 e^L + 2)} = \frac{1}{2}",
-        ),
-        words="where one law speaks two tokens, and equal ones are to be e^L times as likely: the slope of the reverse KL in a token's "
-        "chance is 0 at 1/2 and, if L is over 2, at two more, (1 + m)/2 with m = tanh(L m/2); the forward projection is the second",
-        source="Minka (2005), Divergence measures and message passing; the equation is the mean-field Ising model's.",
-        note="L = 3/beta for a bonus of 3 for saying one token twice; the forward projection covers both modes at any L.",
-        parts=("smallest pi(a)", "largest pi(a)", "local optima"),
-        sides={
-            "mean-field equation": lambda beta: mean_field(ratio(beta)),
-            "projection by descent from eight starts": Approximately(lambda beta: reverse_modes(ratio(beta)), error=1e-8),
-            "four strings, scanned": Approximately(lambda beta: by_scanning(ratio(beta)), error=1e-6),
-        },
-        misses={
-            "forward for reverse: it covers": lambda: 0.5,
-            "beta dropped": lambda: mean_field(ratio(1.0))[0],
-            "beta for 1/beta": lambda beta: mean_field(3.0 * beta)[0],
-            "one start, one mode": Miss("one start, one mode", lambda: 1.0, part=2),
-            "L for L/2 in the equation": lambda beta: mean_field(2.0 * ratio(beta))[0],
-        },
-        where=lambda beta: abs(ratio(beta) - 2.0) > 0.2 and ratio(beta) < 30,
-        largest=6,
-    )
+claim(
+    slug="mode-seeking",
+    chapter=5,
+    text=r"""
+    \frac{d}{du}(2 u \log u + 2 (1 - u) \log(1 - u) - L\, (u^2 + (1 - u)^2)) = 2 \log\frac{u}{1 - u} - 2 L\, (2 u - 1), \quad L = 3/\beta,
+        \quad u = t
+    \frac{2 e^L + 2}{2\, (2 e^L + 2)} = \frac{1}{2}
+        # where one law speaks two tokens, and equal ones are to be e^L times as likely: the slope of the reverse KL in a token's chance is
+        0 at 1/2 and, if L is over 2, at two more, (1 + m)/2 with m = tanh(L m/2); the forward projection is the second
+    """,
+    most=20,
+    source="Minka (2005), Divergence measures and message passing; the equation is the mean-field Ising model's.",
+    note="L = 3/beta for a bonus of 3 for saying one token twice; the forward projection covers both modes at any L.",
+    parts=("smallest pi(a)", "largest pi(a)", "local optima"),
+    sides={
+        "mean-field equation": lambda beta: mean_field(ratio(beta)),
+        "projection by descent from eight starts": Approximately(lambda beta: reverse_modes(ratio(beta)), error=1e-8),
+        "four strings, scanned": Approximately(lambda beta: by_scanning(ratio(beta)), error=1e-6),
+    },
+    misses={
+        "forward for reverse: it covers": lambda: 0.5,
+        "beta dropped": lambda: mean_field(ratio(1.0))[0],
+        "beta for 1/beta": lambda beta: mean_field(3.0 * beta)[0],
+        "one start, one mode": Miss("one start, one mode", lambda: 1.0, part=2),
+        "L for L/2 in the equation": lambda beta: mean_field(2.0 * ratio(beta))[0],
+    },
+    where=lambda beta: abs(ratio(beta) - 2.0) > 0.2 and ratio(beta) < 30,
+    largest=6,
 )
 
 # ---------------------------------------------------------------------------------------------------- all-roads
@@ -98,50 +96,47 @@ def shifted(world: Any, r: Any) -> Any:
     return solve(world.with_reward(r + 1.0 + np.arange(len(r))[:, None])).log_p
 
 
-add(
-    Row(
-        slug="all-roads",
-        chapter=5,
-        most=6,
-        clauses=(
-            r"p_{rlhf} = p_{dpo}",
-            r"p_\pi = \frac{p_{ref}\, e^{\hat r/\beta}}{\sum_\tau p_{ref}\, e^{\hat r/\beta}}, "
-            r"\quad \hat r = \beta \log\frac{p_\pi}{p_{ref}}",
+claim(
+    slug="all-roads",
+    chapter=5,
+    text=r"""
+    let p_pi = p_tied
+    p_{rlhf} = p_{dpo}
+    p_\pi = \frac{p_{ref}\, e^{\hat r/\beta}}{\sum_\tau p_{ref}\, e^{\hat r/\beta}}, \quad \hat r = \beta \log\frac{p_\pi}{p_{ref}}
+        # for a class of policies and the rewards of these: each of its policies is the optimum of its own reward, so the likeliest reward
+        leads by reinforcement to the policy that DPO fits
+    """,
+    most=6,
+    source="Swamy et al. (2025), arXiv:2503.01067; Rafailov et al. (2023), arXiv:2305.18290.",
+    note="On people who need not be transitive.  With a richer reward class the roads part: that is a near miss here.",
+    parts=("n-gram", "log-linear"),
+    sides={
+        "DPO": (1, lambda p_dpo_linear: p_dpo_linear),
+        "reward MLE over R(Pi) shifted by c(x), then reverse projection": Approximately(
+            lambda world, tied, log_linear, fit_tied, fit_linear: (
+                second_stage(tied, shifted(world, fit_tied.r)),
+                second_stage(log_linear, shifted(world, fit_linear.r)),
+            ),
+            error=1e-10,
         ),
-        words="for a class of policies and the rewards of these: each of its policies is the optimum of its own reward, "
-        "so the likeliest reward leads by reinforcement to the policy that DPO fits",
-        letters={"p_pi": "p_tied"},
-        source="Swamy et al. (2025), arXiv:2503.01067; Rafailov et al. (2023), arXiv:2305.18290.",
-        note="On people who need not be transitive.  With a richer reward class the roads part: that is a near miss here.",
-        parts=("n-gram", "log-linear"),
-        sides={
-            "DPO": (1, lambda p_dpo_linear: p_dpo_linear),
-            "reward MLE over R(Pi) shifted by c(x), then reverse projection": Approximately(
-                lambda world, tied, log_linear, fit_tied, fit_linear: (
-                    second_stage(tied, shifted(world, fit_tied.r)),
-                    second_stage(log_linear, shifted(world, fit_linear.r)),
-                ),
-                error=1e-10,
+        "both stages from other starts": Approximately(
+            lambda world, tied, log_linear, pairs_M: (
+                two_stages(world, tied, pairs_M, roads.Implicit(tied, world)),
+                two_stages(world, log_linear, pairs_M, roads.Implicit(log_linear, world)),
             ),
-            "both stages from other starts": Approximately(
-                lambda world, tied, log_linear, pairs_M: (
-                    two_stages(world, tied, pairs_M, roads.Implicit(tied, world)),
-                    two_stages(world, log_linear, pairs_M, roads.Implicit(log_linear, world)),
-                ),
-                error=1e-10,
-            ),
-        },
-        misses={
-            "a richer reward class: all tables": lambda world, tied, pairs_M: two_stages(world, tied, pairs_M, roads.Table(world.mdp)),
-            "winner and loser swapped": lambda world, tied, pairs_M: two_stages(
-                world, tied, Pairs(pairs_M.x, pairs_M.l, pairs_M.w, pairs_M.weight, None), roads.Implicit(tied, world)
-            ),
-            "another beta in the second stage": lambda world, tied, fit_tied: second_stage(
-                tied, solve(world.with_reward(fit_tied.r).at(2.0 * world.beta)).log_p
-            ),
-            "p_ref omitted: softmax of r alone": lambda world, tied, fit_tied: second_stage(tied, log_softmax(fit_tied.r / world.beta)),
-        },
-        where=lambda log_p_ref, N: N > 1 and not np.isneginf(log_p_ref).any(),
-        largest=4,
-    )
+            error=1e-10,
+        ),
+    },
+    misses={
+        "a richer reward class: all tables": lambda world, tied, pairs_M: two_stages(world, tied, pairs_M, roads.Table(world.mdp)),
+        "winner and loser swapped": lambda world, tied, pairs_M: two_stages(
+            world, tied, Pairs(pairs_M.x, pairs_M.l, pairs_M.w, pairs_M.weight, None), roads.Implicit(tied, world)
+        ),
+        "another beta in the second stage": lambda world, tied, fit_tied: second_stage(
+            tied, solve(world.with_reward(fit_tied.r).at(2.0 * world.beta)).log_p
+        ),
+        "p_ref omitted: softmax of r alone": lambda world, tied, fit_tied: second_stage(tied, log_softmax(fit_tied.r / world.beta)),
+    },
+    where=lambda log_p_ref, N: N > 1 and not np.isneginf(log_p_ref).any(),
+    largest=4,
 )

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import special
 
 from tabular_rlhf.autodiff import grad
-from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
+from tabular_rlhf.ledger.record import Approximately, Miss, claim
 from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.losses.evaluate import gradient, logit_gradient, settings_at, slope_gradient
@@ -74,44 +74,40 @@ def fitted(world: World, beta: float) -> Array:
     return centered(world, implicit_reward(minimize("dpo", world, finite_data(world)).log_p, world.log_p_ref, beta))
 
 
-add(
-    Row(
-        slug="dpo-is-bt-mle",
-        chapter=6,
-        most=30,
-        clauses=(
-            r"-S(y, y') \log\sigma(\rho(y) - \rho(y')) - S(y', y) \log\sigma(\rho(y') - \rho(y)) \ge "
-            r"-S(y, y') \log S(y, y') - S(y', y) \log S(y', y), \quad S(y, y') = P(y \succ y'), \quad \rho = \beta \log\frac{p}{p_{ref}}",
-            r"\log\frac{S(y, y')}{1 - S(y, y')} = r(y) - r(y'), \quad S(y, y') = P(y \succ y')",
+claim(
+    slug="dpo-is-bt-mle",
+    chapter=6,
+    text=r"""
+    -S(y, y') \log\sigma(\rho(y) - \rho(y')) - S(y', y) \log\sigma(\rho(y') - \rho(y)) \ge -S(y, y') \log S(y, y') - S(y', y) \log S(y', y),
+        \quad S(y, y') = P(y \succ y'), \quad \rho = \beta \log\frac{p}{p_{ref}}
+    \log\frac{S(y, y')}{1 - S(y, y')} = r(y) - r(y'), \quad S(y, y') = P(y \succ y')
+        # a pair's loss is least where the margin of rho is the logit of the share S of wins; so on finite data rho is the Bradley-Terry MLE
+        up to a shift per component of the comparison graph, and the minimizers have #components - 1 dimensions
+    """,
+    most=30,
+    source=RAFAILOV,
+    note="Responses that were never compared are components of their own: their mass is not determined by the data.",
+    parts=("centered implicit reward", "dimension of the minimizer set"),
+    free={"centered implicit reward": "constant per prompt"},
+    sides={
+        "BT likelihood by Newton; components": lambda world: (bt_mle(world), free_dimensions(world)),
+        "DPO by Newton; null space": Approximately(lambda world, beta: (fitted(world, beta), flat_dimensions(world)), error=1e-8),
+        "logits of the observed shares": Approximately(lambda world: (implied_margins(world), free_dimensions(world)), error=1e-8),
+    },
+    misses={
+        "beta dropped": lambda world: fitted(world, 1.0),
+        "log pi for log(pi/pi_ref)": lambda world, beta: centered(
+            world, beta * np.where(np.isneginf(world.log_p_ref), 0.0, minimize("dpo", world, finite_data(world)).log_p)
         ),
-        words=(
-            "a pair's loss is least where the margin of rho is the logit of the share S of wins; so on finite data rho is the "
-            "Bradley-Terry MLE up to a shift per component of the comparison graph, and the minimizers have #components - 1 dimensions"
+        "winner and loser swapped": lambda world: -bt_mle(world),
+        "the truth for the MLE": lambda world: centered(world, world.r),
+        "one minimizer: dimension 0": Miss("one minimizer", lambda: 0.0, part=1),
+        "a free dimension for every component": Miss(
+            "a free dimension for every component", lambda world, P: free_dimensions(world) + P, part=1
         ),
-        source=RAFAILOV,
-        note="Responses that were never compared are components of their own: their mass is not determined by the data.",
-        parts=("centered implicit reward", "dimension of the minimizer set"),
-        free={"centered implicit reward": "constant per prompt"},
-        sides={
-            "BT likelihood by Newton; components": lambda world: (bt_mle(world), free_dimensions(world)),
-            "DPO by Newton; null space": Approximately(lambda world, beta: (fitted(world, beta), flat_dimensions(world)), error=1e-8),
-            "logits of the observed shares": Approximately(lambda world: (implied_margins(world), free_dimensions(world)), error=1e-8),
-        },
-        misses={
-            "beta dropped": lambda world: fitted(world, 1.0),
-            "log pi for log(pi/pi_ref)": lambda world, beta: centered(
-                world, beta * np.where(np.isneginf(world.log_p_ref), 0.0, minimize("dpo", world, finite_data(world)).log_p)
-            ),
-            "winner and loser swapped": lambda world: -bt_mle(world),
-            "the truth for the MLE": lambda world: centered(world, world.r),
-            "one minimizer: dimension 0": Miss("one minimizer", lambda: 0.0, part=1),
-            "a free dimension for every component": Miss(
-                "a free dimension for every component", lambda world, P: free_dimensions(world) + P, part=1
-            ),
-        },
-        where=lambda r: float(np.ptp(r)) < 8.0,
-        largest=24,
-    )
+    },
+    where=lambda r: float(np.ptp(r)) < 8.0,
+    largest=24,
 )
 
 # ---------------------------------------------------------------------------------------------------- likelihood-displacement
@@ -172,33 +168,28 @@ def displacement_core(world: World, beta: float, logits: Any) -> Any:
     return np.array(tabular), np.array(linear)
 
 
-add(
-    Row(
-        slug="likelihood-displacement",
-        chapter=6,
-        clauses=(
-            r"\langle \nabla \log p(y), -\nabla \ell(y, y') \rangle = \beta\, \sigma(\rho(y') - \rho(y))\, "
-            r"\langle \nabla \log p(y), \nabla \log p(y) - \nabla \log p(y') \rangle, "
-            r"\quad \ell(y, y') = -\log\sigma(\rho(y) - \rho(y')), \quad \rho = \beta \log\frac{p}{p_{ref}}",
-            r"\langle \nabla \log p(y), \nabla \log p(y) - \nabla \log p(y') \rangle \ge 0",
-        ),
-        words=(
-            "under gradient flow on a pair's loss log p of the winner y never falls on tabular logits; with features phi it has the sign "
-            "of <phi_w - E phi, phi_w - phi_l>, and may"
-        ),
-        source="Razin et al. (2024), arXiv:2410.08847; Pal et al. (2024), arXiv:2402.13228.",
-        note="What the winner loses goes to responses that resemble it and were in no pair.",
-        parts=("tabular token logits", "log-linear"),
-        sides={"inner product of scores": displacement_closed, "gradient core": displacement_core},
-        misses={
-            "features not centered": Miss("features not centered", lambda world, beta: linear_rate(world, beta, centre=False), part=1),
-            "always rises": Miss("always rises", lambda world, beta: np.abs(linear_rate(world, beta, centre=True)), part=1),
-            "the loser's score left out": winner_alone,
-            "beta dropped": lambda world, beta, log_p, mdp, pi: tabular_rate(world, beta, log_p, mdp, pi) / beta,
-        },
-        scale=lambda r, beta, log_p, log_p_ref: (1.0 + beta) * size_of(r, beta, log_p, log_p_ref),
-        largest=200,
-    )
+claim(
+    slug="likelihood-displacement",
+    chapter=6,
+    text=r"""
+    \langle \nabla \log p(y), -\nabla \ell(y, y') \rangle = \beta\, \sigma(\rho(y') - \rho(y))\, \langle \nabla \log p(y), \nabla \log p(y)
+        - \nabla \log p(y') \rangle, \quad \ell(y, y') = -\log\sigma(\rho(y) - \rho(y')), \quad \rho = \beta \log\frac{p}{p_{ref}}
+    \langle \nabla \log p(y), \nabla \log p(y) - \nabla \log p(y') \rangle \ge 0
+        # under gradient flow on a pair's loss log p of the winner y never falls on tabular logits; with features phi it has the sign of
+        <phi_w - E phi, phi_w - phi_l>, and may
+    """,
+    source="Razin et al. (2024), arXiv:2410.08847; Pal et al. (2024), arXiv:2402.13228.",
+    note="What the winner loses goes to responses that resemble it and were in no pair.",
+    parts=("tabular token logits", "log-linear"),
+    sides={"inner product of scores": displacement_closed, "gradient core": displacement_core},
+    misses={
+        "features not centered": Miss("features not centered", lambda world, beta: linear_rate(world, beta, centre=False), part=1),
+        "always rises": Miss("always rises", lambda world, beta: np.abs(linear_rate(world, beta, centre=True)), part=1),
+        "the loser's score left out": winner_alone,
+        "beta dropped": lambda world, beta, log_p, mdp, pi: tabular_rate(world, beta, log_p, mdp, pi) / beta,
+    },
+    scale=lambda r, beta, log_p, log_p_ref: (1.0 + beta) * size_of(r, beta, log_p, log_p_ref),
+    largest=200,
 )
 
 
@@ -215,35 +206,31 @@ def after_descent(world: World, log_p: Any, steps: int = 20) -> Array:
     return component_sums(world, np.where(np.isneginf(log_p), 0.0, theta) - start)
 
 
-add(
-    Row(
-        slug="logit-conservation",
-        chapter=6,
-        clauses=(
-            r"\sum_y \sum_{y'} [n(y, y')\, \sigma(\rho(y') - \rho(y)) - n(y', y)\, \sigma(\rho(y) - \rho(y'))] = 0, "
-            r"\quad \rho = \beta \log\frac{p}{p_{ref}}",
+claim(
+    slug="logit-conservation",
+    chapter=6,
+    text=r"""
+    let n = wins_ij
+    \sum_y \sum_{y'} [n(y, y')\, \sigma(\rho(y') - \rho(y)) - n(y', y)\, \sigma(\rho(y) - \rho(y'))] = 0, \quad \rho = \beta
+        \log\frac{p}{p_{ref}}
+        # what the responses of a component of the comparison graph gain from its pairs, n(y, y') wins each, adds up to nothing: the sum of
+        their logits stays under gradient flow
+    """,
+    source="Ours: the gradient in log p sums to zero over each component, so the softmax adds nothing.",
+    parts=("rate", "after twenty steps"),
+    sides={
+        "nothing": lambda r: (np.zeros_like(r), np.zeros_like(r)),
+        "gradient core": lambda world, log_p: (drift(world, log_p, "dpo"), after_descent(world, log_p)),
+        "hand slope": lambda world, log_p: (
+            component_sums(world, slope_gradient("dpo", world, log_p, finite_data(world))),
+            np.zeros_like(log_p),
         ),
-        words=(
-            "what the responses of a component of the comparison graph gain from its pairs, n(y, y') wins each, adds up to nothing: the "
-            "sum of their logits stays under gradient flow"
-        ),
-        letters={"n": "wins_ij"},
-        source="Ours: the gradient in log p sums to zero over each component, so the softmax adds nothing.",
-        parts=("rate", "after twenty steps"),
-        sides={
-            "nothing": lambda r: (np.zeros_like(r), np.zeros_like(r)),
-            "gradient core": lambda world, log_p: (drift(world, log_p, "dpo"), after_descent(world, log_p)),
-            "hand slope": lambda world, log_p: (
-                component_sums(world, slope_gradient("dpo", world, log_p, finite_data(world))),
-                np.zeros_like(log_p),
-            ),
-        },
-        misses={
-            "also with an NLL term (CPO)": lambda world, log_p: drift(world, log_p, "cpo"),
-            "also with absolute terms (NCA)": lambda world, log_p: drift(world, log_p, "nca-pair"),
-            "of log p instead of logits": lambda world, log_p: component_sums(world, log_p_rate(world, log_p)),
-        },
-        scale=lambda r, beta, log_p, log_p_ref: (1.0 + beta) * size_of(r, beta, log_p, log_p_ref),
-        largest=60,
-    )
+    },
+    misses={
+        "also with an NLL term (CPO)": lambda world, log_p: drift(world, log_p, "cpo"),
+        "also with absolute terms (NCA)": lambda world, log_p: drift(world, log_p, "nca-pair"),
+        "of log p instead of logits": lambda world, log_p: component_sums(world, log_p_rate(world, log_p)),
+    },
+    scale=lambda r, beta, log_p, log_p_ref: (1.0 + beta) * size_of(r, beta, log_p, log_p_ref),
+    largest=60,
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
+from tabular_rlhf.ledger.record import Approximately, Miss, claim
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.losses import LOSSES
 from tabular_rlhf.losses.evaluate import gradient, ingredients, scatter, settings_at, value, weights
@@ -50,32 +50,29 @@ NOT_INVARIANT = {
 }
 
 
-add(
-    Row(
-        slug="shift-invariance-of-losses",
-        chapter=6,
-        most=40,
-        clauses=(
-            r"\mathbb{E}[-\log\sigma(\beta (a(y_w) + c) - \beta (a(y_l) + c))] = \mathbb{E}[-\log\sigma(\beta\, a(y_w) - \beta\, a(y_l))], "
-            r"\quad a = \log\frac{p}{p_{ref}}",
-            r"\mathbb{E}\Big[\Big((a(y_w) + c) - (a(y_l) + c) - \frac{1}{2 \beta}\Big)^2\Big] = "
-            r"\mathbb{E}\Big[\Big(a(y_w) - a(y_l) - \frac{1}{2 \beta}\Big)^2\Big], \quad a = \log\frac{p}{p_{ref}}",
-        ),
-        words="a loss that depends on the difference of the log-ratios alone is the same when c(x) is added to both: only then Z cancels",
-        source=f"{RAFAILOV}  Meng et al. (2024), arXiv:2405.14734, for averages.",
-        sides={
-            "as it is": lambda world, log_p: moved_all(world, log_p, 0.0),
-            "c = -1.5": lambda world, log_p: moved_all(world, log_p, -1.5),
-            "c = log Z": lambda world, log_p, log_Z: moved_all(world, log_p, float(np.clip(log_Z[0], -5.0, 5.0))),
-        },
-        misses={words: (lambda world, log_p, name=name: averaged(world, log_p, name)) for words, name in NOT_INVARIANT.items()},
-        scale=lambda world, r, beta, log_p, log_p_ref: (
-            (1.0 + 1.0 / beta) * np.square(size_of(r, beta, log_p, log_p_ref) / min(1.0, beta))
-            + np.max(np.abs(moved_all(world, log_p, 0.0)))
-        ),
-        where=lambda log_p_ref: np.isneginf(log_p_ref).sum() == 0,
-        largest=40,
-    )
+claim(
+    slug="shift-invariance-of-losses",
+    chapter=6,
+    text=r"""
+    \mathbb{E}[-\log\sigma(\beta (a(y_w) + c) - \beta (a(y_l) + c))] = \mathbb{E}[-\log\sigma(\beta\, a(y_w) - \beta\, a(y_l))], \quad a =
+        \log\frac{p}{p_{ref}}
+    \mathbb{E}\Big[\Big((a(y_w) + c) - (a(y_l) + c) - \frac{1}{2 \beta}\Big)^2\Big] = \mathbb{E}\Big[\Big(a(y_w) - a(y_l) - \frac{1}{2
+        \beta}\Big)^2\Big], \quad a = \log\frac{p}{p_{ref}}
+        # a loss that depends on the difference of the log-ratios alone is the same when c(x) is added to both: only then Z cancels
+    """,
+    most=40,
+    source=f"{RAFAILOV}  Meng et al. (2024), arXiv:2405.14734, for averages.",
+    sides={
+        "as it is": lambda world, log_p: moved_all(world, log_p, 0.0),
+        "c = -1.5": lambda world, log_p: moved_all(world, log_p, -1.5),
+        "c = log Z": lambda world, log_p, log_Z: moved_all(world, log_p, float(np.clip(log_Z[0], -5.0, 5.0))),
+    },
+    misses={words: (lambda world, log_p, name=name: averaged(world, log_p, name)) for words, name in NOT_INVARIANT.items()},
+    scale=lambda world, r, beta, log_p, log_p_ref: (
+        (1.0 + 1.0 / beta) * np.square(size_of(r, beta, log_p, log_p_ref) / min(1.0, beta)) + np.max(np.abs(moved_all(world, log_p, 0.0)))
+    ),
+    where=lambda log_p_ref: np.isneginf(log_p_ref).sum() == 0,
+    largest=40,
 )
 
 # ---------------------------------------------------------------------------------------------------- ipo-two-arms
@@ -96,28 +93,26 @@ def two_arms_by_bisection(beta: float) -> Any:
     return (low + high) / 2.0
 
 
-add(
-    Row(
-        slug="ipo-two-arms",
-        chapter=6,
-        most=30,
-        clauses=(r"\frac{e^{3/(4\tau)}}{e^{3/(4\tau)} + e^{1/(4\tau)}} = \sigma\Big(\frac{1}{2\tau}\Big)",),
-        words=(
-            "of two arms, even in the reference, the better always wins: IPO tilts by the win rates 3/4 and 1/4 to this probability of "
-            "the better arm; DPO's tends to 1"
-        ),
-        letters={"tau": "beta"},
-        source="Azar et al. (2023), arXiv:2310.12036.",
-        parts=("IPO", "DPO"),
-        sides={
-            "closed form": (1, lambda: 1.0),
-            "Newton on the losses": Approximately(lambda beta: (two_arms(beta), two_arms(beta, "dpo")), error=1e-9),
-            "bisection": Approximately(lambda beta: (two_arms_by_bisection(beta), 1.0), error=1e-12),
-        },
-        slips=("2 dropped", "divided by tau where one multiplies", "sign within sigma flipped"),
-        misses={"DPO stays finite": Miss("DPO stays finite", r"\sigma(1/\tau)", part=1)},
-        largest=12,
-    )
+claim(
+    slug="ipo-two-arms",
+    chapter=6,
+    text=r"""
+    let tau = beta
+    \frac{e^{3/(4\tau)}}{e^{3/(4\tau)} + e^{1/(4\tau)}} = \sigma\Big(\frac{1}{2\tau}\Big)
+        # of two arms, even in the reference, the better always wins: IPO tilts by the win rates 3/4 and 1/4 to this probability of the
+        better arm; DPO's tends to 1
+      slip 2 dropped; divided by tau where one multiplies; sign within sigma flipped
+    """,
+    most=30,
+    source="Azar et al. (2023), arXiv:2310.12036.",
+    parts=("IPO", "DPO"),
+    sides={
+        "closed form": (1, lambda: 1.0),
+        "Newton on the losses": Approximately(lambda beta: (two_arms(beta), two_arms(beta, "dpo")), error=1e-9),
+        "bisection": Approximately(lambda beta: (two_arms_by_bisection(beta), 1.0), error=1e-12),
+    },
+    misses={"DPO stays finite": Miss("DPO stays finite", r"\sigma(1/\tau)", part=1)},
+    largest=12,
 )
 
 # ---------------------------------------------------------------------------------------------------- direct-family
@@ -199,37 +194,35 @@ def affordable(log_p_ref: Any, log_p: Any, beta: float) -> bool:
     return bool(np.any(np.sum(~np.isneginf(log_p_ref), axis=1) > 1)) and deepest < 5.0 and 0.1 < beta <= 10.0
 
 
-add(
-    Row(
-        slug="direct-family",
-        chapter=6,
-        most=15,
-        clauses=(
-            r"\mathbb{E}\Big[\Big(a(y_w) - a(y_l) - \frac{1}{2 \beta}\Big)^2\Big] = \sum_x \mu(x) \sum_y \sum_{y'} "
-            r"2 p_{ref}(y)\, p_{ref}(y')\, P(y \succ y') \Big(a(y) - a(y') - \frac{1}{2 \beta}\Big)^2, \quad a = \log\frac{p}{p_{ref}}",
+claim(
+    slug="direct-family",
+    chapter=6,
+    text=r"""
+    \mathbb{E}\Big[\Big(a(y_w) - a(y_l) - \frac{1}{2 \beta}\Big)^2\Big] = \sum_x \mu(x) \sum_y \sum_{y'} 2 p_{ref}(y)\, p_{ref}(y')\, P(y
+        \succ y') \Big(a(y) - a(y') - \frac{1}{2 \beta}\Big)^2, \quad a = \log\frac{p}{p_{ref}}
+        # so IPO's loss, and so every loss of the table: a sum over pairs of its equation, which the code computes
+    """,
+    most=15,
+    source="The papers of the records; see `tabular-rlhf losses`.",
+    parts=("values", "gradients in log p"),
+    sides={
+        "code, gradient core": lambda world, log_p: (by_code(world, log_p), slopes_by_core(world, log_p)),
+        # truncation at most (h beta/tau)^4 < 2e-11 of a slope (discopop), rounding eps/h
+        "plain math, its differences": Approximately(
+            lambda world, log_p: (by_oracle(world, log_p), slopes_by_oracle(world, log_p)), error=1e-9
         ),
-        words="so IPO's loss, and so every loss of the table: a sum over pairs of its equation, which the code computes",
-        source="The papers of the records; see `tabular-rlhf losses`.",
-        parts=("values", "gradients in log p"),
-        sides={
-            "code, gradient core": lambda world, log_p: (by_code(world, log_p), slopes_by_core(world, log_p)),
-            # truncation at most (h beta/tau)^4 < 2e-11 of a slope (discopop), rounding eps/h
-            "plain math, its differences": Approximately(
-                lambda world, log_p: (by_oracle(world, log_p), slopes_by_oracle(world, log_p)), error=1e-9
-            ),
-        },
-        misses={
-            "winner and loser swapped": swapped,
-            "beta squared": lambda world, log_p, beta: altered(world, log_p, "dpo", beta=beta**2),
-            "1/beta for beta": lambda world, log_p, beta: altered(world, log_p, "nca-pair", beta=1.0 / beta),
-            "mean over tokens where the sum was due": lambda world, log_p: exchanged(world, log_p, "ipo", "ipo-averaged"),
-            "sum over tokens where the mean was due": lambda world, log_p: exchanged(world, log_p, "dpo-averaged", "dpo"),
-            "gamma inside and outside beta": lambda world, log_p: exchanged(world, log_p, "simpo-ratio", "simpo"),
-            "label smoothing for the unbiased loss": lambda world, log_p: exchanged(world, log_p, "robust-dpo", "cdpo"),
-            "z0 dropped": lambda world, log_p: altered(world, log_p, "kto-on-policy", z0=0.0),
-            "delta dropped": lambda world, log_p: exchanged(world, log_p, "bco-pair", "bco-pair-unshifted"),
-        },
-        where=affordable,
-        largest=18,
-    )
+    },
+    misses={
+        "winner and loser swapped": swapped,
+        "beta squared": lambda world, log_p, beta: altered(world, log_p, "dpo", beta=beta**2),
+        "1/beta for beta": lambda world, log_p, beta: altered(world, log_p, "nca-pair", beta=1.0 / beta),
+        "mean over tokens where the sum was due": lambda world, log_p: exchanged(world, log_p, "ipo", "ipo-averaged"),
+        "sum over tokens where the mean was due": lambda world, log_p: exchanged(world, log_p, "dpo-averaged", "dpo"),
+        "gamma inside and outside beta": lambda world, log_p: exchanged(world, log_p, "simpo-ratio", "simpo"),
+        "label smoothing for the unbiased loss": lambda world, log_p: exchanged(world, log_p, "robust-dpo", "cdpo"),
+        "z0 dropped": lambda world, log_p: altered(world, log_p, "kto-on-policy", z0=0.0),
+        "delta dropped": lambda world, log_p: exchanged(world, log_p, "bco-pair", "bco-pair-unshifted"),
+    },
+    where=affordable,
+    largest=18,
 )

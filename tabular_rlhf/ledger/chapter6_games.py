@@ -8,7 +8,7 @@ import numpy as np
 
 from tabular_rlhf import games
 from tabular_rlhf.gibbs import log_gibbs
-from tabular_rlhf.ledger.record import Approximately, Miss, Row, add
+from tabular_rlhf.ledger.record import Approximately, Miss, claim
 from tabular_rlhf.terms.comparisons import borda_winner
 
 
@@ -53,40 +53,36 @@ UNREGULARIZED = {
 }
 """Wrong laws in the place of the regularized equilibrium."""
 
-add(
-    Row(
-        slug="preference-game",
-        chapter=6,
-        most=40,
-        clauses=(
-            r"\min_{y'} \sum_y p(y)\, M(y, y') \le \tfrac12",
-            r"\sum_y \sum_{y'} p(y)\, p(y')\, M(y, y') = \tfrac12",
+claim(
+    slug="preference-game",
+    chapter=6,
+    text=r"""
+    \min_{y'} \sum_y p(y)\, M(y, y') \le \tfrac12
+    \sum_y \sum_{y'} p(y)\, p(y')\, M(y, y') = \tfrac12
+        # whatever the people M prefer, no law p wins more than half against all, and the minimax winner just that; with a KL weight the
+        equilibrium is p_ref tilted by its own win rates, which the last iterate of mirror descent reaches
+    """,
+    most=40,
+    source="von Neumann (1928); Munos et al. (2023), arXiv:2312.00886; Swamy et al. (2024), arXiv:2401.04056.",
+    note="People are drawn and need not be transitive.  Bradley-Terry's winner may lose more often than not: a near miss.",
+    parts=("guaranteed win rate", "best reply's win rate", "regularized equilibrium"),
+    sides={
+        "value 1/2; Newton": (1, 1, lambda M, log_p_ref, tau: games.regularized_equilibrium(M, log_p_ref, tau).p),
+        "linear program; mirror descent": Approximately(
+            lambda M, log_q_game, log_p_ref, tau: (*winner(M), self_play(M, log_q_game, log_p_ref, tau)), error=1e-10
         ),
-        words=(
-            "whatever the people M prefer, no law p wins more than half against all, and the minimax winner just that; with a KL weight "
-            "the equilibrium is p_ref tilted by its own win rates, which the last iterate of mirror descent reaches"
+        "both players' programs; best reply to oneself": Approximately(
+            lambda M, log_p_ref, tau: (
+                *both_players(M),
+                np.exp(games.reply(M, log_p_ref, tau, games.mirror_descent(M, log_p_ref, tau).log_p)),
+            ),
+            error=1e-9,
         ),
-        source="von Neumann (1928); Munos et al. (2023), arXiv:2312.00886; Swamy et al. (2024), arXiv:2401.04056.",
-        note="People are drawn and need not be transitive.  Bradley-Terry's winner may lose more often than not: a near miss.",
-        parts=("guaranteed win rate", "best reply's win rate", "regularized equilibrium"),
-        sides={
-            "value 1/2; Newton": (1, 1, lambda M, log_p_ref, tau: games.regularized_equilibrium(M, log_p_ref, tau).p),
-            "linear program; mirror descent": Approximately(
-                lambda M, log_q_game, log_p_ref, tau: (*winner(M), self_play(M, log_q_game, log_p_ref, tau)), error=1e-10
-            ),
-            "both players' programs; best reply to oneself": Approximately(
-                lambda M, log_p_ref, tau: (
-                    *both_players(M),
-                    np.exp(games.reply(M, log_p_ref, tau, games.mirror_descent(M, log_p_ref, tau).log_p)),
-                ),
-                error=1e-9,
-            ),
-        },
-        misses={
-            "the best mean win rate for the minimax winner": borda_winner,
-            "the uniform law for the minimax winner": lambda M: np.min(np.mean(M, axis=1), axis=1),
-            **{words: Miss(words, wrong, part=2) for words, wrong in UNREGULARIZED.items()},
-        },
-        largest=64,
-    )
+    },
+    misses={
+        "the best mean win rate for the minimax winner": borda_winner,
+        "the uniform law for the minimax winner": lambda M: np.min(np.mean(M, axis=1), axis=1),
+        **{words: Miss(words, wrong, part=2) for words, wrong in UNREGULARIZED.items()},
+    },
+    largest=64,
 )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf import gibbs
-from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
+from tabular_rlhf.ledger.record import Sampled, claim
 from tabular_rlhf.logspace import expect, log_ratio
 from tabular_rlhf.policy_gradient.groups import baselines
 from tabular_rlhf.policy_gradient.updates import true_gradient
@@ -38,36 +38,34 @@ def root(gradient: Any) -> Any:
 # ---------------------------------------------------------------------------------------------------- policy-gradient
 
 
-add(
-    Row(
-        slug="policy-gradient",
-        chapter=7,
-        clauses=(
-            r"\nabla\, \mathbb{E}[r] = \mathbb{E}[r\, \mathrm{score}] = "
-            r"\mathbb{E}_{x \sim \mu}\Big[\sum_s d_\pi(s) \sum_a \nabla \pi(a \mid s)\, Q^\pi(s, a)\Big]",
-        ),
-        words="the score is the gradient of log p, Q the mean of r from there on",
-        source=WILLIAMS,
-        sides={
-            "over states": lambda mdp, mu, d_pi, log_pi, r: by_states(mdp, mu, d_pi, log_pi, r),
-            "over responses": score_mean,
-            "gradient core": 0,
-            "one sweep": lambda world, log_pi: true_gradient(world, log_pi),
-        },
-        slips=("sign flipped", "d_ref for d_pi", "d_pi(s) dropped"),
-        misses={
-            "responses drawn from p_ref": r"\mathbb{E}_{x \sim \mu, y \sim p_{ref}}[r\, \mathrm{score}]",
-            "pi's gradient without its normalization": lambda mdp, mu, d_pi, log_pi, r: (
-                mu[:, None, None] * d_pi[..., None] * np.exp(log_pi) * values(mdp, log_pi, r)[1]
-            ),
-        },
-        sampled=Sampled(
-            "log_p",
-            lambda mdp, log_pi, r: r * first_score(mdp, log_pi),
-            lambda mdp, mu, d_pi, log_pi, r: root(by_states(mdp, mu, d_pi, log_pi, r)),
-        ),
-        scale=lambda r, H: (1.0 + np.max(np.abs(r))) * H,
-    )
+claim(
+    slug="policy-gradient",
+    chapter=7,
+    text=r"""
+    \nabla\, \mathbb{E}[r] = \mathbb{E}[r\, \mathrm{score}] = \mathbb{E}_{x \sim \mu}\Big[\sum_s d_\pi(s) \sum_a \nabla \pi(a \mid s)\,
+        Q^\pi(s, a)\Big]
+        # the score is the gradient of log p, Q the mean of r from there on
+      slip sign flipped; d_ref for d_pi; d_pi(s) dropped
+      not \mathbb{E}_{x \sim \mu, y \sim p_{ref}}[r\, \mathrm{score}]  # responses drawn from p_ref
+    """,
+    source=WILLIAMS,
+    sides={
+        "over states": lambda mdp, mu, d_pi, log_pi, r: by_states(mdp, mu, d_pi, log_pi, r),
+        "over responses": score_mean,
+        "gradient core": 0,
+        "one sweep": lambda world, log_pi: true_gradient(world, log_pi),
+    },
+    misses={
+        "pi's gradient without its normalization": lambda mdp, mu, d_pi, log_pi, r: (
+            mu[:, None, None] * d_pi[..., None] * np.exp(log_pi) * values(mdp, log_pi, r)[1]
+        )
+    },
+    sampled=Sampled(
+        "log_p",
+        lambda mdp, log_pi, r: r * first_score(mdp, log_pi),
+        lambda mdp, mu, d_pi, log_pi, r: root(by_states(mdp, mu, d_pi, log_pi, r)),
+    ),
+    scale=lambda r, H: (1.0 + np.max(np.abs(r))) * H,
 )
 
 # ---------------------------------------------------------------------------------------------------- zero-mean-score
@@ -83,36 +81,30 @@ def one_hot_score(mdp: Any, mu: Any, log_p: Any, b_x: Any) -> Any:
     return mdp.subtree_sum((mu * b_x)[:, None] * np.exp(log_p))
 
 
-add(
-    Row(
-        slug="zero-mean-score",
-        chapter=7,
-        clauses=(
-            r"0 = \nabla \sum_x \mu(x)\, b(x) \sum_y p(y) = \mathbb{E}[b(x)\, \mathrm{score}]",
-            r"\nabla\, \mathbb{E}[r] = \mathbb{E}[(r - b(x))\, \mathrm{score}]",
+claim(
+    slug="zero-mean-score",
+    chapter=7,
+    text=r"""
+    let b = b_x
+    0 = \nabla \sum_x \mu(x)\, b(x) \sum_y p(y) = \mathbb{E}[b(x)\, \mathrm{score}]
+      not \mathbb{E}_{x \sim \mu, y \sim p_{ref}}[b(x)\, \mathrm{score}]  # scores of pi, draws of p_ref
+    \nabla\, \mathbb{E}[r] = \mathbb{E}[(r - b(x))\, \mathrm{score}]
+        # p sums to one, whatever the logits; so any baseline that sees the prompt alone leaves the mean
+      not \mathbb{E}[(r - f)\, \mathrm{score}]  # a baseline that looks at the response
+    """,
+    source=WILLIAMS,
+    parts=("baseline", "with it"),
+    sides={
+        "closed form": (lambda logits: np.zeros_like(logits), 0),
+        "score function": lambda mdp, mu, log_p, logits, r, b_x: (
+            score_mean(mdp, mu, log_p, logits, per_prompt(b_x, r)),
+            score_mean(mdp, mu, log_p, logits, r - per_prompt(b_x, r)),
         ),
-        words="p sums to one, whatever the logits; so any baseline that sees the prompt alone leaves the mean",
-        letters={"b": "b_x"},
-        source=WILLIAMS,
-        parts=("baseline", "with it"),
-        sides={
-            "closed form": (lambda logits: np.zeros_like(logits), 0),
-            "score function": lambda mdp, mu, log_p, logits, r, b_x: (
-                score_mean(mdp, mu, log_p, logits, per_prompt(b_x, r)),
-                score_mean(mdp, mu, log_p, logits, r - per_prompt(b_x, r)),
-            ),
-            "p sums to one": (1, lambda world, log_pi, r, b_x: true_gradient(world, log_pi, r - per_prompt(b_x, r))),
-        },
-        misses={
-            "scores of pi, draws of p_ref": r"\mathbb{E}_{x \sim \mu, y \sim p_{ref}}[b(x)\, \mathrm{score}]",
-            "normalization forgotten": one_hot_score,
-            "a baseline that looks at the response": Miss(
-                "a baseline that looks at the response", r"\mathbb{E}[(r - f)\, \mathrm{score}]", part=1
-            ),
-        },
-        sampled=Sampled("log_p", lambda mdp, log_pi, b_x, r: per_prompt(b_x, r) * first_score(mdp, log_pi), lambda mu: 0.0 * np.sum(mu)),
-        scale=lambda r, b_x, H: (1.0 + np.max(np.abs(r)) + np.max(np.abs(b_x))) * H,
-    )
+        "p sums to one": (1, lambda world, log_pi, r, b_x: true_gradient(world, log_pi, r - per_prompt(b_x, r))),
+    },
+    misses={"normalization forgotten": one_hot_score},
+    sampled=Sampled("log_p", lambda mdp, log_pi, b_x, r: per_prompt(b_x, r) * first_score(mdp, log_pi), lambda mu: 0.0 * np.sum(mu)),
+    scale=lambda r, b_x, H: (1.0 + np.max(np.abs(r)) + np.max(np.abs(b_x))) * H,
 )
 
 # ---------------------------------------------------------------------------------------------------- reward-to-go
@@ -135,39 +127,35 @@ def variance_saved(mdp: Any, log_p: Any, log_pi: Any, r_token: Any) -> Any:
     return expect(log_p, 2.0 * total * mdp.path_sum(size * past) - mdp.path_sum(size * np.square(past)))
 
 
-add(
-    Row(
-        slug="reward-to-go",
-        chapter=7,
-        clauses=(
-            r"\mathbb{E}\Big[\sum_t G\, \nabla \log \pi(a_t \mid s_t)\Big] = "
-            r"\mathbb{E}\Big[\sum_t F_t\, \nabla \log \pi(a_t \mid s_t)\Big], "
-            r"\quad G = \sum_t g(s_t, a_t), \quad F_t = \sum_{u \ge t} g(s_u, a_u)",
-            r"\mathbb{E}_p\Big[\Big|\sum_t G\, \nabla \log \pi(a_t \mid s_t)\Big|^2\Big] - "
-            r"\mathbb{E}_p\Big[\Big|\sum_t F_t\, \nabla \log \pi(a_t \mid s_t)\Big|^2\Big] = "
-            r"\mathbb{E}_p\Big[\sum_t |\nabla \log \pi(a_t \mid s_t)|^2 (B_t^2 + 2 B_t F_t)\Big], \quad B_t = \sum_{u < t} g(s_u, a_u)",
+claim(
+    slug="reward-to-go",
+    chapter=7,
+    text=r"""
+    let g = r_token
+    \mathbb{E}\Big[\sum_t G\, \nabla \log \pi(a_t \mid s_t)\Big] = \mathbb{E}\Big[\sum_t F_t\, \nabla \log \pi(a_t \mid s_t)\Big], \quad G =
+        \sum_t g(s_t, a_t), \quad F_t = \sum_{u \ge t} g(s_u, a_u)
+      slip sign flipped
+      not \mathbb{E}[\sum_t g(s_t, a_t)\, \nabla \log \pi(a_t \mid s_t)]  # the immediate reward only
+      not \mathbb{E}_{x \sim \mu}[\sum_s d_{ref}(s) \sum_a \nabla \pi(a \mid s)\, \mathbb{E}_p[G \mid s, a]]  # d_ref for d_pi
+    \mathbb{E}_p\Big[\Big|\sum_t G\, \nabla \log \pi(a_t \mid s_t)\Big|^2\Big] - \mathbb{E}_p\Big[\Big|\sum_t F_t\, \nabla \log \pi(a_t \mid
+        s_t)\Big|^2\Big] = \mathbb{E}_p\Big[\sum_t |\nabla \log \pi(a_t \mid s_t)|^2 (B_t^2 + 2 B_t F_t)\Big], \quad B_t = \sum_{u < t}
+        g(s_u, a_u)
+        # g rewards tokens; what was earned before a token may be left out of its weight, and this variance is saved
+      slip the term 2*B(t)*F(t) dropped
+    """,
+    source="Sutton et al. (2000); Baxter and Bartlett (2001).",
+    note="What is saved can be negative: where past and future cancel, the whole return varies less.",
+    parts=("mean", "variance saved"),
+    sides={
+        "over states; path sums": lambda mdp, mu, d_pi, log_p, log_pi, r, r_token: (
+            by_states(mdp, mu, d_pi, log_pi, np.zeros_like(r), r_token),
+            variance_saved(mdp, log_p, log_pi, r_token),
         ),
-        words="g rewards tokens; what was earned before a token may be left out of its weight, and this variance is saved",
-        letters={"g": "r_token"},
-        source="Sutton et al. (2000); Baxter and Bartlett (2001).",
-        note="What is saved can be negative: where past and future cancel, the whole return varies less.",
-        parts=("mean", "variance saved"),
-        sides={
-            "over states; path sums": lambda mdp, mu, d_pi, log_p, log_pi, r, r_token: (
-                by_states(mdp, mu, d_pi, log_pi, np.zeros_like(r), r_token),
-                variance_saved(mdp, log_p, log_pi, r_token),
-            ),
-            "every response written out": 0,
-            "from there on": 1,
-        },
-        slips={0: ("sign flipped",), 1: ("the term 2*B(t)*F(t) dropped",)},
-        misses={
-            "the immediate reward only": r"\mathbb{E}[\sum_t g(s_t, a_t)\, \nabla \log \pi(a_t \mid s_t)]",
-            "d_ref for d_pi": r"\mathbb{E}_{x \sim \mu}[\sum_s d_{ref}(s) \sum_a \nabla \pi(a \mid s)\, \mathbb{E}_p[G \mid s, a]]",
-        },
-        scale=lambda r_token, H: (1.0 + np.max(np.abs(r_token))) ** 2 * H**3,
-        largest=300,
-    )
+        "every response written out": 0,
+        "from there on": 1,
+    },
+    scale=lambda r_token, H: (1.0 + np.max(np.abs(r_token))) ** 2 * H**3,
+    largest=300,
 )
 
 # ---------------------------------------------------------------------------------------------------- optimal-baseline
@@ -185,35 +173,30 @@ def by_parabola(p: Any, score_rows: Any, r: Any) -> Any:
     return b, spread(p, score_rows, r, b[:, None])
 
 
-add(
-    Row(
-        slug="optimal-baseline",
-        chapter=7,
-        clauses=(
-            r"\mathbb{E}_p[r] + \frac{\mathrm{Cov}_p(k, r)}{\mathbb{E}_p[k]} = \frac{\mathbb{E}_p[k r]}{\mathbb{E}_p[k]}, "
-            r"\quad k = |\nabla \log p|^2",
-            r"\mathbb{E}_p[k r^2] - \frac{(\mathbb{E}_p[k r])^2}{\mathbb{E}_p[k]} = \mathbb{E}_p[k (r - b)^2], "
-            r"\quad b = \frac{\mathbb{E}_p[k r]}{\mathbb{E}_p[k]}",
-            r"\mathbb{E}_p[k (r - b)^2] \le \mathbb{E}_p[k (r - c(x))^2]",
-        ),
-        words="of all baselines c(x) the best, b, is the mean reward weighed by the squared score k",
-        letters={"c": "b_x"},
-        source="Weaver and Tao (2001); Greensmith, Bartlett and Baxter (2004).",
-        parts=("b*", "second moment there"),
-        sides={
-            "weighted mean of r": 1,
-            "path sums of |e_a - pi|^2": (lambda world, log_pi: baselines(world, log_pi, world.r)["best"][:, 0], 0),
-            "parabola": by_parabola,
-        },
-        slips={0: ("the mean of a product split", "the exponent 2 dropped", "sign flipped"), 1: ("the term b dropped",)},
-        misses={
-            "draws of p_ref": r"\frac{\mathbb{E}_{p_{ref}}[k r]}{\mathbb{E}_{p_{ref}}[k]}",
-        },
-        where=lambda p, score_rows: np.min(np.sum(p * np.sum(np.square(score_rows), axis=(-2, -1)), axis=1)) > 1e-2,
-        # the quotient divides by at least 1/100
-        scale=lambda r, H: (1e2 * H * (1.0 + np.max(np.abs(r))), 1e2 * H * (1.0 + np.max(np.abs(r))) ** 2),
-        largest=100,
-    )
+claim(
+    slug="optimal-baseline",
+    chapter=7,
+    text=r"""
+    let c = b_x
+    \mathbb{E}_p[r] + \frac{\mathrm{Cov}_p(k, r)}{\mathbb{E}_p[k]} = \frac{\mathbb{E}_p[k r]}{\mathbb{E}_p[k]}, \quad k = |\nabla \log p|^2
+      slip the mean of a product split; the exponent 2 dropped; sign flipped
+      not \frac{\mathbb{E}_{p_{ref}}[k r]}{\mathbb{E}_{p_{ref}}[k]}  # draws of p_ref
+    \mathbb{E}_p[k r^2] - \frac{(\mathbb{E}_p[k r])^2}{\mathbb{E}_p[k]} = \mathbb{E}_p[k (r - b)^2], \quad b = \frac{\mathbb{E}_p[k
+        r]}{\mathbb{E}_p[k]}
+      slip the term b dropped
+    \mathbb{E}_p[k (r - b)^2] \le \mathbb{E}_p[k (r - c(x))^2]
+        # of all baselines c(x) the best, b, is the mean reward weighed by the squared score k
+    """,
+    source="Weaver and Tao (2001); Greensmith, Bartlett and Baxter (2004).",
+    parts=("b*", "second moment there"),
+    sides={
+        "weighted mean of r": 1,
+        "path sums of |e_a - pi|^2": (lambda world, log_pi: baselines(world, log_pi, world.r)["best"][:, 0], 0),
+        "parabola": by_parabola,
+    },
+    where=lambda p, score_rows: np.min(np.sum(p * np.sum(np.square(score_rows), axis=(-2, -1)), axis=1)) > 1e-2,
+    scale=lambda r, H: (1e2 * H * (1.0 + np.max(np.abs(r))), 1e2 * H * (1.0 + np.max(np.abs(r))) ** 2),
+    largest=100,
 )
 
 # ---------------------------------------------------------------------------------------------------- kl-regularized-gradient
@@ -224,30 +207,28 @@ def paid(r: Any, beta: float, log_p: Any, log_p_ref: Any) -> Any:
     return r - beta * log_ratio(log_p, log_p_ref)
 
 
-add(
-    Row(
-        slug="kl-regularized-gradient",
-        formerly=("kl-regularised-gradient",),
-        chapter=7,
-        clauses=(
-            r"\nabla\, \mathbb{E}_{x \sim \mu}[J_x(p)] = \mathbb{E}\Big[\Big(r - \beta \log\frac{p}{p_{ref}}\Big)\, \mathrm{score}\Big]",
+claim(
+    slug="kl-regularized-gradient",
+    formerly=("kl-regularised-gradient",),
+    chapter=7,
+    text=r"""
+    \nabla\, \mathbb{E}_{x \sim \mu}[J_x(p)] = \mathbb{E}\Big[\Big(r - \beta \log\frac{p}{p_{ref}}\Big)\, \mathrm{score}\Big]
+        # the slope of log p itself adds -beta E[score] = 0
+      slip sign of beta*log(p/p_ref) flipped; beta dropped; p_ref dropped; the term beta*log(p/p_ref) dropped
+      not \mathbb{E}[(r - \beta \log\frac{p}{p_{ref}}/\log 2)\, \mathrm{score}]  # log base 2
+    """,
+    source="Ziegler et al. (2019), arXiv:1909.08593; Stiennon et al. (2020), arXiv:2009.01325.",
+    sides={
+        "score function, penalty frozen": lambda mdp, mu, log_p, logits, r, beta, log_p_ref: score_mean(
+            mdp, mu, log_p, logits, paid(r, beta, log_p, log_p_ref)
         ),
-        words="the slope of log p itself adds -beta E[score] = 0",
-        source="Ziegler et al. (2019), arXiv:1909.08593; Stiennon et al. (2020), arXiv:2009.01325.",
-        sides={
-            "score function, penalty frozen": lambda mdp, mu, log_p, logits, r, beta, log_p_ref: score_mean(
-                mdp, mu, log_p, logits, paid(r, beta, log_p, log_p_ref)
-            ),
-            "gradient core": 0,
-            "one sweep": lambda world, logits: gibbs.policy_gradient(world, logits),
-        },
-        slips=("sign of beta*log(p/p_ref) flipped", "beta dropped", "p_ref dropped", "the term beta*log(p/p_ref) dropped"),
-        misses={"log base 2": r"\mathbb{E}[(r - \beta \log\frac{p}{p_{ref}}/\log 2)\, \mathrm{score}]"},
-        sampled=Sampled(
-            "log_p",
-            lambda mdp, log_pi, r, beta, log_p, log_p_ref: paid(r, beta, log_p, log_p_ref) * first_score(mdp, log_pi),
-            lambda world, logits: root(gibbs.policy_gradient(world, logits)),
-        ),
-        scale=loudness,
-    )
+        "gradient core": 0,
+        "one sweep": lambda world, logits: gibbs.policy_gradient(world, logits),
+    },
+    sampled=Sampled(
+        "log_p",
+        lambda mdp, log_pi, r, beta, log_p, log_p_ref: paid(r, beta, log_p, log_p_ref) * first_score(mdp, log_pi),
+        lambda world, logits: root(gibbs.policy_gradient(world, logits)),
+    ),
+    scale=loudness,
 )

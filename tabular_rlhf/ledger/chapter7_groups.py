@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.ledger.record import Miss, Row, add
+from tabular_rlhf.ledger.record import Miss, claim
 from tabular_rlhf.policy_gradient import Recipe, success_objective, success_weight
 from tabular_rlhf.policy_gradient import groups as g
 from tabular_rlhf.terms.conditions import few
@@ -25,41 +25,38 @@ def update(advantage: str, loss: str = "reinforce", aggregation: str = "sequence
 
 # ---------------------------------------------------------------------------------------------------- rloo
 
-add(
-    Row(
-        slug="rloo",
-        chapter=7,
-        clauses=(
-            r"\mathbb{E}_{x \sim \mu, y \sim p, y' \sim p}[(r(y) - r(y'))\, \nabla \log p(y)] = \nabla\, \mathbb{E}[r]",
-            r"\mathbb{E}_{x \sim \mu, y \sim p, y' \sim p}\Big[\Big(r(y) - \frac{r(y) + (G - 1)\, r(y')}{G}\Big) \nabla \log p(y)\Big] = "
-            r"\frac{G - 1}{G} \nabla\, \mathbb{E}[r]",
+claim(
+    slug="rloo",
+    chapter=7,
+    text=r"""
+    let r = graded
+    \mathbb{E}_{x \sim \mu, y \sim p, y' \sim p}[(r(y) - r(y'))\, \nabla \log p(y)] = \nabla\, \mathbb{E}[r]
+      slip sign flipped
+      not G \nabla \mathbb{E}[r]  # sum for mean over the group
+    \mathbb{E}_{x \sim \mu, y \sim p, y' \sim p}\Big[\Big(r(y) - \frac{r(y) + (G - 1)\, r(y')}{G}\Big) \nabla \log p(y)\Big] = \frac{G -
+        1}{G} \nabla\, \mathbb{E}[r]
+        # a baseline of the other responses, in the mean that of one, is unbiased; with the own reward in it the update shrinks
+      slip (G - 1)/G dropped
+      not \frac{G}{G + 1} \nabla \mathbb{E}[r]  # n for n - 1
+    """,
+    source="Kool, van Hoof and Welling (2019); Ahmadian et al. (2024), arXiv:2402.14740.",
+    parts=("leave one out", "group mean"),
+    sides={
+        "closed form": 1,
+        # the clip's loss keeps advantages of either sign apart, so that it must sum over counts; at pi_old nothing is clipped
+        "counts of reward levels": lambda world, logits, graded, G: (
+            by_counts(world, logits, Recipe("rloo", "ppo-clip", G=G), graded),
+            by_counts(world, logits, Recipe("group-mean", "ppo-clip", G=G), graded),
         ),
-        words="a baseline of the other responses, in the mean that of one, is unbiased; with the own reward in it the update shrinks",
-        letters={"r": "graded"},
-        source="Kool, van Hoof and Welling (2019); Ahmadian et al. (2024), arXiv:2402.14740.",
-        parts=("leave one out", "group mean"),
-        sides={
-            "closed form": 1,
-            # the clip's loss keeps advantages of either sign apart, so that it must sum over counts; at pi_old nothing is clipped
-            "counts of reward levels": lambda world, logits, graded, G: (
-                by_counts(world, logits, Recipe("rloo", "ppo-clip", G=G), graded),
-                by_counts(world, logits, Recipe("group-mean", "ppo-clip", G=G), graded),
-            ),
-            "all groups": lambda world, logits, graded, G: (
-                by_groups(world, logits, Recipe("rloo", G=G), graded),
-                by_groups(world, logits, Recipe("group-mean", G=G), graded),
-            ),
-        },
-        slips={0: ("sign flipped",), 1: ("(G - 1)/G dropped",)},
-        misses={
-            "sum for mean over the group": r"G \nabla \mathbb{E}[r]",
-            "n for n - 1": Miss("n for n - 1", r"\frac{G}{G + 1} \nabla \mathbb{E}[r]", part=1),
-            "divided by the group's standard deviation": update("grpo"),
-        },
-        where=few,
-        scale=update_size,
-        largest=200,
-    )
+        "all groups": lambda world, logits, graded, G: (
+            by_groups(world, logits, Recipe("rloo", G=G), graded),
+            by_groups(world, logits, Recipe("group-mean", G=G), graded),
+        ),
+    },
+    misses={"divided by the group's standard deviation": update("grpo")},
+    where=few,
+    scale=update_size,
+    largest=200,
 )
 
 # ---------------------------------------------------------------------------------------------------- grpo
@@ -92,50 +89,43 @@ def grpo(G: int) -> Recipe:
     return Recipe("grpo", G=G)
 
 
-add(
-    Row(
-        slug="grpo",
-        chapter=7,
-        clauses=(
-            r"\mathbb{E}_{x \sim \mu, y \sim p}\Big[\sum_{m=0}^{G-1} \binom{G-1}{m} q^m (1 - q)^{G-1-m} \Big(r(y) \sqrt{\frac{G-1-m}{m+1}} "
-            r"- (1 - r(y)) \sqrt{\frac{m}{G-m}}\Big) \nabla \log p(y)\Big] = \mathbb{E}_{x \sim \mu}[c\, \nabla q], "
-            r"\quad q = \mathbb{E}_p[r], \quad c = \sum_{m=1}^{G-1} \binom{G}{m} q^{m-1} (1 - q)^{G-m-1} \frac{\sqrt{m (G - m)}}{G}",
-            r"\sum_{m=0}^{G-1} \binom{G-1}{m} q^m (1 - q)^{G-1-m} \Big(\sqrt{\frac{G-1-m}{m+1}} + \sqrt{\frac{m}{G-m}}\Big) = c",
+claim(
+    slug="grpo",
+    chapter=7,
+    text=r"""
+    let r = success
+    \mathbb{E}_{x \sim \mu, y \sim p}\Big[\sum_{m=0}^{G-1} \binom{G-1}{m} q^m (1 - q)^{G-1-m} \Big(r(y) \sqrt{\frac{G-1-m}{m+1}} - (1 -
+        r(y)) \sqrt{\frac{m}{G-m}}\Big) \nabla \log p(y)\Big] = \mathbb{E}_{x \sim \mu}[c\, \nabla q], \quad q = \mathbb{E}_p[r], \quad c =
+        \sum_{m=1}^{G-1} \binom{G}{m} q^{m-1} (1 - q)^{G-m-1} \frac{\sqrt{m (G - m)}}{G}
+      slip sign flipped
+      not \frac{G}{2} \nabla \mathbb{E}_{x \sim \mu}[q]  # taken for the gradient of the success probability
+      not 2 \mathbb{E}_{x \sim \mu}[c^2 \nabla q]  # variance for standard deviation
+    \sum_{m=0}^{G-1} \binom{G-1}{m} q^m (1 - q)^{G-1-m} \Big(\sqrt{\frac{G-1-m}{m+1}} + \sqrt{\frac{m}{G-m}}\Big) = c
+        # with 0/1 rewards, m of the other G - 1 a success, the update is c times the gradient of the success probability q: c is 1 in
+        groups of two, and in large ones the update ascends 2 arcsin of the root of q
+      not \frac{1}{\sqrt{q (1 - q)}}  # the limit 1/sqrt(q (1 - q)) for c_G
+      not \frac{c}{1 - q^G - (1 - q)^G}  # all-equal groups drawn again
+    """,
+    source="Shao et al. (2024), arXiv:2402.03300.",
+    note="s divides by G (ddof 0); a group whose rewards are all equal gets 0.  dF/dq is taken at q moved into [1/32, 31/32].",
+    parts=("update", "c(q)", "dF/dq"),
+    sides={
+        "binomial sum": (1, 1, lambda p, success, G: success_weight(inside(success_probability(p, success)), grpo(G))),
+        "counts; the others'": (
+            lambda world, logits, success, G: by_counts(world, logits, grpo(G), success),
+            0,
+            lambda p, success, G: np.array([weight_in_words(float(q), G) for q in inside(success_probability(p, success))]),
         ),
-        words=(
-            "with 0/1 rewards, m of the other G - 1 a success, the update is c times the gradient of the success probability q: c is 1 in "
-            "groups of two, and in large ones the update ascends 2 arcsin of the root of q"
+        "all groups; difference of F": lambda world, logits, p, success, G: (
+            by_groups(world, logits, grpo(G), success),
+            success_weight(success_probability(p, success), grpo(G)),
+            slope_of_objective(inside(success_probability(p, success)), grpo(G)),
         ),
-        letters={"r": "success"},
-        source="Shao et al. (2024), arXiv:2402.03300.",
-        note="s divides by G (ddof 0); a group whose rewards are all equal gets 0.  dF/dq is taken at q moved into [1/32, 31/32].",
-        parts=("update", "c(q)", "dF/dq"),
-        sides={
-            "binomial sum": (1, 1, lambda p, success, G: success_weight(inside(success_probability(p, success)), grpo(G))),
-            "counts; the others'": (
-                lambda world, logits, success, G: by_counts(world, logits, grpo(G), success),
-                0,
-                lambda p, success, G: np.array([weight_in_words(float(q), G) for q in inside(success_probability(p, success))]),
-            ),
-            "all groups; difference of F": lambda world, logits, p, success, G: (
-                by_groups(world, logits, grpo(G), success),
-                success_weight(success_probability(p, success), grpo(G)),
-                slope_of_objective(inside(success_probability(p, success)), grpo(G)),
-            ),
-        },
-        slips=("sign flipped",),
-        misses={
-            "the limit 1/sqrt(q (1 - q)) for c_G": Miss("the limit 1/sqrt(q (1 - q)) for c_G", r"\frac{1}{\sqrt{q (1 - q)}}", part=1),
-            "n - 1 for n: the sample's standard deviation": Miss("n - 1 for n", r"\sqrt{\frac{G-1}{G}} c", part=1),
-            "all-equal groups drawn again": Miss("all-equal groups drawn again", r"\frac{c}{1 - q^G - (1 - q)^G}", part=1),
-            "taken for the gradient of the success probability": r"\frac{G}{2} \nabla \mathbb{E}_{x \sim \mu}[q]",
-            "variance for standard deviation": r"2 \mathbb{E}_{x \sim \mu}[c^2 \nabla q]",
-        },
-        where=few,
-        # c_G is at most sqrt(G - 1)
-        scale=lambda H, G: (2.0 * H * G, 2.0 * G, 64.0 * G),
-        largest=200,
-    )
+    },
+    misses={"n - 1 for n: the sample's standard deviation": Miss("n - 1 for n", r"\sqrt{\frac{G-1}{G}} c", part=1)},
+    where=few,
+    scale=lambda H, G: (2.0 * H * G, 2.0 * G, 64.0 * G),
+    largest=200,
 )
 
 # ---------------------------------------------------------------------------------------------------- group-identities
@@ -153,51 +143,49 @@ def advantages(world: Any, log_pi: Any, graded: Any, name: str) -> Any:
     return THREE * g.group_advantages(world, all_groups(world, log_pi), Recipe(name, G=THREE), log_pi, graded)
 
 
-add(
-    Row(
-        slug="group-identities",
-        chapter=7,
-        clauses=(
-            r"r(y) - \frac{r(y') + r(y'')}{2} = \frac{3}{2} \Big(r(y) - \frac{r(y) + r(y') + r(y'')}{3}\Big)",
-            r"\mathbb{E}_{x \sim \mu, y \sim p, y' \sim p, y'' \sim p}\Big[1[r(y') \ne r(y'')] "
-            r"\frac{2 r(y) - r(y') - r(y'')}{|r(y') - r(y'')|} \nabla \log p(y)\Big] = "
-            r"\mathbb{E}_{x \sim \mu}[S(x)\, \nabla\, \mathbb{E}_p[r]], "
-            r"\quad S(x) = \sum_{y, y'} p(y)\, p(y')\, 1[r(y) \ne r(y')] \frac{2}{|r(y) - r(y')|}",
-            r"\mathbb{E}_{x \sim \mu, y \sim p, y' \sim p, y'' \sim p}[(r(y) - b(y, y', y''))\, \nabla \log p(y)] = "
-            r"\nabla\, \mathbb{E}_{x \sim \mu, y \sim p, y' \sim p, y'' \sim p}[r(y) - \tfrac13 b(y, y', y'')], "
-            r"\quad b(y, y', y'') = \frac{|y| r(y) + |y'| r(y') + |y''| r(y'')}{|y| + |y'| + |y''|}",
+claim(
+    slug="group-identities",
+    chapter=7,
+    text=r"""
+    let r = graded
+    r(y) - \frac{r(y') + r(y'')}{2} = \frac{3}{2} \Big(r(y) - \frac{r(y) + r(y') + r(y'')}{3}\Big)
+    \mathbb{E}_{x \sim \mu, y \sim p, y' \sim p, y'' \sim p}\Big[1[r(y') \ne r(y'')] \frac{2 r(y) - r(y') - r(y'')}{|r(y') - r(y'')|} \nabla
+        \log p(y)\Big] = \mathbb{E}_{x \sim \mu}[S(x)\, \nabla\, \mathbb{E}_p[r]], \quad S(x) = \sum_{y, y'} p(y)\, p(y')\, 1[r(y) \ne
+        r(y')] \frac{2}{|r(y) - r(y')|}
+      slip S(x) dropped
+    \mathbb{E}_{x \sim \mu, y \sim p, y' \sim p, y'' \sim p}[(r(y) - b(y, y', y''))\, \nabla \log p(y)] = \nabla\, \mathbb{E}_{x \sim \mu, y
+        \sim p, y' \sim p, y'' \sim p}[r(y) - \tfrac13 b(y, y', y'')], \quad b(y, y', y'') = \frac{|y| r(y) + |y'| r(y') + |y''| r(y'')}{|y|
+        + |y'| + |y''|}
+        # groups of three; a baseline b that is symmetric in the group, OPO's here, takes the gradient of a third of its mean away
+      slip the term 1/3*b(tau, tau', tau'') dropped
+      not \frac{2}{3} \nabla \mathbb{E}[r]  # taken for the group mean
+    """,
+    source="Kool, van Hoof and Welling (2019); Hao et al. (2025), arXiv:2505.23585 (the length-weighted b).",
+    note="1/s, s the standard deviation of the others, is 0 where they are equal.",
+    parts=("leave one out", "scaled by others", "length-weighted"),
+    sides={
+        "closed form": (lambda world, log_pi, graded: THREE / (THREE - 1) * advantages(world, log_pi, graded, "group-mean"), 1, 1),
+        "counts": lambda world, log_pi, logits, graded: (
+            advantages(world, log_pi, graded, "rloo"),
+            by_counts(world, logits, Recipe("loo-std", G=THREE), graded),
+            by_counts(world, logits, Recipe("opo", G=THREE), graded),
         ),
-        words="groups of three; a baseline b that is symmetric in the group, OPO's here, takes the gradient of a third of its mean away",
-        letters={"r": "graded"},
-        source="Kool, van Hoof and Welling (2019); Hao et al. (2025), arXiv:2505.23585 (the length-weighted b).",
-        note="1/s, s the standard deviation of the others, is 0 where they are equal.",
-        parts=("leave one out", "scaled by others", "length-weighted"),
-        sides={
-            "closed form": (lambda world, log_pi, graded: THREE / (THREE - 1) * advantages(world, log_pi, graded, "group-mean"), 1, 1),
-            "counts": lambda world, log_pi, logits, graded: (
-                advantages(world, log_pi, graded, "rloo"),
-                by_counts(world, logits, Recipe("loo-std", G=THREE), graded),
-                by_counts(world, logits, Recipe("opo", G=THREE), graded),
-            ),
-            "all groups": lambda world, log_pi, logits, graded: (
-                advantages(world, log_pi, graded, "rloo"),
-                by_groups(world, logits, Recipe("loo-std", G=THREE), graded),
-                by_groups(world, logits, Recipe("opo", G=THREE), graded),
-            ),
-        },
-        slips={1: ("S(x) dropped",), 2: ("the term 1/3*b(tau, tau', tau'') dropped",)},
-        misses={
-            "n for n - 1": lambda world, log_pi, graded: (THREE + 1) / THREE * advantages(world, log_pi, graded, "group-mean"),
-            "leave-one-out taken for the group mean": lambda world, log_pi, graded: advantages(world, log_pi, graded, "group-mean"),
-            "the group's standard deviation for the others'": Miss(
-                "the group's standard deviation for the others'",
-                lambda world, logits, graded: by_counts(world, logits, Recipe("grpo", G=THREE), graded),
-                part=1,
-            ),
-            "taken for the group mean": Miss("taken for the group mean", r"\frac{2}{3} \nabla \mathbb{E}[r]", part=2),
-        },
-        where=lambda P, N: P * N**THREE <= 4000,
-        scale=lambda H: (4.0, update_size(H), update_size(H)),
-        largest=50,
-    )
+        "all groups": lambda world, log_pi, logits, graded: (
+            advantages(world, log_pi, graded, "rloo"),
+            by_groups(world, logits, Recipe("loo-std", G=THREE), graded),
+            by_groups(world, logits, Recipe("opo", G=THREE), graded),
+        ),
+    },
+    misses={
+        "n for n - 1": lambda world, log_pi, graded: (THREE + 1) / THREE * advantages(world, log_pi, graded, "group-mean"),
+        "leave-one-out taken for the group mean": lambda world, log_pi, graded: advantages(world, log_pi, graded, "group-mean"),
+        "the group's standard deviation for the others'": Miss(
+            "the group's standard deviation for the others'",
+            lambda world, logits, graded: by_counts(world, logits, Recipe("grpo", G=THREE), graded),
+            part=1,
+        ),
+    },
+    where=lambda P, N: P * N**THREE <= 4000,
+    scale=lambda H: (4.0, update_size(H), update_size(H)),
+    largest=50,
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.ledger.record import Miss, Row, add
+from tabular_rlhf.ledger.record import claim
 from tabular_rlhf.policy_gradient import Recipe
 from tabular_rlhf.terms.conditions import few
 from tabular_rlhf.terms.policies import by_counts, by_groups, score_mean
@@ -34,44 +34,35 @@ def aggregated(how: Any) -> Any:
     )
 
 
-add(
-    Row(
-        slug="aggregation",
-        chapter=7,
-        clauses=(
-            r"\mathbb{E}\Big[\sum_t r(y)\, \nabla \log \pi(a_t \mid s_t)\Big] = \nabla\, \mathbb{E}[r]",
-            r"\mathbb{E}\Big[\frac{1}{|y|} \sum_t \Big(r(y) - \frac{1}{2}\Big) \nabla \log \pi(a_t \mid s_t)\Big] = "
-            r"\nabla\, \mathbb{E}\Big[\frac{r - 1/2}{|y|}\Big]",
-            r"\mathbb{E}_{x \sim \mu, y \sim p, y' \sim p}\Big["
-            r"\frac{r(y)\, \nabla \log p(y) + r(y')\, \nabla \log p(y')}{|y| + |y'|}\Big] = "
-            r"2\, \mathbb{E}_{x \sim \mu, y \sim p, y' \sim p}\Big[\frac{r(y)\, \nabla \log p(y)}{|y| + |y'|}\Big]",
+claim(
+    slug="aggregation",
+    chapter=7,
+    text=r"""
+    let r = graded
+    \mathbb{E}\Big[\sum_t r(y)\, \nabla \log \pi(a_t \mid s_t)\Big] = \nabla\, \mathbb{E}[r]
+      not \nabla \mathbb{E}[r/|y|]  # mean over tokens where the sum was due
+    \mathbb{E}\Big[\frac{1}{|y|} \sum_t \Big(r(y) - \frac{1}{2}\Big) \nabla \log \pi(a_t \mid s_t)\Big] = \nabla\, \mathbb{E}\Big[\frac{r -
+        1/2}{|y|}\Big]
+      slip lengths(tau) dropped; the term 1/2 dropped
+      not \nabla \mathbb{E}[\frac{r - 1/2}{|y| + 1}]  # n + 1 for n: the prompt's end counted as a token
+    \mathbb{E}_{x \sim \mu, y \sim p, y' \sim p}\Big[\frac{r(y)\, \nabla \log p(y) + r(y')\, \nabla \log p(y')}{|y| + |y'|}\Big] = 2\,
+        \mathbb{E}_{x \sim \mu, y \sim p, y' \sim p}\Big[\frac{r(y)\, \nabla \log p(y)}{|y| + |y'|}\Big]
+        # the mean over a group of sums over tokens, of means over tokens, and the pooled mean over all tokens, here of groups of two
+      not \mathbb{E}_{x \sim \mu}[\nabla \mathbb{E}_p[r]/\mathbb{E}_p[|y|]]  # pooled mean taken for grad E[r]/E[L]
+    """,
+    source="Ahmadian et al. (2024), arXiv:2402.14740; Yu et al. (2025), arXiv:2503.14476; Liu et al. (2025), arXiv:2503.20783.",
+    note="b = 1/2 in the second part: a constant.  A baseline that follows the policy makes it the gradient of nothing.",
+    parts=("sum over tokens", "mean over tokens", "pooled mean"),
+    sides={
+        "closed form": (
+            1,
+            1,
+            pooled,
         ),
-        words="the mean over a group of sums over tokens, of means over tokens, and the pooled mean over all tokens, here of groups of two",
-        letters={"r": "graded"},
-        source="Ahmadian et al. (2024), arXiv:2402.14740; Yu et al. (2025), arXiv:2503.14476; Liu et al. (2025), arXiv:2503.20783.",
-        note="b = 1/2 in the second part: a constant.  A baseline that follows the policy makes it the gradient of nothing.",
-        parts=("sum over tokens", "mean over tokens", "pooled mean"),
-        sides={
-            "closed form": (
-                1,
-                1,
-                pooled,
-            ),
-            "counts": aggregated(by_counts),
-            "all groups": aggregated(by_groups),
-        },
-        slips={1: ("lengths(tau) dropped", "the term 1/2 dropped")},
-        misses={
-            "mean over tokens where the sum was due": r"\nabla \mathbb{E}[r/|y|]",
-            "pooled mean taken for grad E[r]/E[L]": Miss(
-                "pooled mean taken for grad E[r]/E[L]", r"\mathbb{E}_{x \sim \mu}[\nabla \mathbb{E}_p[r]/\mathbb{E}_p[|y|]]", part=2
-            ),
-            "n + 1 for n: the prompt's end counted as a token": Miss(
-                "n + 1 for n: the prompt's end counted as a token", r"\nabla \mathbb{E}[\frac{r - 1/2}{|y| + 1}]", part=1
-            ),
-        },
-        where=few,
-        scale=update_size,
-        largest=200,
-    )
+        "counts": aggregated(by_counts),
+        "all groups": aggregated(by_groups),
+    },
+    where=few,
+    scale=update_size,
+    largest=200,
 )

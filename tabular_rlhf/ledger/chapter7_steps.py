@@ -9,7 +9,7 @@ import numpy as np
 
 from tabular_rlhf import gibbs
 from tabular_rlhf.autodiff import grad
-from tabular_rlhf.ledger.record import Miss, Row, add
+from tabular_rlhf.ledger.record import Miss, claim
 from tabular_rlhf.logspace import expect, log_ratio, log_softmax
 from tabular_rlhf.penalties import ptx_optimum
 from tabular_rlhf.policy_gradient import Recipe
@@ -57,47 +57,38 @@ def smooth_at_clip(log_pi: Any, log_pi_behavior: Any, clip: float) -> Any:
     return min(float(np.min(np.abs(ratio - edge))) for edge in (1.0 - clip, 1.0 + clip)) > 1e-9
 
 
-add(
-    Row(
-        slug="ppo-clip",
-        chapter=7,
-        clauses=(
-            r"\mathbb{E}_{x \sim \mu, y \sim \pi_{old}}\Big["
-            r"\sum_t (\rho_t A(y) - |A(y)|\, K_t(y) \max(\rho_t - 1 - c, 1 - c - \rho_t))\Big] = "
-            r"\mathbb{E}_{x \sim \mu, y \sim \pi_{old}}\Big[\sum_t \min(\rho_t A(y), \mathrm{clip}(\rho_t, 1 - c, 1 + c) A(y))\Big], "
-            r"\quad \rho_t = \frac{\pi(a_t \mid s_t)}{\pi_{old}(a_t \mid s_t)}, "
-            r"\quad K_t(y) = 1[A(y) > 0] 1[\rho_t > 1 + c] + 1[A(y) < 0] 1[\rho_t < 1 - c]",
-            r"\nabla\, \mathbb{E}_{x \sim \mu, y \sim \pi_{old}}\Big["
-            r"\sum_t \min(\rho_t A(y), \mathrm{clip}(\rho_t, 1 - c, 1 + c) A(y))\Big] = "
-            r"\mathbb{E}_{x \sim \mu, y \sim \pi_{old}}\Big[\sum_t (1 - K_t(y)) \rho_t A(y)\, \nabla \log \pi(a_t \mid s_t)\Big]",
-            r"\mathbb{E}_{x \sim \mu, y \sim \pi_{old}}\Big[\sum_t 1[\rho_t A(y) > \mathrm{clip}(\rho_t, 1 - c, 1 + c) A(y)]\Big] = "
-            r"\mathbb{E}_{x \sim \mu, y \sim \pi_{old}}\Big[\sum_t K_t(y)\Big]",
-            r"\mathbb{E}[A\, \mathrm{score}] = \nabla\, \mathbb{E}[A]",
-        ),
-        words="a token that K names has no slope; at pi = pi_old none is, and the step is the policy gradient",
-        letters={"A": "f", "c": "clip"},
-        source="Schulman et al. (2017), arXiv:1707.06347.",
-        parts=("surrogate", "gradient", "tokens clipped", "gradient at pi_old"),
-        sides={"credit swept up the tree, gradient core": ppo_by_sweeps, "token by token": 1, "by the min": 0},
-        slips={0: ("max for min", "clipping omitted"), 1: ("1 - K(t, tau) dropped",)},
-        misses={
-            "clipped on both sides, no min": (
-                r"\mathbb{E}_{x \sim \mu, y \sim \pi_{old}}[\sum_t \mathrm{clip}(\rho_t, 1 - c, 1 + c) A(y)]"
-            ),
-            "per-sequence for per-token ratio": (
-                r"\mathbb{E}_{x \sim \mu, y \sim \pi_{old}}[|y| \min(R A(y), \mathrm{clip}(R, 1 - c, 1 + c) A(y))], "
-                r"\quad R = \frac{p(y)}{p_{old}(y)}"
-            ),
-            "the policy gradient, at pi_old only": Miss("the policy gradient, at pi_old only", r"\nabla \mathbb{E}[A]", part=1),
-        },
-        where=lambda log_pi, log_pi_behavior, clip, log_p_ref: (
-            not np.isneginf(log_p_ref).any() and smooth_at_clip(log_pi, log_pi_behavior, clip)
-        ),
-        scale=lambda f, H, log_pi, log_pi_behavior: (
-            (1.0 + np.max(np.abs(f))) * H**2 * np.exp(np.max(np.abs(log_ratio(log_pi, log_pi_behavior))))
-        ),
-        largest=300,
-    )
+claim(
+    slug="ppo-clip",
+    chapter=7,
+    text=r"""
+    let A = f; c = clip
+    \mathbb{E}_{x \sim \mu, y \sim \pi_{old}}\Big[\sum_t (\rho_t A(y) - |A(y)|\, K_t(y) \max(\rho_t - 1 - c, 1 - c - \rho_t))\Big] =
+        \mathbb{E}_{x \sim \mu, y \sim \pi_{old}}\Big[\sum_t \min(\rho_t A(y), \mathrm{clip}(\rho_t, 1 - c, 1 + c) A(y))\Big], \quad \rho_t
+        = \frac{\pi(a_t \mid s_t)}{\pi_{old}(a_t \mid s_t)}, \quad K_t(y) = 1[A(y) > 0] 1[\rho_t > 1 + c] + 1[A(y) < 0] 1[\rho_t < 1 - c]
+      slip max for min; clipping omitted
+      not \mathbb{E}_{x \sim \mu, y \sim \pi_{old}}[\sum_t \mathrm{clip}(\rho_t, 1 - c, 1 + c) A(y)]  # clipped on both sides, no min
+      not \mathbb{E}_{x \sim \mu, y \sim \pi_{old}}[|y| \min(R A(y), \mathrm{clip}(R, 1 - c, 1 + c) A(y))], \quad R =
+        \frac{p(y)}{p_{old}(y)}
+        # per-sequence for per-token ratio
+    \nabla\, \mathbb{E}_{x \sim \mu, y \sim \pi_{old}}\Big[\sum_t \min(\rho_t A(y), \mathrm{clip}(\rho_t, 1 - c, 1 + c) A(y))\Big] =
+        \mathbb{E}_{x \sim \mu, y \sim \pi_{old}}\Big[\sum_t (1 - K_t(y)) \rho_t A(y)\, \nabla \log \pi(a_t \mid s_t)\Big]
+      slip 1 - K(t, tau) dropped
+      not \nabla \mathbb{E}[A]  # the policy gradient, at pi_old only
+    \mathbb{E}_{x \sim \mu, y \sim \pi_{old}}\Big[\sum_t 1[\rho_t A(y) > \mathrm{clip}(\rho_t, 1 - c, 1 + c) A(y)]\Big] = \mathbb{E}_{x \sim
+        \mu, y \sim \pi_{old}}\Big[\sum_t K_t(y)\Big]
+    \mathbb{E}[A\, \mathrm{score}] = \nabla\, \mathbb{E}[A]
+        # a token that K names has no slope; at pi = pi_old none is, and the step is the policy gradient
+    """,
+    source="Schulman et al. (2017), arXiv:1707.06347.",
+    parts=("surrogate", "gradient", "tokens clipped", "gradient at pi_old"),
+    sides={"credit swept up the tree, gradient core": ppo_by_sweeps, "token by token": 1, "by the min": 0},
+    where=lambda log_pi, log_pi_behavior, clip, log_p_ref: (
+        not np.isneginf(log_p_ref).any() and smooth_at_clip(log_pi, log_pi_behavior, clip)
+    ),
+    scale=lambda f, H, log_pi, log_pi_behavior: (
+        (1.0 + np.max(np.abs(f))) * H**2 * np.exp(np.max(np.abs(log_ratio(log_pi, log_pi_behavior))))
+    ),
+    largest=300,
 )
 
 # ---------------------------------------------------------------------------------------------------- natural-gradient
@@ -132,60 +123,55 @@ def probabilities(log_pi: Any, mdp: Any) -> Any:
     return np.exp(mdp.path_sum(log_pi))
 
 
-add(
-    Row(
-        slug="natural-gradient",
-        chapter=7,
-        clauses=(
-            r"\frac{\pi(a \mid s)^{1 - \eta\beta} (\pi_{ref}(a \mid s)\, e^{Q(s, a)/\beta})^{\eta\beta}}"
-            r"{\sum_a \pi(a \mid s)^{1 - \eta\beta} (\pi_{ref}(a \mid s)\, e^{Q(s, a)/\beta})^{\eta\beta}} = "
-            r"\frac{\pi(a \mid s)\, w(s, a)}{\sum_a \pi(a \mid s)\, w(s, a)}, "
-            r"\quad w(s, a) = e^{\eta (Q(s, a) - \beta \log(\pi(a \mid s)/\pi_{ref}(a \mid s)))}, "
-            r"\quad Q(s, a) = \mathbb{E}_p[r - \beta k_1 \mid s, a] + \beta \log\frac{p(s + a)}{p_{ref}(s + a)}",
-            r"\frac{\pi(a \mid s)\, e^{(Q(s, a) - \beta \log(\pi(a \mid s)/\pi_{ref}(a \mid s)))/\beta}}"
-            r"{\sum_a \pi(a \mid s)\, e^{(Q(s, a) - \beta \log(\pi(a \mid s)/\pi_{ref}(a \mid s)))/\beta}} = "
-            r"\frac{\pi_{ref}(a \mid s)\, e^{Q(s, a)/\beta}}{\sum_a \pi_{ref}(a \mid s)\, e^{Q(s, a)/\beta}}",
+claim(
+    slug="natural-gradient",
+    chapter=7,
+    text=r"""
+    \frac{\pi(a \mid s)^{1 - \eta\beta} (\pi_{ref}(a \mid s)\, e^{Q(s, a)/\beta})^{\eta\beta}}{\sum_a \pi(a \mid s)^{1 - \eta\beta}
+        (\pi_{ref}(a \mid s)\, e^{Q(s, a)/\beta})^{\eta\beta}} = \frac{\pi(a \mid s)\, w(s, a)}{\sum_a \pi(a \mid s)\, w(s, a)}, \quad w(s,
+        a) = e^{\eta (Q(s, a) - \beta \log(\pi(a \mid s)/\pi_{ref}(a \mid s)))}, \quad Q(s, a) = \mathbb{E}_p[r - \beta k_1 \mid s, a] +
+        \beta \log\frac{p(s + a)}{p_{ref}(s + a)}
+      slip the term beta*k_1 dropped; sign of the exponent flipped
+      not \frac{\pi(a \mid s)\, w(s, a)^{1/\beta}}{\sum_a \pi(a \mid s)\, w(s, a)^{1/\beta}}  # eta for eta beta
+      not \frac{\pi(a \mid s)\, u(s, a)}{\sum_a \pi(a \mid s)\, u(s, a)}, \quad u(s, a) = e^{\eta (\mathbb{E}_p[r - \beta \log p \mid s, a]
+        + \beta \log p(s + a) - \beta \log \pi(a \mid s))}
+        # p_ref omitted
+    \frac{\pi(a \mid s)\, e^{(Q(s, a) - \beta \log(\pi(a \mid s)/\pi_{ref}(a \mid s)))/\beta}}{\sum_a \pi(a \mid s)\, e^{(Q(s, a) - \beta
+        \log(\pi(a \mid s)/\pi_{ref}(a \mid s)))/\beta}} = \frac{\pi_{ref}(a \mid s)\, e^{Q(s, a)/\beta}}{\sum_a \pi_{ref}(a \mid s)\,
+        e^{Q(s, a)/\beta}}
+        # a step of eta; one of 1/beta is soft policy iteration, exact level by level: p* after H of them
+    """,
+    source="Kakade (2001); Cen et al. (2022), arXiv:2007.06558.",
+    note="Q is the soft value of what follows.",
+    parts=("one step", "H steps of 1/beta"),
+    sides={
+        "exponentiated Q": (1, lambda p_star: p_star),
+        "gradient over visits": lambda world, mdp, log_pi, eta, beta, H: (
+            np.exp(natural_step(world, log_pi, eta)),
+            probabilities(walk(lambda at: natural_step(world, at, 1.0 / beta), log_pi, H), mdp),
         ),
-        words="a step of eta; one of 1/beta is soft policy iteration, exact level by level: p* after H of them",
-        source="Kakade (2001); Cen et al. (2022), arXiv:2007.06558.",
-        note="Q is the soft value of what follows.",
-        parts=("one step", "H steps of 1/beta"),
-        sides={
-            "exponentiated Q": (1, lambda p_star: p_star),
-            "gradient over visits": lambda world, mdp, log_pi, eta, beta, H: (
-                np.exp(natural_step(world, log_pi, eta)),
-                probabilities(walk(lambda at: natural_step(world, at, 1.0 / beta), log_pi, H), mdp),
-            ),
-            "Fisher matrix inverted": lambda world, mdp, mu, d_pi, log_pi, log_pi_ref, r, eta, beta, H: (
-                np.exp(by_fisher_inverse(world, mdp, mu, d_pi, log_pi, eta)),
-                probabilities(walk(lambda at: soft_step(mdp, at, log_pi_ref, r, beta, 1.0 / beta), log_pi, H), mdp),
-            ),
-        },
-        slips=("the term beta*k_1 dropped", "sign of the exponent flipped"),
-        misses={
-            "the plain gradient": lambda world, log_pi, eta: np.exp(log_softmax(log_pi + eta * gibbs.policy_gradient(world, log_pi))),
-            "eta for eta beta": r"\frac{\pi(a \mid s)\, w(s, a)^{1/\beta}}{\sum_a \pi(a \mid s)\, w(s, a)^{1/\beta}}",
-            "p_ref omitted": (
-                r"\frac{\pi(a \mid s)\, u(s, a)}{\sum_a \pi(a \mid s)\, u(s, a)}, \quad u(s, a) = "
-                r"e^{\eta (\mathbb{E}_p[r - \beta \log p \mid s, a] + \beta \log p(s + a) - \beta \log \pi(a \mid s))}"
-            ),
-            "H - 1 steps for H": Miss(
-                "H - 1 steps for H",
-                lambda mdp, log_pi, log_pi_ref, r, beta, H: probabilities(
-                    walk(lambda at: soft_step(mdp, at, log_pi_ref, r, beta, 1.0 / beta), log_pi, H - 1), mdp
-                ),
-                part=1,
-            ),
-        },
-        # dividing by a visit divides the rounding of the sum it came from; the bound keeps both in range
-        where=lambda log_p, log_p_ref, log_p_star, mu, r, beta: (
-            np.isfinite(log_p_ref).all() and min(mu) > 1e-3 and np.min(log_p) > -12 and np.min(log_p_star) > -12 and np.ptp(r) < 6 * beta
+        "Fisher matrix inverted": lambda world, mdp, mu, d_pi, log_pi, log_pi_ref, r, eta, beta, H: (
+            np.exp(by_fisher_inverse(world, mdp, mu, d_pi, log_pi, eta)),
+            probabilities(walk(lambda at: soft_step(mdp, at, log_pi_ref, r, beta, 1.0 / beta), log_pi, H), mdp),
         ),
-        scale=lambda mu, log_p, log_p_star, log_p_ref, r, beta, H: (
-            loudness(r, beta, log_p, log_p_ref, H) / beta * np.exp(-min(np.min(log_p), np.min(log_p_star))) / np.min(mu)
+    },
+    misses={
+        "the plain gradient": lambda world, log_pi, eta: np.exp(log_softmax(log_pi + eta * gibbs.policy_gradient(world, log_pi))),
+        "H - 1 steps for H": Miss(
+            "H - 1 steps for H",
+            lambda mdp, log_pi, log_pi_ref, r, beta, H: probabilities(
+                walk(lambda at: soft_step(mdp, at, log_pi_ref, r, beta, 1.0 / beta), log_pi, H - 1), mdp
+            ),
+            part=1,
         ),
-        largest=100,
-    )
+    },
+    where=lambda log_p, log_p_ref, log_p_star, mu, r, beta: (
+        np.isfinite(log_p_ref).all() and min(mu) > 1e-3 and np.min(log_p) > -12 and np.min(log_p_star) > -12 and np.ptp(r) < 6 * beta
+    ),
+    scale=lambda mu, log_p, log_p_star, log_p_ref, r, beta, H: (
+        loudness(r, beta, log_p, log_p_ref, H) / beta * np.exp(-min(np.min(log_p), np.min(log_p_star))) / np.min(mu)
+    ),
+    largest=100,
 )
 
 # ---------------------------------------------------------------------------------------------------- ppo-ptx-gradient
@@ -219,51 +205,43 @@ def ptx_slope(world: Any, mdp: Any, mu: Any, log_p_ref: Any, r: Any, beta: float
     return grad(total)(fixed_point(mdp, log_p_ref, r, beta, gamma, log_D))
 
 
-add(
-    Row(
-        slug="ppo-ptx-gradient",
-        formerly=("ppo-ptx",),
-        chapter=7,
-        clauses=(
-            r"\nabla\, \mathbb{E}_{x \sim \mu}[J_x(p)] + \gamma\, \nabla\, \mathbb{E}_{x \sim \mu, y \sim D}[\log p(y)] = "
-            r"\mathbb{E}\Big[\Big(r - \beta \log\frac{p}{p_{ref}}\Big)\, \mathrm{score}\Big] + "
-            r"\gamma\, \mathbb{E}_{x \sim \mu, y \sim D}[\mathrm{score}]",
+claim(
+    slug="ppo-ptx-gradient",
+    formerly=("ppo-ptx",),
+    chapter=7,
+    text=r"""
+    \nabla\, \mathbb{E}_{x \sim \mu}[J_x(p)] + \gamma\, \nabla\, \mathbb{E}_{x \sim \mu, y \sim D}[\log p(y)] = \mathbb{E}\Big[\Big(r -
+        \beta \log\frac{p}{p_{ref}}\Big)\, \mathrm{score}\Big] + \gamma\, \mathbb{E}_{x \sim \mu, y \sim D}[\mathrm{score}]
+        # and it is 0 at the law of ppo-ptx-optimum
+      slip gamma dropped; the term gamma*E_{x ~ mu, tau ~ D}[score] dropped; sign of gamma*E_{x ~ mu, tau ~ D}[score] flipped
+      not \mathbb{E}[(r - \beta k_1)\, \mathrm{score}] + \gamma\, \mathbb{E}_{x \sim \mu, y \sim p_{ref}}[\mathrm{score}]
+        # draws of p_ref for data
+    """,
+    source="Ouyang et al. (2022), arXiv:2203.02155.",
+    parts=("gradient", "at the optimum"),
+    sides={
+        "closed form": lambda world, mdp, mu, logits, log_pi, gamma, log_D: (
+            ptx_closed(world, mdp, mu, logits, log_pi, gamma, log_D),
+            np.zeros_like(logits),
         ),
-        words="and it is 0 at the law of ppo-ptx-optimum",
-        source="Ouyang et al. (2022), arXiv:2203.02155.",
-        parts=("gradient", "at the optimum"),
-        sides={
-            "closed form": lambda world, mdp, mu, logits, log_pi, gamma, log_D: (
-                ptx_closed(world, mdp, mu, logits, log_pi, gamma, log_D),
-                np.zeros_like(logits),
-            ),
-            "gradient core": (0, ptx_slope),
-            "score function": lambda world, mdp, mu, log_p, logits, log_p_ref, r, beta, gamma, log_D: (
-                ptx_by_draws(world, mdp, mu, log_p, logits, r, gamma, log_D),
-                ptx_closed(world, mdp, mu, *(fixed_point(mdp, log_p_ref, r, beta, gamma, log_D),) * 2, gamma, log_D),
-            ),
-        },
-        slips=(
-            "gamma dropped",
-            "the term gamma*E_{x ~ mu, tau ~ D}[score] dropped",
-            "sign of gamma*E_{x ~ mu, tau ~ D}[score] flipped",
+        "gradient core": (0, ptx_slope),
+        "score function": lambda world, mdp, mu, log_p, logits, log_p_ref, r, beta, gamma, log_D: (
+            ptx_by_draws(world, mdp, mu, log_p, logits, r, gamma, log_D),
+            ptx_closed(world, mdp, mu, *(fixed_point(mdp, log_p_ref, r, beta, gamma, log_D),) * 2, gamma, log_D),
         ),
-        misses={
-            "draws of p_ref for data": (
-                r"\mathbb{E}[(r - \beta k_1)\, \mathrm{score}] + \gamma\, \mathbb{E}_{x \sim \mu, y \sim p_{ref}}[\mathrm{score}]"
-            ),
-            "at p*, which forgets the data": Miss(
-                "at p*, which forgets the data",
-                lambda world, mdp, mu, log_pi_star, gamma, log_D: ptx_closed(world, mdp, mu, log_pi_star, log_pi_star, gamma, log_D),
-                part=1,
-            ),
-        },
-        where=lambda log_p_ref, log_p_star: np.isfinite(log_p_ref).all() and np.min(log_p_star) > -200,
-        scale=lambda r, beta, log_p, log_p_ref, log_p_star, gamma, H: (
-            loudness(r, beta, log_p, log_p_ref, H) + gamma * H,
-            # r - beta log(p/p_ref) cancels at the optimum, where log p is as large as that of p*
-            math.fsum([loudness(r, beta, log_p_star, log_p_ref, H), gamma * H]) * 16,
-        ),
-        largest=2000,
-    )
+    },
+    misses={
+        "at p*, which forgets the data": Miss(
+            "at p*, which forgets the data",
+            lambda world, mdp, mu, log_pi_star, gamma, log_D: ptx_closed(world, mdp, mu, log_pi_star, log_pi_star, gamma, log_D),
+            part=1,
+        )
+    },
+    where=lambda log_p_ref, log_p_star: np.isfinite(log_p_ref).all() and np.min(log_p_star) > -200,
+    scale=lambda r, beta, log_p, log_p_ref, log_p_star, gamma, H: (
+        loudness(r, beta, log_p, log_p_ref, H) + gamma * H,
+        # r - beta log(p/p_ref) cancels at the optimum, where log p is as large as that of p*
+        math.fsum([loudness(r, beta, log_p_star, log_p_ref, H), gamma * H]) * 16,
+    ),
+    largest=2000,
 )

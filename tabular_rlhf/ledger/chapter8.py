@@ -11,7 +11,7 @@ from tabular_rlhf.divergences import DIVERGENCES
 from tabular_rlhf.estimators import Flag, table
 from tabular_rlhf.estimators.evaluate import NEGATIVE
 from tabular_rlhf.estimators.record import ESTIMATORS
-from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
+from tabular_rlhf.ledger.record import Miss, Sampled, claim
 from tabular_rlhf.logspace import expect, kl, log_ratio, log_softmax
 from tabular_rlhf.terms.conditions import SMALL
 from tabular_rlhf.terms.letters import K3
@@ -42,32 +42,31 @@ def by_cumulants(log_p: Any, f: Any) -> Any:
 
 # ---------------------------------------------------------------------------------------------------- k1
 
-add(
-    Row(
-        slug="k1",
-        chapter=8,
-        clauses=(
-            r"\mathbb{E}_p[k_1] = \mathrm{KL}(p, p_{ref})",
-            r"\mathrm{Var}_p(k_1) = \mathbb{E}_p[k_1^2] - \mathrm{KL}(p, p_{ref})^2",
-            r"p(k_1 < 0) = \sum_y p(y)\, 1[p(y) < p_{ref}(y)]",
+claim(
+    slug="k1",
+    chapter=8,
+    text=r"""
+    \mathbb{E}_p[k_1] = \mathrm{KL}(p, p_{ref})
+      slip sign flipped; arguments of KL swapped
+      not KL(p, p_ref)/log 2  # log base 2
+    \mathrm{Var}_p(k_1) = \mathbb{E}_p[k_1^2] - \mathrm{KL}(p, p_{ref})^2
+      slip the term KL(p, p_ref)^2 dropped
+    p(k_1 < 0) = \sum_y p(y)\, 1[p(y) < p_{ref}(y)]  # k1 is the log-ratio L, and may be negative
+      not 0  # a KL estimate is never negative
+    """,
+    source=SCHULMAN,
+    parts=("mean", "variance", "P(negative)"),
+    sides={
+        "closed form": (1, 1, lambda p, p_ref: np.sum(np.where(p < p_ref * np.exp(NEGATIVE), p, 0.0), axis=1)),
+        "the registry's record": lambda world, log_pi, log_p: from_registry("k1", world, log_pi, log_p),
+        "cumulants by the gradient core": lambda log_p, L: (
+            *by_cumulants(log_p, L),
+            expect(log_p, np.where(L < NEGATIVE, 1.0, 0.0)),
         ),
-        words="k1 is the log-ratio L, and may be negative",
-        source=SCHULMAN,
-        parts=("mean", "variance", "P(negative)"),
-        sides={
-            "closed form": (1, 1, lambda p, p_ref: np.sum(np.where(p < p_ref * np.exp(NEGATIVE), p, 0.0), axis=1)),
-            "the registry's record": lambda world, log_pi, log_p: from_registry("k1", world, log_pi, log_p),
-            "cumulants by the gradient core": lambda log_p, L: (
-                *by_cumulants(log_p, L),
-                expect(log_p, np.where(L < NEGATIVE, 1.0, 0.0)),
-            ),
-        },
-        slips={0: ("sign flipped", "arguments of KL swapped"), 1: ("the term KL(p, p_ref)^2 dropped",)},
-        misses={"log base 2": "KL(p, p_ref)/log 2", "a KL estimate is never negative": Miss("a KL estimate is never negative", "0", 2)},
-        sampled=Sampled("log_p", lambda L: L, lambda mu, KL: np.sum(mu * KL)),
-        scale=lambda log_p, L: (*term_scale(log_p, L), 1.0),
-        largest=SMALL,
-    )
+    },
+    sampled=Sampled("log_p", lambda L: L, lambda mu, KL: np.sum(mu * KL)),
+    scale=lambda log_p, L: (*term_scale(log_p, L), 1.0),
+    largest=SMALL,
 )
 
 # ---------------------------------------------------------------------------------------------------- k2
@@ -86,36 +85,37 @@ def k2_mean(log_p_ref: Any) -> Any:
     return lambda log_p: expect(log_p, 0.5 * np.square(log_ratio(log_p, log_p_ref)))
 
 
-add(
-    Row(
-        slug="k2",
-        chapter=8,
-        clauses=(
-            r"\mathbb{E}_p[k_2] = \mathbb{E}_{p_{ref}}[u \log^2 u/2], \quad u = \frac{p}{p_{ref}}",
-            r"\mathrm{Var}_p(k_2) = \mathbb{E}_p[k_2^2] - (\mathbb{E}_p[k_2])^2",
-            r"\mathrm{Var}_{p_{ref}}(f) = \mathbb{E}_{p_{ref}}[f^2] - (\mathbb{E}_{p_{ref}}[f])^2",
+claim(
+    slug="k2",
+    chapter=8,
+    text=r"""
+    \mathbb{E}_p[k_2] = \mathbb{E}_{p_{ref}}[u \log^2 u/2], \quad u = \frac{p}{p_{ref}}
+      slip 2 dropped
+      not KL(p, p_ref)  # unbiased for KL
+      not KL(p, p_ref)^2/2  # square of the mean
+    \mathrm{Var}_p(k_2) = \mathbb{E}_p[k_2^2] - (\mathbb{E}_p[k_2])^2
+      slip the term E_{p}[k_2]^2 dropped
+    \mathrm{Var}_{p_{ref}}(f) = \mathbb{E}_{p_{ref}}[f^2] - (\mathbb{E}_{p_{ref}}[f])^2
+        # the last is the curvature at p = p_ref, along a tilt by f, of the mean of k2 as of KL, which is something else
+      slip the term E_{p_ref}[f]^2 dropped
+    """,
+    source=SCHULMAN,
+    parts=("mean", "variance", "curvature at the reference"),
+    sides={
+        "closed form": 0,
+        "as an f-divergence": (
+            1,
+            lambda log_p, L: by_cumulants(log_p, K2(L))[1],
+            lambda log_p_ref, f: along(log_p_ref, f, k2_mean(log_p_ref)),
         ),
-        words="the last is the curvature at p = p_ref, along a tilt by f, of the mean of k2 as of KL, which is something else",
-        source=SCHULMAN,
-        parts=("mean", "variance", "curvature at the reference"),
-        sides={
-            "closed form": 0,
-            "as an f-divergence": (
-                1,
-                lambda log_p, L: by_cumulants(log_p, K2(L))[1],
-                lambda log_p_ref, f: along(log_p_ref, f, k2_mean(log_p_ref)),
-            ),
-            "the registry's record, and KL": lambda world, log_pi, log_p, log_p_ref, f: (
-                *from_registry("k2", world, log_pi, log_p)[:2],
-                along(log_p_ref, f, lambda log_p: kl(log_p, log_p_ref)),
-            ),
-        },
-        slips={0: ("2 dropped",), 1: ("the term E_{p}[k_2]^2 dropped",), 2: ("the term E_{p_ref}[f]^2 dropped",)},
-        misses={"unbiased for KL": "KL(p, p_ref)", "square of the mean": "KL(p, p_ref)^2/2"},
-        sampled=Sampled("log_p", lambda L: K2(L), lambda mu, log_p, L: np.sum(mu * expect(log_p, np.square(L) / 2.0))),
-        scale=lambda log_p, L, f: (*term_scale(log_p, L), 8.0 + np.max(np.square(f))),
-        largest=SMALL,
-    )
+        "the registry's record, and KL": lambda world, log_pi, log_p, log_p_ref, f: (
+            *from_registry("k2", world, log_pi, log_p)[:2],
+            along(log_p_ref, f, lambda log_p: kl(log_p, log_p_ref)),
+        ),
+    },
+    sampled=Sampled("log_p", lambda L: K2(L), lambda mu, log_p, L: np.sum(mu * expect(log_p, np.square(L) / 2.0))),
+    scale=lambda log_p, L, f: (*term_scale(log_p, L), 8.0 + np.max(np.square(f))),
+    largest=SMALL,
 )
 
 # ---------------------------------------------------------------------------------------------------- second-order
@@ -143,47 +143,45 @@ def bend_along(mdp: Any, logits: Any, direction: Any, f: Any) -> Any:
     return np.diagonal(hessian(total)(np.zeros(mdp.P))) / 2.0
 
 
-add(
-    Row(
-        slug="second-order",
-        chapter=8,
-        clauses=(r"\frac{1}{2}\, \mathbb{E}_p[\mathrm{score}_v^2] = \frac{1}{2} \sum_s d_\pi(s)\, \mathrm{Var}_a(v(s, a))",),
-        words=(
-            "for small t an f-divergence of the policy moved by t v from the policy is this, v'Fv with the Fisher matrix F, by half of "
-            "f''(1) t^2, up to t^3"
+claim(
+    slug="second-order",
+    chapter=8,
+    text=r"""
+    let v = direction
+    \frac{1}{2}\, \mathbb{E}_p[\mathrm{score}_v^2] = \frac{1}{2} \sum_s d_\pi(s)\, \mathrm{Var}_a(v(s, a))
+        # for small t an f-divergence of the policy moved by t v from the policy is this, v'Fv with the Fisher matrix F, by half of f''(1)
+        t^2, up to t^3
+      slip 1/2 dropped; d_pi(s) dropped
+      not \frac{1}{2} \sum_s d_\pi(s) \sum_a \pi(a \mid s)\, v(s, a)^2  # second moment for variance
+    """,
+    source="Csiszar and Shields (2004), Information theory and statistics: a tutorial, section 4.",
+    note=(
+        "f''(1) = 1 for both KLs, chi^2/2, 4 H^2 and E[k2], 1/2 for 2 JSD: near p_ref they are one penalty, up to beta.  f'(1) has no "
+        "part in it: f + c (u - 1) has another slope and is the same divergence."
+    ),
+    parts=tuple(F_OF),
+    sides={
+        "f''(1)/2 E[score_v^2]": tuple(f"{BEND.get(name, 1)}/2*E_p[score_v^2]" for name in F_OF),
+        "f'' by the gradient core, over states": lambda d_pi, pi, direction: tuple(
+            grad(grad(f))(1.0) / 2.0 * spread_of_states(d_pi, pi, direction) for f in F_OF.values()
         ),
-        letters={"v": "direction"},
-        source="Csiszar and Shields (2004), Information theory and statistics: a tutorial, section 4.",
-        note=(
-            "f''(1) = 1 for both KLs, chi^2/2, 4 H^2 and E[k2], 1/2 for 2 JSD: near p_ref they are one penalty, up to beta.  f'(1) has no "
-            "part in it: f + c (u - 1) has another slope and is the same divergence."
+        "half the second derivative of D_f": lambda mdp, logits, direction: tuple(
+            bend_along(mdp, logits, direction, f) for f in F_OF.values()
         ),
-        parts=tuple(F_OF),
-        sides={
-            "f''(1)/2 E[score_v^2]": tuple(f"{BEND.get(name, 1)}/2*E_p[score_v^2]" for name in F_OF),
-            "f'' by the gradient core, over states": lambda d_pi, pi, direction: tuple(
-                grad(grad(f))(1.0) / 2.0 * spread_of_states(d_pi, pi, direction) for f in F_OF.values()
-            ),
-            "half the second derivative of D_f": lambda mdp, logits, direction: tuple(
-                bend_along(mdp, logits, direction, f) for f in F_OF.values()
-            ),
-        },
-        slips=("1/2 dropped", "d_pi(s) dropped"),
-        misses={
-            "f'(1) for f''(1)": Miss("f'(1) for f''(1)", "-E_p[score_v^2]/2", 1),
-            "f'(1) for f''(1): no chi-squared near p": Miss("f'(1) for f''(1): no chi-squared near p", "0*E_p[score_v^2]", 2),
-            "f''(1) = 1 for all": Miss("f''(1) = 1 for all", "E_p[score_v^2]/2", 3),
-            "k2 is nothing near p": Miss("k2 is nothing near p", "0*E_p[score_v^2]", 5),
-            "second moment for variance": r"\frac{1}{2} \sum_s d_\pi(s) \sum_a \pi(a \mid s)\, v(s, a)^2",
-        },
-        sampled=Sampled(
-            "log_p",
-            lambda score_v: np.square(score_v),
-            lambda mu, d_pi, pi, direction: np.sum(mu * spread_of_states(d_pi, pi, direction)),
-        ),
-        scale=lambda mdp, direction: float(np.max(np.square(2.0 * mdp.H * np.max(np.abs(direction), initial=1.0)))),
-        largest=SMALL,
-    )
+    },
+    misses={
+        "f'(1) for f''(1)": Miss("f'(1) for f''(1)", "-E_p[score_v^2]/2", 1),
+        "f'(1) for f''(1): no chi-squared near p": Miss("f'(1) for f''(1): no chi-squared near p", "0*E_p[score_v^2]", 2),
+        "f''(1) = 1 for all": Miss("f''(1) = 1 for all", "E_p[score_v^2]/2", 3),
+        "k2 is nothing near p": Miss("k2 is nothing near p", "0*E_p[score_v^2]", 5),
+    },
+    sampled=Sampled(
+        "log_p",
+        lambda score_v: np.square(score_v),
+        lambda mu, d_pi, pi, direction: np.sum(mu * spread_of_states(d_pi, pi, direction)),
+    ),
+    scale=lambda mdp, direction: float(np.max(np.square(2.0 * mdp.H * np.max(np.abs(direction), initial=1.0)))),
+    largest=SMALL,
 )
 
 # ---------------------------------------------------------------------------------------------------- k3
@@ -195,49 +193,44 @@ def short_mean(log_p_short: Any, log_p_ref: Any) -> Any:
     return expect(log_p_short, oracle(log_ratio(log_p_short, log_p_ref)))
 
 
-add(
-    Row(
-        slug="k3",
-        chapter=8,
-        clauses=(
-            r"\mathbb{E}_p[k_3] = \mathrm{KL}(p, p_{ref})",
-            r"\mathbb{E}_{p_S}\Big[\frac{p_{ref}}{p_S} - 1 - \log\frac{p_{ref}}{p_S}\Big]"
-            r" = \mathrm{KL}(p_S, p_{ref}) + \sum_y p_{ref}(y)\, 1[p_S(y) > 0] - 1",
-            r"\mathrm{Var}_p(k_3) = \mathbb{E}_p[k_3^2] - (\mathbb{E}_p[k_3])^2",
-            r"p(k_3 < 0) = 0",
+claim(
+    slug="k3",
+    chapter=8,
+    text=r"""
+    let p_S = p_short
+    \mathbb{E}_p[k_3] = \mathrm{KL}(p, p_{ref})
+      not E_p[p/p_ref - 1 - log(p/p_ref)]  # ratio inverted
+      not E_p[p_ref/p - 1 + k_2]  # k2's square
+      not E_p[p_ref/p - 1 + log(p_ref/p)]  # log's sign flipped
+    \mathbb{E}_{p_S}\Big[\frac{p_{ref}}{p_S} - 1 - \log\frac{p_{ref}}{p_S}\Big] = \mathrm{KL}(p_S, p_{ref}) + \sum_y p_{ref}(y)\, 1[p_S(y) >
+        0] - 1
+      not KL(p_S, p_ref)  # unbiased off the support
+    \mathrm{Var}_p(k_3) = \mathbb{E}_p[k_3^2] - (\mathbb{E}_p[k_3])^2
+      slip the term E_{p}[k_3]^2 dropped
+    p(k_3 < 0) = 0  # k3 is unbiased for KL if and only if the policy covers the support of the reference, which p_S does not
+    """,
+    source=SCHULMAN,
+    parts=("mean", "mean on fewer responses", "variance", "P(negative)"),
+    sides={
+        "closed form": 1,
+        "the registry's record, the oracle": lambda world, log_pi, log_p, log_p_short, log_p_ref: (
+            from_registry("k3", world, log_pi, log_p)[0],
+            short_mean(log_p_short, log_p_ref),
+            *from_registry("k3", world, log_pi, log_p)[1:],
         ),
-        words="k3 is unbiased for KL if and only if the policy covers the support of the reference, which p_S does not",
-        letters={"p_S": "p_short"},
-        source=SCHULMAN,
-        parts=("mean", "mean on fewer responses", "variance", "P(negative)"),
-        sides={
-            "closed form": 1,
-            "the registry's record, the oracle": lambda world, log_pi, log_p, log_p_short, log_p_ref: (
-                from_registry("k3", world, log_pi, log_p)[0],
-                short_mean(log_p_short, log_p_ref),
-                *from_registry("k3", world, log_pi, log_p)[1:],
-            ),
-            "cumulants by the gradient core": lambda log_p, L, log_p_short, log_p_ref: (
-                by_cumulants(log_p, K3(L))[0],
-                by_cumulants(log_p_short, K3(log_ratio(log_p_short, log_p_ref)))[0],
-                by_cumulants(log_p, K3(L))[1],
-                expect(log_p, np.where(K3(L) < NEGATIVE, 1.0, 0.0)),
-            ),
-        },
-        slips={2: ("the term E_{p}[k_3]^2 dropped",)},
-        misses={
-            "ratio inverted": "E_p[p/p_ref - 1 - log(p/p_ref)]",
-            "k2's square": "E_p[p_ref/p - 1 + k_2]",
-            "log's sign flipped": "E_p[p_ref/p - 1 + log(p_ref/p)]",
-            "unbiased off the support": Miss("unbiased off the support", "KL(p_S, p_ref)", 1),
-        },
-        sampled=Sampled("log_p", lambda L: K3(L), lambda mu, KL: np.sum(mu * KL)),
-        scale=lambda log_p, L, log_p_short, log_p_ref: (
-            term_scale(log_p, L)[0],
-            term_scale(log_p_short, log_ratio(log_p_short, log_p_ref))[0],
-            term_scale(log_p, L)[1],
-            1.0,
+        "cumulants by the gradient core": lambda log_p, L, log_p_short, log_p_ref: (
+            by_cumulants(log_p, K3(L))[0],
+            by_cumulants(log_p_short, K3(log_ratio(log_p_short, log_p_ref)))[0],
+            by_cumulants(log_p, K3(L))[1],
+            expect(log_p, np.where(K3(L) < NEGATIVE, 1.0, 0.0)),
         ),
-        largest=SMALL,
-    )
+    },
+    sampled=Sampled("log_p", lambda L: K3(L), lambda mu, KL: np.sum(mu * KL)),
+    scale=lambda log_p, L, log_p_short, log_p_ref: (
+        term_scale(log_p, L)[0],
+        term_scale(log_p_short, log_ratio(log_p_short, log_p_ref))[0],
+        term_scale(log_p, L)[1],
+        1.0,
+    ),
+    largest=SMALL,
 )

@@ -8,7 +8,7 @@ import numpy as np
 
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.estimators import Flag, exact_gradient, optimum, score_gradient
-from tabular_rlhf.ledger.record import Miss, Row, Sampled, add
+from tabular_rlhf.ledger.record import Miss, Sampled, claim
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.optimize import monotone_root
 from tabular_rlhf.terms.conditions import SMALL
@@ -78,53 +78,51 @@ def no_ties(log_p: Any, L: Any) -> bool:
     return bool(np.all((np.abs(L) > 1e-9) | np.isneginf(log_p)))
 
 
-add(
-    Row(
-        slug="kl-estimator-theorem",
-        chapter=8,
-        clauses=(
-            r"\mathbb{E}[\nabla k_1] = 0",
-            r"\mathbb{E}[\nabla k_2] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref})]",
-            r"\mathbb{E}[\nabla k_3] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p_{ref}, p)]",
-            r"\mathbb{E}[\nabla |k_1|] = \nabla\, \mathbb{E}_{x \sim \mu}\Big[\sum_y |p(y) - p_{ref}(y)|\Big]",
-            r"\mathbb{E}[\nabla (u - 1 - \log u)] = \tfrac12 \nabla\, \mathbb{E}_{x \sim \mu}[\mathbb{E}_{p_{ref}}[(u - 1)^2]], "
-            r"\quad u = \frac{p}{p_{ref}}",
+claim(
+    slug="kl-estimator-theorem",
+    chapter=8,
+    text=r"""
+    \mathbb{E}[\nabla k_1] = 0
+    \mathbb{E}[\nabla k_2] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref})]
+      not \nabla \mathbb{E}[k_2]  # k2 descends its own mean
+    \mathbb{E}[\nabla k_3] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p_{ref}, p)]
+      slip arguments of KL swapped
+      not \mathbb{E}[\nabla (u - 1 - \log u)], \quad u = p/p_{ref}  # k3 with the ratio inverted
+    \mathbb{E}[\nabla |k_1|] = \nabla\, \mathbb{E}_{x \sim \mu}\Big[\sum_y |p(y) - p_{ref}(y)|\Big]
+      slip a factor 1/2 too many
+    \mathbb{E}[\nabla (u - 1 - \log u)] = \tfrac12 \nabla\, \mathbb{E}_{x \sim \mu}[\mathbb{E}_{p_{ref}}[(u - 1)^2]], \quad u =
+        \frac{p}{p_{ref}}
+        # in the loss an estimator pushes another divergence than it estimates: nothing, KL, forward KL, twice TV, half of chi^2
+      slip 1/2 dropped
+    """,
+    source=f"{TANG}  Csiszar (1967) (f-divergences).",
+    note="The optima of E[r] - beta h: argmax r, Gibbs, beta p_ref/(lam - r), a threshold, p_ref max(0, 1 + (r - lam)/beta).",
+    parts=(*PLAIN, "optima of k2, k3, inverted k3"),
+    sides={
+        "E[h'(L) score]": lambda world, log_pi: (
+            *(score_gradient(Flag(name, "loss"), world, log_pi) for name in PLAIN),
+            closed_optima(world),
         ),
-        words="in the loss an estimator pushes another divergence than it estimates: nothing, KL, forward KL, twice TV, half of chi^2",
-        source=f"{TANG}  Csiszar (1967) (f-divergences).",
-        note="The optima of E[r] - beta h: argmax r, Gibbs, beta p_ref/(lam - r), a threshold, p_ref max(0, 1 + (r - lam)/beta).",
-        parts=(*PLAIN, "optima of k2, k3, inverted k3"),
-        sides={
-            "E[h'(L) score]": lambda world, log_pi: (
-                *(score_gradient(Flag(name, "loss"), world, log_pi) for name in PLAIN),
-                closed_optima(world),
-            ),
-            "the sampled loss, by the gradient core": lambda world, log_pi: (
-                *(exact_gradient(Flag(name, "loss"), world, log_pi) for name in PLAIN),
-                optima_by_roots(world),
-            ),
-            "the named divergence": (lambda logits: np.zeros_like(logits), 1, 1, 1, 1, lambda world: optima_by_roots(world)),
-        },
-        slips={2: ("arguments of KL swapped",), 3: ("a factor 1/2 too many",), 4: ("1/2 dropped",)},
-        misses={
-            "k1 descends KL": Miss("k1 descends KL", KL_SLOPE, 0),
-            "k2 descends its own mean": Miss("k2 descends its own mean", r"\nabla \mathbb{E}[k_2]", 1),
-            "k3 with the ratio inverted": Miss(
-                "k3 with the ratio inverted", r"\mathbb{E}[\nabla (u - 1 - \log u)], \quad u = p/p_{ref}", 2
-            ),
-            "Gibbs for every flag": Miss("Gibbs for every flag", lambda p_star: np.stack([p_star] * 3), 5),
-        },
-        sampled=Sampled(
-            "log_p",
-            lambda L, score_v: -np.expm1(-L) * score_v,
-            lambda world, logits, direction: np.sum(forward_gradient(world, logits) * direction),
+        "the sampled loss, by the gradient core": lambda world, log_pi: (
+            *(exact_gradient(Flag(name, "loss"), world, log_pi) for name in PLAIN),
+            optima_by_roots(world),
         ),
-        where=lambda log_p, L, r, beta, log_p_ref: (
-            no_ties(log_p, L) and np.ptp(r) / beta < 60 and np.min(log_p_ref, where=np.isfinite(log_p_ref), initial=0) > -60
-        ),
-        scale=lambda log_p, L, r, beta: (*(slope_scale(log_p, L),) * 5, 16.0 * (1.0 + np.ptp(r) / beta)),
-        largest=SMALL,
-    )
+        "the named divergence": (lambda logits: np.zeros_like(logits), 1, 1, 1, 1, lambda world: optima_by_roots(world)),
+    },
+    misses={
+        "k1 descends KL": Miss("k1 descends KL", KL_SLOPE, 0),
+        "Gibbs for every flag": Miss("Gibbs for every flag", lambda p_star: np.stack([p_star] * 3), 5),
+    },
+    sampled=Sampled(
+        "log_p",
+        lambda L, score_v: -np.expm1(-L) * score_v,
+        lambda world, logits, direction: np.sum(forward_gradient(world, logits) * direction),
+    ),
+    where=lambda log_p, L, r, beta, log_p_ref: (
+        no_ties(log_p, L) and np.ptp(r) / beta < 60 and np.min(log_p_ref, where=np.isfinite(log_p_ref), initial=0) > -60
+    ),
+    scale=lambda log_p, L, r, beta: (*(slope_scale(log_p, L),) * 5, 16.0 * (1.0 + np.ptp(r) / beta)),
+    largest=SMALL,
 )
 
 # ---------------------------------------------------------------------------------------------------- kl-placement
@@ -132,44 +130,44 @@ add(
 PLACED = [Flag(name, place) for place in ("reward", "ratio") for name in ("k1", "k2", "k3")]
 
 
-add(
-    Row(
-        slug="kl-placement",
-        chapter=8,
-        clauses=(
-            r"\mathbb{E}[k_1\, \mathrm{score}] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref})]",
-            r"\mathbb{E}[k_2\, \mathrm{score}] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathbb{E}_p[k_2] - \mathrm{KL}(p, p_{ref})]",
-            r"\mathbb{E}[k_3\, \mathrm{score}] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref}) - \mathrm{KL}(p_{ref}, p)]",
-            r"\mathbb{E}[k_1\, \mathrm{score} + \nabla k_1] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref})]",
-            r"\mathbb{E}[k_2\, \mathrm{score} + \nabla k_2] = \nabla\, \mathbb{E}[k_2]",
-            r"\mathbb{E}[k_3\, \mathrm{score} + \nabla k_3] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref})]",
-        ),
-        words="in the reward an estimator h pushes E[h score], times a live ratio the gradient of its mean",
-        source=TANG,
-        note=(
-            "k3 in the reward: unbiased, quiet near the reference, and wrong: Gibbs is no place of rest, and f'' = 1/u - 1/u^2 < 0 for "
-            "u < 1 drives out what has become unlikely."
-        ),
-        parts=tuple(flag.label for flag in PLACED),
-        sides={
-            "E[phi(L) score]": lambda world, log_pi: tuple(score_gradient(flag, world, log_pi) for flag in PLACED),
-            "the surrogate, by the gradient core": lambda world, log_pi: tuple(exact_gradient(flag, world, log_pi) for flag in PLACED),
-            "the named divergences": 1,
-        },
-        slips={0: ("sign flipped",), 2: ("the term KL(p_ref, p) dropped",), 5: ("arguments of KL swapped",)},
-        misses={
-            "k2 in the reward descends KL": Miss("k2 in the reward descends KL", KL_SLOPE, 1),
-            "k3 in the reward as in the loss": Miss("k3 in the reward as in the loss", r"\mathbb{E}[\nabla k_3]", 2),
-            "k2 with a live ratio descends KL": Miss("k2 with a live ratio descends KL", KL_SLOPE, 4),
-        },
-        sampled=Sampled(
-            "log_p",
-            lambda L, score_v: K3(L) * score_v,
-            lambda world, logits, direction: np.sum((kl_gradient(world, logits) - forward_gradient(world, logits)) * direction),
-        ),
-        scale=slope_scale,
-        largest=SMALL,
-    )
+claim(
+    slug="kl-placement",
+    chapter=8,
+    text=r"""
+    \mathbb{E}[k_1\, \mathrm{score}] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref})]
+      slip sign flipped
+    \mathbb{E}[k_2\, \mathrm{score}] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathbb{E}_p[k_2] - \mathrm{KL}(p, p_{ref})]
+    \mathbb{E}[k_3\, \mathrm{score}] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref}) - \mathrm{KL}(p_{ref}, p)]
+      slip the term KL(p_ref, p) dropped
+      not \mathbb{E}[\nabla k_3]  # k3 in the reward as in the loss
+    \mathbb{E}[k_1\, \mathrm{score} + \nabla k_1] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref})]
+    \mathbb{E}[k_2\, \mathrm{score} + \nabla k_2] = \nabla\, \mathbb{E}[k_2]
+    \mathbb{E}[k_3\, \mathrm{score} + \nabla k_3] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref})]
+        # in the reward an estimator h pushes E[h score], times a live ratio the gradient of its mean
+      slip arguments of KL swapped
+    """,
+    source=TANG,
+    note=(
+        "k3 in the reward: unbiased, quiet near the reference, and wrong: Gibbs is no place of rest, and f'' = 1/u - 1/u^2 < 0 for "
+        "u < 1 drives out what has become unlikely."
+    ),
+    parts=tuple(flag.label for flag in PLACED),
+    sides={
+        "E[phi(L) score]": lambda world, log_pi: tuple(score_gradient(flag, world, log_pi) for flag in PLACED),
+        "the surrogate, by the gradient core": lambda world, log_pi: tuple(exact_gradient(flag, world, log_pi) for flag in PLACED),
+        "the named divergences": 1,
+    },
+    misses={
+        "k2 in the reward descends KL": Miss("k2 in the reward descends KL", KL_SLOPE, 1),
+        "k2 with a live ratio descends KL": Miss("k2 with a live ratio descends KL", KL_SLOPE, 4),
+    },
+    sampled=Sampled(
+        "log_p",
+        lambda L, score_v: K3(L) * score_v,
+        lambda world, logits, direction: np.sum((kl_gradient(world, logits) - forward_gradient(world, logits)) * direction),
+    ),
+    scale=slope_scale,
+    largest=SMALL,
 )
 
 # ---------------------------------------------------------------------------------------------------- kl-gradients
@@ -180,42 +178,35 @@ def by_flags(world: Any, log_pi: Any) -> Any:
     return tuple(score_gradient(flag, world, log_pi) for flag in [*flags, Flag("k2", "ratio")])
 
 
-add(
-    Row(
-        slug="kl-gradients",
-        chapter=8,
-        clauses=(
-            r"\mathbb{E}[\nabla k_1] = 0",
-            r"\mathbb{E}[\nabla k_2] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref})]",
-            r"\mathbb{E}[\nabla k_3] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p_{ref}, p)]",
-            r"\mathbb{E}[k_1\, \mathrm{score}] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref})]",
-            r"\mathbb{E}[k_2\, \mathrm{score}] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathbb{E}_p[k_2] - \mathrm{KL}(p, p_{ref})]",
-            r"\mathbb{E}[k_3\, \mathrm{score}] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref}) - \mathrm{KL}(p_{ref}, p)]",
-            r"\nabla\, \mathbb{E}[k_2] = \mathbb{E}[\nabla k_2] + \mathbb{E}[k_2\, \mathrm{score}]",
-        ),
-        source=TANG,
-        parts=("E[grad k1]", "E[grad k2]", "E[grad k3]", "E[k1 score]", "E[k2 score]", "E[k3 score]", "grad E[k2]"),
-        sides={
-            "the named divergences": (1, 1, 1, 1, 1, 1, 0),
-            "response by response": (0, 0, 0, 0, 0, 0, 1),
-            "flags": by_flags,
-        },
-        slips={
-            1: ("arguments of KL swapped",),
-            2: ("arguments of KL swapped",),
-            5: ("the term KL(p_ref, p) dropped",),
-            6: ("the term E[k_2*score] dropped",),
-        },
-        misses={
-            "grad k1 descends KL": KL_SLOPE,
-            "k2 in the reward is right": Miss("k2 in the reward is right", KL_SLOPE, 4),
-        },
-        sampled=Sampled(
-            "log_p",
-            lambda L, score_v: L * score_v,
-            lambda world, logits, direction: np.sum(kl_gradient(world, logits) * direction),
-        ),
-        scale=slope_scale,
-        largest=40,
-    )
+claim(
+    slug="kl-gradients",
+    chapter=8,
+    text=r"""
+    \mathbb{E}[\nabla k_1] = 0
+    \mathbb{E}[\nabla k_2] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref})]
+      slip arguments of KL swapped
+    \mathbb{E}[\nabla k_3] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p_{ref}, p)]
+      slip arguments of KL swapped
+    \mathbb{E}[k_1\, \mathrm{score}] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref})]
+    \mathbb{E}[k_2\, \mathrm{score}] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathbb{E}_p[k_2] - \mathrm{KL}(p, p_{ref})]
+    \mathbb{E}[k_3\, \mathrm{score}] = \nabla\, \mathbb{E}_{x \sim \mu}[\mathrm{KL}(p, p_{ref}) - \mathrm{KL}(p_{ref}, p)]
+      slip the term KL(p_ref, p) dropped
+    \nabla\, \mathbb{E}[k_2] = \mathbb{E}[\nabla k_2] + \mathbb{E}[k_2\, \mathrm{score}]
+      slip the term E[k_2*score] dropped
+    """,
+    source=TANG,
+    parts=("E[grad k1]", "E[grad k2]", "E[grad k3]", "E[k1 score]", "E[k2 score]", "E[k3 score]", "grad E[k2]"),
+    sides={
+        "the named divergences": (1, 1, 1, 1, 1, 1, 0),
+        "response by response": (0, 0, 0, 0, 0, 0, 1),
+        "flags": by_flags,
+    },
+    misses={"grad k1 descends KL": KL_SLOPE, "k2 in the reward is right": Miss("k2 in the reward is right", KL_SLOPE, 4)},
+    sampled=Sampled(
+        "log_p",
+        lambda L, score_v: L * score_v,
+        lambda world, logits, direction: np.sum(kl_gradient(world, logits) * direction),
+    ),
+    scale=slope_scale,
+    largest=40,
 )

@@ -1,10 +1,13 @@
 r"""The records of the ledger: a claim, the sides that must agree, and the near misses that must not.
 
-    row(slug="regret-is-kl", ..., sides={"what is given away": 0, "the divergence": 1, "token by token": lambda ...}, misses={...}, text=r"""
+    claim(
+        slug="regret-is-kl",
+        text=r'''
         V(x) - J_x = \beta\,\mathrm{KL}(p, p^*)  # for every policy
           slip beta dropped
           not \beta\,\mathrm{KL}(p^*, p)  # forward for reverse KL
-        """)
+        ''',
+        sides={"what is given away": 0, "the divergence": 1, "token by token": lambda ...}, ...)
 
 **Clauses are what is printed, and what runs.**  A row's statement is its clauses, formulas with their relations, and words beside them.
 Every relation of every clause is executed; a clause for each part of the answer, if it has several.
@@ -36,7 +39,7 @@ import numpy as np
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.reading import Reading, Slips, told_apart
 from tabular_rlhf.formula.written import written
-from tabular_rlhf.registry import Registry, entered
+from tabular_rlhf.registry import Registry, entered, settle
 from tabular_rlhf.symbols import Scope, is_formula, unknown_names
 from tabular_rlhf.tolerance import EPS, Gap, between, distance, in_units, largest, rounding, roundings
 
@@ -113,12 +116,15 @@ class Row:
         if self.text:
             letters, found = written(self.text, f"row {self.slug!r}")
             wrong = {words: Miss(words, formula, k) for k, clause in enumerate(found) for words, formula in clause.wrong.items()}
-            object.__setattr__(self, "letters", {**self.letters, **letters})
-            object.__setattr__(self, "clauses", tuple(clause.formula for clause in found))
-            object.__setattr__(self, "words", " ".join(clause.words for clause in found if clause.words))
-            object.__setattr__(self, "slips", {k: clause.slips for k, clause in enumerate(found)})
-            object.__setattr__(self, "misses", {**wrong, **self.misses})
-            object.__setattr__(self, "text", "")
+            settle(
+                self,
+                letters={**self.letters, **letters},
+                clauses=tuple(clause.formula for clause in found),
+                words=" ".join(clause.words for clause in found if clause.words),
+                slips={k: clause.slips for k, clause in enumerate(found)},
+                misses={**wrong, **self.misses},
+                text="",
+            )
 
         def require(holds: bool, must: str, got: Any) -> None:
             if not holds:
@@ -126,10 +132,9 @@ class Row:
 
         if self.clauses:
             said = rf" \quad \text{{{self.words}}}" if self.words else ""
-            object.__setattr__(self, "statement", r", \qquad ".join(self.clauses) + said)
-        object.__setattr__(self, "sides", {name: self._side(side) for name, side in self.sides.items()})
-        object.__setattr__(self, "misses", told_apart(self._near_misses(), f"row {self.slug!r}"))
-        object.__setattr__(self, "slips", ())
+            settle(self, statement=r", \qquad ".join(self.clauses) + said)
+        near_misses = told_apart(self._near_misses(), f"row {self.slug!r}")
+        settle(self, sides={name: self._side(side) for name, side in self.sides.items()}, misses=near_misses, slips=())
         require(len(self.sides) >= 2, "a row must have at least two sides", len(self.sides))
         require(len(self.misses) >= 2, "a row must ship with at least two near misses", len(self.misses))
         require(bool(self.statement and self.source), "a row must have a statement and a source", self.source)
@@ -243,5 +248,5 @@ def fits(scope: Scope, most: int, where: Function | None) -> bool:
 
 
 LEDGER: Registry[Row] = Registry("row", key="slug")
-row = entered(Row, LEDGER.add)
+claim = entered(Row, LEDGER.add)
 """A claim of the book, entered."""

@@ -9,6 +9,7 @@ from typing import Any
 from tabular_rlhf.preferencefile.record import Collector, Malformed
 from tabular_rlhf.preferencefile.roles import Columns
 from tabular_rlhf.preferencefile.values import name_or_text, text, weight_of
+from tabular_rlhf.registry import Registry, entered
 
 Row = Mapping[str, Any]
 Take = Callable[[int, Any, Collector], None]
@@ -36,14 +37,9 @@ class Shape:
     make: Callable[[Columns, Sequence[Any]], Reader | None]
 
 
-SHAPES: dict[str, Shape] = {}
+SHAPES: Registry[Shape] = Registry("shape")
 """Every shape that is read, by name, in the order in which they are tried."""
-
-
-def add(shape: Shape) -> Shape:
-    """Put a shape into the table."""
-    SHAPES[shape.name] = shape
-    return shape
+shape = entered(Shape, SHAPES.add)
 
 
 class Extras:

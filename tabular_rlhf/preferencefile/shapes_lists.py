@@ -8,7 +8,7 @@ from typing import Any
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.preferencefile.record import Collector, Fault, Malformed
 from tabular_rlhf.preferencefile.roles import SYNONYMS, Columns, normal
-from tabular_rlhf.preferencefile.shape import ALL_PAIRS, EQUAL, Extras, Reader, Shape, add, candidate, each_pair, prompt_of, require
+from tabular_rlhf.preferencefile.shape import ALL_PAIRS, EQUAL, Extras, Reader, candidate, each_pair, prompt_of, require, shape
 from tabular_rlhf.preferencefile.values import as_number, kind, number_of, text, truth_of
 
 MOST = 5 * 10**6
@@ -76,7 +76,7 @@ def _ranked(columns: Columns, sample: Sequence[Any]) -> Reader | None:
     )
 
 
-add(Shape("ranked-list", "a prompt and its responses, the best first", '{"prompt": "Why?", "ranking": ["So.", "Well.", "No."]}', _ranked))
+shape("ranked-list", "a prompt and its responses, the best first", '{"prompt": "Why?", "ranking": ["So.", "Well.", "No."]}', _ranked)
 
 
 def _chosen_of(columns: Columns, sample: Sequence[Any]) -> Reader | None:
@@ -108,13 +108,11 @@ def _chosen_of(columns: Columns, sample: Sequence[Any]) -> Reader | None:
     return Reader(frozenset(taken | extras.used), (names, choice), take, notes=(f"{choice!r} numbers the best response, from 0",))
 
 
-add(
-    Shape(
-        "choice",
-        "responses and the number of the best one, as in learning to summarize",
-        '{"info": {"post": "Why?"}, "summaries": [{"text": "So."}, {"text": "No."}], "choice": 0, "worker": "w1"}',
-        _chosen_of,
-    )
+shape(
+    "choice",
+    "responses and the number of the best one, as in learning to summarize",
+    '{"info": {"post": "Why?"}, "summaries": [{"text": "So."}, {"text": "No."}], "choice": 0, "worker": "w1"}',
+    _chosen_of,
 )
 
 
@@ -135,13 +133,11 @@ def _beside(columns: Columns, sample: Sequence[Any]) -> Reader | None:
     return None
 
 
-add(
-    Shape(
-        "scored-lists",
-        "a prompt, its responses, and a list of scores or ranks beside them",
-        '{"prompt": "Why?", "responses": ["So.", "No."], "scores": [5, 1]}',
-        _beside,
-    )
+shape(
+    "scored-lists",
+    "a prompt, its responses, and a list of scores or ranks beside them",
+    '{"prompt": "Why?", "responses": ["So.", "No."], "scores": [5, 1]}',
+    _beside,
 )
 
 
@@ -173,13 +169,11 @@ def spelled_none(value: Any) -> bool:
     return isinstance(value, str) and value.strip().lower() in ("", "n/a", "na", "none", "nan")
 
 
-add(
-    Shape(
-        "scored-completions",
-        "a prompt and a list of responses, each with a score or a rank, as in UltraFeedback and Nectar",
-        '{"instruction": "Why?", "completions": [{"response": "So.", "overall_score": 9}, {"response": "No.", "overall_score": 2}]}',
-        _inside,
-    )
+shape(
+    "scored-completions",
+    "a prompt and a list of responses, each with a score or a rank, as in UltraFeedback and Nectar",
+    '{"instruction": "Why?", "completions": [{"response": "So.", "overall_score": 9}, {"response": "No.", "overall_score": 2}]}',
+    _inside,
 )
 
 # ---------------------------------------------------------------------------------------------------- one row a response
@@ -258,21 +252,17 @@ def _unpaired(columns: Columns, sample: Sequence[Any]) -> Reader | None:
     return _grouped(columns, response, label, lambda v: float(truth_of(v, label)), _by_label, told)
 
 
-add(
-    Shape(
-        "trl-unpaired",
-        "a prompt, a completion, and whether it is good",
-        '{"prompt": "Why?", "completion": "So.", "label": true}\n{"prompt": "Why?", "completion": "No.", "label": false}',
-        _unpaired,
-    )
+shape(
+    "trl-unpaired",
+    "a prompt, a completion, and whether it is good",
+    '{"prompt": "Why?", "completion": "So.", "label": true}\n{"prompt": "Why?", "completion": "No.", "label": false}',
+    _unpaired,
 )
-add(
-    Shape(
-        "scored-rows",
-        "a prompt, one response and its score or rank, as in HelpSteer",
-        "prompt,response,helpfulness\nWhy?,So.,4\nWhy?,No.,1\n",
-        _scored_rows,
-    )
+shape(
+    "scored-rows",
+    "a prompt, one response and its score or rank, as in HelpSteer",
+    "prompt,response,helpfulness\nWhy?,So.,4\nWhy?,No.,1\n",
+    _scored_rows,
 )
 
 # ---------------------------------------------------------------------------------------------------- tables of wins
@@ -298,4 +288,4 @@ def _table(columns: Columns, sample: Sequence[Any]) -> Reader | None:
     return Reader(frozenset(columns.names), columns.names, take, notes=("a row's item beat a column's so often",))
 
 
-add(Shape("table", "a table of wins, names in the first row and column", ",x,y,z\nx,0,3,1\ny,2,0,2\nz,1,1,0\n", _table))
+shape("table", "a table of wins, names in the first row and column", ",x,y,z\nx,0,3,1\ny,2,0,2\nz,1,1,0\n", _table)

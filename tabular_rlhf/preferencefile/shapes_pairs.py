@@ -7,7 +7,7 @@ from typing import Any
 
 from tabular_rlhf.preferencefile.record import Collector, Malformed
 from tabular_rlhf.preferencefile.roles import Columns
-from tabular_rlhf.preferencefile.shape import ALL_PAIRS, Extras, Reader, Shape, add, candidate, prompt_of, require
+from tabular_rlhf.preferencefile.shape import ALL_PAIRS, Extras, Reader, candidate, prompt_of, require, shape
 from tabular_rlhf.preferencefile.values import FIRST, SECOND, TURN, as_number, common_beginning, response, spelled, text, truth_of
 
 MARGINS = (
@@ -98,24 +98,20 @@ def _conversational(columns: Columns, sample: Sequence[Any]) -> Reader | None:
     return chosen_rejected(columns)
 
 
-add(Shape("trl-explicit", "prompt, chosen, rejected", '{"prompt": "Why?", "chosen": "So.", "rejected": "No."}', _explicit))
-add(
-    Shape(
-        "transcripts",
-        "chosen and rejected transcripts, Human and Assistant in turn",
-        '{"chosen": "\\n\\nHuman: Why?\\n\\nAssistant: So.", "rejected": "\\n\\nHuman: Why?\\n\\nAssistant: No."}',
-        _transcripts,
-    )
+shape("trl-explicit", "prompt, chosen, rejected", '{"prompt": "Why?", "chosen": "So.", "rejected": "No."}', _explicit)
+shape(
+    "transcripts",
+    "chosen and rejected transcripts, Human and Assistant in turn",
+    '{"chosen": "\\n\\nHuman: Why?\\n\\nAssistant: So.", "rejected": "\\n\\nHuman: Why?\\n\\nAssistant: No."}',
+    _transcripts,
 )
-add(Shape("trl-implicit", "chosen and rejected that begin with the prompt", '{"chosen": "Why? So.", "rejected": "Why? No."}', _implicit))
-add(
-    Shape(
-        "trl-conversational",
-        "chosen and rejected lists of messages, with a prompt or without",
-        '{"chosen": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}],'
-        ' "rejected": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "No."}]}',
-        _conversational,
-    )
+shape("trl-implicit", "chosen and rejected that begin with the prompt", '{"chosen": "Why? So.", "rejected": "Why? No."}', _implicit)
+shape(
+    "trl-conversational",
+    "chosen and rejected lists of messages, with a prompt or without",
+    '{"chosen": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}],'
+    ' "rejected": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "No."}]}',
+    _conversational,
 )
 
 # ---------------------------------------------------------------------------------------------------- winner and loser
@@ -137,7 +133,7 @@ def _winner_loser(columns: Columns, sample: Sequence[Any]) -> Reader | None:
     return Reader(frozenset(taken | extras.used), (winner, loser), take)
 
 
-add(Shape("winner-loser", "a winner and a loser", "winner,loser\ntea,coffee\n", _winner_loser))
+shape("winner-loser", "a winner and a loser", "winner,loser\ntea,coffee\n", _winner_loser)
 
 # ---------------------------------------------------------------------------------------------------- bare lists
 
@@ -160,7 +156,7 @@ def _bare(columns: Columns, sample: Sequence[Any]) -> Reader | None:
     return Reader(frozenset(), (), take, notes=(ALL_PAIRS,) if longer else ())
 
 
-add(Shape("pairs", "pairs of items, the winner first, as choix has them; or rankings, the best first", "[[0, 2], [2, 1]]", _bare))
+shape("pairs", "pairs of items, the winner first, as choix has them; or rankings, the best first", "[[0, 2], [2, 1]]", _bare)
 
 
 def _numbered(columns: Columns, sample: Sequence[Any]) -> Reader | None:
@@ -174,4 +170,4 @@ def _numbered(columns: Columns, sample: Sequence[Any]) -> Reader | None:
     return Reader(frozenset(columns.names), columns.names, take, notes=("two columns of numbers: the winner first",))
 
 
-add(Shape("numbers", "two columns of numbers, the winner first", "0,2\n2,1\n", _numbered))
+shape("numbers", "two columns of numbers, the winner first", "0,2\n2,1\n", _numbered)

@@ -7,7 +7,7 @@ from typing import Any
 
 from tabular_rlhf.preferencefile.record import Collector, Malformed
 from tabular_rlhf.preferencefile.roles import Columns, normal
-from tabular_rlhf.preferencefile.shape import Extras, Reader, Shape, add, candidate, prompt_of, require
+from tabular_rlhf.preferencefile.shape import Extras, Reader, candidate, prompt_of, require, shape
 from tabular_rlhf.preferencefile.values import as_number, number_of, spelled, verdict_of
 
 Judge = Callable[[Any, str, str], float]
@@ -94,7 +94,7 @@ def _verdict(columns: Columns, sample: Sequence[Any]) -> Reader | None:
     return sided(columns, (column,), graded if between else judge, *([f"of {column!r}: {', '.join(told)}"] if told else []))
 
 
-add(Shape("battles", "two sides and who won, as arenas keep them", "model_a,model_b,winner\nx,y,model_a\ny,x,tie\n", _verdict))
+shape("battles", "two sides and who won, as arenas keep them", "model_a,model_b,winner\nx,y,model_a\ny,x,tie\n", _verdict)
 
 # ---------------------------------------------------------------------------------------------------- strengths, counts, scores
 
@@ -111,13 +111,11 @@ def _strength(columns: Columns, sample: Sequence[Any]) -> Reader | None:
     return sided(columns, (column,), judge, f"of {column!r} only the sign is used: negative says that the first is better, 0 a tie")
 
 
-add(
-    Shape(
-        "strength",
-        "two responses and a signed strength of preference, as in HelpSteer",
-        '{"prompt": "Why?", "response_1": "So.", "response_2": "No.", "preference_strength": -2}',
-        _strength,
-    )
+shape(
+    "strength",
+    "two responses and a signed strength of preference, as in HelpSteer",
+    '{"prompt": "Why?", "response_1": "So.", "response_2": "No.", "preference_strength": -2}',
+    _strength,
 )
 
 
@@ -145,21 +143,17 @@ def _count(value: Any, column: str) -> float:
     return number
 
 
-add(
-    Shape(
-        "one-hot",
-        "two sides and a column for each outcome, as in arena competitions",
-        "prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie\nWhy?,So.,No.,1,0,0\n",
-        lambda columns, sample: _tallied(columns, HOT, ("a_won", "b_won")),
-    )
+shape(
+    "one-hot",
+    "two sides and a column for each outcome, as in arena competitions",
+    "prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie\nWhy?,So.,No.,1,0,0\n",
+    lambda columns, sample: _tallied(columns, HOT, ("a_won", "b_won")),
 )
-add(
-    Shape(
-        "counts",
-        "two sides and how often each won",
-        "home_team,away_team,home_wins,away_wins\nx,y,4,3\n",
-        lambda columns, sample: _tallied(columns, COUNTED, ("a_wins", "b_wins")),
-    )
+shape(
+    "counts",
+    "two sides and how often each won",
+    "home_team,away_team,home_wins,away_wins\nx,y,4,3\n",
+    lambda columns, sample: _tallied(columns, COUNTED, ("a_wins", "b_wins")),
 )
 
 
@@ -175,11 +169,9 @@ def _scores(columns: Columns, sample: Sequence[Any]) -> Reader | None:
     return sided(columns, pair, judge, f"the higher of {pair[0]!r} and {pair[1]!r} wins, equal scores are a tie")
 
 
-add(
-    Shape(
-        "two-scores",
-        "two responses with a score each, as in WebGPT",
-        '{"question": "Why?", "answer_0": "So.", "answer_1": "No.", "score_0": 1.0, "score_1": -1.0}',
-        _scores,
-    )
+shape(
+    "two-scores",
+    "two responses with a score each, as in WebGPT",
+    '{"question": "Why?", "answer_0": "So.", "answer_1": "No.", "score_0": 1.0, "score_1": -1.0}',
+    _scores,
 )
