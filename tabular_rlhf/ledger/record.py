@@ -29,7 +29,7 @@ rounding or a truncated route explains (`Gap.clear`).  A row whose near misses c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import CO_VARARGS, CO_VARKEYWORDS, isfunction
 from typing import Any
@@ -57,11 +57,11 @@ class Approximately:
 
 @dataclass(frozen=True)
 class Miss:
-    """A plausible wrong line: its function returns what the reader would compute for one part of the claim."""
+    """A plausible wrong line: what the reader would compute for one part of the claim; diagnosis, what it is called."""
 
-    diagnosis: str
     wrong: Any
     part: int = 0
+    diagnosis: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Row:
     def __post_init__(self) -> None:
         if self.text:
             letters, found = written(self.text, f"row {self.slug!r}")
-            wrong = {words: Miss(words, formula, k) for k, clause in enumerate(found) for words, formula in clause.wrong.items()}
+            wrong = {words: Miss(formula, k) for k, clause in enumerate(found) for words, formula in clause.wrong.items()}
             settle(
                 self,
                 letters={**self.letters, **letters},
@@ -162,10 +162,10 @@ class Row:
     def _near_misses(self) -> Iterator[tuple[str, Miss]]:
         """Every near miss as a function, by what it is called."""
         for words, k, slipped in self.reading.mistakes(self.slips, self.parts):
-            yield words, Miss(words, slipped, k)
+            yield words, Miss(slipped, k, words)
         for words, miss in self.misses.items():
-            made = miss if isinstance(miss, Miss) else Miss(words, miss)
-            yield words, replace(made, wrong=self._side(made.wrong, made.part + 1))
+            made = miss if isinstance(miss, Miss) else Miss(miss)
+            yield words, Miss(self._side(made.wrong, made.part + 1), made.part, words)
 
     @property
     def functions(self) -> list[Function]:
@@ -174,9 +174,9 @@ class Row:
         sampled = [self.sampled.value, self.sampled.equals] if self.sampled else []
         return sides + [m.wrong for m in self.near_misses] + sampled + [f for f in (self.scale, self.where) if f]
 
-    @cached_property
+    @property
     def near_misses(self) -> tuple[Miss, ...]:
-        return tuple(m if isinstance(m, Miss) else Miss(d, m) for d, m in self.misses.items())
+        return tuple(self.misses.values())
 
     def applies(self, scope: Scope) -> bool:
         """Whether the claim can be checked in this world: affordable, and within its hypotheses."""
