@@ -20,9 +20,10 @@ from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, a_generator, as_floats, as_number, positive, quoted, whole
+from tabular_rlhf.errors import InputError, a_generator, as_floats, as_number, floats, positive, quoted, whole
+from tabular_rlhf.kernels import masses
 from tabular_rlhf.language import Language
-from tabular_rlhf.logspace import Array, log_softmax, read_only
+from tabular_rlhf.logspace import NORMALIZED, Array, log_softmax, read_only
 from tabular_rlhf.mdp import Indices, TokenMDP, numbers, table
 
 
@@ -156,19 +157,18 @@ class LogLinear:
 
 def check_log_pi(mdp: TokenMDP, log_pi: Any, name: str = "log_pi") -> Array:
     """`log_pi` if it is a policy of this MDP: right shape, no nan, every row normalized (-inf forbids a token)."""
-    a = as_floats(log_pi, name, (mdp.P, mdp.S, mdp.V), minus_inf=True)
-    total = np.sum(np.exp(a), axis=-1)
-    bad = np.abs(total - 1.0) > 1e-9
-    if bad.any():
-        x, s = (int(i) for i in np.argwhere(bad)[0])
-        words = mdp.state_text(s, x)
-        remedy = "allow a token there" if total[x, s] == 0 else "pass logits through log_softmax"
-        raise InputError(
-            f"{name} must normalize in every state",
-            got=f"a sum of {total[x, s]:.6g}",
-            where=f"prompt {x}, state {s} ({words!r})",
-            remedy=remedy,
-        )
+    a = floats(log_pi, name, (mdp.P, mdp.S, mdp.V))
+    for start, total in masses(a):
+        if not (np.min(total) >= 1.0 - NORMALIZED and np.max(total) <= 1.0 + NORMALIZED):
+            as_floats(a, name, minus_inf=True)
+            x, s = (int(i) for i in np.argwhere(np.abs(total - 1.0) > NORMALIZED)[0])
+            words = mdp.state_text(start + s, x)
+            raise InputError(
+                f"{name} must normalize in every state",
+                got=f"a sum of {total[x, s]:.6g}",
+                where=f"prompt {x}, state {start + s} ({words!r})",
+                remedy="allow a token there" if total[x, s] == 0 else "pass logits through log_softmax",
+            )
     return a
 
 
@@ -205,7 +205,7 @@ def forbid(mdp: TokenMDP, log_pi: Any, tokens: Iterable[str], states: Any = None
     if dead.any():
         s = int(np.argwhere(dead)[0][1])
         raise InputError(
-            "every state must allow some token", got="all forbidden", where=f"state {s} ({mdp.state_text(s)!r})", remedy="forbid fewer"
+            "every state must allow some token", got="all forbidden", where=f"state {start + s} ({mdp.state_text(s)!r})", remedy="forbid fewer"
         )
     log_pi_: Array = log_softmax(out)
     return log_pi_

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tabular_rlhf import World, grad, kernels, log_softmax, random_world, solve
+from tabular_rlhf.errors import InputError
 from tabular_rlhf.gibbs import policy_gradient, policy_objective
 from tabular_rlhf.sampling import draw
 from tests.laws import EPS, assert_close, nats, size
@@ -71,3 +72,17 @@ def test_the_fast_routes_are_the_short_formulas(world: World, monkeypatch: pytes
     tol = EPS * (mdp.N + 8 * mdp.H) * (size(R) + 1)
     assert_close(policy_gradient(world, logits), want, tol)
     assert_close(grad(lambda t: policy_objective(world, log_softmax(t)))(logits), want, tol)
+
+
+@over_large
+@pytest.mark.parametrize("wrong", [np.log(1.5), np.nan, np.inf])
+def test_a_fault_in_any_block_is_found_where_it_is(world: World, wrong: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "BLOCK", 1)
+    mdp, rng = world.mdp, np.random.default_rng(9)
+    for x, s, a in rng.integers(0, (mdp.P, mdp.S, mdp.V), (3, 3)):
+        log_ref = np.array(world.log_ref)
+        log_ref[x, s, a] = wrong
+        where = f"prompt {x}, state {s} " if np.isfinite(wrong) else f"index ({x}, {s}, {a})"
+        with pytest.raises(InputError) as refused:
+            World(mdp, log_ref, world.r, 1.0)
+        assert where in str(refused.value), str(refused.value)
