@@ -154,7 +154,9 @@ THROUGH = {
         *("simulator.on_policy.recipe_of", "simulator.on_policy.ascend", "simulator.on_policy.remembered", "simulator.record.Told"),
         *("lattice.depths", "lattice.listing", "lattice.draws.Drawn.only", "lattice.draws.preferred_first"),
     ),
-    "losses.analyse.analyse": ("losses.closed.averaged", "losses.closed.linked", "losses.closed.length_tilt_row"),
+    "losses.analyse.analyse": (
+        *("losses.closed.averaged", "losses.closed.linked", "losses.closed.length_tilt_row", "losses.problem.Problem"),
+    ),
 }
 """Steps of a longer computation, whose arguments the function that is named here makes: that one is tried in their place."""
 
@@ -800,11 +802,14 @@ ARGUMENTS: dict[str, Argument] = {
     "pair_derivatives.total": lambda s: lambda p, q, width: np.sum(p * q),
     "pair_derivatives.p": lambda s: s.values(),
     "pair_derivatives.q": lambda s: s.values(),
+    "summed.parts": lambda s: (1.0, *[np.ones(1)] * 5),
+    "summed.w": lambda s: np.array([0]),
+    "summed.l": lambda s: np.array([1]),
+    "summed.n": lambda s: 2,
     "chain.log_p": lambda s: s.law(2),
-    "chain.parts": lambda s: (1.0, *[np.ones(1)] * 5),
-    "chain.w": lambda s: np.array([0]),
-    "chain.l": lambda s: np.array([1]),
-    "chain.n": lambda s: 2,
+    "chain.value": lambda s: 1.0,
+    "chain.g": lambda s: np.ones(2),
+    "chain.H": lambda s: np.eye(2),
     "trait": lambda s: s.pick([t for t in TESTS if t != "finite-under-certainty"]),
     "losses.traits.at.s": lambda s: draw_pairs(s.loss, 1.0, rng=s.rng, n=6),
     "losses.traits.at.p": lambda s: 0.3 * s.values() - 301.0,

@@ -113,9 +113,9 @@ def test_second_derivatives_are_right(name: str) -> None:
     assert problem is not None
     theta, v, h = log_p[0], np.random.default_rng(4).standard_normal(world.mdp.N), 1e-4
     width = 0.3  # corners rounded, where there are any
-    at = [problem[0](theta + k * h * v, width)[1] for k in (-2, -1, 1, 2)]
+    at = [problem.quadratic(theta + k * h * v, width)[1] for k in (-2, -1, 1, 2)]
     stepped = (8 * (at[2] - at[1]) - at[3] + at[0]) / (12 * h)
-    H = problem[0](theta, width)[2]
+    H = problem.quadratic(theta, width)[2]
     np.testing.assert_allclose(H @ v, stepped, atol=1e-7 * (1 + np.max(np.abs(H))))
     np.testing.assert_allclose(H, H.T, atol=1e-12 * (1 + np.max(np.abs(H))))
 

@@ -64,9 +64,8 @@ def flat_dimensions(world: World) -> float:
     for x in range(world.mdp.P):
         live = np.flatnonzero(~np.isneginf(world.log_p_ref[x]))
         problem = prompt_problem(LOSSES["dpo"], world, data, x, live, found, s)
-        total += (
-            len(live) - 1 if problem is None else len(live) - 1 - int(np.linalg.matrix_rank(problem[0](found[x, live], 0.0)[2], tol=1e-10))
-        )
+        curved = 0 if problem is None else int(np.linalg.matrix_rank(problem.quadratic(found[x, live], 0.0)[2], tol=1e-10))
+        total += len(live) - 1 - curved
     return float(total)
 
 

@@ -28,7 +28,7 @@ from tabular_rlhf.logspace import Array, kl
 from tabular_rlhf.losses.evaluate import gradient, ingredients, logit_gradient, settings_at, value, weights
 from tabular_rlhf.losses.objectives import maximized
 from tabular_rlhf.losses.optimum import Minimum, minima, minimize
-from tabular_rlhf.losses.problem import pair_derivatives, prompt_problem
+from tabular_rlhf.losses.problem import prompt_problem
 from tabular_rlhf.losses.record import LOSSES, TRAITS, DirectLoss, find
 from tabular_rlhf.preferences import Pairs, bradley_terry, population_pairs, sure
 from tabular_rlhf.tex import plain
@@ -204,38 +204,13 @@ def sandwich(loss: str | DirectLoss, world: World, pairs: Pairs, found: Minimum,
         if problem is not None:
             row = found.log_p[x, live]
             with np.errstate(over="ignore", invalid="ignore"):
-                H = problem[0](row, 0.0)[2]
-                G = _gradient_moments(loss, world, pairs, x, row, live, s)
+                H, G = problem.quadratic(row, 0.0)[2], problem.moments(row)
                 if not (np.all(np.isfinite(H)) and np.all(np.isfinite(G))):
                     return None
                 bread = np.linalg.pinv((H + H.T) / 2.0, rcond=1e-11, hermitian=True)
                 J = np.eye(len(live)) - np.exp(row)
                 out[x][np.ix_(live, live)] = J @ bread @ G @ bread @ J.T
     return out if np.all(np.isfinite(out)) else None
-
-
-def _gradient_moments(loss: DirectLoss, world: World, pairs: Pairs, x: int, row: Array, live: Any, s: Mapping[str, Any]) -> Array:
-    """E[g g^T] of one pair's gradient in response logits (its mean is 0 at the optimum)."""
-    n, full = len(live), np.full(world.mdp.N, -1.0)
-    ref = full.copy()
-    full[live], ref[live] = row, world.log_p_ref[x, live]
-    weight = weights(pairs)
-    mine = (weight > 0) & np.broadcast_to(pairs.x == x, weight.shape)
-    w, l = (np.broadcast_to(k, weight.shape)[mine] for k in (pairs.w, pairs.l))
-    lengths = world.mdp.lengths.astype(float)
-    fixed = {**s, "len_w": lengths[w], "len_l": lengths[l], "p0": full[w], "q0": full[l]}
-
-    def total(p: Any, q: Any, width: float) -> Any:
-        return np.sum(loss(**{**fixed, "p": p, "q": q, "a": p - ref[w], "b": q - ref[l], "width": width}))
-
-    _, f_p, f_q, *_ = pair_derivatives(total, full[w], full[l], 0.0)
-    place = np.zeros(world.mdp.N, dtype=np.intp)
-    place[live] = np.arange(n)
-    g = np.zeros((len(w), n))
-    np.add.at(g, (np.arange(len(w)), place[w]), f_p)
-    np.add.at(g, (np.arange(len(w)), place[l]), f_q)
-    g -= np.exp(row) * (f_p + f_q)[:, None]
-    return np.asarray(g.T @ (weight[mine][:, None] * g))
 
 
 def family_table(world: World, *, drawn: Drawn = from_reference, at: Array | None = None, **changes: Any) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.logspace import Array, kl
+from tabular_rlhf.losses.evaluate import scatter, weights
 from tabular_rlhf.losses.family_margin import ell, log_sigma, sig, sigma
-from tabular_rlhf.losses.record import DirectLoss, Settings, register
+from tabular_rlhf.losses.record import DirectLoss, Settings, direct, register
 from tabular_rlhf.preferences import Pairs
 from tabular_rlhf.world import World
 
@@ -22,13 +23,8 @@ def log_ratios(world: World, log_p: Array) -> Array:
 
 def shares_of(world: World, pairs: Pairs) -> tuple[Array, Array]:
     """How often each response wins, and loses, over all prompts together: (P, N) each, summing to one."""
-    shape = (world.mdp.P, world.mdp.N)
-    weight = np.broadcast_to(pairs.weight, np.broadcast_shapes(*(np.shape(k) for k in (pairs.x, pairs.w, pairs.l, pairs.weight))))
-
-    def count(y: Any) -> Any:
-        return np.bincount(np.ravel(np.broadcast_to(pairs.x * shape[1] + y, weight.shape)), np.ravel(weight), shape[0] * shape[1])
-
-    return count(pairs.w).reshape(shape), count(pairs.l).reshape(shape)
+    weight = weights(pairs)
+    return scatter(world, pairs, weight, 0.0), scatter(world, pairs, 0.0, weight)
 
 
 def mean_implicit_reward(world: World, log_p: Array, pairs: Pairs, s: Settings) -> float:
@@ -51,69 +47,57 @@ def on_policy_kl(world: World, log_p: Array, pairs: Pairs, s: Settings) -> float
     return float(s["beta"] * np.sum(world.mu * kl(log_p, world.log_p_ref)))
 
 
-register(
-    DirectLoss(
-        name="nca-pair",
-        latex=r"-\log \sigma(\beta a) - \tfrac{1}{2} \big[\log \sigma(-\beta a) + \log \sigma(-\beta b)\big]",
-        source="Chen et al. (2024), arXiv:2402.05369",
-        fn=lambda a, b, beta: -log_sigma(beta * a) - 0.5 * (log_sigma(-beta * a) + log_sigma(-beta * b)),
-        oracle=lambda a, b, beta: ell(beta * a) + (ell(-beta * a) + ell(-beta * b)) / 2,
-        traits=frozenset({"convex", "saturates", "bounded-below", "prefers-winner"}),
-    )
+direct(
+    "nca-pair",
+    latex=r"-\log \sigma(\beta a) - \tfrac{1}{2} \big[\log \sigma(-\beta a) + \log \sigma(-\beta b)\big]",
+    source="Chen et al. (2024), arXiv:2402.05369",
+    fn=lambda a, b, beta: -log_sigma(beta * a) - 0.5 * (log_sigma(-beta * a) + log_sigma(-beta * b)),
+    oracle=lambda a, b, beta: ell(beta * a) + (ell(-beta * a) + ell(-beta * b)) / 2,
+    traits=frozenset({"convex", "saturates", "bounded-below", "prefers-winner"}),
 )
 BCO_TRAITS = frozenset({"convex", "saturates", "bounded-below", "prefers-winner"})
-register(
-    DirectLoss(
-        name="bco-pair",
-        latex=r"-\log \sigma(\beta a - \delta) - \log \sigma(\delta - \beta b), \ \delta = \mathbb{E}[\beta (a + b)] / 2 \text{ frozen}",
-        source="Jung et al. (2024), arXiv:2404.04656",
-        fn=lambda a, b, beta, delta: -log_sigma(beta * a - delta) - log_sigma(delta - beta * b),
-        oracle=lambda a, b, beta, delta: ell(beta * a - delta) + ell(-(beta * b - delta)),
-        frozen={"delta": mean_implicit_reward},
-        traits=BCO_TRAITS,
-    )
+direct(
+    "bco-pair",
+    latex=r"-\log \sigma(\beta a - \delta) - \log \sigma(\delta - \beta b), \ \delta = \mathbb{E}[\beta (a + b)] / 2 \text{ frozen}",
+    source="Jung et al. (2024), arXiv:2404.04656",
+    fn=lambda a, b, beta, delta: -log_sigma(beta * a - delta) - log_sigma(delta - beta * b),
+    oracle=lambda a, b, beta, delta: ell(beta * a - delta) + ell(-(beta * b - delta)),
+    frozen={"delta": mean_implicit_reward},
+    traits=BCO_TRAITS,
 )
-register(
-    DirectLoss(
-        name="bco-pair-unshifted",
-        latex=r"-\log \sigma(\beta a) - \log \sigma(-\beta b)",
-        source="Jung et al. (2024), arXiv:2404.04656, with delta = 0",
-        fn=lambda a, b, beta: -log_sigma(beta * a) - log_sigma(-beta * b),
-        oracle=lambda a, b, beta: ell(beta * a) + ell(-beta * b),
-        traits=BCO_TRAITS,
-        variant_of="bco-pair",
-    )
+direct(
+    "bco-pair-unshifted",
+    latex=r"-\log \sigma(\beta a) - \log \sigma(-\beta b)",
+    source="Jung et al. (2024), arXiv:2404.04656, with delta = 0",
+    fn=lambda a, b, beta: -log_sigma(beta * a) - log_sigma(-beta * b),
+    oracle=lambda a, b, beta: ell(beta * a) + ell(-beta * b),
+    traits=BCO_TRAITS,
+    variant_of="bco-pair",
 )
-register(
-    DirectLoss(
-        name="sppo-hard",
-        latex=r"\Big(a - \frac{1}{2 \beta}\Big)^2 + \Big(b + \frac{1}{2 \beta}\Big)^2",
-        source="Wu et al. (2024), arXiv:2405.00675",
-        fn=lambda a, b, beta: np.square(a - 0.5 / beta) + np.square(b + 0.5 / beta),
-        oracle=lambda a, b, beta: (a - 1 / (2 * beta)) ** 2 + (b + 1 / (2 * beta)) ** 2,
-        traits=frozenset({"convex", "bounded-below", "prefers-winner", "finite-under-certainty"}),
-    )
+direct(
+    "sppo-hard",
+    latex=r"\Big(a - \frac{1}{2 \beta}\Big)^2 + \Big(b + \frac{1}{2 \beta}\Big)^2",
+    source="Wu et al. (2024), arXiv:2405.00675",
+    fn=lambda a, b, beta: np.square(a - 0.5 / beta) + np.square(b + 0.5 / beta),
+    oracle=lambda a, b, beta: (a - 1 / (2 * beta)) ** 2 + (b + 1 / (2 * beta)) ** 2,
+    traits=frozenset({"convex", "bounded-below", "prefers-winner", "finite-under-certainty"}),
 )
 APO = "D'Oosterlinck et al. (2024), arXiv:2408.06266"
-register(
-    DirectLoss(
-        name="apo-zero",
-        latex=r"1 - \sigma(\beta a) + \sigma(\beta b)",
-        source=APO,
-        fn=lambda a, b, beta: 1.0 - sigma(beta * a) + sigma(beta * b),
-        oracle=lambda a, b, beta: 1 - sig(beta * a) + sig(beta * b),
-        traits=frozenset({"saturates", "bounded-below", "bounded", "prefers-winner"}),
-    )
+direct(
+    "apo-zero",
+    latex=r"1 - \sigma(\beta a) + \sigma(\beta b)",
+    source=APO,
+    fn=lambda a, b, beta: 1.0 - sigma(beta * a) + sigma(beta * b),
+    oracle=lambda a, b, beta: 1 - sig(beta * a) + sig(beta * b),
+    traits=frozenset({"saturates", "bounded-below", "bounded", "prefers-winner"}),
 )
-register(
-    DirectLoss(
-        name="apo-down",
-        latex=r"\sigma(\beta a) + 1 - \sigma(\beta D)",
-        source=APO,
-        fn=lambda a, b, beta: sigma(beta * a) + 1.0 - sigma(beta * (a - b)),
-        oracle=lambda a, b, beta: sig(beta * a) + 1 - sig(beta * (a - b)),
-        traits=frozenset({"saturates", "bounded-below", "bounded", "prefers-winner"}),
-    )
+direct(
+    "apo-down",
+    latex=r"\sigma(\beta a) + 1 - \sigma(\beta D)",
+    source=APO,
+    fn=lambda a, b, beta: sigma(beta * a) + 1.0 - sigma(beta * (a - b)),
+    oracle=lambda a, b, beta: sig(beta * a) + 1 - sig(beta * (a - b)),
+    traits=frozenset({"saturates", "bounded-below", "bounded", "prefers-winner"}),
 )
 
 
@@ -134,13 +118,11 @@ def kto(name: str, z0: Any, words: str, variant_of: str = "") -> DirectLoss:
 
 register(kto("kto", mismatched_ratio, r"\beta \max(0, \mathbb{E}_{x, y'} \log \tfrac{\pi}{\pi_{ref}}(y' \mid x))"))
 register(kto("kto-on-policy", on_policy_kl, r"\beta\, \mathrm{KL}(\pi, \pi_{ref})", variant_of="kto"))
-register(
-    DirectLoss(
-        name="cal-dpo",
-        latex=r"-\log \sigma(D) + \Big(a - \frac{1}{2 \beta}\Big)^2 + \Big(b + \frac{1}{2 \beta}\Big)^2",
-        source="Xiao et al. (2024), arXiv:2412.14516",
-        fn=lambda a, b, beta: -log_sigma(a - b) + np.square(a - 0.5 / beta) + np.square(b + 0.5 / beta),
-        oracle=lambda a, b, beta: ell(a - b) + (a - 1 / (2 * beta)) ** 2 + (b + 1 / (2 * beta)) ** 2,
-        traits=frozenset({"convex", "bounded-below", "prefers-winner", "finite-under-certainty"}),
-    )
+direct(
+    "cal-dpo",
+    latex=r"-\log \sigma(D) + \Big(a - \frac{1}{2 \beta}\Big)^2 + \Big(b + \frac{1}{2 \beta}\Big)^2",
+    source="Xiao et al. (2024), arXiv:2412.14516",
+    fn=lambda a, b, beta: -log_sigma(a - b) + np.square(a - 0.5 / beta) + np.square(b + 0.5 / beta),
+    oracle=lambda a, b, beta: ell(a - b) + (a - 1 / (2 * beta)) ** 2 + (b + 1 / (2 * beta)) ** 2,
+    traits=frozenset({"convex", "bounded-below", "prefers-winner", "finite-under-certainty"}),
 )

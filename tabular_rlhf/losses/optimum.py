@@ -27,7 +27,7 @@ from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.losses.evaluate import check_pairs, settings_at
 from tabular_rlhf.losses.family_anchored import shares_of
 from tabular_rlhf.losses.newton import End, newton
-from tabular_rlhf.losses.problem import prompt_problem
+from tabular_rlhf.losses.problem import Problem, prompt_problem
 from tabular_rlhf.losses.record import DirectLoss, Scores, find
 from tabular_rlhf.mdp import Indices
 from tabular_rlhf.optimize import followed
@@ -166,7 +166,7 @@ def _at_fixed(loss: DirectLoss, world: World, pairs: Pairs, ways: list[Way], at:
         plain = loss if way.scores is None else replace(loss, fn=way.scores.base)
         problem = prompt_problem(plain, world, pairs, x, live, at, s, None if plain is loss else np.zeros(len(live)))
         if problem is not None:
-            end, moved = _solve(loss, *problem, way, s["beta"], rounds)
+            end, moved = _solve(loss, problem, way, s["beta"], rounds)
             way.theta = end.theta
             gone[x, live] = moved < np.max(moved) - min(1.0, 10.0 / s["beta"])
             attained &= not (end.gone or gone[x].any())
@@ -178,7 +178,7 @@ def _at_fixed(loss: DirectLoss, world: World, pairs: Pairs, ways: list[Way], at:
     return Minimum(out, value, attained, dimension, gone, step, iterations, bool(loss.kinks))
 
 
-def _solve(loss: DirectLoss, quadratic: Any, share: Array, way: Way, beta: float, rounds: int) -> tuple[End, Array]:
+def _solve(loss: DirectLoss, problem: Problem, way: Way, beta: float, rounds: int) -> tuple[End, Array]:
     """Newton, at falling widths of the corners if there are any, and how far each logit ran off.
 
     A smooth loss is analytic: where it is flat along a line it is so from end to end, also at the reference.  Along other directions
@@ -188,16 +188,16 @@ def _solve(loss: DirectLoss, quadratic: Any, share: Array, way: Way, beta: float
     escape = 1e5 * (1.0 + 1.0 / beta)
 
     def settle(width: float, theta: Array, steps: int) -> tuple[Array, End]:
-        end = newton(partial(quadratic, width=width), theta, share, escape=escape, rounds=steps)
+        end = newton(partial(problem.quadratic, width=width), theta, problem.share, escape=escape, rounds=steps)
         return end.theta, end
 
     if loss.kinks:
         _, end = followed(settle, way.theta, WIDEST, SHARPEST, first=rounds)
-        value, slope, _ = quadratic(end.theta, 0.0)
+        value, slope, _ = problem.quadratic(end.theta, 0.0)
         end = replace(end, value=value)
     else:
         _, end = settle(0.0, way.theta, rounds)
-    moved = end.theta - way.base if end.gone else end.run_off(way.base, *quadratic(way.base, WIDEST)[1:])
+    moved = end.theta - way.base if end.gone else end.run_off(way.base, *problem.quadratic(way.base, WIDEST)[1:])
     if loss.kinks and abs(float(slope @ moved)) <= FLAT * float(np.max(np.abs(moved), initial=0.0)):
         moved = np.zeros_like(moved)
     return end, moved

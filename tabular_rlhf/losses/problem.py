@@ -10,6 +10,8 @@ H comes from the second derivatives of the loss in each pair's (p, q), by the gr
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,10 +25,36 @@ from tabular_rlhf.preferences import Pairs
 from tabular_rlhf.world import World
 
 
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """One prompt's pairs: total, (p, q, width) -> their loss, given log p of both; w, l (M,), which of n responses they are; weight (M,);
+    share (n,), how often each response is shown."""
+
+    total: Callable[[Any, Any, float], Any]
+    w: Indices
+    l: Indices
+    weight: Array
+    share: Array
+
+    def quadratic(self, theta: Array, width: float) -> tuple[float, Array, Array]:
+        """Loss, gradient and Hessian in response logits."""
+        log_p, n = log_softmax(theta), len(self.share)
+        return chain(log_p, *summed(pair_derivatives(self.total, log_p[self.w], log_p[self.l], width), self.w, self.l, n))
+
+    def moments(self, log_p: Array) -> Array:
+        """E[g g^T] of one pair's gradient in response logits (its mean is 0 at the optimum)."""
+        _, f_p, f_q, *_ = pair_derivatives(self.total, log_p[self.w], log_p[self.l], 0.0)
+        g, pair = np.zeros((len(self.w), len(log_p))), np.arange(len(self.w))
+        np.add.at(g, (pair, self.w), f_p)
+        np.add.at(g, (pair, self.l), f_q)
+        g -= np.exp(log_p) * (f_p + f_q)[:, None]
+        return np.asarray(g.T @ (g / self.weight[:, None]))  # each is weighed already
+
+
 def prompt_problem(
-    loss: DirectLoss, world: World, pairs: Pairs, x: int, live: Indices, at: Array, s: dict[str, Any], ref: Array | None = None
-) -> tuple[Any, Array] | None:
-    """(theta, width) -> loss, gradient, Hessian for one prompt's pairs, and how often each response is shown; None without pairs.
+    loss: DirectLoss, world: World, pairs: Pairs, x: int, live: Indices, at: Array, s: Mapping[str, Any], ref: Array | None = None
+) -> Problem | None:
+    """The problem of one prompt; None without pairs.
 
     Args: live, the responses that the reference allows; at (P, N), the policy at which frozen weights are taken; s, settings; ref, what
     log-ratios are relative to: log p_ref if not given.
@@ -46,13 +74,9 @@ def prompt_problem(
     def total(p: Any, q: Any, width: float) -> Any:
         return np.sum(weight * loss(**{**fixed, "p": p, "q": q, "a": p - ref[w], "b": q - ref[l], "width": width}))
 
-    def quadratic(theta: Array, width: float) -> tuple[float, Array, Array]:
-        log_p = log_softmax(theta)
-        return chain(log_p, pair_derivatives(total, log_p[w], log_p[l], width), w, l, n)
-
     # a frozen weight makes a pair count for less: WPO's spans many orders of magnitude
     heard = weight * np.exp(fixed["p0"] / lengths[w] + fixed["q0"] / lengths[l]) if "p0" in loss.needs else weight
-    return quadratic, np.asarray(np.bincount(w, heard, n) + np.bincount(l, heard, n), dtype=np.float64)
+    return Problem(total, w, l, weight, np.asarray(np.bincount(w, heard, n) + np.bincount(l, heard, n), dtype=np.float64))
 
 
 def pair_derivatives(total: Any, p: Array, q: Array, width: float) -> tuple[Any, ...]:
@@ -63,12 +87,16 @@ def pair_derivatives(total: Any, p: Array, q: Array, width: float) -> tuple[Any,
     return float(value), f_p, f_q, f_pp, f_pq, f_qq
 
 
-def chain(log_p: Array, parts: tuple[Any, ...], w: Any, l: Any, n: int) -> tuple[float, Array, Array]:
-    """Value, gradient and Hessian in theta from the derivatives of each pair."""
+def summed(parts: tuple[Any, ...], w: Any, l: Any, n: int) -> tuple[float, Array, Array]:
+    """Value, gradient and Hessian over the n responses, each free, from the derivatives of each pair."""
     value, f_p, f_q, f_pp, f_pq, f_qq = parts
-    g = np.bincount(w, f_p, n) + np.bincount(l, f_q, n)
     cross = np.bincount(w * n + l, f_pq, n * n).reshape(n, n)
     H = np.diag(np.bincount(w, f_pp, n) + np.bincount(l, f_qq, n)) + cross + cross.T
+    return value, np.asarray(np.bincount(w, f_p, n) + np.bincount(l, f_q, n), dtype=np.float64), np.asarray(H, dtype=np.float64)
+
+
+def chain(log_p: Array, value: float, g: Array, H: Array) -> tuple[float, Array, Array]:
+    """The same in theta."""
     p, total = np.exp(log_p), np.sum(g)
-    A = np.eye(n) - p
+    A = np.eye(len(p)) - p
     return value, g - p * total, A.T @ H @ A - total * (np.diag(p) - np.outer(p, p))

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.logspace import Array
-from tabular_rlhf.registry import Equation, Registry, no_oracle, one_of
+from tabular_rlhf.registry import Equation, Registry, entered, no_oracle, one_of, settle
 from tabular_rlhf.world import World
 
 TRAITS: Mapping[str, str] = MappingProxyType(
@@ -98,7 +98,7 @@ class DirectLoss(Equation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "traits", frozenset(self.traits))
+        settle(self, traits=frozenset(self.traits))
         unknown = sorted(self.traits - TRAITS.keys())
         self.require(not unknown, "traits must be of the vocabulary", unknown, f"use some of {', '.join(TRAITS)}")
 
@@ -145,6 +145,10 @@ def register(loss: DirectLoss) -> DirectLoss:
     if loss.variant_of:
         one_of(LOSSES, loss.variant_of, "a variant must name a registered loss", where=loss.name, remedy="register that first")
     return LOSSES.add(loss)
+
+
+direct = entered(DirectLoss, register)
+"""A loss, made and entered."""
 
 
 def corner(x: Any, width: float) -> Any:

@@ -26,9 +26,9 @@ from tabular_rlhf.layout import fold, table
 from tabular_rlhf.logspace import Array, kl
 from tabular_rlhf.losses.evaluate import weights
 from tabular_rlhf.losses.family_margin import ell, log_sigma
-from tabular_rlhf.losses.problem import pair_derivatives
+from tabular_rlhf.losses.problem import pair_derivatives, summed
 from tabular_rlhf.preferences import Pairs, bradley_terry, population_pairs, sure
-from tabular_rlhf.registry import Equation, Registry, one_of
+from tabular_rlhf.registry import Equation, Registry, entered, one_of
 from tabular_rlhf.tex import plain
 from tabular_rlhf.told import number, settled
 from tabular_rlhf.world import World
@@ -59,40 +59,38 @@ class RewardLoss(Equation):
 
 REWARD_LOSSES: Registry[RewardLoss] = Registry("reward-model loss")
 LLAMA = "Touvron et al. (2023), arXiv:2307.09288 (Llama 2)"
-for _loss in (
-    RewardLoss(
-        "reward-bradley-terry",
-        r"-\log \sigma(r_w - r_l)",
-        "Bradley and Terry (1952); Ouyang et al. (2022), arXiv:2203.02155.",
-        lambda r_w, r_l: -log_sigma(r_w - r_l),
-        lambda r_w, r_l: ell(r_w - r_l),
-    ),
-    RewardLoss(
-        "reward-margin",
-        r"-\log \sigma(r_w - r_l - m)",
-        f"{LLAMA}, one margin for all pairs.",
-        lambda r_w, r_l, m: -log_sigma(r_w - r_l - m),
-        lambda r_w, r_l, m: ell(r_w - r_l - m),
-        defaults={"m": 1.0},
-    ),
-    RewardLoss(
-        "reward-rated",
-        r"-\log \sigma(r_w - r_l - k \max(0, \mathrm{gap}))",
-        f"{LLAMA}: the margin grows with the rating, which here tells the true gap, and nothing of an upset.",
-        lambda r_w, r_l, gap, k: -log_sigma(r_w - r_l - k * np.maximum(0.0, gap)),
-        oracle=lambda r_w, r_l, gap, k: ell(r_w - r_l - k * max(0.0, gap)),
-        defaults={"k": 1.0},
-    ),
-    RewardLoss(
-        "reward-centered",
-        r"-\log \sigma(r_w - r_l) + c\, (r_w + r_l)^2",
-        "Eisenstein et al. (2023), arXiv:2312.09244, with c = 0.01; an option of TRL.",
-        lambda r_w, r_l, c: -log_sigma(r_w - r_l) + c * np.square(r_w + r_l),
-        lambda r_w, r_l, c: ell(r_w - r_l) + c * (r_w + r_l) ** 2,
-        defaults={"c": 0.01},
-    ),
-):
-    REWARD_LOSSES.add(_loss)
+reward = entered(RewardLoss, REWARD_LOSSES.add)
+reward(
+    "reward-bradley-terry",
+    r"-\log \sigma(r_w - r_l)",
+    "Bradley and Terry (1952); Ouyang et al. (2022), arXiv:2203.02155.",
+    lambda r_w, r_l: -log_sigma(r_w - r_l),
+    lambda r_w, r_l: ell(r_w - r_l),
+)
+reward(
+    "reward-margin",
+    r"-\log \sigma(r_w - r_l - m)",
+    f"{LLAMA}, one margin for all pairs.",
+    lambda r_w, r_l, m: -log_sigma(r_w - r_l - m),
+    lambda r_w, r_l, m: ell(r_w - r_l - m),
+    defaults={"m": 1.0},
+)
+reward(
+    "reward-rated",
+    r"-\log \sigma(r_w - r_l - k \max(0, \mathrm{gap}))",
+    f"{LLAMA}: the margin grows with the rating, which here tells the true gap, and nothing of an upset.",
+    lambda r_w, r_l, gap, k: -log_sigma(r_w - r_l - k * np.maximum(0.0, gap)),
+    oracle=lambda r_w, r_l, gap, k: ell(r_w - r_l - k * max(0.0, gap)),
+    defaults={"k": 1.0},
+)
+reward(
+    "reward-centered",
+    r"-\log \sigma(r_w - r_l) + c\, (r_w + r_l)^2",
+    "Eisenstein et al. (2023), arXiv:2312.09244, with c = 0.01; an option of TRL.",
+    lambda r_w, r_l, c: -log_sigma(r_w - r_l) + c * np.square(r_w + r_l),
+    lambda r_w, r_l, c: ell(r_w - r_l) + c * (r_w + r_l) ** 2,
+    defaults={"c": 0.01},
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,10 +140,8 @@ def _newton(what: str, total: Any, weight: Any, w: Any, l: Any, s: Array) -> tup
     d = np.sqrt(np.bincount(w, weight, n) + np.bincount(l, weight, n))[shown]
     part, begun = np.ix_(shown, shown), 0.0
     for _ in range(ROUNDS):
-        value, f_p, f_q, f_pp, f_pq, f_qq = pair_derivatives(total, s[w], s[l], 0.0)
-        g = np.bincount(w, f_p, n) + np.bincount(l, f_q, n)
-        cross = np.bincount(w * n + l, f_pq, n * n).reshape(n, n)
-        H = (np.diag(np.bincount(w, f_pp, n) + np.bincount(l, f_qq, n)) + cross + cross.T)[part] / np.outer(d, d)
+        value, g, H = summed(pair_derivatives(total, s[w], s[l], 0.0), w, l, n)
+        H = H[part] / np.outer(d, d)
         curve, U = np.linalg.eigh(H)
         begun = begun or float(curve[-1])
         slope, faint = U.T @ (g[shown] / d), curve <= FAINT * begun

@@ -26,24 +26,6 @@ from tabular_rlhf.policy_gradient.record import (
     Recipe,
 )
 
-__all__ = [
-    "ADVANTAGES",
-    "AGGREGATIONS",
-    "BATCHES",
-    "CORRECTIONS",
-    "LOSSES",
-    "Advantage",
-    "Aggregation",
-    "Analysis",
-    "Batch",
-    "Correction",
-    "PolicyLoss",
-    "Recipe",
-    "advantages",
-    "analyse",
-    "corrections",
-    "losses",
-    "pooled",
-    "success_objective",
-    "success_weight",
-]
+__all__ = ["ADVANTAGES", "AGGREGATIONS", "BATCHES", "CORRECTIONS", "LOSSES", "Advantage", "Aggregation", "Analysis", "Batch"]
+__all__ += ["Correction", "PolicyLoss", "Recipe", "advantages", "analyse", "corrections", "losses", "pooled"]
+__all__ += ["success_objective", "success_weight"]

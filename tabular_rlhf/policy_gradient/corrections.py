@@ -6,11 +6,10 @@ at C ascends E_q[r g(rho)] with g = C + C log(rho/C) beyond C, masking E_q[r min
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tabular_rlhf.policy_gradient.record import CORRECTIONS, Correction
+from tabular_rlhf.registry import entered
 
 TIS = (
     "Yao et al. (2025), Your efficient RL framework secretly brings you off-policy RL training, https://fengyao.notion.site/off-policy-rl; "
@@ -23,46 +22,30 @@ MASKED = (
 LEVELS = {"token": "of the token", "prefix": "of the response up to the token", "sequence": "of the whole response"}
 
 
-def _truncated(rho: Any, cap: float, floor: float) -> Any:
-    return np.minimum(np.maximum(rho, floor), cap)
-
-
-def _masked(rho: Any, cap: float, floor: float) -> Any:
-    return np.where((rho <= cap) & (rho >= floor), rho, 0.0)
-
-
-def _plain_truncated(rho: float, cap: float, floor: float) -> float:
-    return floor if rho < floor else rho if rho < cap else cap
-
-
 BAND = {"cap": 2.0, "floor": 0.0}
 
-
-CORRECTIONS.add(
-    Correction("uncorrected", "1", "No correction.", lambda: 1.0, lambda: 1, level="sequence", remark="Samples count as they are")
-)
+correction = entered(Correction, CORRECTIONS.add)
+correction("uncorrected", "1", "No correction.", lambda: 1.0, lambda: 1, level="sequence", remark="Samples count as they are")
 for _level, _words in LEVELS.items():
-    for _name, _latex, _source, _fn, _oracle, _defaults in (
-        ("ratio", r"\rho", "Importance sampling.", lambda rho: rho, lambda rho: 1.0 * rho, {}),
-        ("truncated", r"\min(\max(\rho, c_{low}), c_{high})", TIS, _truncated, _plain_truncated, BAND),
-        (
-            "masked",
-            r"1[\rho \ge c_{low}]\, 1[\rho \le c_{high}]\, \rho",
-            MASKED,
-            _masked,
-            lambda rho, cap, floor: rho if floor <= rho <= cap else 0.0,
-            BAND,
-        ),
-    ):
-        CORRECTIONS.add(
-            Correction(
-                f"{_name}-{_level}",
-                _latex,
-                _source,
-                _fn,
-                _oracle,
-                defaults=_defaults,
-                level=_level,
-                remark=f"rho is pi_old/q {_words}",
-            )
-        )
+    _told = f"rho is pi_old/q {_words}"
+    correction(f"ratio-{_level}", r"\rho", "Importance sampling.", lambda rho: rho, lambda rho: 1.0 * rho, level=_level, remark=_told)
+    correction(
+        f"truncated-{_level}",
+        r"\min(\max(\rho, c_{low}), c_{high})",
+        TIS,
+        lambda rho, cap, floor: np.minimum(np.maximum(rho, floor), cap),
+        lambda rho, cap, floor: floor if rho < floor else rho if rho < cap else cap,
+        defaults=BAND,
+        level=_level,
+        remark=_told,
+    )
+    correction(
+        f"masked-{_level}",
+        r"1[\rho \ge c_{low}]\, 1[\rho \le c_{high}]\, \rho",
+        MASKED,
+        lambda rho, cap, floor: np.where((rho <= cap) & (rho >= floor), rho, 0.0),
+        lambda rho, cap, floor: rho if floor <= rho <= cap else 0.0,
+        defaults=BAND,
+        level=_level,
+        remark=_told,
+    )

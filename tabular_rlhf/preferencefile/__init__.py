@@ -32,18 +32,8 @@ MUST = "a preference file must compare two responses somewhere"
 REMEDY = 'write one JSON object a line: {"prompt": "...", "chosen": "...", "rejected": "..."}'
 ORDER = (
     *("trl-explicit", "transcripts", "trl-implicit", "trl-conversational", "winner-loser", "battles", "one-hot", "counts", "strength"),
-    *(
-        "two-scores",
-        "ranked-list",
-        "choice",
-        "scored-lists",
-        "scored-completions",
-        "trl-unpaired",
-        "scored-rows",
-        "pairs",
-        "numbers",
-        "table",
-    ),
+    *("two-scores", "ranked-list", "choice", "scored-lists", "scored-completions", "trl-unpaired", "scored-rows"),
+    *("pairs", "numbers", "table"),
 )
 """Shapes in the order in which they are tried."""
 assert {*ORDER} == SHAPES.keys(), (shapes_lists, shapes_pairs, shapes_sides)
@@ -121,7 +111,8 @@ def of_table(table: Table, mapping: Mapping[str, str]) -> Preferences:
     ignored = Counter({name: lines - blank for name in table.columns or () if name not in reader.used})
     for keys, n in seen.items():
         ignored.update({k: n for k in keys if k not in reader.used})
-    return gathered(out, faults, blank, lines, table.unit, table.kind, shape, dict(ignored), reader.notes)
+    told: dict[str, Any] = {"blank": blank, "lines": lines, "container": table.kind, "shape": shape, "ignored": dict(ignored)}
+    return gathered(out, faults, table.unit, reader.notes, **told)
 
 
 def _take(reader: Reader, number: int, row: Any, out: Collector) -> None:

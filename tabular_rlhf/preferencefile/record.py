@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -125,41 +126,26 @@ def _of(numbers: array[int]) -> Indices:
     return np.frombuffer(numbers, dtype=np.int64) if len(numbers) else np.zeros(0, dtype=np.int64)
 
 
-def gathered(
-    found: Collector,
-    faults: list[Fault],
-    blank: int,
-    lines: int,
-    unit: str,
-    container: str,
-    shape: str,
-    ignored: dict[str, int],
-    notes: tuple[str, ...],
-) -> Preferences:
-    """The record of what was collected, which the collector gives up.  Args: notes, what is to be said besides the collector's own."""
+def gathered(found: Collector, faults: list[Fault], unit: str, notes: tuple[str, ...], **account: Any) -> Preferences:
+    """The record of what was collected, which the collector gives up.
+
+    Args: notes, what is to be said besides the collector's own; account, blank, lines, container, shape and ignored of the record.
+    """
     prompts = tuple(found.prompts)
     found.prompts.clear()
     responses, of, w, l = found.candidates()
+    whole: dict[str, Any] = {"of": of, "w": w, "l": l}
+    whole |= {name: np.array(getattr(found, name), dtype=np.int64) for name in ("tie", "first", "judge", "line")}
     return Preferences(
         prompts=prompts,
         responses=responses,
-        of=of,
-        w=w,
-        l=l,
         weight=np.array(found.weight, dtype=np.float64),
-        tie=np.array(found.tie, dtype=np.int64),
-        first=np.array(found.first, dtype=np.int64),
-        judge=np.array(found.judge, dtype=np.int64),
         judges=tuple(found.judges),
-        line=np.array(found.line, dtype=np.int64),
         faults=tuple(sorted(faults, key=lambda fault: fault.line)),
         same=tuple(found.same),
         idle=tuple(found.idle),
-        blank=blank,
-        lines=lines,
         unit=unit,
-        container=container,
-        shape=shape,
-        ignored=ignored,
         notes=notes + tuple(f"{text} ({n:,} {unit if n == 1 else unit + 's'})" for text, n in found.notes.items()),
+        **whole,
+        **account,
     )

@@ -13,6 +13,11 @@ from tabular_rlhf.registry import Registry, entered
 
 Row = Mapping[str, Any]
 Take = Callable[[int, Any, Collector], None]
+Finish = Callable[[Collector], None]
+
+
+def nothing_left(out: Collector) -> None:
+    """What is to be done after the last row, for most shapes."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,11 @@ class Reader:
     used: frozenset[str]
     needed: tuple[str, ...]
     take: Take
-    finish: Callable[[Collector], None] = lambda out: None
+    finish: Finish = nothing_left
     notes: tuple[str, ...] = ()
+
+
+Make = Callable[[Columns, Sequence[Any]], Reader | None]
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Shape:
     name: str
     title: str
     example: str
-    make: Callable[[Columns, Sequence[Any]], Reader | None]
+    make: Make
 
 
 SHAPES: Registry[Shape] = Registry("shape")
@@ -63,11 +71,23 @@ class Extras:
         return weight, None if judge is None else str(judge)
 
 
-def require(row: Row, needed: Sequence[str]) -> None:
-    """Refuse a row that lacks a column."""
-    missing = [name for name in needed if name not in row]
-    if missing:
-        raise Malformed(f"no {' and no '.join(map(repr, missing))}; it has {', '.join(map(repr, row)) or 'nothing'}")
+Each = Callable[[int, Any, Collector, Extras], None]
+
+
+def reader(
+    columns: Columns, needed: Sequence[str], each: Each, *notes: str, also: Sequence[str | None] = (), finish: Finish = nothing_left
+) -> Reader:
+    """A reader of rows that have the needed columns.  Args: each, what is made of one; also, other columns that it looks at, if any."""
+    taken = {*needed, *(c for c in also if c is not None)}
+    extras = Extras(columns, taken)
+
+    def take(number: int, row: Any, out: Collector) -> None:
+        missing = [name for name in needed if name not in row]
+        if missing:
+            raise Malformed(f"no {' and no '.join(map(repr, missing))}; it has {', '.join(map(repr, row)) or 'nothing'}")
+        each(number, row, out, extras)
+
+    return Reader(frozenset(taken | extras.used), tuple(needed), take, finish, notes)
 
 
 def prompt_of(row: Row, column: str | None) -> str:

@@ -8,11 +8,13 @@ from typing import Any
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.preferencefile.record import Collector, Fault, Malformed
 from tabular_rlhf.preferencefile.roles import SYNONYMS, Columns, normal
-from tabular_rlhf.preferencefile.shape import ALL_PAIRS, EQUAL, Extras, Reader, candidate, each_pair, prompt_of, require, shape
+from tabular_rlhf.preferencefile.shape import ALL_PAIRS, EQUAL, Extras, Reader, candidate, each_pair, prompt_of, reader, shape
 from tabular_rlhf.preferencefile.values import as_number, kind, number_of, text, truth_of
 
 MOST = 5 * 10**6
 """Comparisons that rows of one prompt may become."""
+GRADES = (("score", 1.0, "the higher"), ("rank", -1.0, "the lower"))
+"""What says how good a response is: the role of its column, the sign by which more is better, and that in words."""
 Values = Callable[[Any, list[Any]], list[float | None]]
 """(row, responses) -> how good each response is, None where nobody says."""
 
@@ -39,11 +41,8 @@ def responses_reader(columns: Columns, column: str, used: Sequence[str], values:
     """A reader of rows that hold all responses of a prompt."""
     prompt = columns.get("prompt")
     prompt = None if prompt in (column, *used) else prompt
-    taken = {column, *used, *([prompt] if prompt else [])}
-    extras = Extras(columns, taken)
 
-    def take(number: int, row: Any, out: Collector) -> None:
-        require(row, (column, *used))
+    def each(number: int, row: Any, out: Collector, extras: Extras) -> None:
         texts = listed(row, column)
         found = [(candidate(t, column), v) for t, v in zip(texts, values(row, texts), strict=True)]
         known = [(name, v) for name, v in found if v is not None]
@@ -54,7 +53,7 @@ def responses_reader(columns: Columns, column: str, used: Sequence[str], values:
         weight, who = extras.of(row)
         each_pair(out, number, prompt_of(row, prompt), known, weight, who)
 
-    return Reader(frozenset(taken | extras.used), (column, *used), take, notes=(ALL_PAIRS, *notes))
+    return reader(columns, (column, *used), each, ALL_PAIRS, *notes, also=(prompt,))
 
 
 def _lists(columns: Columns, sample: Sequence[Any], role: str) -> str | None:
@@ -84,20 +83,13 @@ def _chosen_of(columns: Columns, sample: Sequence[Any]) -> Reader | None:
     if names is None or choice is None or _lists(columns, sample, "choice"):
         return None
 
-    def values(row: Any, texts: list[Any]) -> list[float | None]:
-        value = number_of(row[choice], choice)
+    prompt = columns.get("prompt")
+
+    def each(number: int, row: Any, out: Collector, extras: Extras) -> None:
+        texts, value = listed(row, names), number_of(row[choice], choice)
         if value not in range(len(texts)):
             raise Malformed(f"{choice!r} must number one of {len(texts)} responses from 0, not {value:g}")
-        return [float(k == value) for k in range(len(texts))]
-
-    prompt = columns.get("prompt")
-    taken = {names, choice, *([prompt] if prompt else [])}
-    extras = Extras(columns, taken)
-
-    def take(number: int, row: Any, out: Collector) -> None:
-        require(row, (names, choice))
-        texts = listed(row, names)
-        best = values(row, texts).index(1.0)
+        best = int(value)
         weight, who = extras.of(row)
         for k, other in enumerate(texts):
             if k != best:
@@ -105,7 +97,7 @@ def _chosen_of(columns: Columns, sample: Sequence[Any]) -> Reader | None:
                 x = prompt_of(row, prompt)
                 out.add(number, x, candidate(texts[best], names), candidate(other, names), weight, False, first, who)
 
-    return Reader(frozenset(taken | extras.used), (names, choice), take, notes=(f"{choice!r} numbers the best response, from 0",))
+    return reader(columns, (names, choice), each, f"{choice!r} numbers the best response, from 0", also=(prompt,))
 
 
 shape(
@@ -121,14 +113,13 @@ def _beside(columns: Columns, sample: Sequence[Any]) -> Reader | None:
     names = _lists(columns, sample, "responses")
     if names is None:
         return None
-    for role, sign in (("scores", 1.0), ("ranks", -1.0)):
+    for role, sign, better in (("scores", 1.0, "the higher"), ("ranks", -1.0, "the lower")):
         beside = _lists(columns, sample, role)
         if beside is not None and beside != names:
 
             def values(row: Any, texts: list[Any], beside: str = beside, sign: float = sign) -> list[float | None]:
                 return [None if v is None else sign * v for v in parallel(row, beside, len(texts))]
 
-            better = "the higher" if sign > 0 else "the lower"
             return responses_reader(columns, names, (beside,), values, f"{better} of {beside!r} is better, {EQUAL}")
     return None
 
@@ -147,7 +138,7 @@ def _inside(columns: Columns, sample: Sequence[Any]) -> Reader | None:
     cells = [cell for row in sample if isinstance(row, dict) and names in row and isinstance(row[names], list) for cell in row[names]]
     keys = {normal(key): key for cell in cells if isinstance(cell, dict) for key in cell}
     said = columns.mapping.get("score"), columns.mapping.get("rank")
-    for role, sign in (("score", 1.0), ("rank", -1.0)):
+    for role, sign, better in GRADES:
         key = next((keys[s] for s in SYNONYMS[role] if s in keys), None)
         if names is not None and key is not None and not any(said):
 
@@ -155,7 +146,6 @@ def _inside(columns: Columns, sample: Sequence[Any]) -> Reader | None:
                 told = [cell.get(key) if isinstance(cell, dict) else None for cell in texts]
                 return [None if v is None or spelled_none(v) else sign * number_of(v, key) for v in told]
 
-            better = "the higher" if sign > 0 else "the lower"
             return responses_reader(columns, names, (), values, f"{better} {key!r} is better, {EQUAL}")
     return None
 
@@ -182,12 +172,9 @@ shape(
 def _grouped(columns: Columns, response: str, column: str, read: Callable[[Any], float], pairs: Any, *notes: str) -> Reader:
     """A reader of rows with one response each: those of one prompt (and annotator) are compared when all have been read."""
     prompt = columns.get("prompt")
-    taken = {response, column, *([prompt] if prompt else [])}
-    extras = Extras(columns, taken)
     groups: dict[tuple[str, str | None], list[tuple[int, str, float, float]]] = {}
 
-    def take(number: int, row: Any, out: Collector) -> None:
-        require(row, (response, column))
+    def each(number: int, row: Any, out: Collector, extras: Extras) -> None:
         weight, who = extras.of(row)
         x = prompt_of(row, prompt)
         groups.setdefault((x, who), []).append((number, candidate(row[response], response), read(row[column]), weight))
@@ -200,7 +187,7 @@ def _grouped(columns: Columns, response: str, column: str, read: Callable[[Any],
             if not pairs(out, x, who, rows):
                 out.idle += [Fault(row[0], "nothing of its prompt to compare it with") for row in rows]
 
-    return Reader(frozenset(taken | extras.used), (response, column), take, finish, notes)
+    return reader(columns, (response, column), each, *notes, also=(prompt,), finish=finish)
 
 
 def _by_value(out: Collector, x: str, who: str | None, rows: list[tuple[int, str, float, float]]) -> bool:
@@ -212,7 +199,7 @@ def _by_value(out: Collector, x: str, who: str | None, rows: list[tuple[int, str
 
 def _scored_rows(columns: Columns, sample: Sequence[Any]) -> Reader | None:
     response, prompt = columns.get("response"), columns.get("prompt")
-    for role, sign in (("score", 1.0), ("rank", -1.0)):
+    for role, sign, better in GRADES:
         column = columns.get(role)
         if response is None or column is None or prompt is None or len({response, column, prompt}) < 3:
             continue
@@ -222,7 +209,6 @@ def _scored_rows(columns: Columns, sample: Sequence[Any]) -> Reader | None:
         def read(value: Any, column: str = column, sign: float = sign) -> float:
             return sign * number_of(value, column)
 
-        better = "the higher" if sign > 0 else "the lower"
         told = f"responses of a prompt are compared by {column!r}, {better} is better, {EQUAL}"
         return _grouped(columns, response, column, read, _by_value, told, ALL_PAIRS)
     return None
@@ -275,8 +261,7 @@ def _table(columns: Columns, sample: Sequence[Any]) -> Reader | None:
     if len(others) < 2 or {str(row[head]) for row in rows} != set(others):
         return None
 
-    def take(number: int, row: Any, out: Collector) -> None:
-        require(row, columns.names)
+    def each(number: int, row: Any, out: Collector, extras: Extras) -> None:
         name = text(row[head], head)
         for other in others:
             times = 0.0 if row[other] is None or other == name else number_of(row[other], other)
@@ -285,7 +270,7 @@ def _table(columns: Columns, sample: Sequence[Any]) -> Reader | None:
             if times:
                 out.add(number, "", name, other, times)
 
-    return Reader(frozenset(columns.names), columns.names, take, notes=("a row's item beat a column's so often",))
+    return reader(columns, columns.names, each, "a row's item beat a column's so often")
 
 
 shape("table", "a table of wins, names in the first row and column", ",x,y,z\nx,0,3,1\ny,2,0,2\nz,1,1,0\n", _table)

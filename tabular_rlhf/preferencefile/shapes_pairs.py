@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tabular_rlhf.preferencefile.record import Collector, Malformed
 from tabular_rlhf.preferencefile.roles import Columns
-from tabular_rlhf.preferencefile.shape import ALL_PAIRS, Extras, Reader, candidate, prompt_of, require, shape
+from tabular_rlhf.preferencefile.shape import ALL_PAIRS, Extras, Make, Reader, candidate, prompt_of, reader, shape
 from tabular_rlhf.preferencefile.values import FIRST, SECOND, TURN, as_number, common_beginning, response, spelled, text, truth_of
 
-MARGINS = (
-    ("score_chosen", "score_rejected"),
-    ("chosen_score", "rejected_score"),
-    ("chosen_rating", "rejected_rating"),
-    ("rating_chosen", "rating_rejected"),
-    ("chosen_avg_rating", "rejected_avg_rating"),
-)
+SCORES = ("score_{}", "{}_score", "{}_rating", "rating_{}", "{}_avg_rating")
+MARGINS = tuple((name.format("chosen"), name.format("rejected")) for name in SCORES)
 
 
 def position_of(value: Any, column: str) -> int:
@@ -47,11 +42,8 @@ def chosen_rejected(columns: Columns) -> Reader | None:
         return None
     tie, position, margin = (columns.get(role) for role in ("tie", "position", "margin"))
     pair = next(((columns.spelled[a], columns.spelled[b]) for a, b in MARGINS if {a, b} <= columns.spelled.keys()), None)
-    taken = {c for c in (prompt, chosen, rejected, tie, position, margin, *(pair or ())) if c is not None}
-    extras = Extras(columns, taken)
 
-    def take(number: int, row: Any, out: Collector) -> None:
-        require(row, (chosen, rejected))
+    def each(number: int, row: Any, out: Collector, extras: Extras) -> None:
         x, good, bad = split(row, prompt, chosen, rejected)
         weight, judge = extras.of(row)
         tied = tie is not None and row.get(tie) is not None and truth_of(row[tie], tie)
@@ -62,7 +54,7 @@ def chosen_rejected(columns: Columns) -> Reader | None:
             out.notes[f"{margin!r} is not used: Bradley-Terry asks who won, not by how much"] += 1
         out.add(number, x, good, bad, weight, tied, first, judge)
 
-    return Reader(frozenset(taken | extras.used), (chosen, rejected), take)
+    return reader(columns, (chosen, rejected), each, also=(prompt, tie, position, margin, *(pair or ())))
 
 
 def _compare(high: float | None, low: float | None, out: Collector, tied: bool) -> None:
@@ -76,42 +68,31 @@ def _compare(high: float | None, low: float | None, out: Collector, tied: bool) 
         out.notes["chosen and rejected have equal scores: kept as labeled, say `--map tie=COLUMN` if they tie"] += 1
 
 
-def _first(columns: Columns, sample: Sequence[Any], role: str) -> Any:
-    name = columns.get(role)
-    return next((row[name] for row in sample if isinstance(row, dict) and name in row), None)
+def told(said: Callable[[Any], bool] = lambda first: isinstance(first, str), *, asked: bool | None = None) -> Make:
+    """Chosen and rejected, where the first chosen one is `said` so, and prompts have a column, or not."""
+
+    def make(columns: Columns, sample: Sequence[Any]) -> Reader | None:
+        chosen = columns.get("chosen")
+        first = next((row[chosen] for row in sample if isinstance(row, dict) and chosen in row), None)
+        return chosen_rejected(columns) if said(first) and asked in (None, columns.get("prompt") is not None) else None
+
+    return make
 
 
-def _explicit(columns: Columns, sample: Sequence[Any]) -> Reader | None:
-    return chosen_rejected(columns) if columns.get("prompt") and isinstance(_first(columns, sample, "chosen"), str) else None
-
-
-def _transcripts(columns: Columns, sample: Sequence[Any]) -> Reader | None:
-    start = _first(columns, sample, "chosen")
-    return chosen_rejected(columns) if not columns.get("prompt") and isinstance(start, str) and TURN in start else None
-
-
-def _implicit(columns: Columns, sample: Sequence[Any]) -> Reader | None:
-    return chosen_rejected(columns) if not columns.get("prompt") and isinstance(_first(columns, sample, "chosen"), str) else None
-
-
-def _conversational(columns: Columns, sample: Sequence[Any]) -> Reader | None:
-    return chosen_rejected(columns)
-
-
-shape("trl-explicit", "prompt, chosen, rejected", '{"prompt": "Why?", "chosen": "So.", "rejected": "No."}', _explicit)
+shape("trl-explicit", "prompt, chosen, rejected", '{"prompt": "Why?", "chosen": "So.", "rejected": "No."}', told(asked=True))
 shape(
     "transcripts",
     "chosen and rejected transcripts, Human and Assistant in turn",
     '{"chosen": "\\n\\nHuman: Why?\\n\\nAssistant: So.", "rejected": "\\n\\nHuman: Why?\\n\\nAssistant: No."}',
-    _transcripts,
+    told(lambda first: isinstance(first, str) and TURN in first, asked=False),
 )
-shape("trl-implicit", "chosen and rejected that begin with the prompt", '{"chosen": "Why? So.", "rejected": "Why? No."}', _implicit)
+shape("trl-implicit", "chosen and rejected that begin with the prompt", '{"chosen": "Why? So.", "rejected": "Why? No."}', told(asked=False))
 shape(
     "trl-conversational",
     "chosen and rejected lists of messages, with a prompt or without",
     '{"chosen": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}],'
     ' "rejected": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "No."}]}',
-    _conversational,
+    told(lambda first: True),
 )
 
 # ---------------------------------------------------------------------------------------------------- winner and loser
@@ -121,16 +102,13 @@ def _winner_loser(columns: Columns, sample: Sequence[Any]) -> Reader | None:
     winner, loser, prompt, tie = (columns.get(role) for role in ("winner", "loser", "prompt", "tie"))
     if winner is None or loser is None:
         return None
-    taken = {c for c in (winner, loser, prompt, tie) if c is not None}
-    extras = Extras(columns, taken)
 
-    def take(number: int, row: Any, out: Collector) -> None:
-        require(row, (winner, loser))
+    def each(number: int, row: Any, out: Collector, extras: Extras) -> None:
         weight, judge = extras.of(row)
         tied = tie is not None and row.get(tie) is not None and truth_of(row[tie], tie)
         out.add(number, prompt_of(row, prompt), candidate(row[winner], winner), candidate(row[loser], loser), weight, tied, 0, judge)
 
-    return Reader(frozenset(taken | extras.used), (winner, loser), take)
+    return reader(columns, (winner, loser), each, also=(prompt, tie))
 
 
 shape("winner-loser", "a winner and a loser", "winner,loser\ntea,coffee\n", _winner_loser)

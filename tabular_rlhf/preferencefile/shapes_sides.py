@@ -7,28 +7,25 @@ from typing import Any
 
 from tabular_rlhf.preferencefile.record import Collector, Malformed
 from tabular_rlhf.preferencefile.roles import Columns, normal
-from tabular_rlhf.preferencefile.shape import Extras, Reader, candidate, prompt_of, require, shape
+from tabular_rlhf.preferencefile.shape import Extras, Reader, candidate, prompt_of, reader, shape
 from tabular_rlhf.preferencefile.values import as_number, number_of, spelled, verdict_of
 
-Judge = Callable[[Any, str, str], float]
+Judge = Callable[[Any, str, str], Sequence[tuple[int, float]]]
 ITEMS = ("model", "player", "team", "item", "home", "white")
 """Sides that are named so are items of one ranking, whatever the prompt."""
 SCORED = ("score", "rating", "overall_score", "reward", "upvotes", "likes", "scores", "avg_score", "mean_score", "helpfulness")
 HOT, COUNTED = ("winner", "winner_model", "won"), ("wins", "win", "n_wins", "win_count", "votes")
 
 
-def sided(columns: Columns, verdicts: Sequence[str], judge: Callable[[Any, str, str], Sequence[tuple[int, float]]], *notes: str) -> Reader:
+def sided(columns: Columns, verdicts: Sequence[str], judge: Judge, *notes: str, also: Sequence[str | None] = ()) -> Reader:
     """A reader of two sides.  Args: verdicts, the columns that say who won; judge, (row, a, b) -> (sign, how often) of each outcome."""
     pair = columns.sides()
     assert pair is not None
     about_items = normal(pair[0]).startswith(ITEMS)
     prompt = None if about_items and "prompt" not in columns.mapping else columns.get("prompt")
     prompt = None if prompt in (*pair, *verdicts) else prompt
-    taken = {*pair, *verdicts, *([prompt] if prompt else [])}
-    extras = Extras(columns, taken)
 
-    def take(number: int, row: Any, out: Collector) -> None:
-        require(row, (*pair, *verdicts))
+    def each(number: int, row: Any, out: Collector, extras: Extras) -> None:
         a, b = candidate(row[pair[0]], pair[0]), candidate(row[pair[1]], pair[1])
         weight, who = extras.of(row)
         x = prompt_of(row, prompt)
@@ -38,7 +35,7 @@ def sided(columns: Columns, verdicts: Sequence[str], judge: Callable[[Any, str, 
             else:
                 out.add(number, x, b, a, weight * times, False, -1, who)
 
-    return Reader(frozenset(taken | extras.used), (*pair, *verdicts), take, notes=notes)
+    return reader(columns, (*pair, *verdicts), each, *notes, also=(prompt, *also))
 
 
 # ---------------------------------------------------------------------------------------------------- verdicts in words or numbers
@@ -132,8 +129,7 @@ def _tallied(columns: Columns, words: Sequence[str], roles: tuple[str, str]) -> 
             raise Malformed(f"neither {pair[0]!r} nor {pair[1]!r} says that anybody won")
         return [(sign, times) for sign, times in found if times]
 
-    reader = sided(columns, pair, judge)
-    return Reader(reader.used | ({tie} if tie else set()), reader.needed, reader.take)
+    return sided(columns, pair, judge, also=(tie,))
 
 
 def _count(value: Any, column: str) -> float:

@@ -155,31 +155,23 @@ def truth_of(value: Any, key: str) -> bool:
     raise Malformed(f"{key!r} must be true or false, not {_shown(value)}")
 
 
-FIRST = {
-    *("a", "model_a", "response_a", "assistant_a", "answer_a", "option_a", "output_a", "completion_a", "left", "first", "a wins", "[[a]]"),
-    *("a>b", "a>>b", "a is better", "a_wins", "model a", "response a", "assistant a", "home", "1-0"),
-}
-SECOND = {
-    *(
-        "b",
-        "model_b",
-        "response_b",
-        "assistant_b",
-        "answer_b",
-        "option_b",
-        "output_b",
-        "completion_b",
-        "right",
-        "second",
-        "b wins",
-        "[[b]]",
-    ),
-    *("b>a", "b>>a", "b is better", "b_wins", "model b", "response b", "assistant b", "away", "a<b", "a<<b", "0-1"),
-}
-TIED = {
-    *("tie", "ties", "tied", "draw", "drawn", "equal", "same", "both", "neither", "bothbad", "both_bad", "both bad", "both good", "a=b"),
-    *("tie (bothbad)", "tie (both bad)", "tie_bothbad", "tie (bothgood)", "[[c]]", "c", "no preference", "1/2-1/2", "0.5-0.5", "bothgood"),
-}
+def _spellings(text: str) -> frozenset[str]:
+    """What stands between bars."""
+    return frozenset(word.strip() for word in text.split("|"))
+
+
+FIRST = _spellings(
+    """a | model_a | response_a | assistant_a | answer_a | option_a | output_a | completion_a | left | first | a wins | [[a]] | a>b |
+    a>>b | a is better | a_wins | model a | response a | assistant a | home | 1-0"""
+)
+SECOND = _spellings(
+    """b | model_b | response_b | assistant_b | answer_b | option_b | output_b | completion_b | right | second | b wins | [[b]] | b>a |
+    b>>a | b is better | b_wins | model b | response b | assistant b | away | a<b | a<<b | 0-1"""
+)
+TIED = _spellings(
+    """tie | ties | tied | draw | drawn | equal | same | both | neither | bothbad | both_bad | both bad | both good | a=b |
+    tie (bothbad) | tie (both bad) | tie_bothbad | tie (bothgood) | [[c]] | c | no preference | 1/2-1/2 | 0.5-0.5 | bothgood"""
+)
 WORDS = {**dict.fromkeys(FIRST, 1), **dict.fromkeys(SECOND, -1), **dict.fromkeys(TIED, 0)}
 """What a verdict in words means: 1 the first won, -1 the second, 0 neither."""
 

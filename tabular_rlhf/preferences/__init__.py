@@ -18,16 +18,5 @@ from tabular_rlhf.preferences.laws import (
     thurstone,
 )
 
-__all__ = [
-    "Law",
-    "Pairs",
-    "bradley_terry",
-    "log_plackett_luce",
-    "matrix",
-    "noisy",
-    "population_pairs",
-    "sample_pairs",
-    "sample_rankings",
-    "sure",
-    "thurstone",
-]
+__all__ = ["Law", "Pairs", "bradley_terry", "log_plackett_luce", "matrix", "noisy", "population_pairs"]
+__all__ += ["sample_pairs", "sample_rankings", "sure", "thurstone"]

@@ -18,4 +18,5 @@ def of_published(name: str) -> Preferences:
         if times and winner != loser:
             out.add(number, "", winner, loser, times)
     note = f"{data.title}; {data.source.rstrip('.')}"
-    return gathered(out, [], 0, len(data.rows), "row", "published data", "winner-loser", {}, (note,))
+    told = {"blank": 0, "lines": len(data.rows), "container": "published data", "shape": "winner-loser", "ignored": dict[str, int]()}
+    return gathered(out, [], "row", (note,), **told)

@@ -34,6 +34,7 @@ from tabular_rlhf.penalties import f_divergence_optimum, ptx_optimum
 from tabular_rlhf.policy_gradient import Recipe
 from tabular_rlhf.policy_gradient import groups as g
 from tabular_rlhf.preferences import Pairs, bradley_terry, population_pairs, sample_pairs
+from tabular_rlhf.registry import entered
 from tabular_rlhf.selection import best_of_n
 from tabular_rlhf.simulator import paths
 from tabular_rlhf.simulator.on_policy import moved, on_policy
@@ -206,88 +207,86 @@ def law_of_best(task: Task) -> Prediction | None:
 
 RL = frozenset({"kl", "kl_coef", "ptx", "reward", "lr", "decay", "updates", "temperature", "top_p", "correction", "policy_loss"})
 
-for _core in (
-    Core(
-        "ppo",
-        "clipped ratios, several updates a batch, leave-one-out baseline, KL in the reward",
-        "Schulman et al. (2017), arXiv:1707.06347.",
-        partial(on_policy, advantage="rloo", loss="ppo-clip", epochs=EPOCHS),
-        sound,
-        RL,
-        partial(paths.on_policy, advantage="rloo", loss="ppo-clip", epochs=EPOCHS),
-        batch=32,
-        lr=0.5,
-        smallest=2,
-    ),
-    Core(
-        "reinforce",
-        "one update a batch, running mean of rewards as baseline, KL in the reward",
-        "Williams (1992).",
-        partial(on_policy, advantage="none"),
-        sound,
-        RL,
-        partial(paths.on_policy, advantage="none"),
-        batch=32,
-        lr=1.0,
-    ),
-    Core(
-        "rloo",
-        "leave-one-out baseline, KL in the reward",
-        "Ahmadian et al. (2024), arXiv:2402.14740.",
-        partial(on_policy, advantage="rloo"),
-        sound,
-        RL,
-        partial(paths.on_policy, advantage="rloo"),
-        batch=32,
-        lr=1.0,
-        smallest=2,
-    ),
-    Core(
-        "grpo",
-        "group mean and standard deviation, KL beside the advantages",
-        "Shao et al. (2024), arXiv:2402.03300.",
-        partial(on_policy, advantage="grpo"),
-        own_gibbs,
-        RL,
-        partial(paths.on_policy, advantage="grpo"),
-        batch=32,
-        lr=1.0,
-        kl="k2-loss",
-        smallest=2,
-    ),
-    Core(
-        "dpo",
-        "direct alignment with any loss of the registry, offline or online",
-        "Rafailov et al. (2023), arXiv:2305.18290.",
-        direct,
-        by_loss,
-        frozenset({"kl_coef", "loss", "online", "lr", "decay"}),
-        paths.direct,
-        batch=0,
-        lr=1.0,
-        compares=True,
-    ),
-    Core(
-        "expert-iteration",
-        "draw, weigh by the reward, imitate, repeat: no KL",
-        "Dong et al. (2023), arXiv:2304.06767.",
-        expert_iteration,
-        best,
-        frozenset(),
-        paths.expert_iteration,
-        batch=64,
-        lr=1.0,
-    ),
-    Core(
-        "best-of-n",
-        "keep the best of each group drawn from the reference, and imitate that",
-        "Stiennon et al. (2020), arXiv:2009.01325.",
-        select_best,
-        law_of_best,
-        frozenset(),
-        paths.select_best,
-        batch=64,
-        lr=1.0,
-    ),
-):
-    CORES.add(_core)
+core = entered(Core, CORES.add)
+core(
+    "ppo",
+    "clipped ratios, several updates a batch, leave-one-out baseline, KL in the reward",
+    "Schulman et al. (2017), arXiv:1707.06347.",
+    partial(on_policy, advantage="rloo", loss="ppo-clip", epochs=EPOCHS),
+    sound,
+    RL,
+    partial(paths.on_policy, advantage="rloo", loss="ppo-clip", epochs=EPOCHS),
+    batch=32,
+    lr=0.5,
+    smallest=2,
+)
+core(
+    "reinforce",
+    "one update a batch, running mean of rewards as baseline, KL in the reward",
+    "Williams (1992).",
+    partial(on_policy, advantage="none"),
+    sound,
+    RL,
+    partial(paths.on_policy, advantage="none"),
+    batch=32,
+    lr=1.0,
+)
+core(
+    "rloo",
+    "leave-one-out baseline, KL in the reward",
+    "Ahmadian et al. (2024), arXiv:2402.14740.",
+    partial(on_policy, advantage="rloo"),
+    sound,
+    RL,
+    partial(paths.on_policy, advantage="rloo"),
+    batch=32,
+    lr=1.0,
+    smallest=2,
+)
+core(
+    "grpo",
+    "group mean and standard deviation, KL beside the advantages",
+    "Shao et al. (2024), arXiv:2402.03300.",
+    partial(on_policy, advantage="grpo"),
+    own_gibbs,
+    RL,
+    partial(paths.on_policy, advantage="grpo"),
+    batch=32,
+    lr=1.0,
+    kl="k2-loss",
+    smallest=2,
+)
+core(
+    "dpo",
+    "direct alignment with any loss of the registry, offline or online",
+    "Rafailov et al. (2023), arXiv:2305.18290.",
+    direct,
+    by_loss,
+    frozenset({"kl_coef", "loss", "online", "lr", "decay"}),
+    paths.direct,
+    batch=0,
+    lr=1.0,
+    compares=True,
+)
+core(
+    "expert-iteration",
+    "draw, weigh by the reward, imitate, repeat: no KL",
+    "Dong et al. (2023), arXiv:2304.06767.",
+    expert_iteration,
+    best,
+    frozenset(),
+    paths.expert_iteration,
+    batch=64,
+    lr=1.0,
+)
+core(
+    "best-of-n",
+    "keep the best of each group drawn from the reference, and imitate that",
+    "Stiennon et al. (2020), arXiv:2009.01325.",
+    select_best,
+    law_of_best,
+    frozenset(),
+    paths.select_best,
+    batch=64,
+    lr=1.0,
+)
