@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.bench.peers import Case, Peers, Runner
+from tabular_rlhf.bench.peers import Case, Peers, Runner, the_torch
 from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.preferences import Pairs, bradley_terry, sample_pairs
 
@@ -83,10 +83,15 @@ class AllPairs(Case):
 # ---------------------------------------------------------------------------------------------------- Bradley-Terry
 
 
+def _counts(case: Comparisons) -> Array:
+    """How often i beat j."""
+    w, l = case.raw
+    return np.bincount(w * case.items + l, minlength=case.items**2).reshape(case.items, case.items).astype(np.float64)
+
+
 def _counted(case: Comparisons) -> tuple[Array, Array]:
     """(n_ij, wins_i)."""
-    w, l = case.raw
-    counts = np.bincount(w * case.items + l, minlength=case.items**2).reshape(case.items, case.items).astype(np.float64)
+    counts = _counts(case)
     return counts + counts.T, counts.sum(1)
 
 
@@ -163,13 +168,6 @@ def numpy_newton(case: Comparisons) -> Runner:
     return run
 
 
-def _torch() -> Any:
-    import torch
-
-    torch.set_num_threads(1)
-    return torch
-
-
 def _torch_counted(torch: Any, case: Comparisons) -> Callable[[], tuple[Any, Any]]:
     w, l = (torch.tensor(k) for k in case.raw)
 
@@ -182,7 +180,7 @@ def _torch_counted(torch: Any, case: Comparisons) -> Callable[[], tuple[Any, Any
 
 def torch_newton(case: Comparisons) -> Runner:
     """The same dense Newton in torch."""
-    torch = _torch()
+    torch = the_torch()
     count = _torch_counted(torch, case)
 
     def run() -> Any:
@@ -211,7 +209,7 @@ def torch_lbfgs(case: Comparisons) -> Runner:
 
     Whole steps: a line search stops where the rounding of the value hides the descent.
     """
-    torch = _torch()
+    torch = the_torch()
     count = _torch_counted(torch, case)
 
     def run() -> Any:
@@ -242,13 +240,7 @@ def choix_pairs(case: Comparisons) -> Runner:
 def choix_dense(case: Comparisons) -> Runner:
     """choix on a table of counts that NumPy has made for it."""
     choix = importlib.import_module("choix")
-
-    def run() -> Any:
-        w, l = case.raw
-        counts = np.bincount(w * case.items + l, minlength=case.items**2).reshape(case.items, case.items).astype(np.float64)
-        return choix.ilsr_pairwise_dense(counts)
-
-    return run
+    return lambda: choix.ilsr_pairwise_dense(_counts(case))
 
 
 BRADLEY_TERRY: Peers = {

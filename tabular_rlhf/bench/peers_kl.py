@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tabular_rlhf.bench.peers import Peers, Runner
-from tabular_rlhf.bench.peers_data import Near, _torch
+from tabular_rlhf.bench.peers import Peers, Runner, the_torch
+from tabular_rlhf.bench.peers_data import Near
 from tabular_rlhf.estimators.evaluate import NEGATIVE
 
 Key = tuple[str, str]
@@ -19,7 +19,7 @@ class _Tables:
     """L of tokens (V, S) and of responses (N,), and what every estimator makes of them."""
 
     def __init__(self, case: Near) -> None:
-        self.torch, self.widths = _torch(), case.widths
+        self.torch, self.widths = the_torch(), case.widths
         self.log_pi = self.torch.log_softmax(self.torch.tensor(case.logits), 0)
         self.log_ref = self.torch.log_softmax(self.torch.tensor(case.world.log_ref[0].T.copy()), 0)
 

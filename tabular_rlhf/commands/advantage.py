@@ -10,11 +10,11 @@ import numpy as np
 from tabular_rlhf import tex
 from tabular_rlhf.audit.records import advantage_of, aggregation_of
 from tabular_rlhf.commands import policies
-from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.answer import answer
 from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
+from tabular_rlhf.commands.options import declare_json, declare_settings, declare_world, option, require_known, settings
 from tabular_rlhf.commands.policies import Situation
 from tabular_rlhf.commands.recipes import KNOWN, NAMES, Asked
-from tabular_rlhf.commands.settings import declare, require_known, settings
 from tabular_rlhf.commands.solve import find_with_notes
 from tabular_rlhf.errors import InputError, whole
 from tabular_rlhf.fields.verdict import spelled
@@ -22,7 +22,7 @@ from tabular_rlhf.layout import table
 from tabular_rlhf.policy_gradient import ADVANTAGES, BATCHES, CORRECTIONS, LOSSES, Recipe, analyse, success_objective, success_weight
 from tabular_rlhf.policy_gradient.analysis import Analysis, Estimate, estimate, silent
 from tabular_rlhf.told import number
-from tabular_rlhf.world import NAMED, World
+from tabular_rlhf.world import World
 
 SCHEMA = "tabular-rlhf/advantage/1"
 HEADER = ["", "cosine", "ratio", "variance", "responses", "curl"]
@@ -33,25 +33,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     names = ", ".join(NAMES)
     parser.epilog = RUN
     parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of {names} (all advantages and aggregations by default), {FILE}")
-    parser.add_argument("--group", type=int, default=8, metavar="G", help="responses of one group (default: 8)")
-    parser.add_argument(
-        "--world", default="rational", metavar="WORLD", help=f"a TOML file, or one of {', '.join(NAMED)} (default: rational)"
-    )
-    declare(parser, "ddof=1, epsilon=1e-4, baseline=0.5, ...")
+    option(parser, "--group G", 8, "responses of one group")
+    declare_world(parser)
+    declare_settings(parser, "ddof=1, epsilon=1e-4, baseline=0.5, ...")
     policies.declare(parser, "reference", "1 for a policy loss, else 0")
-    parser.add_argument(
-        "--correction",
-        default="uncorrected",
-        metavar="NAME",
-        help=f"for the sampler: one of {', '.join(CORRECTIONS)} (default: uncorrected)",
-    )
-    parser.add_argument(
-        "--batch", default="each-group", metavar="NAME", help=f"what a batch is: one of {', '.join(BATCHES)} (default: each-group)"
-    )
+    option(parser, "--correction NAME", "uncorrected", f"for the sampler: one of {', '.join(CORRECTIONS)}")
+    option(parser, "--batch NAME", "each-group", f"what a batch is: one of {', '.join(BATCHES)}")
     parser.add_argument("--prompts", type=int, metavar="B", help="prompts of one batch, a group each (default: 1, or 2 with a batch)")
     parser.add_argument("--samples", type=int, metavar="N", help="draw N batches where all of them are too many (default: all, exactly)")
     parser.add_argument("--seed", type=int, default=None, help="of the draws of --samples (default: 0)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,10 +59,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.seed is not None:
         raise InputError("--seed must have draws that it is of", got="no --samples", remedy="add --samples 10000, or leave it out")
     found = report(world, args.name, args.group, settings(args.set), at, args.correction, args.batch, args.prompts, drawn)
-    if args.json:
-        answer_json(SCHEMA, args, found)
-    else:
-        answer_text(args, render(found))
+    answer(args, SCHEMA, found, lambda: render(found))
     return 0
 
 

@@ -14,6 +14,7 @@ from tabular_rlhf.audit.library import library_of
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.audit import pairs_of
 from tabular_rlhf.commands.loading import RUN, load, module_of, source_of
+from tabular_rlhf.commands.options import declare_json, repeated
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.layout import fold, table
@@ -24,8 +25,8 @@ SCHEMA = "tabular-rlhf/conform/1"
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = fold(RUN)
     parser.add_argument("file", metavar="FILE.py[:FUNCTION]", help="a file, all of whose public functions are tried, or one function")
-    parser.add_argument("--map", action="append", default=[], metavar="THEIRS=OURS", help="what a parameter is: a role of `audit --help`")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    repeated(parser, "--map THEIRS=OURS", "what a parameter is: a role of `audit --help`")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,9 +10,18 @@ import argparse
 import sys
 from pathlib import Path
 
-from tabular_rlhf.commands.answer import answer_json, answer_text
-from tabular_rlhf.commands.example import declare_example, example
+from tabular_rlhf.commands.answer import answer
 from tabular_rlhf.commands.loading import load
+from tabular_rlhf.commands.options import (
+    check_picture,
+    declare_example,
+    declare_figure,
+    declare_json,
+    example,
+    file_option,
+    option,
+    repeated,
+)
 from tabular_rlhf.commands.printing import say, show
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.layout import table
@@ -36,17 +45,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     declare_example(parser, "prefs.jsonl", "a small preference file")
     parser.add_argument("--shapes", action="store_true", help="list the shapes of files that are read, with an example each, and stop")
-    parser.add_argument(
-        "--map", action="append", default=[], metavar="ROLE=COLUMN", help="which column is what, such as chosen=good; may be repeated"
-    )
+    repeated(parser, "--map ROLE=COLUMN", "which column is what, such as chosen=good; may be repeated")
     parser.add_argument(
         "--beta", type=float, action="append", metavar="B", help="KL weight of a policy; may be repeated (default: 0.1, 0.5, 1)"
     )
-    parser.add_argument(
-        "--reference", type=Path, metavar="FILE", help='JSON lines {"prompt", "response", "logp"} for every response (default: uniform)'
-    )
+    file_option(parser, "--reference FILE", 'JSON lines {"prompt", "response", "logp"} for every response (default: uniform)')
     parser.add_argument("--prior", type=float, metavar="S2", help="variance of a Gaussian prior on rewards, in nats^2 (default: none)")
-    parser.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
+    option(parser, "--level", 0.95, "of the intervals")
     parser.add_argument("--against", metavar="RESPONSE", help="also tell rewards relative to this response, as published tables do")
     parser.add_argument("--covariance", action="store_true", help="also tell the covariance of the rewards")
     parser.add_argument(
@@ -56,13 +61,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--top", type=int, default=5, metavar="K", help="prompts to print (default: 5); --json has all")
     parser.add_argument("--lenient", action="store_true", help="exit with 0 in spite of malformed lines")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    parser.add_argument(
-        "--figure",
-        type=Path,
-        metavar="FILE",
-        help="also draw the prompt with most comparisons, or what single pairs are about: FILE ends in .png, .svg or .pdf",
-    )
+    declare_json(parser, " instead of text")
+    declare_figure(parser, "the prompt with most comparisons, or what single pairs are about")
 
 
 EXAMPLE = """\
@@ -84,30 +84,21 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.file is None:
         raise InputError("a preference file must be named", got="none", remedy="`tabular-rlhf fit --example` writes one to start from")
-    if args.figure is not None:
-        from tabular_rlhf.figures.page import check_path
-
-        check_path(args.figure)  # before the work, not after it
+    check_picture(args.figure)  # before the work, not after it
     features = None if args.features is None else load(args.features)
     found = find(args.file, args.map)
     complain(found)
-    log_ref = None if args.reference is None else read_reference(args.reference, found)
-    top = None if args.json else max(1, args.top)
     report = analyse(
         found,
         betas=args.beta or (0.1, 0.5, 1.0),
-        log_ref=log_ref,
-        prior=args.prior,
-        level=args.level,
-        top=top,
-        against=args.against,
-        covariance=args.covariance,
+        log_ref=None if args.reference is None else read_reference(args.reference, found),
+        top=None if args.json else max(1, args.top),
         features=features,
+        **{key: getattr(args, key) for key in ("prior", "level", "against", "covariance")},
     )
-    if args.json:
-        answer_json(SCHEMA, args, report)
-    else:
-        answer_text(args, render(report, "standard input" if str(args.file) == "-" else str(args.file), top=max(0, args.top)))
+    answer(
+        args, SCHEMA, report, lambda: render(report, "standard input" if str(args.file) == "-" else str(args.file), top=max(0, args.top))
+    )
     if args.figure is not None:
         from tabular_rlhf.figures.fitted import draw_report
 

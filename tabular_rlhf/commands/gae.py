@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.commands import policies
-from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.answer import answer
+from tabular_rlhf.commands.options import declare_json, declare_world, option
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators.analysis import against
@@ -19,7 +20,7 @@ from tabular_rlhf.policy_gradient.stale import gae_noise, gae_pull, pulled_token
 from tabular_rlhf.policy_gradient.updates import true_gradient
 from tabular_rlhf.registry import one_of
 from tabular_rlhf.told import number
-from tabular_rlhf.world import NAMED, World
+from tabular_rlhf.world import World
 
 SCHEMA = "tabular-rlhf/gae/1"
 CRITICS = ("exact", "zero", "mean", "reference")
@@ -32,14 +33,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lam", type=float, action="append", metavar="LAMBDA", help="may be repeated (default: 0, 0.5, 0.9, 0.95, 1)")
     words = "V of the updated policy, 0, its mean reward in every state, V of the reference"
     parser.add_argument("--critic", metavar="NAME", help=f"one of {', '.join(CRITICS)}: {words} (default: all)")
-    parser.add_argument(
-        "--off", type=float, default=0.0, metavar="E", help="what the critic is off by in every state but the first (default: 0)"
-    )
+    option(parser, "--off E", 0.0, "what the critic is off by in every state but the first")
     policies.declare(parser, "reference", "0")
-    parser.add_argument(
-        "--world", default="rational", metavar="WORLD", help=f"a TOML file, or one of {', '.join(NAMED)} (default: rational)"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    declare_world(parser)
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,10 +49,7 @@ def run(args: argparse.Namespace) -> int:
     names = CRITICS if args.critic is None else (one_of(CRITICS, args.critic, "--critic must be a known one"),)
     at = policies.situation(args, world)
     found: dict[str, Any] = {"world": world.name, **at.told(world), "off": args.off, "rows": rows(world, at, names, args.off, lambdas)}
-    if args.json:
-        answer_json(SCHEMA, args, found)
-    else:
-        answer_text(args, render(found))
+    answer(args, SCHEMA, found, lambda: render(found))
     return 0
 
 

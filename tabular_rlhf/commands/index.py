@@ -11,6 +11,7 @@ from pathlib import Path
 
 import tabular_rlhf
 from tabular_rlhf.commands.answer import answer_json
+from tabular_rlhf.commands.options import declare_json
 from tabular_rlhf.commands.printing import show
 from tabular_rlhf.errors import InputError, nearest, quoted
 from tabular_rlhf.layout import table
@@ -32,7 +33,7 @@ class Entry:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("asked", nargs="+", metavar="WORD", help="all of them must be there, in any case")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,8 +12,8 @@ from tabular_rlhf.audit.records import estimator_of
 from tabular_rlhf.commands import policies
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
-from tabular_rlhf.commands.settings import declare, require_known
-from tabular_rlhf.commands.settings import settings as numbers
+from tabular_rlhf.commands.options import declare_beta, declare_json, declare_settings, declare_world, option, repeated, require_known
+from tabular_rlhf.commands.options import settings as numbers
 from tabular_rlhf.commands.solve import find_with_notes
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS, End, FlagReport, analyse, end, flags, measure
@@ -21,7 +21,7 @@ from tabular_rlhf.estimators.record import AGGREGATES, CLAMPS, LEVELS, RATIOS
 from tabular_rlhf.gibbs import Gibbs, solve
 from tabular_rlhf.layout import table
 from tabular_rlhf.told import number
-from tabular_rlhf.world import NAMED, World
+from tabular_rlhf.world import World
 
 SCHEMA = "tabular-rlhf/kl/1"
 WIDE, CELL = 100, 36
@@ -32,21 +32,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = RUN
     parser.add_argument("--estimator", metavar="NAME", help=f"one of {', '.join(ESTIMATORS)} (default: all), {FILE}")
     parser.add_argument("--placement", metavar="NAME", help=f"one of {', '.join(PLACEMENTS)} (default: all)")
-    parser.add_argument(
-        "--world", default="rational", metavar="WORLD", help=f"a TOML file, or one of {', '.join(NAMED)} (default: rational)"
-    )
-    parser.add_argument("--beta", type=float, help="another KL weight than the world's, in reward units per nat")
-    parser.add_argument("--level", default="sequence", metavar="NAME", help=f"one of {', '.join(LEVELS)} (default: sequence)")
-    parser.add_argument("--aggregate", default="sum", metavar="NAME", help=f"one of {', '.join(AGGREGATES)} over tokens (default: sum)")
-    parser.add_argument(
-        "--ratio", default="sequence", metavar="NAME", help=f"how samples are weighed, one of {', '.join(RATIOS)} (default: sequence)"
-    )
+    declare_world(parser)
+    declare_beta(parser)
+    option(parser, "--level NAME", "sequence", f"one of {', '.join(LEVELS)}")
+    option(parser, "--aggregate NAME", "sum", f"one of {', '.join(AGGREGATES)} over tokens")
+    option(parser, "--ratio NAME", "sequence", f"how samples are weighed, one of {', '.join(RATIOS)}")
     policies.declare(parser, "optimum", "0")
-    declare(parser, "of a function of your own: scale=2, ...")
-    parser.add_argument("--clamp", action="append", default=[], metavar="END=C", help=f"clip {' or '.join(CLAMPS)} to [-C, C]")
-    parser.add_argument("--samples", type=int, default=100_000, metavar="N", help="draws of the sampled check (default: 100000)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    declare_settings(parser, "of a function of your own: scale=2, ...")
+    repeated(parser, "--clamp END=C", f"clip {' or '.join(CLAMPS)} to [-C, C]")
+    option(parser, "--samples N", 100_000, "draws of the sampled check")
+    option(parser, "--seed", 0, "seed of the draws")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from tabular_rlhf.audit.records import pair_loss_of, reward_loss_of
 from tabular_rlhf.commands import policies
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
-from tabular_rlhf.commands.settings import declare, require_known, settings
+from tabular_rlhf.commands.options import declare_beta, declare_json, declare_settings, option, require_known, settings
 from tabular_rlhf.commands.solve import find_with_notes
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.gibbs import solve
@@ -36,13 +36,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "name", nargs="?", metavar="NAME", help=f"one of {', '.join([*LOSSES, *REWARD_LOSSES])} (default: a table of all), {FILE}"
     )
-    parser.add_argument("--world", default="rational", metavar="WORLD", help="a TOML file or a named world (default: rational)")
-    parser.add_argument("--beta", type=float, help="another KL weight than the world's, in reward units per nat")
+    option(parser, "--world WORLD", "rational", "a TOML file or a named world")
+    declare_beta(parser)
     policies.declare(parser, "reference", "0")
-    declare(parser, "eps=0.2, gamma=0.5, ... (with a NAME, or for every loss that has it)")
-    parser.add_argument("--samples", type=int, default=20_000, metavar="N", help="pairs drawn where no list is (default: 20000)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of these draws (default: 0)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    declare_settings(parser, "eps=0.2, gamma=0.5, ... (with a NAME, or for every loss that has it)")
+    option(parser, "--samples N", 20_000, "pairs drawn where no list is")
+    option(parser, "--seed", 0, "seed of these draws")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tabular_rlhf.commands.answer import answer_json, answer_text
-from tabular_rlhf.commands.settings import require_known, settings
+from tabular_rlhf.commands.answer import answer
+from tabular_rlhf.commands.options import require_known, settings
 from tabular_rlhf.errors import InputError, whole
 from tabular_rlhf.estimators.record import ESTIMATORS, Estimator
 from tabular_rlhf.lattice import LatticeWorld
@@ -58,10 +58,7 @@ def kl(args: argparse.Namespace, world: LatticeWorld, chosen: Sequence[Estimator
             refuse(world, option, value, answers)
     on_policy(args, world, answers)
     found = lattice_kl.report(world, chosen, args.level, samples=args.samples, seed=args.seed)
-    if args.json:
-        answer_json(found["schema"], args, found)
-    else:
-        answer_text(args, kl_text(found))
+    answer(args, found["schema"], found, lambda: kl_text(found))
     return 0
 
 
@@ -120,10 +117,7 @@ def advantage(args: argparse.Namespace, world: LatticeWorld) -> int:
     names = [one_of(GROUPS, args.name, "an advantage must be known")] if args.name else list(GROUPS)
     whole(args.group, "--group", 2, "8 is usual")
     found = lattice_groups.report(world, names, args.group, changes, args.old)
-    if args.json:
-        answer_json(found["schema"], args, found)
-    else:
-        answer_text(args, advantage_text(found, names))
+    answer(args, found["schema"], found, lambda: advantage_text(found, names))
     return 0
 
 
@@ -156,10 +150,7 @@ def losses(args: argparse.Namespace, world: LatticeWorld, chosen: Sequence[Direc
     whole(args.samples, "--samples", 1, "20000 is usual", most=10**6)
     whole(args.seed, "--seed", 0, "0 is usual")
     found = lattice_losses.report(world, chosen, changes, samples=args.samples, seed=args.seed)
-    if args.json:
-        answer_json(found["schema"], args, found)
-    else:
-        answer_text(args, losses_text(found))
+    answer(args, found["schema"], found, lambda: losses_text(found))
     return 0
 
 

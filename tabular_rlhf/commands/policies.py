@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.behavior import Behavior, drawn_how
+from tabular_rlhf.commands.options import option
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.logspace import Array, kl, log_ratio, log_softmax
@@ -32,10 +33,8 @@ def declare(parser: argparse.ArgumentParser, old: str, moved: str) -> None:
         help=f"how far the updated policy has moved: pi = pi_old (pi*/pi_ref)^M in each state (default: {moved})",
     )
     parser.add_argument("--sampler", metavar="POLICY", help="who draws the samples: one of these (default: the old policy)")
-    parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="of the sampler (default: 1)")
-    parser.add_argument(
-        "--top-p", type=float, default=1.0, metavar="P", help="mass of the likeliest tokens that the sampler says (default: 1)"
-    )
+    option(parser, "--temperature T", 1.0, "of the sampler")
+    option(parser, "--top-p P", 1.0, "mass of the likeliest tokens that the sampler says")
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.answer import answer
+from tabular_rlhf.commands.options import check_picture, declare_figure, declare_json
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.commands.solve import find_with_notes
 from tabular_rlhf.errors import InputError
@@ -70,15 +71,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(name, action="store_true", default=None, help=words)
     parser.add_argument("--save", type=Path, metavar="FILE.npz", help="save the run as it goes on, and at its end")
     parser.add_argument("--resume", type=Path, metavar="FILE.npz", help="go on with a saved run, with the options it began with")
-    parser.add_argument("--figure", type=Path, metavar="FILE", help="also draw the learning curves: FILE ends in .png, .svg or .pdf")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    declare_figure(parser, "the learning curves")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.figure is not None:
-        from tabular_rlhf.figures.page import check_path as check_picture
-
-        check_picture(args.figure)  # before the work, not after it
+    check_picture(args.figure)  # before the work, not after it
     if args.save is not None:
         check_path(args.save)
     runs, place = started(args) if args.resume is None else resumed(args)
@@ -89,10 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
         draw_curves(found, args.figure)
     args.seed = runs[0].task.options.seed  # a resumed run has the one it began with
-    if args.json:
-        answer_json(SCHEMA, args, found)
-    else:
-        answer_text(args, render(found))
+    answer(args, SCHEMA, found, lambda: render(found))
     return 0
 
 

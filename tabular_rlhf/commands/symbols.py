@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from tabular_rlhf.commands.answer import answer_json
-from tabular_rlhf.commands.printing import show
+from tabular_rlhf.commands.answer import answer
+from tabular_rlhf.commands.options import declare_json
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.layout import table
 from tabular_rlhf.registry import one_of
@@ -18,7 +18,7 @@ SCHEMA = "tabular-rlhf/symbols/1"
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these")
     parser.add_argument("--level", choices=list(LEVELS), help="only this level")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,10 +28,7 @@ def run(args: argparse.Namespace) -> int:
     if not chosen:
         levels = ", ".join(f"{n} is of level {SYMBOLS[n].level}" for n in args.names)
         raise InputError("some name must be of that level", got=levels, remedy="drop --level, or the names")
-    if args.json:
-        answer_json(SCHEMA, args, {"symbols": [as_dict(s) for s in chosen]})
-    else:
-        show(as_text(chosen))
+    answer(args, SCHEMA, {"symbols": [as_dict(s) for s in chosen]}, lambda: as_text(chosen), made=False)
     return 0
 
 

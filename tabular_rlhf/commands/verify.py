@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tabular_rlhf.cells import Place
-from tabular_rlhf.commands.answer import answer_json, answer_text
-from tabular_rlhf.commands.place import declare_place
-from tabular_rlhf.commands.printing import show
+from tabular_rlhf.commands.answer import answer
+from tabular_rlhf.commands.options import declare_json, declare_place
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.derivations import DERIVATIONS, Derivation
 from tabular_rlhf.derivations.audit import DerivationClaim
@@ -45,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--prints", action="store_true", help="list what is printed and not executed as it is printed, and stop")
     declare_place(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,10 +55,7 @@ def run(args: argparse.Namespace) -> int:
     place = Place(args.backend, args.jobs, args.scheduler)
     rows, derivations, disputes = chosen(args.slugs, args.chapter)
     if args.list:
-        if args.json:
-            answer_json(SCHEMA, args, _json_list(rows, derivations, disputes))
-        else:
-            show(as_list(rows, derivations, disputes))
+        answer(args, SCHEMA, _json_list(rows, derivations, disputes), lambda: as_list(rows, derivations, disputes), made=False)
         return 0
     if args.explain:
         if not rows:
@@ -67,25 +63,16 @@ def run(args: argparse.Namespace) -> int:
         found = [
             {**worked(row, seed=args.seed), "printed": all(p.agrees is True for p in statement_prints(row, reading()))} for row in rows
         ]
-        if args.json:
-            answer_json(EXPLAINED, args, {"rows": found})
-        else:
-            answer_text(args, "\n\n\n".join(map(render, found)))
+        answer(args, EXPLAINED, {"rows": found}, lambda: "\n\n\n".join(map(render, found)))
         return 0
     if args.prints:
         made = all_prints(rows, derivations, every=not args.slugs and args.chapter is None)
-        if args.json:
-            answer_json(SCHEMA, args, {"prints": prints_as_json(made)})
-        else:
-            answer_text(args, prints_as_text(made))
+        answer(args, SCHEMA, {"prints": prints_as_json(made)}, lambda: prints_as_text(made))
         return 1 if any(p.agrees is False for p in made) else 0
     start = time.perf_counter()
     verdicts, derived, measured = _audit_with_bar(rows, derivations, disputes, args, place)
     seconds = time.perf_counter() - start
-    if args.json:
-        answer_json(SCHEMA, args, as_json(verdicts, derived, measured, args, seconds))
-    else:
-        answer_text(args, as_text(verdicts, derived, measured, seconds))
+    answer(args, SCHEMA, as_json(verdicts, derived, measured, args, seconds), lambda: as_text(verdicts, derived, measured, seconds))
     return 1 if failures(verdicts, derived, measured) else 0
 
 

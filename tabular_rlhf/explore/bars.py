@@ -92,12 +92,6 @@ def percent(p: float | None) -> str:
     return "-" if p is None else "0" if p == 0 else "<0.0001" if p < 5e-5 else f"{p:.4f}"
 
 
-def ceiling(largest: float) -> float:
-    """The next of 1, 0.5, 0.2, 0.1, 0.05, ... above a probability: where an axis ends."""
-    steps = (digit * 10.0**-k for k in range(1, 20) for digit in (1, 2, 5))
-    return min((step for step in (1.0, *steps) if step >= 0.999 * largest), default=1.0)
-
-
 def room_for(names: Sequence[str]) -> float:
     """Width of the column of responses: what the longest needs, within bounds."""
     return min(270.0, max(160.0, WIDE * max(map(len, names)) + 16.0))

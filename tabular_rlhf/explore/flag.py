@@ -15,6 +15,7 @@ from tabular_rlhf.explore import bars
 from tabular_rlhf.explore.panel import Control, Data, View, on_screen, panel
 from tabular_rlhf.explore.svg import INK, Picture, text
 from tabular_rlhf.figures.glyphs import BLUE, ORANGE
+from tabular_rlhf.figures.record import ceiling
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.told import number
 from tabular_rlhf.world import World
@@ -87,7 +88,7 @@ def draw(shown: Data) -> Picture:
     """Three columns: p_ref, the Gibbs law, the law the flag leads to; a dashed tick in the last shows the Gibbs law."""
     names = list(shown["response"])
     p = shown["p"] if shown["p"] is not None else [None] * len(names)
-    high = bars.ceiling(max([*shown["p_ref"], *shown["p_star"], *(v for v in p if v is not None)]))
+    high = ceiling(max([*shown["p_ref"], *shown["p_star"], *(v for v in p if v is not None)]))
     rows = (("p_ref", shown["p_ref"]), ("p* (Gibbs)", shown["p_star"]), ("where it leads", p))
     said = [(heading, [bars.percent(v) for v in values]) for heading, values in rows]
     first, bottom = bars.room_for(names), bars.TOP + bars.ROW * len(names)

@@ -18,6 +18,7 @@ from tabular_rlhf.explore import bars
 from tabular_rlhf.explore.panel import Data, View, on_screen, panel
 from tabular_rlhf.explore.svg import INK, Picture, clipped, text
 from tabular_rlhf.figures.glyphs import BLUE, GREEN
+from tabular_rlhf.figures.record import ceiling
 from tabular_rlhf.logspace import expect, kl, log_tilt, soft_value
 from tabular_rlhf.told import number
 from tabular_rlhf.world import World
@@ -93,7 +94,7 @@ def _rest(log_p: Any, kept: list[int]) -> float:
 
 def draw(shown: Data) -> Picture:
     """Three columns: p_ref, r, p*; a dashed tick in the last shows where p_ref was."""
-    names, high = list(shown["response"]), bars.ceiling(max(shown["p_ref"] + shown["p"]))
+    names, high = list(shown["response"]), ceiling(max(shown["p_ref"] + shown["p"]))
     p_ref, r, p = ([*shown[key]] for key in ("p_ref", "r", "p"))
     said = ("p_ref", [*map(bars.percent, p_ref)]), ("r", [number(v, ".3g") for v in r]), ("p*", [*map(bars.percent, p)])
     rest = shown["rest"]

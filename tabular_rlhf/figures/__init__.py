@@ -1,8 +1,8 @@
 """Figures as a table of records, each `draw(axes, data)` of `data = compute()`.
 
-A room of this package defines its figures in a tuple `FIGURES`; to add a room, name it in `record.ROOMS`.  `record` says what a
-figure is, `glyphs` how an object looks in all of them, `marks` how a number is printed at its place, `trace` how a function becomes a
-curve; `page` puts a figure on paper, `cell` into a notebook.
+A room of this package defines its figures in a tuple `FIGURES`; to add a room, name it in `record.ROOMS`.  `record` says what a figure
+is, `glyphs` how an object looks in all of them, `marks` how words stand at their places; `page` puts a figure on paper, `cell` into a
+notebook.
 """
 
 from __future__ import annotations

@@ -62,12 +62,12 @@ def on_paper(draw: Draw, data: Data, widths: tuple[float, ...], size: tuple[floa
 
     sheet = Sheet(figsize=size)
     axes = sheet.subplots(1, len(widths), squeeze=False, gridspec_kw={"width_ratios": widths})
-    artists = draw(list(axes[0]), rounded(data))
+    draw(list(axes[0]), rounded(data))
     if title:
         told = "\n".join(wrap(readable(title, 400), int(LETTERS * size[0])))
         sheet.suptitle(told, x=0.01, ha="left", fontsize=11, fontweight="bold")
-    if not artists:
-        raise InputError("draw must return the artists", got="none", remedy="return a list of what was drawn")
+    if not any(ax.has_data() for ax in axes[0]):
+        raise InputError("draw must put its data on the axes", got="none", remedy="draw something on the axes that it is given")
     return sheet
 
 
