@@ -43,9 +43,6 @@ derivation(
     named={
         "line_7": lambda log_p, L: expect(log_p, np.where(L < NEGATIVE, 1.0, 0.0)),
         "line_8": lambda p, p_ref: np.sum(np.where(below(p, p_ref), p, 0.0), axis=1),
-        "never_a_kl_is_never_negative": lambda KL: 0.0 * KL,
-        "where_p_pi_p_ref": lambda p, p_ref: np.sum(np.where(below(p_ref, p), p, 0.0), axis=1),
-        "drawn_from_p_ref": lambda p, p_ref: np.sum(np.where(below(p, p_ref), p_ref, 0.0), axis=1),
     },
     text=r"""
     \mathbb{E}\left[ k_1 \right], \quad k_1 = -\log\frac{p_{ref}}{p_\pi}
@@ -71,9 +68,9 @@ derivation(
       value @line_7
     = \sum_{\tau:\, p_\pi < p_{ref}} p_\pi(\tau \mid x)  # The logarithm of p_pi/p_ref is negative where p_pi < p_ref.
       value @line_8
-      not @never_a_kl_is_never_negative  # never: a KL is never negative
-      not @where_p_pi_p_ref  # where p_pi > p_ref
-      not @drawn_from_p_ref  # drawn from p_ref
+      not 0 \cdot \mathrm{KL}(p_\pi, p_{ref})  # never: a KL is never negative
+      not \sum_\tau p_\pi(\tau)\, 1[p_\pi(\tau) > p_{ref}(\tau)]  # where p_pi > p_ref
+      not \sum_\tau p_{ref}(\tau)\, 1[p_\pi(\tau) < p_{ref}(\tau)]  # drawn from p_ref
     <= \sum_{\tau:\, p_\pi < p_{ref}} p_{ref}(\tau \mid x)
         # On those responses p_pi < p_ref, term by term.  Unless pi = pi_ref there are some: both sum to one.
       slip p_ref for p

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.derivations.record import derivation
-from tabular_rlhf.logspace import expect, soft_value
+from tabular_rlhf.logspace import soft_value
 from tabular_rlhf.terms.sources import KORBAK
 
 # ---------------------------------------------------------------------------------------------------- free-energy-derivatives
@@ -88,22 +88,7 @@ derivation(
     rows=("beta-limits",),
     source=KORBAK,
     named={
-        "the_best_response_the_other_limi": lambda log_p_ref, r: (
-            among_best(log_p_ref, r) / np.sum(among_best(log_p_ref, r), axis=1, keepdims=True)
-        ),
-        "each_response_compared_with_the": lambda log_p_ref, p_ref, r, beta: (
-            p_ref
-            * np.exp(-np.abs(r - expect(log_p_ref, r)[:, None]) / beta)
-            / np.sum(p_ref * np.exp(-np.abs(r - expect(log_p_ref, r)[:, None]) / beta), axis=1, keepdims=True)
-        ),
-        "ties_share_equally": lambda log_p_ref, r: (
-            (among_best(log_p_ref, r) > 0) / np.sum(among_best(log_p_ref, r) > 0, axis=1, keepdims=True)
-        ),
         "line_6": lambda log_p_ref, r, beta: soft_value(log_p_ref, r, beta),
-        "the_plain_average_of_the_rewards": lambda r: np.mean(r, axis=1),
-        "max_r_plus_log_p_ref_of_the_best": lambda log_p_ref, r: (
-            best(log_p_ref, r)[:, 0] + np.log(np.sum(among_best(log_p_ref, r), axis=1))
-        ),
     },
     text=r"""
     p^*(\tau) = \frac{p_{ref}(\tau)\, e^{r(\tau)/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{r(\tau')/\beta}}
@@ -112,17 +97,20 @@ derivation(
         # r/beta goes to 0 for every response, so every factor goes to 1, above and below: only the KL counts.
       along beta 1 1e+06 1e+18
       not 1/N  # uniform
-      not @the_best_response_the_other_limi  # the best response: the other limit
+      not \frac{p_{ref}(\tau)\, 1[r(\tau) = \max r]}{\sum_{\tau'} p_{ref}(\tau')\, 1[r(\tau') = \max r]}
+        # the best response: the other limit
     so \frac{p_{ref}(\tau)\, e^{r(\tau)/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{r(\tau')/\beta}}
         # The other way r/beta grows without bound, above and below.
     = \frac{p_{ref}(\tau)\, e^{-(\max r - r(\tau))/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{-(\max r - r(\tau'))/\beta}}
         # So divide above and below by e^{max r/beta}, the maximum over possible responses: no exponent is positive now.
       not p_ref(tau)*exp(-(max(r) - r(tau))/beta)/(sum_{tau'} p_ref(tau')*exp(-(-r(tau'))/beta))  # divided above only
-      not @each_response_compared_with_the  # each response compared with the mean
+      not \frac{p_{ref}(\tau)\, e^{-|r(\tau) - \mathbb{E}_{p_{ref}}[r]|/\beta}}{\sum_{\tau'} p_{ref}(\tau')\, e^{-|r(\tau') -
+        \mathbb{E}_{p_{ref}}[r]|/\beta}}
+        # each response compared with the mean
     in the limit \frac{p_{ref}(\tau)\, 1[r(\tau) = \max r]}{\sum_{\tau'} p_{ref}(\tau')\, 1[r(\tau') = \max r]} \quad (\beta \to 0)
         # A factor e^{-gap/beta} goes to 0 if there is a gap and is 1 if there is none: ties keep the reference's odds.
       along beta 1 0.001 1e-100
-      not @ties_share_equally  # ties share equally
+      not \frac{1[p_{ref}(\tau) > 0]\, 1[r(\tau) = \max r]}{\sum_{\tau'} 1[p_{ref}(\tau') > 0]\, 1[r(\tau') = \max r]}  # ties share equally
       not p_ref(tau)*1[r(tau) = max(r)]  # p_ref not renormalized
     so V(x) = \beta \log \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}  # And the value:
       value @line_6
@@ -130,12 +118,12 @@ derivation(
         # For large beta e^{r/beta} is nearly 1 + r/beta, and log(1 + E[r]/beta) nearly E[r]/beta: beta cancels, the mean is left.
       along beta 1 1e+06 1e+18
       not 0  # 0, since log Z goes to 0
-      not @the_plain_average_of_the_rewards  # the plain average of the rewards
+      not \frac{1}{N} \sum_\tau r(\tau)  # the plain average of the rewards
     so V(x) = \beta \log \sum_\tau p_{ref}(\tau)\, e^{r(\tau)/\beta}  # Once more, the other way:
     in the limit \max r \quad (\beta \to 0)
         # Take e^{max r/beta} out of the log: max r + beta log of a number between p_ref(best) and 1. A soft maximum hardens.
       along beta 1 0.001 1e-100
-      not @max_r_plus_log_p_ref_of_the_best  # max r plus log p_ref of the best
+      not \max r + \log \sum_\tau p_{ref}(\tau)\, 1[r(\tau) = \max r]  # max r plus log p_ref of the best
       not E_{p_ref}[r]  # the mean
     """,
 )

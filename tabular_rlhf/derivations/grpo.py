@@ -58,25 +58,7 @@ derivation(
     scale=update_size,
     largest=40,
     named={
-        "n_1_for_n_the_sample_s_standard": lambda p, success, G: by_binomial(success_probability(p, success), G, ddof=1),
-        "one_s_own_success_not_counted_in": lambda p, success, G: np.sum(
-            chances(success_probability(p, success), G) * (advantage(1.0, np.arange(G), G) - advantage(0.0, np.arange(G), G)),
-            axis=1,
-        ),
-        "all_equal_groups_drawn_again_con": lambda p, success, G: (
-            by_binomial(success_probability(p, success), G)
-            / (1.0 - success_probability(p, success) ** G - (1.0 - success_probability(p, success)) ** G)
-        ),
         "line_6": lambda p, success, G: by_roots(success_probability(p, success), G),
-        "the_odds_for_their_square_roots": lambda p, success, G: np.sum(
-            chances(success_probability(p, success), G) * ((G - 1 - np.arange(G)) / (np.arange(G) + 1) + np.arange(G) / (G - np.arange(G))),
-            axis=1,
-        ),
-        "upside_down_where_it_can_be": lambda p, success, G: np.sum(
-            chances(success_probability(p, success), G)
-            * (np.sqrt((np.arange(G) + 1) / (G - np.arange(G))) + np.sqrt(np.arange(G) / (G - np.arange(G)))),
-            axis=1,
-        ),
     },
     text=r"""
     let r = success; g = sum_tau grpo_pull(tau)*score(tau); c = credit_right; c' = credit_wrong
@@ -100,14 +82,19 @@ derivation(
         \binom{G-1}{m} q^m (1-q)^{G-1-m}, \quad \omega(k) = \sqrt{\frac{k}{G} \left( 1 - \frac{k}{G} \right)}
         # m of the G - 1 others succeed; with one's own the group has m + 1 or m successes. omega is its standard deviation; where it is 0,
         so is the advantage.
-      not @n_1_for_n_the_sample_s_standard  # n - 1 for n: the sample's standard deviation
-      not @one_s_own_success_not_counted_in  # one's own success not counted in the mean
-      not @all_equal_groups_drawn_again_con  # all-equal groups drawn again: conditional for unconditional
+      not \sqrt{\frac{G-1}{G}} \left( \sum_{m=0}^{G-2} B(m)\, \frac{1 - (m+1)/G}{\omega(m+1)} - \sum_{m=1}^{G-1} B(m)\, \frac{0 -
+        m/G}{\omega(m)} \right)
+        # n - 1 for n: the sample's standard deviation
+      not \sum_{m=1}^{G-1} B(m) \left( \frac{1 - m/G}{\omega(m)} - \frac{0 - m/G}{\omega(m)} \right)
+        # one's own success not counted in the mean
+      not \frac{1}{1 - q^G - (1-q)^G} \left( \sum_{m=0}^{G-2} B(m)\, \frac{1 - (m+1)/G}{\omega(m+1)} - \sum_{m=1}^{G-1} B(m)\, \frac{0 -
+        m/G}{\omega(m)} \right)
+        # all-equal groups drawn again: conditional for unconditional
     = \sum_{m=0}^{G-1} B(m) \left( \sqrt{\frac{G-1-m}{m+1}} + \sqrt{\frac{m}{G-m}} \right)
         # With k successes a success gets (1 - k/G)/sigma_k = sqrt((G-k)/k), and a failure -sqrt(k/(G-k)).
       value @line_6
-      not @the_odds_for_their_square_roots  # the odds for their square roots
-      not @upside_down_where_it_can_be  # upside down where it can be
+      not \sum_{m=0}^{G-1} B(m) \left( \frac{G-1-m}{m+1} + \frac{m}{G-m} \right)  # the odds for their square roots
+      not \sum_{m=0}^{G-1} B(m) \left( \sqrt{\frac{m+1}{G-m}} + \sqrt{\frac{m}{G-m}} \right)  # upside down where it can be
     in the limit \sqrt{\frac{1-q}{q}} + \sqrt{\frac{q}{1-q}}
         # As G grows, the share m/G of successes settles at q: the law of large numbers.
       error 0.02

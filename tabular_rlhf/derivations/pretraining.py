@@ -64,9 +64,6 @@ derivation(
     scale=size_of_ptx,
     named={
         "line_10": lambda log_p_ref, r, beta, gamma, log_D, lam_ptx: omega(exponent(log_p_ref, r, beta, gamma, log_D, lam_ptx)),
-        "the_exponential_w_forgotten_besi": lambda log_p_ref, r, beta, gamma, log_D, lam_ptx: exp(
-            exponent(log_p_ref, r, beta, gamma, log_D, lam_ptx)
-        ),
         "lambda_of_the_gibbs_optimum": lambda log_p_ref, r, beta, gamma, log_D, log_Z: omega(
             exponent(log_p_ref, r, beta, gamma, log_D, beta * (1.0 - log_Z))
         ),
@@ -106,7 +103,7 @@ derivation(
         # Wright's omega is the solution of w e^w = e^z, here with u = 0 where D = 0; and lambda(x) is the one root of sum p = 1.
       value @line_10
       error 1e-11
-      not @the_exponential_w_forgotten_besi  # the exponential: w forgotten beside e^w
+      not \frac{\gamma D(\tau)}{\beta\, p_{ref}(\tau)}\, e^{1 - (r(\tau) + \lambda(x))/\beta}  # the exponential: w forgotten beside e^w
       not @lambda_of_the_gibbs_optimum  # lambda of the Gibbs optimum
     """,
 )
@@ -142,13 +139,6 @@ derivation(
     scale=lambda log_p_ref: 1.0 + np.max(np.abs(log_p_ref)),
     named={
         "without_kl": without_kl,
-        "the_best_response_alone": lambda log_p_ref, r: (
-            np.where(r == np.max(r, axis=1, keepdims=True), exp(log_p_ref), 0.0)
-            / np.sum(np.where(r == np.max(r, axis=1, keepdims=True), exp(log_p_ref), 0.0), axis=1, keepdims=True)
-        ),
-        "the_data_tilted_by_e_r_gamma": lambda r, gamma, log_D: (
-            exp(log_D + (r - np.max(r)) / gamma) / np.sum(exp(log_D + (r - np.max(r)) / gamma), axis=1, keepdims=True)
-        ),
     },
     text=r"""
     let p^o = p_ptx; p_tilde = p_ptx_far; p_bar = p_ptx_0
@@ -171,8 +161,9 @@ derivation(
       value @without_kl
       error 1e-07
       along far 1 10000 1e+11
-      not @the_best_response_alone  # the best response alone
-      not @the_data_tilted_by_e_r_gamma  # the data tilted by e^{r/gamma}
+      not \frac{p_{ref}(\tau)\, 1[r(\tau) = \max r]}{\sum_{\tau'} p_{ref}(\tau')\, 1[r(\tau') = \max r]}  # the best response alone
+      not \frac{D(\tau)\, e^{(r(\tau) - \max r)/\gamma}}{\sum_{\tau'} D(\tau')\, e^{(r(\tau') - \max r)/\gamma}}
+        # the data tilted by e^{r/gamma}
     so \mathrm{KL}(\bar p, p_{ref})  # Without the reward, r = 0: how far is the maximizer then from the reference?
     <= \mathrm{KL}(D, p_{ref})  # No farther than D: D has the larger data term, so p^o, which beats it, has the smaller penalty.
       slip a factor 1/2 too many

@@ -33,8 +33,6 @@ derivation(
     scale=lambda N, draws: max(float(draws), N**draws / 16.0),
     named={
         "line_9": lambda r, draws: np.full(len(r), laguerre(draws)),
-        "the_second_term_forgotten": lambda r, draws: np.full(len(r), np.log(draws)),
-        "n_for_n_1": lambda r, draws: np.full(len(r), np.log(draws) - 1.0),
     },
     text=r"""
     let q = p_ref(r = r(tau)); p_n = p_drawn_best; P_n = best_is; Lambda = first_of_level
@@ -73,8 +71,8 @@ derivation(
         # The levels fill [0, 1] without gaps: what is left is the integral of phi(n u^(n-1)) from 0 to 1, here log n + (n-1) times that of
         n u^(n-1) log u, by quadrature. With many fine levels nothing was lost.
       value @line_9
-      not @the_second_term_forgotten  # the second term forgotten
-      not @n_for_n_1  # n for n - 1
+      not \sum_{\tau \in \Lambda} (F^n - F_-^n) \log n  # the second term forgotten
+      not \sum_{\tau \in \Lambda} (F^n - F_-^n) (\log n - 1)  # n for n - 1
     = \log n - \frac{n-1}{n}  # By parts the integral of n u^(n-1) log u is -1/n.
       slip sign of (n - 1)/n flipped
       not \log(n - 1) - \frac{n-2}{n-1}  # n - 1 for n
