@@ -55,7 +55,6 @@ derivation(
     scale=lambda mdp, tied, log_p_star, log_p_tied: mdp.H * deepest(log_p_star, log_p_tied) / rarely_visited(tied, log_p_star),
     named={
         "ratio_of_counts": ratio_of_counts,
-        "d_ref_for_d_p": lambda tied, mu, log_pi_star, d_ref: averaged_policy(tied, mu, log_pi_star, d_ref + 1e-300),
         "states_averaged_without_visits": lambda tied, mu, log_pi_star, d_ref: averaged_policy(tied, mu, log_pi_star, np.ones_like(d_ref)),
         "unconditional_for_conditional": lambda n_star: n_star,
     },
@@ -94,7 +93,8 @@ derivation(
     = \frac{\sum_{s:\, c(s) = c} \mathbb{E}_\mu[d_{p^*}(s)\, \pi^*(a \mid s)]}{\sum_{s:\, c(s) = c} \mathbb{E}_\mu[d_{p^*}(s)]}
         # Put in what the counts are: rows of pi*, averaged over the states of the context with the visits of p*.
       value @ratio_of_counts
-      not @d_ref_for_d_p  # d_ref for d_p*
+      not \frac{\sum_{s:\, c(s) = c} \mathbb{E}_\mu[d_{ref}(s)\, \pi^*(a \mid s)]}{\sum_{s:\, c(s) = c} \mathbb{E}_\mu[d_{ref}(s)]}
+        # d_ref for d_p*
       not @states_averaged_without_visits  # states averaged without visits
       not @unconditional_for_conditional  # unconditional for conditional
     """,
