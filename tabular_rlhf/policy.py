@@ -158,10 +158,11 @@ class LogLinear:
 def check_log_pi(mdp: TokenMDP, log_pi: Any, name: str = "log_pi") -> Array:
     """`log_pi` if it is a policy of this MDP: right shape, no nan, every row normalized (-inf forbids a token)."""
     a = floats(log_pi, name, (mdp.P, mdp.S, mdp.V))
+    least, most = 1.0 - NORMALIZED, 1.0 + NORMALIZED
     for start, total in masses(a):
-        if not (np.min(total) >= 1.0 - NORMALIZED and np.max(total) <= 1.0 + NORMALIZED):
+        if not (np.min(total) >= least and np.max(total) <= most):
             as_floats(a, name, minus_inf=True)
-            x, s = (int(i) for i in np.argwhere(np.abs(total - 1.0) > NORMALIZED)[0])
+            x, s = (int(i) for i in np.argwhere((total < least) | (total > most))[0])
             words = mdp.state_text(start + s, x)
             raise InputError(
                 f"{name} must normalize in every state",
