@@ -7,9 +7,6 @@ r"""KL-regularized RL, exactly: the Gibbs optimum, its soft values, its limits a
     V(x) = beta log Z(x)                                                its value: max J = E_mu[V];
     V(x) - J(p given x) = beta KL(p, p*)                                the regret of any other p.
 
-**Theorem** (`soft-bellman`).  The recursion  V(s) = beta log sum_a pi_ref exp(Q/beta),  Q(s, a) = V(s + a),  V(leaf) = r, has
-pi*(a given s) = pi_ref exp((Q - V)/beta) with p_{pi*} = p*: trajectory optimum and token-level soft policy are one thing.
-
 **Numbers.**  The soft value V is primary, not Z: it stays finite where log Z overflows (beta = 1e-300, rewards of 1e6).
 
 Sources: Ziebart (2010), Modeling purposeful adaptive behavior; Levine (2018), arXiv:1805.00909; Korbak et al. (2022),
@@ -27,6 +24,10 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from tabular_rlhf.autodiff import plain
+from tabular_rlhf.bellman import SoftBellman as SoftBellman
+from tabular_rlhf.bellman import log_policy_of as log_policy_of
+from tabular_rlhf.bellman import shape_reward as shape_reward
+from tabular_rlhf.bellman import soft_bellman as soft_bellman
 from tabular_rlhf.errors import InputError, as_floats
 from tabular_rlhf.kernels import NoDistribution, refuse_logits
 from tabular_rlhf.logspace import (
@@ -39,13 +40,11 @@ from tabular_rlhf.logspace import (
     log_ratio,
     log_softmax,
     log_tilt,
-    logsumexp,
     mean_gain,
     mean_log_ratio,
     read_only,
     soft_value,
 )
-from tabular_rlhf.mdp import TokenMDP, table
 from tabular_rlhf.sweeps import WIDEST, ascend, gibbs_weights, shares
 from tabular_rlhf.world import World
 
@@ -272,57 +271,6 @@ def multiplier(V: Any, beta: float) -> Any:
     return beta - V
 
 
-# ---------------------------------------------------------------------------------------------------- token level
-
-
-@dataclass(frozen=True, eq=False)
-class SoftBellman:
-    """Soft values: V (P, S), Q (P, S, V) in reward units; log_pi and log_weight = log(pi*/pi_ref), (P, S, V)."""
-
-    V: Array
-    Q: Array
-    log_pi: Array
-    log_weight: Array
-
-
-def soft_bellman(mdp: TokenMDP, log_ref: Any, r: Any, beta: float) -> SoftBellman:
-    """The soft Bellman recursion, backwards through the tree.
-
-        V(s) = beta log sum_a pi_ref(a given s) exp(Q(s, a)/beta),  Q(s, a) = V(s + a),  V(leaf) = r;
-        pi*(a given s) = pi_ref(a given s) exp((Q(s, a) - V(s))/beta).
-
-    Args: mdp; log_ref (P, S, V), nats; r (P, N), reward units; beta > 0, reward units per nat.
-    Returns: SoftBellman: V (P, S) and Q (P, S, V) in reward units, log_pi and log_weight = log(pi*/pi_ref) (P, S, V) in nats.
-    Raises: InputError for tables of another shape, or beta that is not positive and finite.
-    Source: Ziebart (2010); Levine (2018), arXiv:1805.00909.
-
-    >>> from tabular_rlhf.world import fork
-    >>> w = fork()
-    >>> soft_bellman(w.mdp, w.log_ref, w.r, w.beta).V.round(3).tolist()  # root, "left", "right"
-    [[1.855, 1.0, 2.309]]
-    """
-    as_beta(beta)
-    log_ref, r = table(log_ref, "log_ref", (mdp.P, mdp.S, mdp.V)), table(r, "r", (mdp.P, mdp.N))
-    ref = mdp.levels(log_ref)
-    # V = best + beta * nats, kept as two arrays through the recursion (see `logspace.soft_parts`): ties between branches keep
-    # their odds even where beta is too small to be seen beside the rewards
-    best, best_of_child = mdp.backup(r, lambda h, Q: np.max(np.where(np.isneginf(ref[h]), -np.inf, Q), axis=1))
-    with np.errstate(over="ignore"):
-        behind = np.minimum(best_of_child - best[..., None], 0.0) / beta  # forbidden tokens may lead to better things
-    behind_levels = mdp.levels(behind)
-    nats, nats_of_child = mdp.backup(np.zeros_like(r), lambda h, q: soft_value(ref[h], q + behind_levels[h], 1.0, axis=1))
-    log_weight = log_gain(log_ref, nats_of_child + behind, 1.0)
-    parts = best + beta * nats, best_of_child + beta * nats_of_child, log_ref + log_weight, log_weight
-    return SoftBellman(*(read_only(np.asarray(part)) for part in parts))
-
-
-def log_policy_of(mdp: TokenMDP, log_p: Any) -> Array:
-    """The policy of any distribution over responses: pi(a given s) = p(s + a)/p(s); uniform where p(s) = 0."""
-    total, mass = mdp.backup(log_p, lambda h, Q: logsumexp(Q, axis=1))
-    log_pi: Array = log_softmax(np.where(np.isneginf(total)[..., None], 0.0, mass))  # mass less total would keep the rounding of both
-    return log_pi
-
-
 # ---------------------------------------------------------------------------------------------------- changing beta
 
 
@@ -375,22 +323,6 @@ def greedy_limit(log_p_ref: Array, r: Array) -> Array:
 def donsker_varadhan(log_p: Any, log_p_ref: Any, f: Any) -> Any:
     """The lower bound E_p[f] - KL(p, p_ref) on log E_ref[exp f], attained at p proportional to p_ref exp f: (...,)."""
     return expect(log_p, f) - kl(log_p, log_p_ref)
-
-
-def shape_reward(mdp: TokenMDP, r: Any, phi: Any) -> Any:
-    """Potential shaping: add Phi(s + a) - Phi(s) at every token, with Phi = 0 at the leaves; phi has shape (P, S).
-
-    The sum telescopes to -Phi(x), so p* is unchanged and V(x) moves by -Phi(x).  Computed token by token, not telescoped.
-    Source: Ng, Harada and Russell (1999).
-    """
-    phi_levels = [phi[:, mdp.offsets[h] : mdp.offsets[h + 1]] for h in range(mdp.H)]
-    parts = []
-    for h in range(mdp.H):
-        after = np.zeros((mdp.P, mdp.V, mdp.width(h)))
-        if h < mdp.H - 1:
-            after[:, : mdp.K] = phi_levels[h + 1].reshape(mdp.P, mdp.K, mdp.width(h))
-        parts.append(after - phi_levels[h][:, None, :])
-    return r + mdp.path_sum(np.swapaxes(np.concatenate(parts, axis=2), 1, 2))
 
 
 def mirror_step(log_p: Any, log_p_ref: Any, r: Any, beta: float, eta: float) -> Any:

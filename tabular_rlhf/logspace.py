@@ -206,17 +206,9 @@ def _cancelling_mean(p: Any, x: Any, axis: int | None, mean: Any) -> Any:
     mean = np.where(np.any(np.equal(x, np.inf), axis=axis), np.inf, mean)
     surplus = np.expm1(-np.maximum(x, -700.0))  # q/p - 1
     near = np.abs(x) < 0.5
-    excess = np.where(near, _small_excess(np.where(near, x, 0.0)), x + surplus)
+    excess = np.where(near, remainder(-np.where(near, x, 0.0), 2), x + surplus)
     same = np.isfinite(mean) & (np.abs(np.sum(p * surplus, axis=axis)) <= NORMALIZED)
     return np.where(same, np.sum(p * excess, axis=axis), mean)
-
-
-def _small_excess(x: Any) -> Any:
-    """exp(-x) - 1 + x for |x| < 1/2: x^2/2! - x^3/3! + ..., whose 17th term is below rounding."""
-    total = np.ones_like(x)
-    for k in range(17, 2, -1):
-        total = 1.0 - total * x / k
-    return 0.5 * np.square(x) * total
 
 
 def _mean_gain(p: Any, x: Any, r: Any, beta: Any) -> Any:

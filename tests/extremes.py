@@ -71,6 +71,7 @@ ROOMS = {
         "world",
         "preference_worlds",
         "sweeps",
+        "bellman",
         "sampling",
         "divergences",
         "gibbs",

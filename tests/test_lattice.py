@@ -15,6 +15,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators.record import ESTIMATORS
 from tabular_rlhf.language import Language
 from tabular_rlhf.lattice import LatticeWorld, Reference, Rows, as_lattice, solve, unmerged
+from tabular_rlhf.lattice import optimum as optima
 from tabular_rlhf.lattice import policy as policies
 from tabular_rlhf.lattice.condition import Given, Masked, rewarded
 from tabular_rlhf.lattice.draws import sample, texts
@@ -367,7 +368,7 @@ def test_long_horizons_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = expected_counts(kept)
     monkeypatch.setattr(policies, "KEPT", 1)
     again = solve(lattice(x, machine, 0.7))
-    backward = again._values.z if isinstance(again._values, policies._Weights) else again._values.soft
+    backward = again._values.z if isinstance(again._values, optima._Weights) else again._values.soft
     assert len(backward.kept) <= 2 + 700 // 26
     assert np.array_equal(again.V, kept.V)
     assert [expect(f, again) for f in QUANTITIES.values()][:6] == answers

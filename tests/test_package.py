@@ -24,7 +24,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     ["files", "errors", "cells", "journal", "registry", "told", "autodiff", "kernels", "logspace", "optimize", "tex", "layout", "door"],
     ["language", "lattice", "machines", "path", "mdp", "policy", "behavior", "world", "preference_worlds", "sweeps", "sampling", "fields"],
-    ["divergences", "gibbs", "penalties", "projection"],
+    ["bellman", "divergences", "gibbs", "penalties", "projection"],
     ["preferences", "roads", "games", "losses", "policy_gradient"],
     ["estimators", "selection", "rollouts"],
     ["symbols", "formula"],

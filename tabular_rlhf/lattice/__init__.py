@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tabular_rlhf.lattice.policy import Policy, Reference, Rows, Soft, solve
+from tabular_rlhf.lattice.optimum import Soft, solve
+from tabular_rlhf.lattice.policy import Policy, Reference, Rows
 from tabular_rlhf.lattice.world import LatticeWorld, Level, NotListed, as_lattice, unmerged
 
 __all__ = ["LatticeWorld", "Level", "NotListed", "Policy", "Reference", "Rows", "Soft", "as_lattice", "solve", "unmerged"]

@@ -20,7 +20,7 @@ probability even if hardly any way from there has the format.  The two agree onl
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +40,7 @@ def rewarded(world: LatticeWorld) -> Accept:
     return {id(level): (level.child == level.after) & (level.r > 0.0) for level in world.distinct}
 
 
-class _Ahead(Of, ABC):
+class _Ahead(Of):
     """log y of every level, the end's last."""
 
     def __init__(self, world: LatticeWorld, accept: Accept) -> None:
@@ -79,10 +79,6 @@ class _Ahead(Of, ABC):
     def log_pi(self, h: int) -> Array:
         """log pi."""
         return self.world.levels[h].log_ref + self._gain(h)
-
-    def pi(self, h: int) -> Array:
-        """pi."""
-        return np.exp(self.log_pi(h))
 
 
 class Given(_Ahead):

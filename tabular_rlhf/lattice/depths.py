@@ -59,11 +59,3 @@ class ByDepth(Of):
 
     def log_pi(self, h: int) -> Array:
         return np.ascontiguousarray(self.rows[self.offsets[h] : self.offsets[h + 1]].T)
-
-    def pi(self, h: int) -> Array:
-        return np.exp(self.log_pi(h))
-
-    def ratio(self, h: int) -> Array:
-        own = self.log_pi(h)
-        never = np.isneginf(own)
-        return np.where(never, 0.0, np.where(never, 0.0, own) - np.where(never, 0.0, self.world.levels[h].log_ref))
