@@ -78,6 +78,15 @@ def in_words(found: Any) -> Any:
     return str(found) if isinstance(found, float) and not math.isfinite(found) else found
 
 
+def parts(thing: Any, *names: str) -> dict[str, Any]:
+    """Attributes by name.
+
+    >>> parts(3 + 4j, "real", "imag")
+    {'real': 3.0, 'imag': 4.0}
+    """
+    return {name: getattr(thing, name) for name in names}
+
+
 def as_json(found: Any, *, indent: int | None = None, tight: bool = False, ascii_only: bool = False) -> str:
     """JSON of plain values; tight: without spaces.
 

@@ -21,7 +21,7 @@ from tabular_rlhf.fields.verdict import spelled
 from tabular_rlhf.layout import table
 from tabular_rlhf.policy_gradient import ADVANTAGES, BATCHES, CORRECTIONS, LOSSES, Recipe, analyse, success_objective, success_weight
 from tabular_rlhf.policy_gradient.analysis import Analysis, Estimate, estimate, silent
-from tabular_rlhf.told import number
+from tabular_rlhf.told import number, parts
 from tabular_rlhf.world import World
 
 SCHEMA = "tabular-rlhf/advantage/1"
@@ -120,20 +120,13 @@ def row(world: World, label: str, recipe: Recipe, at: Situation, drawn: tuple[in
         if drawn is None:
             found = analyse(world, at.log_pi, recipe, **who)
             v = found.verdict
-            told |= {
-                "curl": found.curl,
-                "ascends": v.words,
-                "exact": v.exact,
-                "terms": dict(v.terms),
-                "share": v.share,
-                "residual": v.residual,
-            }
+            told |= {"curl": found.curl, "ascends": v.words, "terms": dict(v.terms), **parts(v, "exact", "share", "residual")}
         else:
             found = estimate(world, at.log_pi, recipe, drawn[0], rng=np.random.default_rng(drawn[1]), **who)
             told["ratio_error"] = found.ratio_error
     except InputError as refusal:
         return {"recipe": label, "refused": str(refusal)}
-    return {"recipe": label, "refused": None, **{key: getattr(found, key) for key in ("cosine", "ratio", "variance", "responses")}, **told}
+    return {"recipe": label, "refused": None, **parts(found, "cosine", "ratio", "variance", "responses"), **told}
 
 
 # ---------------------------------------------------------------------------------------------------- text

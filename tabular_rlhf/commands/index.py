@@ -88,14 +88,10 @@ def of_the_course() -> Iterator[Entry]:
     from tabular_rlhf.symbols import SYMBOLS
     from tabular_rlhf.tex import plain
 
-    for row in LEDGER.values():
-        yield Entry("claim", row.slug, plain(row.statement), f"verify {row.slug} --explain")
-    for d in DERIVATIONS.values():
-        yield Entry("derivation", d.slug, d.title, f"derive {d.slug}")
-    for e in every().values():
-        yield Entry("exercise", e.slug, e.title, f"exercises {e.slug}")
-    for s in SYMBOLS.values():
-        yield Entry("symbol", s.name, s.meaning, f"symbols {s.name}")
+    yield from (Entry("claim", row.slug, plain(row.statement), f"verify {row.slug} --explain") for row in LEDGER.values())
+    yield from (Entry("derivation", d.slug, d.title, f"derive {d.slug}") for d in DERIVATIONS.values())
+    yield from (Entry("exercise", e.slug, e.title, f"exercises {e.slug}") for e in every().values())
+    yield from (Entry("symbol", s.name, s.meaning, f"symbols {s.name}") for s in SYMBOLS.values())
 
 
 def of_the_family() -> Iterator[Entry]:

@@ -20,7 +20,7 @@ from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS, End, FlagReport, ana
 from tabular_rlhf.estimators.record import AGGREGATES, CLAMPS, LEVELS, RATIOS
 from tabular_rlhf.gibbs import Gibbs, solve
 from tabular_rlhf.layout import table
-from tabular_rlhf.told import number
+from tabular_rlhf.told import number, parts
 from tabular_rlhf.world import World
 
 SCHEMA = "tabular-rlhf/kl/1"
@@ -81,32 +81,20 @@ def run(args: argparse.Namespace) -> int:
 
 def row(report: FlagReport, world: World, on_policy: bool = True) -> dict[str, Any]:
     """One flag as plain numbers."""
-    held = report.optimum is None and not on_policy
-    there = (
-        End("none in closed form", None, False, "not followed on samples of another policy")
-        if held
-        else end(report.flag, world, report.optimum)
-    )
+    held = End("none in closed form", None, False, "not followed on samples of another policy")
+    there = held if report.optimum is None and not on_policy else end(report.flag, world, report.optimum)
     reward, distance, regret = (None, None, None) if there.log_p is None or not there.rests else measure(world, there.log_p)
     sampled = report.sampled
     return {
         "estimator": report.flag.name,
-        "placement": report.flag.placement,
-        "level": report.flag.level,
+        **parts(report.flag, "placement", "level"),
         "mean": report.exact.mean,
         "sampled": None if sampled is None else sampled.mean,
-        "z": report.z,
-        "bias": report.bias,
-        "std": report.exact.std,
-        "negative": report.exact.negative,
-        "cosine": report.cosine,
-        "share": report.share,
-        "noise": report.noise,
-        "descends": report.descends,
-        "nearest": report.nearest,
+        **parts(report, "z", "bias"),
+        **parts(report.exact, "std", "negative"),
+        **parts(report, "cosine", "share", "noise", "descends", "nearest"),
         "optimum": there.words,
-        "remark": there.remark,
-        "rests": there.rests,
+        **parts(there, "remark", "rests"),
         "reward_there": reward,
         "kl_there": distance,
         "regret_there": regret,

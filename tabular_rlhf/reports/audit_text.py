@@ -10,7 +10,7 @@ from tabular_rlhf.audit.ends import STILL
 from tabular_rlhf.audit.report import Audit
 from tabular_rlhf.fields.verdict import spelled
 from tabular_rlhf.layout import table, wrap
-from tabular_rlhf.told import number
+from tabular_rlhf.told import number, parts
 from tabular_rlhf.world import World
 
 
@@ -94,6 +94,7 @@ def _end(where: str, world: World, end: Any, what: str) -> list[str]:
 def plain(found: Audit) -> dict[str, Any]:
     """The audit as plain values."""
     h, n = found.handed, found.nearest
+    nearest = None if n is None else parts(n, "words", "exact", "scale", "penalty", "residual")
     return {
         "function": h.name,
         "kind": h.kind,
@@ -107,26 +108,14 @@ def plain(found: Audit) -> dict[str, Any]:
         "status": found.status,
         "verdict": verdict(found),
         "slips": found.slips if found.problem is None else [],
-        "nearest": None
-        if n is None
-        else {
-            "words": n.words,
-            "exact": n.exact,
-            "scale": n.scale,
-            "penalty": None if n.penalty is None else list(n.penalty),
-            "residual": n.residual,
-        },
+        "nearest": nearest,
         "ascends": [
             {
                 "where": r.where,
-                "words": r.verdict.words,
-                "exact": r.verdict.exact,
+                **parts(r.verdict, "words", "exact"),
                 "terms": dict(r.verdict.terms),
-                "share": r.verdict.share,
-                "residual": r.verdict.residual,
-                "curl": r.verdict.curl,
-                "cosine": r.cosine,
-                "ratio": r.ratio,
+                **parts(r.verdict, "share", "residual", "curl"),
+                **parts(r, "cosine", "ratio"),
             }
             for r in found.rows
         ],
@@ -135,6 +124,6 @@ def plain(found: Audit) -> dict[str, Any]:
             for w, _, e, what in found.ends
         ],
         "rewards": [{"true": a, "fitted": b} for a, b in found.rewards],
-        "invariances": [{"name": i.name, "holds": i.holds, "words": i.words, "batch": i.batch} for i in found.invariances],
+        "invariances": [parts(i, "name", "holds", "words", "batch") for i in found.invariances],
         "variance": dict(found.variance),
     }
