@@ -14,7 +14,7 @@ from tabular_rlhf.commands.answer import answer_json
 from tabular_rlhf.commands.options import declare_json
 from tabular_rlhf.commands.printing import show
 from tabular_rlhf.errors import InputError, nearest, quoted
-from tabular_rlhf.layout import table
+from tabular_rlhf.told import tabled
 
 SCHEMA = "tabular-rlhf/index/1"
 MOST = 40
@@ -66,10 +66,9 @@ def looked_up(words: Sequence[str], every: Sequence[Entry]) -> list[Entry]:
 
 
 def as_text(found: Sequence[Entry]) -> str:
-    rows = [[e.kind, e.name, e.says, e.more] for e in found[:MOST]]
     left = len(found) - MOST
     more = [f"and {left:,} more: give another word, or --json"] if left > 0 else []
-    return "\n".join([table("", ["", "name", "says", "more"], rows, left=(0, 1, 2, 3)), *more])
+    return "\n".join([tabled("", found[:MOST], ["=kind", "name", "says", "more"]), *more])
 
 
 # ---------------------------------------------------------------------------------------------------- what there is

@@ -10,7 +10,7 @@ from tabular_rlhf.audit.ends import STILL
 from tabular_rlhf.audit.report import Audit
 from tabular_rlhf.fields.verdict import spelled
 from tabular_rlhf.layout import table, wrap
-from tabular_rlhf.told import number, parts
+from tabular_rlhf.told import number, parts, tabled
 from tabular_rlhf.world import World
 
 
@@ -55,15 +55,10 @@ def _measured(found: Audit) -> list[str]:
     if found.rows:
         does = "DESCENDS" if found.handed.kind == "KL penalty" else "ASCENDS"
         cells = [
-            [
-                r.where,
-                r.verdict.words,
-                "" if r.verdict.exact else spelled(r.verdict.terms),
-                "" if r.verdict.exact else number(r.verdict.residual, ".3g"),
-                number(r.verdict.curl, ".3g"),
-                number(r.cosine, ".4f"),
-            ]
+            [r.where, v.words, "" if v.exact else spelled(v.terms), "" if v.exact else number(v.residual, ".3g")]
+            + [number(v.curl, ".3g"), number(r.cosine, ".4f")]
             for r in found.rows
+            for v in [r.verdict]
         ]
         parts.append(table(f"WHAT IT {does}, measured", ["", does.lower(), "nearest", "residual", "curl", "cosine"], cells, left=(0, 1, 2)))
     for where, world, end, what in found.ends:
@@ -72,10 +67,9 @@ def _measured(found: Audit) -> list[str]:
         zero = found.rewards[0]
         gaps = [[number(r), number(f), number(r - zero[0]), number(f - zero[1])] for r, f in found.rewards]
         parts.append(table("THE REWARDS THAT IT FITS, from all pairs", ["true", "fitted", "true gap", "fitted gap"], gaps))
-    rows = [[i.name, "yes" if i.holds else "no", i.words, i.batch] for i in found.invariances]
-    parts.append(
-        table("WHAT IT IS INVARIANT TO, with the smallest batch that shows a change", ["", "", "", "batch"], rows, left=(0, 1, 2, 3))
-    )
+    holds = ("", lambda i: "yes" if i.holds else "no", "")
+    title = "WHAT IT IS INVARIANT TO, with the smallest batch that shows a change"
+    parts.append(tabled(title, found.invariances, ["=name", holds, "=words", "batch"]))
     if found.variance:
         told = "; ".join(f"{name} {number(v, '.4g')}" for name, v in found.variance)
         parts.append("\n".join(wrap(f"Variance of one batch's step, along grad E[r] of length 1, exact: {told}.")))
