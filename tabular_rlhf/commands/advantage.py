@@ -21,11 +21,12 @@ from tabular_rlhf.fields.verdict import spelled
 from tabular_rlhf.layout import table
 from tabular_rlhf.policy_gradient import ADVANTAGES, BATCHES, CORRECTIONS, LOSSES, Recipe, analyse, success_objective, success_weight
 from tabular_rlhf.policy_gradient.analysis import Analysis, Estimate, estimate, silent
-from tabular_rlhf.told import number
+from tabular_rlhf.told import number, parts, tabled
 from tabular_rlhf.world import World
 
 SCHEMA = "tabular-rlhf/advantage/1"
-HEADER = ["", "cosine", "ratio", "variance", "responses", "curl"]
+MEAN = ("=recipe", "cosine:.6g", "ratio:.5g")
+NOISE = ("variance:.4g", "responses:.4g")
 SUCCESS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
 
@@ -120,20 +121,13 @@ def row(world: World, label: str, recipe: Recipe, at: Situation, drawn: tuple[in
         if drawn is None:
             found = analyse(world, at.log_pi, recipe, **who)
             v = found.verdict
-            told |= {
-                "curl": found.curl,
-                "ascends": v.words,
-                "exact": v.exact,
-                "terms": dict(v.terms),
-                "share": v.share,
-                "residual": v.residual,
-            }
+            told |= {"curl": found.curl, "ascends": v.words, "terms": dict(v.terms), **parts(v, "exact", "share", "residual")}
         else:
             found = estimate(world, at.log_pi, recipe, drawn[0], rng=np.random.default_rng(drawn[1]), **who)
             told["ratio_error"] = found.ratio_error
     except InputError as refusal:
         return {"recipe": label, "refused": str(refusal)}
-    return {"recipe": label, "refused": None, **{key: getattr(found, key) for key in ("cosine", "ratio", "variance", "responses")}, **told}
+    return {"recipe": label, "refused": None, **parts(found, "cosine", "ratio", "variance", "responses"), **told}
 
 
 # ---------------------------------------------------------------------------------------------------- text
@@ -158,14 +152,14 @@ def render(found: dict[str, Any]) -> str:
     parts = ["\n".join(head)]
     if found["samples"]:
         title = f"UPDATE of {found['samples']:,} drawn batches beside the gradient of E[r]"
-        parts.append(table(title, [*HEADER[:3], "+-", *HEADER[3:-1]], map(drawn_cells, rows), left=(0,)))
+        parts.append(tabled(title, rows, [*MEAN, "+-=ratio_error:.2g", *NOISE]))
     else:
         verdicts = [
             [r["recipe"], r["ascends"], "" if r["exact"] else spelled(r["terms"]), "" if r["exact"] else number(r["residual"], ".3g")]
             for r in rows
         ]
         title = "WHAT IT ASCENDS, measured on this world and others like it"
-        parts.append(table("EXPECTED UPDATE beside the gradient of E[r]", HEADER, map(cells, rows), left=(0,)))
+        parts.append(tabled("EXPECTED UPDATE beside the gradient of E[r]", rows, [*MEAN, *NOISE, "curl:.3g"]))
         parts.append(table(title, ["", "ascends", "nearest", "residual"], verdicts, left=(0, 1, 2)))
     refused: dict[str, list[str]] = {}
     for r in found["rows"]:
@@ -173,19 +167,9 @@ def render(found: dict[str, Any]) -> str:
             refused.setdefault(r["refused"], []).append(r["recipe"])
     parts += [f"{'; '.join(names)}: {why}" for why, names in refused.items()]
     if "success" in found:
-        success = [[number(r["q"]), number(r["weight"]), number(r["objective"])] for r in found["success"]]
-        parts.append(table("0/1 REWARDS: the update is c(q) grad q = grad F(q), q the success probability", ["q", "c(q)", "F(q)"], success))
+        title = "0/1 REWARDS: the update is c(q) grad q = grad F(q), q the success probability"
+        parts.append(tabled(title, found["success"], ["q:.6g", "c(q)=weight:.6g", "F(q)=objective:.6g"]))
     return "\n\n".join([*parts, DRAWN if found["samples"] else CLOSING])
-
-
-def cells(r: dict[str, Any]) -> list[str]:
-    keys = (("cosine", ".6g"), ("ratio", ".5g"), ("variance", ".4g"), ("responses", ".4g"), ("curl", ".3g"))
-    return [r["recipe"], *(number(r[key], spec) for key, spec in keys)]
-
-
-def drawn_cells(r: dict[str, Any]) -> list[str]:
-    plain = cells({**r, "curl": None})
-    return [*plain[:3], number(r["ratio_error"], ".2g"), *plain[3:-1]]
 
 
 DRAWN = " ".join(

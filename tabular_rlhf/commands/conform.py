@@ -17,7 +17,8 @@ from tabular_rlhf.commands.loading import RUN, load, module_of, source_of
 from tabular_rlhf.commands.options import declare_json, repeated
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.errors import InputError, quoted
-from tabular_rlhf.layout import fold, table
+from tabular_rlhf.layout import fold
+from tabular_rlhf.told import tabled
 
 SCHEMA = "tabular-rlhf/conform/1"
 
@@ -39,8 +40,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         answer_json(SCHEMA, args, {"functions": [vars(f) | {"agrees": list(f.agrees)} for f in found]})
     else:
-        rows = [[f.name, f.kind, ", ".join(f.agrees), f.problem or (f"{f.nearest}: {f.first}" if f.first else "")] for f in found]
-        answer_text(args, table("CONFORMANCE", ["", "kind", "agrees with", "nearest, and where it differs"], rows, left=(0, 1, 2, 3)))
+        differs = ("nearest, and where it differs", lambda f: f.problem or (f"{f.nearest}: {f.first}" if f.first else ""), "")
+        agrees = ("agrees with", lambda f: ", ".join(f.agrees), "")
+        answer_text(args, tabled("CONFORMANCE", found, ["=name", "kind", agrees, differs]))
     return 0 if all(f.agrees for f in found) else 1
 
 

@@ -26,12 +26,13 @@ from tabular_rlhf.commands.printing import say, show
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.layout import table
 from tabular_rlhf.preferencefile import SHAPES, Preferences, read_preferences
+from tabular_rlhf.preferencefile.record import Collector, gathered
 from tabular_rlhf.preferencefile.reference import read_reference
 from tabular_rlhf.preferencefile.roles import parse_map
 from tabular_rlhf.preferences.published import DATASETS
+from tabular_rlhf.preferences.published import load as published
 from tabular_rlhf.reports.preferences import SCHEMA, analyse
 from tabular_rlhf.reports.preferences_text import render
-from tabular_rlhf.reports.published import of_published
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -111,6 +112,21 @@ def find(path: Path, words: list[str]) -> Preferences:
     if str(path) in DATASETS and not path.is_file():
         return of_published(str(path))
     return read_preferences(path, parse_map(words))
+
+
+def of_published(name: str) -> Preferences:
+    """The comparisons of a published data set.
+
+    >>> of_published("baseball").notes
+    ('seven baseball teams in 1987; Agresti (2002), p. 438; fit: Firth (2005)',)
+    """
+    data, out = published(name), Collector()
+    for number, (winner, loser, times) in enumerate(data.rows, 1):
+        if times and winner != loser:
+            out.add(number, "", winner, loser, times)
+    note = f"{data.title}; {data.source.rstrip('.')}"
+    told = {"blank": 0, "lines": len(data.rows), "container": "published data", "shape": "winner-loser", "ignored": dict[str, int]()}
+    return gathered(out, [], "row", (note,), **told)
 
 
 def shapes() -> str:

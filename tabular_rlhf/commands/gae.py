@@ -14,12 +14,11 @@ from tabular_rlhf.commands.options import declare_json, declare_world, option
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators.analysis import against
-from tabular_rlhf.layout import table
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.policy_gradient.stale import gae_noise, gae_pull, pulled_tokens
 from tabular_rlhf.policy_gradient.updates import true_gradient
 from tabular_rlhf.registry import one_of
-from tabular_rlhf.told import number
+from tabular_rlhf.told import number, tabled
 from tabular_rlhf.world import World
 
 SCHEMA = "tabular-rlhf/gae/1"
@@ -94,12 +93,10 @@ def row(world: World, pi: Array, law: Array, truth: Array, V: Array, lam: float)
 def render(found: dict[str, Any]) -> str:
     """The table for a terminal."""
     off = f"  The critic is off by {number(found['off'])} in all states but the first." if found["off"] else ""
-    keys = (("lam", "g"), ("bias", ".4g"), ("cosine", ".6f"), ("share", ".5f"), ("variance", ".4g"))
-    cells = [[r["critic"], *(number(r[key], spec) for key, spec in keys)] for r in found["rows"]]
-    header = ["critic", "lambda", "|bias|", "cosine", "share", "variance"]
+    columns = ["critic", "lambda=lam:g", "|bias|=bias:.4g", "cosine:.6f", "share:.5f", "variance:.4g"]
     parts = [
         f"World {found['world']}.  {policies.words(found, 'Responses')}{off}",
-        table("GENERALIZED ADVANTAGE ESTIMATION: the mean update beside the gradient of E[r]", header, cells, left=(0,)),
+        tabled("GENERALIZED ADVANTAGE ESTIMATION: the mean update beside the gradient of E[r]", found["rows"], columns),
         "bias, cosine, share: of the expected update of one response with grad E[r]; variance: summed over logits.  All numbers are exact.",
     ]
     return "\n\n".join(parts)

@@ -11,11 +11,10 @@ from tabular_rlhf.commands.options import require_known, settings
 from tabular_rlhf.errors import InputError, whole
 from tabular_rlhf.estimators.record import ESTIMATORS, Estimator
 from tabular_rlhf.lattice import LatticeWorld
-from tabular_rlhf.layout import table
 from tabular_rlhf.losses.record import DirectLoss
 from tabular_rlhf.registry import one_of
 from tabular_rlhf.reports import lattice_groups, lattice_kl, lattice_losses
-from tabular_rlhf.told import number
+from tabular_rlhf.told import Column, number, tabled
 
 GROUPS = ("rloo", "group-mean", "grpo")
 """Advantages that the law of the reward determines."""
@@ -71,21 +70,13 @@ def estimators(name: str | None) -> list[Estimator]:
 
 def kl_text(found: dict[str, Any]) -> str:
     unit = found["kl"] if found["kl"] > 0 else 1.0
-    rows = [
-        [r["estimator"], r["level"], number(r["mean"], ".6g"), number(r["bias"] / unit, ".4g"), number(r["std"] / unit, ".4g")]
-        + [number(r["sampled"], ".6g"), number(r["z"], ".1f"), r["remark"]]
-        for r in found["rows"]
-    ]
+    shares = ("bias/KL", lambda r: r["bias"] / unit, ".4g"), ("std/KL", lambda r: r["std"] / unit, ".4g")
+    columns: list[Column] = ["estimator", "level", "mean:.6g", *shares, "drawn=sampled:.6g", "z:.1f", "=remark"]
     head = f"World {found['world']}, {found['responses']} responses (not listed: states are merged), beta = {number(found['beta'])}."
     return "\n\n".join(
         [
             f"{head}\nAt the optimum pi = p*, KL(pi, ref) = {number(found['kl'])} nats.",
-            table(
-                "WHAT EACH ESTIMATES, one draw of p*",
-                ["estimator", "level", "mean", "bias/KL", "std/KL", "drawn", "z", ""],
-                rows,
-                left=(0, 1, 7),
-            ),
+            tabled("WHAT EACH ESTIMATES, one draw of p*", found["rows"], columns),
             f"mean, bias, std: exact, by sweeps.  drawn: the mean of {found['samples']:,} draws; z: how far off, in exact standard "
             "errors.\n"
             "Not told here, because they ask for each response: P(<0), cosine, what a flag descends, where it leads.",
@@ -130,8 +121,7 @@ def advantage_text(found: dict[str, Any], names: list[str]) -> str:
         kept = sorted(sorted(row["levels"], key=lambda level: -level["p"])[:SHOWN], key=lambda level: level["r"])
         title = f"WHAT IS CREDITED TO A REWARD{', prompt ' + row['prompt'] if row['prompt'] else ''}: E[A given r]"
         title += f" (the {SHOWN} likeliest of {len(row['levels'])})" if len(kept) < len(row["levels"]) else ""
-        cells = [[number(level["r"]), number(level["p"], ".4g"), *(number(level[name], ".5g") for name in names)] for level in kept]
-        parts.append(table(title, ["r", "p", *names], cells))
+        parts.append(tabled(title, kept, ["r:.6g", "p:.4g", *(f"{name}:.5g" for name in names)]))
     parts.append("Exact, from the law of the reward; cosine, variance and curl of the update ask for each response.")
     return "\n\n".join(parts)
 
@@ -165,21 +155,15 @@ def losses_text(found: dict[str, Any]) -> str:
     )
     parts = [head]
     if exact:
-        rows = [
-            [row["name"], *(number(row[key], ".6g") for key in ("at_ref", "at_optimum", "sampled")), number(row["z"], ".1f")]
-            + [number(row["kl_to_gibbs"], ".3g"), number(row["regret"], ".3g"), row["optimum"] if row["attained"] is not None else "-"]
-            for row in exact
-        ]
         title = "LOSSES OF LOG-RATIOS, exactly: they see a response through its reward"
-        cells = ["", "at p_ref", "at p*", "drawn", "z", "KL to p*", "regret", "population optimum"]
-        parts.append(table(title, cells, rows, left=(0, 7)))
+        optimum = ("population optimum", lambda row: row["optimum"] if row["attained"] is not None else "-", "")
+        sides = ["=name", "at p_ref=at_ref:.6g", "at p*=at_optimum:.6g", "drawn=sampled:.6g", "z:.1f"]
+        parts.append(tabled(title, exact, [*sides, "KL to p*=kl_to_gibbs:.3g", "regret:.3g", optimum]))
         parts += [f"{row['name']}: no optimum: {row['optimum']}" for row in exact if row["attained"] is None][:1]
     if other:
-        rows = [
-            [row["name"], number(row["sampled"], ".6g"), number(row["standard_error"], ".2g"), ", ".join(row["lacks"])] for row in other
-        ]
         title = "LOSSES THAT ASK FOR MORE than levels have: their mean at p* is that of draws"
-        parts.append(table(title, ["", "drawn", "s.e.", "asks for"], rows, left=(0, 3)))
+        asks = ("asks for", lambda row: ", ".join(row["lacks"]), "")
+        parts.append(tabled(title, other, ["=name", "drawn=sampled:.6g", "s.e.=standard_error:.2g", asks]))
     closing = f"drawn: at p*, {found['samples']:,} pairs; z: how far off, in exact standard errors; s.e.: the draws' own.\n"
     closing += "population optimum: of a loss that is not convex, the best that looks at the reward alone.\n"
     return "\n\n".join([*parts, closing + "Not told here, because they ask for each response: slopes, descent, noise of n comparisons."])

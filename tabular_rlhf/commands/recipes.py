@@ -9,6 +9,7 @@ from typing import Any
 from tabular_rlhf.policy_gradient import ADVANTAGES, AGGREGATIONS, BATCHES, CORRECTIONS, LOSSES, Recipe
 from tabular_rlhf.policy_gradient.record import Advantage, Aggregation, Part
 from tabular_rlhf.registry import one_of
+from tabular_rlhf.told import parts
 
 TABLES: tuple[Mapping[str, Part], ...] = (ADVANTAGES, AGGREGATIONS, LOSSES, CORRECTIONS, BATCHES)
 NAMES = [name for table in TABLES for name in table]
@@ -79,4 +80,4 @@ class Asked:
 
 
 def _about(part: Part) -> dict[str, str]:
-    return {"name": part.name, "kind": part.kind, "latex": part.latex, "source": part.source, "remark": part.remark}
+    return parts(part, "name", "kind", "latex", "source", "remark")

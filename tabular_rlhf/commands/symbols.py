@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from tabular_rlhf.commands.answer import answer
 from tabular_rlhf.commands.options import declare_json
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.layout import table
 from tabular_rlhf.registry import one_of
 from tabular_rlhf.symbols import LEVELS, SYMBOLS, Symbol
+from tabular_rlhf.told import parts, tabled
 
 SCHEMA = "tabular-rlhf/symbols/1"
 
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 def as_dict(s: Symbol) -> dict[str, object]:
     """A symbol as plain values."""
     axes = None if s.axes is None else list(s.axes)
-    head = {"name": s.name, "level": s.level, "meaning": s.meaning, "shape": s.shape, "axes": axes, "unit": s.unit}
+    head = parts(s, "name", "level", "meaning", "shape") | {"axes": axes, "unit": s.unit}
     return {**head, "spellings": list(s.spellings), "drawn": s.drawn}
 
 
@@ -46,6 +46,6 @@ def as_text(symbols: Sequence[Symbol]) -> str:
     ]
     for level, meaning in LEVELS.items():
         here = [s for s in symbols if s.level == level]
-        rows = [[s.name + "*" * s.drawn, s.shape, s.unit, s.meaning] for s in here]
-        lines += ["", table(f"{level}: {meaning}", ["", "shape", "unit", "meaning"], rows, left=(0, 1, 2, 3))] if here else []
+        name = ("", lambda s: s.name + "*" * s.drawn, "")
+        lines += ["", tabled(f"{level}: {meaning}", here, [name, "shape", "unit", "meaning"])] if here else []
     return "\n".join(lines)

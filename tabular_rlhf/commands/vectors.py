@@ -13,8 +13,7 @@ from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.options import declare_json
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.files import make_folder, write_text
-from tabular_rlhf.layout import table
-from tabular_rlhf.told import in_words
+from tabular_rlhf.told import in_words, tabled
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         answer_json(WRITTEN_SCHEMA, args, {"files": written})
     else:
-        rows = [[str(w["file"]), f"{w['cases']:,}", f"{w['exact']:,}", f"{w['bytes']:,}"] for w in written]
-        answer_text(args, table(f"VECTORS ({SCHEMA})", ["", "cases", "with fractions", "bytes"], rows, left=(0,)))
+        columns = ["=file", "cases:,.0f", "with fractions=exact:,.0f", "bytes:,.0f"]
+        answer_text(args, tabled(f"VECTORS ({SCHEMA})", written, columns))
     return 0
 
 

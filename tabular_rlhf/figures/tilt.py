@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from tabular_rlhf.figures.glyphs import GLYPHS
 from tabular_rlhf.figures.marks import mark, write
 from tabular_rlhf.figures.record import Data, Figure, Panels, ceiling, readable
 from tabular_rlhf.gibbs import solve
+from tabular_rlhf.logspace import Array
+from tabular_rlhf.reports.solution import largest
 from tabular_rlhf.reports.solution_text import words
 from tabular_rlhf.world import World
 from tabular_rlhf.worldfile import EXAMPLE, parse_world
@@ -50,20 +53,11 @@ def compute(world: World, betas: Sequence[float | None] = BETAS, top: int = 8, *
     }
 
 
-def _likeliest(laws: Sequence[np.ndarray], top: int) -> list[int]:
+def _likeliest(laws: Sequence[Array], top: int) -> list[int]:
     """Places in turn from every law, its likeliest first, until `top` are found; impossible ones never."""
-    ranked = []
-    for law in laws:
-        flat = np.ravel(law)
-        many = min(4 * top, flat.size)
-        places = np.argpartition(-flat, many - 1)[:many]
-        ranked.append([int(i) for i in sorted(places, key=lambda i: (-flat[i], i)) if flat[i] > 0])
-    kept: list[int] = []
-    for rank in range(4 * top):
-        for places_ in ranked:
-            if rank < len(places_) and places_[rank] not in kept and len(kept) < top:
-                kept.append(places_[rank])
-    return kept
+    ranked = [[x * law.shape[1] + tau for x, tau in largest(law, 4 * top)] for law in laws]
+    in_turn = dict.fromkeys(place for places in zip_longest(*ranked) for place in places if place is not None)
+    return list(in_turn)[:top]
 
 
 def draw(axes: Panels, data: Data) -> None:

@@ -22,7 +22,7 @@ from tabular_rlhf.files import check_output, write_bytes, write_text
 from tabular_rlhf.gibbs import Gibbs, solve
 from tabular_rlhf.sampling import Trajectories, sample
 from tabular_rlhf.world import World
-from tabular_rlhf.worldfile.function import response_texts
+from tabular_rlhf.worldfile.responses import response_texts
 
 KINDS = (".csv", ".npz")
 

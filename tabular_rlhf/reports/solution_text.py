@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tabular_rlhf.layout import clip, table, width
 from tabular_rlhf.reports.solution import Record
-from tabular_rlhf.told import ROUNDED, number, settled
+from tabular_rlhf.told import ROUNDED, number, settled, tabled
 
 FAR = 5.0
 """Exact standard errors between a sample and the truth that are no longer chance."""
@@ -175,8 +175,7 @@ def selection(report: Record) -> str:
     """Best-of-n, from the law of the reward."""
     if not report["selection"]:
         return "BEST OF n: no law of the reward, which is too large, or of rewards that are no whole numbers of steps."
-    rows = [[str(row["n"]), number(row["reward"]), number(row["kl"])] for row in report["selection"]]
-    return table("BEST OF n draws of p_ref, exactly", ["n", "E[r]", "KL"], rows)
+    return tabled("BEST OF n draws of p_ref, exactly", report["selection"], ["n:.0f", "E[r]=reward:.6g", "KL=kl:.6g"])
 
 
 def closing(report: Record) -> str:

@@ -12,8 +12,7 @@ import numpy as np
 
 from tabular_rlhf.layout import table
 from tabular_rlhf.simulator.report import FIELDS
-from tabular_rlhf.studies.journal import Ended, undone
-from tabular_rlhf.studies.record import Study
+from tabular_rlhf.studies.record import Ended, Study, undone
 from tabular_rlhf.told import number
 
 SCHEMA = "tabular-rlhf/study/1"
