@@ -29,7 +29,7 @@ def number(value: float | None, spec: str = f".{LEAST}g") -> str:
     if value is None:
         return "-"
     shown = format(float(value), spec)
-    return shown.lstrip("-") if float(shown) == 0 else shown
+    return shown.lstrip("-") if float(shown.replace(",", "")) == 0 else shown
 
 
 def tabled(title: str, records: Iterable[Any], columns: Sequence[Column], **how: Any) -> str:
