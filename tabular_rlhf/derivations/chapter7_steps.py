@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.derivations.gradients import AFFORDABLE
+from tabular_rlhf.derivations.chapter7 import AFFORDABLE
 from tabular_rlhf.derivations.record import derivation
 from tabular_rlhf.terms.sizes import loudness
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tabular_rlhf.derivations.optimum import mild
+from tabular_rlhf.derivations.chapter4 import mild
 from tabular_rlhf.derivations.record import derivation
 from tabular_rlhf.terms.sizes import reward_units
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.derivations.estimators_gradients import AFFORDABLE
+from tabular_rlhf.derivations.chapter8_gradients import AFFORDABLE
 from tabular_rlhf.derivations.record import derivation
 from tabular_rlhf.logspace import expect, log_ratio
 from tabular_rlhf.terms.sizes import term_scale
