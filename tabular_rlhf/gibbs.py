@@ -27,8 +27,9 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from tabular_rlhf.autodiff import plain
+from tabular_rlhf.autodiff.table import SMALL
 from tabular_rlhf.errors import InputError, as_floats
-from tabular_rlhf.kernels import NoDistribution, refuse_logits
+from tabular_rlhf.kernels import NoDistribution, refuse_logits, softmax_pull
 from tabular_rlhf.logspace import (
     Array,
     as_beta,
@@ -46,7 +47,7 @@ from tabular_rlhf.logspace import (
     soft_value,
 )
 from tabular_rlhf.mdp import TokenMDP, table
-from tabular_rlhf.sweeps import WIDEST, ascend, gibbs_weights, shares
+from tabular_rlhf.sweeps import WIDEST, ascend, finite_ratio, gibbs_weights, shares
 from tabular_rlhf.world import World
 
 # ---------------------------------------------------------------------------------------------------- objective
@@ -93,6 +94,11 @@ def policy_gradient(world: World, logits: Array) -> Array:
         logits = as_floats(logits, "logits", shape, minus_inf=True)
     if np.min(world.mu) == 0.0:  # whatever is done where nobody asks
         logits = np.where(world.mu[:, None, None] > 0, logits, world.log_ref)
+    if logits.size <= SMALL:
+        log_pi = log_softmax(logits)
+        log_p = world.mdp.path_sum(log_pi)
+        R = world.r - world.beta * finite_ratio(log_p, world.log_p_ref)
+        return np.asarray(softmax_pull(world.mdp.subtree_sum(world.mu[:, None] * np.exp(log_p) * R), log_pi, -1))
     try:
         return ascend(world, logits)
     except NoDistribution:

@@ -206,7 +206,10 @@ def forbid(mdp: TokenMDP, log_pi: Any, tokens: Iterable[str], states: Any = None
     if dead.any():
         s = int(np.argwhere(dead)[0][1])
         raise InputError(
-            "every state must allow some token", got="all forbidden", where=f"state {start + s} ({mdp.state_text(s)!r})", remedy="forbid fewer"
+            "every state must allow some token",
+            got="all forbidden",
+            where=f"state {s} ({mdp.state_text(s)!r})",
+            remedy="forbid fewer",
         )
     log_pi_: Array = log_softmax(out)
     return log_pi_
