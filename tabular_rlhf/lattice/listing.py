@@ -21,6 +21,7 @@ from tabular_rlhf.lattice.draws import Drawn
 from tabular_rlhf.lattice.world import LatticeWorld
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.mdp import Indices, TokenMDP
+from tabular_rlhf.registry import settle
 from tabular_rlhf.world import World
 
 MOST = 2**25
@@ -36,8 +37,7 @@ class Said(TokenMDP):
             got = f"{n:,} responses of {T:,} tokens"
             raise InputError("a batch must fit in memory", got=got, remedy="take smaller batches, or shorten the horizon")
         Language.__init__(self, language.vocabulary, T, language.eos, sep=language.sep)
-        object.__setattr__(self, "said", tokens)
-        object.__setattr__(self, "at", np.flatnonzero(np.ravel(tokens) >= 0))
+        settle(self, said=tokens, at=np.flatnonzero(np.ravel(tokens) >= 0))
 
     said: Indices
     at: Indices
