@@ -36,8 +36,11 @@ class Said(TokenMDP):
         if n * T * language.V > MOST:
             got = f"{n:,} responses of {T:,} tokens"
             raise InputError("a batch must fit in memory", got=got, remedy="take smaller batches, or shorten the horizon")
-        Language.__init__(self, language.vocabulary, T, language.eos, sep=language.sep)
+        super().__init__(language.vocabulary, T, language.eos, sep=language.sep)
         settle(self, said=tokens, at=np.flatnonzero(np.ravel(tokens) >= 0))
+
+    def _require_room(self, V: int, horizon: Any, eos: bool, P: int) -> None:
+        """A list is as large as its responses, not as a tree."""
 
     said: Indices
     at: Indices
