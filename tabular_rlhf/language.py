@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.errors import InputError, as_floats, quoted, whole
-from tabular_rlhf.logspace import Array, read_only
+from tabular_rlhf.logspace import Array, log_of, read_only
+from tabular_rlhf.registry import settle
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,19 +46,17 @@ class Language:
         sep: str = " ",
     ) -> None:
         check_words(sep, prompts)
-        how_many(vocabulary)
-        whole(horizon, "the horizon", 1, "count the tokens of the longest response")
+        self._require_room(how_many(vocabulary), horizon, eos is not None, len(prompts))  # before anything of that size is made
         prompts = tuple(str(x) for x in prompts)
         names = _names(vocabulary, sep, None if eos is None else str(eos))
         if not prompts or len(set(prompts)) != len(prompts):
             raise InputError("prompts must be distinct and at least one", got=list(prompts), remedy="remove the repetition")
-        set_ = object.__setattr__
-        set_(self, "vocabulary", names)
-        set_(self, "horizon", int(horizon))
-        set_(self, "eos", None if eos is None else str(eos))
-        set_(self, "prompts", prompts)
-        set_(self, "sep", sep)
-        set_(self, "mu", _distribution(mu, len(prompts)))
+        settle(self, vocabulary=names, horizon=int(horizon), eos=None if eos is None else str(eos), prompts=prompts, sep=sep)
+        settle(self, mu=_distribution(mu, len(prompts)))
+
+    def _require_room(self, V: int, horizon: Any, eos: bool, P: int) -> None:
+        """Refuse a horizon that is no number, and what has no room (here anything has)."""
+        whole(horizon, "the horizon", 1, "count the tokens of the longest response")
 
     # ---------------------------------------------------------------- sizes
     @property
@@ -83,7 +82,7 @@ class Language:
     @cached_property
     def log_mu(self) -> Array:
         """log mu, (P,), -inf for prompts of probability zero."""
-        return read_only(np.log(self.mu, out=np.full(self.P, -np.inf), where=self.mu > 0))
+        return read_only(log_of(self.mu))
 
     @property
     def log10_responses(self) -> float:

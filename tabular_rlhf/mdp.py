@@ -34,7 +34,7 @@ import numpy as np
 
 from tabular_rlhf.autodiff import Traced, primitive
 from tabular_rlhf.errors import InputError, as_floats, quoted, shown, whole
-from tabular_rlhf.language import Language, check_words, how_many
+from tabular_rlhf.language import Language
 from tabular_rlhf.logspace import Array
 
 Indices = np.ndarray[Any, np.dtype[np.intp]]
@@ -44,7 +44,7 @@ NAME = 64
 """Bytes that the name of a token or a prompt takes."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class TokenMDP(Language):
     """A vocabulary, a horizon, prompts with their distribution, and perhaps an end-of-sequence token.
 
@@ -65,18 +65,8 @@ class TokenMDP(Language):
     (7, 15, 'the cat .')
     """
 
-    def __init__(
-        self,
-        vocabulary: int | Sequence[str],
-        horizon: int,
-        eos: str | int | None = None,
-        prompts: Sequence[str] = ("",),
-        mu: Any = None,
-        sep: str = " ",
-    ) -> None:
-        check_words(sep, prompts)
-        check_size(how_many(vocabulary), horizon, eos is not None, len(prompts))  # before anything of that size is made
-        super().__init__(vocabulary, horizon, eos, prompts, mu, sep)
+    def _require_room(self, V: int, horizon: Any, eos: bool, P: int) -> None:
+        check_size(V, horizon, eos, P)
 
     # ---------------------------------------------------------------- sizes
     @cached_property

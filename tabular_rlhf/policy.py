@@ -23,8 +23,9 @@ import numpy as np
 from tabular_rlhf.errors import InputError, a_generator, as_floats, as_number, floats, positive, quoted, whole
 from tabular_rlhf.kernels import masses
 from tabular_rlhf.language import Language
-from tabular_rlhf.logspace import NORMALIZED, Array, log_softmax, read_only
+from tabular_rlhf.logspace import NORMALIZED, Array, log_of, log_softmax, read_only
 from tabular_rlhf.mdp import Indices, TokenMDP, numbers, table
+from tabular_rlhf.registry import settle
 
 
 class PolicyClass(Protocol):
@@ -142,7 +143,7 @@ class LogLinear:
             raise InputError(
                 f"features must have shape {(*expected, 'F')}", got=features.shape, remedy="one vector for every prompt, state, token"
             )
-        object.__setattr__(self, "features", owned(features))
+        settle(self, features=owned(features))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -237,7 +238,7 @@ def from_text(mdp: TokenMDP, corpus: str | Sequence[str], order: int = 1, smooth
         refuse_strange(corpus)
     total = counts.sum(axis=1, keepdims=True) + smoothing * mdp.V
     pi = np.where(total > 0, (counts + smoothing) / np.where(total > 0, total, 1.0), 1.0 / mdp.V)
-    log_pi: Array = tied.log_pi(np.log(pi, out=np.full_like(pi, -np.inf), where=pi > 0))
+    log_pi: Array = tied.log_pi(log_of(pi))
     return log_pi
 
 
@@ -296,10 +297,11 @@ def occurrences(language: Language, k: int, sentence: Sequence[int]) -> Iterator
 def zen() -> list[str]:
     """The sentences of the text that ships in Python's own `this` module, read without importing (that would print it)."""
     import ast
-    import importlib.util
+    from importlib.abc import InspectLoader
+    from importlib.util import find_spec
 
-    spec = importlib.util.find_spec("this")
-    source = spec.loader.get_source("this") if spec is not None and spec.loader is not None else None  # type: ignore[attr-defined]
+    spec = find_spec("this")
+    source = spec.loader.get_source("this") if spec is not None and isinstance(spec.loader, InspectLoader) else None
     for node in ast.walk(ast.parse(source or "")):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             lines = codecs.decode(node.value.value, "rot13").splitlines()

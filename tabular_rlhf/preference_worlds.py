@@ -18,18 +18,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from tabular_rlhf.logspace import Array, log_softmax
+from tabular_rlhf.logspace import Array, log_of, log_softmax
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import uniform
 from tabular_rlhf.world import NAMED, World
 
 Fractions = dict[str, Fraction]
-
-
-def _log(weights: list[Fraction]) -> Array:
-    """log of fractions, -inf of 0."""
-    w: Array = np.array([float(q) for q in weights])
-    return np.log(w, out=np.full_like(w, -np.inf), where=w > 0)
 
 
 # ---------------------------------------------------------------------------------------------------- cycle
@@ -149,12 +143,12 @@ def blind_spot(beta: float = 1.0, reference_sees: bool = True) -> World:
     mdp = TokenMDP(tuple(BLIND_REF), horizon=1)
     ref = [q if reference_sees or name != "great" else Fraction(0) for name, q in BLIND_REF.items()]
     r = beta * np.log([[float(BLIND_ODDS[name]) for name in BLIND_REF]])
-    return World(mdp, log_softmax(_log(ref))[None, None], r, beta, name="blind-spot")
+    return World(mdp, log_softmax(log_of(np.array(ref, dtype=np.float64)))[None, None], r, beta, name="blind-spot")
 
 
 def blind_comparisons() -> Array:
     """log of the law of the responses compared: poor and plain equally often, great never; (1, 3)."""
-    return _log([Fraction(1, 2), Fraction(1, 2), Fraction(0)])[None]
+    return log_of(np.array([[0.5, 0.5, 0.0]]))
 
 
 def blind_spot_answers() -> Fractions:

@@ -37,6 +37,7 @@ from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import NGram, PolicyClass, Tabular
 from tabular_rlhf.preferences import Pairs
 from tabular_rlhf.projection import Projection, counted, local_minima, reverse_kl, reverse_projection
+from tabular_rlhf.registry import settle
 from tabular_rlhf.world import World
 
 RUNAWAY = 3.0
@@ -81,7 +82,7 @@ class Linear:
         features = as_floats(self.features, "features")
         if features.ndim != 3:
             raise InputError("features must have shape (P, N, F)", got=features.shape, remedy="one vector for every prompt and response")
-        object.__setattr__(self, "features", features)
+        settle(self, features=features)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -126,6 +126,7 @@ NO_NUMBERS = {
     "simulator.figure.draw": "it draws",
     "simulator.figure.said": "it writes words",
     "simulator.figure.draw_curves": "it draws",
+    "simulator.stages.Run.longer": "it makes a record",
     "simulator.state.check_path": "it looks at a path",
     "simulator.state.load": "it reads a file",
     "simulator.state.save": "it writes a file",
@@ -155,6 +156,7 @@ THROUGH = {
         *("simulator.on_policy.recipe_of", "simulator.on_policy.ascend", "simulator.on_policy.remembered", "simulator.record.Told"),
         *("lattice.depths", "lattice.listing", "lattice.draws.Drawn.only", "lattice.draws.preferred_first"),
     ),
+    "policy_gradient.updates.covariance": ("policy_gradient.batches.moments_of",),
     "losses.analyse.analyse": (
         *("losses.closed.averaged", "losses.closed.linked", "losses.closed.length_tilt_row", "losses.problem.Problem"),
     ),

@@ -14,11 +14,12 @@ from tabular_rlhf.gibbs import solve
 from tabular_rlhf.logspace import kl, log_of, log_softmax
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy_gradient import groups as g
+from tabular_rlhf.policy_gradient.updates import score_sum
 from tabular_rlhf.selection import best_of_n
 from tabular_rlhf.simulator import CORES, Options, Run, begin, simulate
 from tabular_rlhf.simulator.algorithms import EPOCHS, compared, graded, imitate
 from tabular_rlhf.simulator.chance import noise_of_steps
-from tabular_rlhf.simulator.on_policy import ADAM, MEMORY, moved, score_sum
+from tabular_rlhf.simulator.on_policy import ADAM, MEMORY, moved
 from tabular_rlhf.simulator.record import KEEP, KL_FLAGS, Data, bag, learner
 from tabular_rlhf.simulator.report import FIELDS, closing, report
 from tabular_rlhf.simulator.scoring import price_of_comparisons, total_variation

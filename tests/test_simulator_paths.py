@@ -29,7 +29,7 @@ from tabular_rlhf.simulator import Options, advance, algorithms, begin, exact_cu
 from tabular_rlhf.simulator.record import CORES, KL_FLAGS, Learner, PathTask, Task, step_of
 from tabular_rlhf.simulator.report import report
 from tabular_rlhf.simulator.scoring import destination, score, score_of
-from tabular_rlhf.simulator.state import load, longer, save
+from tabular_rlhf.simulator.state import load, save
 from tabular_rlhf.world import World, named_world, random_world
 from tests.test_lattice_commands import LONG
 
@@ -245,7 +245,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(algorithm: str, tmp_path: Path) 
     whole = advance(begin(small, options), 6)
     save(tmp_path / "r.npz", [advance(begin(small, options), 2)], "here")
     (back,), place = load(tmp_path / "r.npz", lambda _: small)
-    again = advance(longer(back, 6), 6)  # type: ignore[type-var]
+    again = advance(back.longer(6), 6)
     assert place == "here"
     assert (again.learner.logits == whole.learner.logits).all()
     assert again.curve == whole.curve

@@ -153,7 +153,6 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
     """An array under differentiation.  It answers to NumPy; it refuses what would lose the trace."""
 
     __slots__ = ("index", "tape", "value")
-    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, tape: Tape, index: int, value: Any) -> None:
         self.tape, self.index, self.value = tape, index, value

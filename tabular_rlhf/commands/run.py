@@ -25,7 +25,7 @@ from tabular_rlhf.policy_gradient import LOSSES as POLICY_LOSSES
 from tabular_rlhf.simulator.record import CORES, DEMONSTRATORS, KL_FLAGS, OPTIMIZERS, Options
 from tabular_rlhf.simulator.report import SCHEMA, render, report
 from tabular_rlhf.simulator.stages import AnyRun, advance, begin
-from tabular_rlhf.simulator.state import check_path, load, longer, save
+from tabular_rlhf.simulator.state import check_path, load, save
 from tabular_rlhf.world import NAMED, World
 
 PAUSE = 2.0
@@ -130,7 +130,7 @@ def resumed(args: argparse.Namespace) -> tuple[list[AnyRun], str]:
     done = max(r.learner.step for r in runs)
     if steps < done:
         raise InputError(f"--steps must be at least the {done} already done", got=steps, where=str(args.resume), remedy="ask for more")
-    return [longer(r, steps) for r in runs], place
+    return [r.longer(steps) for r in runs], place
 
 
 def go_on(runs: list[AnyRun], path: Path | None, place: str) -> list[AnyRun]:

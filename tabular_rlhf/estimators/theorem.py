@@ -36,7 +36,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators.evaluate import contributions
 from tabular_rlhf.estimators.record import TERMS, Flag, Terms
 from tabular_rlhf.gibbs import greedy_limit, log_gibbs, log_policy_of
-from tabular_rlhf.logspace import Array, has_zeros, log_ratio, log_softmax
+from tabular_rlhf.logspace import Array, has_zeros, log_of, log_ratio, log_softmax
 from tabular_rlhf.penalties import f_divergence_optimum
 from tabular_rlhf.world import World
 
@@ -272,7 +272,7 @@ def threshold(log_ref: Array, r: Array, cost: float) -> Array:
     gone, top = possible & (best - r > 2.0 * cost), possible & (r == best)
     p, share = np.exp(log_ref), np.exp(log_softmax(np.where(top, log_ref, -np.inf)))
     out = np.where(gone, 0.0, p) + share * np.sum(np.where(gone, p, 0.0), axis=-1, keepdims=True)
-    return np.asarray(np.log(out, out=np.full_like(out, -np.inf), where=out > 0))
+    return log_of(out)
 
 
 _OPTIMA: Mapping[str, tuple[str, Callable[[Array, Array, float], Array]]] = {

@@ -21,6 +21,7 @@ from tabular_rlhf.lattice.draws import Drawn
 from tabular_rlhf.lattice.world import LatticeWorld
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.mdp import Indices, TokenMDP
+from tabular_rlhf.registry import settle
 from tabular_rlhf.world import World
 
 MOST = 2**25
@@ -35,9 +36,11 @@ class Said(TokenMDP):
         if n * T * language.V > MOST:
             got = f"{n:,} responses of {T:,} tokens"
             raise InputError("a batch must fit in memory", got=got, remedy="take smaller batches, or shorten the horizon")
-        Language.__init__(self, language.vocabulary, T, language.eos, sep=language.sep)
-        object.__setattr__(self, "said", tokens)
-        object.__setattr__(self, "at", np.flatnonzero(np.ravel(tokens) >= 0))
+        super().__init__(language.vocabulary, T, language.eos, sep=language.sep)
+        settle(self, said=tokens, at=np.flatnonzero(np.ravel(tokens) >= 0))
+
+    def _require_room(self, V: int, horizon: Any, eos: bool, P: int) -> None:
+        """A list is as large as its responses, not as a tree."""
 
     said: Indices
     at: Indices

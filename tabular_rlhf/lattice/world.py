@@ -24,6 +24,7 @@ from tabular_rlhf.errors import InputError, as_floats, positive
 from tabular_rlhf.language import Language
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.mdp import Indices
+from tabular_rlhf.registry import settle
 from tabular_rlhf.world import World
 
 if TYPE_CHECKING:
@@ -121,9 +122,7 @@ class LatticeWorld:
     name: str = "world"
 
     def __post_init__(self) -> None:
-        set_ = object.__setattr__
-        set_(self, "beta", positive(self.beta, "beta", "reward units per nat"))
-        set_(self, "roots", np.asarray(self.roots, dtype=np.intp))
+        settle(self, beta=positive(self.beta, "beta", "reward units per nat"), roots=np.asarray(self.roots, dtype=np.intp))
         if len(self.levels) != self.H or self.roots.shape != (self.language.P,):
             got = f"{len(self.levels)} levels and {self.roots.shape} roots"
             raise InputError(f"a lattice must have {self.H} levels, and a root for each prompt", got=got, remedy="see `machines.lattice`")

@@ -19,7 +19,7 @@ from tabular_rlhf.errors import InputError, shown
 from tabular_rlhf.language import Language
 from tabular_rlhf.lattice.merge import classes_of, grid
 from tabular_rlhf.lattice.world import LatticeWorld, Level
-from tabular_rlhf.logspace import Array
+from tabular_rlhf.logspace import Array, log_of
 from tabular_rlhf.mdp import Indices, TokenMDP
 
 LARGEST = 2**25
@@ -55,7 +55,7 @@ class Machine:
         total = pi.sum(axis=0)
         if not total.all():
             raise InputError("every state must allow some token", got="all forbidden", remedy="forbid fewer")
-        return replace(self, log_ref=np.log(pi / total, out=np.full_like(pi, -np.inf), where=pi > 0))
+        return replace(self, log_ref=log_of(pi / total))
 
 
 def product(language: Language, machines: Sequence[Machine]) -> Machine:

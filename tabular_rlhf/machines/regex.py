@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, NoReturn
 
 import numpy as np
@@ -176,9 +177,7 @@ def matches(language: Language, pattern: str, weight: float = 1.0) -> Machine:
 
 def _automaton(pattern: str) -> tuple[_Places, int]:
     try:
-        from re import _parser  # type: ignore[attr-defined]
-
-        tree = _parser.parse(pattern)
+        tree = import_module("re._parser").parse(pattern)
     except (re.error, RecursionError, OverflowError, TypeError) as e:
         raise InputError("a pattern must be a regular expression", got=f"{quoted(pattern)} ({e})", remedy="see Python's `re`") from None
     places = _Places(pattern)

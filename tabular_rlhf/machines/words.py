@@ -15,7 +15,7 @@ import numpy as np
 
 from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.language import Language
-from tabular_rlhf.logspace import Array
+from tabular_rlhf.logspace import Array, log_of
 from tabular_rlhf.machines.machine import LARGEST, Machine
 from tabular_rlhf.mdp import Indices
 from tabular_rlhf.policy import context_length, encoded, occurrences, pseudo_counts, refuse_strange
@@ -136,6 +136,5 @@ def ngram(language: Language, corpus: Sequence[str] | str, order: int = 1, smoot
     total = np.array([counts.get(s, np.zeros(V)) for s in states]).T + smoothing
     mass = total.sum(axis=0)
     pi = np.where(mass > 0, total / np.where(mass > 0, mass, 1.0), 1.0 / V)
-    log_ref = np.log(pi, out=np.full_like(pi, -np.inf), where=pi > 0)
     zeros = np.zeros_like(pi)
-    return Machine(following, zeros, zeros, 0, log_ref)
+    return Machine(following, zeros, zeros, 0, log_of(pi))

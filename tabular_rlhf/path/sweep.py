@@ -29,7 +29,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.lattice.linear import Entries, Moments, moments
 from tabular_rlhf.lattice.policy import Policy
 from tabular_rlhf.logspace import Array, remainder
-from tabular_rlhf.path.quantity import Form, Monomial, Quantity, Term
+from tabular_rlhf.path.quantity import Form, Monomial, Quantity
 
 MOST = 4
 """The largest k of an E_k that is tried."""
@@ -239,18 +239,3 @@ def _theorem(coordinate: Coordinate, x: Mapping[str, Array]) -> list[tuple[Coord
 def term_count(f: Quantity) -> int:
     """Coordinates that the sweep of a quantity carries."""
     return len(Representation(f).places)
-
-
-__all__ = [
-    "MOST",
-    "NAMES",
-    "SYMBOLS",
-    "Representation",
-    "Sums",
-    "Term",
-    "by_prompt",
-    "edge_sums",
-    "expect",
-    "term_count",
-    "variance",
-]

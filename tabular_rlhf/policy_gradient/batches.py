@@ -243,19 +243,24 @@ def moments(world: World, log_old: Array, recipe: Recipe, table: Array, reward: 
     """E[U] (P, D) and E[U U^T] (P, D, P, D) of a batch's update, for slopes (2, P, N, D) of responses."""
     s = sorts(world, log_old, recipe, reward)
     N, chance = law(s, recipe.B)
-    parts = g.signs(recipe, worth(recipe, s.of, N, world.mdp.H))
-    P, D = world.mdp.P, table.shape[-1]
-    m = [np.einsum("fxn,xnd->fxd", s.share, slope) for slope in table]
-    mean = sum(np.einsum("f,fxd->xd", chance @ (N * a), f) for a, f in zip(parts, m, strict=True))
+    return moments_of(N, chance, g.signs(recipe, worth(recipe, s.of, N, world.mdp.H)), s.share, table)
+
+
+def moments_of(N: Array, chance: Array, parts: tuple[Array, Array], share: Array, table: Array) -> tuple[Array, Array]:
+    """The same.  Args: N (T, F), counts of sorts; chance (T,); parts (T, F), what each of a sort is worth, up and down; share (F, P, N), of
+    each response in its sort."""
+    P, D = table.shape[1], table.shape[-1]
+    m = [np.reshape(np.swapaxes(np.matmul(np.swapaxes(share, 0, 1), slope), 0, 1), (len(share), P * D)) for slope in table]
+    mean = sum((chance @ (N * a)) @ f for a, f in zip(parts, m, strict=True))
     second = np.zeros((P, D, P, D))
     for i, a in enumerate(parts):
-        own = np.einsum("f,fxn->xn", chance @ (N * np.square(a)), s.share)
+        own = np.tensordot(chance @ (N * np.square(a)), share, 1)
         for x in range(P):
             second[x, :, x] += (table[i, x].T * own[x]) @ table[i, x]
         for j, b in enumerate(parts):
             pairs = (N * a * chance[:, None]).T @ (N * b) - np.diag(chance @ (N * a * b))
-            second += np.einsum("fxd,fg,gye->xdye", m[i], pairs, m[j], optimize=True)
-    return np.asarray(mean), second
+            second += np.reshape(m[i].T @ pairs @ m[j], second.shape)
+    return np.reshape(mean, (P, D)), second
 
 
 # ---------------------------------------------------------------------------------------------------- drawn batches

@@ -33,7 +33,7 @@ import numpy as np
 
 from tabular_rlhf.errors import InputError, as_number, quoted, whole
 from tabular_rlhf.logspace import Array
-from tabular_rlhf.registry import Equation, Registry, one_of
+from tabular_rlhf.registry import Equation, Registry, one_of, settle
 
 Function = Callable[..., Any]
 GIVEN: Mapping[str, tuple[str, ...]] = {
@@ -286,20 +286,18 @@ class Recipe:
             BATCHES.find(batch),
         )
         known = {name: value for part in parts for name, value in part.defaults.items()}
-        for name, value in zip(PARTS, parts, strict=True):
-            object.__setattr__(self, name, value)
+        settle(self, **dict(zip(PARTS, parts, strict=True)))
         if not self.loss.homogeneous:
             must = "a policy loss must be positively homogeneous in A"
             raise InputError(must, got="f(2A) is not 2 f(A)", where=self.loss.name, remedy="leave constants and squares of A out")
         if self.correction.by_token and self.loss.level != "token":
             must = "a correction of tokens must have a loss of tokens to weigh"
             raise InputError(must, got=f"{self.correction.name} for {self.loss.name}", remedy="correct the whole response")
-        object.__setattr__(self, "G", _group_size(G, self.advantage))
-        object.__setattr__(self, "B", int(whole(B, "B", 1, "B counts the prompts of one batch", most=MOST)))
+        settle(self, G=_group_size(G, self.advantage), B=int(whole(B, "B", 1, "B counts the prompts of one batch", most=MOST)))
         if self.G * self.B < self.batch.smallest:
             must = f"the batch must have at least {self.batch.smallest} responses"
             raise InputError(must, got=f"G = {self.G}, B = {self.B}", where=self.batch.name, remedy="take more prompts, or a larger group")
-        object.__setattr__(self, "settings", {**known, **_checked(changes, known)})
+        settle(self, settings={**known, **_checked(changes, known)})
         if self.settings.get("floor", 0.0) > self.settings.get("cap", np.inf):
             got = f"floor = {self.settings['floor']:g}, cap = {self.settings['cap']:g}"
             raise InputError("floor must be at most cap", got=got, where=self.correction.name, remedy="lower the floor")

@@ -29,7 +29,7 @@ from tabular_rlhf.autodiff import grad
 from tabular_rlhf.behavior import Behavior, Policies
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.logspace import Array, log_softmax
-from tabular_rlhf.mdp import TokenMDP
+from tabular_rlhf.mdp import Indices, TokenMDP
 from tabular_rlhf.policy_gradient import batches as b
 from tabular_rlhf.policy_gradient import groups as g
 from tabular_rlhf.policy_gradient.record import PolicyLoss, Recipe
@@ -147,8 +147,12 @@ def expected_update(
 
 def true_gradient(world: World, log_pi: Array, reward: Array | None = None) -> Array:
     """grad E_mu E_p[reward] in tabular logits with the reward frozen: (P, S, V), by one backward sweep."""
-    mdp = world.mdp
-    m = mdp.subtree_sum(world.mu[:, None] * np.exp(mdp.path_sum(log_pi)) * (world.r if reward is None else reward))
+    return score_sum(world, log_pi, world.mu[:, None] * np.exp(world.mdp.path_sum(log_pi)) * (world.r if reward is None else reward))
+
+
+def score_sum(world: World, log_pi: Array, credit: Array) -> Array:
+    """sum over responses of credit (P, N) times the score, in tabular logits: (P, S, V)."""
+    m = world.mdp.subtree_sum(credit)
     return np.asarray(m - np.exp(log_pi) * np.sum(m, axis=-1, keepdims=True))
 
 
@@ -226,12 +230,17 @@ def batch_updates(
         size = f"{n:,} x {world.mdp.P * table.shape[-1]:,}"
         raise InputError("the updates of all batches must fit in memory", got=size, remedy="take fewer samples")
     parts = g.signs(recipe, b.drawn_worth(world, batches, recipe, at.sampler))
-    value, rows = np.zeros((n, world.mdp.P, table.shape[-1])), np.arange(n)
-    for k in range(B * G):
-        x, tau = batches.x[:, k // G], batches.tau[:, k // G, k % G]
+    return Updates(_added(np.repeat(batches.x, G, axis=1), batches.tau.reshape(n, B * G), parts, table), np.full(n, 1.0 / n), n)
+
+
+def _added(x: Indices, tau: Indices, parts: tuple[Array, Array], table: Array) -> Array:
+    """What responses tau to prompts x add up to, each with its parts: (n, members) to (n, P S V)."""
+    n, members = tau.shape
+    value, rows = np.zeros((n, table.shape[1], table.shape[-1])), np.arange(n)
+    for k in range(members):
         for part, slope in zip(parts, table, strict=True):
-            value[rows, x] += part[:, k, None] * slope[x, tau]
-    return Updates(np.reshape(value, (n, -1)), np.full(n, 1.0 / n), n)
+            value[rows, x[:, k]] += part[:, k, None] * slope[x[:, k], tau[:, k]]
+    return np.reshape(value, (n, -1))
 
 
 def updates(
@@ -248,11 +257,8 @@ def updates(
     at = policies(world, logits, log_old, behavior)
     table = slopes(world, at, recipe)
     a = g.group_advantages(world, groups, recipe, at.sampler, reward)
-    rows = [s[groups.x[:, None], groups.tau] for s in table]  # (n, G, S V)
-    value = sum(np.einsum("ng,ngd->nd", part, row) for part, row in zip(g.signs(recipe, a), rows, strict=True))
-    out = np.zeros((len(groups.x), world.mdp.P, table.shape[-1]))
-    out[np.arange(len(groups.x)), groups.x] = value
-    return Updates(np.reshape(out, (len(groups.x), -1)), groups.weight, groups.n)
+    x = np.broadcast_to(groups.x[:, None], groups.tau.shape)
+    return Updates(_added(x, groups.tau, g.signs(recipe, a), table), groups.weight, groups.n)
 
 
 # ---------------------------------------------------------------------------------------------------- covariance, exactly
@@ -307,13 +313,5 @@ def _together(world: World, log_p: Array, recipe: Recipe, reward: Array, given: 
     prob = g.count_probabilities(n, kind.q)
     parts = g.signs(recipe, g.kind_advantages(n, kind, recipe, given, world.mdp.H))
     member = (kind.label == np.arange(len(kind.r))[:, None]) * np.exp(log_p[x]) / kind.q[:, None]  # (K, N)
-    means = [member @ slope for slope in table[:, x]]
-    mean = sum((prob @ (n * a)) @ m for a, m in zip(parts, means, strict=True))
-    second = np.zeros((table.shape[-1],) * 2)
-    for s, a in enumerate(parts):
-        weight = (prob @ (n * np.square(a))) @ member
-        second += (table[s, x].T * weight) @ table[s, x]
-        for t, other in enumerate(parts):
-            pairs = (n * a * prob[:, None]).T @ (n * other) - np.diag(prob @ (n * a * other))
-            second += means[s].T @ pairs @ means[t]
-    return mean, second
+    one, both = b.moments_of(n, prob, parts, member[:, None], table[:, x : x + 1])
+    return one[0], both[0, :, 0]

@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.errors import InputError, as_floats
-from tabular_rlhf.logspace import Array, log_sigmoid, logsumexp
+from tabular_rlhf.logspace import Array, log_of, log_sigmoid, logsumexp
 from tabular_rlhf.mdp import Indices
 from tabular_rlhf.projection import check_law
 from tabular_rlhf.sampling import draw
@@ -111,7 +111,7 @@ def matrix(M: Any) -> Law:
         x, i, j = (int(k) for k in np.argwhere(wrong)[0])
         both = f"M[{x}, {i}, {j}] = {M[x, i, j]:g}, M[{x}, {j}, {i}] = {M[x, j, i]:g}"
         raise InputError("one of two responses must win", got=both, remedy="make M + M^T = 1, with 1/2 on the diagonal")
-    log_M = np.log(M, out=np.full_like(M, -np.inf), where=M > 0)
+    log_M = log_of(M)
     return Law("matrix", M.shape[:2], lambda x, i, j: log_M[x, i, j])
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tabular_rlhf.logspace import Array
 from tabular_rlhf.mdp import Indices
 from tabular_rlhf.rollouts.read import Rollouts
 
@@ -74,9 +73,10 @@ def trie_of(r: Rollouts, *, tolerance: float = 1e-6) -> Trie:
         _, first, child = np.unique(node[here] * span + r.tokens[here, t], return_index=True, return_inverse=True)
         count = np.bincount(child)
         edges, nodes, shared = edges + len(first), nodes + len(first), shared + int(np.sum(count > 1))
-        said = r.mask[here, t]
-        for key, logs in (("logp", r.logp), ("logp_ref", r.logp_ref)):
-            _look(r, t, here, first, child, logs[here, t], said, node[here], tolerance, differing[key], crowded[key])
+        for key in differing:
+            edges_, crowds = _look(r, key, t, here, first, child, node[here], tolerance)
+            differing[key] += edges_
+            crowded[key] += crowds
         done[here] = nodes - len(first) + child  # the last node of every response so far
         fresh = np.zeros_like(node)
         fresh[here] = child
@@ -86,22 +86,14 @@ def trie_of(r: Rollouts, *, tolerance: float = 1e-6) -> Trie:
 
 
 def _look(
-    r: Rollouts,
-    t: int,
-    here: Indices,
-    first: Indices,
-    child: Indices,
-    x: Array,
-    said: Indices,
-    parent: Indices,
-    tolerance: float,
-    differing: list[Edge],
-    crowded: list[Crowd],
-) -> None:
+    r: Rollouts, key: str, t: int, here: Indices, first: Indices, child: Indices, parent: Indices, tolerance: float
+) -> tuple[list[Edge], list[Crowd]]:
     """Compare the log-probabilities of one depth: on each edge, and over the edges of each node."""
+    x, said = getattr(r, key)[here, t], r.mask[here, t]
     low, high = np.full(len(first), np.inf), np.full(len(first), -np.inf)
     np.minimum.at(low, child[said], x[said])
     np.maximum.at(high, child[said], x[said])
+    differing, crowded = [], []
     for e in np.flatnonzero(high > low + tolerance):
         at = np.flatnonzero((child == e) & said)
         lines = (int(r.line[here[at[np.argmin(x[at])]]]), int(r.line[here[at[np.argmax(x[at])]]]))
@@ -112,3 +104,4 @@ def _look(
     for p in np.flatnonzero(mass > 1.0 + tolerance):
         line = int(r.line[here[np.argmax(parent == p)]])
         crowded.append(Crowd(t, line, int(children[p]), float(mass[p])))
+    return differing, crowded

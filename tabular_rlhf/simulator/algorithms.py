@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ from tabular_rlhf.registry import entered
 from tabular_rlhf.selection import best_of_n
 from tabular_rlhf.simulator import paths
 from tabular_rlhf.simulator.on_policy import moved, on_policy
-from tabular_rlhf.simulator.record import CORES, KEEP, Core, Learner, Prediction, Random, Task, bag
+from tabular_rlhf.simulator.record import CORES, KEEP, OPTIONAL, Core, Learner, Predict, Prediction, Random, Task, bag
 from tabular_rlhf.world import World
 
 EPOCHS = 4
@@ -205,54 +206,48 @@ def law_of_best(task: Task) -> Prediction | None:
 
 # ---------------------------------------------------------------------------------------------------- the registry
 
-RL = frozenset({"kl", "kl_coef", "ptx", "reward", "lr", "decay", "updates", "temperature", "top_p", "correction", "policy_loss"})
-
+RL = frozenset(OPTIONAL) - {"loss", "online"}
 core = entered(Core, CORES.add)
-core(
+
+
+def _from_groups(name: str, summary: str, source: str, lr: float, predict: Predict, how: dict[str, Any], **told: Any) -> Core:
+    """A core that ascends from groups of its own responses.  Args: how, of `on_policy`, listed or not."""
+    return core(name, summary, source, partial(on_policy, **how), predict, RL, partial(paths.on_policy, **how), 32, lr, **told)
+
+
+_from_groups(
     "ppo",
     "clipped ratios, several updates a batch, leave-one-out baseline, KL in the reward",
     "Schulman et al. (2017), arXiv:1707.06347.",
-    partial(on_policy, advantage="rloo", loss="ppo-clip", epochs=EPOCHS),
+    0.5,
     sound,
-    RL,
-    partial(paths.on_policy, advantage="rloo", loss="ppo-clip", epochs=EPOCHS),
-    batch=32,
-    lr=0.5,
+    {"advantage": "rloo", "loss": "ppo-clip", "epochs": EPOCHS},
     smallest=2,
 )
-core(
+_from_groups(
     "reinforce",
     "one update a batch, running mean of rewards as baseline, KL in the reward",
     "Williams (1992).",
-    partial(on_policy, advantage="none"),
+    1.0,
     sound,
-    RL,
-    partial(paths.on_policy, advantage="none"),
-    batch=32,
-    lr=1.0,
+    {"advantage": "none"},
 )
-core(
+_from_groups(
     "rloo",
     "leave-one-out baseline, KL in the reward",
     "Ahmadian et al. (2024), arXiv:2402.14740.",
-    partial(on_policy, advantage="rloo"),
+    1.0,
     sound,
-    RL,
-    partial(paths.on_policy, advantage="rloo"),
-    batch=32,
-    lr=1.0,
+    {"advantage": "rloo"},
     smallest=2,
 )
-core(
+_from_groups(
     "grpo",
     "group mean and standard deviation, KL beside the advantages",
     "Shao et al. (2024), arXiv:2402.03300.",
-    partial(on_policy, advantage="grpo"),
+    1.0,
     own_gibbs,
-    RL,
-    partial(paths.on_policy, advantage="grpo"),
-    batch=32,
-    lr=1.0,
+    {"advantage": "grpo"},
     kl="k2-loss",
     smallest=2,
 )

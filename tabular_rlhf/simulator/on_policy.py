@@ -15,7 +15,7 @@ import numpy as np
 from tabular_rlhf.logspace import Array, log_ratio, log_softmax
 from tabular_rlhf.policy_gradient import Recipe
 from tabular_rlhf.policy_gradient import groups as g
-from tabular_rlhf.policy_gradient.updates import update_of
+from tabular_rlhf.policy_gradient.updates import score_sum, update_of
 from tabular_rlhf.simulator.record import Learner, Random, Task, Told, bag
 from tabular_rlhf.world import World
 
@@ -33,12 +33,6 @@ def moved(task: Told, s: Learner, update: Array, counted: bool = True) -> Learne
     first, second, k = a * s.first + (1 - a) * update, b * s.second + (1 - b) * np.square(update), s.step + 1
     step = eta * (first / (1 - a**k)) / (np.sqrt(second / (1 - b**k)) + tiny)
     return replace(s, step=n, logits=s.logits + step, first=first, second=second)
-
-
-def score_sum(world: World, log_pi: Array, credit: Array) -> Array:
-    """sum over responses of credit times the score, in tabular logits: (P, S, V)."""
-    m = world.mdp.subtree_sum(credit)
-    return np.asarray(m - np.exp(log_pi) * np.sum(m, axis=-1, keepdims=True))
 
 
 @dataclass(frozen=True, eq=False)

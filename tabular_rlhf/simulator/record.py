@@ -273,6 +273,7 @@ Step = Callable[[Task, Learner, Random], Learner]
 PathStep = Callable[[PathTask, Learner, Random], Learner]
 Prediction = tuple[str, Array]
 """Where a core leads, in words and as log p (P, N)."""
+Predict = Callable[[Task], Prediction | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,7 +289,7 @@ class Core:
     summary: str
     source: str
     step: Step
-    predict: Callable[[Task], Prediction | None]
+    predict: Predict
     uses: frozenset[str]
     over_paths: PathStep
     batch: int
@@ -320,16 +321,12 @@ class Core:
 CORES: Registry[Core] = Registry("core")
 """What improves a policy, by name; `algorithms` enters the records."""
 OPTIONAL: dict[str, Any] = {
-    "kl": None,
-    "kl_coef": None,
-    "ptx": 0.0,
-    "reward": True,
-    "loss": "dpo",
-    "online": False,
-    "lr": None,
-    "decay": 0.0,
+    name: getattr(Options, name)
+    for name in (
+        *("kl", "kl_coef", "ptx", "reward", "loss", "online", "lr", "decay"),
+        *("updates", "temperature", "top_p", "correction", "policy_loss"),
+    )
 }
-OPTIONAL |= {"updates": None, "temperature": 1.0, "top_p": 1.0, "correction": "uncorrected", "policy_loss": None}
 """Options that only some cores read, and what they are where they are not given."""
 
 

@@ -64,6 +64,10 @@ class Run(Generic[T]):
         log_p: Array = task.world.mdp.path_sum(self.learner.log_pi)
         return log_p
 
+    def longer(self, steps: int) -> Run[T]:
+        """The same run with another goal."""
+        return replace(self, task=replace(self.task, options=replace(self.task.options, steps=steps)))
+
 
 AnyRun = Run[Task] | Run[PathTask]
 OnStep = Callable[[Any], object]

@@ -17,7 +17,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -180,9 +180,3 @@ def _run(world: World | LatticeWorld, options: Options, told: Any, arrays: Array
     x, w, l, weight = (mine.get(f"pairs.{name}") for name in PAIRS)
     pairs = None if x is None or w is None or l is None or weight is None else Pairs(x, w, l, weight, options.comparisons)
     return Run(prepare(world, options, Data(mine["demonstrations"], pairs, mine["reward"])), learned, rng, stages, curve)
-
-
-def longer(run: AnyRun, steps: int) -> AnyRun:
-    """The same run with another goal."""
-    options = replace(run.task.options, steps=steps)
-    return replace(run, task=replace(run.task, options=options))  # type: ignore[arg-type]
