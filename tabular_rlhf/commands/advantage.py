@@ -15,7 +15,7 @@ from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
 from tabular_rlhf.commands.options import declare_json, declare_settings, declare_world, option, require_known, settings
 from tabular_rlhf.commands.policies import Situation
 from tabular_rlhf.commands.recipes import KNOWN, NAMES, Asked
-from tabular_rlhf.commands.solve import find_with_notes
+from tabular_rlhf.commands.solve import asked_world
 from tabular_rlhf.errors import InputError, whole
 from tabular_rlhf.fields.verdict import spelled
 from tabular_rlhf.layout import table
@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    world, _ = find_with_notes(args.world)
+    world = asked_world(args)
     if not isinstance(world, World):
         from tabular_rlhf.commands import on_lattice
 
@@ -59,34 +59,25 @@ def run(args: argparse.Namespace) -> int:
         drawn = (whole(args.samples, "--samples", 2, "10000 is usual"), args.seed)
     elif args.seed is not None:
         raise InputError("--seed must have draws that it is of", got="no --samples", remedy="add --samples 10000, or leave it out")
-    found = report(world, args.name, args.group, settings(args.set), at, args.correction, args.batch, args.prompts, drawn)
+    found = report(args, world, at, drawn)
     answer(args, SCHEMA, found, lambda: render(found))
     return 0
 
 
-def report(
-    world: World,
-    name: str | None,
-    G: int,
-    changes: dict[str, float],
-    at: Situation,
-    correction: str = "uncorrected",
-    batch: str = "each-group",
-    prompts: int | None = None,
-    drawn: tuple[int, int] | None = None,
-) -> dict[str, Any]:
-    """Every recipe asked for, analyzed where the policies stand; each with this correction for the sampler.
+def report(args: argparse.Namespace, world: World, at: Situation, drawn: tuple[int, int] | None) -> dict[str, Any]:
+    """Every recipe asked for, analyzed where the policies stand.
 
-    Args: batch, what a batch is; prompts, how many it has; drawn, how many batches are drawn, and the seed, where not all are summed.
+    Args: drawn, how many batches are drawn, and the seed, where not all are summed.
     """
+    name, G, changes = args.name, args.group, settings(args.set)
     own = handed_in(str(name), changes) if is_file(name) else None
     mine = ADVANTAGES.get(str(name)) if own is None else None if own.kind == "aggregation" else advantage_of(own)
     if own is not None:
         require_known(changes, [*own.settable, *KNOWN], str(name))
         changes = {k: x for k, x in changes.items() if k not in own.settings}
-    batch = str(name) if name in BATCHES else BATCHES.find(batch).name
-    B = prompts if prompts is not None else 1 if BATCHES[batch].apart else 2
-    asked = Asked(changes, correction, batch, G, B)
+    batch = str(name) if name in BATCHES else BATCHES.find(args.batch).name
+    B = args.prompts if args.prompts is not None else 1 if BATCHES[batch].apart else 2
+    asked = Asked(changes, args.correction, batch, G, B)
     chosen, about = asked.recipes(aggregation_of(own) if own is not None and mine is None else mine or name)
     require_known(changes, [key for _, recipe in chosen for key in recipe.settings], name or "all advantages")
     found: dict[str, Any] = {
@@ -100,7 +91,7 @@ def report(
         "batch": batch,
         "samples": None if drawn is None else drawn[0],
         **at.told(world),
-        "correction": correction,
+        "correction": args.correction,
         "silent": silent(world, world.mdp.path_sum(at.log_sampler), G),
         "about": about,
         "rows": [row(world, label, recipe, at, drawn) for label, recipe in chosen],

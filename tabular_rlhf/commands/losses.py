@@ -12,7 +12,7 @@ from tabular_rlhf.commands import policies
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
 from tabular_rlhf.commands.options import declare_beta, declare_json, declare_settings, option, require_known, settings
-from tabular_rlhf.commands.solve import find_with_notes
+from tabular_rlhf.commands.solve import asked_world
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.gibbs import Gibbs, solve
 from tabular_rlhf.layout import table
@@ -49,8 +49,7 @@ def run(args: argparse.Namespace) -> int:
     pairs, rewards, changes = chosen(args.name, changes)
     known = [key for loss in pairs for key in ("beta", "tau", *loss.defaults)] + [key for r in rewards for key in r.defaults]
     require_known(changes, known, args.name or "all losses")
-    world, _ = find_with_notes(args.world)
-    world = world if args.beta is None else world.at(args.beta)
+    world = asked_world(args)
     if not isinstance(world, World):
         from tabular_rlhf.commands import on_lattice
 
