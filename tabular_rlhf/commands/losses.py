@@ -64,7 +64,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.json:
         found = [as_dict(analyse(loss, world, drawn=drawn, at=here, **{k: x for k, x in changes.items() if loss.has(k)})) for loss in pairs]
-        fitted = [rewards_as_dict(analyse_rewards(loss, world, drawn(world), **_own(loss, changes))) for loss in rewards]
+        own = [{k: x for k, x in changes.items() if k in loss.defaults} for loss in rewards]
+        reports = (analyse_rewards(loss, world, drawn(world), **some) for loss, some in zip(rewards, own, strict=True))
+        fitted = [rewards_as_dict(report) for report in reports]
         answer_json(SCHEMA, args, {"world": world.name, "beta": world.beta, **at.told(world), "losses": found, "rewards": fitted})
         return 0
     told = "".join(f", {key} = {x:g}" for key, x in changes.items())
@@ -92,10 +94,6 @@ def chosen(name: str | None, changes: dict[str, float]) -> tuple[list[DirectLoss
         return ([], [reward_loss_of(own)], left) if reward else ([pair_loss_of(own)], [], left)
     one_of([*LOSSES, *REWARD_LOSSES], name, "the loss must be a known one")
     return ([LOSSES[name]], [], changes) if name in LOSSES else ([], [REWARD_LOSSES[name]], changes)
-
-
-def _own(loss: RewardLoss, changes: dict[str, float]) -> dict[str, float]:
-    return {k: x for k, x in changes.items() if k in loss.defaults}
 
 
 def fitted_rewards(report: RewardReport) -> str:

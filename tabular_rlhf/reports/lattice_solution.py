@@ -167,18 +167,16 @@ def first_tokens(s: Solved, top: int) -> list[Record]:
     pi = s.optimum.pi(0)[:, w.roots].T
     after = np.append(s.optimum.V_s(1), 0.0) if w.H > 1 else np.zeros(1)
     Q = level.r + level.pull(after)
-    rows = []
-    for x, a in largest(w.mu[:, None] * pi, top):
-        rows.append(
-            {
-                "prompt": w.language.prompts[x],
-                "token": w.language.vocabulary[a],
-                "value": only_exact(float(Q[a, w.roots[x]])),
-                "p_ref": s.before.share(x, a),
-                "p_star": s.after.share(x, a),
-            }
-        )
-    return rows
+    return [
+        {
+            "prompt": w.language.prompts[x],
+            "token": w.language.vocabulary[a],
+            "value": only_exact(float(Q[a, w.roots[x]])),
+            "p_ref": s.before.share(x, a),
+            "p_star": s.after.share(x, a),
+        }
+        for x, a in largest(w.mu[:, None] * pi, top)
+    ]
 
 
 def responses(s: Solved, law: str, top: int) -> list[Record]:

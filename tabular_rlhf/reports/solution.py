@@ -259,18 +259,16 @@ def responses(s: Solved, law: str, top: int) -> list[Record]:
     """The likeliest responses under one law ("before" or "after"), with their probability given the prompt under both."""
     w = s.world
     log_p = w.log_p_ref if law == "before" else s.gibbs.log_p
-    rows = []
-    for x, tau in largest(w.mu[:, None] * np.exp(log_p), top):
-        rows.append(
-            {
-                "prompt": w.mdp.prompts[x],
-                "response": w.mdp.text(tau),
-                "reward": float(w.r[x, tau]),
-                "p_ref": s.before.share(x, float(np.exp(w.log_p_ref[x, tau])), tau),
-                "p_star": s.after.share(x, float(np.exp(s.gibbs.log_p[x, tau])), tau),
-            }
-        )
-    return rows
+    return [
+        {
+            "prompt": w.mdp.prompts[x],
+            "response": w.mdp.text(tau),
+            "reward": float(w.r[x, tau]),
+            "p_ref": s.before.share(x, float(np.exp(w.log_p_ref[x, tau])), tau),
+            "p_star": s.after.share(x, float(np.exp(s.gibbs.log_p[x, tau])), tau),
+        }
+        for x, tau in largest(w.mu[:, None] * np.exp(log_p), top)
+    ]
 
 
 def frontier_rows(world: World, samples: int, rng: np.random.Generator) -> list[Record]:
