@@ -6,6 +6,8 @@ Text has a dash where there is no number, no minus before a zero, and `inf` and 
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -88,6 +90,17 @@ def differing(one: Sequence[float], other: Sequence[float], most: int) -> list[i
 
 def _gaps(one: Sequence[float], other: Sequence[float]) -> list[float]:
     return [abs(a - b) if a != b else 0.0 for a, b in zip(one, other, strict=True)]
+
+
+def as_csv(rows: Iterable[Iterable[Any]]) -> str:
+    """Rows as CSV; what is no text is written as it is printed, None as nothing.
+
+    >>> as_csv([["name", "x"], ["k1, k2", 0.5]])
+    'name,x\\n"k1, k2",0.5\\n'
+    """
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue()
 
 
 def in_words(found: Any) -> Any:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial, wraps
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,15 @@ class Case:
 Runner = Callable[[], Any]
 
 
+def prepared(made: Callable[[Any], Sequence[Any]]) -> Callable[[Callable[..., Any]], Callable[[Any], Runner]]:
+    """A formulation of a case and of what is made of it beforehand, which is not timed."""
+    return lambda f: wraps(f)(lambda case: partial(f, case, *made(case)))
+
+
+at_once = prepared(lambda case: ())
+"""A formulation with nothing to prepare: all that it does is timed."""
+
+
 def available() -> dict[str, str]:
     """Version of each peer, "absent" where it is not installed."""
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
@@ -79,38 +88,29 @@ def _torch(case: Case) -> tuple[Any, Any, Any]:
     return torch, torch.tensor(case.world.r[0]), torch.tensor(case.world.log_p_ref[0])
 
 
-def torch_gibbs(case: Case) -> Runner:
+@prepared(_torch)
+def torch_gibbs(case: Case, torch: Any, r: Any, log_p_ref: Any) -> Any:
     """Weights exponentiated once, in place, and summed up the tree."""
-    torch, r, log_p_ref = _torch(case)
-    beta, V = case.world.beta, case.V
-
-    def run() -> Any:
-        shift = float(r.max()) / beta  # without it, exp may overflow
-        u = torch.add(log_p_ref, r, alpha=1.0 / beta).sub_(shift).exp_()
-        total, pi = u, []
-        for width in reversed(case.widths):
-            children = total.view(V, width)
-            total = children.sum(0)
-            pi.append(children / total)
-        return torch.log(total) + shift, u.div_(total), pi[::-1]
-
-    return run
+    shift = float(r.max()) / case.world.beta  # without it, exp may overflow
+    u = torch.add(log_p_ref, r, alpha=1.0 / case.world.beta).sub_(shift).exp_()
+    total, pi = u, []
+    for width in reversed(case.widths):
+        children = total.view(case.V, width)
+        total = children.sum(0)
+        pi.append(children / total)
+    return torch.log(total) + shift, u.div_(total), pi[::-1]
 
 
-def torch_gibbs_log(case: Case) -> Runner:
+@prepared(_torch)
+def torch_gibbs_log(case: Case, torch: Any, r: Any, log_p_ref: Any) -> Any:
     """The textbook: log-softmax over responses, logsumexp up the tree."""
-    torch, r, log_p_ref = _torch(case)
-
-    def run() -> Any:
-        q = log_p_ref + r / case.world.beta
-        total, pi = q, []
-        for width in reversed(case.widths):
-            children = total.view(case.V, width)
-            pi.append(torch.softmax(children, 0))
-            total = torch.logsumexp(children, 0)
-        return total, torch.exp(q - total), pi[::-1]
-
-    return run
+    q = log_p_ref + r / case.world.beta
+    total, pi = q, []
+    for width in reversed(case.widths):
+        children = total.view(case.V, width)
+        pi.append(torch.softmax(children, 0))
+        total = torch.logsumexp(children, 0)
+    return total, torch.exp(q - total), pi[::-1]
 
 
 def torch_gradient(case: Case) -> Runner:
@@ -144,40 +144,28 @@ def torch_gradient_levels(case: Case) -> Runner:
     return run
 
 
-def torch_sample(case: Case) -> Runner:
+@prepared(_torch)
+def torch_sample(case: Case, torch: Any, _: Any, log_p: Any) -> Any:
     """Cumulative sum and binary search."""
-    torch, _, log_p = _torch(case)
-
-    def run() -> Any:
-        c = torch.cumsum(torch.exp(log_p), 0)
-        tau = torch.searchsorted(c, torch.rand(case.draws, dtype=torch.float64) * c[-1], right=True).clamp_(max=len(c) - 1)
-        return tau, log_p[tau]
-
-    return run
+    c = torch.cumsum(torch.exp(log_p), 0)
+    tau = torch.searchsorted(c, torch.rand(case.draws, dtype=torch.float64) * c[-1], right=True).clamp_(max=len(c) - 1)
+    return tau, log_p[tau]
 
 
-def torch_sample_sorted(case: Case) -> Runner:
+@prepared(_torch)
+def torch_sample_sorted(case: Case, torch: Any, _: Any, log_p: Any) -> Any:
     """The same with the uniforms sorted, so that the search stays in the cache, and the answers put back in order."""
-    torch, _, log_p = _torch(case)
-
-    def run() -> Any:
-        c = torch.cumsum(torch.exp(log_p), 0)
-        u, order = torch.sort(torch.rand(case.draws, dtype=torch.float64) * c[-1])
-        found = torch.searchsorted(c, u, right=True).clamp_(max=len(c) - 1)
-        tau = torch.empty_like(found).scatter_(0, order, found)
-        return tau, log_p[tau]
-
-    return run
+    c = torch.cumsum(torch.exp(log_p), 0)
+    u, order = torch.sort(torch.rand(case.draws, dtype=torch.float64) * c[-1])
+    found = torch.searchsorted(c, u, right=True).clamp_(max=len(c) - 1)
+    tau = torch.empty_like(found).scatter_(0, order, found)
+    return tau, log_p[tau]
 
 
-def torch_sample_multinomial(case: Case) -> Runner:
-    torch, _, log_p = _torch(case)
-
-    def run() -> Any:
-        tau = torch.multinomial(torch.exp(log_p), case.draws, replacement=True)
-        return tau, log_p[tau]
-
-    return run
+@prepared(_torch)
+def torch_sample_multinomial(case: Case, torch: Any, _: Any, log_p: Any) -> Any:
+    tau = torch.multinomial(torch.exp(log_p), case.draws, replacement=True)
+    return tau, log_p[tau]
 
 
 def torch_sample_tokens(case: Case) -> Runner:

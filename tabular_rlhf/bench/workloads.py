@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial, wraps
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf import autodiff, gibbs
 from tabular_rlhf.bench import peers
-from tabular_rlhf.bench.peers import Case, Peers, Runner
+from tabular_rlhf.bench.peers import Case, Peers, Runner, at_once
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.sampling import estimate, population, sample
 
@@ -74,11 +74,6 @@ def workload(
         return ours
 
     return entered
-
-
-def at_once(f: Callable[[Any], Any]) -> Ours:
-    """A formulation with nothing to prepare: all that it does is timed."""
-    return wraps(f)(lambda case: partial(f, case))
 
 
 WORKLOADS: list[Workload] = []

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.bench import peers_data, peers_dpo, peers_kl
-from tabular_rlhf.bench.peers import Runner
+from tabular_rlhf.bench.peers import Runner, at_once
 from tabular_rlhf.bench.peers_data import AllPairs, Comparisons, Near
-from tabular_rlhf.bench.workloads import Bar, Workload, _error, at_once, workload
+from tabular_rlhf.bench.workloads import Bar, Workload, _error, workload
 from tabular_rlhf.estimators import all_moments, flags, tally
 from tabular_rlhf.estimators.evaluate import Moments
 from tabular_rlhf.logspace import log_softmax

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.bench import peers_lattice
-from tabular_rlhf.bench.peers import Runner
+from tabular_rlhf.bench.peers import Runner, at_once
 from tabular_rlhf.bench.peers_lattice import Letters
-from tabular_rlhf.bench.workloads import Bar, Ours, Workload, _error, at_once, nobody, workload
+from tabular_rlhf.bench.workloads import Bar, Ours, Workload, _error, nobody, workload
 from tabular_rlhf.estimators.record import ESTIMATORS
 from tabular_rlhf.lattice import Reference, solve
 from tabular_rlhf.lattice.flow import expected_counts

@@ -8,12 +8,11 @@ from typing import Any
 
 from tabular_rlhf.audit.claims import CLAIMS, faults
 from tabular_rlhf.audit.field import Setting
-from tabular_rlhf.audit.handed import Handed, Unfit, hand_in
-from tabular_rlhf.audit.library import library_of
+from tabular_rlhf.audit.handed import Unfit
 from tabular_rlhf.audit.report import STAGES, Audit, audit
 from tabular_rlhf.audit.roles import KINDS, ROLES
 from tabular_rlhf.commands.answer import answer
-from tabular_rlhf.commands.loading import RUN, load, source_of
+from tabular_rlhf.commands.loading import RUN, given, load, unknown
 from tabular_rlhf.commands.options import declare_json, file_option, option, repeated
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.errors import InputError, positive, quoted, whole
@@ -30,9 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     kinds = "\n".join(f"  {name:18} {words}" for name, words in KINDS.items())
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = fold(f"{RUN}\n\nKinds, recognized by the parameters:\n{kinds}\n\nRoles, recognized by their usual names:\n{roles}")
-    parser.add_argument(
-        "function", metavar="FILE.py:FUNCTION", help="where your function is; torch or jax is used where the file imports it"
-    )
+    where = "where your function is; torch or jax is used where the file imports it"
+    parser.add_argument("function", metavar="FILE.py:FUNCTION", help=where)
     repeated(parser, "--map THEIRS=OURS", "what a parameter is: a role, see below")
     repeated(parser, "--set KEY=VALUE", "the value of another parameter: beta=0.04, loss_agg_mode=token-mean")
     parser.add_argument("--kind", help="what it is, where its parameters do not say")
@@ -56,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     )
     found = audited(args.function, pairs_of(args.map), values(args.set), args.kind, args.ascend, setting)
     if isinstance(found, Unfit):
-        raise InputError("a function's parameters must be known", got=found.words, where=args.function, remedy="`audit --help` lists roles")
+        raise unknown(found, args.function)
     if args.figure is not None:
         if not found.ends:
             raise InputError("a figure must have a path to draw", got=found.problem or found.handed.kind, remedy="leave --figure out")
@@ -73,14 +71,12 @@ def run(args: argparse.Namespace) -> int:
     return 0 if found.status in ("right", "unnamed") and not false else 1
 
 
-def audited(where: str, roles: dict[str, str], given: dict[str, Any], kind: str | None, ascend: bool, setting: Setting) -> Audit | Unfit:
+def audited(where: str, roles: dict[str, str], settings: dict[str, Any], kind: str | None, ascend: bool, setting: Setting) -> Audit | Unfit:
     """The audit of a function on the command line, with progress; Unfit where its parameters are not known."""
     function = load(where)
     name = where.rpartition(":")[2]
     try:
-        handed: Handed = hand_in(
-            function, library_of(source_of(function)), name=name, told_roles=roles, settings=given, kind=kind, ascend=ascend
-        )
+        handed = given(function, name, told_roles=roles, settings=settings, kind=kind, ascend=ascend)
     except Unfit as e:
         return e
     with progress(len(STAGES), f"audit {name}", "stage") as bar:

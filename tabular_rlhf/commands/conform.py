@@ -9,11 +9,10 @@ from typing import Any
 
 from tabular_rlhf import __version__
 from tabular_rlhf.audit.conform import Conformance, conform
-from tabular_rlhf.audit.handed import Unfit, hand_in
-from tabular_rlhf.audit.library import library_of
+from tabular_rlhf.audit.handed import Unfit
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.audit import pairs_of
-from tabular_rlhf.commands.loading import RUN, load, module_of, source_of
+from tabular_rlhf.commands.loading import RUN, given, load, module_of
 from tabular_rlhf.commands.options import declare_json, repeated
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.errors import InputError, quoted
@@ -64,6 +63,6 @@ def tried(name: str, function: Callable[..., Any], roles: dict[str, str]) -> Con
     names = inspect.signature(function).parameters
     try:
         mine = {k: v for k, v in roles.items() if k in names}
-        return conform(hand_in(function, library_of(source_of(function)), name=name, told_roles=mine), __version__)
+        return conform(given(function, name, told_roles=mine), __version__)
     except Unfit as e:
         return Conformance(name, "", (), "", "", f"{e.kind}: {e.words}")

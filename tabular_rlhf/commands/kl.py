@@ -14,7 +14,7 @@ from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
 from tabular_rlhf.commands.options import declare_beta, declare_json, declare_settings, declare_world, option, repeated, require_known
 from tabular_rlhf.commands.options import settings as numbers
-from tabular_rlhf.commands.solve import find_with_notes
+from tabular_rlhf.commands.solve import asked_world
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS, End, FlagReport, analyse, end, flags, measure
 from tabular_rlhf.estimators.record import AGGREGATES, CLAMPS, LEVELS, RATIOS
@@ -58,11 +58,9 @@ def run(args: argparse.Namespace) -> int:
     estimator = args.estimator if own is None else estimator_of(own)
     chosen = flags(estimator, placement, args.level, **settings)
     if args.samples < 1 or args.seed < 0:
-        raise InputError(
-            "a check needs draws and a seed", got=f"{args.samples} draws, seed {args.seed}", remedy="ask for N >= 1, seed >= 0"
-        )
-    world, _ = find_with_notes(args.world)
-    world = world if args.beta is None else world.at(args.beta)
+        got = f"{args.samples} draws, seed {args.seed}"
+        raise InputError("a check needs draws and a seed", got=got, remedy="ask for N >= 1, seed >= 0")
+    world = asked_world(args)
     if not isinstance(world, World):
         from tabular_rlhf.commands import on_lattice
 

@@ -12,7 +12,7 @@ from tabular_rlhf.commands import policies
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
 from tabular_rlhf.commands.options import declare_beta, declare_json, declare_settings, option, require_known, settings
-from tabular_rlhf.commands.solve import find_with_notes
+from tabular_rlhf.commands.solve import asked_world
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.gibbs import Gibbs, solve
 from tabular_rlhf.layout import table
@@ -49,8 +49,7 @@ def run(args: argparse.Namespace) -> int:
     pairs, rewards, changes = chosen(args.name, changes)
     known = [key for loss in pairs for key in ("beta", "tau", *loss.defaults)] + [key for r in rewards for key in r.defaults]
     require_known(changes, known, args.name or "all losses")
-    world, _ = find_with_notes(args.world)
-    world = world if args.beta is None else world.at(args.beta)
+    world = asked_world(args)
     if not isinstance(world, World):
         from tabular_rlhf.commands import on_lattice
 
@@ -65,7 +64,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.json:
         found = [as_dict(analyse(loss, world, drawn=drawn, at=here, **{k: x for k, x in changes.items() if loss.has(k)})) for loss in pairs]
-        fitted = [rewards_as_dict(analyse_rewards(loss, world, drawn(world), **_own(loss, changes))) for loss in rewards]
+        own = [{k: x for k, x in changes.items() if k in loss.defaults} for loss in rewards]
+        reports = (analyse_rewards(loss, world, drawn(world), **some) for loss, some in zip(rewards, own, strict=True))
+        fitted = [rewards_as_dict(report) for report in reports]
         answer_json(SCHEMA, args, {"world": world.name, "beta": world.beta, **at.told(world), "losses": found, "rewards": fitted})
         return 0
     told = "".join(f", {key} = {x:g}" for key, x in changes.items())
@@ -93,10 +94,6 @@ def chosen(name: str | None, changes: dict[str, float]) -> tuple[list[DirectLoss
         return ([], [reward_loss_of(own)], left) if reward else ([pair_loss_of(own)], [], left)
     one_of([*LOSSES, *REWARD_LOSSES], name, "the loss must be a known one")
     return ([LOSSES[name]], [], changes) if name in LOSSES else ([], [REWARD_LOSSES[name]], changes)
-
-
-def _own(loss: RewardLoss, changes: dict[str, float]) -> dict[str, float]:
-    return {k: x for k, x in changes.items() if k in loss.defaults}
 
 
 def fitted_rewards(report: RewardReport) -> str:

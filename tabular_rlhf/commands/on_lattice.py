@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tabular_rlhf.commands.answer import answer
@@ -18,6 +18,7 @@ from tabular_rlhf.told import Column, number, tabled
 
 GROUPS = ("rloo", "group-mean", "grpo")
 """Advantages that the law of the reward determines."""
+Told = tuple[str, Any, tuple[Any, ...]]
 SHOWN = 12
 """Levels of reward of one prompt that a text shows."""
 
@@ -28,16 +29,18 @@ def refuse(world: LatticeWorld, option: str, got: Any, answers: str) -> None:
     raise InputError(f"{option} asks for each of {world.responses} responses, which are not listed", got=got, remedy=remedy)
 
 
-def on_policy(args: argparse.Namespace, world: LatticeWorld, answers: str) -> None:
-    """Refuse a policy that has moved, and a sampler that is another."""
-    for option, value, usual in (
-        ("--moved", args.moved, (None, 0.0)),
-        ("--sampler", args.sampler, (None, args.old)),
-        ("--temperature", args.temperature, (1.0,)),
-        ("--top-p", args.top_p, (1.0,)),
-    ):
+def refuse_others(world: LatticeWorld, answers: str, told: Iterable[Told]) -> None:
+    """Refuse the first (option, value, values that can be answered) whose value is another."""
+    for option, value, usual in told:
         if value not in usual:
             refuse(world, option, value, answers)
+
+
+def on_policy(args: argparse.Namespace, world: LatticeWorld, answers: str) -> None:
+    """Refuse a policy that has moved, and a sampler that is another."""
+    here = (("--moved", args.moved, (None, 0.0)), ("--sampler", args.sampler, (None, args.old)))
+    plainly = (("--temperature", args.temperature, (1.0,)), ("--top-p", args.top_p, (1.0,)))
+    refuse_others(world, answers, (*here, *plainly))
 
 
 # ---------------------------------------------------------------------------------------------------- kl
@@ -46,15 +49,9 @@ def on_policy(args: argparse.Namespace, world: LatticeWorld, answers: str) -> No
 def kl(args: argparse.Namespace, world: LatticeWorld, chosen: Sequence[Estimator]) -> int:
     """Estimators of the optimum's divergence; flags' gradients and ends are refused."""
     answers = "without it, `kl` gives each estimator's mean, bias and std"
-    for option, value, usual in (
-        ("--placement", args.placement, (None,)),
-        ("--aggregate mean", args.aggregate, ("sum",)),
-        ("--ratio", args.ratio, ("sequence",)),
-        ("--clamp", args.clamp, ([],)),
-        ("--old", args.old, ("optimum",)),
-    ):
-        if value not in usual:
-            refuse(world, option, value, answers)
+    flags = (("--placement", args.placement, (None,)), ("--aggregate mean", args.aggregate, ("sum",)))
+    weights: tuple[Told, ...] = (("--ratio", args.ratio, ("sequence",)), ("--clamp", args.clamp, ([],)), ("--old", args.old, ("optimum",)))
+    refuse_others(world, answers, (*flags, *weights))
     on_policy(args, world, answers)
     found = lattice_kl.report(world, chosen, args.level, samples=args.samples, seed=args.seed)
     answer(args, found["schema"], found, lambda: kl_text(found))
@@ -91,18 +88,9 @@ def advantage(args: argparse.Namespace, world: LatticeWorld) -> int:
     """What group advantages credit to each reward; losses, aggregations, and moved policies are refused."""
     answers = f"without it, `advantage` gives {', '.join(GROUPS)} from the law of the reward"
     on_policy(args, world, answers)
-    for option, value, usual in (
-        ("--correction", args.correction, "uncorrected"),
-        ("--batch", args.batch, "each-group"),
-        ("--prompts", args.prompts, None),
-        ("--samples", args.samples, None),
-    ):
-        if value != usual:
-            refuse(world, option, value, answers)
-    if args.old not in ("reference", "optimum"):
-        refuse(world, "--old", args.old, answers)
-    if args.name is not None and args.name not in GROUPS:
-        refuse(world, "the advantage", args.name, answers)
+    batches = (("--correction", args.correction, ("uncorrected",)), ("--batch", args.batch, ("each-group",)))
+    draws = (("--prompts", args.prompts, (None,)), ("--samples", args.samples, (None,)), ("--old", args.old, ("reference", "optimum")))
+    refuse_others(world, answers, (*batches, *draws, ("the advantage", args.name, (None, *GROUPS))))
     changes = settings(args.set)
     require_known(changes, ["ddof", "epsilon"] if args.name in (None, "grpo") else [], args.name or "all advantages")
     names = [one_of(GROUPS, args.name, "an advantage must be known")] if args.name else list(GROUPS)
@@ -133,8 +121,7 @@ def losses(args: argparse.Namespace, world: LatticeWorld, chosen: Sequence[Direc
     """Losses of pairs at p_ref and at p*, and where they lead, from the law of the reward; other policies and samplers are refused."""
     answers = "without it, `losses` answers for pairs of p_ref"
     on_policy(args, world, answers)
-    if args.old != "reference":
-        refuse(world, "--old", args.old, answers)
+    refuse_others(world, answers, [("--old", args.old, ("reference",))])
     if not chosen:
         refuse(world, "a reward model's loss", args.name, "losses of pairs are answered")
     whole(args.samples, "--samples", 1, "20000 is usual", most=10**6)

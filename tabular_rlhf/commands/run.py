@@ -17,16 +17,15 @@ from typing import Any
 from tabular_rlhf.commands.answer import answer
 from tabular_rlhf.commands.options import check_picture, declare_figure, declare_json
 from tabular_rlhf.commands.progress import progress
-from tabular_rlhf.commands.solve import find_with_notes
+from tabular_rlhf.commands.solve import asked_world, find_with_notes
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.lattice import LatticeWorld
 from tabular_rlhf.policy_gradient import CORRECTIONS
 from tabular_rlhf.policy_gradient import LOSSES as POLICY_LOSSES
 from tabular_rlhf.simulator.record import CORES, DEMONSTRATORS, KL_FLAGS, OPTIMIZERS, Options
 from tabular_rlhf.simulator.report import SCHEMA, render, report
 from tabular_rlhf.simulator.stages import AnyRun, advance, begin
 from tabular_rlhf.simulator.state import check_path, load, save
-from tabular_rlhf.world import NAMED, World
+from tabular_rlhf.world import NAMED
 
 PAUSE = 2.0
 """Seconds between two savings of a run that goes on."""
@@ -93,16 +92,9 @@ def run(args: argparse.Namespace) -> int:
 
 def started(args: argparse.Namespace) -> tuple[list[AnyRun], str]:
     """New runs, up to where their core begins."""
-    place = args.world or "rational"
-    options = options_of(args)
-    world = any_world(place)
-    world = world if args.beta is None else world.at(args.beta)
-    return [begin(world, options, k) for k in range(options.seeds)], place
-
-
-def any_world(place: str) -> World | LatticeWorld:
-    """The world of a file or of a name, listed or not."""
-    return find_with_notes(place)[0]
+    args.world = args.world or "rational"
+    options, world = options_of(args), asked_world(args)
+    return [begin(world, options, k) for k in range(options.seeds)], args.world
 
 
 def options_of(args: argparse.Namespace) -> Options:
@@ -125,7 +117,7 @@ def resumed(args: argparse.Namespace) -> tuple[list[AnyRun], str]:
     if changed:
         remedy = "give only --steps, --save, --json and --figure with --resume"
         raise InputError("a resumed run must keep the options it began with", got=", ".join(changed), remedy=remedy)
-    runs, place = load(args.resume, any_world)
+    runs, place = load(args.resume, lambda place: find_with_notes(place)[0])
     steps = runs[0].task.options.steps if args.steps is None else args.steps
     done = max(r.learner.step for r in runs)
     if steps < done:

@@ -116,6 +116,12 @@ def overrides(args: argparse.Namespace) -> dict[str, Any]:
     return told
 
 
+def asked_world(args: argparse.Namespace) -> World | LatticeWorld:
+    """The world that is asked about, listed or not, at the beta that is asked for."""
+    world, _ = find_with_notes(args.world)
+    return world if getattr(args, "beta", None) is None else world.at(args.beta)
+
+
 def find_with_notes(name: str, instead: Mapping[str, Any] | None = None) -> tuple[World | LatticeWorld, tuple[str, ...]]:
     """`find_world`, and what there is to say about how a file was read.  Args: instead, other values of keys of the file."""
     path = Path(name)
