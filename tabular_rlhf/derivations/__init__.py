@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from tabular_rlhf.derivations.audit import audit_derivations
-from tabular_rlhf.derivations.execute import Derived, Step, derive, find
+from tabular_rlhf.derivations.execute import Derived, Step, audit_derivations, derive, find
 from tabular_rlhf.derivations.lines import RELATIONS, Line
 from tabular_rlhf.derivations.record import DERIVATIONS, Derivation
 
