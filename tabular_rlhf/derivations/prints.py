@@ -29,6 +29,7 @@ from tabular_rlhf.formula.axes import axis_kind
 from tabular_rlhf.formula.compiled import Compiled, compile
 from tabular_rlhf.formula.lexicon import Given
 from tabular_rlhf.formula.read import statement
+from tabular_rlhf.formula.spellings import table
 from tabular_rlhf.formula.tree import Node, sym
 from tabular_rlhf.ledger.prints import CLOSE, Print, reading
 from tabular_rlhf.losses import LOSSES
@@ -125,15 +126,7 @@ OF_A_PAIR: Mapping[str, str] = {
 }
 OF_A_GROUP: Mapping[str, str] = {"r_bar": "mean(r)"}
 """What the letters of records stand for, by the names that their functions ask for."""
-SETTINGS: Mapping[str, str] = {
-    "c": "clip",
-    "d": "dual",
-    "c_low": "low",
-    "c_high": "high",
-    "C": "cap",
-    "tau_pos": "tau_pos",
-    "tau_neg": "tau_neg",
-}
+SETTINGS: Mapping[str, str] = table("c clip , d dual , c_low low , c_high high , C cap , tau_pos , tau_neg")
 """Letters of policy losses, and the settings that they are."""
 BOUNDS: Mapping[str, str] = {"c_low": "floor", "c_high": "cap"}
 """The same of corrections."""
