@@ -18,7 +18,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.ledger import LEDGER, SYMBOLS, Scope, audit
 from tabular_rlhf.ledger.audit import RowClaim, refute, sampled_z, select
 from tabular_rlhf.ledger.record import Approximately, Miss, as_parts
-from tabular_rlhf.ledger.tiny import tiny_worlds
+from tabular_rlhf.ledger.worlds import tiny_worlds
 from tabular_rlhf.symbols import parameters
 from tabular_rlhf.tolerance import EPS, ROADS, distance, roundings
 from tabular_rlhf.world import coin, random_world, rational, rational_answers

@@ -53,8 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _tried(args: argparse.Namespace) -> int:
     """A sheet, examined item by item."""
-    from tabular_rlhf.grading import verified
-    from tabular_rlhf.grading.sheet import read_sheet
+    from tabular_rlhf.grading.sheet import SCHEMA, examine, read_sheet
 
     if args.slug or args.hint:
         raise InputError("--check must be of a sheet", got=args.slug or "--hint", remedy="leave the exercise's name and --hint out")
@@ -63,12 +62,12 @@ def _tried(args: argparse.Namespace) -> int:
     with progress(len(slugs), "sheet", "exercise") as bar:
         found = {}
         for slug in slugs:
-            found[slug] = verified.examine(slug)
+            found[slug] = examine(slug)
             bar.update()
     well = all(finding.ok for findings in found.values() for finding in findings)
     if args.json:
         told = [{"slug": slug, **asdict(sheet.items[slug]), "findings": [vars(f) for f in findings]} for slug, findings in found.items()]
-        answer_json(verified.SCHEMA, args, {"holds": well, "exercises": told})
+        answer_json(SCHEMA, args, {"holds": well, "exercises": told})
     else:
         lines = []
         for slug, findings in found.items():

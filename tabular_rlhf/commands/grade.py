@@ -51,16 +51,15 @@ from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.commands.run import ending
 from tabular_rlhf.errors import InputError, positive, whole
 from tabular_rlhf.files import check_output, make_folder, write_text
-from tabular_rlhf.grading.gradescope import results
 from tabular_rlhf.grading.process import Limits
-from tabular_rlhf.grading.report import SCHEMA, as_html, as_json, as_text
+from tabular_rlhf.grading.report import SCHEMA, as_html, as_json, as_text, results
 from tabular_rlhf.grading.sheet import read_sheet
 from tabular_rlhf.told import as_json as plain_json
 
 if TYPE_CHECKING:
     from tabular_rlhf.grading.classroom import Terms
-    from tabular_rlhf.grading.roster import Student
     from tabular_rlhf.grading.sheet import Sheet
+    from tabular_rlhf.grading.submission import Student
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -98,8 +97,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from tabular_rlhf.grading.classroom import Terms
-    from tabular_rlhf.grading.roster import roster
-    from tabular_rlhf.grading.verified import verified
+    from tabular_rlhf.grading.sheet import verified
+    from tabular_rlhf.grading.submission import roster
 
     seconds = positive(args.seconds, "--seconds", "seconds")
     memory = whole(args.memory, "--memory", 64, "numbers and arrays need 64 MiB", most=2**20)

@@ -13,21 +13,19 @@ from tabular_rlhf.commands.answer import answer
 from tabular_rlhf.commands.options import declare_json, declare_place
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.derivations import DERIVATIONS, Derivation
-from tabular_rlhf.derivations.audit import DerivationClaim
-from tabular_rlhf.derivations.prints import executed
-from tabular_rlhf.derivations.records import record_prints
+from tabular_rlhf.derivations.execute import DerivationClaim
+from tabular_rlhf.derivations.prints import executed, record_prints
 from tabular_rlhf.disputes import CHAPTER, DISPUTES, VERDICTS, Dispute, Measured
 from tabular_rlhf.disputes.text import measured_json
 from tabular_rlhf.errors import InputError, whole
 from tabular_rlhf.layout import table
 from tabular_rlhf.ledger import LEDGER, Row, Verdict
-from tabular_rlhf.ledger.audit import DRAWS, Claim, RowClaim, select, standard_worlds
+from tabular_rlhf.ledger.audit import DRAWS, Claim, RowClaim, audit_in_parallel, select, standard_worlds
 from tabular_rlhf.ledger.explain import SCHEMA as EXPLAINED
 from tabular_rlhf.ledger.explain import worked
 from tabular_rlhf.ledger.explain_text import render
-from tabular_rlhf.ledger.parallel import audit_in_parallel
 from tabular_rlhf.ledger.prints import Print, reading, statement_prints
-from tabular_rlhf.ledger.renamed import today
+from tabular_rlhf.ledger.record import today
 from tabular_rlhf.told import parts
 
 SCHEMA = "tabular-rlhf/verify/1"

@@ -26,11 +26,7 @@ dispute(
     claim=Claim("up to a scale: both have one direction", POOLED, "nabla(E_p[f])", "direction", where=full),
     under=Under("all responses are of one length", where=even),
     source="asked of TRL's and verl's loss types for a year.",
-    links=(
-        "https://github.com/huggingface/trl/issues/2995",
-        "https://github.com/huggingface/trl/issues/5375",
-        "https://github.com/allenai/open-instruct/issues/636",
-    ),
+    links=("huggingface/trl/issues/2995", "huggingface/trl/issues/5375", "allenai/open-instruct/issues/636"),
     rows=("batch-normalization", "aggregation"),
     caught="A batch of two: a response counts the less the longer its neighbor is.",
 )
@@ -40,7 +36,7 @@ dispute(
     claim=Claim("for means over tokens, too", EACH, POOLED, where=full),
     under=Under("all responses are of one length", where=even),
     source="the gradient accumulation bug of 2024.",
-    links=("https://github.com/huggingface/transformers/pull/34191", "https://github.com/meta-pytorch/torchtune/pull/1875"),
+    links=("huggingface/transformers/pull/34191", "meta-pytorch/torchtune/pull/1875"),
     rows=("micro-batch-mean",),
     caught="x1/n1 + x2/n2 is not (x1 + x2)/(n1 + n2).",
 )
@@ -50,7 +46,7 @@ dispute(
     claim=Claim("nothing", "E_{y~p}[f(y)*score(y)*E_{y'~p}[1/(lengths(y) + lengths(y'))]]", POOLED, where=full),
     under=Under("only the direction is asked for: the step is halved", relation="direction"),
     source="asked of transformers' num_items_in_batch.",
-    links=("https://github.com/huggingface/transformers/issues/35203",),
+    links=("huggingface/transformers/issues/35203",),
     rows=("micro-batch-mean",),
     caught="A batch of two that is the same response twice.",
 )
@@ -60,7 +56,7 @@ dispute(
     claim=Claim("it has the direction of the gradient", "E_p[r/H*score]", "nabla(E_p[r])", "direction", where=full),
     settled="true",
     source="Dr. GRPO, arXiv:2503.20783; asked of TRL.",
-    links=("https://github.com/huggingface/trl/pull/3231", "https://github.com/huggingface/trl/pull/3138"),
+    links=("huggingface/trl/pull/3231", "huggingface/trl/pull/3138"),
     rows=("padding-and-eos",),
     caught="It holds: one number divides all.",
 )
@@ -70,7 +66,7 @@ dispute(
     claim=Claim("it has the direction of the gradient", "E_p[r/lengths*score]", "nabla(E_p[r])", "direction", where=full),
     under=Under("all responses are of one length", where=even),
     source="Dr. GRPO, arXiv:2503.20783, and an argument that it would undo a bias.",
-    links=("https://github.com/sail-sg/understand-r1-zero/issues/25",),
+    links=("sail-sg/understand-r1-zero/issues/25",),
     rows=("aggregation",),
     caught="It ascends E[r/length]: a wrong long answer costs less than a wrong short one.",
 )
@@ -80,7 +76,7 @@ dispute(
     claim=Claim("it pushes nothing, as a sum does", "E_p[score/lengths]", "0", where=full),
     under=Under("all responses are of one length", where=even),
     source="by enumeration; of the options of trainers.",
-    links=("https://github.com/huggingface/trl/issues/4967",),
+    links=("huggingface/trl/issues/4967",),
     rows=("kl-in-grpo",),
     caught="It is the gradient of E[1/length], a bonus on length that no reference enters.",
 )
@@ -96,7 +92,7 @@ dispute(
     ),
     under=Under("no response ends by EOS", where=lambda K, V, log_p_ref: K == V and full(log_p_ref)),
     source="models that never stop.",
-    links=("https://github.com/NVIDIA-NeMo/Megatron-Bridge/pull/4660", "https://github.com/huggingface/blog/issues/1302"),
+    links=("NVIDIA-NeMo/Megatron-Bridge/pull/4660", "huggingface/blog/issues/1302"),
     rows=("padding-and-eos",),
     caught="A reward for stopping has no gradient left.",
 )

@@ -76,7 +76,7 @@ dispute(
     ),
     under=Under("the world has one prompt: then a batch is a large group", where=alone),
     source="asked of OpenRLHF; Hu et al. (2025), arXiv:2501.03262.",
-    links=("https://github.com/OpenRLHF/OpenRLHF/issues/830", "https://github.com/axolotl-ai-cloud/axolotl/pull/3731"),
+    links=("OpenRLHF/OpenRLHF/issues/830", "axolotl-ai-cloud/axolotl/pull/3731"),
     rows=("batch-normalization",),
     caught="An easy and a hard prompt: a batch's spread depends on which of them it drew.",
 )
@@ -92,7 +92,7 @@ dispute(
     ),
     under=Under("groups of two", left=update("group-mean", batch="over-std")),
     source='Liu et al. (2025), arXiv:2508.08221; TRL\'s scale_rewards="batch".',
-    links=("https://github.com/huggingface/trl/pull/3935", "https://github.com/huggingface/trl/issues/3991"),
+    links=("huggingface/trl/pull/3935", "huggingface/trl/issues/3991"),
     rows=("batch-normalization",),
     caught="A prompt that is drawn with its own kind shrinks its own standard deviation.",
 )
@@ -108,7 +108,7 @@ dispute(
     ),
     settled="true",
     source="asked of a fork of verl.",
-    links=("https://github.com/amazon-science/reskill/pull/12",),
+    links=("amazon-science/reskill/pull/12",),
     rows=("batch-normalization", "group-bernstein"),
     caught="It holds, up to a scale: each mixed group has mean 0 and spread 1 already, so the batch's spread is the share of them.",
 )
@@ -124,7 +124,7 @@ dispute(
     ),
     under=Under("alpha counts the responses of mixed groups, as it is printed", left=update("group-mean", batch="dropped", G=3)),
     source="Chu et al. (2025), arXiv:2504.02546, and verl's form of it.",
-    links=("https://github.com/AMAP-ML/GPG/issues/8", "https://github.com/verl-project/verl/blob/main/verl/trainer/ppo/core_algos.py"),
+    links=("AMAP-ML/GPG/issues/8", "verl-project/verl/blob/main/verl/trainer/ppo/core_algos.py"),
     rows=("dynamic-sampling",),
     caught="Two prompts: a batch with many right responses is scaled down, and these are of the easy one.",
 )
@@ -140,7 +140,7 @@ dispute(
     ),
     under=Under("no response is cut off", where=lambda world, p, success: mixable(world, p, success) and world.mdp.eos is None),
     source="a bug of TRL's dapo, cispo and vespo losses, mended in July 2026.",
-    links=("https://github.com/huggingface/trl/issues/6369", "https://github.com/huggingface/trl/pull/6439"),
+    links=("huggingface/trl/issues/6369", "huggingface/trl/pull/6439"),
     rows=("padding-and-eos", "batch-normalization"),
     caught="A response counts the less the more of its neighbors were cut off.",
 )
@@ -155,7 +155,7 @@ dispute(
     ),
     settled="true",
     source="asked of TRL, and of most who copy its line exp(logp - logp.detach()).",
-    links=("https://github.com/huggingface/trl/issues/2769", "https://github.com/huggingface/trl/issues/3757"),
+    links=("huggingface/trl/issues/2769", "huggingface/trl/issues/3757"),
     rows=("grpo",),
     caught="The value of a ratio is 1, and its slope is the score.",
 )
@@ -167,7 +167,7 @@ dispute(
     ),
     under=Under("rewards are not negative", left=along("each-group", "max-rl", 0.0)),
     source="a review of MaxRL for TRL, arXiv:2602.02710.",
-    links=("https://github.com/huggingface/trl/pull/5026",),
+    links=("huggingface/trl/pull/5026",),
     rows=("maxrl-order",),
     caught="A mean of -1.5 turns every advantage around.",
 )
@@ -182,7 +182,7 @@ dispute(
     ),
     under=Under("all responses are of one token", where=lambda world: full(world.log_p_ref) and world.mdp.H == 1),
     source="Azar et al. (2023), arXiv:2310.12036, say sums; TRL averages.",
-    links=("https://github.com/huggingface/trl/issues/1677", "https://github.com/huggingface/blog/pull/1785"),
+    links=("huggingface/trl/issues/1677", "huggingface/blog/pull/1785"),
     rows=("ipo-two-arms",),
     caught="log Z cancels between sums; divided by two lengths it does not.",
 )
@@ -197,7 +197,7 @@ dispute(
         where=lambda world, r: full(world.log_p_ref) and float(np.ptp(r)) < 6.0,
     ),
     source="Touvron et al. (2023), arXiv:2307.09288 (Llama 2); asked of TRL.",
-    links=("https://github.com/huggingface/trl/issues/718", "https://github.com/huggingface/trl/issues/2493"),
+    links=("huggingface/trl/issues/718", "huggingface/trl/issues/2493"),
     rows=("centering",),
     caught="Two responses a nat apart: the fitted gap is 1.78.",
 )

@@ -60,7 +60,7 @@ dispute(
     question="Which divergence does k3 in the loss, differentiated, pull back?",
     claim=Claim("the gradient of KL(pi, ref) is its mean", "E_p[(1 - p_ref/p)*score]", "nabla(KL(p, p_ref))", where=full),
     source="Shao et al. (2024), arXiv:2402.03300; disputed in trainers.",
-    links=("https://github.com/huggingface/trl/issues/4967", "https://github.com/huggingface/trl/issues/2608"),
+    links=("huggingface/trl/issues/4967", "huggingface/trl/issues/2608"),
     rows=("kl-gradients", "kl-in-grpo"),
     caught="It is the forward divergence KL(ref, pi): compare the two gradients at one policy.",
 )
@@ -69,7 +69,7 @@ dispute(
     question="Does k1 in the loss regularize?",
     claim=Claim("differentiated, it has the gradient of KL(pi, ref) for its mean", "E_p[score]", "nabla(KL(p, p_ref))", where=full),
     source="options of trainers for the penalty's estimator.",
-    links=("https://github.com/huggingface/trl/issues/4967",),
+    links=("huggingface/trl/issues/4967",),
     rows=("kl-gradients",),
     caught="Its slope is the score, whose mean is 0.",
 )
@@ -79,10 +79,7 @@ dispute(
     claim=Claim("it pushes like the gradient of KL(pi, ref)", "E_p[k_3*score]", "nabla(KL(p, p_ref))", where=full),
     under=Under("k1, the log-ratio", left="E_p[k_1*score]"),
     source="a comparison of estimators, arXiv:2512.21852, as it is quoted in the thread.",
-    links=(
-        "https://github.com/huggingface/trl/issues/4967",
-        "https://xihuai18.github.io/reinforcement-learning/2025/12/01/kl-estimators-en.html",
-    ),
+    links=("huggingface/trl/issues/4967", "https://xihuai18.github.io/reinforcement-learning/2025/12/01/kl-estimators-en.html"),
     rows=("kl-placement",),
     caught="An unbiased value is not an unbiased gradient: k3 less k1 is ratio - 1, whose mean moves with the policy.",
 )
@@ -110,7 +107,7 @@ dispute(
         "as part of the return, and with the loss term beside it", left=f"(sum_s {STATE}*nabla(d_pi(s))) + (sum_s d_pi(s)*nabla({STATE}))"
     ),
     source="a bug report on distillation with the top-k divergence as a reward.",
-    links=("https://github.com/radixark/miles/issues/2362",),
+    links=("radixark/miles/issues/2362",),
     rows=("state-kl-in-reward",),
     caught="A number that does not depend on the token is a baseline of its state: exactly 0.",
 )
@@ -127,7 +124,7 @@ dispute(
     under=Under("responses of one token", where=one_step),
     published=True,
     source="recipes after arXiv:2306.13649; what they optimize, arXiv:2605.16826.",
-    links=("https://github.com/THUDM/slime/issues/1068", "https://github.com/THUDM/slime/pull/2254"),
+    links=("THUDM/slime/issues/1068", "THUDM/slime/pull/2254"),
     rows=("on-policy-distillation",),
     caught="Two steps: the visits are held, so a token is not charged for where it leads.",
 )

@@ -70,7 +70,7 @@ dispute(
     claim=Claim("min(rho, C) r score has the gradient of E_p[r] for its mean", TIS, "nabla(E_p[r])", letters=CUT, where=full),
     under=Under("no ratio exceeds C", given={"cap": 1e12}),
     source="the correction of inference engines, adopted by trainers in 2025.",
-    links=("https://github.com/verl-project/verl/pull/2953", "https://github.com/huggingface/trl/pull/3867"),
+    links=("verl-project/verl/pull/2953", "huggingface/trl/pull/3867"),
     rows=("truncated-ratio",),
     caught="Two responses, one of which has become twice as likely.",
 )
@@ -79,7 +79,7 @@ dispute(
     question="Truncate a large ratio or mask it: is it the same up to noise?",
     claim=Claim("both have the same mean", TIS, "E_p_old[1[rho <= C]*rho*r*score]", letters=CUT, where=full),
     source="asked for TRL, after IcePop.",
-    links=("https://github.com/huggingface/trl/issues/4493", "https://github.com/verl-project/verl/pull/3750"),
+    links=("huggingface/trl/issues/4493", "verl-project/verl/pull/3750"),
     rows=("truncated-ratio",),
     caught="Write what each ascends: g(rho) goes on as C + C log(rho/C), or stops at C.",
 )
@@ -89,7 +89,7 @@ dispute(
     claim=Claim("taking a constant from r leaves the mean update", "E_p_old[min(rho, C)*(r - 1)*score]", TIS, letters=CUT, where=full),
     under=Under("no ratio exceeds C", given={"cap": 1e12}),
     source="of recipes that center advantages and truncate ratios.",
-    links=("https://github.com/verl-project/verl/pull/3694",),
+    links=("verl-project/verl/pull/3694",),
     rows=("truncated-ratio",),
     caught="A reward that is 1 everywhere must push nothing; min(rho, C) score does.",
 )
@@ -105,7 +105,7 @@ dispute(
     ),
     under=Under("responses of one token", where=one_step),
     source="GSPO, arXiv:2507.18071; asked of trainers.",
-    links=("https://github.com/huggingface/trl/issues/4493", "https://github.com/huggingface/trl/issues/3811"),
+    links=("huggingface/trl/issues/4493", "huggingface/trl/issues/3811"),
     rows=("sampler-mismatch", "prefix-ratio"),
     caught="Two steps: the visits, and what follows, stay those of the sampler.",
 )
@@ -115,7 +115,7 @@ dispute(
     claim=Claim("E_q[r score] is the gradient of E_p[r]", "E_q[r*score]", "nabla(E_p[r])", letters=CUT, where=full),
     under=Under("with the ratio of the response, and a sampler that can say everything", left="E_q[p/q*r*score]", where=covering),
     source="a bug that several trainers had.",
-    links=("https://github.com/huggingface/trl/pull/3029", "https://github.com/huggingface/trl/issues/4159"),
+    links=("huggingface/trl/pull/3029", "huggingface/trl/issues/4159"),
     rows=("sampler-mismatch",),
     caught="A constant reward: its mean update must be 0.",
 )

@@ -45,7 +45,7 @@ dispute(
     question="Is a tie half a win?",
     claim=Claim("under Davidson's law half a win each keeps the gaps of scores", "log((W + nu/2)/(L + nu/2))", "d", letters=RAO),
     source="as win rates and leaderboards count.",
-    links=("https://github.com/OpenEuroLLM/JudgeArena/issues/1", "https://github.com/stanford-crfm/helm/pull/3001"),
+    links=("OpenEuroLLM/JudgeArena/issues/1", "stanford-crfm/helm/pull/3001"),
     rows=("ties",),
     caught="Every gap shrinks, under both laws of ties.",
 )
@@ -55,7 +55,7 @@ dispute(
     claim=Claim("under Rao and Kupper's law dropping keeps the gaps", "log(U/R)", "d", letters=RAO),
     under=Under("people tie by Davidson's law", left="log(W/L)"),
     source="Davidson (1970); Rao and Kupper (1967).",
-    links=("https://github.com/hturner/BradleyTerry2/issues/18",),
+    links=("hturner/BradleyTerry2/issues/18",),
     rows=("ties",),
     caught="Under Rao and Kupper a gap of .9 becomes 1.12 or so.",
 )
@@ -83,7 +83,7 @@ dispute(
     ),
     under=Under("there are two responses", where=lambda N, r: N == 2 and float(np.ptp(r)) < 7.0),
     source="Eisenstein et al. (2023), arXiv:2312.09244; an option of TRL and axolotl.",
-    links=("https://github.com/huggingface/trl/pull/1932", "https://github.com/axolotl-ai-cloud/axolotl/pull/3124"),
+    links=("huggingface/trl/pull/1932", "axolotl-ai-cloud/axolotl/pull/3124"),
     rows=("centering",),
     caught="Three responses: no three numbers have all pairwise sums 0 but zeros, so gaps shrink.",
 )
@@ -93,7 +93,7 @@ dispute(
     claim=Claim("with free logits every other response rises", risen, "0", ">=", where=lambda N: N > 1),
     under=Under("there are two responses", where=lambda N: N == 2),
     source="Ren and Sutherland (2024), arXiv:2407.10490; asked of DPO.",
-    links=("https://github.com/huggingface/trl/issues/800", "https://github.com/Joshua-Ren/Learning_dynamics_LLM/issues/2"),
+    links=("huggingface/trl/issues/800", "Joshua-Ren/Learning_dynamics_LLM/issues/2"),
     rows=("squeezing",),
     caught="Three responses, .6, .3, .1: only those above sum p^2 - p_l rise.",
 )

@@ -25,7 +25,7 @@ from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.formula.printed import Printed, printed
 from tabular_rlhf.layout import WIDTH
 from tabular_rlhf.ledger import LEDGER
-from tabular_rlhf.ledger.tiny import tiny_worlds
+from tabular_rlhf.ledger.worlds import tiny_worlds
 from tabular_rlhf.registry import Registry, one_of
 from tabular_rlhf.symbols import Scope
 from tabular_rlhf.tolerance import NEAR, largest
@@ -215,11 +215,12 @@ DISPUTES: Registry[Dispute] = Registry("dispute", key="slug")
 
 
 def of_theme(theme: str) -> Callable[..., Dispute]:
-    """What enters a dispute of a theme, unless it names another."""
+    """What enters a dispute of a theme, unless it names another; a link without a scheme is a page of GitHub."""
 
-    def dispute(*, claim: Claim, under: Under | None = None, **said: Any) -> Dispute:
-        condition = None if under is None else under.of(claim)
-        return DISPUTES.add(Dispute(**{"theme": theme, "settled": VERDICTS[under is not None], "claim": claim, "under": condition, **said}))
+    def dispute(*, claim: Claim, under: Under | None = None, links: Iterable[str] = (), **said: Any) -> Dispute:
+        pages = tuple(link if "://" in link else f"https://github.com/{link}" for link in links)
+        made = {"theme": theme, "claim": claim, "under": None if under is None else under.of(claim), "links": pages}
+        return DISPUTES.add(Dispute(**{**made, "settled": VERDICTS[under is not None], **said}))
 
     return dispute
 
