@@ -42,22 +42,33 @@ def as_text(letters: dict[str, str], said: list[Written], broken: bool) -> str:
     return "\n".join(lines)
 
 
-@given(
-    st.dictionaries(st.from_regex("[a-z]_?[a-z]?", fullmatch=True), TEXT, max_size=2), st.lists(SAID, min_size=1, max_size=4), st.booleans()
-)
+LINES = st.lists(SAID, min_size=1, max_size=3).map(lambda said: [said[0], *(s for s in said[1:] if s.relation)])
+LETTERS = st.dictionaries(st.sampled_from(["u", "r_hat", "Z"]), TEXT, max_size=2)
+
+
+@given(LETTERS, LINES, st.booleans())
 def test_what_is_written_is_read(letters: dict[str, str], said: list[Written], broken: bool) -> None:
     assert written(as_text(letters, said, broken), relations=RELATIONS, options=OPTIONS) == (letters, said)
+
+
+def test_a_line_that_begins_with_no_relation_is_told_all_of_them() -> None:
+    with pytest.raises(InputError, match=r"must begin with one of .*same minimizer.*: line 2 of its text: got 'upto a constant q'"):
+        written("p\nupto a constant q", relations=RELATIONS)
 
 
 @pytest.mark.parametrize(
     ("text", "must"),
     [
         ("  slip beta dropped\np", "a mistake must stand below a formula"),
-        ("p\n  not q", "a wrong formula must have words of its own"),
+        ("p\n  not q", "a wrong formula must have words"),
         ("p\n  not q  # no\n  not r  # no", "a wrong formula must have words of its own"),
         ("p\n  sip beta dropped", "what is said of a formula must be known"),
         ("p\n  not @f  # no", "what stands behind @ must be the name of a function"),
         ("p", "every function must be named in the text"),
+        ("p\n slip beta dropped", "a line must begin at the margin"),
+        ("p  # words\n    not q  # no", "a line must begin at the margin"),
+        ("p\nnot q  # no", "a mistake must be indented by two"),
+        ("p\n  slip beta dropped; beta dropped", "a slip must be named once"),
     ],
 )
 def test_what_a_text_cannot_say_is_refused_where_it_stands(text: str, must: str) -> None:

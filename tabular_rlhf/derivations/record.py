@@ -69,7 +69,8 @@ class Derivation:
             None if line.value is not None or line.law is not None else start for start, line in zip(starts, self.lines, strict=True)
         )
         tables = frozenset(k for k, line in enumerate(self.lines, 1) if line.law is not None)
-        reading = Reading(tuple(line.tex for line in self.lines), chains, self.letters, self.setting, tables, self.averaged)
+        name = f"derivation {self.slug!r}, line" if self.rows else ""  # a reader's own chain counts its lines otherwise
+        reading = Reading(tuple(line.tex for line in self.lines), chains, self.letters, self.setting, tables, self.averaged, name)
         settle(self, reading=reading, lines=tuple(line.read(reading, k) for k, line in enumerate(self.lines, 1)))
 
         def require(holds: bool, must: str, got: Any) -> None:

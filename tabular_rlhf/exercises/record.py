@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +14,7 @@ from tabular_rlhf.exercises.conventions import Other, others
 from tabular_rlhf.formula.printed import Stacked
 from tabular_rlhf.formula.reading import Clause, Reading, Slips, told_apart
 from tabular_rlhf.formula.written import written
-from tabular_rlhf.ledger.record import LEDGER, Function, fits
+from tabular_rlhf.ledger.record import CHAPTERS, LEDGER, SLUG, Function, fits
 from tabular_rlhf.registry import Registry, entered, one_of, settle
 from tabular_rlhf.symbols import SYMBOLS, Scope, is_formula, parameters, unknown_names
 
@@ -45,7 +44,8 @@ class Asked:
     rows: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        self.require(bool(re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.slug)), "a slug must be words joined by -", self.slug)
+        self.require(bool(SLUG.fullmatch(self.slug)), "a slug must be words joined by -", self.slug)
+        self.require(self.chapter in CHAPTERS, f"the chapter must be one of {CHAPTERS[0]} to {CHAPTERS[-1]}", self.chapter)
         said = all((self.title, self.statement, self.hint, self.rows))
         self.require(said, "an exercise must have title, statement, hint and rows", self.title)
         self.require(all(row in LEDGER for row in self.rows), "rows must be in the ledger", self.rows)
@@ -131,6 +131,8 @@ class Exercise(Asked):
             slips=(),
         )
         self.require(len(self.misses) >= 3, "an exercise must ship with at least three wrong answers", len(self.misses))
+        foreign = [name for name in self.given if name not in SYMBOLS]
+        self.require(not foreign, "suggested parameters must be names of symbols", ", ".join(map(near, foreign)))
         self.require(self.free in FREE, f"what is free must be one of {FREE}", self.free)
         self.require(self.forbidden in FORBIDDEN, f"`forbidden` must be one of {', '.join(FORBIDDEN)}", self.forbidden)
         wrong = (miss for misses in (self.misses, *self.under.values()) for miss in misses.values())
@@ -145,7 +147,9 @@ class Exercise(Asked):
         if all(isinstance(part, int | Clause) for part in parts):
             return LEDGER[self.rows[0]].reading, tuple(Clause(1, part) if isinstance(part, int) else part for part in parts)
         texts = tuple(part for part in parts if isinstance(part, str))
-        return Reading(texts, (0,) * len(texts), self.letters), tuple(map(Clause, range(1, len(texts) + 1)))
+        return Reading(texts, (0,) * len(texts), self.letters, name=f"exercise {self.slug!r}, formula"), tuple(
+            map(Clause, range(1, len(texts) + 1))
+        )
 
     def _near_misses(self, reading: Reading, lines: tuple[Clause, ...]) -> Iterator[tuple[str, Any]]:
         """Every near miss as a function, by what it is called."""

@@ -50,6 +50,7 @@ class Reading:
     """texts, LaTeX of every line; chains, which lines are compared with each other: the number of the chain that a line stands in, None for
     a line whose value is a function of its own; letters, what is declared; setting, the laws of means that name none.
     tables, the lines that are a mean of which the table is wanted; averaged, whether what is over prompts is averaged over them.
+    name, what a line is called in a refusal: "row 'mine', clause".
     """
 
     texts: tuple[str, ...]
@@ -58,6 +59,7 @@ class Reading:
     setting: Mapping[str, str] = field(default_factory=dict)
     tables: frozenset[int] = frozenset()
     averaged: bool = False
+    name: str = ""
 
     @cached_property
     def _letters(self) -> tuple[dict[str, str], tuple[Node, ...]]:
@@ -81,8 +83,12 @@ class Reading:
         """What line k (from 1) prints.  Raises InputError where it cannot be read."""
         found = self._lines[k - 1]
         if found.fault is not None:
-            raise found.fault
+            raise self._told(found.fault, k)
         return found
+
+    def _told(self, fault: InputError, k: int) -> InputError:
+        """A refusal, with the line that it is of."""
+        return fault.at(f"{self.name} {k}" if k else self.name.rpartition(",")[0]) if self.name else fault
 
     def sides(self, k: int) -> tuple[Compiled, ...]:
         """The sides of line k."""
@@ -105,7 +111,10 @@ class Reading:
         """Line k (from 1) as a function of a scope, or one side of it, from 0; the last side goes on where there are fewer."""
 
         def make() -> Side:
-            sides = self.sides(k)
+            sides, most = self.sides(k), max(len(line.sides) for line in self._lines)
+            if not -1 <= side < most:
+                fault = InputError("a side must be one that is printed", got=side, remedy=f"count from 0: there are {most}")
+                raise self._told(fault, k)
             return self._side(k, sides[min(side, len(sides) - 1)].tree)
 
         return Printed(make)
@@ -114,8 +123,11 @@ class Reading:
         """Another formula in the place of line k (0: of none), with the same letters and definitions."""
 
         def make() -> Side:
-            said = statement(text, letters=self._letters[0], before=self._lines[k - 1].before if k else self._letters[1])
-            return self._side(k, said.value)
+            try:
+                said = statement(text, letters=self._letters[0], before=self._lines[k - 1].before if k else self._letters[1])
+                return self._side(k, said.value, text)
+            except InputError as fault:
+                raise self._told(fault, k) from None
 
         return Printed(make)
 
@@ -138,7 +150,7 @@ class Reading:
             made = self._misprints(k, side)
             if mistake not in made:
                 remedy = did_you_mean(mistake, made, "`formula.slips` names them")
-                raise InputError("a slip must be one of the line", got=quoted(mistake), where=self.texts[k - 1], remedy=remedy)
+                raise self._told(InputError("a slip must be one of the formula", got=quoted(mistake), remedy=remedy), k)
             return self._side(k, made[mistake])
 
         return Printed(make)
@@ -167,8 +179,8 @@ class Reading:
     def _made(self) -> dict[tuple[int, int], dict[str, Node]]:
         return {}
 
-    def _side(self, k: int, tree: Node) -> Side:
-        text = self.texts[k - 1] if k else ""
+    def _side(self, k: int, tree: Node, text: str = "") -> Side:
+        text = text or (self.texts[k - 1] if k else "")
         if k in self.tables:
             made = self._compiled(_within(tree, _body), text)
             return Side(made, merged(made, RESPONSES), (made, RESPONSES))

@@ -80,8 +80,8 @@ claim(
     text=r"""
     let p_old = p_2; rho = rho_pmd; lambda = lam_pmd
     \rho = e^{a - \lambda \rho}, \quad a = \frac{r - \mathbb{E}_{p_{old}}[r]}{\beta}
-        # rho = p/p_old, for the p that minimizes E_old[(log(p/p_old) - a)^2], lambda such that E_old[rho] = 1: rho = W(lambda e^a)/lambda;
-        not a Gibbs law, which takes beta log Z for the mean reward
+        # rho = p/p_old, for the p that minimizes E_old[(log(p/p_old) - a)^2], lambda such that E_old[rho] = 1: rho = W(lambda
+        e^a)/lambda; not a Gibbs law, which takes beta log Z for the mean reward
       not exp(a)/E_p_old[exp(a)]  # Gibbs
       not exp(a)  # not normalized: the log-ratio is the advantage
       not exp(r - E_p_old[r])/E_p_old[exp(r - E_p_old[r])]  # beta dropped

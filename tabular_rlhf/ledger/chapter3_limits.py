@@ -100,8 +100,8 @@ claim(
     let M = people
     -\frac{\partial}{\partial \hat r_i} \sum_{i, j} M_{ij} \log \sigma(\hat r_i - \hat r_j) = \sum_{j \ne i} \sigma(\hat r_i - \hat r_j) -
         \sum_{j \ne i} M_{ij}
-        # where each pair is compared equally often: 0 at the fit, which orders by the mean rate of wins M, the Borda score, transitive or
-        not
+        # where each pair is compared equally often: 0 at the fit, which orders by the mean rate of wins M, the Borda score, transitive
+        or not
       not \frac{1}{N - 1} \sum_{j \ne i} (1[M_{ij} > 1/2] + \frac{1}{2}\, 1[M_{ij} = 1/2])  # majorities for margins: Copeland's rule
       not 1/(N - 1)*sum_{j != i} sigma(m_i - m_j), where m_i = 1/N*sum_j log(M_{ij}/M_{ji})  # mean log-odds for mean rates
       not \frac{1}{N - 1} \sum_{j \ne i} M_{ji}  # losses for wins

@@ -30,6 +30,7 @@ Slugs that changed: a record keeps the names that it once bore, and whoever asks
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -39,7 +40,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.formula.reading import Reading, Slips, told_apart
 from tabular_rlhf.formula.written import written
 from tabular_rlhf.registry import Registry, entered, settle
@@ -47,6 +48,8 @@ from tabular_rlhf.symbols import Scope, is_formula, unknown_names
 from tabular_rlhf.tolerance import EPS, Gap, between, distance, in_units, largest, rounding, roundings
 
 Function = Callable[..., Any]
+SLUG = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+CHAPTERS = range(1, 11)
 _STARRED = CO_VARARGS | CO_VARKEYWORDS
 
 
@@ -146,8 +149,12 @@ class Row:
         if self.clauses:
             said = rf" \quad \text{{{self.words}}}" if self.words else ""
             settle(self, statement=r", \qquad ".join(self.clauses) + said)
+        said = [side for side in self.sides.values() if isinstance(side, int | str)]
+        require(len(set(said)) == len(said), "sides must be different ones", ", ".join(map(str, said)))
         near_misses = told_apart(self._near_misses(), f"row {self.slug!r}")
         settle(self, sides={name: self._side(side) for name, side in self.sides.items()}, misses=near_misses, slips=())
+        require(bool(SLUG.fullmatch(self.slug)), "a slug must be words joined by -", quoted(self.slug))
+        require(self.chapter in CHAPTERS, f"the chapter must be one of {CHAPTERS[0]} to {CHAPTERS[-1]}", self.chapter)
         require(len(self.sides) >= 2, "a row must have at least two sides", len(self.sides))
         require(len(self.misses) >= 2, "a row must ship with at least two near misses", len(self.misses))
         require(bool(self.statement and self.source), "a row must have a statement and a source", self.source)
@@ -165,7 +172,7 @@ class Row:
     def reading(self) -> Reading:
         """The clauses, read."""
         texts = self.clauses or (self.statement,)
-        return Reading(texts, tuple(range(len(texts))), self.letters)
+        return Reading(texts, tuple(range(len(texts))), self.letters, name=f"row {self.slug!r}, clause")
 
     def _side(self, side: Any, k: int = 0) -> Any:
         """A side as a function, of part k (from 1; 0: of all); a number stands for that side of the clause of every part."""
