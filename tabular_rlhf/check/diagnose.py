@@ -141,10 +141,11 @@ def _several(question: Question, function: Function, probes: Sequence[Probe]) ->
     if question.most < 2**62:  # each evaluation is dear
         return None
     wrong = [(words, called(f, None)) for words, f in question.misses] + [*changed(question, first.scope)]
+    factors = [(also, factor, factor(first.scope)) for also, factor in FACTORS]
     for words, value in wrong[:SINGLE]:
         here = evaluate(value, first.scope)  # once: the factors are many
-        for also, factor in FACTORS if here is not None else ():
-            if close(here * factor(first.scope), first.yours, question.free):
+        for also, factor, size in factors if here is not None else ():
+            if close(here * size, first.yours, question.free):
                 claim = equals(times(value, factor), question.free)
                 if agrees(claim, probes):
                     return Diagnosis(f"two mistakes: {words}; and {also}", len(probes), claim)
