@@ -10,6 +10,9 @@ from collections.abc import Iterator
 # Hypothesis writes a folder even where it keeps no database, unless it is told before it is imported where to write.
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", os.path.join(tempfile.gettempdir(), "tabular-rlhf-hypothesis"))
 
+# Whatever a test starts may keep its bytecode: compiling the package again takes each child longer than its work.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Pages are as wide as the terminal; whose terminal runs the tests, or how many processes do, is not to matter.
 os.environ["COLUMNS"] = "100"
 

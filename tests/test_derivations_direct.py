@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tabular_rlhf.derivations import DERIVATIONS, audit_derivations, derive
+from tabular_rlhf.derivations import DERIVATIONS, derive
 from tabular_rlhf.ledger.record import LEDGER
 from tabular_rlhf.preferences.chains import finite_data
 from tabular_rlhf.symbols import Scope
@@ -280,11 +280,9 @@ def test_the_line_that_is_the_claim_is_the_row(slug: str) -> None:
 
 
 @pytest.mark.parametrize("slug", SLUGS)
-def test_every_line_follows_and_every_wrong_one_is_refuted(slug: str) -> None:
-    (verdict,) = audit_derivations([DERIVATIONS[slug]], worlds=6, seed=101)
-    assert verdict.holds, f"{verdict.worst}: {verdict.error} tolerances; {verdict.refuted}"
-    assert all(n is not None and n <= 3 for n in verdict.refuted.values())
-    assert len(verdict.refuted) >= 8
+def test_many_wrong_lines_are_at_hand(slug: str) -> None:
+    """That each is refuted, and that every line follows, is a law over all derivations (`test_derivations`)."""
+    assert sum(len(line.wrong) for line in DERIVATIONS[slug].lines) >= 8
 
 
 PLANTED: dict[str, tuple[str, int, Callable[..., Any]]] = {

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tabular_rlhf.check.calling import Through
-from tabular_rlhf.derivations import DERIVATIONS, audit_derivations, derive, execute
+from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.derivations.lines import Line, sampled_z
 from tabular_rlhf.ledger import LEDGER, Scope
 from tabular_rlhf.logspace import kl
@@ -113,12 +113,9 @@ def test_lines_are_what_the_ledger_claims(slug: str) -> None:
 
 
 @pytest.mark.parametrize("slug", ANCHORS)
-def test_it_holds_and_its_wrong_lines_fall_at_once(slug: str) -> None:
-    (verdict,) = audit_derivations([DERIVATIONS[slug]], worlds=12, seed=31)
-    assert verdict.holds, f"{verdict.worst}: {verdict.error}, {verdict.refuted}"
-    assert verdict.worlds >= 3
-    assert len(verdict.refuted) >= 6
-    assert all(n is not None and n <= 3 for n in verdict.refuted.values())
+def test_many_wrong_lines_are_at_hand(slug: str) -> None:
+    """That each is refuted, and that every line follows, is a law over all derivations (`test_derivations`)."""
+    assert sum(len(line.wrong) for line in DERIVATIONS[slug].lines) >= 6
 
 
 @pytest.mark.parametrize("slug", ANCHORS)
@@ -145,15 +142,6 @@ def test_it_holds_where_tokens_are_forbidden(slug: str) -> None:
     for scope in scopes:
         for k in range(2, len(DERIVATIONS[slug].lines) + 1):
             assert DERIVATIONS[slug].step(k, scope).units <= 1.0, f"line {k}"
-
-
-def test_all_print_without_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execute, "EVALUATIONS", 200)
-    for slug in ANCHORS:
-        shown = derive(slug)
-        assert shown.holds
-        assert "np.float64(" not in str(shown)
-        assert "Every line follows" in str(shown)
 
 
 # ---------------------------------------------------------------------------------------------------- by hand, and by enumeration

@@ -1,4 +1,4 @@
-"""Chapter 5 and the preference game in the ledger: the rows are there, hold, refute their near misses, and notice planted faults."""
+"""Chapter 5 and the preference game in the ledger: the rows notice planted faults."""
 
 from __future__ import annotations
 
@@ -22,14 +22,6 @@ from tabular_rlhf.world import rational
 assert chapter5
 assert chapter5_roads
 assert chapter6_games
-SLUGS = ["i-projection", "e-geodesic", "m-projection-counts", "m-projection-gap", "mode-seeking", "all-roads", "preference-game"]
-
-
-@pytest.mark.parametrize("slug", SLUGS)
-def test_the_row_holds_on_other_worlds_than_the_usual(slug: str) -> None:
-    (verdict,) = audit([LEDGER[slug]], worlds=25, seed=101)
-    assert verdict.holds, f"{verdict.worst}: {verdict.error} tolerances, z {verdict.z}, {verdict.refuted}"
-    assert verdict.worlds >= 5
 
 
 PLANTED: dict[str, tuple[str, Callable[..., Any]]] = {

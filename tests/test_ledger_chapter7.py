@@ -1,4 +1,4 @@
-"""Chapter 7 of the ledger: the rows are there, they hold, their near misses fall on tiny worlds, and broken sides are noticed.
+"""Chapter 7 of the ledger: the rows hold where tokens are forbidden, and broken sides are noticed.
 
 The general laws of rows run over the whole ledger in `test_ledger`; here is what belongs to the chapter.
 """
@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tabular_rlhf.ledger import chapter7, chapter7_groups, chapter7_lengths, chapter7_steps
-from tabular_rlhf.ledger.audit import audit, select
+from tabular_rlhf.ledger import chapter7, chapter7_groups
+from tabular_rlhf.ledger.audit import audit
 from tabular_rlhf.ledger.record import LEDGER
 from tabular_rlhf.ledger.worlds import tiny_worlds
 from tabular_rlhf.mdp import TokenMDP
@@ -19,23 +19,10 @@ from tabular_rlhf.policy import uniform
 from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import World, random_world
 
-ROOMS = (chapter7, chapter7_groups, chapter7_lengths, chapter7_steps)
 SLUGS = [
     *("policy-gradient", "zero-mean-score", "reward-to-go", "optimal-baseline", "kl-regularized-gradient", "rloo", "grpo"),
     *("group-identities", "aggregation", "ppo-clip", "natural-gradient", "ppo-ptx-gradient"),
 ]
-
-
-def test_every_row_of_the_chapter_is_there() -> None:
-    assert {row.slug for row in select(chapter=7)} == set(SLUGS)
-    assert all(room.__doc__ for room in ROOMS)
-
-
-@pytest.mark.parametrize("slug", SLUGS)
-def test_a_row_holds_and_its_near_misses_do_not(slug: str) -> None:
-    (verdict,) = audit([LEDGER[slug]], worlds=40, seed=29)
-    assert verdict.holds, f"{verdict.worst}: {verdict.error} tolerances, z {verdict.z}, {verdict.refuted}"
-    assert all(found is not None and found <= 3 for found in verdict.refuted.values())
 
 
 @pytest.mark.parametrize("slug", SLUGS)

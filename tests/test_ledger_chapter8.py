@@ -1,4 +1,4 @@
-"""Chapter 8 of the ledger: every row is there, holds, and its near misses are refuted by at most three responses."""
+"""Chapter 8 of the ledger: every row is sampled; that rows hold is a law over the whole ledger (`test_ledger`)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import pytest
 
 from tabular_rlhf.estimators import Flag, table
 from tabular_rlhf.gibbs import log_policy_of
-from tabular_rlhf.ledger import LEDGER, Scope, audit, chapter8, chapter8_gradients, chapter8_tokens  # noqa: F401  (enter the rows)
-from tabular_rlhf.ledger.audit import select
+from tabular_rlhf.ledger import LEDGER, Scope, audit
 from tabular_rlhf.ledger.chapter8_tokens import gain_over_states, gain_over_trajectories
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.world import random_world
@@ -20,16 +19,9 @@ SLUGS = ["k1", "k2", "second-order", "k3", "kl-estimator-theorem", "kl-placement
 SLUGS += ["token-vs-sequence", "rao-blackwell", "importance-ratio"]
 
 
-def test_every_row_of_the_chapter_is_there() -> None:
-    assert {row.slug for row in select(chapter=8)} == set(SLUGS)
-
-
 @pytest.mark.parametrize("slug", SLUGS)
-def test_a_row_holds_is_sampled_and_its_near_misses_do_not(slug: str) -> None:
-    (verdict,) = audit([LEDGER[slug]], worlds=60, seed=5)
-    assert verdict.holds, f"{verdict.worst}: {verdict.error} tolerances, z {verdict.z}, {verdict.refuted}"
-    assert verdict.z is not None
-    assert all(found is not None and found <= 3 for found in verdict.refuted.values())
+def test_a_row_is_sampled(slug: str) -> None:
+    assert LEDGER[slug].sampled is not None
 
 
 def test_a_gradient_wrong_by_a_millionth_is_noticed() -> None:

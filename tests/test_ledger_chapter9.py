@@ -1,29 +1,15 @@
-"""Chapter 9 of the ledger: the rows are there, they hold, and their near misses fall on tiny worlds."""
+"""Chapter 9 of the ledger: the rows hold where tokens are forbidden."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from tabular_rlhf.ledger import chapter9
-from tabular_rlhf.ledger.audit import audit, select
 from tabular_rlhf.ledger.record import LEDGER, as_parts
 from tabular_rlhf.symbols import Scope
 from tabular_rlhf.world import coin, random_world
 
 SLUGS = ("best-of-n", "rejection-sampling", "expert-iteration")
-
-
-def test_every_row_of_the_chapter_is_there() -> None:
-    assert {row.slug for row in select(chapter=9)} == set(SLUGS)
-    assert chapter9.__doc__
-
-
-@pytest.mark.parametrize("slug", SLUGS)
-def test_a_row_holds_and_its_near_misses_do_not(slug: str) -> None:
-    (verdict,) = audit([LEDGER[slug]], worlds=40, seed=31)
-    assert verdict.holds, f"{verdict.worst}: {verdict.error} tolerances, z {verdict.z}, {verdict.refuted}"
-    assert all(found is not None and found <= 3 for found in verdict.refuted.values())
 
 
 @pytest.mark.parametrize("slug", SLUGS)

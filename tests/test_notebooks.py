@@ -12,6 +12,7 @@ import importlib.util
 import re
 import runpy
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,16 @@ TWINS = build.twins()
 LESSONS = pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.stem)
 
 
+@cache
 def built(twin: Path) -> Any:
+    """The notebook as it lies there: read by all, changed by none."""
     return nbformat.read(twin.with_suffix(".ipynb"), as_version=4)
+
+
+@cache
+def read(twin: Path) -> Any:
+    """The notebook that a twin makes, not executed: read by all, changed by none."""
+    return build.read(twin)
 
 
 # ---------------------------------------------------------------------------------------------------- what a cell may hold
@@ -90,7 +99,7 @@ def cell_faults(source: str) -> list[str]:
 
 @LESSONS
 def test_a_cell_holds_one_thing(twin: Path) -> None:
-    for cell in build.read(twin).cells:
+    for cell in read(twin).cells:
         assert cell.cell_type in ("code", "markdown"), cell.source
         assert cell.cell_type == "markdown" or not cell_faults(cell.source), f"{cell_faults(cell.source)} in\n{cell.source}"
 
@@ -156,7 +165,7 @@ def lesson_faults(nb: Any, number: str) -> list[str]:
 
 @LESSONS
 def test_a_lesson_is_whole(twin: Path) -> None:
-    assert lesson_faults(build.read(twin), twin.stem[:2]) == []
+    assert lesson_faults(read(twin), twin.stem[:2]) == []
 
 
 @LESSONS
@@ -324,7 +333,7 @@ def test_every_twin_is_built_and_every_notebook_has_a_twin() -> None:
 def test_the_notebook_says_what_its_twin_says_and_nothing_of_the_machine(twin: Path) -> None:
     nb = built(twin)
     nbformat.validate(nb)
-    assert build.sources(nb) == build.sources(build.read(twin))
+    assert build.sources(nb) == build.sources(read(twin))
     assert len({cell.id for cell in nb.cells}) == len(nb.cells)
     assert nb.metadata == build.METADATA
     assert all(cell.metadata == {} for cell in nb.cells)

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,12 @@ FLOORS = [
 ]
 """The rooms by floor, ground first: what knows nothing of RLHF; what is given; the exact answer; what people say; noise; the audit;
 the roof.  A room imports from its own floor or from those below."""
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """A file, parsed once for all that is asked of it."""
+    return ast.parse(path.read_text())
 
 
 def room(path: Path) -> str:
@@ -62,14 +69,14 @@ def imports(tree: ast.AST, *, whole: bool) -> set[str]:
 def test_rooms_import_only_from_floors_below() -> None:
     for path in MODULES:
         mine = level(room(path))
-        for other in imports(ast.parse(path.read_text()), whole=True) - {"__version__"}:
+        for other in imports(tree_of(path), whole=True) - {"__version__"}:
             assert level(other) <= mine, f"{path.relative_to(PACKAGE)} (floor {mine}) imports {other} (floor {level(other)})"
 
 
 def test_imports_between_rooms_make_no_circle() -> None:
     graph: dict[str, set[str]] = {}
     for path in MODULES:
-        graph.setdefault(room(path), set()).update(imports(ast.parse(path.read_text()), whole=True) - {room(path), "__version__"})
+        graph.setdefault(room(path), set()).update(imports(tree_of(path), whole=True) - {room(path), "__version__"})
     done: list[str] = []
 
     def visit(name: str, path: tuple[str, ...]) -> None:
@@ -86,7 +93,7 @@ def test_imports_between_rooms_make_no_circle() -> None:
 def test_nobody_borrows_from_a_chapter_of_the_ledger() -> None:
     """What a derivation, an exercise or another chapter needs as well has a home of its own: `terms`."""
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.ImportFrom):
                 assert not (node.module or "").startswith("tabular_rlhf.ledger.chapter"), (
                     f"{path.relative_to(PACKAGE)}: {ast.unparse(node)}"
@@ -108,7 +115,7 @@ def modules(nodes: Iterable[ast.AST], known: Collection[str]) -> set[str]:
 
 
 def test_no_circle_of_modules_hides_in_a_function() -> None:
-    trees = {module(path): ast.parse(path.read_text()) for path in MODULES}
+    trees = {module(path): tree_of(path) for path in MODULES}
     first = {name: modules(ast.iter_child_nodes(tree), trees) for name, tree in trees.items()}
 
     def reached(name: str, seen: set[str]) -> set[str]:
@@ -128,7 +135,7 @@ def test_no_module_is_hidden_by_a_function_of_its_name() -> None:
         if path.parent.name in BOOK:
             continue
         own = {p.stem for p in path.parent.glob("*.py")}
-        for node in ast.iter_child_nodes(ast.parse(path.read_text())):
+        for node in ast.iter_child_nodes(tree_of(path)):
             if isinstance(node, ast.ImportFrom) and node.module != module(path):
                 assert own.isdisjoint(alias.asname or alias.name for alias in node.names), f"{path}: {ast.unparse(node)}"
             assert not isinstance(node, ast.FunctionDef) or node.name not in own, f"{path}: {node.name}"
@@ -244,7 +251,7 @@ def test_an_exported_name_raises_what_it_says(name: str) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_every_module_opens_with_its_chapter(path: Path) -> None:
     text = path.read_text()
-    assert ast.get_docstring(ast.parse(text)), "a module opens with a docstring"
+    assert ast.get_docstring(tree_of(path)), "a module opens with a docstring"
     assert not re.search(r"\b(TODO|FIXME|XXX)\b", text)
     assert len(text.splitlines()) <= 450
 

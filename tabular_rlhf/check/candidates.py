@@ -27,7 +27,7 @@ from tabular_rlhf.check.trial import Probe
 from tabular_rlhf.formula.printed import Printed, Together
 from tabular_rlhf.ledger.record import as_parts
 from tabular_rlhf.symbols import SYMBOLS, Scope, is_formula
-from tabular_rlhf.tolerance import rounding
+from tabular_rlhf.tolerance import largest, rounding
 
 Value = Callable[[Scope], Any]
 Claim = Callable[[Scope, Any, Any], bool | None]
@@ -49,13 +49,25 @@ def evaluate(value: Value, scope: Scope) -> Any:
 
 def close(a: Any, b: Any, free: str) -> bool:
     """Whether two values are the same but for what is free."""
-    if a is None or np.shape(a) != np.shape(b):
-        return False
-    share = max(ALIKE, 64.0 * rounding(b))
-    a, b = opened(a, free), opened(b, free)
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    size = max(1e-3, float(np.max(np.abs(b), initial=0.0, where=np.isfinite(b))))
-    return bool(np.all(same | (np.abs(np.where(same, 0.0, a) - np.where(same, 0.0, b)) <= share * size)))
+    return like(b, free)(a)
+
+
+def like(b: Any, free: str) -> Callable[[Any], bool]:
+    """Of a value, whether it is the same as b but for what is free: for many values, most of which differ already in their first entry."""
+    shape, b_open = np.shape(b), opened(b, free)
+    room = max(ALIKE, 64.0 * rounding(b)) * max(1e-3, largest(b_open))
+    first = b_open.item(0) if b_open.size else np.nan
+
+    def same(a: Any) -> bool:
+        if a is None or np.shape(a) != shape:
+            return False
+        a = opened(a, free)
+        if a.size and abs(a.item(0) - first) > room:
+            return False
+        equal = (a == b_open) | (np.isnan(a) & np.isnan(b_open))
+        return bool(np.all(equal | (np.abs(np.where(equal, 0.0, a) - np.where(equal, 0.0, b_open)) <= room)))
+
+    return same
 
 
 def agrees(claim: Claim, probes: Sequence[Probe]) -> bool:
@@ -212,10 +224,11 @@ def _mixtures(question: Question, first: Probe, name: str, quantity: Value, mixe
     fitted = None if here is None else _fitted(here, first.yours)
     if fitted is None:
         return
+    alike = like(first.yours, question.free)
     for also, output in SCALES[: None if mixes is MIXES else 1]:
         right = output(question.truth(first.scope))
         for words, mix in mixes:
-            if close(mix(right, fitted, first.scope["beta"]), first.yours, question.free):
+            if alike(mix(right, fitted, first.scope["beta"])):
                 yield also + words.format(name), _mixed(question, quantity, output, mix)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.check.calling import Through, quietly, watched
-from tabular_rlhf.check.candidates import Claim, agrees, called, candidates, changed, close, equals, evaluate, mended, times
+from tabular_rlhf.check.candidates import Claim, agrees, called, candidates, changed, close, equals, evaluate, like, mended, times
 from tabular_rlhf.check.facts import Fact, Pair, condition, entry, not_a_law, places, shape_claim, shared
 from tabular_rlhf.check.question import Function, Question, opened
 from tabular_rlhf.check.slips import FACTORS, NUMBERS, Change, Factor, mends
@@ -141,10 +141,11 @@ def _several(question: Question, function: Function, probes: Sequence[Probe]) ->
     if question.most < 2**62:  # each evaluation is dear
         return None
     wrong = [(words, called(f, None)) for words, f in question.misses] + [*changed(question, first.scope)]
+    factors, alike = [(also, factor, factor(first.scope)) for also, factor in FACTORS], like(first.yours, question.free)
     for words, value in wrong[:SINGLE]:
         here = evaluate(value, first.scope)  # once: the factors are many
-        for also, factor in FACTORS if here is not None else ():
-            if close(here * factor(first.scope), first.yours, question.free):
+        for also, factor, size in factors if here is not None else ():
+            if alike(here * size):
                 claim = equals(times(value, factor), question.free)
                 if agrees(claim, probes):
                     return Diagnosis(f"two mistakes: {words}; and {also}", len(probes), claim)

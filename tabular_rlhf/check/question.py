@@ -166,7 +166,7 @@ def of_row(row: Row, k: int) -> Question:
     free = dict(row.free).get(part, "")
     first = next(iter(row.sides.values()))
     truths = tuple(dict.fromkeys((bare(first), *sides)))
-    scale = None if row.scale is None else lambda scope: row.unit(scope, row.truth(scope)[0])[k] / (EPS * roundings(scope))
+    scale = None if row.scale is None else lambda scope: row.truth(scope)[1][k] / (EPS * roundings(scope))
     pick = k if len(row.parts) > 1 else None
     return Question(row.slug, part, truths, misses, row.applies, pick, free, (), row.most, scale, error_of(first))
 

@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import tee
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,15 @@ class Printed:
         return say(tree.kids[0] if tree.op == "where" else tree)
 
     def misprints(self) -> Iterator[tuple[Slip, Side]]:
-        """Every slip of the formula that means something, and the formula with it."""
+        """Every slip of the formula that means something, and the formula with it: each is made once, when it is first asked for."""
+        self._misprints, found = tee(self._misprints)
+        return found
+
+    @cached_property
+    def _misprints(self) -> Iterator[tuple[Slip, Side]]:
+        return self._made_misprints()
+
+    def _made_misprints(self) -> Iterator[tuple[Slip, Side]]:
         for slip in slips(self.side.tree):
             with contextlib.suppress(InputError):  # not every rewrite means something
                 yield slip, self.side.instead(slip.tree)

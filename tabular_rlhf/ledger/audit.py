@@ -11,7 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from math import isnan
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -182,7 +182,8 @@ def select(slugs: Sequence[str] = (), chapter: int | None = None) -> list[Row]:
     return chosen
 
 
-def standard_worlds(count: int, seed: int) -> list[World]:
+@lru_cache(maxsize=1)  # they take as long to make as a row to be tried on them, and every part is dealt from them
+def standard_worlds(count: int, seed: int) -> tuple[World, ...]:
     """`count` generated worlds of varied size, the named ones of one prompt, and one of 2^16 responses; last `zen`, made from real text.
 
     >>> [w.mdp.N for w in standard_worlds(0, seed=0)[-2:]]
@@ -192,7 +193,7 @@ def standard_worlds(count: int, seed: int) -> list[World]:
     named = [named_world(name) for name in NAMED if name != "zen"]
     small = [w for w in named if w.mdp.P == 1]  # several prompts have the generated ones
     large = random_world(rng=rng, V=2, H=16, eos=False, beta=0.7)
-    return [*generated_worlds(count, rng=rng), *small, large, named_world("zen")]
+    return (*generated_worlds(count, rng=rng), *small, large, named_world("zen"))
 
 
 def refute(row: Row, miss: Miss, scopes: Iterable[Scope]) -> Refutation | None:

@@ -71,13 +71,14 @@ def test_a_notebook_at_fault_is_named_and_not_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob("*.ipynb")] == ["01_good.ipynb"]
 
 
-def answered(twin: Path, answers: dict[str, str]) -> Any:
-    """The notebook with each stub replaced by an answer, executed; what only shows is left to the builder and the browser."""
+def answered(twin: Path, answers: dict[str, str], also: list[str]) -> Any:
+    """The notebook with answers for its stubs, and more cells, executed; what only shows is left to the builder and the browser."""
     nb = build.read(twin)
     nb.cells = [cell for cell in nb.cells if cell.cell_type == "code" and not only_shows(cell.source)]
     for cell in nb.cells:
         if function := stub(ast.parse(cell.source)):
             cell.source = f"{answers[function.name]}\n\n\n{cell.source.splitlines()[-1]}"
+    nb.cells += [nbformat.v4.new_code_cell(cell) for cell in also]  # in the same kernel: each start of one takes seconds
     return build.execute(nb)
 
 
@@ -86,8 +87,12 @@ def test_solutions_pass_and_wrong_answers_are_diagnosed_inside_the_notebook(twin
     solutions = ast.parse((twin.parent / "solutions" / twin.name).read_text(encoding="utf-8"))
     helpers = "\n\n".join(ast.unparse(node) for node in solutions.body if not isinstance(node, ast.Expr))
     answers = {node.name: f"{helpers}\n" for node in solutions.body if isinstance(node, ast.FunctionDef)}
-    nb = answered(twin, answers)
     exercises = [e for e in EXERCISES.values() if e.notebook == twin.stem[:2]]
+    asked = [(e, [d for d, miss in e.misses.items() if not set(parameters(miss)) & set(e.without)]) for e in exercises]
+    wrong = [(e.slug, diagnoses[0]) for e, diagnoses in asked if diagnoses]  # all are judged in tests/test_exercises.py
+    code = "from tabular_rlhf.check import check\nfrom tabular_rlhf.exercises import EXERCISES"
+    cells = [code, *(f"check({slug!r}, EXERCISES[{slug!r}].misses[{diagnosis!r}])" for slug, diagnosis in wrong)]
+    nb = answered(twin, answers, cells)
     told = {
         exercise.slug: [str(build.texts(output)) for output in cell.outputs]
         for exercise in exercises  # those that the lesson asks; others it only names
@@ -97,12 +102,7 @@ def test_solutions_pass_and_wrong_answers_are_diagnosed_inside_the_notebook(twin
     assert len(told) >= 3
     assert all(len(outputs) == 1 and "✓" in outputs[0] for outputs in told.values())
 
-    asked = [(e, [d for d, miss in e.misses.items() if not set(parameters(miss)) & set(e.without)]) for e in exercises]
-    wrong = [(e.slug, diagnoses[0]) for e, diagnoses in asked if diagnoses]  # all are judged in tests/test_exercises.py
-    code = "from tabular_rlhf.check import check\nfrom tabular_rlhf.exercises import EXERCISES"
-    cells = [code, *(f"check({slug!r}, EXERCISES[{slug!r}].misses[{diagnosis!r}])" for slug, diagnosis in wrong)]
-    marked = build.execute(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]))
-    reports = [str([build.texts(output) for output in cell.outputs]) for cell in marked.cells[1:]]
+    reports = [str([build.texts(output) for output in cell.outputs]) for cell in nb.cells[-len(wrong) :]]
     assert [(w, r) for w, r in zip(wrong, reports, strict=True) if "✗" not in r or "It looks like this mistake" not in r] == []
     named = [html.escape(diagnosis) in report for (_, diagnosis), report in zip(wrong, reports, strict=True)]
     assert sum(named) >= 0.9 * len(named), [w for w, is_named in zip(wrong, named, strict=True) if not is_named]
