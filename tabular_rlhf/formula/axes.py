@@ -161,6 +161,8 @@ def times(a: Any, b: Any) -> Any:
     ...     times(np.array([0.0, 2.0]), np.array([-np.inf, 3.0])).tolist()
     [0.0, 6.0]
     """
+    if np.all(np.isfinite(plain(a))) and np.all(np.isfinite(plain(b))):
+        return np.multiply(a, b)
     zero = np.logical_or(np.equal(plain(a), 0), np.equal(plain(b), 0))
     lost = zero & ~(np.isfinite(plain(a)) & np.isfinite(plain(b)))  # elsewhere a factor that happens to be 0 still has a slope
     return np.where(lost, 0.0, a) * np.where(lost, 0.0, b)
@@ -186,6 +188,8 @@ def over(a: Any, b: Any) -> Any:
 def minus(a: Any, b: Any) -> Any:
     """a - b, undefined where both are the same infinity."""
     lost = np.logical_or(~np.isfinite(plain(a)), ~np.isfinite(plain(b)))
+    if not np.any(lost):
+        return np.subtract(a, b)
     return np.where(lost, plain(a) - plain(b), np.where(lost, 0.0, a) - np.where(lost, 0.0, b))
 
 

@@ -184,13 +184,14 @@ def token_dpo(world: World, logits: Array, pairs: Pairs) -> tuple[float, Array]:
     """
     mdp, N = world.mdp, world.mdp.N
     log_pi = log_softmax(logits)
-    ratio = np.ravel(mdp.path_sum(log_pi))
+    ratio = np.ravel(mdp.path_sum(log_pi))  # log p, and in its place log(p/p_ref)
+    with np.errstate(invalid="ignore"):  # of responses that nobody can make
+        ratio -= np.ravel(world.log_p_ref)
     w, l = (np.ravel(pairs.x * N + y) if mdp.P > 1 else np.ravel(y) for y in (pairs.w, pairs.l))
-    ref = np.ravel(world.log_p_ref)
-    z = world.beta * ((ratio[w] - ratio[l]) - (ref[w] - ref[l]))
+    z = world.beta * (ratio[w] - ratio[l])
     wrong, loss = _kernels(-z)
     wrong *= -world.beta * pairs.weight
     table = np.bincount(w, wrong, mdp.P * N)
     np.subtract.at(table, l, wrong)  # not a second table of the size of the tree
     through = mdp.subtree_sum(table.reshape(mdp.P, N))
-    return float(np.sum(pairs.weight * loss)), softmax_pull(through, log_pi, -1)
+    return float(np.sum(pairs.weight * loss)), softmax_pull(through, log_pi, -1, overwrite=True)
