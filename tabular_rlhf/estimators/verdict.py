@@ -123,7 +123,8 @@ def regressed(flag: Flag, world: World, log_pi_old: Array | None = None) -> Verd
     length = float(np.linalg.norm(g))
     if length <= 1e-12:
         return Verdict(sum_of_parts({}))
-    names, columns = dictionary(world, _kinds(flag))
+    kinds = (WHOLE, *([SHARED] if flag.aggregate == "mean" else []), *([HELD, VISITED] if flag.level == "token" else []))
+    names, columns = dictionary(world, kinds)
     sizes = np.linalg.norm(columns, axis=0)
     unit = columns / sizes
     for chosen in () if flag.clamps else _small_sums(names):  # a clamp may lie beyond these policies: no sum is certain
@@ -140,10 +141,6 @@ def _small_sums(names: list[tuple[str, str]]) -> Iterator[tuple[int, ...]]:
     for count in range(1, MOST_TERMS + 1):
         chosen = combinations(range(len(names)), count)
         yield from (c for c in chosen if count < MOST_TERMS or not shared or len({names[j][0] for j in c}) == 1)
-
-
-def _kinds(flag: Flag) -> tuple[str, ...]:
-    return (WHOLE, *([SHARED] if flag.aggregate == "mean" else []), *([HELD, VISITED] if flag.level == "token" else []))
 
 
 @lru_cache(maxsize=4)
