@@ -46,7 +46,7 @@ class Shape:
 
 
 SHAPES: Registry[Shape] = Registry("shape")
-"""Every shape that is read, by name, in the order in which they are tried."""
+"""Every shape that is read, by name."""
 shape = entered(Shape, SHAPES.add)
 
 

@@ -271,7 +271,7 @@ core(
     "keep the best of each group drawn from the reference, and imitate that",
     "Stiennon et al. (2020), arXiv:2009.01325.",
     select_best,
-    lambda task: (f"best of {(n := task.options.group)}", best_of_n(task.world.log_p_ref, task.data.reward, n)),
+    lambda task: (f"best of {task.options.group}", best_of_n(task.world.log_p_ref, task.data.reward, task.options.group)),
     frozenset(),
     paths.select_best,
     batch=64,
