@@ -35,8 +35,6 @@ ROOM, WORK = 25_000_000, 5e9
 """Numbers that elimination may store, twice (400 MB), and products that it may take."""
 BLOCK = 24
 """Least size of a block: of smaller ones there are too many."""
-LEAST = 1e-300
-"""What is divided by, at least: a column that is solved to the last bit stays as it is."""
 
 
 class Laplacian:
@@ -71,29 +69,23 @@ def conjugate_gradients(
 ) -> Array:
     """Solve A x = b for positive semidefinite A and b in its range, up to its `noise` or to a relative residual `goal`.
 
-    Args: b (N,), or as many columns as are wanted at once, (N, k); diagonal, of A, of a shape that broadcasts with b.
     Raises: SolveError after so many steps, ten an unknown by default.
     """
-    dot = np.dot if b.ndim == 1 else _by_column
     x, residual = np.zeros_like(b), b.copy()
     scaled = residual / diagonal
-    direction, size = scaled, dot(residual, scaled)
-    enough = np.maximum(goal**2 * size, dot(noise, noise / diagonal))
+    direction, size = scaled, float(np.dot(residual, scaled))
+    enough = max(goal**2 * size, float(np.dot(noise, noise / diagonal)))
     for _ in range(10 * len(b) + 50 if steps is None else steps):
-        if (size <= enough).all():
+        if size <= enough:
             return x
         along = product(direction)
-        share = size / np.maximum(dot(direction, along), LEAST)
+        share = size / float(np.dot(direction, along))
         x = x + share * direction
         residual = residual - share * along
         scaled = residual / diagonal
-        size, old = dot(residual, scaled), size
-        direction = scaled + (size / np.maximum(old, LEAST)) * direction
+        size, old = float(np.dot(residual, scaled)), size
+        direction = scaled + (size / old) * direction
     raise SolveError(f"conjugate gradients did not reach a relative residual of {goal:.3g}")
-
-
-def _by_column(x: Array, y: Array) -> Array:
-    return np.asarray(np.sum(x * y, axis=0))
 
 
 def narrow(A: Any) -> Any:

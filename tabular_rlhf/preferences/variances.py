@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import a_generator
+from tabular_rlhf.errors import SolveError, a_generator
 from tabular_rlhf.logspace import Array
-from tabular_rlhf.preferences.laplacian import Chain, conjugate_gradients, narrow
+from tabular_rlhf.preferences.laplacian import Chain, narrow
 
 PROBES = 32
 DOUBT, SOLVED = 0.05, 128
@@ -67,6 +67,20 @@ def _estimated(A: Any, D: Array, z: Array) -> tuple[Array, Array]:
 
 
 def _solve(A: Any, D: Array, b: Array, goal: float, steps: int = 20_000) -> Array:
-    """Solve (D - A) x = b for every column of b, which sums to zero."""
-    D = D[:, None]
-    return conjugate_gradients(lambda v: D * v - A @ v, D, b, goal, np.zeros_like(b), steps)
+    """Solve (D - A) x = b for every column of b, which sums to zero: conjugate gradients, scaled by the diagonal."""
+    x, residual = np.zeros_like(b), b.copy()
+    scaled = residual / D[:, None]
+    direction, size = scaled, np.sum(residual * scaled, axis=0)
+    enough = goal**2 * size
+    for _ in range(steps):
+        if np.all(size <= enough):
+            return x
+        along = D[:, None] * direction - A @ direction
+        share = np.divide(size, np.sum(direction * along, axis=0), out=np.zeros_like(size), where=size > 0)
+        x = x + share * direction
+        residual = residual - share * along
+        scaled = residual / D[:, None]
+        new = np.sum(residual * scaled, axis=0)
+        direction = scaled + np.divide(new, size, out=np.zeros_like(size), where=size > 0) * direction
+        size = new
+    raise SolveError(f"conjugate gradients did not reach a relative residual of {goal:.3g} in {steps} steps")
