@@ -106,8 +106,8 @@ def nearest(name: str, known: Iterable[str], most: int = 4) -> list[str]:
     return list(dict.fromkeys(alike + inside + difflib.get_close_matches(name, known)))[:most]
 
 
-def as_floats(x: Any, name: str, shape: tuple[int, ...] | None = None, *, minus_inf: bool = False) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """`x` as a float array of the given shape without nan or inf (`minus_inf`: -inf is allowed, it is a forbidden event)."""
+def floats(x: Any, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """`x` as a float array of the given shape; what values it has is left open."""
     try:
         if np.iscomplexobj(x):
             raise TypeError("complex numbers")
@@ -118,8 +118,14 @@ def as_floats(x: Any, name: str, shape: tuple[int, ...] | None = None, *, minus_
         raise InputError(
             f"{name} must have shape {shape}", got=f"shape {a.shape}", remedy="see the notation table: P prompts, S states, N trajectories"
         )
-    bad = np.isnan(a) | (a == np.inf) | (False if minus_inf else a == -np.inf)
-    if bad.any():
+    return a
+
+
+def as_floats(x: Any, name: str, shape: tuple[int, ...] | None = None, *, minus_inf: bool = False) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """`x` as a float array of the given shape without nan or inf (`minus_inf`: -inf is allowed, it is a forbidden event)."""
+    a = floats(x, name, shape)
+    if not (np.max(a, initial=0.0) < np.inf and (minus_inf or np.min(a, initial=0.0) > -np.inf)):
+        bad = np.isnan(a) | (a == np.inf) | (False if minus_inf else a == -np.inf)
         first = tuple(int(i) for i in np.argwhere(bad)[0])
         allowed = "finite or -inf (forbidden)" if minus_inf else "finite"
         raise InputError(

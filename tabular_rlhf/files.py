@@ -28,18 +28,22 @@ KINDS = {
 }
 
 
-def read_bytes(path: Path, what: str) -> bytes:
-    """The bytes of an ordinary file.  Args: what, to call it in messages.  Raises: InputError."""
-    return _read(path, f"{what} must be a readable file")
+def read_bytes(path: Path, what: str, kind: str = "") -> bytes:
+    """The bytes of an ordinary file.  Args: what, to call it in messages; kind, of file, such as "text ".  Raises: InputError."""
+    must = f"{what} must be a readable {kind}file"
+    with _opened(path, must) as file:
+        data = file.read(LARGEST + 1)
+    _require(must, path, len(data) <= LARGEST, f"more than {LARGEST:,} bytes")
+    return data
 
 
 def read_text(path: Path, what: str) -> str:
     """The text of a UTF-8 file, without the byte order mark that some editors put first."""
-    must = f"{what} must be a readable text file"
     try:
-        return _read(path, must).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        return read_bytes(path, what, "text ").decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError:
-        raise InputError(must, got=f"{quoted(str(path))} (bytes that are not UTF-8)", remedy="save it as UTF-8") from None
+        got = f"{quoted(str(path))} (bytes that are not UTF-8)"
+        raise InputError(f"{what} must be a readable text file", got=got, remedy="save it as UTF-8") from None
 
 
 @contextmanager
@@ -50,51 +54,28 @@ def opened(path: Path, what: str) -> Iterator[BinaryIO]:
         _require(must, path, sys.stdin is not None, "standard input is closed")
         yield sys.stdin.buffer
         return
-    with _open(path, must) as file:
-        try:
-            yield file
-        except OSError as e:
-            raise _unreadable(must, path, e.strerror or shown(e)) from None
-
-
-def _unreadable(must: str, path: Path, reason: str) -> InputError:
-    return InputError(must, got=f"{quoted(str(path))} ({reason})", remedy="check its path")
+    with _opened(path, must) as file:
+        yield file
 
 
 def _require(must: str, path: Path, holds: bool, reason: str) -> None:
     if not holds:
-        raise _unreadable(must, path, reason)
+        raise InputError(must, got=f"{quoted(str(path))} ({reason})", remedy="check its path")
 
 
-def _open(path: Path, must: str) -> BinaryIO:
-    def require(holds: bool, reason: str) -> None:
-        _require(must, path, holds, reason)
-
+@contextmanager
+def _opened(path: Path, must: str) -> Iterator[BinaryIO]:
     def require_ordinary(mode: int) -> None:
-        require(stat.S_ISREG(mode), KINDS.get(stat.S_IFMT(mode), "no ordinary file"))
+        _require(must, path, stat.S_ISREG(mode), KINDS.get(stat.S_IFMT(mode), "no ordinary file"))
 
-    require("\0" not in str(path), "a NUL character in it")
+    _require(must, path, "\0" not in str(path), "a NUL character in it")
     try:
         require_ordinary(os.stat(path).st_mode)  # before it is opened, which some devices notice
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        try:
-            require_ordinary(os.fstat(handle).st_mode)  # it may have become a pipe meanwhile
-        except InputError:
-            os.close(handle)
-            raise
-        return os.fdopen(handle, "rb")
+        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+            require_ordinary(os.fstat(file.fileno()).st_mode)  # it may have become a pipe meanwhile
+            yield file
     except OSError as e:
-        raise _unreadable(must, path, e.strerror or shown(e)) from None
-
-
-def _read(path: Path, must: str) -> bytes:
-    try:
-        with _open(path, must) as file:
-            data = file.read(LARGEST + 1)
-    except OSError as e:
-        raise _unreadable(must, path, e.strerror or shown(e)) from None
-    _require(must, path, len(data) <= LARGEST, f"more than {LARGEST:,} bytes")
-    return data
+        raise InputError(must, got=f"{quoted(str(path))} ({e.strerror or shown(e)})", remedy="check its path") from None
 
 
 def read_json(text: str | bytes) -> Any:

@@ -24,12 +24,13 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from tabular_rlhf.autodiff import plain
+from tabular_rlhf.autodiff.table import SMALL
 from tabular_rlhf.bellman import SoftBellman as SoftBellman
 from tabular_rlhf.bellman import log_policy_of as log_policy_of
 from tabular_rlhf.bellman import shape_reward as shape_reward
 from tabular_rlhf.bellman import soft_bellman as soft_bellman
 from tabular_rlhf.errors import InputError, as_floats
-from tabular_rlhf.kernels import NoDistribution, refuse_logits
+from tabular_rlhf.kernels import NoDistribution, refuse_logits, softmax_pull
 from tabular_rlhf.logspace import (
     Array,
     as_beta,
@@ -45,7 +46,7 @@ from tabular_rlhf.logspace import (
     read_only,
     soft_value,
 )
-from tabular_rlhf.sweeps import WIDEST, ascend, gibbs_weights, shares
+from tabular_rlhf.sweeps import WIDEST, ascend, finite_ratio, gibbs_weights, shares
 from tabular_rlhf.world import World
 
 # ---------------------------------------------------------------------------------------------------- objective
@@ -92,6 +93,11 @@ def policy_gradient(world: World, logits: Array) -> Array:
         logits = as_floats(logits, "logits", shape, minus_inf=True)
     if np.min(world.mu) == 0.0:  # whatever is done where nobody asks
         logits = np.where(world.mu[:, None, None] > 0, logits, world.log_ref)
+    if logits.size <= SMALL:
+        log_pi = log_softmax(logits)
+        log_p = world.mdp.path_sum(log_pi)
+        R = world.r - world.beta * finite_ratio(log_p, world.log_p_ref)
+        return np.asarray(softmax_pull(world.mdp.subtree_sum(world.mu[:, None] * np.exp(log_p) * R), log_pi, -1))
     try:
         return ascend(world, logits)
     except NoDistribution:

@@ -111,6 +111,16 @@ def softmax_pull(g: Any, y: Any, axis: int, overwrite: bool = False) -> Any:
     return np.moveaxis(out, 0, axis) if y.ndim > 1 else out[:, 0]
 
 
+def masses(log_p: Any) -> Iterator[tuple[int, Any]]:
+    """sum exp(log_p) along the last axis of (..., n), block by block: where along the axis before the block starts, and its sums."""
+    rows, scratch = _rows_first(log_p, -1), None
+    for part in blocks(rows.shape):
+        block = block_of(rows, part)
+        scratch = room(block, scratch)
+        with np.errstate(over="ignore"):
+            yield part[-1].start, np.sum(np.exp(block, out=scratch[2:]), axis=0, out=scratch[0])
+
+
 def sums(p: Any, f: Any, axis: int | None) -> tuple[Any, Any]:
     """sum p f and sum |p f|, in blocks where that saves memory."""
     if f.size <= BLOCK or p.shape != f.shape or axis not in (-1, f.ndim - 1):

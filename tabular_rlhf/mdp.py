@@ -23,6 +23,7 @@ Policy arrays have shape (P, S, V) for people and are stored token-major (P, V, 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -98,7 +99,8 @@ class TokenMDP(Language):
     # ---------------------------------------------------------------- sweeps
     def levels(self, x: Any) -> list[Any]:
         """Split a (P, S, V) array into its levels, each a view of shape (P, V, K^h)."""
-        return np.split(np.swapaxes(x, 1, 2), self.offsets[1:-1], axis=2)
+        token_major = np.swapaxes(x, 1, 2)
+        return [token_major[:, :, start:stop] for start, stop in itertools.pairwise(self.offsets)]
 
     def path_sum(self, x: Any) -> Any:
         """sum over h of x(s_h, a_h) along every trajectory: (P, S, V) -> (P, N).  With x = log_pi: log p_pi(tau given x).
@@ -263,12 +265,12 @@ def _subtree_sum_plain(mdp: TokenMDP, f: Any) -> Any:
         if h == H - 1:
             children = np.reshape(f[:, mdp.last_block :], (P, V, width))
             level[...] = children
-            total = np.sum(children, axis=1)
+            total = np.add.reduce(children, axis=1)
         else:
             level[:, :K] = np.reshape(total, (P, K, width))
             if mdp.eos is not None:
                 level[:, K] = f[:, start : start + width]
-            total = np.sum(level, axis=1)
+            total = np.add.reduce(level, axis=1)
     return np.swapaxes(out, 1, 2)
 
 

@@ -20,9 +20,10 @@ from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError, a_generator, as_floats, as_number, positive, quoted, whole
+from tabular_rlhf.errors import InputError, a_generator, as_floats, as_number, floats, positive, quoted, whole
+from tabular_rlhf.kernels import masses
 from tabular_rlhf.language import Language
-from tabular_rlhf.logspace import Array, log_of, log_softmax, read_only
+from tabular_rlhf.logspace import NORMALIZED, Array, log_of, log_softmax, read_only
 from tabular_rlhf.mdp import Indices, TokenMDP, numbers, table
 from tabular_rlhf.registry import settle
 
@@ -157,19 +158,19 @@ class LogLinear:
 
 def check_log_pi(mdp: TokenMDP, log_pi: Any, name: str = "log_pi") -> Array:
     """`log_pi` if it is a policy of this MDP: right shape, no nan, every row normalized (-inf forbids a token)."""
-    a = as_floats(log_pi, name, (mdp.P, mdp.S, mdp.V), minus_inf=True)
-    total = np.sum(np.exp(a), axis=-1)
-    bad = np.abs(total - 1.0) > 1e-9
-    if bad.any():
-        x, s = (int(i) for i in np.argwhere(bad)[0])
-        words = mdp.state_text(s, x)
-        remedy = "allow a token there" if total[x, s] == 0 else "pass logits through log_softmax"
-        raise InputError(
-            f"{name} must normalize in every state",
-            got=f"a sum of {total[x, s]:.6g}",
-            where=f"prompt {x}, state {s} ({words!r})",
-            remedy=remedy,
-        )
+    a = floats(log_pi, name, (mdp.P, mdp.S, mdp.V))
+    least, most = 1.0 - NORMALIZED, 1.0 + NORMALIZED
+    for start, total in masses(a):
+        if not (np.min(total) >= least and np.max(total) <= most):
+            as_floats(a, name, minus_inf=True)
+            x, s = (int(i) for i in np.argwhere((total < least) | (total > most))[0])
+            words = mdp.state_text(start + s, x)
+            raise InputError(
+                f"{name} must normalize in every state",
+                got=f"a sum of {total[x, s]:.6g}",
+                where=f"prompt {x}, state {start + s} ({words!r})",
+                remedy="allow a token there" if total[x, s] == 0 else "pass logits through log_softmax",
+            )
     return a
 
 

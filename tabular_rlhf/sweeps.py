@@ -122,15 +122,21 @@ def _normalize(x: Array, pi: Array, scratch: Array) -> Array:
 def _gain(log_p: Array, pi: Array, p_parent: Array, log_p_ref: Array, r: Array, beta: float) -> None:
     """Write p R over log p, with p = p_parent pi and R = r - beta log(p/p_ref); 0 where p is 0."""
     if min(log_p.min(), log_p_ref.min()) == -np.inf:
-        log_p[...] = log_ratio(log_p, np.broadcast_to(log_p_ref, log_p.shape))
-        if log_p.max() == np.inf:
-            raise InputError("J must be finite to have a gradient", got="p > 0 = p_ref", remedy="forbid in pi what pi_ref forbids")
+        log_p[...] = finite_ratio(log_p, np.broadcast_to(log_p_ref, log_p.shape))
     else:
         log_p -= log_p_ref
     log_p *= -beta
     log_p += r
     log_p *= p_parent
     log_p *= pi
+
+
+def finite_ratio(log_p: Array, log_p_ref: Array) -> Array:
+    """log(p/p_ref), 0 where p is 0."""
+    ratio: Array = log_ratio(log_p, log_p_ref)
+    if np.max(ratio) == np.inf:
+        raise InputError("J must be finite to have a gradient", got="p > 0 = p_ref", remedy="forbid in pi what pi_ref forbids")
+    return ratio
 
 
 def _centre(pi: Array, m: Array, total: Array) -> None:

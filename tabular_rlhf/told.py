@@ -1,4 +1,4 @@
-"""How numbers are told: in the text of every report, and in JSON.
+"""How numbers are told: in the text and the tables of every report, and in JSON.
 
 Text has a dash where there is no number, no minus before a zero, and `inf` and `nan` as they are.  JSON has neither: both are strings,
 "inf", "-inf" and "nan", and null means that there is none.
@@ -6,11 +6,16 @@ Text has a dash where there is no number, no minus before a zero, and `inf` and 
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from tabular_rlhf.layout import table
+
+Column = str | tuple[str, Callable[[Any], Any], str]
 LEAST, FULL = 6, 17
 """Significant digits that numbers are printed with: so many by default, and so many at most, when no two floats look alike."""
 ROUNDED, SOLVED = 2.0**-50, 1e-13
@@ -26,7 +31,29 @@ def number(value: float | None, spec: str = f".{LEAST}g") -> str:
     if value is None:
         return "-"
     shown = format(float(value), spec)
-    return shown.lstrip("-") if float(shown) == 0 else shown
+    return shown.lstrip("-") if float(shown.replace(",", "")) == 0 else shown
+
+
+def tabled(title: str, records: Iterable[Any], columns: Sequence[Column], **how: Any) -> str:
+    """A table with a row a record.
+
+    Args: columns, each "heading=key:format" of a number, "heading=key" of words, which stand to the left (the heading may be left out where
+    it is the key), or (heading, function of a record, format); how, as for `table`.
+
+    >>> print(tabled("T", [{"name": "k1", "x": 1.25}], ["=name", "x:.1f", ("2 x", lambda r: 2 * r["x"], "g")]))
+    T
+            x  2 x
+      k1  1.2  2.5
+    """
+    parsed = [_column(c) if isinstance(c, str) else c for c in columns]
+    rows = [[number(of(r), spec) if spec else str(of(r)) for _, of, spec in parsed] for r in records]
+    return table(title, [heading for heading, *_ in parsed], rows, [k for k, (*_, spec) in enumerate(parsed) if not spec], **how)
+
+
+def _column(said: str) -> tuple[str, Callable[[Any], Any], str]:
+    what, _, spec = said.partition(":")
+    heading, named, key = what.rpartition("=")
+    return heading if named else key, lambda r: r[key] if isinstance(r, Mapping) else getattr(r, key), spec
 
 
 def settled(x: float, size: float = 1.0, share: float = SOLVED) -> float:
@@ -65,6 +92,17 @@ def _gaps(one: Sequence[float], other: Sequence[float]) -> list[float]:
     return [abs(a - b) if a != b else 0.0 for a, b in zip(one, other, strict=True)]
 
 
+def as_csv(rows: Iterable[Iterable[Any]]) -> str:
+    """Rows as CSV; what is no text is written as it is printed, None as nothing.
+
+    >>> as_csv([["name", "x"], ["k1, k2", 0.5]])
+    'name,x\\n"k1, k2",0.5\\n'
+    """
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue()
+
+
 def in_words(found: Any) -> Any:
     """A record of plain values in which an infinity or a nan is a string.
 
@@ -76,6 +114,15 @@ def in_words(found: Any) -> Any:
     if isinstance(found, list | tuple):
         return [in_words(v) for v in found]
     return str(found) if isinstance(found, float) and not math.isfinite(found) else found
+
+
+def parts(thing: Any, *names: str) -> dict[str, Any]:
+    """Attributes by name.
+
+    >>> parts(3 + 4j, "real", "imag")
+    {'real': 3.0, 'imag': 4.0}
+    """
+    return {name: getattr(thing, name) for name in names}
 
 
 def as_json(found: Any, *, indent: int | None = None, tight: bool = False, ascii_only: bool = False) -> str:

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from tabular_rlhf import World, grad, kernels, log_softmax, random_world, solve
+from tabular_rlhf.errors import InputError
 from tabular_rlhf.gibbs import policy_gradient, policy_objective
 from tabular_rlhf.sampling import draw
+from tabular_rlhf.sweeps import ascend
+from tabular_rlhf.world import generated_worlds
 from tests.laws import EPS, assert_close, nats, size
 
 LARGE = {
@@ -71,3 +74,30 @@ def test_the_fast_routes_are_the_short_formulas(world: World, monkeypatch: pytes
     tol = EPS * (mdp.N + 8 * mdp.H) * (size(R) + 1)
     assert_close(policy_gradient(world, logits), want, tol)
     assert_close(grad(lambda t: policy_objective(world, log_softmax(t)))(logits), want, tol)
+
+
+@over_large
+@pytest.mark.parametrize("wrong", [np.log(1.5), np.nan, np.inf])
+def test_a_fault_in_any_block_is_found_where_it_is(world: World, wrong: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "BLOCK", 1)
+    mdp, rng = world.mdp, np.random.default_rng(9)
+    for x, s, a in rng.integers(0, (mdp.P, mdp.S, mdp.V), (3, 3)):
+        log_ref = np.array(world.log_ref)
+        log_ref[x, s, a] = wrong
+        where = f"prompt {x}, state {s} " if np.isfinite(wrong) else f"index ({x}, {s}, {a})"
+        with pytest.raises(InputError) as refused:
+            World(mdp, log_ref, world.r, 1.0)
+        assert where in str(refused.value), str(refused.value)
+
+
+def test_the_sweep_is_the_short_form() -> None:
+    """The closed gradient on worlds of every kind, by the sweep that large ones take and by the formula that small ones take."""
+    rng = np.random.default_rng(10)
+    for world in [*generated_worlds(60, rng=rng), random_world(rng=rng, V=1, H=3, eos=True)]:
+        logits = np.where(np.isneginf(world.log_ref), -np.inf, rng.standard_normal(world.log_ref.shape))
+        worth = size(world.r) + world.beta * nats(world) / EPS
+        assert_close(ascend(world, logits), policy_gradient(world, logits), 64 * EPS * worth)
+    lame = random_world(rng=rng, forbidden=0.5)
+    for gradient in (ascend, policy_gradient):
+        with pytest.raises(InputError, match="J must be finite"):
+            gradient(lame, np.zeros(lame.log_ref.shape))

@@ -253,13 +253,13 @@ def test_every_relation_is_tried_above() -> None:
 
 def test_samples_can_break_an_expectation(monkeypatch: pytest.MonkeyPatch) -> None:
     """The exact means agree; a sampler that is off is noticed."""
-    from tabular_rlhf.derivations import record
+    from tabular_rlhf.derivations import lines
 
     derivation = _two("in expectation", lambda mu, E_r: np.sum(mu * E_r), lambda r: r, law="log_p")
     scope = Scope(rational(), 0)
     assert derivation.step(2, scope).gap < 1e-9
-    honest = record.sample
-    monkeypatch.setattr(record, "sample", lambda world, log_p, n, rng: honest(world, world.log_p_ref, n, rng=rng))
+    honest = lines.sample
+    monkeypatch.setattr(lines, "sample", lambda world, log_p, n, rng: honest(world, world.log_p_ref, n, rng=rng))
     assert derivation.step(2, scope).gap == np.inf
 
 

@@ -14,7 +14,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS, Estimator, Flag, analyse, descent, end, exact_gradient, flags
 from tabular_rlhf.estimators.record import AGGREGATES, LEVELS, RATIOS, TERMS
 from tabular_rlhf.estimators.theorem import HELD, NONE, WHOLE, divergence, name_of
-from tabular_rlhf.estimators.verdict import policies, regressed, verdict
+from tabular_rlhf.estimators.verdict import Update, policies, regressed, verdict
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.mdp import TokenMDP
@@ -47,7 +47,7 @@ def test_the_measured_words_are_the_theorem_s() -> None:
     for flag in every_flag():
         if flag.ratio == "none" and flag.placement == "loss":
             continue  # on one's own samples, the same as whole ratios
-        claimed, measured = descent(flag), regressed(flag, WORLD)
+        claimed, measured = descent(flag), regressed(Update(flag, WORLD))
         if claimed.parts is not None:
             assert measured.words == claimed.name, flag.label
             named += 1

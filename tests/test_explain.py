@@ -11,8 +11,7 @@ import pytest
 
 from tabular_rlhf.cli import main
 from tabular_rlhf.ledger import LEDGER, Scope
-from tabular_rlhf.ledger.explain import explain, labels, meaning, ordered, worked
-from tabular_rlhf.ledger.formula import formula
+from tabular_rlhf.ledger.explain import explain, formula, labels, meaning, ordered, worked
 from tabular_rlhf.world import random_world, rational
 
 

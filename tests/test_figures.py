@@ -299,8 +299,8 @@ def test_data_must_be_plain(value: Any) -> None:
         page.rounded({"a": [value]})
 
 
-def test_draw_must_return_artists() -> None:
-    with pytest.raises(InputError, match="must return the artists"):
+def test_draw_must_draw_something() -> None:
+    with pytest.raises(InputError, match="must put its data on the axes"):
         page.on_paper(lambda axes, data: [], {}, (1.0,), (2.0, 2.0))
 
 

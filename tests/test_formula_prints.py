@@ -14,8 +14,7 @@ import pytest
 from tabular_rlhf.cli import main
 from tabular_rlhf.commands.verify import derivation_reasons
 from tabular_rlhf.derivations import DERIVATIONS, audit_derivations, derive
-from tabular_rlhf.derivations.prints import difference, executed, prints
-from tabular_rlhf.derivations.records import record_prints, shares
+from tabular_rlhf.derivations.prints import difference, executed, prints, record_prints, shares
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula import compile, statement
 from tabular_rlhf.formula.read import definitions

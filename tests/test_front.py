@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from tabular_rlhf import __version__, commands, files
 from tabular_rlhf.cli import COMMANDS, build_parser, main
-from tabular_rlhf.commands import example, losses, progress
+from tabular_rlhf.commands import losses, options, progress
 from tabular_rlhf.commands.printing import can_say, spelled
 from tabular_rlhf.commands.schemas import HEAD, SCHEMAS
 from tabular_rlhf.errors import InputError
@@ -353,7 +353,7 @@ def test_an_example_can_be_used_and_replaces_nothing(command: str, tmp_path: Pat
     assert "#" in written.read_text() or "comment" in written.read_text()
     assert tell(f"{command} {written.name}{' --samples 50' if command == 'solve' else ''}")[::2] == (0, "")
     assert "must not replace" in tell(f"{command} --example")[2]
-    assert example.example(tmp_path / "other", "x", command) == 0
+    assert options.example(tmp_path / "other", "x", command) == 0
 
 
 def test_sigterm_saves_a_run_and_ctrl_c_while_it_opens_is_quiet(tmp_path: Path) -> None:

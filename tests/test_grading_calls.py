@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tabular_rlhf.grading.calls import CLONE, CLONE3, FOR_ITSELF, PROCESSORS, REFUSED, program
-from tabular_rlhf.grading.meter import Meter
+from tabular_rlhf.grading.process import Meter
 
 ALLOWED = "allowed"
 LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06

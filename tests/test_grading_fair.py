@@ -12,7 +12,7 @@ from tabular_rlhf.check import check
 from tabular_rlhf.check.calling import MOST_NEAR, Through
 from tabular_rlhf.exercises import EXERCISES
 from tabular_rlhf.grading import Child, RemoteError
-from tabular_rlhf.grading.shapes import SHARE, fair
+from tabular_rlhf.grading.classroom import SHARE, fair
 from tabular_rlhf.symbols import SYMBOLS, Scope, parameters, supplied
 from tabular_rlhf.world import coin
 from tests import answers_direct, answers_geometry, answers_gradients, answers_language, answers_selection

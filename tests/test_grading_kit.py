@@ -32,11 +32,10 @@ from tabular_rlhf.formula.printed import printed
 from tabular_rlhf.grading import Limits
 from tabular_rlhf.grading.class_report import as_csv, as_page, harmless, page_names
 from tabular_rlhf.grading.classroom import Graded, Terms, grade_class
-from tabular_rlhf.grading.gradescope import results
 from tabular_rlhf.grading.marks import Grades, Mark
-from tabular_rlhf.grading.roster import Student, roster
-from tabular_rlhf.grading.sheet import FORMED, Item, Sheet, read_sheet
-from tabular_rlhf.grading.verified import examine
+from tabular_rlhf.grading.report import results
+from tabular_rlhf.grading.sheet import FORMED, Item, Sheet, examine, read_sheet
+from tabular_rlhf.grading.submission import Student, roster
 from tabular_rlhf.registry import supplied
 from tabular_rlhf.symbols import SYMBOLS, Scope, parameters
 from tabular_rlhf.world import rational

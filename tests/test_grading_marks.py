@@ -17,10 +17,9 @@ from tabular_rlhf.cli import main
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises import EXERCISES
 from tabular_rlhf.grading import Limits
-from tabular_rlhf.grading.inventory import take
-from tabular_rlhf.grading.marks import Grades, grade
+from tabular_rlhf.grading.classroom import fair
+from tabular_rlhf.grading.marks import Grades, grade, take
 from tabular_rlhf.grading.report import as_html, as_json, as_text
-from tabular_rlhf.grading.shapes import fair
 from tabular_rlhf.grading.sheet import read_sheet
 from tabular_rlhf.grading.submission import of
 from tabular_rlhf.told import in_words

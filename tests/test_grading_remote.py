@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tabular_rlhf.grading import Child, RemoteError, meter
+from tabular_rlhf.grading import Child, RemoteError, process
 from tabular_rlhf.grading.remote import change, one_line, signature_of
 from tabular_rlhf.grading.wire import LARGEST, Reader, WireError, Writer
 from tabular_rlhf.symbols import parameters
@@ -120,9 +120,9 @@ def test_a_grader_that_was_held_up_does_not_hold_it_against_the_answer(monkeypat
     """As by a terminal that stops it: much time has passed, and the answer has come meanwhile."""
     source = b"import time\ndef rests(x): time.sleep(0.2); return x\n"
     with Child(source, replace(QUICK, still=0.6)) as child:
-        rests, real = child.function("rests"), meter.time.monotonic
+        rests, real = child.function("rests"), process.time.monotonic
         started = real()
-        monkeypatch.setattr(meter.time, "monotonic", lambda: real() + (1000.0 if real() - started > 0.1 else 0.0))
+        monkeypatch.setattr(process.time, "monotonic", lambda: real() + (1000.0 if real() - started > 0.1 else 0.0))
         assert rests(3.0) == 3.0
 
 

@@ -15,10 +15,9 @@ from tabular_rlhf.check.trial import forbids, sound
 from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises import EXERCISES
-from tabular_rlhf.grading.sheet import read_sheet
-from tabular_rlhf.grading.verified import verified
+from tabular_rlhf.grading.sheet import read_sheet, verified
 from tabular_rlhf.ledger import LEDGER, Scope, worlds
-from tabular_rlhf.ledger.tiny import tied
+from tabular_rlhf.ledger.worlds import tied
 from tabular_rlhf.symbols import SYMBOLS, is_formula, parameters
 from tests.overlaid import Overlaid
 

@@ -18,7 +18,7 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.ledger import LEDGER, SYMBOLS, Scope, audit
 from tabular_rlhf.ledger.audit import RowClaim, refute, sampled_z, select
 from tabular_rlhf.ledger.record import Approximately, Miss, as_parts
-from tabular_rlhf.ledger.tiny import tiny_worlds
+from tabular_rlhf.ledger.worlds import tiny_worlds
 from tabular_rlhf.symbols import parameters
 from tabular_rlhf.tolerance import EPS, ROADS, distance, roundings
 from tabular_rlhf.world import coin, random_world, rational, rational_answers
@@ -174,7 +174,7 @@ def test_a_row_refuses_what_is_missing() -> None:
         ({"sides": {"one": lambda J: J, "two": Approximately(partial(np.sum, axis=1), 0.1)}}, "plain one of named symbols"),
         ({"sides": {"one": lambda J: J, "two": lambda *, J: J}}, "plain one of named symbols"),
         ({"sides": {"one": lambda J: J, "two": lambda *J: J}}, "plain one of named symbols"),
-        ({"misses": {"one": Miss("one", lambda J: J, part=1), "two": lambda J: J}}, "one of the 1 parts.*'one'"),
+        ({"misses": {"one": Miss(lambda J: J, part=1), "two": lambda J: J}}, "one of the 1 parts.*'one'"),
     ):
         with pytest.raises(InputError, match=must):
             replace(good, **change)
@@ -202,7 +202,7 @@ def test_a_number_is_that_side_of_the_clause_of_every_part() -> None:
         clauses=("J_x = E_p[r] - beta*KL(p, p_ref)", "V(x) = beta*log(Z)"),
         parts=("J", "V", "one"),
         sides={"left": (0, 0, "1"), "right": (1, 1, lambda: 1.0), "both": lambda J_x, value: (J_x, value, 1.0)},
-        misses={"one": "J_x - 1", "two": Miss("two", "log Z", 1)},
+        misses={"one": "J_x - 1", "two": Miss("log Z", part=1)},
     )
     assert max(map(max, row.errors(Scope(rational(), 0)).values())) <= 1
     two = replace(row, parts=("J", "V"), sides={"left": 0, "right": 1})

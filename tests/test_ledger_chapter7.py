@@ -13,7 +13,7 @@ import pytest
 from tabular_rlhf.ledger import chapter7, chapter7_groups, chapter7_lengths, chapter7_steps
 from tabular_rlhf.ledger.audit import audit, select
 from tabular_rlhf.ledger.record import LEDGER
-from tabular_rlhf.ledger.tiny import tiny_worlds
+from tabular_rlhf.ledger.worlds import tiny_worlds
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import uniform
 from tabular_rlhf.symbols import Scope

@@ -24,7 +24,6 @@ from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators import ESTIMATORS
 from tabular_rlhf.ledger import LEDGER
 from tabular_rlhf.losses import LOSSES
-from tabular_rlhf.page import data as page_data
 from tabular_rlhf.page import fragments
 from tabular_rlhf.page.numbers import fixed
 
@@ -35,7 +34,7 @@ P_REF = (0.3, 0.7 * 0.3, 0.7 * 0.7)
 
 @cache
 def today() -> dict[str, Any]:
-    return page_data.compute()
+    return page.compute()
 
 
 @cache

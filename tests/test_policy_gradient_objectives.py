@@ -9,7 +9,6 @@ import math
 import numpy as np
 import pytest
 from matplotlib.figure import Figure as Sheet
-from matplotlib.lines import Line2D
 
 from tabular_rlhf.commands import advantage as command
 from tabular_rlhf.errors import InputError
@@ -230,8 +229,9 @@ def test_only_token_means_move_the_length_in_its_figure() -> None:
 def test_artists_show_the_data() -> None:
     for record in figure.FIGURES:
         data = page.rounded(record.compute())
-        lines = [a for a in record.draw(list(Sheet().subplots(1, len(record.widths), squeeze=False)[0]), data) if isinstance(a, Line2D)]
-        drawn = [line.get_ydata().tolist() for line in lines]
+        panels = list(Sheet().subplots(1, len(record.widths), squeeze=False)[0])
+        record.draw(panels, data)
+        drawn = [line.get_ydata().tolist() for ax in panels for line in ax.lines]
         wanted = data["weight"] if "weight" in data else [curve["wrong"] for curve in data["curves"].values()]
         assert all(row in drawn for row in wanted)
 

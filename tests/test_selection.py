@@ -11,7 +11,6 @@ import mpmath
 import numpy as np
 import pytest
 from matplotlib.figure import Figure as Sheet
-from matplotlib.lines import Line2D
 
 from tabular_rlhf import selection
 from tabular_rlhf.errors import InputError, SolveError
@@ -242,8 +241,9 @@ def test_the_proxy_rises_and_the_truth_peaks_in_its_figure() -> None:
 def test_artists_show_the_data() -> None:
     for record in figure.FIGURES:
         data = page.rounded(record.compute())
-        lines = [a for a in record.draw(list(Sheet().subplots(1, len(record.widths), squeeze=False)[0]), data) if isinstance(a, Line2D)]
-        drawn = [line.get_ydata().tolist() for line in lines]
+        panels = list(Sheet().subplots(1, len(record.widths), squeeze=False)[0])
+        record.draw(panels, data)
+        drawn = [line.get_ydata().tolist() for ax in panels for line in ax.lines]
         for key in ("gibbs", "best_of_n"):
             assert data[key]["reward"] in drawn, record.name
 

@@ -24,8 +24,7 @@ from tabular_rlhf.cells import Place, blas_threads, run_cells
 from tabular_rlhf.cli import main
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.ledger import LEDGER
-from tabular_rlhf.ledger.audit import audit, select
-from tabular_rlhf.ledger.parallel import audit_in_parallel
+from tabular_rlhf.ledger.audit import audit, audit_in_parallel, select
 from tabular_rlhf.simulator import Options, simulate
 from tabular_rlhf.simulator.report import FIELDS
 from tabular_rlhf.studies import EXAMPLE, Study, as_csv, conduct, summarize

@@ -68,7 +68,7 @@ def test_check_derive_and_the_near_misses_are_of_one_mind() -> None:
             of_line
         ]
         assert status == of_line, off
-        assert (refute(row, Miss("off", after(side, scaled)), worlds.tiny()) is not None) == (status == "wrong")
+        assert (refute(row, Miss(after(side, scaled), diagnosis="off"), worlds.tiny()) is not None) == (status == "wrong")
 
 
 @pytest.mark.parametrize("slug", list(OTHERS)[::4])

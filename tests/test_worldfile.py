@@ -13,7 +13,7 @@ from tabular_rlhf.cli import main
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.worldfile import EXAMPLE, load_world, parse_world
-from tabular_rlhf.worldfile.function import response_texts
+from tabular_rlhf.worldfile.responses import response_texts
 
 
 def test_the_documented_example_is_what_it_says() -> None:

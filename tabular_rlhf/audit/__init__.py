@@ -1,7 +1,7 @@
 r"""What does this function really optimize?  A trainer's own function, in its own signature and library, measured on every batch.
 
 `roles` reads parameters by name, `handed` calls the function and says what stands in the way, `library` differentiates it where it is
-at home; `batches` and `field` make its exact expected step of pushes, `named` says which gradients that may be; `forms`, `records_near`
+at home; `batches` and `field` make its exact expected step of pushes, and name the gradients that it may be; `forms`, `records_near`
 and `pairs` say what it is and what is wrong with it; `invariance` what it does not change with, `ends` where it leads; `report` puts it
 together.
 

@@ -79,12 +79,16 @@ def made(tables: dict[str, Array], r: Array, lengths: Any, P: int) -> Batch:
     """The batch of these token tables (B, T), rewards (B,) and lengths (B,): padding is 0."""
     B, T = tables["logp"].shape
     mask = (np.arange(T) < np.asarray(lengths)[:, None]).astype(float)
-    last = np.arange(T) == np.asarray(lengths)[:, None] - 1
     batch: Batch = {k: np.where(mask > 0, v, 0.0) for k, v in tables.items()}
-    advantage = rloo(r, P)
-    batch |= {"mask": mask, "reward": np.array(r, dtype=float), "token_reward": np.where(last, np.asarray(r)[:, None], 0.0)}
-    batch |= {"advantage": advantage, "table": -advantage[:, None] * mask, "group": np.repeat(np.arange(P), B // P), "length": mask.sum(1)}
+    batch |= rewarded(r, mask, P) | {"mask": mask, "group": np.repeat(np.arange(P), B // P), "length": mask.sum(1)}
     return batch | {"G": B // P, "P": P, "T": T, "limit": T, "tokens": int(np.sum(mask))}
+
+
+def rewarded(r: Array, mask: Array, P: int) -> Batch:
+    """Rewards (B,), and what a batch has because of them."""
+    last, advantage = np.arange(mask.shape[1]) == mask.sum(1)[:, None] - 1, rloo(r, P)
+    token = np.where(last, np.asarray(r)[:, None], 0.0)
+    return {"reward": np.array(r, dtype=float), "token_reward": token, "advantage": advantage, "table": -advantage[:, None] * mask}
 
 
 @lru_cache(maxsize=64)

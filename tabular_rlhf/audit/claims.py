@@ -53,16 +53,16 @@ def _invariant(found: Audit, claim: str) -> str:
     return "" if known[claim].holds else f"{known[claim].words} ({known[claim].batch})"
 
 
-CLAIMS: Mapping[str, Callable[[Audit, str], str]] = {
-    "kind": _kind,
-    "is": _is,
-    "ascends": _ascends,
-    "descends": _ascends,
-    "gradient": _gradient,
-    "ends": _ends,
-    "invariant": _invariant,
+CLAIMS: Mapping[str, tuple[str, Callable[[Audit, str], str]]] = {
+    "kind": ("be a", _kind),
+    "is": ("be", _is),
+    "ascends": ("ascend", _ascends),
+    "descends": ("descend", _ascends),
+    "gradient": ("be the gradient of", _gradient),
+    "ends": ("end at", _ends),
+    "invariant": ("be invariant to", _invariant),
 }
-"""Kinds of claim: (audit, claim) -> what was measured instead; empty where the claim holds."""
+"""Kinds of claim: what a function is said to do; (audit, claim) -> what was measured instead, empty where the claim holds."""
 
 
 def faults(found: Audit, claims: Iterable[tuple[str, str]]) -> list[str]:
@@ -79,9 +79,8 @@ def faults(found: Audit, claims: Iterable[tuple[str, str]]) -> list[str]:
         if kind not in CLAIMS:
             remedy = did_you_mean(kind, CLAIMS, f"use one of {', '.join(CLAIMS)}")
             raise InputError("a claim must be of a kind that is tested", got=quoted(kind), remedy=remedy)
-        measured = CLAIMS[kind](found, claim) if found.problem is None else f"it {found.problem[0]}: {found.problem[1]}"
+        said, test = CLAIMS[kind]
+        measured = test(found, claim) if found.problem is None else f"it {found.problem[0]}: {found.problem[1]}"
         if measured:
-            said = {"is": "be", "ascends": "ascend", "descends": "descend", "kind": "be a", "gradient": "be the gradient of"}
-            said |= {"ends": "end at", "invariant": "be invariant to"}
-            out.append(f"{found.handed.name} is said to {said[kind]} {claim}; measured: {measured}")
+            out.append(f"{found.handed.name} is said to {said} {claim}; measured: {measured}")
     return out

@@ -11,6 +11,7 @@ import numpy as np
 from tabular_rlhf.audit.batches import made
 from tabular_rlhf.audit.handed import Batch, Handed, Unfit, lay_out
 from tabular_rlhf.audit.vectors import vectors
+from tabular_rlhf.audit.verdict import multiple
 from tabular_rlhf.logspace import Array
 
 FAMILY: Mapping[str, str] = {
@@ -71,10 +72,7 @@ Compared = tuple[str, Array, Array]
 def _apart(pairs: list[Compared]) -> tuple[float, float]:
     """The residual of the function's numbers on a member's, as a share, and the factor between them."""
     got, want = (np.concatenate([np.ravel(pair[k]) for pair in pairs]) for k in (1, 2))
-    if not (np.any(got) and np.any(want)):
-        return 1.0, 0.0
-    c = float(got @ want) / float(want @ want)
-    return float(np.linalg.norm(got - c * want) / np.linalg.norm(got)), c
+    return multiple(got, want)[::-1] if np.any(got) and np.any(want) else (1.0, 0.0)
 
 
 def _off(name: str, got: Array, want: Array) -> str:

@@ -5,6 +5,9 @@ r"""Where a step leads: its flow in the logits from the reference, and the proof
 **Ends here** is said only of a place where the policy's velocity pi v is 0 to rounding, computed with what vanished tokens still push (they
 stand at a floor, where a push that stays finite as the token vanishes is at its limit), where no vanished token would grow again, and from
 which no small departure of the survivors grows.  Where the flow has not come to such a place, it still moves.
+
+**Optima.**  Of which objective a place of rest is the maximizer, by the velocity of ascent there; and the rewards that a reward-model loss
+fits.
 """
 
 from __future__ import annotations
@@ -16,9 +19,15 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.audit.field import labeled
+from tabular_rlhf.audit.handed import Batch, Handed
+from tabular_rlhf.audit.verdict import Nearest, named_numbers
 from tabular_rlhf.errors import SolveError
 from tabular_rlhf.fields import Case
+from tabular_rlhf.gibbs import solve
 from tabular_rlhf.logspace import Array, log_softmax
+from tabular_rlhf.losses.objectives import OBJECTIVES, velocity
+from tabular_rlhf.losses.objectives import STILL as AT_REST
 from tabular_rlhf.world import World
 
 Step = Callable[[Case], Array]
@@ -140,13 +149,9 @@ def _rest(at: Callable[[Array], Array], world: World, log_pi: Array, size: float
     return None
 
 
-def _floored(log_pi: Array, dead: Mask) -> Array:
-    return np.asarray(log_softmax(np.where(dead, np.minimum(log_pi, FLOOR), log_pi)))
-
-
 def _polished(at: Callable[[Array], Array], log_pi: Array, free: Mask, dead: Mask, size: float) -> Array | None:
     """Newton's method on the survivors' velocity, from a policy; None where it does not settle nearby."""
-    here, alive = _floored(log_pi, dead), free & ~dead
+    here, alive = np.asarray(log_softmax(np.where(dead, np.minimum(log_pi, FLOOR), log_pi))), free & ~dead
 
     def velocity(x: Array) -> Array:
         return np.asarray((_velocity(at(x), np.exp(x)) / np.exp(x))[alive]) / size
@@ -191,3 +196,55 @@ def _proved(at: Callable[[Array], Array], here: Array, free: Mask, dead: Mask, s
     alive = free & ~dead
     J = _jacobian(lambda x: np.asarray(_velocity(at(x), np.exp(x))[alive]) / size, here, alive, v[alive])
     return bool(np.max(np.linalg.eigvals(J).real, initial=0.0) <= 1e-4)
+
+
+# ---------------------------------------------------------------------------------------------------- which objective is largest there
+
+
+def maximized(handed: Handed, nearest: Nearest | None, world: World, end: End) -> str:
+    """The named objective that is largest where a step ends, or how far that is from the Gibbs optimum, in words."""
+    if not end.rests:
+        return ""
+    beta = _beta(handed, nearest)
+    if np.isneginf(end.log_p).any() or np.min(end.log_p) < -36.0:
+        best = np.max(world.r, axis=1)
+        there = np.sum(np.exp(end.log_p) * world.r, axis=1)
+        return "the best response" if np.allclose(there, best, atol=1e-9) else "not the best response"
+    settings = {"beta": beta, "tau": beta, "alpha": 0.0}
+    found = next((name for name, f in OBJECTIVES.items() if velocity(f, world, settings, end.log_p) <= AT_REST), None)
+    if found is not None:
+        return f"the maximizer of {found.replace('beta', f'{beta:g}').replace('tau', f'{beta:g}')}"
+    p = solve(world.at(beta)).p
+    return f"total variation {0.5 * float(np.sum(np.abs(np.exp(end.log_p) - p))):.3g} from p* at beta = {beta:g}"
+
+
+def _beta(handed: Handed, nearest: Nearest | None) -> float:
+    """The weight of the penalty that it says: its own setting; 1 where the penalty is ours."""
+    if handed.kind == "KL penalty" or (
+        handed.kind != "pair loss" and (nearest is None or (nearest.penalty is None and " of r - " not in nearest.words))
+    ):
+        return 1.0
+    said = [v for n, v in named_numbers(handed).items() if n.lower() in ("beta", "tau") or n.lower().startswith("kl")]
+    return said[0] if said and said[0] > 0 else 1.0
+
+
+def fitted_rewards(handed: Handed, world: World) -> list[tuple[float, float]]:
+    """(true, fitted) reward of every response, where the loss of all pairs labeled by Bradley-Terry is stationary.  Raises SolveError."""
+    from scipy.optimize import root
+
+    pairs = labeled(world)
+
+    def step(flat: Array) -> Array:
+        rho = np.reshape(flat, world.r.shape)
+        out = np.zeros(world.r.shape)
+        for x, w, l, weight in pairs:
+            batch: Batch = {"chosen_reward": rho[x, [w]], "rejected_reward": rho[x, [l]], "margin": np.zeros(1)}
+            push = handed.push(batch)
+            out[x, w] += weight * float(push["chosen_reward"][0])
+            out[x, l] += weight * float(push["rejected_reward"][0])
+        return np.ravel(out)
+
+    found = root(step, np.zeros(world.r.size), method="lm", tol=1e-12)
+    if not np.max(np.abs(step(found.x))) < 1e-8:
+        raise SolveError("no rewards at which the loss of all pairs is stationary were found: it may have no minimum")
+    return list(zip(np.ravel(world.r).tolist(), found.x.tolist(), strict=True))

@@ -187,13 +187,10 @@ def given_advantages() -> list[Form]:
 # ---------------------------------------------------------------------------------------------------- slopes, (B, T) for A = 1 and -1
 
 
-def _as_it_is(x: Any, old: Array, a: float) -> Any:
-    return x
+Slopes = Callable[[Batch], tuple[Array, Array]]
 
 
-def _slope(
-    f: Callable[[Any, Array, Array, float], Any], level: str, inside: Callable[[Any, Array, float], Any] = _as_it_is
-) -> Callable[[Batch], tuple[Array, Array]]:
+def _slope(f: Callable[..., Any], level: str, inside: Callable[..., Any] = lambda x, old, a: x) -> Slopes:
     """The slope in each token's log-probability of f(log_pi, log_old, log_now, A), at the level of tokens or of responses."""
 
     def of(batch: Batch) -> tuple[Array, Array]:
@@ -213,12 +210,13 @@ def _slope(
     return of
 
 
-def _of_record(loss: PolicyLoss, settings: dict[str, float]) -> Callable[..., Any]:
-    return lambda x, old, now, A: loss(log_pi=x, log_old=old, log_now=now, A=np.full(np.shape(old), A), **{**loss.defaults, **settings})
+def _of_record(loss: PolicyLoss, settings: dict[str, float]) -> Slopes:
+    whole = {**loss.defaults, **settings}
 
+    def f(x: Any, old: Array, now: Array, A: float) -> Any:
+        return loss(log_pi=x, log_old=old, log_now=now, A=np.full(np.shape(old), A), **whole)
 
-def _inside(loss: PolicyLoss, settings: dict[str, float]) -> Callable[[Any, Array, float], Any]:
-    return lambda x, old, a: loss.of_tokens(x, old, a, {**loss.defaults, **settings})
+    return _slope(f, loss.level, lambda x, old, a: loss.of_tokens(x, old, a, whole))
 
 
 def _bounds(numbers: Iterable[float]) -> list[float]:
@@ -242,7 +240,7 @@ def slopes(numbers: Sequence[float]) -> list[Form]:
                 continue  # that is ppo-clip
             words = ", ".join(f"{k} {v:g}" for k, v in settings.items())
             told = f"{name}{f' ({words})' if words else ''}"
-            out.append(Form(told, _slope(_of_record(loss, settings), loss.level, _inside(loss, settings)), settings=settings))
+            out.append(Form(told, _of_record(loss, settings), settings=settings))
     return out + _wrong_slopes(bounds)
 
 
@@ -270,13 +268,12 @@ def _wrong_clips(a: float, b: float) -> dict[str, Callable[..., Any]]:
     def least(x: Any, A: float) -> Any:
         return np.minimum(x * A, np.clip(x, 1.0 - a, 1.0 + b) * A)
 
-    found: dict[str, Callable[..., Any]] = {
+    return {
         UPSIDE: lambda x, old, now, A: least(np.exp(old - x), A),
         "the larger of clipped and unclipped is taken, not the smaller": lambda x, old, now, A: -least(np.exp(x - old), -A),
         "the clipped ratio alone, without the minimum": lambda x, old, now, A: np.clip(np.exp(x - old), 1.0 - a, 1.0 + b) * A,
         "the ratio is not exponentiated": lambda x, old, now, A: least(x - old, A),
     }
-    return found
 
 
 # ---------------------------------------------------------------------------------------------------- weights of tokens, (B, T)

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.audit.batches import probe, rloo
+from tabular_rlhf.audit.batches import probe, rewarded
 from tabular_rlhf.audit.handed import Batch, Handed, Unfit, only
 from tabular_rlhf.audit.pairs import at, pair_probes, reward_probes
 from tabular_rlhf.audit.roles import LIVE
+from tabular_rlhf.audit.verdict import differ, multiple
 from tabular_rlhf.logspace import Array
 
 CLOSE = 1e-8
@@ -92,23 +93,18 @@ def _under_mask(handed: Handed, batch: Batch) -> Sides | None:
 
 def with_reward(batch: Batch, r: Array) -> Batch:
     """The batch with other rewards, and what follows from them."""
-    token = np.where(batch["token_reward"] != 0, 1.0, 0.0)
-    last = np.arange(batch["T"]) == batch["length"][:, None] - 1
-    advantage = rloo(r, batch["P"])
-    table = -advantage[:, None] * batch["mask"]
-    return batch | {"reward": r, "token_reward": np.where(last, r[:, None], 0.0 * token), "advantage": advantage, "table": table}
+    return batch | rewarded(r, batch["mask"], batch["P"])
 
 
-def _shift(handed: Handed, batch: Batch) -> Sides | None:
-    if handed.kind not in ("whole step", "group advantage"):
-        return None
-    return handed.push(with_reward(batch, batch["reward"] + 1.0))["logp"], handed.push(batch)["logp"]
+def _of_rewards(change: Callable[[Array], Array]) -> Test:
+    """Of what takes rewards, the push under changed ones beside that under the batch's own."""
 
+    def test(handed: Handed, batch: Batch) -> Sides | None:
+        if handed.kind not in ("whole step", "group advantage"):
+            return None
+        return handed.push(with_reward(batch, change(batch["reward"])))["logp"], handed.push(batch)["logp"]
 
-def _scale(handed: Handed, batch: Batch) -> Sides | None:
-    if handed.kind not in ("whole step", "group advantage"):
-        return None
-    return handed.push(with_reward(batch, 3.0 * batch["reward"]))["logp"], handed.push(batch)["logp"]
+    return test
 
 
 def twice(batch: Batch, grouped: bool) -> Batch:
@@ -178,8 +174,8 @@ TESTS: Mapping[str, tuple[Test, str, str]] = {
     "values under the mask": (_under_mask, "do not matter", "matter"),
     "EOS": (_eos, "is trained on", "is not trained on"),
     "groups of equal rewards": (_silent, "pay the penalty", "lose their penalty, too"),
-    "rewards + 1": (_shift, "changes nothing", "changes the step"),
-    "rewards x 3": (_scale, "changes nothing", "changes the step"),
+    "rewards + 1": (_of_rewards(lambda r: r + 1.0), "changes nothing", "changes the step"),
+    "rewards x 3": (_of_rewards(lambda r: 3.0 * r), "changes nothing", "changes the step"),
     "batch twice": (_doubled, "the same step", "another step"),
     "other prompts in the batch": (_prompts, "do not matter: the mean of the prompts' steps", "matter"),
     "micro-batches": (_micro, "their mean is the step of the batch", "their mean is not the step of the batch"),
@@ -213,8 +209,7 @@ def _tried(handed: Handed, name: str, test: Test, holds: str, fails: str) -> Inv
             continue
         applies = True
         got, want = sides
-        size = max(float(np.max(np.abs(want), initial=0.0)), float(np.max(np.abs(got), initial=0.0)))
-        if got.shape != want.shape or float(np.max(np.abs(got - want), initial=0.0)) > tolerance * size:
+        if got.shape != want.shape or differ(got, want, tolerance):
             return Invariance(name, False, fails + _factor(got, want), described(batch))
     return Invariance(name, True, holds) if applies else None
 
@@ -223,8 +218,8 @@ def _factor(got: Array, want: Array) -> str:
     """By what factor, where it is one."""
     if got.shape != want.shape or not np.any(want):
         return ""
-    c = float(np.sum(got * want) / np.sum(want * want))
-    if float(np.linalg.norm(got - c * want)) <= 1e-6 * float(np.linalg.norm(got)):
+    c, residual = multiple(got, want)
+    if residual <= 1e-6:
         return f": by a factor {c:.6g}"
     cosine = float(np.sum(got * want) / max(float(np.linalg.norm(got) * np.linalg.norm(want)), 1e-300))
     return f": cosine {cosine:.3f}"
@@ -255,34 +250,34 @@ def _pair(handed: Handed, batch: Batch) -> Array:
     return np.array([float(np.sum(g)) for g in handed.push(batch).values()])
 
 
+SHIFTS: Mapping[str, tuple[tuple[str, ...], float, str, str]] = {
+    "both + 1": (
+        ("chosen", "rejected", "chosen_reward", "rejected_reward"),
+        1.0,
+        "changes nothing: a constant cancels",
+        "changes the step",
+    ),
+    "both references + 1": (("ref_chosen", "ref_rejected"), 1.0, "changes nothing: log Z cancels", "changes the step"),
+    "longer responses": (("chosen_length", "rejected_length"), 2.0, "change nothing", "change the step"),
+}
+"""Changes of pairs: which roles, by how much, and what is said where the step stays the same, and where it does not."""
+
+
 def _of_pairs(handed: Handed) -> list[Invariance]:
     reward = handed.kind == "reward-model loss"
     batch = reward_probes() if reward else pair_probes()
     sides = ("chosen_reward", "rejected_reward") if reward else ("chosen", "rejected")
-    changes: dict[str, tuple[Callable[[Batch], Batch], str, str]] = {
-        "both + 1": (lambda b: b | {k: b[k] + 1.0 for k in sides}, "changes nothing: a constant cancels", "changes the step"),
-    }
-    if not reward:
-        refs = ("ref_chosen", "ref_rejected")
-        changes["both references + 1"] = (lambda b: b | {k: b[k] + 1.0 for k in refs}, "changes nothing: log Z cancels", "changes the step")
-        lengths = ("chosen_length", "rejected_length")
-        changes["longer responses"] = (lambda b: b | {k: b[k] + 2.0 for k in lengths}, "change nothing", "change the step")
     out = []
-    for name, (change, holds, fails) in changes.items():
-        worst = next(
-            (k for k in range(len(batch[sides[0]])) if _differ(_pair(handed, at(batch, k)), _pair(handed, change(at(batch, k))))), None
-        )
-        where = "" if worst is None else ", ".join(f"{s} {batch[s][worst]:.3g}" for s in sides)
-        out.append(Invariance(name, worst is None, holds if worst is None else fails, where))
+    for name, (roles, by, holds, fails) in SHIFTS.items():
+        moved = batch | {k: batch[k] + by for k in roles if k in batch}
+        if roles[0] in batch or roles[-1] in batch:
+            pairs = ((_pair(handed, at(batch, k)), _pair(handed, at(moved, k))) for k in range(len(batch[sides[0]])))
+            worst = next((k for k, both in enumerate(pairs) if differ(*both, CLOSE)), None)
+            where = "" if worst is None else ", ".join(f"{s} {batch[s][worst]:.3g}" for s in sides)
+            out.append(Invariance(name, worst is None, holds if worst is None else fails, where))
     both = {k: x[:2] for k, x in batch.items()}
     together = np.stack([np.ravel(g) for g in handed.push(both).values()])
     alone = np.stack([np.concatenate([np.ravel(handed.push(at(batch, k))[side]) for k in (0, 1)]) for side in handed.push(both)])
-    mean, total = not _differ(together, alone / 2.0), not _differ(together, alone)
+    mean, total = not differ(together, alone / 2.0, CLOSE), not differ(together, alone, CLOSE)
     words = "do not matter: the mean of the pairs' losses" if mean else "do not matter: the sum of the pairs' losses" if total else "matter"
-    return out + [Invariance("other pairs in the batch", mean or total, words)]
-
-
-def _differ(a: Array, b: Array) -> bool:
-    return float(np.max(np.abs(a - b), initial=0.0)) > CLOSE * max(
-        float(np.max(np.abs(a), initial=0.0)), float(np.max(np.abs(b), initial=0.0))
-    )
+    return [*out, Invariance("other pairs in the batch", mean or total, words)]

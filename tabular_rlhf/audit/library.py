@@ -35,7 +35,12 @@ class Library:
 
     def table(self, x: Any) -> Any:
         """An array or number as the library has it."""
-        return np.array(x, dtype=self.width if np.asarray(x).dtype.kind == "f" else None)
+        return np.array(self.wide(x))
+
+    def wide(self, x: Any) -> Any:
+        """An array, of the width that is asked for where it holds floats."""
+        a = np.asarray(x)
+        return np.array(a, dtype=self.width) if a.dtype.kind == "f" else a
 
     def plain(self, y: Any) -> Array:
         """What was returned, as floats."""
@@ -85,8 +90,7 @@ class Torch(Library):
     def table(self, x: Any) -> Any:
         import torch
 
-        a = np.asarray(x)
-        return torch.tensor(np.array(a, dtype=self.width) if a.dtype.kind == "f" else a)
+        return torch.tensor(self.wide(x))
 
     def plain(self, y: Any) -> Array:
         return np.asarray(y.detach().cpu().numpy() if hasattr(y, "detach") else y, dtype=np.float64)
@@ -120,8 +124,7 @@ class Jax(Library):
 
         config: Any = jax.config  # untyped, so that the types are the same whether jax is installed or not
         config.update("jax_enable_x64", True)
-        a = np.asarray(x)
-        return jax.numpy.asarray(np.array(a, dtype=self.width) if a.dtype.kind == "f" else a)
+        return jax.numpy.asarray(self.wide(x))
 
     def concrete(self, x: Any) -> bool:
         return False  # jax has no way to change an array in place

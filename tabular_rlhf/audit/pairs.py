@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.audit.handed import Batch, Handed
-from tabular_rlhf.audit.verdict import COARSE, EXACT, SIGN, Nearest, judged, named_numbers
+from tabular_rlhf.audit.verdict import COARSE, EXACT, SIGN, Nearest, judged, multiple, named_numbers
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.logspace import Array, log_sigmoid
 from tabular_rlhf.losses import LOSSES
@@ -36,13 +36,11 @@ def at(batch: Batch, k: int) -> Batch:
     return {name: x[[k]] for name, x in batch.items()}
 
 
-def _swap(s: Supply) -> Supply:
-    return s | {"p": s["q"], "q": s["p"], "ref_w": s["ref_l"], "ref_l": s["ref_w"], "len_w": s["len_l"], "len_l": s["len_w"]}
-
-
 CHANGES: Mapping[str, Callable[[Supply], Supply]] = {
     "": lambda s: s,
-    "chosen and rejected are swapped": _swap,
+    "chosen and rejected are swapped": lambda s: (
+        s | {"p": s["q"], "q": s["p"], "ref_w": s["ref_l"], "ref_l": s["ref_w"], "len_w": s["len_l"], "len_l": s["len_w"]}
+    ),
     "the reference is left out": lambda s: s | {"ref_w": 0.0, "ref_l": 0.0},
     "the reference is added, not taken off; or that of the chosen and of the rejected are swapped": lambda s: (
         s | {"ref_w": -s["ref_w"], "ref_l": -s["ref_l"]}
@@ -88,8 +86,8 @@ def nearest_pair(handed: Handed) -> Nearest:
     fits = []
     for words, slips, x in _candidates(handed, batch):
         if np.isfinite(x).all() and np.any(x):
-            c = float(np.sum(x * y) / np.sum(x * x))
-            fits.append((float(np.linalg.norm(y - c * x) / np.linalg.norm(y)), len(slips) + (c < 0), words, slips, c))
+            c, residual = multiple(y, x)
+            fits.append((residual, len(slips) + (c < 0), words, slips, c))
     tolerance = max(EXACT, 3.0 * min(f[0] for f in fits))
     good = [f for f in fits if f[0] <= min(tolerance, COARSE)]
     residual, _, words, slips, c = min(good, key=lambda f: f[1]) if good else min(fits, key=lambda f: f[0])

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import inspect
 import itertools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.audit.batches import made
-from tabular_rlhf.audit.handed import Handed, Unfit
+from tabular_rlhf.audit.handed import Batch, Handed, Unfit
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators.claims import GRID, derivative
 from tabular_rlhf.estimators.record import TERMS, Estimator, Terms
@@ -47,33 +48,12 @@ def advantage_of(handed: Handed) -> Advantage:
     (0.75, -0.25)
     """
     _refuse(handed, "group advantage")
-    known: dict[bytes, Array] = {}
-
-    def group(r: Array, lengths: Array) -> Array:
-        key = np.concatenate([r, lengths]).tobytes()
-        if key not in known:
-            tokens = {k: np.zeros((len(r), int(np.max(lengths)))) for k in ("logp", "old", "sampler", "ref", "value", "entropy")}
-            batch = made(tokens, r, lengths, 1)
-            try:
-                known[key] = np.sum(handed.advantages(batch) * batch["mask"], axis=1) / batch["length"]
-            except Unfit as e:
-                raise InputError("an advantage must be computed", got=str(e), where=handed.name, remedy="audit it") from None
-        return known[key]
+    group = _of_groups(handed, "an advantage", lambda b: np.sum(handed.advantages(b) * b["mask"], axis=1) / b["length"])
 
     def of(r: Any, n: Any, G: int, lengths: Any) -> Any:
-        shape = np.broadcast_shapes(np.shape(r), np.shape(n))
-        rows = [np.reshape(np.broadcast_to(x, shape), (-1, shape[-1])) for x in (r, n, lengths)]
-        out = np.zeros(rows[0].shape)
-        for k, (reward, count, length) in enumerate(zip(*rows, strict=True)):
-            members = np.repeat(np.arange(shape[-1]), count.astype(int))
-            A = group(reward[members], length[members])
-            out[k, members] = A  # members of a kind have one advantage
-        return np.reshape(out, shape)
+        return _of_kinds(group, n, r, lengths)
 
-    def without_lengths(r: Any, n: Any, G: int) -> Any:
-        return of(r, n, G, np.ones(np.shape(r)))
-
-    fn = of if handed.asks("length", "mask", "token_reward") else without_lengths
+    fn = of if handed.asks("length", "mask", "token_reward") else lambda r, n, G: of(r, n, G, np.ones(np.shape(r)))
     smallest = next((G for G in (1, 2, 3, 4) if _works(group, G)), 1)
     latex, remark = rf"A = \mathrm{{{handed.name}}}(r)", "A function of your own"
 
@@ -84,6 +64,34 @@ def advantage_of(handed: Handed) -> Advantage:
             return np.nan
 
     return Advantage(handed.name, latex, SOURCE, fn, one, smallest=smallest, remark=remark)
+
+
+def _of_groups(handed: Handed, what: str, of: Callable[[Batch], Array]) -> Callable[[Array, Array], Array]:
+    """What the function makes of one group of responses with certain rewards and lengths, called once for each."""
+    known: dict[bytes, Array] = {}
+
+    def group(r: Array, lengths: Array) -> Array:
+        key = np.concatenate([r, lengths]).tobytes()
+        if key not in known:
+            tokens = {k: np.zeros((len(r), int(np.max(lengths)))) for k in ("logp", "old", "sampler", "ref", "value", "entropy")}
+            try:
+                known[key] = of(made(tokens, r, lengths, 1))
+            except Unfit as e:
+                raise InputError(f"{what} must be computed", got=str(e), where=handed.name, remedy="audit it") from None
+        return known[key]
+
+    return group
+
+
+def _of_kinds(group: Callable[..., Array], n: Any, *tables: Any) -> Array:
+    """The same of groups of kinds with multiplicities n: members of a kind have one value."""
+    shape = np.broadcast_shapes(np.shape(tables[0]), np.shape(n))
+    rows = [np.reshape(np.broadcast_to(x, shape), (-1, shape[-1])) for x in (n, *tables)]
+    out = np.zeros(rows[0].shape)
+    for k, (count, *values) in enumerate(zip(*rows, strict=True)):
+        members = np.repeat(np.arange(shape[-1]), count.astype(int))
+        out[k, members] = group(*(value[members] for value in values))
+    return np.reshape(out, shape)
 
 
 def _works(group: Any, G: int) -> bool:
@@ -104,33 +112,19 @@ def aggregation_of(handed: Handed) -> Aggregation:
     [0.25, 0.25]
     """
     _refuse(handed, "aggregation")
-    known: dict[bytes, Array] = {}
 
-    def group(lengths: Array) -> Array:
-        key = lengths.tobytes()
-        if key not in known:
-            B, T = len(lengths), int(np.max(lengths))
-            tokens = {k: np.zeros((B, T)) for k in ("logp", "old", "sampler", "ref", "value", "entropy")}
-            batch = made(tokens, np.zeros(B), lengths, 1)
-            try:
-                weight = handed.gradient(batch, ["table"])[1]["table"] * batch["mask"]
-            except Unfit as e:
-                raise InputError("an aggregation must be computed", got=str(e), where=handed.name, remedy="audit it") from None
-            mean = np.sum(weight, axis=1) / batch["length"]
-            if np.max(np.abs(weight - mean[:, None] * batch["mask"])) > EXACT * np.max(np.abs(weight)):
-                must = "an aggregation of the table must weigh all tokens of a response alike"
-                raise InputError(must, got="weights that depend on the place", where=handed.name, remedy="audit it")
-            known[key] = mean
-        return known[key]
+    def weights(batch: Batch) -> Array:
+        weight = handed.gradient(batch, ["table"])[1]["table"] * batch["mask"]
+        mean = np.sum(weight, axis=1) / batch["length"]
+        if np.max(np.abs(weight - mean[:, None] * batch["mask"])) > EXACT * np.max(np.abs(weight)):
+            must = "an aggregation of the table must weigh all tokens of a response alike"
+            raise InputError(must, got="weights that depend on the place", where=handed.name, remedy="audit it")
+        return mean
+
+    group = _of_groups(handed, "an aggregation", weights)
 
     def fn(lengths: Any, n: Any, G: int) -> Any:
-        shape = np.broadcast_shapes(np.shape(lengths), np.shape(n))
-        rows = [np.reshape(np.broadcast_to(x, shape), (-1, shape[-1])) for x in (n, lengths)]
-        out = np.zeros(rows[0].shape)
-        for k, (count, length) in enumerate(zip(*rows, strict=True)):
-            members = np.repeat(np.arange(shape[-1]), count.astype(int))
-            out[k, members] = group(length[members])
-        return np.reshape(out, shape)
+        return _of_kinds(lambda lengths: group(np.zeros(len(lengths)), lengths), n, lengths)
 
     return Aggregation(handed.name, rf"\omega = \mathrm{{{handed.name}}}", SOURCE, fn, remark="A function of your own")
 
@@ -198,15 +192,11 @@ def pair_loss_of(handed: Handed) -> DirectLoss:
         given = {"chosen": p, "rejected": q, "ref_chosen": p - a, "ref_rejected": q - b, "chosen_length": len_w, "rejected_length": len_l}
         tables = {name: given.get(role, 0.0 * p) for name, role in handed.roles.items()}
         fixed = {} if weight is None or weight in handed.settings else {weight: beta}
-        y = handed.called(tables, fixed | ({"width": width} if cornered else {}))
-        if np.shape(y) != np.broadcast_shapes(np.shape(p), np.shape(q)):
-            must, remedy = "a loss of the table must have a value for every pair", "return the pairs' losses, not their mean, or audit it"
-            raise InputError(must, got=f"shape {np.shape(y)}", where=handed.name, remedy=remedy)
-        return y
+        return _a_pair(handed, tables, fixed | ({"width": width} if cornered else {}), np.broadcast_shapes(np.shape(p), np.shape(q)))
 
     def one(a: float, b: float, p: float, q: float, len_w: float, len_l: float, beta: float) -> float:
-        pair = [np.array([x]) for x in (a, b, p, q, len_w, len_l)]
-        return float(np.asarray(fn(pair[0], pair[1], pair[2], pair[3], pair[4], pair[5], beta, 0.0))[0])
+        a_, b_, p_, q_, w, l = (np.array([x]) for x in (a, b, p, q, len_w, len_l))
+        return float(np.asarray(fn(a_, b_, p_, q_, w, l, beta, 0.0))[0])
 
     def loss(held: frozenset[str]) -> DirectLoss:
         return DirectLoss(handed.name, rf"\mathrm{{{handed.name}}}", SOURCE, fn, one, held, kinks="its own" if cornered else "")
@@ -228,13 +218,18 @@ def reward_loss_of(handed: Handed) -> RewardLoss:
 
     def fn(r_w: Any, r_l: Any, gap: Any) -> Any:
         given = {"chosen_reward": r_w, "rejected_reward": r_l, "margin": np.maximum(0.0, gap)}
-        y = handed.called({name: given.get(role, 0.0 * r_w) for name, role in handed.roles.items()}, {})
-        if np.shape(y) != np.shape(r_w):
-            must, remedy = "a loss of the table must have a value for every pair", "return the pairs' losses, not their mean, or audit it"
-            raise InputError(must, got=f"shape {np.shape(y)}", where=handed.name, remedy=remedy)
-        return y
+        return _a_pair(handed, {name: given.get(role, 0.0 * r_w) for name, role in handed.roles.items()}, {}, np.shape(r_w))
 
     return RewardLoss(handed.name, rf"\mathrm{{{handed.name}}}", SOURCE, fn)
+
+
+def _a_pair(handed: Handed, tables: Mapping[str, Any], fixed: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
+    """The function's value for every pair."""
+    y = handed.called(tables, fixed)
+    if np.shape(y) != shape:
+        must, remedy = "a loss of the table must have a value for every pair", "return the pairs' losses, not their mean, or audit it"
+        raise InputError(must, got=f"shape {np.shape(y)}", where=handed.name, remedy=remedy)
+    return y
 
 
 def _has(handed: Handed, name: str) -> bool:

@@ -20,7 +20,7 @@ from tabular_rlhf.audit.batches import probe
 from tabular_rlhf.audit.forms import Form, advantages, given_advantages, penalties, slopes, weights
 from tabular_rlhf.audit.handed import Batch, Handed, Unfit
 from tabular_rlhf.audit.pairs import PAIRS
-from tabular_rlhf.audit.verdict import COARSE, SIGN, Nearest, judged, named_numbers, numbers_of
+from tabular_rlhf.audit.verdict import COARSE, SIGN, Nearest, judged, multiple, named_numbers, numbers_of
 from tabular_rlhf.estimators.record import ESTIMATORS
 from tabular_rlhf.logspace import Array
 
@@ -101,8 +101,8 @@ def _with_entropy(handed: Handed, batches: list[Batch], found: Nearest) -> Neare
     fits = []
     for form in weights():
         column = np.concatenate([np.ravel(np.broadcast_to(form.of(b), b["mask"].shape)) for b in batches])
-        c = float(column @ push / (column @ column)) if np.any(column) else 0.0
-        fits.append((float(np.linalg.norm(push - c * column) / np.linalg.norm(push)), form, c))
+        c, residual = multiple(push, column)
+        fits.append((residual, form, c))
     residual, form, c = min(fits, key=lambda f: (f[0] > COARSE, bool(f[1].slip) if f[0] <= COARSE else f[0]))
     slips = [*found.slips, *([form.slip] if form.slip else [])]
     slips += ["the entropy has the wrong sign: certainty is paid for"] if c < 0 else []
@@ -123,11 +123,8 @@ def _penalty(handed: Handed, batches: list[Batch]) -> Nearest:
         return Nearest(words, (), 0.0, None, 0.0, k1)
     fits = []
     for k, w in itertools.product(range(len(K)), range(len(W))):
-        column = s.kl[k] * s.omega[w]
-        c = float(column @ s.push / (column @ column)) if np.any(column) else 0.0
-        fits.append(
-            (float(np.linalg.norm(s.push - c * column) / np.linalg.norm(s.push)), bool(K[k].slip) + bool(W[w].slip) + (c > 0), k, w, c)
-        )
+        c, residual = multiple(s.push, s.kl[k] * s.omega[w])
+        fits.append((residual, bool(K[k].slip) + bool(W[w].slip) + (c > 0), k, w, c))
     residual, _, k, w, c = min(fits, key=lambda f: (f[0] > COARSE, f[1] if f[0] <= COARSE else f[0], f[2], f[3]))
     slips = [f.slip for f in (K[k], W[w]) if f.slip] + (["the sign is flipped: leaving the reference is paid for"] if c > 0 else [])
     if K[k].name == "k2" and abs(abs(c) - 2.0) < 1e-6:
@@ -153,7 +150,7 @@ def _valued(handed: Handed, batches: list[Batch]) -> Nearest | None:
     left = {}
     for name in VALUES:
         h = np.concatenate([(ESTIMATORS[name].h(b["logp"] - b["ref"]) * b["mask"]).ravel() for b, _ in tables])
-        left[name] = float(np.linalg.norm(got - (got @ h) / (h @ h) * h) / np.linalg.norm(got))
+        left[name] = multiple(got, h)[1]
     name = min(left, key=lambda n: left[n])
     return Nearest(VALUES[name], (), 1.0, None, left[name], left[name] <= COARSE)
 

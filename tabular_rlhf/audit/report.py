@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.audit.batches import probe
-from tabular_rlhf.audit.ends import End, follow
-from tabular_rlhf.audit.field import Expected, Setting, depends, with_penalty
+from tabular_rlhf.audit.ends import End, fitted_rewards, follow, maximized
+from tabular_rlhf.audit.field import Expected, Setting, depends, named, with_penalty
 from tabular_rlhf.audit.handed import Handed, Unfit, lay_out
 from tabular_rlhf.audit.invariance import Invariance, described, invariances
-from tabular_rlhf.audit.named import named
-from tabular_rlhf.audit.optima import fitted_rewards, maximized
 from tabular_rlhf.audit.records_near import nearest
 from tabular_rlhf.audit.verdict import Nearest
 from tabular_rlhf.errors import InputError, SolveError
@@ -62,12 +60,7 @@ class Audit:
                 found.append(f"{i.name}: {i.words}")
             if i.words.startswith("is asked for") and i.name in self.handed.roles:
                 role = self.handed.roles[i.name]
-                told = any(word in s for s in found for word in ("mask", "padding", "advantage")) or role in (
-                    "old",
-                    "sampler",
-                    "value",
-                    "margin",
-                )
+                told = role in IDLE or any(word in s for s in found for word in ("mask", "padding", "advantage"))
                 found += [] if told or (role == "ref" and self.handed.kind == "KL penalty") else [f"{i.name} {i.words}"]
         return found
 
@@ -80,6 +73,8 @@ class Audit:
         return "wrong" if self.slips else "right" if self.nearest.exact else "unnamed"
 
 
+IDLE = ("old", "sampler", "value", "margin")
+"""Roles that a function may ask for and not use."""
 MUST = {"order of responses": "order", "groups of equal rewards": "equal rewards", "values under the mask": "padding", "EOS": "EOS"}
 """What a step must not depend on, and the word by which a slip tells it already."""
 
@@ -186,10 +181,6 @@ def _downhill(step: Expected) -> Callable[[Case], Array]:
     return lambda case: -step(case)
 
 
-def _beside_reward(step: Expected) -> Callable[[Case], Array]:
-    return lambda case: step(case) + gradient(objectives(case)["E[r]"], case.logits)
-
-
 def _places(handed: Handed) -> tuple[str, ...]:
     """Where a penalty may stand: one that is a single number has no place in the reward."""
     batch = probe(np.random.default_rng(0), G=3, T=4)
@@ -235,7 +226,8 @@ def _leads(found: Audit) -> None:
     steps: dict[str, Callable[[Case], Array]]
     if handed.kind == "KL penalty":
         parts = {place: Expected(handed, found.setting, in_reward="reward" in place) for place in _places(handed)}
-        steps = {f"E[r] less the penalty {place}": _beside_reward(s) for place, s in parts.items()}
+        rewarded = {place: (lambda case, s=s: s(case) + gradient(objectives(case)["E[r]"], case.logits)) for place, s in parts.items()}
+        steps = {f"E[r] less the penalty {place}": step for place, step in rewarded.items()}
     elif handed.kind == "pair loss":
         steps = {"all pairs, labeled by Bradley-Terry": Expected(handed, found.setting)}
     else:

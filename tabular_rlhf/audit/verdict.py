@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tabular_rlhf.audit.handed import Handed
+from tabular_rlhf.logspace import Array
 
 EXACT = 1e-7
 COARSE = 2e-4
@@ -39,6 +40,19 @@ def judged(words: str, slips: Iterable[str], scale: float, penalty: tuple[str, f
     if exact:
         return Nearest(words, slips, scale, penalty, residual, True)
     return Nearest(words + (f" with {'; '.join(slips)}" if slips else ""), (), scale, penalty, residual, False)
+
+
+def multiple(y: Array, x: Array) -> tuple[float, float]:
+    """The factor by which one table comes nearest to another, and what that leaves of the other, as a share."""
+    y, x = np.ravel(y), np.ravel(x)
+    c, size = float(x @ y / (x @ x)) if np.any(x) else 0.0, float(np.linalg.norm(y))
+    return c, float(np.linalg.norm(y - c * x)) / size if size else 0.0
+
+
+def differ(a: Array, b: Array, share: float) -> bool:
+    """Whether two tables are apart by more than a share of the largest entry of either."""
+    size = max(float(np.max(np.abs(a), initial=0.0)), float(np.max(np.abs(b), initial=0.0)))
+    return float(np.max(np.abs(a - b), initial=0.0)) > share * size
 
 
 def named_numbers(handed: Handed) -> dict[str, float]:

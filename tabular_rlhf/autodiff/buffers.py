@@ -17,19 +17,32 @@ from tabular_rlhf.autodiff.table import SMALL, shape_of
 from tabular_rlhf.autodiff.trace import Traced, plain
 
 
+def add(have: Any, g: Any, factor: float, argument: Any, source: Any, lent: set[int]) -> Any:
+    """What had come back to a step, and factor * g: one array where that costs nothing, else a `Sensitivity`.
+
+    Args: argument, the one that g is sent to (None: g has its shape); source, what the rule was given that g came from.
+    """
+    if (type(g) is np.ndarray or type(g) is np.float64) and factor == 1.0 and (argument is None or g.shape == argument.shape):
+        if have is None:
+            return g
+        if g.size <= SMALL and (type(have) is np.ndarray or type(have) is np.float64):
+            return have + g
+    there = have if type(have) is Sensitivity else Sensitivity(have)
+    there.add(g, factor, argument, source, lent)
+    return there
+
+
 class Sensitivity:
     """What has come back to one step so far: factor * whole + the scattered pieces."""
 
     __slots__ = ("factor", "owned", "pieces", "whole")
 
-    def __init__(self) -> None:
-        self.whole: Any = None
-        self.factor = 1.0
+    def __init__(self, whole: Any) -> None:
+        self.whole, self.factor = whole, 1.0
         self.owned = False  # whether `whole` is a buffer of ours, which we may add into
         self.pieces: list[tuple[Scatter, float]] = []
 
     def add(self, g: Any, factor: float, argument: Any, source: Any, lent: set[int]) -> None:
-        """Add factor * g, sent to an argument (None: of g's own shape) by a rule that was given `source`."""
         if type(g) is Scaled:
             if g.g is not source:  # the rule keeps its other argument
                 lent.add(root(g.g))
@@ -56,7 +69,7 @@ class Sensitivity:
             return self.whole if shape_of(self.whole) == shape else np.broadcast_to(self.whole, shape), self.factor
         pieces = [(scaled(s.g, factor), s.index) for s, factor in self.pieces]
         whole = None if self.whole is None else scaled(self.whole, self.factor)
-        traced = type(whole) is Traced or any(type(g) is Traced for g, _ in pieces)
+        traced = Traced in [type(whole), *(type(g) for g, _ in pieces)]
         self.owned = not traced
         return (_sum_traced if traced else _sum_plain)(whole, pieces, plain(like)), 1.0
 

@@ -104,7 +104,7 @@ def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) ->
 
     def value_and_gradient(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         y, pullback = _vjp(f, args, kwargs, argnums, once=True)
-        if np.shape(y) != ():
+        if shape_of(y) != ():
             raise TypeError(f"grad needs a scalar function, got an output of shape {np.shape(y)}; sum it, or use jacobian")
         return y, pullback(1.0)
 

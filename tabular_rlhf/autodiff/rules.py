@@ -21,7 +21,9 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     if extra < 0:  # g itself is smaller: a constant such as 1.0
         return np.broadcast_to(g, shape)
     if extra:
-        g = np.add.reduce(g, axis=tuple(range(extra)))
+        g = np.add.reduce(g, axis=tuple(range(extra)) if extra > 1 else 0)
+        if shape_of(g) == shape:
+            return g
     repeated = tuple(i for i, n in enumerate(shape) if n == 1 and shape_of(g)[i] != 1)
     return np.add.reduce(g, axis=repeated, keepdims=True) if repeated else g
 
@@ -33,8 +35,14 @@ class Scaled(NamedTuple):
     factor: float
 
 
+def _negated(g: Any) -> Any:
+    return -g if type(g) is np.ndarray and g.size <= SMALL else Scaled(g, -1.0)
+
+
 def _times(g: Any, b: Any) -> Any:
     """g * b: a number waits as a factor; and where g is one number repeated, as at the start of a walk, it is b that is kept."""
+    if type(g) is np.ndarray and g.size <= SMALL:
+        return g * b
     if type(b) is float and 1e-90 < abs(b) < 1e90:
         return Scaled(g, b)
     if type(g) is np.ndarray and type(b) is np.ndarray and g.shape == b.shape and not any(g.strides) and g.ndim:
@@ -54,11 +62,11 @@ def _power_base(g: Any, y: Any, a: Any, b: Any) -> Any:
 
 
 elementwise(np.add, lambda g, y, a, b: g, lambda g, y, a, b: g, keeps="shapes")
-elementwise(np.subtract, lambda g, y, a, b: g, lambda g, y, a, b: Scaled(g, -1.0), keeps="shapes")
+elementwise(np.subtract, lambda g, y, a, b: g, lambda g, y, a, b: _negated(g), keeps="shapes")
 elementwise(np.multiply, lambda g, y, a, b: _times(g, b), lambda g, y, a, b: _times(g, a), keeps="others")
 elementwise(np.divide, lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b)
 elementwise(np.power, _power_base, lambda g, y, a, b: g * special.xlogy(y, a))
-elementwise(np.negative, lambda g, y, a: Scaled(g, -1.0), keeps="shapes")
+elementwise(np.negative, lambda g, y, a: _negated(g), keeps="shapes")
 elementwise(np.positive, lambda g, y, a: g)
 elementwise(np.absolute, lambda g, y, a: g * np.sign(a))
 elementwise(np.exp, lambda g, y, a: g * y, keeps="out")
@@ -130,7 +138,7 @@ def _pull_cumsum(g: Any, y: Any, x: Any, axis: Any = None) -> Any:
 def _pull_reshape(g: Any, y: Any, x: Any, shape: Any, order: Any) -> Any:
     if order not in ("C", "F"):
         raise TypeError(f"order={order!r} depends on how a traced array lies in memory, which is not its business; use order='C' or 'F'")
-    return np.reshape(g, shape_of(x), order=order)
+    return g.reshape(shape_of(x), order=order)
 
 
 structural(np.sum, _pull_sum, keeps="shapes")
@@ -170,7 +178,7 @@ def _scatter_plain(g: Any, index: Any, like: Any) -> Any:
         flat = np.where(index < 0, index + like.size, index).ravel()
         return np.bincount(flat, weights=np.broadcast_to(g, index.shape).ravel(), minlength=like.size)
     out = room_like(like)
-    out[...] = 0.0
+    out.fill(0.0)
     scatter_into(out, g, index)
     return out
 
@@ -180,16 +188,15 @@ def room_like(x: Any) -> Any:
     return np.empty(x.shape) if type(x) is Blank else np.empty_like(x)
 
 
+BASIC = {slice, int, np.intp, type(None), type(Ellipsis)}
+"""What an index is made of that takes no element twice."""
+
+
 def scatter_into(out: Any, g: Any, index: Any) -> None:
-    if _is_basic(index):
+    if BASIC.issuperset(map(type, index) if type(index) is tuple else (type(index),)):
         out[index] += g
     else:
         np.add.at(out, index, g)
-
-
-def _is_basic(index: Any) -> bool:
-    parts = index if isinstance(index, tuple) else (index,)
-    return all(p is None or p is Ellipsis or isinstance(p, (int, np.integer, slice)) for p in parts)
 
 
 structural(get_item, lambda g, y, x, index: Scatter(g, index))

@@ -83,7 +83,7 @@ def apply(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def _without_rule(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     composite = COMPOSITES.get(func)
     if composite is not None:
-        return composite(*args, **_understood(name_of(func), _composite_takes(func), args, kwargs))
+        return composite(*args, **_understood(*_composite_takes(func), args, kwargs))
     if func in PLAIN:
         return func(*(plain(a) for a in args), **{k: plain(v) for k, v in kwargs.items()})
     raise TypeError(
@@ -93,8 +93,8 @@ def _without_rule(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
 
 
 @functools.cache
-def _composite_takes(func: Any) -> Takes:
-    return takes(COMPOSITES[func])
+def _composite_takes(func: Any) -> tuple[str, Takes]:
+    return name_of(func), takes(COMPOSITES[func])
 
 
 def _understood(name: str, understands: Takes, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -332,7 +332,7 @@ def primitive(
 
     @functools.wraps(func)
     def dispatch(*args: Any, **kwargs: Any) -> Any:
-        if any(type(a) is Traced for a in args):
+        if Traced in map(type, args):
             return apply(dispatch, args, kwargs)
         return func(*args, **kwargs)
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial, wraps
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,15 @@ class Case:
 Runner = Callable[[], Any]
 
 
+def prepared(made: Callable[[Any], Sequence[Any]]) -> Callable[[Callable[..., Any]], Callable[[Any], Runner]]:
+    """A formulation of a case and of what is made of it beforehand, which is not timed."""
+    return lambda f: wraps(f)(lambda case: partial(f, case, *made(case)))
+
+
+at_once = prepared(lambda case: ())
+"""A formulation with nothing to prepare: all that it does is timed."""
+
+
 def available() -> dict[str, str]:
     """Version of each peer, "absent" where it is not installed."""
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
@@ -66,45 +75,42 @@ def available() -> dict[str, str]:
 # ---------------------------------------------------------------------------------------------------- torch
 
 
-def _torch(case: Case) -> tuple[Any, Any, Any]:
+def the_torch() -> Any:
+    """torch, on one thread."""
     import torch
 
     torch.set_num_threads(1)
+    return torch
+
+
+def _torch(case: Case) -> tuple[Any, Any, Any]:
+    torch = the_torch()
     return torch, torch.tensor(case.world.r[0]), torch.tensor(case.world.log_p_ref[0])
 
 
-def torch_gibbs(case: Case) -> Runner:
+@prepared(_torch)
+def torch_gibbs(case: Case, torch: Any, r: Any, log_p_ref: Any) -> Any:
     """Weights exponentiated once, in place, and summed up the tree."""
-    torch, r, log_p_ref = _torch(case)
-    beta, V = case.world.beta, case.V
-
-    def run() -> Any:
-        shift = float(r.max()) / beta  # without it, exp may overflow
-        u = torch.add(log_p_ref, r, alpha=1.0 / beta).sub_(shift).exp_()
-        total, pi = u, []
-        for width in reversed(case.widths):
-            children = total.view(V, width)
-            total = children.sum(0)
-            pi.append(children / total)
-        return torch.log(total) + shift, u.div_(total), pi[::-1]
-
-    return run
+    shift = float(r.max()) / case.world.beta  # without it, exp may overflow
+    u = torch.add(log_p_ref, r, alpha=1.0 / case.world.beta).sub_(shift).exp_()
+    total, pi = u, []
+    for width in reversed(case.widths):
+        children = total.view(case.V, width)
+        total = children.sum(0)
+        pi.append(children / total)
+    return torch.log(total) + shift, u.div_(total), pi[::-1]
 
 
-def torch_gibbs_log(case: Case) -> Runner:
+@prepared(_torch)
+def torch_gibbs_log(case: Case, torch: Any, r: Any, log_p_ref: Any) -> Any:
     """The textbook: log-softmax over responses, logsumexp up the tree."""
-    torch, r, log_p_ref = _torch(case)
-
-    def run() -> Any:
-        q = log_p_ref + r / case.world.beta
-        total, pi = q, []
-        for width in reversed(case.widths):
-            children = total.view(case.V, width)
-            pi.append(torch.softmax(children, 0))
-            total = torch.logsumexp(children, 0)
-        return total, torch.exp(q - total), pi[::-1]
-
-    return run
+    q = log_p_ref + r / case.world.beta
+    total, pi = q, []
+    for width in reversed(case.widths):
+        children = total.view(case.V, width)
+        pi.append(torch.softmax(children, 0))
+        total = torch.logsumexp(children, 0)
+    return total, torch.exp(q - total), pi[::-1]
 
 
 def torch_gradient(case: Case) -> Runner:
@@ -138,40 +144,28 @@ def torch_gradient_levels(case: Case) -> Runner:
     return run
 
 
-def torch_sample(case: Case) -> Runner:
+@prepared(_torch)
+def torch_sample(case: Case, torch: Any, _: Any, log_p: Any) -> Any:
     """Cumulative sum and binary search."""
-    torch, _, log_p = _torch(case)
-
-    def run() -> Any:
-        c = torch.cumsum(torch.exp(log_p), 0)
-        tau = torch.searchsorted(c, torch.rand(case.draws, dtype=torch.float64) * c[-1], right=True).clamp_(max=len(c) - 1)
-        return tau, log_p[tau]
-
-    return run
+    c = torch.cumsum(torch.exp(log_p), 0)
+    tau = torch.searchsorted(c, torch.rand(case.draws, dtype=torch.float64) * c[-1], right=True).clamp_(max=len(c) - 1)
+    return tau, log_p[tau]
 
 
-def torch_sample_sorted(case: Case) -> Runner:
+@prepared(_torch)
+def torch_sample_sorted(case: Case, torch: Any, _: Any, log_p: Any) -> Any:
     """The same with the uniforms sorted, so that the search stays in the cache, and the answers put back in order."""
-    torch, _, log_p = _torch(case)
-
-    def run() -> Any:
-        c = torch.cumsum(torch.exp(log_p), 0)
-        u, order = torch.sort(torch.rand(case.draws, dtype=torch.float64) * c[-1])
-        found = torch.searchsorted(c, u, right=True).clamp_(max=len(c) - 1)
-        tau = torch.empty_like(found).scatter_(0, order, found)
-        return tau, log_p[tau]
-
-    return run
+    c = torch.cumsum(torch.exp(log_p), 0)
+    u, order = torch.sort(torch.rand(case.draws, dtype=torch.float64) * c[-1])
+    found = torch.searchsorted(c, u, right=True).clamp_(max=len(c) - 1)
+    tau = torch.empty_like(found).scatter_(0, order, found)
+    return tau, log_p[tau]
 
 
-def torch_sample_multinomial(case: Case) -> Runner:
-    torch, _, log_p = _torch(case)
-
-    def run() -> Any:
-        tau = torch.multinomial(torch.exp(log_p), case.draws, replacement=True)
-        return tau, log_p[tau]
-
-    return run
+@prepared(_torch)
+def torch_sample_multinomial(case: Case, torch: Any, _: Any, log_p: Any) -> Any:
+    tau = torch.multinomial(torch.exp(log_p), case.draws, replacement=True)
+    return tau, log_p[tau]
 
 
 def torch_sample_tokens(case: Case) -> Runner:
@@ -194,17 +188,24 @@ def torch_sample_tokens(case: Case) -> Runner:
 # ---------------------------------------------------------------------------------------------------- jax
 
 
-def _jax(case: Case) -> tuple[Any, Any, Any, Any]:
+def the_jax() -> tuple[Any, Any]:
+    """jax in float64, and its NumPy."""
     import jax
 
     settings: Any = jax.config  # typed in some versions of jax only
     settings.update("jax_enable_x64", True)
-    return jax, jax.numpy, jax.numpy.asarray(case.world.r[0]), jax.numpy.asarray(case.world.log_p_ref[0])
+    return jax, jax.numpy
 
 
-def _compiled(jax: Any, f: Callable[..., Any], *args: Any) -> Runner:
-    compiled = jax.jit(f)
-    return lambda: jax.block_until_ready(compiled(*args))
+def _jax(case: Case) -> tuple[Any, Any, Any, Any]:
+    jax, jnp = the_jax()
+    return jax, jnp, jnp.asarray(case.world.r[0]), jnp.asarray(case.world.log_p_ref[0])
+
+
+def compiled(jax: Any, f: Callable[..., Any], *args: Any) -> Runner:
+    """A function of jax as a call without arguments, compiled as a whole."""
+    whole = jax.jit(f)
+    return lambda: jax.block_until_ready(whole(*args))
 
 
 def jax_gibbs(case: Case) -> Runner:
@@ -222,11 +223,13 @@ def jax_gibbs(case: Case) -> Runner:
             pi.append(children / total)
         return jnp.log(total) + shift, u / total, pi[::-1]
 
-    return _compiled(jax, gibbs, r, log_p_ref)
+    return compiled(jax, gibbs, r, log_p_ref)
 
 
-def _jax_objective(case: Case, jax: Any, *, by_level: bool) -> Callable[..., Any]:
-    jnp, bounds, beta = jax.numpy, np.cumsum(case.widths)[:-1].tolist(), case.world.beta
+def jax_gradient(case: Case, *, by_level: bool = False) -> Runner:
+    """jit(grad), one log-softmax of all logits."""
+    jax, jnp, r, log_p_ref = _jax(case)
+    bounds, beta = np.cumsum(case.widths)[:-1].tolist(), case.world.beta
 
     def J(logits: Any, r: Any, log_p_ref: Any) -> Any:
         log_p = jnp.zeros(1)
@@ -234,45 +237,30 @@ def _jax_objective(case: Case, jax: Any, *, by_level: bool) -> Callable[..., Any
             log_p = (log_p + (jax.nn.log_softmax(level, axis=0) if by_level else level)).reshape(-1)
         return jnp.sum(jnp.exp(log_p) * (r - beta * (log_p - log_p_ref)))
 
-    return J
-
-
-def jax_gradient(case: Case) -> Runner:
-    """jit(grad), one log-softmax of all logits."""
-    jax, jnp, r, log_p_ref = _jax(case)
-    return _compiled(jax, jax.grad(_jax_objective(case, jax, by_level=False)), jnp.asarray(case.logits), r, log_p_ref)
+    return compiled(jax, jax.grad(J), jnp.asarray(case.logits), r, log_p_ref)
 
 
 def jax_gradient_levels(case: Case) -> Runner:
     """jit(grad), log-softmax level by level."""
-    jax, jnp, r, log_p_ref = _jax(case)
-    return _compiled(jax, jax.grad(_jax_objective(case, jax, by_level=True)), jnp.asarray(case.logits), r, log_p_ref)
+    return jax_gradient(case, by_level=True)
 
 
-def jax_sample(case: Case) -> Runner:
+def jax_sample(case: Case, method: str = "scan_unrolled") -> Runner:
     """Cumulative sum and binary search, compiled."""
     jax, jnp, _, log_p = _jax(case)
 
     def draw(key: Any, log_p: Any) -> Any:
         c = jnp.cumsum(jnp.exp(log_p))
         u = jax.random.uniform(key, (case.draws,), dtype=jnp.float64) * c[-1]
-        tau = jnp.minimum(jnp.searchsorted(c, u, side="right", method="scan_unrolled"), len(log_p) - 1)
+        tau = jnp.minimum(jnp.searchsorted(c, u, side="right", method=method), len(log_p) - 1)
         return tau, log_p[tau]
 
-    return _compiled(jax, draw, jax.random.key(0), log_p)
+    return compiled(jax, draw, jax.random.key(0), log_p)
 
 
 def jax_sample_sort(case: Case) -> Runner:
     """The same with searchsorted by sorting."""
-    jax, jnp, _, log_p = _jax(case)
-
-    def draw(key: Any, log_p: Any) -> Any:
-        c = jnp.cumsum(jnp.exp(log_p))
-        u = jax.random.uniform(key, (case.draws,), dtype=jnp.float64) * c[-1]
-        tau = jnp.minimum(jnp.searchsorted(c, u, side="right", method="sort"), len(log_p) - 1)
-        return tau, log_p[tau]
-
-    return _compiled(jax, draw, jax.random.key(0), log_p)
+    return jax_sample(case, "sort")
 
 
 def jax_sample_choice(case: Case) -> Runner:
@@ -283,7 +271,7 @@ def jax_sample_choice(case: Case) -> Runner:
         tau = jax.random.choice(key, len(log_p), (case.draws,), p=jnp.exp(log_p))
         return tau, log_p[tau]
 
-    return _compiled(jax, draw, jax.random.key(0), log_p)
+    return compiled(jax, draw, jax.random.key(0), log_p)
 
 
 # ---------------------------------------------------------------------------------------------------- HIPS autograd

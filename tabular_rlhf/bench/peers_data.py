@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.bench.peers import Case, Peers, Runner
+from tabular_rlhf.bench.peers import Case, Peers, Runner, at_once, prepared, the_torch
 from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.preferences import Pairs, bradley_terry, sample_pairs
 
@@ -83,10 +83,15 @@ class AllPairs(Case):
 # ---------------------------------------------------------------------------------------------------- Bradley-Terry
 
 
+def _counts(case: Comparisons) -> Array:
+    """How often i beat j."""
+    w, l = case.raw
+    return np.bincount(w * case.items + l, minlength=case.items**2).reshape(case.items, case.items).astype(np.float64)
+
+
 def _counted(case: Comparisons) -> tuple[Array, Array]:
     """(n_ij, wins_i)."""
-    w, l = case.raw
-    counts = np.bincount(w * case.items + l, minlength=case.items**2).reshape(case.items, case.items).astype(np.float64)
+    counts = _counts(case)
     return counts + counts.T, counts.sum(1)
 
 
@@ -105,132 +110,99 @@ def _negative_log_likelihood(n: Array, won: Array) -> Callable[[Array], tuple[fl
     return f
 
 
-def scipy_lbfgs(case: Comparisons) -> Runner:
+def minimize(*args: Any, **how: Any) -> Any:
+    """The minimizer of scipy, opened when it is asked for."""
+    return importlib.import_module("scipy.optimize").minimize(*args, jac=True, **how).x
+
+
+@at_once
+def scipy_lbfgs(case: Comparisons) -> Any:
     """L-BFGS-B on counts."""
-    minimize = importlib.import_module("scipy.optimize").minimize
-
-    def run() -> Any:
-        f = _negative_log_likelihood(*_counted(case))
-        options = {"gtol": 1e-6, "ftol": 1e-16, "maxcor": 20}
-        return minimize(f, np.zeros(case.items), jac=True, method="L-BFGS-B", options=options).x
-
-    return run
+    options = {"gtol": 1e-6, "ftol": 1e-16, "maxcor": 20}
+    return minimize(_negative_log_likelihood(*_counted(case)), np.zeros(case.items), method="L-BFGS-B", options=options)
 
 
-def scipy_trust_krylov(case: Comparisons) -> Runner:
+@at_once
+def scipy_trust_krylov(case: Comparisons) -> Any:
     """Newton by a Krylov method, Hessian products from one table of weights a point."""
-    minimize = importlib.import_module("scipy.optimize").minimize
+    n, won = _counted(case)
+    at: dict[str, Any] = {}
 
-    def run() -> Any:
-        n, won = _counted(case)
-        at: dict[str, Any] = {}
+    def product(r: Array, v: Array) -> Array:
+        if at.get("r") != r.tobytes():
+            e = np.exp(r - r.mean())
+            weight = n * np.outer(e, e) / (e[:, None] + e) ** 2
+            at.update(r=r.tobytes(), weight=weight, diagonal=weight.sum(1))
+        return np.asarray(at["diagonal"] * v - at["weight"] @ v)
 
-        def product(r: Array, v: Array) -> Array:
-            if at.get("r") != r.tobytes():
-                e = np.exp(r - r.mean())
-                weight = n * np.outer(e, e) / (e[:, None] + e) ** 2
-                at.update(r=r.tobytes(), weight=weight, diagonal=weight.sum(1))
-            return np.asarray(at["diagonal"] * v - at["weight"] @ v)
-
-        f = _negative_log_likelihood(n, won)
-        return minimize(f, np.zeros(case.items), jac=True, hessp=product, method="trust-krylov", options={"gtol": 1e-6}).x
-
-    return run
+    f = _negative_log_likelihood(n, won)
+    return minimize(f, np.zeros(case.items), hessp=product, method="trust-krylov", options={"gtol": 1e-6})
 
 
-def numpy_newton(case: Comparisons) -> Runner:
-    """Newton on the dense Hessian, by Cholesky, the first item held."""
+def _newton(lib: Any, n: Any, won: Any, solve: Callable[[Any, Any], Any]) -> Any:
+    """Newton on the dense Hessian, the first item held, by NumPy or by torch.  Args: solve, of a Hessian and a right side."""
+    r = lib.zeros(len(won), dtype=lib.float64)
+    for _ in range(30):
+        e = lib.exp(r)
+        sums = e[:, None] + e
+        T = n / sums
+        slope = e * T.sum(1) - won
+        T /= sums
+        T *= e
+        T *= e[:, None]
+        H = lib.diag(T.sum(1)) - T
+        step = solve(H[1:, 1:], -slope[1:])
+        r[1:] += step
+        if float(abs(step).max()) < 1e-7:
+            break
+    return r
+
+
+@at_once
+def numpy_newton(case: Comparisons) -> Any:
+    """By Cholesky."""
     from scipy.linalg import cho_factor, cho_solve
 
-    def run() -> Any:
-        n, won = _counted(case)
-        r = np.zeros(case.items)
-        for _ in range(30):
-            e = np.exp(r)
-            sums = e[:, None] + e
-            T = n / sums
-            slope = e * T.sum(1) - won
-            T /= sums
-            T *= e
-            T *= e[:, None]
-            H = np.diag(T.sum(1)) - T
-            step = cho_solve(cho_factor(H[1:, 1:], check_finite=False), -slope[1:], check_finite=False)
-            r[1:] += step
-            if np.max(np.abs(step)) < 1e-7:
-                break
-        return r
-
-    return run
+    return _newton(np, *_counted(case), lambda H, b: cho_solve(cho_factor(H, check_finite=False), b, check_finite=False))
 
 
-def _torch() -> Any:
-    import torch
-
-    torch.set_num_threads(1)
-    return torch
-
-
-def _torch_counted(torch: Any, case: Comparisons) -> Callable[[], tuple[Any, Any]]:
+def _torch_counted(case: Comparisons) -> tuple[Any, Callable[[], tuple[Any, Any]]]:
+    torch = the_torch()
     w, l = (torch.tensor(k) for k in case.raw)
 
     def count() -> tuple[Any, Any]:
         counts = torch.bincount(w * case.items + l, minlength=case.items**2).reshape(case.items, case.items).double()
         return counts + counts.T, counts.sum(1)
 
-    return count
+    return torch, count
 
 
-def torch_newton(case: Comparisons) -> Runner:
-    """The same dense Newton in torch."""
-    torch = _torch()
-    count = _torch_counted(torch, case)
-
-    def run() -> Any:
-        n, won = count()
-        r = torch.zeros(case.items, dtype=torch.float64)
-        for _ in range(30):
-            e = torch.exp(r)
-            sums = e[:, None] + e
-            T = n / sums
-            slope = e * T.sum(1) - won
-            T /= sums
-            T *= e
-            T *= e[:, None]
-            H = torch.diag(T.sum(1)) - T
-            step = torch.cholesky_solve(-slope[1:, None], torch.linalg.cholesky(H[1:, 1:]))[:, 0]
-            r[1:] += step
-            if float(step.abs().max()) < 1e-7:
-                break
-        return r.numpy()
-
-    return run
+@prepared(_torch_counted)
+def torch_newton(case: Comparisons, torch: Any, count: Callable[[], tuple[Any, Any]]) -> Any:
+    """The same in torch."""
+    return _newton(torch, *count(), lambda H, b: torch.cholesky_solve(b[:, None], torch.linalg.cholesky(H))[:, 0]).numpy()
 
 
-def torch_lbfgs(case: Comparisons) -> Runner:
+@prepared(_torch_counted)
+def torch_lbfgs(case: Comparisons, torch: Any, count: Any) -> Any:
     """L-BFGS on counts, the slope by hand from one table, which is faster than by autograd.
 
     Whole steps: a line search stops where the rounding of the value hides the descent.
     """
-    torch = _torch()
-    count = _torch_counted(torch, case)
+    n, won = count()
+    r = torch.zeros(case.items, dtype=torch.float64)
+    optimizer = torch.optim.LBFGS([r], max_iter=300, history_size=20, tolerance_grad=1e-7 / case.items, tolerance_change=0.0)
+    room, scale = torch.empty_like(n), case.items / case.n
 
-    def run() -> Any:
-        n, won = count()
-        r = torch.zeros(case.items, dtype=torch.float64)
-        optimizer = torch.optim.LBFGS([r], max_iter=300, history_size=20, tolerance_grad=1e-7 / case.items, tolerance_change=0.0)
-        room, scale = torch.empty_like(n), case.items / case.n
+    def closure() -> Any:
+        e = torch.exp(r)
+        torch.add(e[:, None], e, out=room)
+        torch.div(n, room, out=room)
+        r.grad = (e * room.sum(1) - won) * scale
+        return r.grad.abs().sum()  # without a line search the value decides nothing
 
-        def closure() -> Any:
-            e = torch.exp(r)
-            torch.add(e[:, None], e, out=room)
-            torch.div(n, room, out=room)
-            r.grad = (e * room.sum(1) - won) * scale
-            return r.grad.abs().sum()  # without a line search the value decides nothing
-
-        optimizer.step(closure)
-        return r.numpy()
-
-    return run
+    optimizer.step(closure)
+    return r.numpy()
 
 
 def choix_pairs(case: Comparisons) -> Runner:
@@ -242,13 +214,7 @@ def choix_pairs(case: Comparisons) -> Runner:
 def choix_dense(case: Comparisons) -> Runner:
     """choix on a table of counts that NumPy has made for it."""
     choix = importlib.import_module("choix")
-
-    def run() -> Any:
-        w, l = case.raw
-        counts = np.bincount(w * case.items + l, minlength=case.items**2).reshape(case.items, case.items).astype(np.float64)
-        return choix.ilsr_pairwise_dense(counts)
-
-    return run
+    return lambda: choix.ilsr_pairwise_dense(_counts(case))
 
 
 BRADLEY_TERRY: Peers = {

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.bench.peers import Peers, Runner, _compiled, _jax
-from tabular_rlhf.bench.peers_data import AllPairs, Near, _torch
+from tabular_rlhf.bench.peers import Peers, Runner, _jax, compiled, the_torch
+from tabular_rlhf.bench.peers_data import AllPairs, Near
 from tabular_rlhf.logspace import Array
 
 
@@ -25,7 +25,7 @@ def _graded(torch: Any, loss: Callable[[], Any], at: Any) -> Runner:
 
 def torch_dpo_tree(case: Near) -> Runner:
     """log p of every response, level by level, then one gather for the winners and one for the losers."""
-    torch = _torch()
+    torch = the_torch()
     w, l = torch.tensor(case.pairs.w), torch.tensor(case.pairs.l)
     ref = torch.tensor(case.world.log_p_ref[0])
     margin = ref[w] - ref[l]
@@ -43,7 +43,7 @@ def torch_dpo_tree(case: Near) -> Runner:
 
 def torch_dpo_tokens(case: Near) -> Runner:
     """log-probabilities of the pairs' tokens gathered, as a trainer would, and added up."""
-    torch = _torch()
+    torch = the_torch()
     S, ref = case.world.mdp.S, torch.tensor(case.world.log_p_ref[0])
     both = np.concatenate([case.pairs.w, case.pairs.l])
     place, state = [], np.zeros_like(both)
@@ -70,7 +70,7 @@ def _pair_weights(case: AllPairs) -> Array:
 
 
 def _torch_all_pairs(case: AllPairs, kernel: Callable[[Any, Any], Any]) -> Runner:
-    torch = _torch()
+    torch = the_torch()
     weight, ref = torch.tensor(_pair_weights(case)), torch.tensor(case.world.log_p_ref[0])
     log_p = torch.tensor(case.log_p[0], requires_grad=True)
 
@@ -100,7 +100,7 @@ def jax_pairs(case: AllPairs) -> Runner:
         m = beta * (log_p - ref)
         return -(weight * jax.nn.log_sigmoid(m[:, None] - m[None, :])).sum()
 
-    return _compiled(jax, jax.value_and_grad(loss), jnp.asarray(case.log_p[0]), ref, jnp.asarray(_pair_weights(case)))
+    return compiled(jax, jax.value_and_grad(loss), jnp.asarray(case.log_p[0]), ref, jnp.asarray(_pair_weights(case)))
 
 
 DPO_SAMPLED: Peers = {"torch": (torch_dpo_tree, torch_dpo_tokens)}

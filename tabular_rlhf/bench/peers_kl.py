@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tabular_rlhf.bench.peers import Peers, Runner
-from tabular_rlhf.bench.peers_data import Near, _torch
+from tabular_rlhf.bench.peers import Peers, prepared, the_torch
+from tabular_rlhf.bench.peers_data import Near
 from tabular_rlhf.estimators.evaluate import NEGATIVE
 
 Key = tuple[str, str]
@@ -19,7 +19,7 @@ class _Tables:
     """L of tokens (V, S) and of responses (N,), and what every estimator makes of them."""
 
     def __init__(self, case: Near) -> None:
-        self.torch, self.widths = _torch(), case.widths
+        self.torch, self.widths = the_torch(), case.widths
         self.log_pi = self.torch.log_softmax(self.torch.tensor(case.logits), 0)
         self.log_ref = self.torch.log_softmax(self.torch.tensor(case.world.log_ref[0].T.copy()), 0)
 
@@ -53,16 +53,18 @@ def _moments(g: Any, w: Any, n: int | None) -> tuple[float, float, float]:
     return mean, float(w @ apart.square_()) * (1.0 if n is None else n / (n - 1)), float(w @ (g < NEGATIVE).double())
 
 
-def torch_kl_exact(case: Near) -> Runner:
+@prepared(lambda case: [_Tables(case)])
+def torch_kl_exact(case: Near, t: _Tables) -> Any:
     """Every estimator under the exact probabilities of all responses."""
+    L_s = t.log_pi - t.log_ref
+    p = t.path_sum(t.log_pi).exp_()
+    return {key: _moments(g, p, None) for key, g in t.all(L_s, t.path_sum(L_s))}
+
+
+def _seeded(case: Near) -> list[_Tables]:
     t = _Tables(case)
-
-    def run() -> Any:
-        L_s = t.log_pi - t.log_ref
-        p = t.path_sum(t.log_pi).exp_()
-        return {key: _moments(g, p, None) for key, g in t.all(L_s, t.path_sum(L_s))}
-
-    return run
+    t.torch.manual_seed(0)
+    return [t]
 
 
 def _drawn(t: _Tables, n: int) -> Any:
@@ -72,38 +74,27 @@ def _drawn(t: _Tables, n: int) -> Any:
     return t.torch.searchsorted(c, u, right=True).clamp_(max=len(c) - 1)
 
 
-def torch_kl_counts(case: Near) -> Runner:
+@prepared(_seeded)
+def torch_kl_counts(case: Near, t: _Tables) -> Any:
     """Draws, their counts, and every estimator under the counts."""
-    t = _Tables(case)
-    t.torch.manual_seed(0)
-
-    def run() -> Any:
-        tau = _drawn(t, case.draws)
-        L_s = t.log_pi - t.log_ref
-        L = t.path_sum(L_s)
-        w = t.torch.bincount(tau, minlength=len(L)).double().div_(case.draws)
-        return {key: _moments(g, w, case.draws) for key, g in t.all(L_s, L)}
-
-    return run
+    tau = _drawn(t, case.draws)
+    L_s = t.log_pi - t.log_ref
+    L = t.path_sum(L_s)
+    w = t.torch.bincount(tau, minlength=len(L)).double().div_(case.draws)
+    return {key: _moments(g, w, case.draws) for key, g in t.all(L_s, L)}
 
 
-def torch_kl_draws(case: Near) -> Runner:
+@prepared(_seeded)
+def torch_kl_draws(case: Near, t: _Tables) -> Any:
     """Draws, and every estimator draw by draw."""
-    t = _Tables(case)
-    t.torch.manual_seed(0)
-    n = case.draws
-
-    def run() -> Any:
-        tau = _drawn(t, n)
-        L_s = t.log_pi - t.log_ref
-        out = {}
-        for key, g in t.all(L_s, t.path_sum(L_s)[tau]):
-            g = g if key[1] == "sequence" else g[tau]
-            var, mean = t.torch.var_mean(g)
-            out[key] = float(mean), float(var), float((g < NEGATIVE).sum()) / n
-        return out
-
-    return run
+    tau = _drawn(t, case.draws)
+    L_s = t.log_pi - t.log_ref
+    out = {}
+    for key, g in t.all(L_s, t.path_sum(L_s)[tau]):
+        g = g if key[1] == "sequence" else g[tau]
+        var, mean = t.torch.var_mean(g)
+        out[key] = float(mean), float(var), float((g < NEGATIVE).sum()) / case.draws
+    return out
 
 
 KL_EXACT: Peers = {"torch": (torch_kl_exact,)}

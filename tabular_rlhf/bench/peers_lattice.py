@@ -5,14 +5,14 @@ Answers: `counts` log Z and the expected uses of every (state, token) before the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.bench.peers import Peers, Runner
+from tabular_rlhf.bench.peers import Peers, Runner, compiled, the_jax, the_torch
 from tabular_rlhf.language import Language
 from tabular_rlhf.lattice import LatticeWorld
 from tabular_rlhf.logspace import Array
@@ -55,60 +55,22 @@ class Letters:
 
 
 def _jax(case: Letters) -> tuple[Any, ...]:
-    import jax
-    import jax.numpy as jnp
-
-    config: Any = jax.config  # untyped, so that the types are the same whether jax is installed or not
-    config.update("jax_enable_x64", True)
-    log_ref, r, last, child, root = case.parts
-    return jax, jnp, *(jnp.asarray(x) for x in (log_ref, r, last, child)), root
+    jax, jnp = the_jax()
+    *tables, root = case.parts
+    return jax, jnp, *map(jnp.asarray, tables), root
 
 
-def _ready(jax: Any, f: Any, *args: Any) -> Runner:
-    return lambda: jax.block_until_ready(f(*args))
+def _log_Z(case: Letters, *, linear: bool) -> Callable[[Any, Any], Any]:
+    """log Z from log weights of edges and of those of the last level: a scan of logsumexp, as safe as ours, or (linear) a scan of weights
+    that are scaled by their largest at every level, without a look at their range."""
+    jax, jnp, _, _, _, child, root = _jax(case)
 
-
-def jax_counts(case: Letters) -> Runner:
-    """log Z by a scan of logsumexp; counts are its gradient in log weights."""
-    jax, _, log_ref, r, last, child, root = _jax(case)
-
-    def log_Z(edges: Any) -> Any:
-        v = jax.nn.logsumexp(log_ref + last / case.beta, axis=0)
+    def safe(edges: Any, end: Any) -> Any:
+        v = jax.nn.logsumexp(end, axis=0)
         v, _ = jax.lax.scan(lambda v, _: (jax.nn.logsumexp(edges + v[child], axis=0), None), v, None, length=case.H - 1)
         return v[root]
 
-    return _ready(jax, jax.jit(jax.value_and_grad(log_Z)), log_ref + r / case.beta)
-
-
-def jax_counts_linear(case: Letters) -> Runner:
-    """The same with weights, scaled by their largest at every level; counts are the gradient in weights, times the weights."""
-    jax, jnp, log_ref, r, last, child, root = _jax(case)
-
-    def log_Z(edges: Any) -> Any:
-        weight = jnp.exp(edges)
-
-        def step(carry: Any, _: Any) -> Any:
-            z, scale = carry
-            z = jnp.sum(weight * z[child], axis=0)
-            top = jax.lax.stop_gradient(jnp.max(z))
-            return (z / top, scale + jnp.log(top)), None
-
-        (z, scale), _ = jax.lax.scan(step, (jnp.sum(jnp.exp(log_ref + last / case.beta), axis=0), 0.0), None, length=case.H - 1)
-        return jnp.log(z[root]) + scale
-
-    return _ready(jax, jax.jit(jax.value_and_grad(log_Z)), log_ref + r / case.beta)
-
-
-def _reward(case: Letters, linear: bool) -> Runner:
-    """E r = d log Z / d(1/beta), forward."""
-    jax, jnp, log_ref, r, last, child, root = _jax(case)
-
-    def log_Z(b: Any) -> Any:
-        edges, end = log_ref + r * b, log_ref + last * b
-        if not linear:
-            v = jax.nn.logsumexp(end, axis=0)
-            v, _ = jax.lax.scan(lambda v, _: (jax.nn.logsumexp(edges + v[child], axis=0), None), v, None, length=case.H - 1)
-            return v[root]
+    def scaled(edges: Any, end: Any) -> Any:
         weight = jnp.exp(edges)
 
         def step(carry: Any, _: Any) -> Any:
@@ -120,24 +82,36 @@ def _reward(case: Letters, linear: bool) -> Runner:
         (z, scale), _ = jax.lax.scan(step, (jnp.sum(jnp.exp(end), axis=0), 0.0), None, length=case.H - 1)
         return jnp.log(z[root]) + scale
 
-    return _ready(jax, jax.jit(lambda b: jax.jvp(log_Z, (b,), (1.0,))), 1.0 / case.beta)
+    return scaled if linear else safe
 
 
-def jax_reward(case: Letters) -> Runner:
-    """In log space, as safe as ours."""
-    return _reward(case, False)
+def jax_counts(case: Letters, *, linear: bool = False) -> Runner:
+    """log Z in log space; counts are its gradient in log weights."""
+    jax, _, log_ref, r, last, *_ = _jax(case)
+    log_Z = _log_Z(case, linear=linear)
+    return compiled(jax, jax.value_and_grad(lambda edges: log_Z(edges, log_ref + last / case.beta)), log_ref + r / case.beta)
+
+
+def jax_counts_linear(case: Letters) -> Runner:
+    """The same with weights."""
+    return jax_counts(case, linear=True)
+
+
+def jax_reward(case: Letters, *, linear: bool = False) -> Runner:
+    """E r = d log Z / d(1/beta), forward, in log space."""
+    jax, _, log_ref, r, last, *_ = _jax(case)
+    log_Z = _log_Z(case, linear=linear)
+    return compiled(jax, lambda b: jax.jvp(lambda b: log_Z(log_ref + r * b, log_ref + last * b), (b,), (1.0,)), 1.0 / case.beta)
 
 
 def jax_reward_linear(case: Letters) -> Runner:
-    """By weights, without a look at their range."""
-    return _reward(case, True)
+    """The same with weights."""
+    return jax_reward(case, linear=True)
 
 
 def torch_counts(case: Letters) -> Runner:
     """A loop of logsumexp, and autograd."""
-    import torch
-
-    torch.set_num_threads(1)
+    torch = the_torch()
     log_ref, r, last, child, root = case.parts
     place = torch.tensor(child)
     start = torch.tensor(log_ref + last / case.beta)

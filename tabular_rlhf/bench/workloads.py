@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf import autodiff, gibbs
 from tabular_rlhf.bench import peers
-from tabular_rlhf.bench.peers import Case, Peers, Runner
+from tabular_rlhf.bench.peers import Case, Peers, Runner, at_once
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.sampling import estimate, population, sample
 
@@ -53,44 +54,29 @@ class Workload:
     quick: tuple[Any, ...] = ()
 
 
-# ---------------------------------------------------------------------------------------------------- ours
+Ours = Callable[[Any], Runner]
 
 
-def our_gibbs(case: Case) -> Runner:
-    return lambda: gibbs.solve_anew(case.world)
+def workload(
+    table: list[Workload],
+    name: str,
+    peers: Peers,
+    disagreement: Callable[[Any, Any, Any], float],
+    *bars: Bar,
+    what: str = "",
+    cases: tuple[Any, ...] = LARGE,
+    quick: tuple[Any, ...] = (),
+) -> Callable[[Ours], Ours]:
+    """Enter our formulation, which the line stands above, into a table; what it computes is its docstring, if nothing else is said."""
+
+    def entered(ours: Ours) -> Ours:
+        table.append(Workload(name, what or ours.__doc__ or "", ours, peers, disagreement, bars, cases, quick))
+        return ours
+
+    return entered
 
 
-def objective(case: Case) -> Callable[[Any], Any]:
-    """J of logits (V, S) as a reader would write it in plain NumPy: one log-softmax, a sweep level by level, the objective."""
-    r, log_p_ref, beta = case.world.r[0], case.world.log_p_ref[0], case.world.beta
-    bounds = np.cumsum(case.widths)[:-1]
-
-    def J(logits: Any) -> Any:
-        log_p = np.zeros(1)
-        for level in np.split(log_softmax(logits, axis=0), bounds, axis=1):
-            log_p = np.reshape(log_p + level, -1)
-        return np.sum(np.exp(log_p) * (r - beta * (log_p - log_p_ref)))
-
-    return J
-
-
-def our_objective(case: Case) -> Runner:
-    J = objective(case)
-    return lambda: J(case.logits)
-
-
-def our_gradient(case: Case) -> Runner:
-    gradient = autodiff.grad(objective(case))
-    return lambda: gradient(case.logits)
-
-
-def our_closed_form(case: Case) -> Runner:
-    logits = np.swapaxes(case.logits, 0, 1)[None]
-    return lambda: gibbs.policy_gradient(case.world, logits)[0].T
-
-
-def our_sample(case: Case) -> Runner:
-    return lambda: sample(case.world, case.world.log_p_ref, case.draws, rng=np.random.default_rng(0))
+WORKLOADS: list[Workload] = []
 
 
 # ---------------------------------------------------------------------------------------------------- agreement
@@ -108,6 +94,11 @@ def gibbs_disagreement(case: Case, ours: Any, theirs: Any) -> float:
     return max(_error(ours.log_Z, np.asarray(log_Z)), _error(ours.p[0], p), _error(ours.pi[0].T, levels))
 
 
+def nobody(case: Any, ours: Any, theirs: Any) -> float:
+    """Nobody else computes it: there is nothing to compare."""
+    return 0.0
+
+
 def gradient_disagreement(case: Case, ours: Any, theirs: Any) -> float:
     return _error(ours, theirs)
 
@@ -123,47 +114,55 @@ def sample_disagreement(case: Case, ours: Any, theirs: Any) -> float:
     return float(max(*drift, *(_error(world.log_p_ref[0][tau], log_p) for tau, log_p in draws)))
 
 
-WORKLOADS = (
-    Workload(
-        "gibbs",
-        "the Gibbs optimum: log Z, p* of every response, pi* of every state (log p_ref given)",
-        our_gibbs,
-        peers.GIBBS,
-        gibbs_disagreement,
-        (Bar(1.3, "fastest peer"),),
-    ),
-    Workload("objective", "J of a policy's logits, plain NumPy, untraced", our_objective, {}, gradient_disagreement),
-    Workload(
-        "gradient",
-        "gradient of the same J through the gradient core",
-        our_gradient,
-        peers.GRADIENT,
-        gradient_disagreement,
-        (Bar(1.0, "torch_gradient"), Bar(3.0, "objective")),
-    ),
-    Workload(
-        "closed-form",
-        "gradient of the same J by one backward sweep, against automatic ones",
-        our_closed_form,
-        peers.GRADIENT,
-        gradient_disagreement,
-        (Bar(1 / 1.5, "fastest peer"),),
-    ),
-    Workload(
-        "tiny",
-        "gradient of J on a tiny world, through the gradient core",
-        our_gradient,
-        peers.GRADIENT,
-        gradient_disagreement,
-        (Bar(1.0, "torch_gradient"),),
-        TINY,
-    ),
-    Workload(
-        "sample",
-        "10^6 trajectories with their log-probabilities",
-        our_sample,
-        peers.SAMPLE,
-        sample_disagreement,
-        (Bar(0.5, "fastest peer"),),
-    ),
-)
+# ---------------------------------------------------------------------------------------------------- ours
+
+
+@workload(WORKLOADS, "gibbs", peers.GIBBS, gibbs_disagreement, Bar(1.3, "fastest peer"))
+@at_once
+def our_gibbs(case: Case) -> Any:
+    """the Gibbs optimum: log Z, p* of every response, pi* of every state (log p_ref given)"""
+    return gibbs.solve_anew(case.world)
+
+
+def objective(case: Case) -> Callable[[Any], Any]:
+    """J of logits (V, S) as a reader would write it in plain NumPy: one log-softmax, a sweep level by level, the objective."""
+    r, log_p_ref, beta = case.world.r[0], case.world.log_p_ref[0], case.world.beta
+    bounds = np.cumsum(case.widths)[:-1]
+
+    def J(logits: Any) -> Any:
+        log_p = np.zeros(1)
+        for level in np.split(log_softmax(logits, axis=0), bounds, axis=1):
+            log_p = np.reshape(log_p + level, -1)
+        return np.sum(np.exp(log_p) * (r - beta * (log_p - log_p_ref)))
+
+    return J
+
+
+@workload(WORKLOADS, "objective", {}, gradient_disagreement)
+def our_objective(case: Case) -> Runner:
+    """J of a policy's logits, plain NumPy, untraced"""
+    return partial(objective(case), case.logits)
+
+
+@workload(WORKLOADS, "gradient", peers.GRADIENT, gradient_disagreement, Bar(1.0, "torch_gradient"), Bar(3.0, "objective"))
+def our_gradient(case: Case) -> Runner:
+    """gradient of the same J through the gradient core"""
+    return partial(autodiff.grad(objective(case)), case.logits)
+
+
+@workload(WORKLOADS, "closed-form", peers.GRADIENT, gradient_disagreement, Bar(1 / 1.5, "fastest peer"))
+def our_closed_form(case: Case) -> Runner:
+    """gradient of the same J by one backward sweep, against automatic ones"""
+    logits = np.swapaxes(case.logits, 0, 1)[None]
+    return lambda: gibbs.policy_gradient(case.world, logits)[0].T
+
+
+tiny = "gradient of J on a tiny world, through the gradient core"
+workload(WORKLOADS, "tiny", peers.GRADIENT, gradient_disagreement, Bar(1.0, "torch_gradient"), what=tiny, cases=TINY)(our_gradient)
+
+
+@workload(WORKLOADS, "sample", peers.SAMPLE, sample_disagreement, Bar(0.5, "fastest peer"))
+@at_once
+def our_sample(case: Case) -> Any:
+    """10^6 trajectories with their log-probabilities"""
+    return sample(case.world, case.world.log_p_ref, case.draws, rng=np.random.default_rng(0))

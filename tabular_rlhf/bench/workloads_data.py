@@ -2,14 +2,15 @@ r"""Workloads that learn from data: Bradley-Terry, DPO on sampled and on all pai
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.bench import peers_data, peers_dpo, peers_kl
-from tabular_rlhf.bench.peers import Runner
+from tabular_rlhf.bench.peers import Runner, at_once
 from tabular_rlhf.bench.peers_data import AllPairs, Comparisons, Near
-from tabular_rlhf.bench.workloads import Bar, Workload, _error
+from tabular_rlhf.bench.workloads import Bar, Workload, _error, workload
 from tabular_rlhf.estimators import all_moments, flags, tally
 from tabular_rlhf.estimators.evaluate import Moments
 from tabular_rlhf.logspace import log_softmax
@@ -27,60 +28,9 @@ FLAGS = tuple(f for level in ("sequence", "token") for e in FORMULATED for f in 
 NATS = 1e-7
 """Rewards are the same optimum if they differ by at most this."""
 
-# ---------------------------------------------------------------------------------------------------- ours
-
-
-def our_bradley_terry(case: Comparisons) -> Runner:
-    """From raw comparisons: counting, deciding whether there is a maximum, and finding it."""
-    return lambda: fit(count_wins(*case.raw, case.items)).r
-
-
-def our_dpo_sampled(case: Near) -> Runner:
-    def run() -> Any:
-        loss, slope = token_dpo(case.world, case.rows, case.pairs)
-        return loss, slope[0].T
-
-    return run
-
-
-def _our_population(case: AllPairs, tolerance: float | None) -> Runner:
-    wins = win_rates(bradley_terry(case.world.r), case.world.log_p_ref)
-
-    def run() -> Any:
-        loss, slope = population_dpo(case.world, case.log_p, wins, tolerance=tolerance)
-        return loss, slope[0]
-
-    return run
-
-
-def our_dpo_population(case: AllPairs) -> Runner:
-    return _our_population(case, None)
-
-
-def our_dpo_chebyshev(case: AllPairs) -> Runner:
-    return _our_population(case, 1e-13)
-
-
-def _our_moments(case: Near, data: Trajectories, log_pi: Any) -> dict[peers_kl.Key, Moments]:
-    found = all_moments(FLAGS, case.world, log_pi, data)
-    return {(f.name, f.level): x for f, x in zip(FLAGS, found, strict=True)}
-
-
-def our_kl_exact(case: Near) -> Runner:
-    log_pi = log_softmax(case.rows)
-    return lambda: _our_moments(case, population(case.world, case.world.mdp.path_sum(log_pi)), log_pi)
-
-
-def our_kl_sampled(case: Near) -> Runner:
-    """Drawing, counting and evaluating."""
-    log_pi = log_softmax(case.rows)
-
-    def run() -> Any:
-        drawn = sample(case.world, case.world.mdp.path_sum(log_pi), case.draws, rng=np.random.default_rng(0))
-        return _our_moments(case, tally(case.world, drawn), log_pi)
-
-    return run
-
+WORKLOADS: list[Workload] = []
+ALL_PAIRS, FEW_PAIRS = (AllPairs(2, 12),), (AllPairs(2, 9),)
+enter = partial(workload, WORKLOADS)
 
 # ---------------------------------------------------------------------------------------------------- agreement
 
@@ -117,66 +67,79 @@ def kl_sampled_disagreement(case: Near, ours: Any, theirs: Any) -> float:
     return float(max(worst))
 
 
-ALL_PAIRS, FEW_PAIRS = (AllPairs(2, 12),), (AllPairs(2, 9),)
-WORKLOADS = (
-    Workload(
-        "bradley-terry",
-        "rewards of 1000 items from 10^6 raw comparisons: count, existence, fit",
-        our_bradley_terry,
-        peers_data.BRADLEY_TERRY,
-        bradley_terry_disagreement,
-        (Bar(0.5, "fastest peer"), Bar(0.05, "choix_pairs")),
-        (Comparisons(1000, 10**6),),
-        (Comparisons(60, 20_000),),
-    ),
-    Workload(
-        "dpo-sampled",
-        "DPO on 10^5 sampled pairs: loss and gradient in token logits",
-        our_dpo_sampled,
-        peers_dpo.DPO_SAMPLED,
-        dpo_disagreement,
-        (Bar(1.3, "torch"),),
-        (Near(16, 5, 10**5),),
-        (Near(8, 3, 2_000),),
-    ),
-    Workload(
-        "dpo-population",
-        "DPO on all pairs of 4096 responses: loss and gradient in log p, pair by pair",
-        our_dpo_population,
-        peers_dpo.DPO_POPULATION,
-        dpo_disagreement,
-        (Bar(0.2, "fastest peer"),),
-        ALL_PAIRS,
-        FEW_PAIRS,
-    ),
-    Workload(
-        "dpo-chebyshev",
-        "the same by Chebyshev nodes, within 1e-13",
-        our_dpo_chebyshev,
-        peers_dpo.DPO_POPULATION,
-        dpo_disagreement,
-        (Bar(0.02, "fastest peer"),),
-        ALL_PAIRS,
-        FEW_PAIRS,
-    ),
-    Workload(
-        "kl-exact",
-        "mean, variance and sign of every KL estimator over 2^20 trajectories, exact",
-        our_kl_exact,
-        peers_kl.KL_EXACT,
-        kl_exact_disagreement,
-        (Bar(0.5, "one second"),),
-        (Near(16, 5),),
-        (Near(8, 3),),
-    ),
-    Workload(
-        "kl-sampled",
-        "10^6 trajectories drawn and every KL estimator evaluated on them",
-        our_kl_sampled,
-        peers_kl.KL_SAMPLED,
-        kl_sampled_disagreement,
-        (Bar(1.0, "one second"),),
-        (Near(16, 5),),
-        (Near(8, 3, 20_000),),
-    ),
+# ---------------------------------------------------------------------------------------------------- ours
+
+
+@enter(
+    "bradley-terry",
+    peers_data.BRADLEY_TERRY,
+    bradley_terry_disagreement,
+    Bar(0.5, "fastest peer"),
+    Bar(0.05, "choix_pairs"),
+    cases=(Comparisons(1000, 10**6),),
+    quick=(Comparisons(60, 20_000),),
 )
+@at_once
+def our_bradley_terry(case: Comparisons) -> Any:
+    """rewards of 1000 items from 10^6 raw comparisons: count, existence, fit"""
+    return fit(count_wins(*case.raw, case.items)).r
+
+
+SAMPLED, FEW_SAMPLED = (Near(16, 5, 10**5),), (Near(8, 3, 2_000),)
+
+
+@enter("dpo-sampled", peers_dpo.DPO_SAMPLED, dpo_disagreement, Bar(1.3, "torch"), cases=SAMPLED, quick=FEW_SAMPLED)
+@at_once
+def our_dpo_sampled(case: Near) -> Any:
+    """DPO on 10^5 sampled pairs: loss and gradient in token logits"""
+    loss, slope = token_dpo(case.world, case.rows, case.pairs)
+    return loss, slope[0].T
+
+
+def _our_population(case: AllPairs, tolerance: float | None) -> Runner:
+    wins = win_rates(bradley_terry(case.world.r), case.world.log_p_ref)
+
+    def run() -> Any:
+        loss, slope = population_dpo(case.world, case.log_p, wins, tolerance=tolerance)
+        return loss, slope[0]
+
+    return run
+
+
+@enter("dpo-population", peers_dpo.DPO_POPULATION, dpo_disagreement, Bar(0.2, "fastest peer"), cases=ALL_PAIRS, quick=FEW_PAIRS)
+def our_dpo_population(case: AllPairs) -> Runner:
+    """DPO on all pairs of 4096 responses: loss and gradient in log p, pair by pair"""
+    return _our_population(case, None)
+
+
+@enter("dpo-chebyshev", peers_dpo.DPO_POPULATION, dpo_disagreement, Bar(0.02, "fastest peer"), cases=ALL_PAIRS, quick=FEW_PAIRS)
+def our_dpo_chebyshev(case: AllPairs) -> Runner:
+    """the same by Chebyshev nodes, within 1e-13"""
+    return _our_population(case, 1e-13)
+
+
+KL_CASES, FEW_KL = (Near(16, 5),), (Near(8, 3),)
+
+
+@enter("kl-exact", peers_kl.KL_EXACT, kl_exact_disagreement, Bar(0.5, "one second"), cases=KL_CASES, quick=FEW_KL)
+def our_kl_exact(case: Near) -> Runner:
+    """mean, variance and sign of every KL estimator over 2^20 trajectories, exact"""
+    log_pi = log_softmax(case.rows)
+    return lambda: _our_moments(case, population(case.world, case.world.mdp.path_sum(log_pi)), log_pi)
+
+
+@enter("kl-sampled", peers_kl.KL_SAMPLED, kl_sampled_disagreement, Bar(1.0, "one second"), cases=KL_CASES, quick=(Near(8, 3, 20_000),))
+def our_kl_sampled(case: Near) -> Runner:
+    """10^6 trajectories drawn and every KL estimator evaluated on them"""
+    log_pi = log_softmax(case.rows)
+
+    def run() -> Any:
+        drawn = sample(case.world, case.world.mdp.path_sum(log_pi), case.draws, rng=np.random.default_rng(0))
+        return _our_moments(case, tally(case.world, drawn), log_pi)
+
+    return run
+
+
+def _our_moments(case: Near, data: Trajectories, log_pi: Any) -> dict[peers_kl.Key, Moments]:
+    found = all_moments(FLAGS, case.world, log_pi, data)
+    return {(f.name, f.level): x for f, x in zip(FLAGS, found, strict=True)}

@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 from tabular_rlhf.bench.peers import Runner
-from tabular_rlhf.bench.workloads import Bar, Workload
+from tabular_rlhf.bench.workloads import Bar, Workload, nobody, workload
 from tabular_rlhf.derivations import derive
 
 REGRET = """
@@ -34,8 +34,13 @@ class Text:
     text: str
 
 
+TEXTS = (Text("regret, 5 lines", REGRET), Text("gradient, 5 lines", GRADIENT))
+WORKLOADS: list[Workload] = []
+
+
+@workload(WORKLOADS, "own-derivation", {}, nobody, Bar(1.0, "one second"), cases=TEXTS, quick=TEXTS[:1])
 def our_edited(case: Text) -> Runner:
-    """Tried once; then every run is another edit of the last line, which is still right."""
+    """a derivation of one's own on all small worlds, again after one line was edited"""
     edits = count(1)
 
     def run() -> Any:
@@ -43,25 +48,5 @@ def our_edited(case: Text) -> Runner:
         found = derive(case.text.replace("EDIT", f"({k}/{k})"))
         return found.holds, found.worlds
 
-    run()
+    run()  # tried once; then every run is another edit of the last line, which is still right
     return run
-
-
-def nobody(case: Text, ours: Any, theirs: Any) -> float:
-    """Nobody else executes derivations: there is nothing to compare."""
-    return 0.0
-
-
-TEXTS = (Text("regret, 5 lines", REGRET), Text("gradient, 5 lines", GRADIENT))
-WORKLOADS: tuple[Workload, ...] = (
-    Workload(
-        "own-derivation",
-        "a derivation of one's own on all small worlds, again after one line was edited",
-        our_edited,
-        {},
-        nobody,
-        (Bar(1.0, "one second"),),
-        TEXTS,
-        TEXTS[:1],
-    ),
-)

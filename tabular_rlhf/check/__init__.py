@@ -17,7 +17,6 @@ A clock only ever stops an answer that does not come back, and then the report s
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,8 +32,7 @@ from tabular_rlhf.check.calling import (
     Stopped,
     Through,
     constant,
-    guard,
-    has_limits,
+    limited,
     quietly,
     repeats,
     supply,
@@ -43,11 +41,10 @@ from tabular_rlhf.check.calling import (
 from tabular_rlhf.check.calling import told as told_error
 from tabular_rlhf.check.diagnose import diagnosis, one_mistake
 from tabular_rlhf.check.facts import spelled
-from tabular_rlhf.check.probes import comparable
 from tabular_rlhf.check.question import Question, find
 from tabular_rlhf.check.report import Counterexample, Report, broken_relation, counterexample, told_of
 from tabular_rlhf.check.shrink import smallest
-from tabular_rlhf.check.trial import fault, first_world, forbids, tried
+from tabular_rlhf.check.trial import comparable, fault, first_world, forbids, tried
 from tabular_rlhf.derivations import RELATIONS
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises.proof import PROOFS
@@ -153,11 +150,7 @@ def _as_rows(value: Any) -> Any:
 def judge(question: Question, function: Callable[..., Any]) -> Report:
     """Try an answer to one question on every world that it applies to; stop at the first failure and explain it."""
     try:
-        with (
-            contextlib.nullcontext()
-            if has_limits(function)
-            else guard(f"all calls together took {ALL:g} seconds of the processor", PROF=ALL, REAL=STILL * ALL)
-        ):
+        with limited(function, f"all calls together took {ALL:g} seconds of the processor", PROF=ALL, REAL=STILL * ALL):
             words, chosen = _choice(question, function)
             report = _judged(chosen, function)
             told = "its convention" if report.ok else "told by the nearest convention"

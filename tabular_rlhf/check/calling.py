@@ -77,6 +77,11 @@ def has_limits(function: Function) -> bool:
     return hasattr(function, SPENT)
 
 
+def limited(function: Function, told: str, **seconds: float) -> contextlib.AbstractContextManager[None]:
+    """A guard around a function, unless it has limits of its own."""
+    return contextlib.nullcontext() if has_limits(function) else guard(told, **seconds)
+
+
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
     """A reader's prints, warnings and divisions by zero are not the reader of the report's business."""
@@ -158,30 +163,26 @@ def supply(function: Function, scope: Scope, instead: dict[str, Any] | None = No
     """The function's value, its parameters supplied by name (copies), some of them replaced.  A returned function is called too."""
     if is_formula(function):
         return function(Overlaid(scope, instead) if instead else scope)
-    value: Any = function
+    value, given = function, instead or {}
     for _ in range(DEPTH):
-        value = supplied(value, lambda name: _copy((instead or {}).get(name, _MISSING), scope, name))
+        value = supplied(value, lambda name: _copied(given[name] if name in given else scope[name]))
         if not callable(value):
             return value
     return value
 
 
-_MISSING = object()
-
-
-def _copy(given: Any, scope: Scope, name: str) -> Any:
-    value = scope[name] if given is _MISSING else given
+def _copied(value: Any) -> Any:
     return value.copy() if isinstance(value, np.ndarray) else value
 
 
 def watched(function: Function, scope: Scope) -> Any:
     """Call once with every guard: the value as an array of floats (or a tuple of them), or a Problem.  Raises Stopped."""
     names = parameters(function)
-    given = {name: _copy(_MISSING, scope, name) for name in names}
+    given = {name: _copied(scope[name]) for name in names}
     size = scope.world.responses
     stopped = f"one call on a world of {size} response{'s' if size > 1 else ''} did not come back in {CALL:g} seconds of the processor"
     try:
-        with quietly(), contextlib.nullcontext() if has_limits(function) else guard(stopped, VIRTUAL=CALL, REAL=STILL * CALL):
+        with quietly(), limited(function, stopped, VIRTUAL=CALL, REAL=STILL * CALL):
             value = function(scope) if is_formula(function) else supplied(function, given.__getitem__)
             if callable(value):
                 value = supply(value, scope)

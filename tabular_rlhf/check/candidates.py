@@ -12,17 +12,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.check.calling import Through, supply
-from tabular_rlhf.check.probes import Probe
 from tabular_rlhf.check.quantities import QUANTITIES
 from tabular_rlhf.check.question import Function, Question, opened
 from tabular_rlhf.check.slips import COSTLY, FACTORS, OTHER_WORLDS, OUTPUTS, Change, changes, mends
 from tabular_rlhf.check.spoil import retooled, single_uses
+from tabular_rlhf.check.trial import Probe
 from tabular_rlhf.formula.printed import Printed, Together
 from tabular_rlhf.ledger.record import as_parts
 from tabular_rlhf.symbols import SYMBOLS, Scope, is_formula
@@ -102,7 +103,8 @@ def candidates(question: Question, function: Function, probes: Sequence[Probe]) 
     for words, change in () if is_formula(function) else mends(function):
         if not any(f"write {name} " in words for name in question.without):  # that would give the answer away
             yield words, mended(called(function, None, change), question.free)
-    for words, value in _further(question, probes[0]):
+    first = probes[0]
+    for words, value in chain(_leftovers(question, first, INSTEAD), _spoiled(question, first), _leftovers(question, first, MIXES)):
         yield words, equals(value, question.free)
 
 
@@ -116,12 +118,6 @@ def _values(question: Question, first: Probe) -> Iterator[tuple[str, Value]]:
         yield words, times(question.truth, factor)
     yield from _whole_number(question, first)
     yield from changed(question, first.scope)
-
-
-def _further(question: Question, first: Probe) -> Iterator[tuple[str, Value]]:
-    yield from _leftovers(question, first, INSTEAD)
-    yield from _spoiled(question, first)
-    yield from _leftovers(question, first, MIXES)
 
 
 def changed(question: Question, scope: Scope) -> Iterator[tuple[str, Value]]:

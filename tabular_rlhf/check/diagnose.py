@@ -12,16 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, islice, product
+from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.check.calling import Through, quietly, watched
 from tabular_rlhf.check.candidates import Claim, agrees, called, candidates, changed, close, equals, evaluate, mended, times
 from tabular_rlhf.check.facts import Fact, Pair, condition, entry, not_a_law, places, shape_claim, shared
-from tabular_rlhf.check.probes import Probe, comparable, probes
 from tabular_rlhf.check.question import Function, Question, opened
 from tabular_rlhf.check.slips import FACTORS, NUMBERS, Change, Factor, mends
-from tabular_rlhf.check.trial import fault, forbids, tried
+from tabular_rlhf.check.trial import Probe, comparable, fault, forbids, probes, tried
 from tabular_rlhf.ledger.record import as_parts
 from tabular_rlhf.symbols import Scope
 
@@ -193,17 +193,19 @@ def _constant(probes: Sequence[Probe]) -> Diagnosis | None:
     """The same ratio to the truth, or the same difference from it, everywhere."""
     ratios = [r for p in probes for r in _ratios(p)]
     gaps = [d for p in probes for d in np.ravel(p.yours - p.right).tolist() if np.isfinite(d)]
-    if len(ratios) >= ENOUGH and abs(ratios[0] - 1.0) > 1e-8:  # else it is right wherever it is a number
-        c = float(ratios[0])
-        times_c: Claim = lambda scope, yours, right: close(c * np.asarray(right), yours, "")  # noqa: E731
-        if agrees(times_c, probes):
-            return Diagnosis(f"everywhere {c:.6g} times the answer", len(probes), times_c)
-    if len(gaps) >= ENOUGH and abs(gaps[0]) > 1e-8:
-        d = float(gaps[0])
-        plus_d: Claim = lambda scope, yours, right: close(np.asarray(right) + d, yours, "")  # noqa: E731
-        if agrees(plus_d, probes):
-            return Diagnosis(f"everywhere the answer plus {d:.6g}", len(probes), plus_d)
+    for found, nothing, how, words in (
+        (ratios, 1.0, np.multiply, "everywhere {:.6g} times the answer"),
+        (gaps, 0.0, np.add, "everywhere the answer plus {:.6g}"),
+    ):
+        if len(found) >= ENOUGH and abs(found[0] - nothing) > 1e-8:  # else it is right wherever it is a number
+            claim = _off_everywhere(how, found[0])
+            if agrees(claim, probes):
+                return Diagnosis(words.format(found[0]), len(probes), claim)
     return None
+
+
+def _off_everywhere(how: Callable[[Any, float], Any], by: float) -> Claim:
+    return lambda scope, yours, right: close(how(np.asarray(right), by), yours, "")
 
 
 # ---------------------------------------------------------------------------------------------------- of shapes and of worlds

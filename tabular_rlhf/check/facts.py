@@ -7,7 +7,6 @@ no rewards tie, the sum over prompts of what was asked for.  Each comes with its
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,10 +52,6 @@ def _by_response(where: Callable[[Scope], Any]) -> Callable[[Scope, Any], Any]:
     return lambda scope, shape: where(scope) if tuple(shape) == (scope["P"], scope["N"]) else None
 
 
-def _longest(scope: Scope) -> Any:
-    return np.broadcast_to(scope["lengths"] == scope["H"], (scope["P"], scope["N"]))
-
-
 def _entry(k: int) -> Callable[[Scope, Any], Any]:
     def mask(scope: Scope, shape: Any) -> Any:
         if not shape or shape[0] <= k or shape[0] > 6 or shape[0] in (scope["P"], scope["N"]):
@@ -73,7 +68,7 @@ PLACES: tuple[tuple[str, Callable[[Scope, Any], Any]], ...] = (
     ("in the first state", _by_state(lambda s: np.arange(s["S"]) == 0)),
     ("in states of the last token", _by_state(lambda s: np.arange(s["S"]) >= s["mdp"].offsets[s["H"] - 1])),
     ("on the best responses (r = max r)", _by_response(lambda s: s["r"] == s["r"].max(axis=1, keepdims=True))),
-    ("on responses of full length", _by_response(_longest)),
+    ("on responses of full length", _by_response(lambda s: np.broadcast_to(s["lengths"] == s["H"], (s["P"], s["N"])))),
 )
 
 
@@ -166,12 +161,8 @@ def shared(pairs: Sequence[Pair]) -> Fact | None:
     ):
         found = [in_common(relation, yours, right) for _, yours, right in pairs]
         if False not in found and found.count(True) >= 2:
-            return words, partial(_claim_in_common, relation)
+            return words, lambda scope, yours, right, relation=relation: in_common(relation, yours, right)
     return None
-
-
-def _claim_in_common(relation: Callable[[Any, Any], bool], scope: Scope, yours: Any, right: Any) -> bool | None:
-    return in_common(relation, yours, right)
 
 
 def not_a_law(pairs: Sequence[Pair]) -> Fact | None:
@@ -183,7 +174,7 @@ def not_a_law(pairs: Sequence[Pair]) -> Fact | None:
         if all(_sums_to_one(y, axis) for y in values) and any(np.shape(y)[axis] > 1 for y in values):
             over = "the prompts" if axis == 0 else "the states"
             words = f"normalized over the wrong axis: entries sum to one over {over}, not along the last axis"
-            return words, partial(_claim_of_axis, axis)
+            return words, lambda scope, yours, right, axis=axis: _sums_to_one(yours, axis)
     if any(np.min(y) < 0 for y in values):
         return "not a distribution: some entries are negative", _says_nothing
     return None if all(_sums_to_one(y, -1) for y in values) else ("not a distribution: rows do not sum to one", _says_nothing)
@@ -191,10 +182,6 @@ def not_a_law(pairs: Sequence[Pair]) -> Fact | None:
 
 def _sums_to_one(y: Any, axis: int) -> bool:
     return bool(np.allclose(np.sum(y, axis=axis), 1.0))
-
-
-def _claim_of_axis(axis: int, scope: Scope, yours: Any, right: Any) -> bool:
-    return _sums_to_one(yours, axis)
 
 
 def _says_nothing(scope: Scope, yours: Any, right: Any) -> None:
@@ -209,25 +196,17 @@ SIZES = (("observed", "n"), ("G", "G"), ("draws", "draws"), ("rounds", "rounds")
 """Sizes of data for which a formula may have a number of its own."""
 
 
-def _is_size(name: str, words: str, k: int) -> tuple[str, Callable[[Scope], bool]]:
-    return f"{words} = {k}", lambda s: bool(s[name] == k)
-
-
-def _no_ties(s: Scope) -> bool:
-    return all(len(set(row)) == len(row) for row in s["r"].tolist())
-
-
 Holds = Callable[[Scope], bool]
 CONDITIONS: tuple[tuple[str, Holds], ...] = (
     ("the reference forbids no token", lambda s: not np.isneginf(s["log_p_ref"]).any()),
     ("beta = 1", lambda s: s["beta"] == 1.0),
     ("there is one prompt", lambda s: s["P"] == 1),
     ("a response has one token (H = 1)", lambda s: s["H"] == 1),
-    ("no rewards tie", _no_ties),
+    ("no rewards tie", lambda s: all(len(set(row)) == len(row) for row in s["r"].tolist())),
     ("all responses are equally long", lambda s: len(set(s["lengths"].tolist())) == 1),
     ("prompts are equally likely", lambda s: bool(np.ptp(s["mu"]) < 1e-12)),
     ("p_ref is uniform", lambda s: bool(np.ptp(s["p_ref"]) < 1e-12)),
-    *(_is_size(name, words, k) for name, words in SIZES for k in range(2, 6)),
+    *((f"{words} = {k}", lambda s, name=name, k=k: bool(s[name] == k)) for name, words in SIZES for k in range(2, 6)),
 )
 
 

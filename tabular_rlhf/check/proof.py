@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from tabular_rlhf.check.calling import CALL, STILL, Stopped, guard, has_limits, quietly
+from tabular_rlhf.check.calling import CALL, STILL, Stopped, limited, quietly
 from tabular_rlhf.check.report import Counterexample, Report
 from tabular_rlhf.derivations.execute import Derived, execute
 from tabular_rlhf.derivations.own import executed, remedy
@@ -63,8 +62,7 @@ def judge_proof(proof: Proof, answer: str | Callable[..., Any], world: World | N
 
 
 def _called(answer: Callable[..., Any]) -> Any:
-    limited = has_limits(answer)
-    with quietly(), contextlib.nullcontext() if limited else guard(f"it took {CALL:g} seconds", PROF=CALL, REAL=STILL * CALL):
+    with quietly(), limited(answer, f"it took {CALL:g} seconds", PROF=CALL, REAL=STILL * CALL):
         return answer()
 
 

@@ -22,8 +22,7 @@ from tabular_rlhf.exercises import EXERCISES, Exercise
 from tabular_rlhf.exercises.conventions import Other
 from tabular_rlhf.exercises.proof import PROOFS
 from tabular_rlhf.ledger import LEDGER, Row
-from tabular_rlhf.ledger.record import Approximately, as_parts
-from tabular_rlhf.ledger.renamed import today
+from tabular_rlhf.ledger.record import Approximately, as_parts, bare, error_of, today
 from tabular_rlhf.symbols import Scope, parameters
 from tabular_rlhf.tolerance import EPS, Gap, between, distance, largest, rounding, roundings
 
@@ -166,11 +165,10 @@ def of_row(row: Row, k: int) -> Question:
     part = row.parts[k]
     free = dict(row.free).get(part, "")
     first = next(iter(row.sides.values()))
-    truths = sides if not isinstance(first, Approximately) else (first.side, *sides)
+    truths = tuple(dict.fromkeys((bare(first), *sides)))
     scale = None if row.scale is None else lambda scope: row.unit(scope, row.truth(scope)[0])[k] / (EPS * roundings(scope))
     pick = k if len(row.parts) > 1 else None
-    error = first.error if isinstance(first, Approximately) else 0.0
-    return Question(row.slug, part, truths, misses, row.applies, pick, free, (), row.most, scale, error)
+    return Question(row.slug, part, truths, misses, row.applies, pick, free, (), row.most, scale, error_of(first))
 
 
 @cache

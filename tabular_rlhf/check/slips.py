@@ -226,12 +226,11 @@ def _of_meaning(name: str, names: list[str]) -> Iterator[tuple[str, Change]]:
         if name == "log_p_ref" and "log_p" in names:
             yield words, _other_ratio(h)
     if name.startswith("d_"):
-        yield f"only the first state counted: {name} omitted further on", _changed(name, _first_state)
+        yield (
+            f"only the first state counted: {name} omitted further on",
+            _changed(name, lambda d: np.where(np.arange(d.shape[-1]) < 1, d, 0.0)),
+        )
         yield f"{name} divided by its sum: shares of visits", _changed(name, lambda d: d / np.sum(d, axis=-1, keepdims=True))
-
-
-def _first_state(d: Any) -> Any:
-    return np.where(np.arange(d.shape[-1]) < 1, d, 0.0)
 
 
 def _other_ratio(h: Callable[[Any], Any]) -> Change:

@@ -37,10 +37,6 @@ def _step(d: Any) -> Any:
     return 0.5 * (1.0 + np.sign(d))
 
 
-def _second_moment(log_p: Any, f: Any, *_: Any) -> Any:
-    return np.sum(np.exp(log_p) * np.square(f), axis=-1)
-
-
 def _deviation(log_p: Any, f: Any, *_: Any) -> Any:
     p = np.exp(log_p)
     return np.sqrt(np.sum(p * np.square(f - np.sum(p * f, axis=-1, keepdims=True)), axis=-1))
@@ -87,7 +83,10 @@ TOOLS: dict[str, tuple[tuple[str, Function], ...]] = {
         ("a plain sum for the expectation: weights p omitted", lambda log_p, f, axis=-1: np.sum(np.broadcast_to(f, log_p.shape), axis=-1)),
     ),
     "variance": (
-        ("the second moment for the variance: the mean is not subtracted", _second_moment),
+        (
+            "the second moment for the variance: the mean is not subtracted",
+            lambda log_p, f, *_: np.sum(np.exp(log_p) * np.square(f), axis=-1),
+        ),
         ("the standard deviation for the variance", _deviation),
     ),
     "logsumexp": (
@@ -199,18 +198,16 @@ def _used(x: Any) -> Any:
     return type(x)(_used(v) for v in x) if type(x) in (tuple, list) else x
 
 
-def _counted(name: str, change: Callable[[Any], Any], k: int) -> Change:
+def _counted(name: str, k: int, change: Callable[[Any], Any] | None = None, other: str = "") -> Change:
+    """Use k of a symbol changed, or another symbol in its place."""
+
     def supplied(scope: Scope) -> dict[str, Any]:
         value = np.asarray(scope[name])
         array = (value.astype(np.float64) if value.ndim else value).view(Counted)
-        array.left, array.change = [k], change
+        array.left, array.change = [k], change or (lambda x: np.asarray(scope[other]))
         return {name: array}
 
     return supplied
-
-
-def _put(scope: Scope, name: str, other: str) -> Callable[[Any], Any]:
-    return lambda x: np.asarray(scope[other])
 
 
 def single_uses(truth: Function, scope: Scope) -> Iterator[tuple[str, Change]]:
@@ -221,11 +218,7 @@ def single_uses(truth: Function, scope: Scope) -> Iterator[tuple[str, Change]]:
         for words, _, change in UNARY:
             for k in range(USES):
                 missing = f"a term with {name} is missing" if change is np.zeros_like else f"{words.format(name)}, in one place"
-                yield missing, _counted(name, change, k)
+                yield missing, _counted(name, k, change)
         for other in alike(name) if number else ():
             for k in range(USES):
-                yield f"{other} for {name}, in one place", _one_number(name, other, k)
-
-
-def _one_number(name: str, other: str, k: int) -> Change:
-    return lambda scope: _counted(name, _put(scope, name, other), k)(scope)
+                yield f"{other} for {name}, in one place", _counted(name, k, other=other)

@@ -52,6 +52,16 @@ def answer_text(args: argparse.Namespace, text: object) -> None:
     show(f"{text}\n\nMade by tabular-rlhf {__version__}{'' if seed is None else f', seed {seed}'}: {visible(command(args))}")
 
 
+def answer(args: argparse.Namespace, schema: str, found: Mapping[str, Any], text: Callable[[], object], *, made: bool = True) -> None:
+    """Print an answer in the form that was asked for: its JSON object, or its text, with how to have it again (made)."""
+    if args.json:
+        answer_json(schema, args, found)
+    elif made:
+        answer_text(args, text())
+    else:
+        show(text())
+
+
 def in_markdown(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """Run a command and print its report as Markdown, to paste into an issue thread: the command, then the page as it stands."""
     if getattr(args, "json", False):

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from tabular_rlhf.audit.claims import CLAIMS, faults
 from tabular_rlhf.audit.field import Setting
-from tabular_rlhf.audit.handed import Handed, Unfit, hand_in
-from tabular_rlhf.audit.library import library_of
+from tabular_rlhf.audit.handed import Unfit
 from tabular_rlhf.audit.report import STAGES, Audit, audit
 from tabular_rlhf.audit.roles import KINDS, ROLES
-from tabular_rlhf.commands.answer import answer_json, answer_text
-from tabular_rlhf.commands.loading import RUN, load, source_of
+from tabular_rlhf.commands.answer import answer
+from tabular_rlhf.commands.loading import RUN, given, load, unknown
+from tabular_rlhf.commands.options import declare_json, file_option, option, repeated
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.errors import InputError, positive, quoted, whole
 from tabular_rlhf.files import check_output
@@ -30,26 +29,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     kinds = "\n".join(f"  {name:18} {words}" for name, words in KINDS.items())
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = fold(f"{RUN}\n\nKinds, recognized by the parameters:\n{kinds}\n\nRoles, recognized by their usual names:\n{roles}")
-    parser.add_argument(
-        "function", metavar="FILE.py:FUNCTION", help="where your function is; torch or jax is used where the file imports it"
-    )
-    parser.add_argument("--map", action="append", default=[], metavar="THEIRS=OURS", help="what a parameter is: a role, see below")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="the value of another parameter: beta=0.04, loss_agg_mode=token-mean",
-    )
+    where = "where your function is; torch or jax is used where the file imports it"
+    parser.add_argument("function", metavar="FILE.py:FUNCTION", help=where)
+    repeated(parser, "--map THEIRS=OURS", "what a parameter is: a role, see below")
+    repeated(parser, "--set KEY=VALUE", "the value of another parameter: beta=0.04, loss_agg_mode=token-mean")
     parser.add_argument("--kind", help="what it is, where its parameters do not say")
     claims = f"a claim to test, of a kind {', '.join(CLAIMS)}: ascends=E[r]"
-    parser.add_argument("--claim", action="append", default=[], metavar="KIND=WORDS", help=claims)
+    repeated(parser, "--claim KIND=WORDS", claims)
     parser.add_argument("--ascend", action="store_true", help="its value is to be raised, not lowered")
-    parser.add_argument("--group", type=int, default=4, metavar="G", help="responses a prompt (default: 4)")
-    parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="at which batches are drawn (default: 1)")
-    parser.add_argument("--top-p", type=float, default=1.0, metavar="P", help="of a state's likeliest tokens with that mass (default: 1)")
-    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw its path on the simplex (.svg, .png or .pdf)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    option(parser, "--group G", 4, "responses a prompt")
+    option(parser, "--temperature T", 1.0, "at which batches are drawn")
+    option(parser, "--top-p P", 1.0, "of a state's likeliest tokens with that mass")
+    file_option(parser, "--figure FILE", "draw its path on the simplex (.svg, .png or .pdf)")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     )
     found = audited(args.function, pairs_of(args.map), values(args.set), args.kind, args.ascend, setting)
     if isinstance(found, Unfit):
-        raise InputError("a function's parameters must be known", got=found.words, where=args.function, remedy="`audit --help` lists roles")
+        raise unknown(found, args.function)
     if args.figure is not None:
         if not found.ends:
             raise InputError("a figure must have a path to draw", got=found.problem or found.handed.kind, remedy="leave --figure out")
@@ -70,21 +62,21 @@ def run(args: argparse.Namespace) -> int:
 
         draw_path(found, args.figure)
     false = faults(found, pairs_of(args.claim, "--claim must be KIND=WORDS", "say, --claim ascends=E[r]").items())
-    if args.json:
-        answer_json(SCHEMA, args, plain(found) | {"faults": false})
-    else:
-        answer_text(args, "\n\n".join([page(found), *("\n".join(wrap(f"CLAIMED FALSELY: {words}")) for words in false)]))
+    answer(
+        args,
+        SCHEMA,
+        plain(found) | {"faults": false},
+        lambda: "\n\n".join([page(found), *("\n".join(wrap(f"CLAIMED FALSELY: {words}")) for words in false)]),
+    )
     return 0 if found.status in ("right", "unnamed") and not false else 1
 
 
-def audited(where: str, roles: dict[str, str], given: dict[str, Any], kind: str | None, ascend: bool, setting: Setting) -> Audit | Unfit:
+def audited(where: str, roles: dict[str, str], settings: dict[str, Any], kind: str | None, ascend: bool, setting: Setting) -> Audit | Unfit:
     """The audit of a function on the command line, with progress; Unfit where its parameters are not known."""
     function = load(where)
     name = where.rpartition(":")[2]
     try:
-        handed: Handed = hand_in(
-            function, library_of(source_of(function)), name=name, told_roles=roles, settings=given, kind=kind, ascend=ascend
-        )
+        handed = given(function, name, told_roles=roles, settings=settings, kind=kind, ascend=ascend)
     except Unfit as e:
         return e
     with progress(len(STAGES), f"audit {name}", "stage") as bar:

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tabular_rlhf.commands.answer import answer_json, answer_text, as_json
+from tabular_rlhf.commands.answer import answer, as_json
+from tabular_rlhf.commands.options import declare_json
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.errors import InputError, SolveError, whole
 from tabular_rlhf.files import check_output, write_text
@@ -16,7 +17,7 @@ SCHEMA = "tabular-rlhf/bench/1"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    declare_json(parser)
     parser.add_argument("--quick", action="store_true", help="small trees, few repeats: to see that it runs")
     parser.add_argument("--repeats", type=int, default=None, metavar="N", help="turns for each runner (default 15, quick 3)")
     parser.add_argument("--out", type=Path, default=None, metavar="FILE", help="write the JSON object to a file as well")
@@ -33,10 +34,7 @@ def run(args: argparse.Namespace) -> int:
     result = measure(quick=args.quick, repeats=repeats)
     if args.out is not None:
         write_text(args.out, as_json(SCHEMA, args, result) + "\n")
-    if args.json:
-        answer_json(SCHEMA, args, result)
-    else:
-        answer_text(args, report(result))
+    answer(args, SCHEMA, result, lambda: report(result))
     return 0 if args.quick or all(bar["cleared"] for bar in bars(result)) else 1
 
 
@@ -60,7 +58,7 @@ def measure(*, quick: bool, repeats: int) -> dict[str, Any]:
     return {"quick": quick, "repeats": repeats, "pinned": pinned, "machine": facts, "rows": rows, "limits": extra}
 
 
-def every_workload() -> tuple[Any, ...]:
+def every_workload() -> list[Any]:
     """The workloads of all tables, in the order in which they run."""
     from tabular_rlhf.bench import workloads, workloads_data, workloads_lattice, workloads_own
 

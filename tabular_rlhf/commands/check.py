@@ -6,8 +6,9 @@ import argparse
 
 from tabular_rlhf.check import check
 from tabular_rlhf.check.report import SCHEMA
-from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.answer import answer
 from tabular_rlhf.commands.loading import load
+from tabular_rlhf.commands.options import declare_json
 from tabular_rlhf.commands.solve import find_world
 
 
@@ -19,14 +20,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--part", help="of a row with several parts: its name (default: the first, or all of them if a tuple is returned)")
     parser.add_argument("--world", metavar="WORLD", help="a TOML file or a named world on which it is tried too, after all others")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     world = None if args.world is None else find_world(args.world)  # before the reader's own code runs
     report = check(args.slug, load(args.function), part=args.part, world=world)
-    if args.json:
-        answer_json(SCHEMA, args, report.json())
-    else:
-        answer_text(args, report)
+    answer(args, SCHEMA, report.json(), lambda: report)
     return 0 if report.ok else 2 if report.status == "stopped" else 1

@@ -9,14 +9,15 @@ from typing import Any
 
 from tabular_rlhf import __version__
 from tabular_rlhf.audit.conform import Conformance, conform
-from tabular_rlhf.audit.handed import Unfit, hand_in
-from tabular_rlhf.audit.library import library_of
+from tabular_rlhf.audit.handed import Unfit
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.audit import pairs_of
-from tabular_rlhf.commands.loading import RUN, load, module_of, source_of
+from tabular_rlhf.commands.loading import RUN, given, load, module_of
+from tabular_rlhf.commands.options import declare_json, repeated
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.errors import InputError, quoted
-from tabular_rlhf.layout import fold, table
+from tabular_rlhf.layout import fold
+from tabular_rlhf.told import tabled
 
 SCHEMA = "tabular-rlhf/conform/1"
 
@@ -24,8 +25,8 @@ SCHEMA = "tabular-rlhf/conform/1"
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = fold(RUN)
     parser.add_argument("file", metavar="FILE.py[:FUNCTION]", help="a file, all of whose public functions are tried, or one function")
-    parser.add_argument("--map", action="append", default=[], metavar="THEIRS=OURS", help="what a parameter is: a role of `audit --help`")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    repeated(parser, "--map THEIRS=OURS", "what a parameter is: a role of `audit --help`")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,8 +39,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         answer_json(SCHEMA, args, {"functions": [vars(f) | {"agrees": list(f.agrees)} for f in found]})
     else:
-        rows = [[f.name, f.kind, ", ".join(f.agrees), f.problem or (f"{f.nearest}: {f.first}" if f.first else "")] for f in found]
-        answer_text(args, table("CONFORMANCE", ["", "kind", "agrees with", "nearest, and where it differs"], rows, left=(0, 1, 2, 3)))
+        differs = ("nearest, and where it differs", lambda f: f.problem or (f"{f.nearest}: {f.first}" if f.first else ""), "")
+        agrees = ("agrees with", lambda f: ", ".join(f.agrees), "")
+        answer_text(args, tabled("CONFORMANCE", found, ["=name", "kind", agrees, differs]))
     return 0 if all(f.agrees for f in found) else 1
 
 
@@ -61,6 +63,6 @@ def tried(name: str, function: Callable[..., Any], roles: dict[str, str]) -> Con
     names = inspect.signature(function).parameters
     try:
         mine = {k: v for k, v in roles.items() if k in names}
-        return conform(hand_in(function, library_of(source_of(function)), name=name, told_roles=mine), __version__)
+        return conform(given(function, name, told_roles=mine), __version__)
     except Unfit as e:
         return Conformance(name, "", (), "", "", f"{e.kind}: {e.words}")

@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from tabular_rlhf.commands.answer import answer_json, answer_text
-from tabular_rlhf.commands.printing import show
+from tabular_rlhf.commands.answer import answer
+from tabular_rlhf.commands.options import declare_beta, declare_json, repeated
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.derivations import DERIVATIONS, derive
 from tabular_rlhf.derivations.own import bound, derive_text
@@ -25,33 +25,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SLUG|FILE",
         help="a derivation, or a file that holds your own (plain typing, Markdown, LaTeX; - for standard input); without it, the list",
     )
-    parser.add_argument(
-        "--bind",
-        action="append",
-        default=[],
-        metavar="LETTER=WHAT",
-        help="in your own: what a letter means, as in --bind mu=pi_behavior",
-    )
-    parser.add_argument(
-        "--free",
-        action="append",
-        default=[],
-        metavar="CONVENTION",
-        help='in your own: what is left open: ddof, "sign of LETTER", "LETTER -> 0"',
-    )
+    repeated(parser, "--bind LETTER=WHAT", "in your own: what a letter means, as in --bind mu=pi_behavior")
+    repeated(parser, "--free CONVENTION", 'in your own: what is left open: ddof, "sign of LETTER", "LETTER -> 0"')
     parser.add_argument("--world", metavar="WORLD", help="a named world or a TOML file (default: the first small one that fits)")
-    parser.add_argument("--beta", type=float, help="another KL weight than the world's, in reward units per nat")
+    declare_beta(parser)
     parser.add_argument("--seed", type=int, default=0, help="seed of the drawn policies and counts (default 0)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     if args.slug is None:
         listed = [{"slug": d.slug, "chapter": d.chapter, "title": d.title, "lines": len(d.lines)} for d in DERIVATIONS.values()]
-        if args.json:
-            answer_json(SCHEMA, args, {"derivations": listed})
-        else:
-            show(as_list())
+        answer(args, SCHEMA, {"derivations": listed}, as_list, made=False)
         return 0
     whole(args.seed, "--seed", 0, "0 is usual")
     world = None if args.world is None else find_world(args.world)
@@ -64,10 +49,7 @@ def run(args: argparse.Namespace) -> int:
     found = (
         derive(args.slug, world, seed=args.seed) if text is None else derive_text(text, world, seed=args.seed, bind=bind, free=args.free)
     )
-    if args.json:
-        answer_json(SCHEMA, args, found.json())
-    else:
-        answer_text(args, found)
+    answer(args, SCHEMA, found.json(), lambda: found)
     return 0 if found.holds else 1
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.answer import answer
+from tabular_rlhf.commands.options import declare_json
 from tabular_rlhf.disputes import DISPUTES, THEMES, find
 from tabular_rlhf.disputes.text import as_list, as_page, measured_json
 from tabular_rlhf.errors import InputError
@@ -17,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--theme", choices=THEMES, help="only those of a theme")
     parser.add_argument("--published", action="store_true", help="only claims that were published, and are false or lack their condition")
     parser.add_argument("--seed", type=int, default=0, help="seed of the worlds (default 0)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,8 +29,5 @@ def run(args: argparse.Namespace) -> int:
     if not chosen:
         raise InputError("some dispute must fit", got=args.slug or "none", remedy="drop --theme or --published")
     found = [d.measured(args.seed) for d in chosen]
-    if args.json:
-        answer_json(SCHEMA, args, {"disputes": [measured_json(m) for m in found]})
-    else:
-        answer_text(args, as_page(found[0]) if args.slug else as_list(found))
+    answer(args, SCHEMA, {"disputes": [measured_json(m) for m in found]}, lambda: as_page(found[0]) if args.slug else as_list(found))
     return 0 if all(m.holds for m in found) else 1

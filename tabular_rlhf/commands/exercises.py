@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.options import declare_json, file_option
 from tabular_rlhf.commands.printing import show
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.errors import InputError
@@ -32,13 +32,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--notebook", help="only this notebook's, as 04")
     parser.add_argument("--course", metavar="NAME", help=f"a course's problem sheet, as a file to fill in and grade: {', '.join(COURSES)}")
     parser.add_argument("--hint", action="store_true", help="with the hint")
-    parser.add_argument(
-        "--check",
-        type=Path,
-        metavar="FILE",
-        help="try your own sheet: answers right, mistakes refuted, derivations that follow (it is run)",
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    file_option(parser, "--check FILE", "try your own sheet: answers right, mistakes refuted, derivations that follow (it is run)")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,8 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _tried(args: argparse.Namespace) -> int:
     """A sheet, examined item by item."""
-    from tabular_rlhf.grading import verified
-    from tabular_rlhf.grading.sheet import read_sheet
+    from tabular_rlhf.grading.sheet import SCHEMA, examine, read_sheet
 
     if args.slug or args.hint:
         raise InputError("--check must be of a sheet", got=args.slug or "--hint", remedy="leave the exercise's name and --hint out")
@@ -68,12 +62,12 @@ def _tried(args: argparse.Namespace) -> int:
     with progress(len(slugs), "sheet", "exercise") as bar:
         found = {}
         for slug in slugs:
-            found[slug] = verified.examine(slug)
+            found[slug] = examine(slug)
             bar.update()
     well = all(finding.ok for findings in found.values() for finding in findings)
     if args.json:
         told = [{"slug": slug, **asdict(sheet.items[slug]), "findings": [vars(f) for f in findings]} for slug, findings in found.items()]
-        answer_json(verified.SCHEMA, args, {"holds": well, "exercises": told})
+        answer_json(SCHEMA, args, {"holds": well, "exercises": told})
     else:
         lines = []
         for slug, findings in found.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tabular_rlhf.commands.options import file_option
 from tabular_rlhf.commands.printing import say, show
 from tabular_rlhf.figures import all_figures
 from tabular_rlhf.figures.page import check, write
@@ -14,7 +15,7 @@ from tabular_rlhf.files import make_folder
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="figures to draw (default: all)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the files go (default: ./figures if it exists, else here)")
+    file_option(parser, "--out DIR", "where the files go (default: ./figures if it exists, else here)")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="list the figures and what they show")
     what.add_argument("--check", action="store_true", help="compute the data anew and compare with the files; exit status 1 if they differ")

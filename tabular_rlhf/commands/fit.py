@@ -10,19 +10,29 @@ import argparse
 import sys
 from pathlib import Path
 
-from tabular_rlhf.commands.answer import answer_json, answer_text
-from tabular_rlhf.commands.example import declare_example, example
+from tabular_rlhf.commands.answer import answer
 from tabular_rlhf.commands.loading import load
+from tabular_rlhf.commands.options import (
+    check_picture,
+    declare_example,
+    declare_figure,
+    declare_json,
+    example,
+    file_option,
+    option,
+    repeated,
+)
 from tabular_rlhf.commands.printing import say, show
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.layout import table
 from tabular_rlhf.preferencefile import SHAPES, Preferences, read_preferences
+from tabular_rlhf.preferencefile.record import Collector, gathered
 from tabular_rlhf.preferencefile.reference import read_reference
 from tabular_rlhf.preferencefile.roles import parse_map
 from tabular_rlhf.preferences.published import DATASETS
+from tabular_rlhf.preferences.published import load as published
 from tabular_rlhf.reports.preferences import SCHEMA, analyse
 from tabular_rlhf.reports.preferences_text import render
-from tabular_rlhf.reports.published import of_published
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,17 +46,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     declare_example(parser, "prefs.jsonl", "a small preference file")
     parser.add_argument("--shapes", action="store_true", help="list the shapes of files that are read, with an example each, and stop")
-    parser.add_argument(
-        "--map", action="append", default=[], metavar="ROLE=COLUMN", help="which column is what, such as chosen=good; may be repeated"
-    )
+    repeated(parser, "--map ROLE=COLUMN", "which column is what, such as chosen=good; may be repeated")
     parser.add_argument(
         "--beta", type=float, action="append", metavar="B", help="KL weight of a policy; may be repeated (default: 0.1, 0.5, 1)"
     )
-    parser.add_argument(
-        "--reference", type=Path, metavar="FILE", help='JSON lines {"prompt", "response", "logp"} for every response (default: uniform)'
-    )
+    file_option(parser, "--reference FILE", 'JSON lines {"prompt", "response", "logp"} for every response (default: uniform)')
     parser.add_argument("--prior", type=float, metavar="S2", help="variance of a Gaussian prior on rewards, in nats^2 (default: none)")
-    parser.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
+    option(parser, "--level", 0.95, "of the intervals")
     parser.add_argument("--against", metavar="RESPONSE", help="also tell rewards relative to this response, as published tables do")
     parser.add_argument("--covariance", action="store_true", help="also tell the covariance of the rewards")
     parser.add_argument(
@@ -56,13 +62,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--top", type=int, default=5, metavar="K", help="prompts to print (default: 5); --json has all")
     parser.add_argument("--lenient", action="store_true", help="exit with 0 in spite of malformed lines")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    parser.add_argument(
-        "--figure",
-        type=Path,
-        metavar="FILE",
-        help="also draw the prompt with most comparisons, or what single pairs are about: FILE ends in .png, .svg or .pdf",
-    )
+    declare_json(parser, " instead of text")
+    declare_figure(parser, "the prompt with most comparisons, or what single pairs are about")
 
 
 EXAMPLE = """\
@@ -84,30 +85,21 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.file is None:
         raise InputError("a preference file must be named", got="none", remedy="`tabular-rlhf fit --example` writes one to start from")
-    if args.figure is not None:
-        from tabular_rlhf.figures.page import check_path
-
-        check_path(args.figure)  # before the work, not after it
+    check_picture(args.figure)  # before the work, not after it
     features = None if args.features is None else load(args.features)
     found = find(args.file, args.map)
     complain(found)
-    log_ref = None if args.reference is None else read_reference(args.reference, found)
-    top = None if args.json else max(1, args.top)
     report = analyse(
         found,
         betas=args.beta or (0.1, 0.5, 1.0),
-        log_ref=log_ref,
-        prior=args.prior,
-        level=args.level,
-        top=top,
-        against=args.against,
-        covariance=args.covariance,
+        log_ref=None if args.reference is None else read_reference(args.reference, found),
+        top=None if args.json else max(1, args.top),
         features=features,
+        **{key: getattr(args, key) for key in ("prior", "level", "against", "covariance")},
     )
-    if args.json:
-        answer_json(SCHEMA, args, report)
-    else:
-        answer_text(args, render(report, "standard input" if str(args.file) == "-" else str(args.file), top=max(0, args.top)))
+    answer(
+        args, SCHEMA, report, lambda: render(report, "standard input" if str(args.file) == "-" else str(args.file), top=max(0, args.top))
+    )
     if args.figure is not None:
         from tabular_rlhf.figures.fitted import draw_report
 
@@ -120,6 +112,21 @@ def find(path: Path, words: list[str]) -> Preferences:
     if str(path) in DATASETS and not path.is_file():
         return of_published(str(path))
     return read_preferences(path, parse_map(words))
+
+
+def of_published(name: str) -> Preferences:
+    """The comparisons of a published data set.
+
+    >>> of_published("baseball").notes
+    ('seven baseball teams in 1987; Agresti (2002), p. 438; fit: Firth (2005)',)
+    """
+    data, out = published(name), Collector()
+    for number, (winner, loser, times) in enumerate(data.rows, 1):
+        if times and winner != loser:
+            out.add(number, "", winner, loser, times)
+    note = f"{data.title}; {data.source.rstrip('.')}"
+    told = {"blank": 0, "lines": len(data.rows), "container": "published data", "shape": "winner-loser", "ignored": dict[str, int]()}
+    return gathered(out, [], "row", (note,), **told)
 
 
 def shapes() -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.answer import answer
+from tabular_rlhf.commands.options import declare_json, declare_world, option, repeated
 from tabular_rlhf.commands.solve import check_draws, find_world
 from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.derivations.own import bound
@@ -25,7 +26,6 @@ from tabular_rlhf.ledger.worlds import generic
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.symbols import Scope
 from tabular_rlhf.told import number
-from tabular_rlhf.world import NAMED
 
 SCHEMA = "tabular-rlhf/formula/1"
 SHOWN = 12
@@ -33,12 +33,10 @@ SHOWN = 12
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("formula", metavar="FORMULA", help=r"LaTeX, or plain typing: '\beta \log\frac{p}{q}', 'E_p[r]'")
-    parser.add_argument(
-        "--world", default="rational", metavar="WORLD", help=f"a TOML file, or one of {', '.join(NAMED)} (default: rational)"
-    )
-    parser.add_argument("--bind", action="append", default=[], metavar="LETTER=WHAT", help="what a letter stands for: mu=p_ref, gamma=0.4")
-    parser.add_argument("--seed", type=int, default=0, help="seed of what is drawn, the policy p among it (default: 0)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    declare_world(parser)
+    repeated(parser, "--bind LETTER=WHAT", "what a letter stands for: mu=p_ref, gamma=0.4")
+    option(parser, "--seed", 0, "seed of what is drawn, the policy p among it")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,10 +55,7 @@ def run(args: argparse.Namespace) -> int:
         "equals": equals(formula),
     }
     found["misses"] = None if found["equals"] else missed(formula)
-    if args.json:
-        answer_json(SCHEMA, args, found)
-    else:
-        answer_text(args, as_text(found, entries(value, formula.axes, world.mdp)))
+    answer(args, SCHEMA, found, lambda: as_text(found, entries(value, formula.axes, world.mdp)))
     return 0
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.commands.answer import answer_json
-from tabular_rlhf.commands.printing import show
+from tabular_rlhf.commands.answer import answer
+from tabular_rlhf.commands.options import declare_json
 from tabular_rlhf.formula import Formula
 from tabular_rlhf.formula.examples import EXAMPLES
 from tabular_rlhf.registry import one_of
@@ -20,17 +20,14 @@ SCHEMA = "tabular-rlhf/formulas/1"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", nargs="?", metavar="KIND", help=f"only these: {', '.join(EXAMPLES)}")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     if args.kind is not None:
         one_of(EXAMPLES, args.kind, "a kind of notation must be known")
     found = [entry(kind, text, about) for kind, some in EXAMPLES.items() if args.kind in (None, kind) for text, about in some]
-    if args.json:
-        answer_json(SCHEMA, args, {"world": fork(0.5).name, "formulas": found})
-    else:
-        show(as_text(found))
+    answer(args, SCHEMA, {"world": fork(0.5).name, "formulas": found}, lambda: as_text(found), made=False)
     return 0
 
 

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.commands import policies
-from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.answer import answer
+from tabular_rlhf.commands.options import declare_json, declare_world, option
 from tabular_rlhf.commands.solve import find_world
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators.analysis import against
-from tabular_rlhf.layout import table
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.policy_gradient.stale import gae_noise, gae_pull, pulled_tokens
 from tabular_rlhf.policy_gradient.updates import true_gradient
 from tabular_rlhf.registry import one_of
-from tabular_rlhf.told import number
-from tabular_rlhf.world import NAMED, World
+from tabular_rlhf.told import number, tabled
+from tabular_rlhf.world import World
 
 SCHEMA = "tabular-rlhf/gae/1"
 CRITICS = ("exact", "zero", "mean", "reference")
@@ -32,14 +32,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lam", type=float, action="append", metavar="LAMBDA", help="may be repeated (default: 0, 0.5, 0.9, 0.95, 1)")
     words = "V of the updated policy, 0, its mean reward in every state, V of the reference"
     parser.add_argument("--critic", metavar="NAME", help=f"one of {', '.join(CRITICS)}: {words} (default: all)")
-    parser.add_argument(
-        "--off", type=float, default=0.0, metavar="E", help="what the critic is off by in every state but the first (default: 0)"
-    )
+    option(parser, "--off E", 0.0, "what the critic is off by in every state but the first")
     policies.declare(parser, "reference", "0")
-    parser.add_argument(
-        "--world", default="rational", metavar="WORLD", help=f"a TOML file, or one of {', '.join(NAMED)} (default: rational)"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    declare_world(parser)
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,10 +48,7 @@ def run(args: argparse.Namespace) -> int:
     names = CRITICS if args.critic is None else (one_of(CRITICS, args.critic, "--critic must be a known one"),)
     at = policies.situation(args, world)
     found: dict[str, Any] = {"world": world.name, **at.told(world), "off": args.off, "rows": rows(world, at, names, args.off, lambdas)}
-    if args.json:
-        answer_json(SCHEMA, args, found)
-    else:
-        answer_text(args, render(found))
+    answer(args, SCHEMA, found, lambda: render(found))
     return 0
 
 
@@ -100,12 +93,10 @@ def row(world: World, pi: Array, law: Array, truth: Array, V: Array, lam: float)
 def render(found: dict[str, Any]) -> str:
     """The table for a terminal."""
     off = f"  The critic is off by {number(found['off'])} in all states but the first." if found["off"] else ""
-    keys = (("lam", "g"), ("bias", ".4g"), ("cosine", ".6f"), ("share", ".5f"), ("variance", ".4g"))
-    cells = [[r["critic"], *(number(r[key], spec) for key, spec in keys)] for r in found["rows"]]
-    header = ["critic", "lambda", "|bias|", "cosine", "share", "variance"]
+    columns = ["critic", "lambda=lam:g", "|bias|=bias:.4g", "cosine:.6f", "share:.5f", "variance:.4g"]
     parts = [
         f"World {found['world']}.  {policies.words(found, 'Responses')}{off}",
-        table("GENERALIZED ADVANTAGE ESTIMATION: the mean update beside the gradient of E[r]", header, cells, left=(0,)),
+        tabled("GENERALIZED ADVANTAGE ESTIMATION: the mean update beside the gradient of E[r]", found["rows"], columns),
         "bias, cosine, share: of the expected update of one response with grad E[r]; variance: summed over logits.  All numbers are exact.",
     ]
     return "\n\n".join(parts)

@@ -41,26 +41,25 @@ Exit status: 0 if every exercise was answered right, 1 if not, 2 if there is not
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tabular_rlhf import __version__
 from tabular_rlhf.cells import Place
-from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.answer import answer
+from tabular_rlhf.commands.options import declare_json, file_option, option
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.commands.run import ending
 from tabular_rlhf.errors import InputError, positive, whole
 from tabular_rlhf.files import check_output, make_folder, write_text
-from tabular_rlhf.grading.gradescope import results
 from tabular_rlhf.grading.process import Limits
-from tabular_rlhf.grading.report import SCHEMA, as_html, as_json, as_text
+from tabular_rlhf.grading.report import SCHEMA, as_html, as_json, as_text, results
 from tabular_rlhf.grading.sheet import read_sheet
 from tabular_rlhf.told import as_json as plain_json
 
 if TYPE_CHECKING:
     from tabular_rlhf.grading.classroom import Terms
-    from tabular_rlhf.grading.roster import Student
     from tabular_rlhf.grading.sheet import Sheet
+    from tabular_rlhf.grading.submission import Student
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -78,38 +77,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("submission", nargs="+", metavar="SUBMISSION", help="a .py or .ipynb file, a folder or .zip of them, or a pattern")
     parser.add_argument("--each", action="store_true", help="SUBMISSION is a folder or .zip of a class, each entry a student's")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line a student")
-    parser.add_argument("--page", type=Path, metavar="DIR", help="write class.html, without names, and students/NAME.html to hand back")
+    file_option(parser, "--csv FILE", "write a line a student")
+    file_option(parser, "--page DIR", "write class.html, without names, and students/NAME.html to hand back")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes for a class (default: as many as there are processors)")
-    parser.add_argument(
-        "--exercises",
-        type=Path,
-        metavar="FILE",
-        help="your own sheet: a .toml file, or a Python file that you trust and that may add exercises (see the README)",
-    )
+    own = "your own sheet: a .toml file, or a Python file that you trust and that may add exercises (see the README)"
+    file_option(parser, "--exercises FILE", own)
     parser.add_argument("--chapter", type=int, help="only this chapter's exercises")
     parser.add_argument("--notebook", help="only this notebook's exercises, as 04")
-    parser.add_argument(
-        "--seconds", type=float, default=Limits.answer, metavar="S", help="of computing, for all calls of an answer (default: %(default)g)"
-    )
-    parser.add_argument(
-        "--memory", type=int, default=Limits.memory, metavar="MIB", help="for each process, beyond its libraries (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--reshape", type=float, default=0.5, metavar="SHARE", help="of the points, where only the shape is wrong (default: %(default)g)"
-    )
+    option(parser, "--seconds S", Limits.answer, "of computing, for all calls of an answer")
+    option(parser, "--memory MIB", Limits.memory, "for each process, beyond its libraries")
+    option(parser, "--reshape SHARE", 0.5, "of the points, where only the shape is wrong")
     parser.add_argument(
         "--preload", default="", metavar="MODULES", help="import these once for all answers, as torch,scipy.stats (known ones are found)"
     )
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one HTML file, too")
-    parser.add_argument("--gradescope", type=Path, metavar="FILE", help="write the marks as Gradescope's results.json, too")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    file_option(parser, "--html FILE", "write the report as one HTML file, too")
+    file_option(parser, "--gradescope FILE", "write the marks as Gradescope's results.json, too")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from tabular_rlhf.grading.classroom import Terms
-    from tabular_rlhf.grading.roster import roster
-    from tabular_rlhf.grading.verified import verified
+    from tabular_rlhf.grading.sheet import verified
+    from tabular_rlhf.grading.submission import roster
 
     seconds = positive(args.seconds, "--seconds", "seconds")
     memory = whole(args.memory, "--memory", 64, "numbers and arrays need 64 MiB", most=2**20)
@@ -135,10 +124,7 @@ def run_one(args: argparse.Namespace, student: Student, sheet: Sheet, terms: Ter
         write_text(args.html, as_html(found, hint))
     if args.gradescope is not None:
         write_text(args.gradescope, plain_json(results(found, sheet, hint), indent=1))
-    if args.json:
-        answer_json(SCHEMA, args, as_json(found, __version__, hint))
-    else:
-        answer_text(args, as_text(found, hint))
+    answer(args, SCHEMA, as_json(found, __version__, hint), lambda: as_text(found, hint))
     return 0 if found.full else 1
 
 
@@ -171,10 +157,7 @@ def run_class(args: argparse.Namespace, students: list[Student], sheet: Sheet, t
         write_text(args.page / "class.html", class_report.as_page(found, sheet))
     if args.csv is not None:
         write_text(args.csv, class_report.as_csv(found, sheet, pages))
-    if args.json:
-        answer_json(class_report.SCHEMA, args, class_report.as_plain(found, sheet))
-    else:
-        answer_text(args, class_report.as_text(found, sheet))
+    answer(args, class_report.SCHEMA, class_report.as_plain(found, sheet), lambda: class_report.as_text(found, sheet))
     return 0 if all(one.report is not None and one.points == sheet.whole for one in found) else 1
 
 

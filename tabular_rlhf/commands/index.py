@@ -11,9 +11,10 @@ from pathlib import Path
 
 import tabular_rlhf
 from tabular_rlhf.commands.answer import answer_json
+from tabular_rlhf.commands.options import declare_json
 from tabular_rlhf.commands.printing import show
 from tabular_rlhf.errors import InputError, nearest, quoted
-from tabular_rlhf.layout import table
+from tabular_rlhf.told import tabled
 
 SCHEMA = "tabular-rlhf/index/1"
 MOST = 40
@@ -32,7 +33,7 @@ class Entry:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("asked", nargs="+", metavar="WORD", help="all of them must be there, in any case")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,10 +66,9 @@ def looked_up(words: Sequence[str], every: Sequence[Entry]) -> list[Entry]:
 
 
 def as_text(found: Sequence[Entry]) -> str:
-    rows = [[e.kind, e.name, e.says, e.more] for e in found[:MOST]]
     left = len(found) - MOST
     more = [f"and {left:,} more: give another word, or --json"] if left > 0 else []
-    return "\n".join([table("", ["", "name", "says", "more"], rows, left=(0, 1, 2, 3)), *more])
+    return "\n".join([tabled("", found[:MOST], ["=kind", "name", "says", "more"]), *more])
 
 
 # ---------------------------------------------------------------------------------------------------- what there is
@@ -87,14 +87,10 @@ def of_the_course() -> Iterator[Entry]:
     from tabular_rlhf.symbols import SYMBOLS
     from tabular_rlhf.tex import plain
 
-    for row in LEDGER.values():
-        yield Entry("claim", row.slug, plain(row.statement), f"verify {row.slug} --explain")
-    for d in DERIVATIONS.values():
-        yield Entry("derivation", d.slug, d.title, f"derive {d.slug}")
-    for e in every().values():
-        yield Entry("exercise", e.slug, e.title, f"exercises {e.slug}")
-    for s in SYMBOLS.values():
-        yield Entry("symbol", s.name, s.meaning, f"symbols {s.name}")
+    yield from (Entry("claim", row.slug, plain(row.statement), f"verify {row.slug} --explain") for row in LEDGER.values())
+    yield from (Entry("derivation", d.slug, d.title, f"derive {d.slug}") for d in DERIVATIONS.values())
+    yield from (Entry("exercise", e.slug, e.title, f"exercises {e.slug}") for e in every().values())
+    yield from (Entry("symbol", s.name, s.meaning, f"symbols {s.name}") for s in SYMBOLS.values())
 
 
 def of_the_family() -> Iterator[Entry]:

@@ -12,18 +12,18 @@ from tabular_rlhf.audit.records import estimator_of
 from tabular_rlhf.commands import policies
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
-from tabular_rlhf.commands.settings import declare, require_known
-from tabular_rlhf.commands.settings import settings as numbers
-from tabular_rlhf.commands.solve import find_with_notes
+from tabular_rlhf.commands.options import declare_beta, declare_json, declare_settings, declare_world, option, repeated, require_known
+from tabular_rlhf.commands.options import settings as numbers
+from tabular_rlhf.commands.solve import asked_world
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS, End, FlagReport, analyse, end, flags, measure
 from tabular_rlhf.estimators.record import AGGREGATES, CLAMPS, LEVELS, RATIOS
 from tabular_rlhf.gibbs import Gibbs, solve
-from tabular_rlhf.layout import table
-from tabular_rlhf.told import number
-from tabular_rlhf.world import NAMED, World
+from tabular_rlhf.told import number, parts, tabled
+from tabular_rlhf.world import World
 
 SCHEMA = "tabular-rlhf/kl/1"
+FLAG = ("estimator", "placement")
 WIDE, CELL = 100, 36
 """Letters of a line, and of what a flag descends; longer words stand below the table."""
 
@@ -32,21 +32,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = RUN
     parser.add_argument("--estimator", metavar="NAME", help=f"one of {', '.join(ESTIMATORS)} (default: all), {FILE}")
     parser.add_argument("--placement", metavar="NAME", help=f"one of {', '.join(PLACEMENTS)} (default: all)")
-    parser.add_argument(
-        "--world", default="rational", metavar="WORLD", help=f"a TOML file, or one of {', '.join(NAMED)} (default: rational)"
-    )
-    parser.add_argument("--beta", type=float, help="another KL weight than the world's, in reward units per nat")
-    parser.add_argument("--level", default="sequence", metavar="NAME", help=f"one of {', '.join(LEVELS)} (default: sequence)")
-    parser.add_argument("--aggregate", default="sum", metavar="NAME", help=f"one of {', '.join(AGGREGATES)} over tokens (default: sum)")
-    parser.add_argument(
-        "--ratio", default="sequence", metavar="NAME", help=f"how samples are weighed, one of {', '.join(RATIOS)} (default: sequence)"
-    )
+    declare_world(parser)
+    declare_beta(parser)
+    option(parser, "--level NAME", "sequence", f"one of {', '.join(LEVELS)}")
+    option(parser, "--aggregate NAME", "sum", f"one of {', '.join(AGGREGATES)} over tokens")
+    option(parser, "--ratio NAME", "sequence", f"how samples are weighed, one of {', '.join(RATIOS)}")
     policies.declare(parser, "optimum", "0")
-    declare(parser, "of a function of your own: scale=2, ...")
-    parser.add_argument("--clamp", action="append", default=[], metavar="END=C", help=f"clip {' or '.join(CLAMPS)} to [-C, C]")
-    parser.add_argument("--samples", type=int, default=100_000, metavar="N", help="draws of the sampled check (default: 100000)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    declare_settings(parser, "of a function of your own: scale=2, ...")
+    repeated(parser, "--clamp END=C", f"clip {' or '.join(CLAMPS)} to [-C, C]")
+    option(parser, "--samples N", 100_000, "draws of the sampled check")
+    option(parser, "--seed", 0, "seed of the draws")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,11 +58,9 @@ def run(args: argparse.Namespace) -> int:
     estimator = args.estimator if own is None else estimator_of(own)
     chosen = flags(estimator, placement, args.level, **settings)
     if args.samples < 1 or args.seed < 0:
-        raise InputError(
-            "a check needs draws and a seed", got=f"{args.samples} draws, seed {args.seed}", remedy="ask for N >= 1, seed >= 0"
-        )
-    world, _ = find_with_notes(args.world)
-    world = world if args.beta is None else world.at(args.beta)
+        got = f"{args.samples} draws, seed {args.seed}"
+        raise InputError("a check needs draws and a seed", got=got, remedy="ask for N >= 1, seed >= 0")
+    world = asked_world(args)
     if not isinstance(world, World):
         from tabular_rlhf.commands import on_lattice
 
@@ -85,32 +79,20 @@ def run(args: argparse.Namespace) -> int:
 
 def row(report: FlagReport, world: World, on_policy: bool = True) -> dict[str, Any]:
     """One flag as plain numbers."""
-    held = report.optimum is None and not on_policy
-    there = (
-        End("none in closed form", None, False, "not followed on samples of another policy")
-        if held
-        else end(report.flag, world, report.optimum)
-    )
+    held = End("none in closed form", None, False, "not followed on samples of another policy")
+    there = held if report.optimum is None and not on_policy else end(report.flag, world, report.optimum)
     reward, distance, regret = (None, None, None) if there.log_p is None or not there.rests else measure(world, there.log_p)
     sampled = report.sampled
     return {
         "estimator": report.flag.name,
-        "placement": report.flag.placement,
-        "level": report.flag.level,
+        **parts(report.flag, "placement", "level"),
         "mean": report.exact.mean,
         "sampled": None if sampled is None else sampled.mean,
-        "z": report.z,
-        "bias": report.bias,
-        "std": report.exact.std,
-        "negative": report.exact.negative,
-        "cosine": report.cosine,
-        "share": report.share,
-        "noise": report.noise,
-        "descends": report.descends,
-        "nearest": report.nearest,
+        **parts(report, "z", "bias"),
+        **parts(report.exact, "std", "negative"),
+        **parts(report, "cosine", "share", "noise", "descends", "nearest"),
         "optimum": there.words,
-        "remark": there.remark,
-        "rests": there.rests,
+        **parts(there, "remark", "rests"),
         "reward_there": reward,
         "kl_there": distance,
         "regret_there": regret,
@@ -120,29 +102,18 @@ def row(report: FlagReport, world: World, on_policy: bool = True) -> dict[str, A
 def as_text(best: Gibbs, at: policies.Situation, kl: float, rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
     """Two tables: what each flag is worth as an estimate and as a push; what it descends and where that leads."""
     world, unit = best.world, kl if kl > 0 else 1.0
-    estimates = [
-        [r["estimator"], r["placement"], number(r["mean"], ".5g"), number(r["z"], ".1f")]
-        + [number(r[k] / unit, ".4f") for k in ("bias", "std")]
-        + [number(r[k], ".4f") for k in ("negative", "cosine", "share", "regret_there")]
-        for r in rows
-    ]
-    ends = [[r["estimator"], r["placement"], r["descends"] if len(r["descends"]) <= CELL else "(below)", r["optimum"]] for r in rows]
+    shares = ("bias/KL", lambda r: r["bias"] / unit, ".4f"), ("std/KL", lambda r: r["std"] / unit, ".4f")
+    descends = ("descends", lambda r: r["descends"] if len(r["descends"]) <= CELL else "(below)", "")
     head = f"{_stands(at, world, kl)}\nFlags {_levels(rows)}"
     settings = "".join(f", {word}" for word in ([] if args.ratio == "sequence" else [f"ratio {args.ratio}"]) + args.clamp)
     parts = [
         f"{head}{', divided by length' if args.aggregate == 'mean' else ''}{settings}.",
-        table(
+        tabled(
             "WHAT IT ESTIMATES, HOW ITS UPDATE COMPARES WITH grad KL(pi, ref), AND THE REGRET WHERE IT LEADS",
-            ["estimator", "placement", "mean", "z", "bias/KL", "std/KL", "P(<0)", "cosine", "share", "regret"],
-            estimates,
-            left=(0, 1),
+            rows,
+            [*FLAG, "mean:.5g", "z:.1f", *shares, "P(<0)=negative:.4f", "cosine:.4f", "share:.4f", "regret=regret_there:.4f"],
         ),
-        table(
-            "WHAT IT DESCENDS, AND THE OPTIMUM OF E[r] - beta TIMES IT",
-            ["estimator", "placement", "descends", "optimum"],
-            ends,
-            left=(0, 1, 2, 3),
-        ),
+        tabled("WHAT IT DESCENDS, AND THE OPTIMUM OF E[r] - beta TIMES IT", rows, [*FLAG, descends, "optimum"]),
         *_notes(rows),
         f"The optimum p* itself: E[r] = {number(float(np.sum(world.mu * best.expected_reward)), '.4f')}, "
         f"KL = {number(float(np.sum(world.mu * best.kl)), '.4f')}, regret 0.\n"

@@ -47,9 +47,19 @@ def handed_in(where: str, changes: Mapping[str, float] | None = None) -> Handed:
     function = load(where)
     own = {k: x for k, x in (changes or {}).items() if k in inspect.signature(function).parameters}
     try:
-        return hand_in(function, library_of(source_of(function)), name=where.rpartition(":")[2], settings=own)
+        return given(function, where.rpartition(":")[2], settings=own)
     except Unfit as e:
-        raise InputError("a function's parameters must be known", got=e.words, where=where, remedy="`audit --help` lists roles") from None
+        raise unknown(e, where) from None
+
+
+def given(function: Callable[..., Any], name: str, **told: Any) -> Handed:
+    """A function as it is handed in, in the library that its file asks for.  Raises: Unfit."""
+    return hand_in(function, library_of(source_of(function)), name=name, **told)
+
+
+def unknown(fault: Unfit, where: str) -> InputError:
+    """What is said of a function whose parameters are not known."""
+    return InputError("a function's parameters must be known", got=fault.words, where=where, remedy="`audit --help` lists roles")
 
 
 def load(where: str) -> Callable[..., Any]:

@@ -11,10 +11,10 @@ from tabular_rlhf.audit.records import pair_loss_of, reward_loss_of
 from tabular_rlhf.commands import policies
 from tabular_rlhf.commands.answer import answer_json, answer_text
 from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
-from tabular_rlhf.commands.settings import declare, require_known, settings
-from tabular_rlhf.commands.solve import find_with_notes
+from tabular_rlhf.commands.options import declare_beta, declare_json, declare_settings, option, require_known, settings
+from tabular_rlhf.commands.solve import asked_world
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.gibbs import solve
+from tabular_rlhf.gibbs import Gibbs, solve
 from tabular_rlhf.layout import table
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.losses import LOSSES
@@ -23,7 +23,7 @@ from tabular_rlhf.losses.record import DirectLoss
 from tabular_rlhf.losses.rewards import REWARD_LOSSES, RewardLoss, RewardReport, analyse_rewards, reward_table
 from tabular_rlhf.registry import one_of
 from tabular_rlhf.reports.solution_text import words
-from tabular_rlhf.told import number
+from tabular_rlhf.told import number, parts
 from tabular_rlhf.world import World
 
 SCHEMA = "tabular-rlhf/losses/1"
@@ -33,16 +33,15 @@ MOST = 64
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = RUN
-    parser.add_argument(
-        "name", nargs="?", metavar="NAME", help=f"one of {', '.join([*LOSSES, *REWARD_LOSSES])} (default: a table of all), {FILE}"
-    )
-    parser.add_argument("--world", default="rational", metavar="WORLD", help="a TOML file or a named world (default: rational)")
-    parser.add_argument("--beta", type=float, help="another KL weight than the world's, in reward units per nat")
+    known = ", ".join([*LOSSES, *REWARD_LOSSES])
+    parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of {known} (default: a table of all), {FILE}")
+    option(parser, "--world WORLD", "rational", "a TOML file or a named world")
+    declare_beta(parser)
     policies.declare(parser, "reference", "0")
-    declare(parser, "eps=0.2, gamma=0.5, ... (with a NAME, or for every loss that has it)")
-    parser.add_argument("--samples", type=int, default=20_000, metavar="N", help="pairs drawn where no list is (default: 20000)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of these draws (default: 0)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    declare_settings(parser, "eps=0.2, gamma=0.5, ... (with a NAME, or for every loss that has it)")
+    option(parser, "--samples N", 20_000, "pairs drawn where no list is")
+    option(parser, "--seed", 0, "seed of these draws")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,8 +49,7 @@ def run(args: argparse.Namespace) -> int:
     pairs, rewards, changes = chosen(args.name, changes)
     known = [key for loss in pairs for key in ("beta", "tau", *loss.defaults)] + [key for r in rewards for key in r.defaults]
     require_known(changes, known, args.name or "all losses")
-    world, _ = find_with_notes(args.world)
-    world = world if args.beta is None else world.at(args.beta)
+    world = asked_world(args)
     if not isinstance(world, World):
         from tabular_rlhf.commands import on_lattice
 
@@ -66,7 +64,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.json:
         found = [as_dict(analyse(loss, world, drawn=drawn, at=here, **{k: x for k, x in changes.items() if loss.has(k)})) for loss in pairs]
-        fitted = [rewards_as_dict(analyse_rewards(loss, world, drawn(world), **_own(loss, changes))) for loss in rewards]
+        own = [{k: x for k, x in changes.items() if k in loss.defaults} for loss in rewards]
+        reports = (analyse_rewards(loss, world, drawn(world), **some) for loss, some in zip(rewards, own, strict=True))
+        fitted = [rewards_as_dict(report) for report in reports]
         answer_json(SCHEMA, args, {"world": world.name, "beta": world.beta, **at.told(world), "losses": found, "rewards": fitted})
         return 0
     told = "".join(f", {key} = {x:g}" for key, x in changes.items())
@@ -96,29 +96,29 @@ def chosen(name: str | None, changes: dict[str, float]) -> tuple[list[DirectLoss
     return ([LOSSES[name]], [], changes) if name in LOSSES else ([], [REWARD_LOSSES[name]], changes)
 
 
-def _own(loss: RewardLoss, changes: dict[str, float]) -> dict[str, float]:
-    return {k: x for k, x in changes.items() if k in loss.defaults}
-
-
 def fitted_rewards(report: RewardReport) -> str:
     """Everything about one loss of a reward model: the likeliest responses, their true and their fitted rewards."""
-    world = report.gibbs.world
-    p = [np.exp(log_p) for log_p in (world.log_p_ref, report.gibbs.log_p, report.log_p)]
-    order = np.argsort(-np.max(np.stack(p), axis=0), axis=None)[:10]
+    return f"{report}\n\n{likeliest(report.gibbs, 'its policy', report.log_p, fitted=report.found.s)}"
+
+
+def likeliest(gibbs: Gibbs, name: str, log_p: Array, **more: Array) -> str:
+    """The table of the ten likeliest responses: p_ref, p*, the named law, the reward, and what else there is of each."""
+    world, rewards = gibbs.world, {"r": gibbs.world.r, **more}
+    laws = {"p_ref": np.exp(world.log_p_ref), "p*": np.exp(gibbs.log_p), name: np.exp(log_p)}
+    order = np.argsort(-np.max(np.stack([*laws.values()]), axis=0), axis=None)[:10]
     rows = [
-        [*(f"{c[x, y]:.6f}" for c in p), number(float(world.r[x, y]), ".4g"), number(float(report.found.s[x, y]), ".4g")]
+        [*(f"{p[x, y]:.6f}" for p in laws.values()), *(number(float(r[x, y]), ".4g") for r in rewards.values())]
         + [words(world.mdp.prompts[x], world.mdp.text(y, x))]
         for x, y in zip(*(index.tolist() for index in np.unravel_index(order, world.r.shape)), strict=True)
     ]
-    return f"{report}\n\n" + table("RESPONSES", ["p_ref", "p*", "its policy", "r", "fitted", "response"], rows, left=(5,), tallest=1)
+    header = [*laws, *rewards, "response"]
+    return table("RESPONSES", header, rows, left=(len(header) - 1,), tallest=1)
 
 
 def rewards_as_dict(report: RewardReport) -> dict[str, Any]:
     """A report of a reward model as plain values."""
     return {
-        "name": report.loss.name,
-        "latex": report.loss.latex,
-        "source": report.loss.source,
+        **parts(report.loss, "name", "latex", "source"),
         "settings": report.settings,
         "r": report.gibbs.world.r.tolist(),
         "fitted": report.found.s.tolist(),
@@ -127,31 +127,21 @@ def rewards_as_dict(report: RewardReport) -> dict[str, Any]:
         "gaps": report.verdict,
         "stretch": report.stretch,
         "p": np.exp(report.log_p).tolist(),
-        "kl_to_gibbs": report.kl_to_gibbs,
-        "regret": report.regret,
+        **parts(report, "kl_to_gibbs", "regret"),
         "certain": report.certain.attained,
     }
 
 
 def one(report: LossReport) -> str:
     """Everything about one loss: p_ref, p* and the loss's optimum last, the likeliest responses first."""
-    world = report.world
-    columns = [np.exp(log_p) for log_p in (world.log_p_ref, report.gibbs.log_p, report.optimum.log_p)]
-    order = np.argsort(-np.max(np.stack(columns), axis=0), axis=None)[:10]
-    rows = [
-        [*(f"{c[x, y]:.6f}" for c in columns), number(float(world.r[x, y]), ".4g"), words(world.mdp.prompts[x], world.mdp.text(y, x))]
-        for x, y in zip(*(index.tolist() for index in np.unravel_index(order, world.r.shape)), strict=True)
-    ]
-    return f"{report}\n\n" + table("RESPONSES", ["p_ref", "p*", "optimum", "r", "response"], rows, left=(4,), tallest=1)
+    return f"{report}\n\n{likeliest(report.gibbs, 'optimum', report.optimum.log_p)}"
 
 
 def as_dict(report: LossReport) -> dict[str, Any]:
     """A report as plain values."""
     m = report.optimum
     return {
-        "name": report.loss.name,
-        "latex": report.loss.latex,
-        "source": report.loss.source,
+        **parts(report.loss, "name", "latex", "source"),
         "traits": sorted(report.loss.traits),
         "optimum": m.words,
         "attained": m.attained,
@@ -160,12 +150,7 @@ def as_dict(report: LossReport) -> dict[str, Any]:
         "value": m.value,
         "p": np.exp(m.log_p).tolist(),
         "vanishing": m.vanishing.tolist(),
-        "kl_to_gibbs": report.kl_to_gibbs,
-        "regret": report.regret,
-        "tv_to_closed_form": report.tv_to_closed_form,
+        **parts(report, "kl_to_gibbs", "regret", "tv_to_closed_form"),
         "certain": report.certain.words,
-        "shift": report.shift,
-        "winner_rate": report.winner_rate,
-        "loser_rate": report.loser_rate,
-        "noise": report.noise,
+        **parts(report, "shift", "winner_rate", "loser_rate", "noise"),
     }

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tabular_rlhf.commands.answer import answer_json, answer_text
-from tabular_rlhf.commands.settings import require_known, settings
+from tabular_rlhf.commands.answer import answer
+from tabular_rlhf.commands.options import require_known, settings
 from tabular_rlhf.errors import InputError, whole
 from tabular_rlhf.estimators.record import ESTIMATORS, Estimator
 from tabular_rlhf.lattice import LatticeWorld
-from tabular_rlhf.layout import table
 from tabular_rlhf.losses.record import DirectLoss
 from tabular_rlhf.registry import one_of
 from tabular_rlhf.reports import lattice_groups, lattice_kl, lattice_losses
-from tabular_rlhf.told import number
+from tabular_rlhf.told import Column, number, tabled
 
 GROUPS = ("rloo", "group-mean", "grpo")
 """Advantages that the law of the reward determines."""
+Told = tuple[str, Any, tuple[Any, ...]]
 SHOWN = 12
 """Levels of reward of one prompt that a text shows."""
 
@@ -29,16 +29,18 @@ def refuse(world: LatticeWorld, option: str, got: Any, answers: str) -> None:
     raise InputError(f"{option} asks for each of {world.responses} responses, which are not listed", got=got, remedy=remedy)
 
 
-def on_policy(args: argparse.Namespace, world: LatticeWorld, answers: str) -> None:
-    """Refuse a policy that has moved, and a sampler that is another."""
-    for option, value, usual in (
-        ("--moved", args.moved, (None, 0.0)),
-        ("--sampler", args.sampler, (None, args.old)),
-        ("--temperature", args.temperature, (1.0,)),
-        ("--top-p", args.top_p, (1.0,)),
-    ):
+def refuse_others(world: LatticeWorld, answers: str, told: Iterable[Told]) -> None:
+    """Refuse the first (option, value, values that can be answered) whose value is another."""
+    for option, value, usual in told:
         if value not in usual:
             refuse(world, option, value, answers)
+
+
+def on_policy(args: argparse.Namespace, world: LatticeWorld, answers: str) -> None:
+    """Refuse a policy that has moved, and a sampler that is another."""
+    here = (("--moved", args.moved, (None, 0.0)), ("--sampler", args.sampler, (None, args.old)))
+    plainly = (("--temperature", args.temperature, (1.0,)), ("--top-p", args.top_p, (1.0,)))
+    refuse_others(world, answers, (*here, *plainly))
 
 
 # ---------------------------------------------------------------------------------------------------- kl
@@ -47,21 +49,12 @@ def on_policy(args: argparse.Namespace, world: LatticeWorld, answers: str) -> No
 def kl(args: argparse.Namespace, world: LatticeWorld, chosen: Sequence[Estimator]) -> int:
     """Estimators of the optimum's divergence; flags' gradients and ends are refused."""
     answers = "without it, `kl` gives each estimator's mean, bias and std"
-    for option, value, usual in (
-        ("--placement", args.placement, (None,)),
-        ("--aggregate mean", args.aggregate, ("sum",)),
-        ("--ratio", args.ratio, ("sequence",)),
-        ("--clamp", args.clamp, ([],)),
-        ("--old", args.old, ("optimum",)),
-    ):
-        if value not in usual:
-            refuse(world, option, value, answers)
+    flags = (("--placement", args.placement, (None,)), ("--aggregate mean", args.aggregate, ("sum",)))
+    weights: tuple[Told, ...] = (("--ratio", args.ratio, ("sequence",)), ("--clamp", args.clamp, ([],)), ("--old", args.old, ("optimum",)))
+    refuse_others(world, answers, (*flags, *weights))
     on_policy(args, world, answers)
     found = lattice_kl.report(world, chosen, args.level, samples=args.samples, seed=args.seed)
-    if args.json:
-        answer_json(found["schema"], args, found)
-    else:
-        answer_text(args, kl_text(found))
+    answer(args, found["schema"], found, lambda: kl_text(found))
     return 0
 
 
@@ -74,21 +67,13 @@ def estimators(name: str | None) -> list[Estimator]:
 
 def kl_text(found: dict[str, Any]) -> str:
     unit = found["kl"] if found["kl"] > 0 else 1.0
-    rows = [
-        [r["estimator"], r["level"], number(r["mean"], ".6g"), number(r["bias"] / unit, ".4g"), number(r["std"] / unit, ".4g")]
-        + [number(r["sampled"], ".6g"), number(r["z"], ".1f"), r["remark"]]
-        for r in found["rows"]
-    ]
+    shares = ("bias/KL", lambda r: r["bias"] / unit, ".4g"), ("std/KL", lambda r: r["std"] / unit, ".4g")
+    columns: list[Column] = ["estimator", "level", "mean:.6g", *shares, "drawn=sampled:.6g", "z:.1f", "=remark"]
     head = f"World {found['world']}, {found['responses']} responses (not listed: states are merged), beta = {number(found['beta'])}."
     return "\n\n".join(
         [
             f"{head}\nAt the optimum pi = p*, KL(pi, ref) = {number(found['kl'])} nats.",
-            table(
-                "WHAT EACH ESTIMATES, one draw of p*",
-                ["estimator", "level", "mean", "bias/KL", "std/KL", "drawn", "z", ""],
-                rows,
-                left=(0, 1, 7),
-            ),
+            tabled("WHAT EACH ESTIMATES, one draw of p*", found["rows"], columns),
             f"mean, bias, std: exact, by sweeps.  drawn: the mean of {found['samples']:,} draws; z: how far off, in exact standard "
             "errors.\n"
             "Not told here, because they ask for each response: P(<0), cosine, what a flag descends, where it leads.",
@@ -103,27 +88,15 @@ def advantage(args: argparse.Namespace, world: LatticeWorld) -> int:
     """What group advantages credit to each reward; losses, aggregations, and moved policies are refused."""
     answers = f"without it, `advantage` gives {', '.join(GROUPS)} from the law of the reward"
     on_policy(args, world, answers)
-    for option, value, usual in (
-        ("--correction", args.correction, "uncorrected"),
-        ("--batch", args.batch, "each-group"),
-        ("--prompts", args.prompts, None),
-        ("--samples", args.samples, None),
-    ):
-        if value != usual:
-            refuse(world, option, value, answers)
-    if args.old not in ("reference", "optimum"):
-        refuse(world, "--old", args.old, answers)
-    if args.name is not None and args.name not in GROUPS:
-        refuse(world, "the advantage", args.name, answers)
+    batches = (("--correction", args.correction, ("uncorrected",)), ("--batch", args.batch, ("each-group",)))
+    draws = (("--prompts", args.prompts, (None,)), ("--samples", args.samples, (None,)), ("--old", args.old, ("reference", "optimum")))
+    refuse_others(world, answers, (*batches, *draws, ("the advantage", args.name, (None, *GROUPS))))
     changes = settings(args.set)
     require_known(changes, ["ddof", "epsilon"] if args.name in (None, "grpo") else [], args.name or "all advantages")
     names = [one_of(GROUPS, args.name, "an advantage must be known")] if args.name else list(GROUPS)
     whole(args.group, "--group", 2, "8 is usual")
     found = lattice_groups.report(world, names, args.group, changes, args.old)
-    if args.json:
-        answer_json(found["schema"], args, found)
-    else:
-        answer_text(args, advantage_text(found, names))
+    answer(args, found["schema"], found, lambda: advantage_text(found, names))
     return 0
 
 
@@ -136,8 +109,7 @@ def advantage_text(found: dict[str, Any], names: list[str]) -> str:
         kept = sorted(sorted(row["levels"], key=lambda level: -level["p"])[:SHOWN], key=lambda level: level["r"])
         title = f"WHAT IS CREDITED TO A REWARD{', prompt ' + row['prompt'] if row['prompt'] else ''}: E[A given r]"
         title += f" (the {SHOWN} likeliest of {len(row['levels'])})" if len(kept) < len(row["levels"]) else ""
-        cells = [[number(level["r"]), number(level["p"], ".4g"), *(number(level[name], ".5g") for name in names)] for level in kept]
-        parts.append(table(title, ["r", "p", *names], cells))
+        parts.append(tabled(title, kept, ["r:.6g", "p:.4g", *(f"{name}:.5g" for name in names)]))
     parts.append("Exact, from the law of the reward; cosine, variance and curl of the update ask for each response.")
     return "\n\n".join(parts)
 
@@ -149,17 +121,13 @@ def losses(args: argparse.Namespace, world: LatticeWorld, chosen: Sequence[Direc
     """Losses of pairs at p_ref and at p*, and where they lead, from the law of the reward; other policies and samplers are refused."""
     answers = "without it, `losses` answers for pairs of p_ref"
     on_policy(args, world, answers)
-    if args.old != "reference":
-        refuse(world, "--old", args.old, answers)
+    refuse_others(world, answers, [("--old", args.old, ("reference",))])
     if not chosen:
         refuse(world, "a reward model's loss", args.name, "losses of pairs are answered")
     whole(args.samples, "--samples", 1, "20000 is usual", most=10**6)
     whole(args.seed, "--seed", 0, "0 is usual")
     found = lattice_losses.report(world, chosen, changes, samples=args.samples, seed=args.seed)
-    if args.json:
-        answer_json(found["schema"], args, found)
-    else:
-        answer_text(args, losses_text(found))
+    answer(args, found["schema"], found, lambda: losses_text(found))
     return 0
 
 
@@ -174,21 +142,15 @@ def losses_text(found: dict[str, Any]) -> str:
     )
     parts = [head]
     if exact:
-        rows = [
-            [row["name"], *(number(row[key], ".6g") for key in ("at_ref", "at_optimum", "sampled")), number(row["z"], ".1f")]
-            + [number(row["kl_to_gibbs"], ".3g"), number(row["regret"], ".3g"), row["optimum"] if row["attained"] is not None else "-"]
-            for row in exact
-        ]
         title = "LOSSES OF LOG-RATIOS, exactly: they see a response through its reward"
-        cells = ["", "at p_ref", "at p*", "drawn", "z", "KL to p*", "regret", "population optimum"]
-        parts.append(table(title, cells, rows, left=(0, 7)))
+        optimum = ("population optimum", lambda row: row["optimum"] if row["attained"] is not None else "-", "")
+        sides = ["=name", "at p_ref=at_ref:.6g", "at p*=at_optimum:.6g", "drawn=sampled:.6g", "z:.1f"]
+        parts.append(tabled(title, exact, [*sides, "KL to p*=kl_to_gibbs:.3g", "regret:.3g", optimum]))
         parts += [f"{row['name']}: no optimum: {row['optimum']}" for row in exact if row["attained"] is None][:1]
     if other:
-        rows = [
-            [row["name"], number(row["sampled"], ".6g"), number(row["standard_error"], ".2g"), ", ".join(row["lacks"])] for row in other
-        ]
         title = "LOSSES THAT ASK FOR MORE than levels have: their mean at p* is that of draws"
-        parts.append(table(title, ["", "drawn", "s.e.", "asks for"], rows, left=(0, 3)))
+        asks = ("asks for", lambda row: ", ".join(row["lacks"]), "")
+        parts.append(tabled(title, other, ["=name", "drawn=sampled:.6g", "s.e.=standard_error:.2g", asks]))
     closing = f"drawn: at p*, {found['samples']:,} pairs; z: how far off, in exact standard errors; s.e.: the draws' own.\n"
     closing += "population optimum: of a loss that is not convex, the best that looks at the reward alone.\n"
     return "\n\n".join([*parts, closing + "Not told here, because they ask for each response: slopes, descent, noise of n comparisons."])

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.behavior import Behavior, drawn_how
+from tabular_rlhf.commands.options import option
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.logspace import Array, kl, log_ratio, log_softmax
 from tabular_rlhf.policy import uniform
 from tabular_rlhf.registry import one_of
-from tabular_rlhf.told import number
+from tabular_rlhf.told import number, parts
 from tabular_rlhf.world import World
 
 NAMES = ("reference", "optimum", "uniform")
@@ -24,18 +25,12 @@ NAMES = ("reference", "optimum", "uniform")
 def declare(parser: argparse.ArgumentParser, old: str, moved: str) -> None:
     """The options.  Args: old, the policy of the ratios by default; moved, what its distance is by default, in words."""
     known = ", ".join(NAMES)
-    parser.add_argument("--old", default=old, metavar="POLICY", help=f"whom ratios are taken to: {known} (default: {old})")
-    parser.add_argument(
-        "--moved",
-        type=float,
-        metavar="M",
-        help=f"how far the updated policy has moved: pi = pi_old (pi*/pi_ref)^M in each state (default: {moved})",
-    )
+    option(parser, "--old POLICY", old, f"whom ratios are taken to: {known}")
+    far = f"how far the updated policy has moved: pi = pi_old (pi*/pi_ref)^M in each state (default: {moved})"
+    parser.add_argument("--moved", type=float, metavar="M", help=far)
     parser.add_argument("--sampler", metavar="POLICY", help="who draws the samples: one of these (default: the old policy)")
-    parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="of the sampler (default: 1)")
-    parser.add_argument(
-        "--top-p", type=float, default=1.0, metavar="P", help="mass of the likeliest tokens that the sampler says (default: 1)"
-    )
+    option(parser, "--temperature T", 1.0, "of the sampler")
+    option(parser, "--top-p P", 1.0, "mass of the likeliest tokens that the sampler says")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,15 +61,7 @@ class Situation:
         """As plain values, with how far the updated policy is from the samples: KL(pi, sampler), inf where it says what they never do."""
         path = world.mdp.path_sum
         far = float(np.sum(world.mu * kl(path(self.log_pi), path(self.log_sampler))))
-        b = self.behavior
-        return {
-            "old": self.old,
-            "moved": self.moved,
-            "sampler": self.sampler,
-            "temperature": b.temperature,
-            "top_p": b.top_p,
-            "kl_moved": far,
-        }
+        return {**parts(self, "old", "moved", "sampler"), **parts(self.behavior, "temperature", "top_p"), "kl_moved": far}
 
 
 def situation(args: argparse.Namespace, world: World, moved: float = 0.0) -> Situation:

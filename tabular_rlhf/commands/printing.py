@@ -7,6 +7,7 @@ Windows gives a pipe cp1252, in which there is no β.
 
 from __future__ import annotations
 
+import re
 import sys
 import unicodedata
 from typing import TextIO
@@ -17,45 +18,16 @@ HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode's categories of control, format, surrogate, and separators of lines and paragraphs."""
 KEPT = "\n\t\u200c\u200d"
 """Of these, what is printed: line ends, tabs, and the joiners that some scripts are written with."""
-SPELLED = {
-    "≤": "<=",
-    "≥": ">=",
-    "≠": "!=",
-    "≈": "~",
-    "→": "->",
-    "←": "<-",
-    "⇒": "=>",
-    "∝": "~",
-    "∞": "inf",
-    "∑": "sum",
-    "∏": "prod",
-    "✓": "ok",
-    "✗": "NO",
-    "▶": ">",
-    "−": "-",
-    "–": "-",
-    "—": "-",
-    "·": "*",
-    "×": "x",
-    "√": "sqrt",
-    "∈": "in",
-    "∇": "grad",
-    "‘": "'",
-    "’": "'",
-    "“": '"',
-    "”": '"',
-    "\u0302": "^",
-    "\u0303": "~",
-    "\u0304": "-",
-    "∂": "d",
-    "∫": "int",
-    "∀": "all",
-    "±": "+-",
-    "⟨": "<",
-    "⟩": ">",
-    "∥": "|",
-    "‖": "||",
-}
+SPELLED: dict[str, str] = dict(
+    re.findall(
+        r"(\S) (\S+)",
+        """
+    ≤ <=  ≥ >=  ≠ !=  ≈ ~  → ->  ← <-  ⇒ =>  ∝ ~  ∞ inf  ∑ sum  ∏ prod  ✓ ok  ✗ NO  ▶ >
+    − -  – -  — -  · *  × x  √ sqrt  ∈ in  ∇ grad  ‘ '  ’ '  “ "  ” "  \u0302 ^  \u0303 ~
+    \u0304 -  ∂ d  ∫ int  ∀ all  ± +-  ⟨ <  ⟩ >  ∥ |  ‖ ||
+    """,
+    )
+)
 """Characters in ASCII; Greek letters have names, and others are made of ASCII letters and marks."""
 
 

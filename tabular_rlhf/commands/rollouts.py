@@ -10,8 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from tabular_rlhf.commands.answer import answer_json, answer_text
-from tabular_rlhf.commands.example import declare_example, example
+from tabular_rlhf.commands.answer import answer
+from tabular_rlhf.commands.options import declare_example, declare_json, example, option
 from tabular_rlhf.commands.printing import say
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.errors import InputError, positive
@@ -25,10 +25,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="responses, JSON lines")
     declare_example(parser, "rollouts.jsonl", "a small file, made by a seeded script of ours from a bigram policy")
-    parser.add_argument("--beta", type=float, default=1.0, metavar="B", help="KL weight, reward units per nat (default: 1)")
+    option(parser, "--beta B", 1.0, "KL weight, reward units per nat")
     parser.add_argument("--tolerance", type=float, default=1e-6, metavar="T", help="an engine's noise, in nats (default: 1e-6)")
     parser.add_argument("--lenient", action="store_true", help="exit with 0 in spite of malformed lines")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    declare_json(parser, " instead of text")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,10 +49,7 @@ def run(args: argparse.Namespace) -> int:
     with progress(text.count("\n") + 1, "rollouts", "line") as bar:
         rollouts = read_rollouts(text, bar.update)
     found = analyse(rollouts, beta=args.beta, tolerance=args.tolerance)
-    if args.json:
-        answer_json(SCHEMA, args, found)
-    else:
-        answer_text(args, render(found))
+    answer(args, SCHEMA, found, lambda: render(found))
     if rollouts.malformed and not args.lenient:
         say(f"{len(rollouts.malformed)} malformed lines: see the report, or pass --lenient", sys.stderr)
         return 2

@@ -14,18 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.answer import answer
+from tabular_rlhf.commands.options import check_picture, declare_figure, declare_json
 from tabular_rlhf.commands.progress import progress
-from tabular_rlhf.commands.solve import find_with_notes
+from tabular_rlhf.commands.solve import asked_world, find_with_notes
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.lattice import LatticeWorld
 from tabular_rlhf.policy_gradient import CORRECTIONS
 from tabular_rlhf.policy_gradient import LOSSES as POLICY_LOSSES
 from tabular_rlhf.simulator.record import CORES, DEMONSTRATORS, KL_FLAGS, OPTIMIZERS, Options
 from tabular_rlhf.simulator.report import SCHEMA, render, report
 from tabular_rlhf.simulator.stages import AnyRun, advance, begin
 from tabular_rlhf.simulator.state import check_path, load, save
-from tabular_rlhf.world import NAMED, World
+from tabular_rlhf.world import NAMED
 
 PAUSE = 2.0
 """Seconds between two savings of a run that goes on."""
@@ -70,15 +70,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(name, action="store_true", default=None, help=words)
     parser.add_argument("--save", type=Path, metavar="FILE.npz", help="save the run as it goes on, and at its end")
     parser.add_argument("--resume", type=Path, metavar="FILE.npz", help="go on with a saved run, with the options it began with")
-    parser.add_argument("--figure", type=Path, metavar="FILE", help="also draw the learning curves: FILE ends in .png, .svg or .pdf")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    declare_figure(parser, "the learning curves")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.figure is not None:
-        from tabular_rlhf.figures.page import check_path as check_picture
-
-        check_picture(args.figure)  # before the work, not after it
+    check_picture(args.figure)  # before the work, not after it
     if args.save is not None:
         check_path(args.save)
     runs, place = started(args) if args.resume is None else resumed(args)
@@ -89,25 +86,15 @@ def run(args: argparse.Namespace) -> int:
 
         draw_curves(found, args.figure)
     args.seed = runs[0].task.options.seed  # a resumed run has the one it began with
-    if args.json:
-        answer_json(SCHEMA, args, found)
-    else:
-        answer_text(args, render(found))
+    answer(args, SCHEMA, found, lambda: render(found))
     return 0
 
 
 def started(args: argparse.Namespace) -> tuple[list[AnyRun], str]:
     """New runs, up to where their core begins."""
-    place = args.world or "rational"
-    options = options_of(args)
-    world = any_world(place)
-    world = world if args.beta is None else world.at(args.beta)
-    return [begin(world, options, k) for k in range(options.seeds)], place
-
-
-def any_world(place: str) -> World | LatticeWorld:
-    """The world of a file or of a name, listed or not."""
-    return find_with_notes(place)[0]
+    args.world = args.world or "rational"
+    options, world = options_of(args), asked_world(args)
+    return [begin(world, options, k) for k in range(options.seeds)], args.world
 
 
 def options_of(args: argparse.Namespace) -> Options:
@@ -130,7 +117,7 @@ def resumed(args: argparse.Namespace) -> tuple[list[AnyRun], str]:
     if changed:
         remedy = "give only --steps, --save, --json and --figure with --resume"
         raise InputError("a resumed run must keep the options it began with", got=", ".join(changed), remedy=remedy)
-    runs, place = load(args.resume, any_world)
+    runs, place = load(args.resume, lambda place: find_with_notes(place)[0])
     steps = runs[0].task.options.steps if args.steps is None else args.steps
     done = max(r.learner.step for r in runs)
     if steps < done:

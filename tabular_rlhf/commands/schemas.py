@@ -23,6 +23,15 @@ _POLICIES = {
     "kl_moved": "KL(pi, sampler) of the updated policy, in nats",
 }
 """Of `commands/policies.py`."""
+_SOLVED = {
+    "notes": "how the reference's text was read, a sentence each",
+    "samples": "draws for each check",
+    "totals": "log_Z, V, kl, J, rewards and regret, averaged over prompts: checked numbers",
+    "prompts": "the same for each prompt",
+    "first_tokens": "the likeliest: token, value, p_ref, p_star",
+    "frontier": "beta (from 0 to inf), reward, kl, V",
+    "checks": "how many numbers were sampled, and their largest |z|",
+}
 
 SCHEMAS: dict[str, dict[str, str]] = {
     "tabular-rlhf/verify/1": {
@@ -118,28 +127,16 @@ SCHEMAS: dict[str, dict[str, str]] = {
     "tabular-rlhf/formulas/1": {"world": "its name", "formulas": "kind, latex, about, read_as, axes, value"},
     "tabular-rlhf/symbols/1": {"symbols": "name, level, meaning, shape, axes, unit, spellings, drawn"},
     "tabular-rlhf/solve/1": {
+        **_SOLVED,
         "world": "vocabulary, horizon, eos, prompts, mu, beta, responses, states, forbidden_responses of each prompt, reward_range",
-        "notes": "how the reference's text was read, a sentence each",
-        "samples": "draws for each check",
-        "totals": "log_Z, V, kl, J, rewards and regret, averaged over prompts: checked numbers",
-        "prompts": "the same for each prompt",
-        "first_tokens": "the likeliest: token, value, p_ref, p_star",
         "responses": "the likeliest before and after, probabilities given the prompt",
-        "frontier": "beta (from 0 to inf), reward, kl, V",
-        "checks": "how many numbers were sampled, and their largest |z|",
     },
     "tabular-rlhf/solve-lattice/1": {
+        **_SOLVED,
         "world": "as of solve, but responses, a power of ten in words, states of a level, and forbidden_responses, which are not counted",
-        "notes": "how the reference's text was read, a sentence each",
-        "samples": "draws for each check",
-        "totals": "log_Z, V, kl, J, rewards and regret, averaged over prompts: checked numbers",
-        "prompts": "the same for each prompt",
-        "first_tokens": "the likeliest: token, value, p_ref, p_star",
         "responses": "the likeliest before and after, probabilities given the prompt; none where the way back does not fit",
-        "frontier": "beta (from 0 to inf), reward, kl, V",
         "estimators": "name, mean (checked), deviation of one draw (exact), drawn_deviation",
         "selection": "n, reward, kl of best-of-n; empty where the law of the reward is too large",
-        "checks": "how many numbers were sampled, and their largest |z|",
     },
     "tabular-rlhf/losses/1": {
         **_WORLD,

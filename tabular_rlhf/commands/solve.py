@@ -11,8 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tabular_rlhf.commands.answer import answer_json, answer_text
-from tabular_rlhf.commands.example import declare_example, example
+from tabular_rlhf.commands.answer import answer
+from tabular_rlhf.commands.options import (
+    check_picture,
+    declare_beta,
+    declare_example,
+    declare_figure,
+    declare_json,
+    example,
+    file_option,
+    option,
+    repeated,
+)
 from tabular_rlhf.errors import InputError, as_number, quoted
 from tabular_rlhf.lattice import LatticeWorld
 from tabular_rlhf.mdp import MAX_BYTES
@@ -33,30 +43,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     declare_example(parser, "world.toml", "a world file with comments")
     parser.epilog = 'A world whose reward is a function (function = "module:name") runs that code: give only files that you trust.'
-    parser.add_argument("--beta", type=float, help="another KL weight than the world's, in reward units per nat")
+    declare_beta(parser)
     parser.add_argument("--horizon", type=int, metavar="H", help="another horizon than the world file's")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="another value of a key of the world file, as in it: --set size=20"
-    )
-    parser.add_argument("--samples", type=int, default=100_000, metavar="N", help="draws for each check (default: 100000)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
-    parser.add_argument("--top", type=int, default=6, metavar="K", help="responses and first tokens to list (default: 6)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    parser.add_argument(
-        "--save", type=Path, metavar="FILE", help="also write p*, soft values and samples: FILE ends in .csv or .npz (which has the tables)"
-    )
-    parser.add_argument(
-        "--figure", type=Path, metavar="FILE", help="also draw tilt and frontier, or the lattice: FILE ends in .png, .svg or .pdf"
-    )
+    repeated(parser, "--set KEY=VALUE", "another value of a key of the world file, as in it: --set size=20")
+    option(parser, "--samples N", 100_000, "draws for each check")
+    option(parser, "--seed", 0, "seed of the draws")
+    option(parser, "--top K", 6, "responses and first tokens to list")
+    declare_json(parser, " instead of text")
+    file_option(parser, "--save FILE", "also write p*, soft values and samples: FILE ends in .csv or .npz (which has the tables)")
+    declare_figure(parser, "tilt and frontier, or the lattice")
 
 
 def run(args: argparse.Namespace) -> int:
     if args.example is not None:
         return example(args.example, EXAMPLE, "solve")
-    if args.figure is not None:
-        from tabular_rlhf.figures.page import check_path
-
-        check_path(args.figure)  # before the work, not after it
+    check_picture(args.figure)  # before the work, not after it
     check_draws(args.samples, args.seed)
     if args.save is not None:
         check_saved(args.save)
@@ -66,7 +67,9 @@ def run(args: argparse.Namespace) -> int:
     if isinstance(world, World):
         found = report(world, samples=args.samples, seed=args.seed, top=args.top)
     else:
-        found = of_lattice(world, args)
+        from tabular_rlhf.reports import lattice_solution
+
+        found = lattice_solution.report(world, samples=args.samples, seed=args.seed, top=args.top)
     found |= {"notes": list(notes)}
     if args.save is not None:
         save_solution(listed(world), args.save, samples=args.samples, seed=args.seed)
@@ -75,10 +78,7 @@ def run(args: argparse.Namespace) -> int:
         from tabular_rlhf.figures.solved import draw_world
 
         draw_world(world, args.figure) if isinstance(world, World) else draw_lattice(world, args.figure)
-    if args.json:
-        answer_json(found["schema"], args, found)
-    else:
-        answer_text(args, render(found))
+    answer(args, found["schema"], found, lambda: render(found))
     return 0 if passed(found) else 1
 
 
@@ -90,13 +90,6 @@ def check_draws(samples: int, seed: int) -> None:
         got = f"{samples:,} draws, {as_number(samples * BYTES_A_DRAW):.3g} bytes of working arrays"
         remedy = f"pass at most --samples {MAX_BYTES // BYTES_A_DRAW}"
         raise InputError(f"the samples must fit in {MAX_BYTES / 2**30:.3g} GiB", got=got, remedy=remedy)
-
-
-def of_lattice(world: LatticeWorld, args: argparse.Namespace) -> dict[str, Any]:
-    """The report of a world that is not listed."""
-    from tabular_rlhf.reports import lattice_solution
-
-    return lattice_solution.report(world, samples=args.samples, seed=args.seed, top=args.top)
 
 
 def find_world(name: str) -> World:
@@ -121,6 +114,12 @@ def overrides(args: argparse.Namespace) -> dict[str, Any]:
             remedy = 'write it as in the file, such as size=20 or name="mine"'
             raise InputError("--set must be KEY=VALUE", got=quoted(word), remedy=remedy) from None
     return told
+
+
+def asked_world(args: argparse.Namespace) -> World | LatticeWorld:
+    """The world that is asked about, listed or not, at the beta that is asked for."""
+    world, _ = find_with_notes(args.world)
+    return world if getattr(args, "beta", None) is None else world.at(args.beta)
 
 
 def find_with_notes(name: str, instead: Mapping[str, Any] | None = None) -> tuple[World | LatticeWorld, tuple[str, ...]]:

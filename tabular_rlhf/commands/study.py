@@ -10,9 +10,8 @@ import sys
 from pathlib import Path
 
 from tabular_rlhf.cells import Place
-from tabular_rlhf.commands.answer import answer_json, answer_text
-from tabular_rlhf.commands.example import declare_example, example
-from tabular_rlhf.commands.place import declare_place
+from tabular_rlhf.commands.answer import answer
+from tabular_rlhf.commands.options import declare_example, declare_json, declare_place, example, file_option
 from tabular_rlhf.commands.printing import say
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.commands.run import ending
@@ -33,9 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("study", type=Path, nargs="?", metavar="STUDY", help="a TOML file")
     declare_example(parser, "study.toml", "a study")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"where {', '.join(FILES)} go (default: the study's name without .toml)")
+    file_option(parser, "--out FOLDER", f"where {', '.join(FILES)} go (default: the study's name without .toml)")
     declare_place(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,8 +68,7 @@ def run(args: argparse.Namespace) -> int:
         from tabular_rlhf.studies.figure import draw_study
 
         draw_study(study, points, paths[3])
-    if args.json:
-        answer_json(SCHEMA, args, report(study, ended, points))
-    else:
-        answer_text(args, render(study, ended, points, [str(path) for path in paths[1:] if path.exists()]))
+    answer(
+        args, SCHEMA, report(study, ended, points), lambda: render(study, ended, points, [str(path) for path in paths[1:] if path.exists()])
+    )
     return 1 if ended[1] else 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from tabular_rlhf.commands.answer import answer_json
-from tabular_rlhf.commands.printing import show
+from tabular_rlhf.commands.answer import answer
+from tabular_rlhf.commands.options import declare_json
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.layout import table
 from tabular_rlhf.registry import one_of
 from tabular_rlhf.symbols import LEVELS, SYMBOLS, Symbol
+from tabular_rlhf.told import parts, tabled
 
 SCHEMA = "tabular-rlhf/symbols/1"
 
@@ -18,7 +18,7 @@ SCHEMA = "tabular-rlhf/symbols/1"
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these")
     parser.add_argument("--level", choices=list(LEVELS), help="only this level")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,17 +28,14 @@ def run(args: argparse.Namespace) -> int:
     if not chosen:
         levels = ", ".join(f"{n} is of level {SYMBOLS[n].level}" for n in args.names)
         raise InputError("some name must be of that level", got=levels, remedy="drop --level, or the names")
-    if args.json:
-        answer_json(SCHEMA, args, {"symbols": [as_dict(s) for s in chosen]})
-    else:
-        show(as_text(chosen))
+    answer(args, SCHEMA, {"symbols": [as_dict(s) for s in chosen]}, lambda: as_text(chosen), made=False)
     return 0
 
 
 def as_dict(s: Symbol) -> dict[str, object]:
     """A symbol as plain values."""
     axes = None if s.axes is None else list(s.axes)
-    head = {"name": s.name, "level": s.level, "meaning": s.meaning, "shape": s.shape, "axes": axes, "unit": s.unit}
+    head = parts(s, "name", "level", "meaning", "shape") | {"axes": axes, "unit": s.unit}
     return {**head, "spellings": list(s.spellings), "drawn": s.drawn}
 
 
@@ -49,6 +46,6 @@ def as_text(symbols: Sequence[Symbol]) -> str:
     ]
     for level, meaning in LEVELS.items():
         here = [s for s in symbols if s.level == level]
-        rows = [[s.name + "*" * s.drawn, s.shape, s.unit, s.meaning] for s in here]
-        lines += ["", table(f"{level}: {meaning}", ["", "shape", "unit", "meaning"], rows, left=(0, 1, 2, 3))] if here else []
+        name = ("", lambda s: s.name + "*" * s.drawn, "")
+        lines += ["", tabled(f"{level}: {meaning}", here, [name, "shape", "unit", "meaning"])] if here else []
     return "\n".join(lines)

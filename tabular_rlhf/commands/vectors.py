@@ -10,16 +10,16 @@ from typing import Any
 from tabular_rlhf import __version__
 from tabular_rlhf.audit.vectors import FAMILIES, SCHEMA, vectors
 from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.options import declare_json
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.files import make_folder, write_text
-from tabular_rlhf.layout import table
-from tabular_rlhf.told import in_words
+from tabular_rlhf.told import in_words, tabled
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("family", nargs="*", metavar="FAMILY", help=f"some of {', '.join(FAMILIES)} (default: all)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write to, one file a family")
-    parser.add_argument("--json", action="store_true", help="print one JSON object: what was written")
+    declare_json(parser, ": what was written")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         answer_json(WRITTEN_SCHEMA, args, {"files": written})
     else:
-        rows = [[str(w["file"]), f"{w['cases']:,}", f"{w['exact']:,}", f"{w['bytes']:,}"] for w in written]
-        answer_text(args, table(f"VECTORS ({SCHEMA})", ["", "cases", "with fractions", "bytes"], rows, left=(0,)))
+        columns = ["=file", "cases:,.0f", "with fractions=exact:,.0f", "bytes:,.0f"]
+        answer_text(args, tabled(f"VECTORS ({SCHEMA})", written, columns))
     return 0
 
 

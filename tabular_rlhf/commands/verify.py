@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from tabular_rlhf.cells import Place
-from tabular_rlhf.commands.answer import answer_json, answer_text
-from tabular_rlhf.commands.place import declare_place
-from tabular_rlhf.commands.printing import show
+from tabular_rlhf.commands.answer import answer
+from tabular_rlhf.commands.options import declare_json, declare_place
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.derivations import DERIVATIONS, Derivation
-from tabular_rlhf.derivations.audit import DerivationClaim
-from tabular_rlhf.derivations.prints import executed
-from tabular_rlhf.derivations.records import record_prints
+from tabular_rlhf.derivations.execute import DerivationClaim
+from tabular_rlhf.derivations.prints import executed, record_prints
 from tabular_rlhf.disputes import CHAPTER, DISPUTES, VERDICTS, Dispute, Measured
 from tabular_rlhf.disputes.text import measured_json
 from tabular_rlhf.errors import InputError, whole
 from tabular_rlhf.layout import table
 from tabular_rlhf.ledger import LEDGER, Row, Verdict
-from tabular_rlhf.ledger.audit import DRAWS, Claim, RowClaim, select, standard_worlds
+from tabular_rlhf.ledger.audit import DRAWS, Claim, RowClaim, audit_in_parallel, select, standard_worlds
 from tabular_rlhf.ledger.explain import SCHEMA as EXPLAINED
 from tabular_rlhf.ledger.explain import worked
 from tabular_rlhf.ledger.explain_text import render
-from tabular_rlhf.ledger.parallel import audit_in_parallel
 from tabular_rlhf.ledger.prints import Print, reading, statement_prints
-from tabular_rlhf.ledger.renamed import today
+from tabular_rlhf.ledger.record import today
+from tabular_rlhf.told import parts
 
 SCHEMA = "tabular-rlhf/verify/1"
 
@@ -40,12 +39,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the worlds and the samples (default 0)")
     parser.add_argument("--list", action="store_true", help="list the rows and stop")
-    parser.add_argument(
-        "--explain", action="store_true", help="show statement, source, a worked small instance and the near misses, and stop"
-    )
+    worked_out = "show statement, source, a worked small instance and the near misses, and stop"
+    parser.add_argument("--explain", action="store_true", help=worked_out)
     parser.add_argument("--prints", action="store_true", help="list what is printed and not executed as it is printed, and stop")
     declare_place(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    declare_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,10 +54,7 @@ def run(args: argparse.Namespace) -> int:
     place = Place(args.backend, args.jobs, args.scheduler)
     rows, derivations, disputes = chosen(args.slugs, args.chapter)
     if args.list:
-        if args.json:
-            answer_json(SCHEMA, args, _json_list(rows, derivations, disputes))
-        else:
-            show(as_list(rows, derivations, disputes))
+        answer(args, SCHEMA, _json_list(rows, derivations, disputes), lambda: as_list(rows, derivations, disputes), made=False)
         return 0
     if args.explain:
         if not rows:
@@ -67,25 +62,16 @@ def run(args: argparse.Namespace) -> int:
         found = [
             {**worked(row, seed=args.seed), "printed": all(p.agrees is True for p in statement_prints(row, reading()))} for row in rows
         ]
-        if args.json:
-            answer_json(EXPLAINED, args, {"rows": found})
-        else:
-            answer_text(args, "\n\n\n".join(map(render, found)))
+        answer(args, EXPLAINED, {"rows": found}, lambda: "\n\n\n".join(map(render, found)))
         return 0
     if args.prints:
         made = all_prints(rows, derivations, every=not args.slugs and args.chapter is None)
-        if args.json:
-            answer_json(SCHEMA, args, {"prints": prints_as_json(made)})
-        else:
-            answer_text(args, prints_as_text(made))
+        answer(args, SCHEMA, {"prints": prints_as_json(made)}, lambda: prints_as_text(made))
         return 1 if any(p.agrees is False for p in made) else 0
     start = time.perf_counter()
     verdicts, derived, measured = _audit_with_bar(rows, derivations, disputes, args, place)
     seconds = time.perf_counter() - start
-    if args.json:
-        answer_json(SCHEMA, args, as_json(verdicts, derived, measured, args, seconds))
-    else:
-        answer_text(args, as_text(verdicts, derived, measured, seconds))
+    answer(args, SCHEMA, as_json(verdicts, derived, measured, args, seconds), lambda: as_text(verdicts, derived, measured, seconds))
     return 1 if failures(verdicts, derived, measured) else 0
 
 
@@ -113,10 +99,11 @@ def as_list(rows: list[Row], derivations: list[Derivation], disputes: list[Dispu
 
 
 def _json_list(rows: list[Row], derivations: list[Derivation], disputes: list[Dispute]) -> dict[str, Any]:
-    listed = [{k: getattr(r, k) for k in ("slug", "chapter", "statement", "source")} for r in rows]
-    derived = [{k: getattr(d, k) for k in ("slug", "chapter", "title", "source")} for d in derivations]
-    asked = [{k: getattr(d, k) for k in ("slug", "theme", "question", "source")} for d in disputes]
-    return {"rows": listed, "derivations": derived, "disputes": asked}
+    return {
+        "rows": [parts(r, "slug", "chapter", "statement", "source") for r in rows],
+        "derivations": [parts(d, "slug", "chapter", "title", "source") for d in derivations],
+        "disputes": [parts(d, "slug", "theme", "question", "source") for d in disputes],
+    }
 
 
 def _audit_with_bar(
@@ -211,101 +198,79 @@ def _error(error: float) -> str:
     return f"{error:>8.3f}" if error < 1000 else f"{error:>8.1e}"
 
 
+def _line(slug: str, worlds: int, size: object, v: Verdict, z: str) -> str:
+    hits = f"{sum(x is not None for x in v.refuted.values())}/{len(v.refuted)}"
+    return f"{slug:<28}{worlds:>7}{size:>9}{_error(v.error)}{z:>6}{hits:>13}{v.seconds:>7.2f}s{'' if v.holds else '  FAILS'}"
+
+
+def _ruled(head: str, lines: Iterable[str]) -> list[str]:
+    return [head, "-" * len(head), *lines]
+
+
 def derivations_as_text(derived: list[Verdict]) -> list[str]:
-    """One line a derivation."""
+    """One line a derivation, and why it fails."""
     head = f"{'derivation':<28}{'worlds':>7}{'lines':>9}{'error':>8}{'':>6}{'wrong lines':>13}{'time':>8}"
-    lines = [head, "-" * len(head)]
-    for v in derived:
-        hits = f"{sum(x is not None for x in v.refuted.values())}/{len(v.refuted)}"
-        line = f"{v.slug:<28}{v.worlds:>7}{len(DERIVATIONS[v.slug].lines):>9}{_error(v.error)}{'':>6}{hits:>13}{v.seconds:>7.2f}s"
-        lines.append(line + ("" if v.holds else "  FAILS"))
-        lines += [f"    {reason}" for reason in derivation_reasons(v)]
-    return lines
+    told = ([_line(v.slug, v.worlds, len(DERIVATIONS[v.slug].lines), v, ""), *_indented(derivation_reasons(v))] for v in derived)
+    return _ruled(head, chain.from_iterable(told))
+
+
+def rows_as_text(verdicts: list[Verdict]) -> list[str]:
+    """One line a row, and why it fails."""
+    head = f"{'row':<28}{'worlds':>7}{'largest':>9}{'error':>8}{'|z|':>6}{'near misses':>13}{'time':>8}"
+    zs = ("" if v.z is None else f"{abs(v.z):.1f}" for v in verdicts)
+    told = ([_line(v.slug, v.worlds, v.largest_world, v, z), *_indented(reasons(v))] for v, z in zip(verdicts, zs, strict=True))
+    return _ruled(head, chain.from_iterable(told))
+
+
+def _indented(reasons: Iterable[str]) -> list[str]:
+    return [f"    {reason}" for reason in reasons]
 
 
 def disputes_as_text(measured: list[Measured]) -> list[str]:
     """One line a dispute."""
-    head = f"{'dispute':<28}{'worlds':>7}{'refuted by':>12}  verdict"
-    lines = [head, "-" * len(head)]
+    lines = []
     for m in measured:
         by = "" if m.claim.scope is None else f"{m.claim.scope.world.responses} responses"
-        lines.append(
-            f"{m.slug:<28}{m.claim.worlds:>7}{by:>12}  {m.verdict}{'' if m.holds else f'  FAILS: {m.dispute.settled} is expected'}"
-        )
-    return lines
+        fails = "" if m.holds else f"  FAILS: {m.dispute.settled} is expected"
+        lines.append(f"{m.slug:<28}{m.claim.worlds:>7}{by:>12}  {m.verdict}{fails}")
+    return _ruled(f"{'dispute':<28}{'worlds':>7}{'refuted by':>12}  verdict", lines)
+
+
+def _reasons(v: Verdict, print_: Callable[[Print], str], apart: str, wrong: str) -> list[str]:
+    out = ["no world within its hypotheses was tried"] if v.worlds == 0 else []
+    out += [print_(p) for p in v.prints if p.agrees is False]
+    out += [] if v.error <= 1.0 else [f"{apart} by {v.error:.3g} tolerances: {v.worst}"]
+    out += [f"the sample mean lies {v.z:.3g} exact standard errors away"] if v.z is not None and not abs(v.z) <= 5.0 else []
+    return out + [f"{wrong} not refuted: {d}" for d, found in v.refuted.items() if found is None]
 
 
 def derivation_reasons(v: Verdict) -> list[str]:
     """Why a derivation fails, in words."""
-    out = ["no world within its hypotheses was tried"] if v.worlds == 0 else []
-    out += [f"line {p.number} does not say what runs: {p.reason}" for p in v.prints if p.agrees is False]
-    out += [] if v.error <= 1.0 else [f"a line does not follow, by {v.error:.3g} tolerances: {v.worst}"]
-    return out + [f"wrong line not refuted: {d}" for d, found in v.refuted.items() if found is None]
-
-
-def rows_as_text(verdicts: list[Verdict]) -> list[str]:
-    """One line a row."""
-    head = f"{'row':<28}{'worlds':>7}{'largest':>9}{'error':>8}{'|z|':>6}{'near misses':>13}{'time':>8}"
-    lines = [head, "-" * len(head)]
-    for v in verdicts:
-        z = "" if v.z is None else f"{abs(v.z):.1f}"
-        hits = sum(x is not None for x in v.refuted.values())
-        line = f"{v.slug:<28}{v.worlds:>7}{v.largest_world:>9}{_error(v.error)}{z:>6}{f'{hits}/{len(v.refuted)}':>13}{v.seconds:>7.2f}s"
-        lines.append(line + ("" if v.holds else "  FAILS"))
-        lines += [f"    {reason}" for reason in reasons(v)]
-    return lines
+    return _reasons(v, lambda p: f"line {p.number} does not say what runs: {p.reason}", "a line does not follow,", "wrong line")
 
 
 def reasons(v: Verdict) -> list[str]:
     """Why a row fails, in words."""
-    out = []
-    if v.worlds == 0:
-        out.append("no world within its hypotheses was tried")
-    out += [f"a clause does not say what runs: {p.reason}: {p.tex}" for p in v.prints if p.agrees is False]
-    if not v.error <= 1.0:
-        out.append(f"sides differ by {v.error:.3g} tolerances: {v.worst}")
-    if v.z is not None and not abs(v.z) <= 5.0:
-        out.append(f"the sample mean lies {v.z:.3g} exact standard errors away")
-    out += [f"near miss not refuted: {d}" for d, found in v.refuted.items() if found is None]
-    return out
+    return _reasons(v, lambda p: f"a clause does not say what runs: {p.reason}: {p.tex}", "sides differ", "near miss")
 
 
 def as_json(
     verdicts: list[Verdict], derived: list[Verdict], measured: list[Measured], args: argparse.Namespace, seconds: float
 ) -> dict[str, Any]:
-    rows = [
-        {
-            "slug": v.slug,
-            "chapter": LEDGER[v.slug].chapter,
-            "holds": v.holds,
-            "worlds": v.worlds,
-            "largest_world": v.largest_world,
-            "error": v.error,
-            "z": v.z,
-            "near_misses": v.refuted,
-            "seconds": round(v.seconds, 4),
-            "reasons": reasons(v),
-        }
-        for v in verdicts
-    ]
+    def told(v: Verdict, chapter: int, own: Mapping[str, Any], why: list[str]) -> dict[str, Any]:
+        return {"slug": v.slug, "chapter": chapter, **parts(v, "holds", "worlds"), **own, "seconds": round(v.seconds, 4), "reasons": why}
+
+    def sides(v: Verdict) -> dict[str, Any]:
+        return parts(v, "largest_world", "error", "z") | {"near_misses": v.refuted}
+
+    read = [(v, DERIVATIONS[v.slug]) for v in derived]
     return {
         "worlds": args.worlds,
         "holds": not failures(verdicts, derived, measured),
         "seconds": seconds,
-        "rows": rows,
+        "rows": [told(v, LEDGER[v.slug].chapter, sides(v), reasons(v)) for v in verdicts],
         "derivations": [
-            {
-                "slug": v.slug,
-                "chapter": DERIVATIONS[v.slug].chapter,
-                "holds": v.holds,
-                "worlds": v.worlds,
-                "lines": len(DERIVATIONS[v.slug].lines),
-                "error": v.error,
-                "wrong_lines": v.refuted,
-                "seconds": round(v.seconds, 4),
-                "reasons": derivation_reasons(v),
-            }
-            for v in derived
+            told(v, d.chapter, {"lines": len(d.lines), "error": v.error, "wrong_lines": v.refuted}, derivation_reasons(v)) for v, d in read
         ],
         "disputes": [measured_json(m) for m in measured],
     }

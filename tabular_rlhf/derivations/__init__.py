@@ -8,46 +8,14 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from tabular_rlhf.derivations.audit import audit_derivations
-from tabular_rlhf.derivations.execute import Derived, Step, derive, find
+from tabular_rlhf.derivations.execute import Derived, Step, audit_derivations, derive, find
 from tabular_rlhf.derivations.lines import RELATIONS, Line
 from tabular_rlhf.derivations.record import DERIVATIONS, Derivation
 
 CHAPTERS = (
-    "language",
-    "preferences",
-    "preferences_noise",
-    "fitting",
-    "fitting_existence",
-    "optimum",
-    "projection",
-    "tokens",
-    "free_energy",
-    "pretraining",
-    "geometry",
-    "geometry_tied",
-    "geometry_roads",
-    "direct",
-    "direct_gradient",
-    "direct_optimum",
-    "direct_ipo",
-    "direct_data",
-    "direct_logits",
-    "direct_game",
-    "gradients",
-    "baselines",
-    "reward_to_go",
-    "natural",
-    "groups",
-    "grpo",
-    "estimators",
-    "estimators_gradients",
-    "estimators_theorem",
-    "estimators_tokens",
-    "estimators_variance",
-    "selection",
-    "today_groups",
-    "today_moved",
+    *("chapter1", "chapter3", "chapter3_fitting", "chapter4", "chapter4_tokens", "chapter4_relatives", "chapter5", "chapter5_tied"),
+    *("chapter6", "chapter6_optimum", "chapter6_data", "chapter7", "chapter7_steps", "chapter7_groups"),
+    *("chapter8", "chapter8_gradients", "chapter8_tokens", "chapter9", "chapter10_groups", "chapter10_moved"),
 )
 """The modules that hold the derivations, in the order of the book: importing one enters its derivations."""
 

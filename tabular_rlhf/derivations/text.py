@@ -43,9 +43,7 @@ def value(step: Step, most: int = SHOWN, between: str = "   ") -> str:
 
 def verdict(step: Step) -> str:
     """What the relation measured, in words."""
-    if step.ok is None:
-        return ""
-    if step.mark == "so":
+    if step.ok is None or step.mark == "so":
         return ""
     if step.ok:
         return "holds"

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.disputes.record import Claim, dispute
+from tabular_rlhf.disputes.record import Claim, Under, of_theme
 from tabular_rlhf.losses import closed
 from tabular_rlhf.losses.rewards import analyse_rewards
 from tabular_rlhf.policy_gradient import Recipe
 from tabular_rlhf.policy_gradient.updates import expected_update, true_gradient
 from tabular_rlhf.terms.conditions import decided, full
+
+dispute = of_theme("batches")
 
 FEW = 4
 """Responses a prompt of the worlds that are asked: more would take longer and show no more."""
@@ -53,14 +55,17 @@ def along(batch: str, advantage: str, shift: float) -> Any:
     return product
 
 
-def tau_tilt(world: Any, averaged: bool) -> Any:
-    s = {"tau": world.beta}
-    return np.exp((closed.averaged_win_rate_tilt if averaged else closed.win_rate_tilt)(world, s))
+def tau_tilt(closed_form: Any) -> Any:
+    return lambda world: np.exp(closed_form(world, {"tau": world.beta}))
+
+
+def fitted(name: str) -> Any:
+    """The rewards that a reward model's loss leads to."""
+    return lambda world: analyse_rewards(name, world).found.s
 
 
 dispute(
     slug="batch-or-group",
-    theme="batches",
     question="REINFORCE++ normalizes rewards over the batch, GRPO over the prompt: is it the same?",
     claim=Claim(
         "up to a scale: whitened over two prompts, the mean update has the direction of grad E[u]",
@@ -69,22 +74,14 @@ dispute(
         "direction",
         where=both,
     ),
-    under=Claim(
-        "the world has one prompt: then a batch is a large group",
-        update("none", batch="whitened"),
-        gradient,
-        "direction",
-        where=alone,
-    ),
-    settled="true under a condition",
+    under=Under("the world has one prompt: then a batch is a large group", where=alone),
     source="asked of OpenRLHF; Hu et al. (2025), arXiv:2501.03262.",
-    links=("https://github.com/OpenRLHF/OpenRLHF/issues/830", "https://github.com/axolotl-ai-cloud/axolotl/pull/3731"),
+    links=("OpenRLHF/OpenRLHF/issues/830", "axolotl-ai-cloud/axolotl/pull/3731"),
     rows=("batch-normalization",),
     caught="An easy and a hard prompt: a batch's spread depends on which of them it drew.",
 )
 dispute(
     slug="batch-std",
-    theme="batches",
     question="The group's mean, and the batch's standard deviation: does that end the bias of the group's standard deviation?",
     claim=Claim(
         "the mean update of groups of three has the direction of grad E[u]",
@@ -93,16 +90,14 @@ dispute(
         "direction",
         where=both,
     ),
-    under=Claim("groups of two", update("group-mean", batch="over-std"), gradient, "direction", where=both),
-    settled="true under a condition",
+    under=Under("groups of two", left=update("group-mean", batch="over-std")),
     source='Liu et al. (2025), arXiv:2508.08221; TRL\'s scale_rewards="batch".',
-    links=("https://github.com/huggingface/trl/pull/3935", "https://github.com/huggingface/trl/issues/3991"),
+    links=("huggingface/trl/pull/3935", "huggingface/trl/issues/3991"),
     rows=("batch-normalization",),
     caught="A prompt that is drawn with its own kind shrinks its own standard deviation.",
 )
 dispute(
     slug="normalized-twice",
-    theme="batches",
     question="GRPO's advantages are whitened once more, over the batch: is that idle?",
     claim=Claim(
         "the mean update keeps its direction, over prompts too",
@@ -113,13 +108,12 @@ dispute(
     ),
     settled="true",
     source="asked of a fork of verl.",
-    links=("https://github.com/amazon-science/reskill/pull/12",),
+    links=("amazon-science/reskill/pull/12",),
     rows=("batch-normalization", "group-bernstein"),
     caught="It holds, up to a scale: each mixed group has mean 0 and spread 1 already, so the batch's spread is the share of them.",
 )
 dispute(
     slug="gpg-alpha",
-    theme="batches",
     question="GPG scales what is left of a batch by alpha: may alpha count rewards that are not 0?",
     claim=Claim(
         "it keeps the direction of grad E[u], as it is coded, in groups of three",
@@ -128,22 +122,14 @@ dispute(
         "direction",
         where=both,
     ),
-    under=Claim(
-        "alpha counts the responses of mixed groups, as it is printed",
-        update("group-mean", batch="dropped", G=3),
-        gradient,
-        "direction",
-        where=both,
-    ),
-    settled="true under a condition",
+    under=Under("alpha counts the responses of mixed groups, as it is printed", left=update("group-mean", batch="dropped", G=3)),
     source="Chu et al. (2025), arXiv:2504.02546, and verl's form of it.",
-    links=("https://github.com/AMAP-ML/GPG/issues/8", "https://github.com/verl-project/verl/blob/main/verl/trainer/ppo/core_algos.py"),
+    links=("AMAP-ML/GPG/issues/8", "verl-project/verl/blob/main/verl/trainer/ppo/core_algos.py"),
     rows=("dynamic-sampling",),
     caught="Two prompts: a batch with many right responses is scaled down, and these are of the easy one.",
 )
 dispute(
     slug="diluted-denominator",
-    theme="batches",
     question="Truncated responses are masked out of the loss, but their tokens are counted: is that only a scale?",
     claim=Claim(
         "the update keeps the direction of a mean over what is left",
@@ -152,22 +138,14 @@ dispute(
         "direction",
         where=alone,
     ),
-    under=Claim(
-        "no response is cut off",
-        update("rloo", aggregation="token-mean", batch="overlong-diluted"),
-        update("rloo", aggregation="token-mean", batch="overlong-filtered"),
-        "direction",
-        where=lambda world, p, success: mixable(world, p, success) and world.mdp.eos is None,
-    ),
-    settled="true under a condition",
+    under=Under("no response is cut off", where=lambda world, p, success: mixable(world, p, success) and world.mdp.eos is None),
     source="a bug of TRL's dapo, cispo and vespo losses, mended in July 2026.",
-    links=("https://github.com/huggingface/trl/issues/6369", "https://github.com/huggingface/trl/pull/6439"),
+    links=("huggingface/trl/issues/6369", "huggingface/trl/pull/6439"),
     rows=("padding-and-eos", "batch-normalization"),
     caught="A response counts the less the more of its neighbors were cut off.",
 )
 dispute(
     slug="ratio-is-one",
-    theme="batches",
     question="One step a batch: the ratio is always 1, its logarithm 0, the clip idle.  Is nothing learned?",
     claim=Claim(
         "the clipped update is that of REINFORCE",
@@ -177,47 +155,34 @@ dispute(
     ),
     settled="true",
     source="asked of TRL, and of most who copy its line exp(logp - logp.detach()).",
-    links=("https://github.com/huggingface/trl/issues/2769", "https://github.com/huggingface/trl/issues/3757"),
+    links=("huggingface/trl/issues/2769", "huggingface/trl/issues/3757"),
     rows=("grpo",),
     caught="The value of a ratio is 1, and its slope is the score.",
 )
 dispute(
     slug="negative-mean",
-    theme="batches",
     question="MaxRL divides by the group's mean: may rewards be negative?",
     claim=Claim(
-        "0/1 rewards, all lowered by 2: the update does not oppose grad E[r]",
-        along("each-group", "max-rl", 2.0),
-        "0",
-        ">=",
-        where=mixable,
+        "0/1 rewards, all lowered by 2: the update does not oppose grad E[r]", along("each-group", "max-rl", 2.0), "0", ">=", where=mixable
     ),
-    under=Claim("rewards are not negative", along("each-group", "max-rl", 0.0), "0", ">=", where=mixable),
-    settled="true under a condition",
+    under=Under("rewards are not negative", left=along("each-group", "max-rl", 0.0)),
     source="a review of MaxRL for TRL, arXiv:2602.02710.",
-    links=("https://github.com/huggingface/trl/pull/5026",),
+    links=("huggingface/trl/pull/5026",),
     rows=("maxrl-order",),
     caught="A mean of -1.5 turns every advantage around.",
 )
 dispute(
     slug="ipo-averaged",
-    theme="batches",
     question="IPO with log-ratios averaged over tokens: the same optimum, at a beta that no length enters?",
     claim=Claim(
         "it is that of the sums",
-        lambda world: tau_tilt(world, True),
-        lambda world: tau_tilt(world, False),
+        tau_tilt(closed.averaged_win_rate_tilt),
+        tau_tilt(closed.win_rate_tilt),
         where=lambda world: full(world.log_p_ref),
     ),
-    under=Claim(
-        "all responses are of one token",
-        lambda world: tau_tilt(world, True),
-        lambda world: tau_tilt(world, False),
-        where=lambda world: full(world.log_p_ref) and world.mdp.H == 1,
-    ),
-    settled="true under a condition",
+    under=Under("all responses are of one token", where=lambda world: full(world.log_p_ref) and world.mdp.H == 1),
     source="Azar et al. (2023), arXiv:2310.12036, say sums; TRL averages.",
-    links=("https://github.com/huggingface/trl/issues/1677", "https://github.com/huggingface/blog/pull/1785"),
+    links=("huggingface/trl/issues/1677", "huggingface/blog/pull/1785"),
     rows=("ipo-two-arms",),
     caught="log Z cancels between sums; divided by two lengths it does not.",
 )
@@ -227,13 +192,12 @@ dispute(
     question="A margin in a reward model's loss that grows with the rating: does it only weigh clear pairs more?",
     claim=Claim(
         "the fitted gaps stay the true ones",
-        lambda world: analyse_rewards("reward-rated", world).found.s,
-        lambda world: analyse_rewards("reward-bradley-terry", world).found.s,
+        fitted("reward-rated"),
+        fitted("reward-bradley-terry"),
         where=lambda world, r: full(world.log_p_ref) and float(np.ptp(r)) < 6.0,
     ),
-    settled="false",
     source="Touvron et al. (2023), arXiv:2307.09288 (Llama 2); asked of TRL.",
-    links=("https://github.com/huggingface/trl/issues/718", "https://github.com/huggingface/trl/issues/2493"),
+    links=("huggingface/trl/issues/718", "huggingface/trl/issues/2493"),
     rows=("centering",),
     caught="Two responses a nat apart: the fitted gap is 1.78.",
 )

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.disputes.record import Claim, dispute
+from tabular_rlhf.disputes.record import Claim, Under, of_theme
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import uniform
 from tabular_rlhf.terms.conditions import full
 from tabular_rlhf.world import World
+
+dispute = of_theme("divergences")
 
 STATE = "KL(pi(.|s), pi_ref(.|s))"
 TEACHER = {"pi_T": "pi_2", "p_T": "p_2"}
@@ -37,7 +39,6 @@ FOUR = World((_mdp := TokenMDP(2, 2)), uniform(_mdp), np.zeros((1, 4)), 1.0, nam
 
 dispute(
     slug="rao-blackwell",
-    theme="divergences",
     question="Has the exact KL of each step, summed along samples, never more variance than the sampled log-ratio?",
     claim=Claim(
         "so for sequences, too",
@@ -47,8 +48,7 @@ dispute(
         given={"logits": lambda scope: three_of_four()},
         on=(FOUR,),
     ),
-    under=Claim("responses of one token", "Var_p(sum_h KL(pi(.|s_h), pi_ref(.|s_h)))", "Var_p(log(p/p_ref))", "<=", where=one_step),
-    settled="true under a condition",
+    under=Under("responses of one token", where=one_step),
     published=True,
     source="Amini, Vieira and Cotterell (2025), arXiv:2504.10637: provably less than or equal.",
     links=("https://arxiv.org/html/2504.10637v2", "https://www.emergentmind.com/papers/2504.10637"),
@@ -57,52 +57,37 @@ dispute(
 )
 dispute(
     slug="k3-in-loss",
-    theme="divergences",
     question="Which divergence does k3 in the loss, differentiated, pull back?",
     claim=Claim("the gradient of KL(pi, ref) is its mean", "E_p[(1 - p_ref/p)*score]", "nabla(KL(p, p_ref))", where=full),
-    settled="false",
     source="Shao et al. (2024), arXiv:2402.03300; disputed in trainers.",
-    links=("https://github.com/huggingface/trl/issues/4967", "https://github.com/huggingface/trl/issues/2608"),
+    links=("huggingface/trl/issues/4967", "huggingface/trl/issues/2608"),
     rows=("kl-gradients", "kl-in-grpo"),
     caught="It is the forward divergence KL(ref, pi): compare the two gradients at one policy.",
 )
 dispute(
     slug="k1-in-loss",
-    theme="divergences",
     question="Does k1 in the loss regularize?",
     claim=Claim("differentiated, it has the gradient of KL(pi, ref) for its mean", "E_p[score]", "nabla(KL(p, p_ref))", where=full),
-    settled="false",
     source="options of trainers for the penalty's estimator.",
-    links=("https://github.com/huggingface/trl/issues/4967",),
+    links=("huggingface/trl/issues/4967",),
     rows=("kl-gradients",),
     caught="Its slope is the score, whose mean is 0.",
 )
 dispute(
     slug="k3-in-reward",
-    theme="divergences",
     question="May the penalty in the reward be k3, which has less variance?",
     claim=Claim("it pushes like the gradient of KL(pi, ref)", "E_p[k_3*score]", "nabla(KL(p, p_ref))", where=full),
-    under=Claim("k1, the log-ratio", "E_p[k_1*score]", "nabla(KL(p, p_ref))", where=full),
-    settled="true under a condition",
+    under=Under("k1, the log-ratio", left="E_p[k_1*score]"),
     source="a comparison of estimators, arXiv:2512.21852, as it is quoted in the thread.",
-    links=(
-        "https://github.com/huggingface/trl/issues/4967",
-        "https://xihuai18.github.io/reinforcement-learning/2025/12/01/kl-estimators-en.html",
-    ),
+    links=("huggingface/trl/issues/4967", "https://xihuai18.github.io/reinforcement-learning/2025/12/01/kl-estimators-en.html"),
     rows=("kl-placement",),
     caught="An unbiased value is not an unbiased gradient: k3 less k1 is ratio - 1, whose mean moves with the policy.",
 )
 dispute(
     slug="k3-unbiased",
-    theme="divergences",
     question="Is k3 unbiased?",
-    claim=Claim(
-        "its mean is KL(p, p_ref)",
-        "E_p_short[p_ref/p_short - 1 - log(p_ref/p_short)]",
-        "KL(p_short, p_ref)",
-    ),
-    under=Claim("p can say all that p_ref can", "E_p_short[p_ref/p_short - 1 - log(p_ref/p_short)]", "KL(p_short, p_ref)", where=covers),
-    settled="true under a condition",
+    claim=Claim("its mean is KL(p, p_ref)", "E_p_short[p_ref/p_short - 1 - log(p_ref/p_short)]", "KL(p_short, p_ref)"),
+    under=Under("p can say all that p_ref can", where=covers),
     published=True,
     source="Schulman (2020).",
     links=("http://joschu.net/blog/kl-approx.html",),
@@ -111,7 +96,6 @@ dispute(
 )
 dispute(
     slug="state-kl-same-token",
-    theme="divergences",
     question="The exact KL of each state is taken from that token's advantage: does it regularize?",
     claim=Claim(
         "its mean update is that of KL(p, p_ref)",
@@ -119,21 +103,16 @@ dispute(
         "nabla(KL(p, p_ref))",
         where=full,
     ),
-    under=Claim(
-        "as part of the return, and with the loss term beside it",
-        f"(sum_s {STATE}*nabla(d_pi(s))) + (sum_s d_pi(s)*nabla({STATE}))",
-        "nabla(KL(p, p_ref))",
-        where=full,
+    under=Under(
+        "as part of the return, and with the loss term beside it", left=f"(sum_s {STATE}*nabla(d_pi(s))) + (sum_s d_pi(s)*nabla({STATE}))"
     ),
-    settled="true under a condition",
     source="a bug report on distillation with the top-k divergence as a reward.",
-    links=("https://github.com/radixark/miles/issues/2362",),
+    links=("radixark/miles/issues/2362",),
     rows=("state-kl-in-reward",),
     caught="A number that does not depend on the token is a baseline of its state: exactly 0.",
 )
 dispute(
     slug="distillation",
-    theme="divergences",
     question="Does on-policy distillation, token by token, descend KL(student, teacher)?",
     claim=Claim(
         "its mean update is the gradient of KL(p, teacher)",
@@ -142,23 +121,15 @@ dispute(
         letters=TEACHER,
         where=full,
     ),
-    under=Claim(
-        "responses of one token",
-        "E_p[sum_h log(pi(a_h|s_h)/pi_T(a_h|s_h))*nabla(log(pi(a_h|s_h)))]",
-        "nabla(KL(p, p_T))",
-        letters=TEACHER,
-        where=one_step,
-    ),
-    settled="true under a condition",
+    under=Under("responses of one token", where=one_step),
     published=True,
     source="recipes after arXiv:2306.13649; what they optimize, arXiv:2605.16826.",
-    links=("https://github.com/THUDM/slime/issues/1068", "https://github.com/THUDM/slime/pull/2254"),
+    links=("THUDM/slime/issues/1068", "THUDM/slime/pull/2254"),
     rows=("on-policy-distillation",),
     caught="Two steps: the visits are held, so a token is not charged for where it leads.",
 )
 dispute(
     slug="entropy-sum",
-    theme="divergences",
     question="Does the entropy of responses follow the mean entropy of tokens?",
     claim=Claim(
         "its slope is the visited sum of the tokens' slopes",
@@ -167,14 +138,7 @@ dispute(
         letters={"v": "direction"},
         where=full,
     ),
-    under=Claim(
-        "responses of one token",
-        "-Cov_p(log(p), score_v)",
-        "-(sum_s d_pi(s)*Cov_a(log(pi(a|s)), v(s,a)))",
-        letters={"v": "direction"},
-        where=one_step,
-    ),
-    settled="true under a condition",
+    under=Under("responses of one token", where=one_step),
     source="of entropy as it is logged by trainers; Cui et al. (2025), arXiv:2505.22617.",
     rows=("entropy-covariance",),
     caught="Visits move, too: all tokens' entropies may rise while that of the responses falls.",

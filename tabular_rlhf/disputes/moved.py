@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.disputes.record import Claim, dispute
+from tabular_rlhf.disputes.record import Claim, Under, of_theme
 from tabular_rlhf.formula.indices import incidence
 from tabular_rlhf.terms.conditions import full, off_the_edges
 from tabular_rlhf.terms.letters import FAIR, OLD, PULL, RATIO
 from tabular_rlhf.terms.policies import best_of_gain
+
+dispute = of_theme("moved")
 
 CUT = {**OLD, "C": "cap", "rho": "p/p_2", "Q_old": "E_p_2[r | s, a]", "q": "p_sampler", "pi_q": "pi_sampler", "c": "eta"}
 TIS = "E_p_old[min(rho, C)*r*score]"
@@ -63,42 +66,35 @@ def returns(mdp: Any, p: Any, pi: Any, r_token: Any, *, to_go: bool) -> Any:
 
 dispute(
     slug="tis-unbiased",
-    theme="moved",
     question="Does truncated importance sampling correct the mismatch between sampler and trainer?",
     claim=Claim("min(rho, C) r score has the gradient of E_p[r] for its mean", TIS, "nabla(E_p[r])", letters=CUT, where=full),
-    under=Claim("no ratio exceeds C", TIS, "nabla(E_p[r])", letters=CUT, where=full, given={"cap": 1e12}),
-    settled="true under a condition",
+    under=Under("no ratio exceeds C", given={"cap": 1e12}),
     source="the correction of inference engines, adopted by trainers in 2025.",
-    links=("https://github.com/verl-project/verl/pull/2953", "https://github.com/huggingface/trl/pull/3867"),
+    links=("verl-project/verl/pull/2953", "huggingface/trl/pull/3867"),
     rows=("truncated-ratio",),
     caught="Two responses, one of which has become twice as likely.",
 )
 dispute(
     slug="tis-or-masking",
-    theme="moved",
     question="Truncate a large ratio or mask it: is it the same up to noise?",
     claim=Claim("both have the same mean", TIS, "E_p_old[1[rho <= C]*rho*r*score]", letters=CUT, where=full),
-    settled="false",
     source="asked for TRL, after IcePop.",
-    links=("https://github.com/huggingface/trl/issues/4493", "https://github.com/verl-project/verl/pull/3750"),
+    links=("huggingface/trl/issues/4493", "verl-project/verl/pull/3750"),
     rows=("truncated-ratio",),
     caught="Write what each ascends: g(rho) goes on as C + C log(rho/C), or stops at C.",
 )
 dispute(
     slug="tis-baseline",
-    theme="moved",
     question="Is a baseline still free when ratios are truncated?",
     claim=Claim("taking a constant from r leaves the mean update", "E_p_old[min(rho, C)*(r - 1)*score]", TIS, letters=CUT, where=full),
-    under=Claim("no ratio exceeds C", "E_p_old[min(rho, C)*(r - 1)*score]", TIS, letters=CUT, where=full, given={"cap": 1e12}),
-    settled="true under a condition",
+    under=Under("no ratio exceeds C", given={"cap": 1e12}),
     source="of recipes that center advantages and truncate ratios.",
-    links=("https://github.com/verl-project/verl/pull/3694",),
+    links=("verl-project/verl/pull/3694",),
     rows=("truncated-ratio",),
     caught="A reward that is 1 everywhere must push nothing; min(rho, C) score does.",
 )
 dispute(
     slug="token-ratio",
-    theme="moved",
     question="Ratios of tokens or of the sequence?",
     claim=Claim(
         "ratios of single tokens correct for another sampler",
@@ -107,44 +103,27 @@ dispute(
         letters=CUT,
         where=full,
     ),
-    under=Claim(
-        "responses of one token",
-        "E_p_old[sum_h pi(a_h|s_h)/pi_old(a_h|s_h)*r*nabla(log(pi(a_h|s_h)))]",
-        "nabla(E_p[r])",
-        letters=CUT,
-        where=one_step,
-    ),
-    settled="true under a condition",
+    under=Under("responses of one token", where=one_step),
     source="GSPO, arXiv:2507.18071; asked of trainers.",
-    links=("https://github.com/huggingface/trl/issues/4493", "https://github.com/huggingface/trl/issues/3811"),
+    links=("huggingface/trl/issues/4493", "huggingface/trl/issues/3811"),
     rows=("sampler-mismatch", "prefix-ratio"),
     caught="Two steps: the visits, and what follows, stay those of the sampler.",
 )
 dispute(
     slug="sampler-mismatch",
-    theme="moved",
     question="Sampling at another temperature, or with top-p, and training at 1: is it harmless?",
     claim=Claim("E_q[r score] is the gradient of E_p[r]", "E_q[r*score]", "nabla(E_p[r])", letters=CUT, where=full),
-    under=Claim(
-        "with the ratio of the response, and a sampler that can say everything",
-        "E_q[p/q*r*score]",
-        "nabla(E_p[r])",
-        letters=CUT,
-        where=covering,
-    ),
-    settled="true under a condition",
+    under=Under("with the ratio of the response, and a sampler that can say everything", left="E_q[p/q*r*score]", where=covering),
     source="a bug that several trainers had.",
-    links=("https://github.com/huggingface/trl/pull/3029", "https://github.com/huggingface/trl/issues/4159"),
+    links=("huggingface/trl/pull/3029", "huggingface/trl/issues/4159"),
     rows=("sampler-mismatch",),
     caught="A constant reward: its mean update must be 0.",
 )
 dispute(
     slug="prefix-outcome",
-    theme="moved",
     question="Is the cumulative ratio of tokens unbiased?",
     claim=Claim("with outcome rewards its mean is the gradient of E_p[r]", PREFIX.format("r"), "nabla(E_p[r])", letters=CUT, where=full),
-    under=Claim("with the advantages of pi", PREFIX.format("A_pi(s_h, a_h)"), "nabla(E_p[r])", letters=CUT, where=full),
-    settled="true under a condition",
+    under=Under("with the advantages of pi", left=PREFIX.format("A_pi(s_h, a_h)")),
     published=True,
     source="Zhang et al. (2026), arXiv:2605.07331, state it for each token-level term; outcome rewards are what trainers have.",
     links=("https://arxiv.org/abs/2605.07331",),
@@ -153,23 +132,19 @@ dispute(
 )
 dispute(
     slug="prefix-variance",
-    theme="moved",
     question="Has the cumulative ratio less variance than that of the sequence?",
     claim=Claim(
         "with outcome rewards its summed variance is never more",
-        lambda mdp, log_pi, log_pi_2, log_p_2, pi, r: with_outcomes(mdp, log_pi, log_pi_2, log_p_2, pi, r, prefix=True),
-        lambda mdp, log_pi, log_pi_2, log_p_2, pi, r: with_outcomes(mdp, log_pi, log_pi_2, log_p_2, pi, r, prefix=False),
+        partial(with_outcomes, prefix=True),
+        partial(with_outcomes, prefix=False),
         "<=",
         where=full,
     ),
-    under=Claim(
+    under=Under(
         "with the advantages of pi, in the tabular class",
-        lambda mdp, log_pi, log_pi_2, log_p_2, p, pi, r: with_advantages(mdp, log_pi, log_pi_2, log_p_2, p, pi, r, prefix=True),
-        lambda mdp, log_pi, log_pi_2, log_p_2, p, pi, r: with_advantages(mdp, log_pi, log_pi_2, log_p_2, p, pi, r, prefix=False),
-        "<=",
-        where=full,
+        left=partial(with_advantages, prefix=True),
+        right=partial(with_advantages, prefix=False),
     ),
-    settled="true under a condition",
     published=True,
     source="Zhang et al. (2026), arXiv:2605.07331: strictly lower variance than the full sequence ratio.",
     links=("https://arxiv.org/abs/2605.07331",),
@@ -178,7 +153,6 @@ dispute(
 )
 dispute(
     slug="random-rewards",
-    theme="moved",
     question="Does PPO's clip amplify likely tokens under random rewards?",
     claim=Claim(
         "its mean update moves pi further from the old policy",
@@ -187,7 +161,6 @@ dispute(
         letters={**OLD, "c": "clip"},
         where=off_the_edges,
     ),
-    settled="false",
     published=True,
     source="Shao et al. (2025), arXiv:2506.10947, explain gains under random rewards by a bias of the clip; arXiv:2512.16912.",
     links=("https://www.alphaxiv.org/overview/2506.10947", "https://qinglinh.com/blog/spurious-rewards/"),
@@ -197,10 +170,8 @@ dispute(
 )
 dispute(
     slug="old-data",
-    theme="moved",
     question="Where does REINFORCE without ratios lead on old data?",
     claim=Claim("to the best response", "p_limit", best_of_gain),
-    settled="false",
     source="Arnal et al. (2025), arXiv:2506.20520.",
     links=("https://arxiv.org/html/2506.20520v2",),
     rows=("off-policy-reinforce",),
@@ -208,7 +179,6 @@ dispute(
 )
 dispute(
     slug="balance-constant",
-    theme="moved",
     question="Does trajectory balance need the right log Z?",
     claim=Claim(
         "off policy any constant leaves p* at rest",
@@ -218,14 +188,12 @@ dispute(
         given={"logits": lambda scope: scope["log_pi_star"]},
         where=lambda log_p_ref, r, beta: full(log_p_ref) and np.ptp(r) < 9 * beta,
     ),
-    under=Claim(
+    under=Under(
         "the constant is log Z",
-        "nabla(E_p_2[(log Z + log(p/p_ref) - r/beta)^2])",
-        "0",
+        left="nabla(E_p_2[(log Z + log(p/p_ref) - r/beta)^2])",
+        letters={},
         given={"logits": lambda scope: scope["log_pi_star"]},
-        where=lambda log_p_ref, r, beta: full(log_p_ref) and np.ptp(r) < 9 * beta,
     ),
-    settled="true under a condition",
     source="Bartoldson et al. (2025), arXiv:2503.18929; arXiv:2605.15417.",
     links=("https://arxiv.org/html/2503.18929v2", "https://tba-llm.github.io"),
     rows=("trajectory-balance",),
@@ -233,7 +201,6 @@ dispute(
 )
 dispute(
     slug="mean-for-log-z",
-    theme="moved",
     question="May the mean reward stand for beta log Z in mirror descent?",
     claim=Claim(
         "the regression still ends at the Gibbs law",
@@ -242,7 +209,6 @@ dispute(
         letters={"a": "(r - E_p_2[r])/beta"},
         where=lambda log_p_ref, r, beta: full(log_p_ref) and 0 < np.min(np.ptp(r, axis=1)) and np.ptp(r) < 9 * beta,
     ),
-    settled="false",
     source="Xu, Lu, Yu and Zhao (2026), arXiv:2602.05933, who say what it is.",
     links=("https://arxiv.org/html/2602.05933v1",),
     rows=("pmd-mean",),
@@ -250,23 +216,15 @@ dispute(
 )
 dispute(
     slug="reward-to-go",
-    theme="moved",
     question="Does dropping past rewards lower the variance?",
     claim=Claim(
         "never more summed variance than with the whole return",
-        lambda mdp, p, pi, r_token: returns(mdp, p, pi, r_token, to_go=True),
-        lambda mdp, p, pi, r_token: returns(mdp, p, pi, r_token, to_go=False),
+        partial(returns, to_go=True),
+        partial(returns, to_go=False),
         "<=",
         where=full,
     ),
-    under=Claim(
-        "responses of one token",
-        lambda mdp, p, pi, r_token: returns(mdp, p, pi, r_token, to_go=True),
-        lambda mdp, p, pi, r_token: returns(mdp, p, pi, r_token, to_go=False),
-        "<=",
-        where=one_step,
-    ),
-    settled="true under a condition",
+    under=Under("responses of one token", where=one_step),
     published=True,
     source="said in most courses on policy gradients.",
     rows=("reward-to-go",),

@@ -1,19 +1,19 @@
 r"""What a dispute is: a question, the claim that was made, and the condition under which it is true, if there is one; all measured.
 
-    Dispute(slug, question, claim=Claim("...", left, right), under=Claim("the condition", left, right), ...)
+    dispute(slug=..., question=..., claim=Claim("...", left, right), under=Under("the condition", where=...), ...)
 
 **A claim** says that two sides are equal (or one at most the other, or of one direction) on every world.  A side is a formula, or a
 function of a world's symbols by name.  It is tried on small worlds, fewest responses first, so that what refutes it is the smallest.
 
 **The verdict follows from the measurement**: true, if the claim holds on all worlds; true under a condition, if it fails and holds as
-`under` says; false, if it fails and `under` is not given.  A record also says what it expects (`settled`), and `verify` fails where the two
-differ.
+`under` says; false, if it fails and `under` is not given.  A record also says what it expects (`settled`; where it does not: that the claim
+is false, or true under the condition that it gives), and `verify` fails where the two differ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from html import escape
 from typing import Any
@@ -25,8 +25,8 @@ from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.formula.printed import Printed, printed
 from tabular_rlhf.layout import WIDTH
 from tabular_rlhf.ledger import LEDGER
-from tabular_rlhf.ledger.tiny import tiny_worlds
-from tabular_rlhf.registry import Registry, entered, one_of
+from tabular_rlhf.ledger.worlds import tiny_worlds
+from tabular_rlhf.registry import Registry, one_of
 from tabular_rlhf.symbols import Scope
 from tabular_rlhf.tolerance import NEAR, largest
 from tabular_rlhf.world import World, random_world
@@ -129,6 +129,17 @@ class Claim:
         return Trial(count)
 
 
+class Under:
+    """A condition that makes a claim true: in words, and what it changes of the claim (a side, `where` it is asked, what is `given`)."""
+
+    def __init__(self, says: str, **changes: Any) -> None:
+        self.changes: dict[str, Any] = {"says": says, "given": {}, "on": (), **changes}
+
+    def of(self, claim: Claim) -> Claim:
+        """The claim under the condition."""
+        return replace(claim, **self.changes)
+
+
 @dataclass(frozen=True, eq=False)
 class Dispute:
     """question, in one line.  claim, what was said.  under, the same under the condition that makes it true, or None.
@@ -201,7 +212,17 @@ class Measured:
 
 DISPUTES: Registry[Dispute] = Registry("dispute", key="slug")
 """The museum."""
-dispute = entered(Dispute, DISPUTES.add)
+
+
+def of_theme(theme: str) -> Callable[..., Dispute]:
+    """What enters a dispute of a theme, unless it names another; a link without a scheme is a page of GitHub."""
+
+    def dispute(*, claim: Claim, under: Under | None = None, links: Iterable[str] = (), **said: Any) -> Dispute:
+        pages = tuple(link if "://" in link else f"https://github.com/{link}" for link in links)
+        made = {"theme": theme, "claim": claim, "under": None if under is None else under.of(claim), "links": pages}
+        return DISPUTES.add(Dispute(**{**made, "settled": VERDICTS[under is not None], **said}))
+
+    return dispute
 
 
 def find(slug: str) -> Dispute:

@@ -15,7 +15,7 @@ from tabular_rlhf.errors import SolveError
 from tabular_rlhf.estimators.claims import honest
 from tabular_rlhf.estimators.flows import CORNER, field, steps_of
 from tabular_rlhf.estimators.record import Flag
-from tabular_rlhf.estimators.rest import balance, called, polish, still
+from tabular_rlhf.estimators.rest import Ascent
 from tabular_rlhf.estimators.theorem import FlagOptimum
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.world import World
@@ -73,18 +73,18 @@ def follow(flag: Flag, world: World) -> End:
     [[0.268941, 0.731059]]
     """
     flag, time = honest(flag), LOOKS / max(1.0, world.beta, float(np.ptp(world.r)))
-    seen: list[tuple[float, Array]] = []
+    ascent, seen = Ascent(flag, world, CORNER), list[tuple[float, Array]]()
     place: Array | None = None
     far = np.inf
     for t, log_pi in steps_of(flag, world, time, rtol=1e-6, evaluations=EVALUATIONS):  # the place itself is found by Newton's method
         law = world.mdp.path_sum(log_pi)
         if place is not None and _apart(world, place, law) < far:
             return _at(world, place)
-        if t == 0 and still(flag, world, balance(flag, world, log_pi, np.isneginf(log_pi), CORNER), CORNER):
+        if t == 0 and ascent.still(ascent.balance(log_pi, np.isneginf(log_pi))):
             return _at(world, law)
         settles = t >= time[EARLY] and _apart(world, seen[-1][1], law) <= SETTLED
         seen.append((t, law))
-        found = arrival(flag, world, log_pi, t) if settles else None
+        found = arrival(ascent, log_pi, t) if settles else None
         place = None if found is None else world.mdp.path_sum(found)
         far = np.inf if place is None else _apart(world, place, law)
         if place is not None and far <= SAME:
@@ -97,16 +97,17 @@ def _apart(world: World, log_p: Array, log_q: Array) -> float:
     return float(np.max(np.abs(np.exp(log_p) - np.exp(log_q))[world.mu > 0]))
 
 
-def arrival(flag: Flag, world: World, log_pi: Array, t: float) -> Array | None:
+def arrival(ascent: Ascent, log_pi: Array, t: float) -> Array | None:
     """The place of rest that a flow nears at time t, log pi (P, S, V) with -inf for what vanishes; None where there is none."""
-    rate = field(flag, world, log_pi, width=CORNER)
+    world = ascent.world
+    rate = field(ascent.flag, world, log_pi, width=ascent.width)
     rate = t * (rate - np.sum(np.exp(log_pi) * rate, axis=-1, keepdims=True))
     gone = ~np.isneginf(world.log_ref) & (log_pi < -3.0) & (rate < -FALLING)
     back = gone
     while back.any():  # what would grow again has not vanished
-        back = called(flag, world, balance(flag, world, np.where(gone, -np.inf, log_pi), gone, CORNER))
+        back = ascent.called(ascent.balance(np.where(gone, -np.inf, log_pi), gone))
         gone = gone & ~back
-    found = polish(flag, world, log_pi, gone, CORNER)
+    found = ascent.polish(log_pi, gone)
     return None if found is None or found[1] > 1e-6 else found[0]
 
 

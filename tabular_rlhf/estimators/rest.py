@@ -105,67 +105,97 @@ def vanished(world: World, log_pi: Array) -> Mask:
     return np.asarray(free & deep & (np.arange(world.mdp.V) != first))
 
 
-def balance(flag: Flag, world: World, log_pi: Array, gone: Mask, width: float = 0.0) -> Balance:
-    """The balance of pushes at a policy without the tokens that are gone (P, S, V); width, over which jumps of a slope are rounded."""
-    mdp, free = world.mdp, ~np.isneginf(world.log_ref)
-    gone, alive = gone & free, free & ~gone
-    q, counts = floored(world, log_pi, gone), reached(world, gone)
-    m = mdp.subtree_sum(world.mu[:, None] * np.exp(mdp.path_sum(q)) * world.r) - world.beta * pushes(flag, world, q, width)
-    d = np.where(counts, world.mu[:, None] * np.exp(mdp.prefix_sum(np.where(free, q, 0.0))), 1.0)[..., None]
-    limits = np.where(gone & (np.abs(m) > LIMIT), m / d, 0.0)
-    share = -np.sum(limits, axis=-1, keepdims=True) / np.sum(alive, axis=-1, keepdims=True)
-    X = np.where(alive, (m / d - share) / np.exp(np.where(alive, q, 0.0)), 0.0)
-    return Balance(q, alive, gone, counts, limits, share, X)
+@dataclass(frozen=True, eq=False)
+class Ascent:
+    """Gradient ascent of E[r] - beta times a flag, on its own samples; width, over which jumps of a slope are rounded."""
 
+    flag: Flag
+    world: World
+    width: float = 0.0
 
-def sizes(flag: Flag, world: World, at: Balance, width: float = 0.0) -> Array:
-    """The magnitude of what is added up in X, of the largest of each state, (P, S): X is known to its rounding."""
-    mdp, q = world.mdp, at.log_pi
-    p = world.mu[:, None] * np.exp(mdp.path_sum(q))
-    m = mdp.subtree_sum(p * np.abs(world.r)) + world.beta * pushes(flag, world, q, width, size=True)
-    d = np.where(at.counts, world.mu[:, None] * np.exp(mdp.prefix_sum(np.where(np.isneginf(q), 0.0, q))), 1.0)[..., None]
-    return np.asarray(np.max(np.where(at.alive, (m / d + np.abs(at.share)) / np.exp(np.where(at.alive, q, 0.0)), 0.0), axis=-1))
+    def balance(self, log_pi: Array, gone: Mask) -> Balance:
+        """The balance of pushes at a policy without the tokens that are gone (P, S, V)."""
+        world, mdp, free = self.world, self.world.mdp, ~np.isneginf(self.world.log_ref)
+        gone, alive = gone & free, free & ~gone
+        q, counts = floored(world, log_pi, gone), reached(world, gone)
+        m = mdp.subtree_sum(world.mu[:, None] * np.exp(mdp.path_sum(q)) * world.r) - world.beta * pushes(self.flag, world, q, self.width)
+        d = np.where(counts, world.mu[:, None] * np.exp(mdp.prefix_sum(np.where(free, q, 0.0))), 1.0)[..., None]
+        limits = np.where(gone & (np.abs(m) > LIMIT), m / d, 0.0)
+        share = -np.sum(limits, axis=-1, keepdims=True) / np.sum(alive, axis=-1, keepdims=True)
+        X = np.where(alive, (m / d - share) / np.exp(np.where(alive, q, 0.0)), 0.0)
+        return Balance(q, alive, gone, counts, limits, share, X)
 
+    def sizes(self, at: Balance) -> Array:
+        """The magnitude of what is added up in X, of the largest of each state, (P, S): X is known to its rounding."""
+        world, mdp, q = self.world, self.world.mdp, at.log_pi
+        p = world.mu[:, None] * np.exp(mdp.path_sum(q))
+        m = mdp.subtree_sum(p * np.abs(world.r)) + world.beta * pushes(self.flag, world, q, self.width, size=True)
+        d = np.where(at.counts, world.mu[:, None] * np.exp(mdp.prefix_sum(np.where(np.isneginf(q), 0.0, q))), 1.0)[..., None]
+        return np.asarray(np.max(np.where(at.alive, (m / d + np.abs(at.share)) / np.exp(np.where(at.alive, q, 0.0)), 0.0), axis=-1))
 
-def still(flag: Flag, world: World, at: Balance, width: float = 0.0) -> bool:
-    """Whether no survivor moves, to rounding."""
-    most = np.max(np.abs(at.off), axis=-1)
-    return bool(np.all(most[at.counts] <= ROUNDING * sizes(flag, world, at, width)[at.counts]))
+    def still(self, at: Balance) -> bool:
+        """Whether no survivor moves, to rounding."""
+        most = np.max(np.abs(at.off), axis=-1)
+        return bool(np.all(most[at.counts] <= ROUNDING * self.sizes(at)[at.counts]))
 
+    def called(self, at: Balance) -> Mask:
+        """The vanished tokens that would grow again, (P, S, V)."""
+        slack = ROUNDING * self.sizes(at)[..., None]
+        grows = np.where(at.share != 0, at.limits > at.share, self.worth(at.log_pi) - at.level > slack)
+        return np.asarray(at.gone & grows & at.counts[..., None])
 
-def called(flag: Flag, world: World, at: Balance) -> Mask:
-    """The vanished tokens that would grow again, (P, S, V)."""
-    slack = ROUNDING * sizes(flag, world, at)[..., None]
-    grows = np.where(at.share != 0, at.limits > at.share, worth(flag, world, at.log_pi) - at.level > slack)
-    return np.asarray(at.gone & grows & at.counts[..., None])
+    def worth(self, log_pi: Array) -> Array:
+        """The most that a token's coefficient can be, whatever is said after it, (P, S, V), where what comes after has no mass.
 
+        By tokens: the best reward that follows, less beta times the token's own h and h', and the h of what came before it; the h of
+        what comes after cost at least 0 on average.  inf where that is not so, and where h and h' cancel: there nothing is known.
+        """
+        flag, world = self.flag, self.world
+        mdp, place, e = world.mdp, flag.place, flag.record
 
-def worth(flag: Flag, world: World, log_pi: Array) -> Array:
-    """The most that a token's coefficient can be, whatever is said after it, (P, S, V), where what comes after has no mass.
+        def best(x: Array) -> Array:
+            allowed = np.where(np.isneginf(world.log_p_ref), -np.inf, x)
+            found = mdp.backup(allowed, lambda h, below: np.max(below, axis=1))[1]
+            return np.asarray(np.where(np.isneginf(found), 0.0, found))
 
-    By tokens: the best reward that follows, less beta times the token's own h and h', and the h of what came before it; the h of
-    what comes after cost at least 0 on average.  inf where that is not so, and where h and h' cancel: there nothing is known.
-    """
-    mdp, place, e = world.mdp, flag.place, flag.record
+        if flag.level == "sequence":
+            c, size = (coefficients(flag, world, log_pi, size=size) for size in (False, True))
+            return best(np.where((c != 0) & (np.abs(c) <= ROUNDING * size), np.inf, world.r - world.beta * c))
+        h, L = values(flag, world, log_pi, log_pi) * place.weight_live, log_ratio(log_pi, world.log_ref)
+        phi = (L if e.per_state else slope(flag, L)) * place.value_live
+        before = mdp.prefix_sum(h)[..., None] if flag.ratio == "sequence" or (flag.ratio, flag.aggregate) == ("decision", "sum") else 0.0
+        own = h + phi + before
+        lengths = 1.0 / mdp.lengths + np.zeros((mdp.P, mdp.N)) if flag.aggregate == "mean" else np.ones((mdp.P, mdp.N))
+        cost = np.where(own < 0, own * best(lengths), -own * best(-lengths))
+        if place.weight_live and flag.ratio != "token" and not never_negative(e):
+            return np.full(own.shape, np.inf)
+        lost = (own != 0) & (np.abs(own) <= ROUNDING * (np.abs(h) + np.abs(phi)))
+        return np.asarray(np.where(lost, np.inf, best(world.r) - world.beta * cost))
 
-    def best(x: Array) -> Array:
-        allowed = np.where(np.isneginf(world.log_p_ref), -np.inf, x)
-        found = mdp.backup(allowed, lambda h, below: np.max(below, axis=1))[1]
-        return np.asarray(np.where(np.isneginf(found), 0.0, found))
+    def polish(self, log_pi: Array, gone: Mask) -> tuple[Array, float] | None:
+        """The place of rest near a policy, by Newton's method in log pi of the survivors; None where that leads away.
 
-    if flag.level == "sequence":
-        c, size = (coefficients(flag, world, log_pi, size=size) for size in (False, True))
-        return best(np.where((c != 0) & (np.abs(c) <= ROUNDING * size), np.inf, world.r - world.beta * c))
-    h, L = values(flag, world, log_pi, log_pi) * place.weight_live, log_ratio(log_pi, world.log_ref)
-    phi = (L if e.per_state else slope(flag, L)) * place.value_live
-    before = mdp.prefix_sum(h)[..., None] if flag.ratio == "sequence" or (flag.ratio, flag.aggregate) == ("decision", "sum") else 0.0
-    own = h + phi + before
-    lengths = 1.0 / mdp.lengths + np.zeros((mdp.P, mdp.N)) if flag.aggregate == "mean" else np.ones((mdp.P, mdp.N))
-    cost = np.where(own < 0, own * best(lengths), -own * best(-lengths))
-    if place.weight_live and flag.ratio != "token" and not never_negative(e):
-        return np.full(own.shape, np.inf)
-    lost = (own != 0) & (np.abs(own) <= ROUNDING * (np.abs(h) + np.abs(phi)))
-    return np.asarray(np.where(lost, np.inf, best(world.r) - world.beta * cost))
+        Returns: log_pi (-inf where gone), and the greatest rate at which a small departure from it grows, relative to the rates that
+        are there: where it is positive, the place is not stable.
+        """
+        world, gone = self.world, gone | vanished(self.world, log_pi)
+        y, law = np.where(gone, -np.inf, log_pi), np.exp(world.mdp.path_sum(log_pi))
+        at = self.balance(y, gone)
+        for _ in range(NEWTON):
+            first = np.argmax(at.log_pi, axis=-1, keepdims=True)  # it follows from the others: probabilities add up to one
+            moves = at.alive & at.counts[..., None] & (np.arange(world.mdp.V) != first)
+            derivative = _jacobian(lambda y: self.balance(y, gone).off, y, at.off, moves)
+            if self.still(at):
+                stays = not self.called(at).any()
+                return (np.where(gone, -np.inf, at.log_pi), _growth(derivative)) if stays else None
+            step = np.zeros(y.shape)
+            step[moves] = np.linalg.lstsq(derivative, -at.off[moves], rcond=1e-9)[0]
+            y = y + step * min(1.0, FAR / max(1e-300, float(np.max(np.abs(step)))))
+            at = self.balance(y, gone)
+            away = np.max(np.abs(np.exp(world.mdp.path_sum(at.log_pi)) - law))
+            if not (np.isfinite(at.off[moves]).all() and away < WITHIN):
+                return None
+        return None
 
 
 def resting(flag: Flag, world: World, log_pi: Array) -> bool:
@@ -182,8 +212,9 @@ def resting(flag: Flag, world: World, log_pi: Array) -> bool:
     if flag.level == "sequence":
         return _level(flag, world, log_p, world.log_p_ref, side, world.r, 1.0 / world.mdp.lengths if flag.aggregate == "mean" else 1.0)
     if flag.aggregate == "mean":
-        at = balance(flag, world, log_pi, vanished(world, log_pi))
-        return still(flag, world, at) and not called(flag, world, at).any()
+        ascent = Ascent(flag, world)
+        at = ascent.balance(log_pi, vanished(world, log_pi))
+        return ascent.still(at) and not ascent.called(at).any()
     return _level(flag, world, log_pi, world.log_ref, side, _returns(flag, world, log_pi), 1.0)
 
 
@@ -216,32 +247,6 @@ def _returns(flag: Flag, world: World, log_pi: Array) -> Array:
 
 
 # ---------------------------------------------------------------------------------------------------- Newton
-
-
-def polish(flag: Flag, world: World, log_pi: Array, gone: Mask, width: float = 0.0) -> tuple[Array, float] | None:
-    """The place of rest near a policy, by Newton's method in log pi of the survivors; None where that leads away.
-
-    Returns: log_pi (-inf where gone), and the greatest rate at which a small departure from it grows, relative to the rates that
-    are there: where it is positive, the place is not stable.
-    """
-    gone = gone | vanished(world, log_pi)
-    y, law = np.where(gone, -np.inf, log_pi), np.exp(world.mdp.path_sum(log_pi))
-    at = balance(flag, world, y, gone, width)
-    for _ in range(NEWTON):
-        first = np.argmax(at.log_pi, axis=-1, keepdims=True)  # it follows from the others: probabilities add up to one
-        moves = at.alive & at.counts[..., None] & (np.arange(world.mdp.V) != first)
-        derivative = _jacobian(lambda y: balance(flag, world, y, gone, width).off, y, at.off, moves)
-        if still(flag, world, at, width):
-            stays = not called(flag, world, at).any()
-            return (np.where(gone, -np.inf, at.log_pi), _growth(derivative)) if stays else None
-        step = np.zeros(y.shape)
-        step[moves] = np.linalg.lstsq(derivative, -at.off[moves], rcond=1e-9)[0]
-        y = y + step * min(1.0, FAR / max(1e-300, float(np.max(np.abs(step)))))
-        at = balance(flag, world, y, gone, width)
-        away = np.max(np.abs(np.exp(world.mdp.path_sum(at.log_pi)) - law))
-        if not (np.isfinite(at.off[moves]).all() and away < WITHIN):
-            return None
-    return None
 
 
 def _jacobian(f: Callable[[Array], Array], y: Array, here: Array, moves: Mask) -> Array:

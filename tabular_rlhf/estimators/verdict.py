@@ -49,6 +49,37 @@ class Verdict:
         return self.found.name if self.found is not NONE else "none of the named"
 
 
+@dataclass(frozen=True, eq=False)
+class Update:
+    """A flag's expected update as a function of the policy, on its own samples or on those of log_pi_old."""
+
+    flag: Flag
+    world: World
+    log_pi_old: Array | None = None
+
+    def __call__(self, log_pi: Array) -> Array:
+        return exact_gradient(self.flag, self.world, log_pi, self.log_pi_old)
+
+    def rounding(self, log_pi: Array) -> float:
+        """What its terms may leave when they cancel."""
+        weight = 1.0 if self.log_pi_old is None else float(np.exp(np.max(log_weight(log_pi, self.log_pi_old))))
+        return 1e-12 * (1.0 + weight * float(np.max(pushes(self.flag, self.world, log_pi, size=True))))
+
+    def exists(self, log_pi: Array) -> bool:
+        """Whether the policy forbids no more than the reference, and |L| has no corner there."""
+        flag, world = self.flag, self.world
+        free, L = ~np.isneginf(world.log_ref), log_ratio(log_pi, world.log_ref)
+        L = L[free] if flag.level == "token" else world.mdp.path_sum(L)[~np.isneginf(world.log_p_ref)]
+        cornered = flag.record.differentiated.rounded is not None and np.min(np.abs(L)) < 1e-9
+        return bool(np.array_equal(free, ~np.isneginf(log_pi))) and not cornered
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The ways in which what it descends may be added up."""
+        shared, by_state = self.flag.aggregate == "mean", self.flag.level == "token"
+        return (WHOLE, *([SHARED] if shared else []), *([HELD, VISITED] if by_state else []))
+
+
 def verdict(flag: Flag, world: World, log_pi: Array, log_pi_old: Array | None = None) -> Verdict:
     """What the flag is measured to descend, on its own samples or on those of log_pi_old.
 
@@ -56,29 +87,15 @@ def verdict(flag: Flag, world: World, log_pi: Array, log_pi_old: Array | None = 
     >>> verdict(Flag("k3", "reward"), rational(), rational().log_ref).words
     'KL(pi, ref) - KL(ref, pi)'
     """
-    claimed = descent(flag, own=log_pi_old is None)
-    flag = honest(flag)
+    claimed, update = descent(flag, own=log_pi_old is None), Update(honest(flag), world, log_pi_old)
     small = world.responses <= LARGEST
-    at = [*_here(flag, world, log_pi), *(policies(world)[:OTHERS] if small else ())]
-    pushed = [exact_gradient(flag, world, x, log_pi_old) for x in at]
-    slack = [_rounding(flag, world, x, log_pi_old) for x in at]
+    at = [*([log_pi] if update.exists(log_pi) else []), *(policies(world)[:OTHERS] if small else ())]
+    pushed, slack = [update(x) for x in at], [update.rounding(x) for x in at]
     if claimed.name != "nothing" and len(at) >= OTHERS and all(np.max(np.abs(g)) <= tol for g, tol in zip(pushed, slack, strict=True)):
         return Verdict(sum_of_parts({}))
     if claimed.objective is not None and at and all(_agree(g, claimed, world, x, tol) for g, x, tol in zip(pushed, at, slack, strict=True)):
         return Verdict(claimed, claimed=True)
-    if not small:
-        return Verdict(NONE, nearest=f"not looked for among more than {LARGEST:,} responses")
-    return regressed(flag, world, log_pi_old)
-
-
-def _here(flag: Flag, world: World, log_pi: Array) -> Iterator[Array]:
-    """The policy at hand, unless it forbids more than the reference, or |L| has its corner there: there no gradient exists."""
-    free = ~np.isneginf(world.log_ref)
-    L = log_ratio(log_pi, world.log_ref)
-    L = L[free] if flag.level == "token" else world.mdp.path_sum(L)[~np.isneginf(world.log_p_ref)]
-    cornered = flag.record.differentiated.rounded is not None and np.min(np.abs(L)) < 1e-9
-    if np.array_equal(free, ~np.isneginf(log_pi)) and not cornered:
-        yield log_pi
+    return regressed(update) if small else Verdict(NONE, nearest=f"not looked for among more than {LARGEST:,} responses")
 
 
 def policies(world: World) -> tuple[Array, ...]:
@@ -89,12 +106,6 @@ def policies(world: World) -> tuple[Array, ...]:
     count = max(OTHERS, -(-ROWS // max(1, freedom)))
     drawn = (np.where(free, world.log_ref + rng.standard_normal(free.shape), -np.inf) for _ in range(count))
     return tuple(np.asarray(log_softmax(z)) for z in drawn)
-
-
-def _rounding(flag: Flag, world: World, log_pi: Array, log_pi_old: Array | None) -> float:
-    """What the terms of an expected gradient may leave when they cancel."""
-    weight = 1.0 if log_pi_old is None else float(np.exp(np.max(log_weight(log_pi, log_pi_old))))
-    return 1e-12 * (1.0 + weight * float(np.max(pushes(flag, world, log_pi, size=True))))
 
 
 def _agree(got: Array, claimed: Descent, world: World, log_pi: Array, rounding: float) -> bool:
@@ -112,22 +123,21 @@ def _gradient(found: Descent, world: World, log_pi: Array) -> Array:
 # ---------------------------------------------------------------------------------------------------- regression
 
 
-def regressed(flag: Flag, world: World, log_pi_old: Array | None = None) -> Verdict:
-    """The smallest sum of named divergences whose gradient is the flag's at every policy, without regard to what is claimed.
+def regressed(update: Update) -> Verdict:
+    """The smallest sum of named divergences whose gradient is the update at every policy, without regard to what is claimed.
 
     >>> from tabular_rlhf.world import rational
-    >>> regressed(Flag("k2", "reward"), rational()).words
+    >>> regressed(Update(Flag("k2", "reward"), rational())).words
     'E[k2] - KL(pi, ref)'
     """
-    g = np.concatenate([np.ravel(exact_gradient(flag, world, x, log_pi_old)) for x in policies(world)])
+    g = np.concatenate([np.ravel(update(x)) for x in policies(update.world)])
     length = float(np.linalg.norm(g))
     if length <= 1e-12:
         return Verdict(sum_of_parts({}))
-    kinds = (WHOLE, *([SHARED] if flag.aggregate == "mean" else []), *([HELD, VISITED] if flag.level == "token" else []))
-    names, columns = dictionary(world, kinds)
+    names, columns = dictionary(update.world, update.kinds)
     sizes = np.linalg.norm(columns, axis=0)
     unit = columns / sizes
-    for chosen in () if flag.clamps else _small_sums(names):  # a clamp may lie beyond these policies: no sum is certain
+    for chosen in () if update.flag.clamps else _small_sums(names):  # a clamp may lie beyond these policies: no sum is certain
         c, *_ = np.linalg.lstsq(unit[:, chosen], g, rcond=None)
         if np.linalg.norm(unit[:, chosen] @ c - g) <= ROUNDING * length:
             return Verdict(_sum_of_named([names[j] for j in chosen], c / sizes[list(chosen)]))

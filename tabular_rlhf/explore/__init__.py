@@ -12,7 +12,7 @@
 `svg` writes pictures as text, `panel` binds controls to them (ipywidgets, from the extra `notebooks`, is opened there and only
 when a panel is made), `bars` draws columns; `tilting`, `triangle`, `flag`, `comparing` and `stepper` each hold data, drawing and panel of
 one topic.
-`board` needs no kernel; `folds` and `standing` hold what is folded and what is solved; `lesson` holds the cells that every notebook has in
+`board` needs no kernel; `standing` holds what is solved, and what is folded; `lesson` holds the cells that every notebook has in
 common.
 """
 
@@ -21,8 +21,7 @@ from __future__ import annotations
 from tabular_rlhf.explore.board import aim
 from tabular_rlhf.explore.comparing import compare
 from tabular_rlhf.explore.flag import kl
-from tabular_rlhf.explore.folds import folded
-from tabular_rlhf.explore.standing import progress
+from tabular_rlhf.explore.standing import folded, progress
 from tabular_rlhf.explore.stepper import derivation
 from tabular_rlhf.explore.tilting import tilt
 from tabular_rlhf.explore.triangle import simplex

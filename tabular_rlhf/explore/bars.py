@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.explore.panel import Control
-from tabular_rlhf.explore.svg import INK, WIDE, bar, clipped, path, text
+from tabular_rlhf.explore.svg import INK, WIDE, Picture, bar, clipped, path, text
 from tabular_rlhf.logspace import Array, log_tilt
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.world import World, named_world
 
-ROW, TOP, NUMBER = 28.0, 34.0, 66.0
-"""Height of a row, of the headings, and width of a column of numbers, in pixels."""
+ROW, TOP, NUMBER, SHEET = 28.0, 34.0, 66.0, 750.0
+"""Height of a row, of the headings, and width of a column of numbers, and of the whole, in pixels."""
 SHOWN = 12
 """Responses in a picture, at most."""
 
@@ -92,66 +93,64 @@ def percent(p: float | None) -> str:
     return "-" if p is None else "0" if p == 0 else "<0.0001" if p < 5e-5 else f"{p:.4f}"
 
 
-def ceiling(largest: float) -> float:
-    """The next of 1, 0.5, 0.2, 0.1, 0.05, ... above a probability: where an axis ends."""
-    steps = (digit * 10.0**-k for k in range(1, 20) for digit in (1, 2, 5))
-    return min((step for step in (1.0, *steps) if step >= 0.999 * largest), default=1.0)
+@dataclass(frozen=True)
+class Column:
+    """Bars from zero, their numbers to the right.
+
+    Args: said, its name where it is read out; heading; values, None for no bar; shown, their texts; look, color and whether hollow; span,
+    the ends of the axis; share, of the picture's width; scaled, whether 0 and the end stand below; ticks, a mark in each row.
+    """
+
+    said: str
+    heading: str
+    values: Sequence[float | None]
+    shown: Sequence[str]
+    look: tuple[str, bool]
+    span: tuple[float, float]
+    share: float
+    scaled: bool = True
+    ticks: Sequence[float | None] = ()
 
 
-def room_for(names: Sequence[str]) -> float:
-    """Width of the column of responses: what the longest needs, within bounds."""
-    return min(270.0, max(160.0, WIDE * max(map(len, names)) + 16.0))
+def picture(title: str, names: Sequence[str], foot: str, columns: Sequence[Column]) -> Picture:
+    """A row a name: columns side by side on the width that the names leave, and a line below."""
+    first = min(270.0, max(160.0, WIDE * max(map(len, names)) + 16.0))
+    bottom = TOP + ROW * len(names)
+    rows = (text(0.0, TOP + ROW * (i + 0.65), clipped(n, first - 12.0), title=n) for i, n in enumerate(names))
+    parts = [text(0.0, 16.0, "response", bold=True), *rows, text(0, bottom + 16, foot)]
+    left = first
+    for c in columns:
+        width = (SHEET - first) * c.share
+        parts += _bars(left, width - 20.0, names, c)
+        parts += _scale(left, left + width - 20.0 - NUMBER, bottom, c.span[1]) if c.scaled else []
+        left += width
+    return Picture(SHEET, bottom + 26, title, read_out(names, [(c.said, c.shown) for c in columns]), tuple(parts))
 
 
-def labels(names: Sequence[str], width: float) -> list[str]:
-    """The first column: what each row is about."""
-    rows = (text(0.0, TOP + ROW * (i + 0.65), clipped(n, width - 12.0), title=n) for i, n in enumerate(names))
-    return [text(0.0, 16.0, "response", bold=True), *rows]
-
-
-def column(
-    x: float,
-    width: float,
-    heading: str,
-    values: Sequence[float | None],
-    shown: Sequence[str],
-    look: tuple[str, bool],
-    *,
-    names: Sequence[str],
-    span: tuple[float, float],
-    ticks: Sequence[float | None] = (),
-) -> list[str]:
-    """Bars from zero, their numbers to the right; `look` is (color, hollow), `span` the ends of the axis, `ticks` a mark in each row."""
-    low, high = min(0.0, span[0]), max(0.0, span[1])
+def _bars(x: float, width: float, names: Sequence[str], c: Column) -> list[str]:
+    low, high = min(0.0, c.span[0]), max(0.0, c.span[1])
     scale = (width - NUMBER) / (high - low) if high > low else 0.0
 
     def at(value: float) -> float:
         return x + scale * (min(max(value, low), high) - low)
 
-    bottom = TOP + ROW * len(values)
-    out = [text(x, 16.0, heading, bold=True), path([(at(0.0), TOP - 4), (at(0.0), bottom)], INK, width=1.0)]
-    for i, (value, words, name) in enumerate(zip(values, shown, names, strict=True)):
+    out = [text(x, 16.0, c.heading, bold=True), path([(at(0.0), TOP - 4), (at(0.0), TOP + ROW * len(names))], INK, width=1.0)]
+    for i, (value, words, name) in enumerate(zip(c.values, c.shown, names, strict=True)):
         y = TOP + ROW * i
         out.append(text(x + width, y + 0.65 * ROW, words, anchor="end"))
         if value is not None:
             left, right = sorted((at(0.0), at(value)))
-            out.append(bar(left, y + 4, right - left, ROW - 10, look[0], hollow=look[1], title=f"{name}: {heading} = {words}"))
-    out += [
-        path([(at(t), TOP + ROW * i), (at(t), TOP + ROW * i + ROW - 2)], INK, dash="3 2", width=2.0)
-        for i, t in enumerate(ticks)
-        if t is not None
-    ]
+            out.append(bar(left, y + 4, right - left, ROW - 10, c.look[0], hollow=c.look[1], title=f"{name}: {c.heading} = {words}"))
+    for i, tick in enumerate(c.ticks):
+        if tick is not None:
+            out.append(path([(at(tick), TOP + ROW * i), (at(tick), TOP + ROW * i + ROW - 2)], INK, dash="3 2", width=2.0))
     return out
 
 
-def scale_below(x: float, width: float, y: float, high: float) -> list[str]:
+def _scale(left: float, right: float, y: float, high: float) -> list[str]:
     """The ends of an axis of probabilities: 0 and `high`."""
-    right = x + width - NUMBER
-    return [
-        path([(x, y), (right, y)], INK, width=1.0),
-        text(x, y + 16, "0", anchor="middle"),
-        text(right, y + 16, f"{high:g}", anchor="middle"),
-    ]
+    ends = ((left, "0"), (right, f"{high:g}"))
+    return [path([(left, y), (right, y)], INK, width=1.0), *(text(x, y + 16, words, anchor="middle") for x, words in ends)]
 
 
 def read_out(names: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:

@@ -16,8 +16,8 @@ import numpy as np
 from tabular_rlhf import told
 from tabular_rlhf.errors import InputError, positive
 from tabular_rlhf.explore import bars
-from tabular_rlhf.explore.svg import INK, Picture, clipped, element, mark, names, path, text
-from tabular_rlhf.explore.triangle import LEFT, SIDE, TOP, at, three, trace
+from tabular_rlhf.explore.svg import INK, Picture, element, mark, names, path
+from tabular_rlhf.explore.triangle import LEFT, SIDE, TOP, at, named_corners, three, trace
 from tabular_rlhf.logspace import log_tilt, logsumexp
 from tabular_rlhf.told import number
 from tabular_rlhf.world import World
@@ -55,8 +55,7 @@ class Aim:
         bottom = TOP + SIDE * 0.75**0.5
         corners = ((4.0, bottom + 24, "start"), (WIDTH - 4, bottom + 24, "end"), (LEFT + SIDE / 2, 22.0, "middle"))
         parts = [path([at(p) for p in np.eye(3)], INK, width=1.0, closed=True)]
-        for (x, y, anchor), name, reward in zip(corners, self.names, self.r, strict=True):
-            parts.append(text(x, y, f"always {clipped(name, 120)!r}: r = {number(reward, '.3g')}", anchor=anchor))
+        parts += named_corners(corners, self.names, self.r, 120)
         arc = path([at(p) for p in trace(log_ref, r)], "#0072b2", width=2.5)
         answer = arc + mark(*star, "optimum", title="p*: the optimum") + "".join(names([(star, "p*")]))
         parts += [element("g", answer, id="answer", style="display:none"), mark(*ref, "reference"), *names([(ref, "p_ref")])]

@@ -17,7 +17,7 @@ import numpy as np
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.explore import bars
 from tabular_rlhf.explore.panel import Control, Data, View, on_screen, panel
-from tabular_rlhf.explore.svg import Picture, clipped, text
+from tabular_rlhf.explore.svg import Picture, clipped
 from tabular_rlhf.figures.glyphs import GREEN, ORANGE
 from tabular_rlhf.preferences.comparisons import Wins, structure
 from tabular_rlhf.preferences.likelihood import fit
@@ -65,18 +65,14 @@ def data(names: Sequence[str], first_wins: Sequence[float], each: int) -> Data:
 def draw(shown: Data) -> Picture:
     """Two columns: how often each answer won, and its reward."""
     names = list(shown["response"])
-    first, bottom = bars.room_for(names), bars.TOP + bars.ROW * len(names)
-    width = (750.0 - first) / 2
     reward = [None] * len(names) if shown["reward"] is None else shown["reward"]
     said = [number(v, "+.3f") if v is not None else "none" for v in reward]
     wide = max([2.0, *(abs(v) for v in reward if v is not None)])
-    rates = [bars.percent(v) for v in shown["rate"]]
-    parts = [*bars.labels(names, first), text(0, bottom + 16, "rewards add up to 0")]
-    parts += bars.column(first, width - 20.0, "won", shown["rate"], rates, (ORANGE, False), names=names, span=(0.0, 1.0))
-    parts += bars.scale_below(first, width - 20.0, bottom, 1.0)
-    parts += bars.column(first + width, width - 20.0, "reward, nats", reward, said, (GREEN, False), names=names, span=(-wide, wide))
-    heard = bars.read_out(names, (("won", rates), ("reward", said)))
-    return Picture(750, bottom + 26, "Rewards from comparisons", heard, tuple(parts))
+    columns = (
+        bars.Column("won", "won", shown["rate"], [*map(bars.percent, shown["rate"])], (ORANGE, False), (0.0, 1.0), 0.5),
+        bars.Column("reward", "reward, nats", reward, said, (GREEN, False), (-wide, wide), 0.5, scaled=False),
+    )
+    return bars.picture("Rewards from comparisons", names, "rewards add up to 0", columns)
 
 
 def words(shown: Data) -> list[str]:
@@ -103,15 +99,7 @@ def view(names: Sequence[str], first_wins: Sequence[int], each: int) -> View:
     """A slider a pair."""
     pairs = list(combinations(names, 2))
     controls = tuple(
-        Control(
-            f"w{k}",
-            f"{clipped(a, 80)} beats {clipped(b, 80)}",
-            f"how often, of {each}",
-            int(won),
-            "count",
-            low=0,
-            high=each,
-        )
+        Control(f"w{k}", f"{clipped(a, 80)} beats {clipped(b, 80)}", f"how often, of {each}", int(won), "count", low=0, high=each)
         for k, ((a, b), won) in enumerate(zip(pairs, first_wins, strict=True))
     )
     return View(controls, lambda **won: data(names, tuple(won.values()), each), on_screen(draw), words)

@@ -13,8 +13,9 @@ from tabular_rlhf.errors import positive
 from tabular_rlhf.estimators import ESTIMATORS, PLACEMENTS, analyse, end, flags, measure
 from tabular_rlhf.explore import bars
 from tabular_rlhf.explore.panel import Control, Data, View, on_screen, panel
-from tabular_rlhf.explore.svg import INK, Picture, text
+from tabular_rlhf.explore.svg import INK, Picture
 from tabular_rlhf.figures.glyphs import BLUE, ORANGE
+from tabular_rlhf.figures.record import ceiling
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.told import number
 from tabular_rlhf.world import World
@@ -87,18 +88,14 @@ def draw(shown: Data) -> Picture:
     """Three columns: p_ref, the Gibbs law, the law the flag leads to; a dashed tick in the last shows the Gibbs law."""
     names = list(shown["response"])
     p = shown["p"] if shown["p"] is not None else [None] * len(names)
-    high = bars.ceiling(max([*shown["p_ref"], *shown["p_star"], *(v for v in p if v is not None)]))
-    rows = (("p_ref", shown["p_ref"]), ("p* (Gibbs)", shown["p_star"]), ("where it leads", p))
-    said = [(heading, [bars.percent(v) for v in values]) for heading, values in rows]
-    first, bottom = bars.room_for(names), bars.TOP + bars.ROW * len(names)
-    width = (750.0 - first) / 3
-    parts = [*bars.labels(names, first), text(0, bottom + 16, "dashed tick: p*")]
-    for k, ((heading, values), (_, words_), look) in enumerate(zip(rows, said, LOOKS, strict=True)):
-        x, ticks = first + k * width, shown["p_star"] if k == 2 else ()
-        parts += bars.column(x, width - 20.0, heading, values, words_, look, names=names, span=(0.0, high), ticks=ticks)
-        parts += bars.scale_below(x, width - 20.0, bottom, high)
+    high = ceiling(max([*shown["p_ref"], *shown["p_star"], *(v for v in p if v is not None)]))
+    laws = (("p_ref", shown["p_ref"]), ("p* (Gibbs)", shown["p_star"]), ("where it leads", p))
+    columns = [
+        bars.Column(name, name, law, [*map(bars.percent, law)], look, (0.0, high), 1 / 3, ticks=shown["p_star"] if law is p else ())
+        for (name, law), look in zip(laws, LOOKS, strict=True)
+    ]
     title = f"Where {shown['estimator']} ({shown['placement']}) leads at beta = {number(shown['beta'], '.3g')}"
-    return Picture(750, bottom + 26, title, bars.read_out(names, said), tuple(parts))
+    return bars.picture(title, names, "dashed tick: p*", columns)
 
 
 def words(shown: Data) -> list[str]:

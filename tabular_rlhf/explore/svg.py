@@ -83,20 +83,11 @@ def path(points: Iterable[Point], color: str = INK, *, dash: str | None = None, 
     return element(name, points=steps, fill="none", stroke=color, stroke_width=width, stroke_dasharray=dash, stroke_linejoin="round")
 
 
+RIGHT = ((0.45, -0.6), (1.8, -0.6), (0.72, 0.25), (1.1, 1.5))
+"""The right half of a star, from its tip to its foot."""
 SHAPES: dict[str, Sequence[Point]] = {
     "diamond": ((0, -1.35), (1.35, 0), (0, 1.35), (-1.35, 0)),
-    "star": (
-        (0, -1.9),
-        (0.45, -0.6),
-        (1.8, -0.6),
-        (0.72, 0.25),
-        (1.1, 1.5),
-        (0, 0.75),
-        (-1.1, 1.5),
-        (-0.72, 0.25),
-        (-1.8, -0.6),
-        (-0.45, -0.6),
-    ),
+    "star": ((0, -1.9), *RIGHT, (0, 0.75), *((-x, y) for x, y in reversed(RIGHT))),
 }
 
 

@@ -16,8 +16,9 @@ import numpy as np
 from tabular_rlhf.errors import InputError, positive
 from tabular_rlhf.explore import bars
 from tabular_rlhf.explore.panel import Data, View, on_screen, panel
-from tabular_rlhf.explore.svg import INK, Picture, clipped, text
+from tabular_rlhf.explore.svg import INK, Picture, clipped
 from tabular_rlhf.figures.glyphs import BLUE, GREEN
+from tabular_rlhf.figures.record import ceiling
 from tabular_rlhf.logspace import expect, kl, log_tilt, soft_value
 from tabular_rlhf.told import number
 from tabular_rlhf.world import World
@@ -93,30 +94,23 @@ def _rest(log_p: Any, kept: list[int]) -> float:
 
 def draw(shown: Data) -> Picture:
     """Three columns: p_ref, r, p*; a dashed tick in the last shows where p_ref was."""
-    names, high = list(shown["response"]), bars.ceiling(max(shown["p_ref"] + shown["p"]))
+    names, high = list(shown["response"]), ceiling(max(shown["p_ref"] + shown["p"]))
     p_ref, r, p = ([*shown[key]] for key in ("p_ref", "r", "p"))
-    said = ("p_ref", [*map(bars.percent, p_ref)]), ("r", [number(v, ".3g") for v in r]), ("p*", [*map(bars.percent, p)])
+    said = [*map(bars.percent, p_ref)], [number(v, ".3g") for v in r], [*map(bars.percent, p)]
     rest = shown["rest"]
     if rest["count"]:  # in numbers only: its bar would dwarf the others
         names.append(f"{rest['count']:,} others")
-        for (_, texts), values, last in zip(said, (p_ref, r, p), (bars.percent(rest["p_ref"]), "", bars.percent(rest["p"])), strict=True):
+        for texts, values, last in zip(said, (p_ref, r, p), (bars.percent(rest["p_ref"]), "", bars.percent(rest["p"])), strict=True):
             texts.append(last)
             values.append(None)
     span = (min(0.0, *shown["r"]), max(0.0, *shown["r"]))
-    first, bottom = bars.room_for(names), bars.TOP + bars.ROW * len(names)
-    wide = (750.0 - first) * np.array([0.31, 0.25, 0.44])
-    left = first + np.cumsum([0.0, *wide])
     columns = (
-        ("p_ref", p_ref, said[0][1], (INK, True), (0.0, high), ()),
-        ("r (reward)", r, said[1][1], (GREEN, False), span, ()),
-        ("p* = p_ref exp(r/β) / Z", p, said[2][1], (BLUE, False), (0.0, high), p_ref),
+        bars.Column("p_ref", "p_ref", p_ref, said[0], (INK, True), (0.0, high), 0.31),
+        bars.Column("r", "r (reward)", r, said[1], (GREEN, False), span, 0.25, scaled=False),
+        bars.Column("p*", "p* = p_ref exp(r/β) / Z", p, said[2], (BLUE, False), (0.0, high), 0.44, ticks=p_ref),
     )
-    parts = [*bars.labels(names, first), text(0, bottom + 16, "dashed tick: p_ref")]
-    for x, width, (heading, values, shown_, look, ends, ticks) in zip(left, wide - 20.0, columns, strict=False):
-        parts += bars.column(x, width, heading, values, shown_, look, names=names, span=ends, ticks=ticks)
-        parts += bars.scale_below(x, width, bottom, high) if heading != "r (reward)" else []
     title = f"p_ref tilted into p* at beta = {number(shown['beta'], '.3g')}"
-    return Picture(750, bottom + 26, title, bars.read_out(names, said), tuple(parts))
+    return bars.picture(title, names, "dashed tick: p_ref", columns)
 
 
 def words(shown: Data) -> list[str]:

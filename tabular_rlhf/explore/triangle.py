@@ -14,6 +14,7 @@ tilted, so every identity holds; what is left out is told.  Source: Csiszar (197
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -171,19 +172,21 @@ def draw(shown: Data) -> Picture:
     parts = [path([at(p) for p in np.eye(3)], INK, width=1.0, closed=True)]
     parts += [path(arc, BLUE, width=2.5)] if arc else []
     parts += [path(level, GREEN, dash="6 4", width=2.0)] if level else []
-    corners = [
-        (0.0, TOP + SIDE * 0.75**0.5 + 24, "start"),
-        (LEFT + SIDE + 60, TOP + SIDE * 0.75**0.5 + 24, "end"),
-        (LEFT + SIDE / 2, 24.0, "middle"),
-    ]
-    for i, (x, y, anchor) in enumerate(corners):
-        parts.append(text(x, y, f"always {clipped(shown['response'][i], 130)!r}: r = {number(shown['r'][i], '.3g')}", anchor=anchor))
+    foot = TOP + SIDE * 0.75**0.5 + 24
+    corners = ((0.0, foot, "start"), (LEFT + SIDE + 60, foot, "end"), (LEFT + SIDE / 2, 24.0, "middle"))
+    parts += named_corners(corners, shown["response"], shown["r"], 130)
     parts += [mark(*where, glyph, title=f"{name}: {role}") for where, _, name, glyph, role in points]
     parts += names([(where, name) for where, _, name, *_ in points], taken=[*arc, *_between(level)])
     parts += _legend(shown, points)
     said = [(name, [bars.percent(v) for v in shown[key]]) for _, key, name, *_ in points]
     title = f"Laws over three responses at beta = {number(shown['beta'], '.3g')}"
     return Picture(750, TOP + SIDE * 0.75**0.5 + 36, title, bars.read_out(shown["response"], said), tuple(parts))
+
+
+def named_corners(corners: Sequence[tuple[float, float, str]], responses: Sequence[str], r: Sequence[float], room: float) -> list[str]:
+    """What each corner stands for.  Args: corners, (x, y, anchor) of the words."""
+    whole = zip(corners, responses, r, strict=True)
+    return [text(x, y, f"always {clipped(a, room)!r}: r = {number(b, '.3g')}", anchor=anchor) for (x, y, anchor), a, b in whole]
 
 
 def _between(ends: list[Point], steps: int = 40) -> list[Point]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,15 +10,11 @@ from tabular_rlhf.audit.report import Audit
 from tabular_rlhf.figures import page
 from tabular_rlhf.figures.geometry import CORNERS
 from tabular_rlhf.figures.glyphs import GLYPHS, GRAY, line, points, rung
-from tabular_rlhf.figures.labels import spread
-from tabular_rlhf.figures.record import Data, Said, readable
+from tabular_rlhf.figures.marks import note, spread
+from tabular_rlhf.figures.record import Data, Panels, Said, readable
 from tabular_rlhf.gibbs import regret, solve
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.told import number
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
 
 
 def on_simplex(log_p: Array) -> Array:
@@ -44,26 +39,24 @@ def compute(found: Audit) -> Data:
     return {"function": found.handed.name, "response": responses, "ways": ways, "reference": reference, "optimum": optimum}
 
 
-def draw(axes: list[Axes], data: Data) -> list[Artist]:
+def draw(axes: Panels, data: Data) -> None:
     """The triangle; lines: the ways; crosses: where they rest (or, hollow, have got to); each is named beside its end."""
     (ax,) = axes
-    artists: list[Artist] = [*ax.fill(*CORNERS.T, facecolor="none", edgecolor=GRAY, linewidth=0.8)]
+    ax.fill(*CORNERS.T, facecolor="none", edgecolor=GRAY, linewidth=0.8)
     for name, corner in zip(data["response"], CORNERS, strict=True):
-        shift = (0, -14) if corner[1] == 0 else (0, 6)
-        artists.append(ax.annotate(f"always {readable(name)!r}", corner, shift, textcoords="offset points", ha="center", fontsize=9))
+        note(ax, f"always {readable(name)!r}", corner, (0, -14) if corner[1] == 0 else (0, 6), ha="center", fontsize=9)
     heights = spread([way["path"][-1][1] for way in data["ways"]], 0.09)
     hair = {"arrowstyle": "-", "color": GRAY, "linewidth": 0.5, "shrinkB": 4.0}
     for k, (way, height) in enumerate(zip(data["ways"], heights, strict=True)):
-        artists += line(ax, rung(k), *zip(*way["path"], strict=True))
+        line(ax, rung(k), *zip(*way["path"], strict=True))
         end = {} if way["rests"] else {"markerfacecolor": "white"}
-        artists += points(ax, "end", *([x] for x in way["path"][-1]), zorder=4, **end)
-        artists.append(ax.annotate(readable(way["name"], 60), way["path"][-1], (1.12, height), va="center", fontsize=8, arrowprops=hair))
+        points(ax, "end", *([x] for x in way["path"][-1]), zorder=4, **end)
+        ax.annotate(readable(way["name"], 60), way["path"][-1], (1.12, height), va="center", fontsize=8, arrowprops=hair)
     for name, side in (("reference", (-9, 0)), ("optimum", (9, -10))):
-        artists += points(ax, name, *([x] for x in data[name]), zorder=5)
-        artists.append(ax.annotate(GLYPHS[name].label, data[name], side, textcoords="offset points", ha="right" if side[0] < 0 else "left"))
+        points(ax, name, *([x] for x in data[name]), zorder=5)
+        ax.annotate(GLYPHS[name].label, data[name], side, textcoords="offset points", ha="right" if side[0] < 0 else "left")
     ax.set_aspect("equal")
     ax.set_axis_off()
-    return artists
 
 
 def said(data: Data) -> Said:

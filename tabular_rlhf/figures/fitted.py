@@ -5,19 +5,17 @@ Where a prompt was asked more than once: rewards, and policies by beta.  Where e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from tabular_rlhf.figures import page
 from tabular_rlhf.figures.glyphs import GLYPHS, GRAY, points, rung
-from tabular_rlhf.figures.record import Data, Said, readable
+from tabular_rlhf.figures.record import Data, Panel, Panels, Said, readable
 from tabular_rlhf.layout import clip
 
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
+Record = dict[str, Any]
 
-    from tabular_rlhf.reports.preferences import Record
 
 MOST = 12
 """Responses that fit on the picture."""
@@ -42,73 +40,60 @@ def compute(report: Record) -> Data:
     }
 
 
-def draw(axes: list[Axes], data: Data) -> list[Artist]:
+def draw(axes: Panels, data: Data) -> None:
     """Left: rewards with their intervals.  Right: the policy at each beta, and the reference."""
     left, right = axes
     places = list(range(len(data["response"])))
-    ends = [[r - low for r, (low, _) in zip(data["reward"], data["interval"], strict=True)]]
-    ends += [[high - r for r, (_, high) in zip(data["reward"], data["interval"], strict=True)]]
-    artists: list[Artist] = []
-    if places:
-        artists += left.errorbar(data["reward"], places, xerr=ends, fmt="none", ecolor=GRAY, capsize=3).get_children()
-        artists += points(left, "reward", data["reward"], places)
-    artists.append(left.axvline(0.0, color=GRAY, linewidth=0.8, linestyle=":"))
+    intervals(left, data["reward"], data["interval"], 0.0)
     left.set_yticks(places, data["response"])
     left.set_xlabel(f"reward, nats, with {100 * data['level']:g} % intervals")
-    artists.append(left.set_title(readable(data["prompt"], 60), loc="left"))
+    left.set_title(readable(data["prompt"], 60), loc="left")
     for k, beta in enumerate(data["beta"]):
-        artists += points(right, rung(k), [cell[k] for cell in data["policy"]], places, label=rf"$\beta = {beta:g}$")
-    artists += points(right, "reference", data["p_ref"], places, label=GLYPHS["reference"].label, zorder=1)
+        points(right, rung(k), [cell[k] for cell in data["policy"]], places, label=rf"$\beta = {beta:g}$")
+    points(right, "reference", data["p_ref"], places, label=GLYPHS["reference"].label, zorder=1)
     right.set_yticks(places, [""] * len(places))
-    right.set_xlim(-0.03, 1.03)
-    right.set_xlabel("probability" if data["beta"] else "probability (no single finite maximum: the reference alone)")
-    artists.append(right.legend(loc="best"))
+    alone = "" if data["beta"] else " (no single finite maximum: the reference alone)"
+    right.set(xlim=(-0.03, 1.03), xlabel=f"probability{alone}")
+    right.legend(loc="best")
     for ax in axes:
         ax.set_ylim(len(places) - 0.4, -0.6)
-    return artists
+
+
+def intervals(ax: Panel, values: Sequence[float | None], ends: Sequence[Any], none: float) -> None:
+    """Values with their intervals from the top down, those that are known; a dotted line where there would be no effect."""
+    known = [k for k, value in enumerate(values) if value is not None]
+    x: list[Any] = [values[k] for k in known]
+    if known:
+        arms = [[abs(values[k] - ends[k][side]) for k in known] for side in (0, 1)]
+        ax.errorbar(x, known, xerr=arms, fmt="none", ecolor=GRAY, capsize=3)
+        points(ax, "reward", x, known)
+    ax.axvline(none, color=GRAY, linewidth=0.8, linestyle=":")
 
 
 def compute_about(report: Record) -> Data:
     """Features of the pooled model, the surest first."""
     rows = report["about"]["features"][:MOST]
-    return {
-        "feature": [row["feature"] for row in rows],
-        "coefficient": [row["coefficient"] for row in rows],
-        "interval": [row["interval"] for row in rows],
-        "share": [row["share"] for row in rows],
-        "share_interval": [row["share_interval"] for row in rows],
-        "level": report["level"],
-        "comparisons": report["about"]["comparisons"],
-    }
+    columns = {key: [row[key] for row in rows] for key in ("feature", "coefficient", "interval", "share", "share_interval")}
+    return {**columns, "level": report["level"], "comparisons": report["about"]["comparisons"]}
 
 
-def draw_about(axes: list[Axes], data: Data) -> list[Artist]:
+def draw_about(axes: Panels, data: Data) -> None:
     """Left: what a doubling of each feature is worth.  Right: how often the response with more of it won."""
-    artists: list[Artist] = []
     places = list(range(len(data["feature"])))
     told = f"with {100 * data['level']:g} % intervals"
     sides = (("coefficient", "interval", 0.0, f"nats a doubling, {told}"), ("share", "share_interval", 0.5, f"more of it won, {told}"))
     for ax, (value, interval, none, label) in zip(axes, sides, strict=True):
-        known = [k for k in places if data[value][k] is not None]
-        x = [data[value][k] for k in known]
-        ends = [[abs(data[value][k] - data[interval][k][side]) for k in known] for side in (0, 1)]
-        artists += ax.errorbar(x, known, xerr=ends, fmt="none", ecolor=GRAY, capsize=3).get_children()
-        artists += points(ax, "reward", x, known)
-        artists.append(ax.axvline(none, color=GRAY, linewidth=0.8, linestyle=":"))
+        intervals(ax, data[value], data[interval], none)
         ax.set_yticks(places, data["feature"] if value == "coefficient" else [""] * len(places))
-        ax.set_xlabel(label)
-        ax.set_ylim(len(places) - 0.4, -0.6)
-    return artists
+        ax.set(xlabel=label, ylim=(len(places) - 0.4, -0.6))
 
 
 def draw_report(report: Record, path: Path) -> None:
     """Write the picture of a report."""
-    if report["about"] and report["about"]["features"] and report["prompts"][0]["rows"] == 1:
-        about = compute_about(report)
-        page.save(draw_about, about, [path], (1.4, 1.0), (9.6, 2.0 + 0.34 * max(3, len(about["feature"]))), said_about(about))
-        return
-    data = compute(report)
-    page.save(draw, data, [path], (1.4, 1.0), (9.6, 2.0 + 0.34 * max(3, len(data["response"]))), said(data))
+    alone = report["about"] and report["about"]["features"] and report["prompts"][0]["rows"] == 1
+    data = compute_about(report) if alone else compute(report)
+    size = (9.6, 2.0 + 0.34 * max(3, len(data["feature" if alone else "response"])))
+    page.save(draw_about if alone else draw, data, [path], (1.4, 1.0), size, said_about(data) if alone else said(data))
 
 
 def said(data: Data) -> Said:
@@ -116,10 +101,8 @@ def said(data: Data) -> Said:
     sure = sum(not low <= 0.0 <= high for low, high in data["interval"])
     count = f"{sure} of {len(data['interval'])} rewards are" if sure else "no reward is"
     lead = f"“{data['response'][0]}” leads; {count} surely off the mean" if data["response"] else "No response has a likeliest reward"
-    caption = (
-        f"Left, fitted rewards with {100 * data['level']:g} % intervals, best first. Right, the policy at each beta, and the reference."
-    )
-    return Said(lead, caption)
+    fitted = f"Left, fitted rewards with {100 * data['level']:g} % intervals, best first."
+    return Said(lead, f"{fitted} Right, the policy at each beta, and the reference.")
 
 
 def said_about(data: Data) -> Said:

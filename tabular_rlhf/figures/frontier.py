@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tabular_rlhf.figures.glyphs import BLACK, GRAY, line, points
-from tabular_rlhf.figures.marks import mark, write
-from tabular_rlhf.figures.record import Data, Figure
+from tabular_rlhf.figures.marks import mark, note, write
+from tabular_rlhf.figures.record import Data, Figure, Panel, Panels
 from tabular_rlhf.gibbs import frontier, greedy_limit
 from tabular_rlhf.logspace import Array, expect, kl, log_of
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.world import World, zen_world
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
 
 
 def by_reward(world: World) -> World:
@@ -70,48 +65,43 @@ def _point(world: World, log_p: Array) -> tuple[float, float]:
     return float(np.sum(world.mu * kl(log_p, world.log_p_ref))), float(np.sum(world.mu * expect(log_p, world.r)))
 
 
-def draw_plane(ax: Axes, data: Data, x: str) -> list[Artist]:
+def draw_plane(ax: Panel, data: Data, x: str) -> None:
     """The curve, its limits and its marked betas, against `kl` or `root_kl`."""
     kls, rewards, marked, own = data[x], data["reward"], data["marked"], data["own"]
     others = [(k, r) for beta, k, r in zip(marked["beta"], marked[x], marked["reward"], strict=True) if beta != own["beta"]]
     span = rewards[0] - rewards[-1] or 1.0  # a constant reward still gets a plane
     top = rewards[0] + 0.12 * span
-    shade = ax.fill_between(kls, rewards, [top] * len(kls), color="#EEEEEE", linewidth=0)
-    ends = [
-        *line(ax, "tilted", kls, rewards),
-        *points(ax, "tilted", [k for k, r in others], [r for k, r in others]),
-        *points(ax, "optimum", [own[x]], [own["reward"]], zorder=4),
-        *points(ax, "tilted", kls[:1], rewards[:1], clip_on=False, zorder=4),
-        *points(ax, "reference", kls[-1:], rewards[-1:], clip_on=False, zorder=4),
-    ]
+    ax.fill_between(kls, rewards, [top] * len(kls), color="#EEEEEE", linewidth=0)
+    line(ax, "tilted", kls, rewards)
+    points(ax, "tilted", [k for k, r in others], [r for k, r in others])
+    points(ax, "optimum", [own[x]], [own["reward"]], zorder=4)
+    points(ax, "tilted", kls[:1], rewards[:1], clip_on=False, zorder=4)
+    points(ax, "reference", kls[-1:], rewards[-1:], clip_on=False, zorder=4)
     ax.set_ylim(rewards[-1] - 0.06 * span, top)
     ax.set_xlim(0, 1.04 * kls[0] or 1.0)
     ax.set_xlabel(r"$\mathrm{KL}(p, p_{\mathrm{ref}})$, nats" if x == "kl" else r"$\sqrt{\mathrm{KL}}$")
-    return [shade, *ends]
 
 
-def draw(axes: list[Axes], data: Data) -> list[Artist]:
+def draw(axes: Panels, data: Data) -> None:
     """Left: reward against KL, with its tangent.  Right: against the square root of KL, which shows the small tilts."""
     ax, right = axes
-    artists = [*draw_annotated(ax, data), *draw_plane(right, data, "root_kl")]
+    draw_annotated(ax, data)
+    draw_plane(right, data, "root_kl")
     right.tick_params(labelleft=False)
     right.set_title("the same, small KL magnified")
-    return [*artists, *write(axes, (m for m in data["marks"] if m["panel"] == 1))]
+    write(axes, (m for m in data["marks"] if m["panel"] == 1))
 
 
-def draw_annotated(ax: Axes, data: Data) -> list[Artist]:
+def draw_annotated(ax: Panel, data: Data) -> None:
     """Reward against KL, with the tangent of slope beta and words."""
-    artists = draw_plane(ax, data, "kl")
+    draw_plane(ax, data, "kl")
     rewards, kls = data["reward"], data["kl"]
-    artists += line(ax, "tangent", data["tangent"]["kl"], data["tangent"]["reward"], linewidth=1.2)
-    artists += write([ax], (m for m in data["marks"] if m["panel"] == 0))
-    artists += [
-        ax.annotate(r"$p_{\mathrm{ref}}$", (kls[-1], rewards[-1]), (9, -4), textcoords="offset points", fontsize=8, color=BLACK),
-        ax.annotate(r"greedy, $\beta \to 0$", (kls[0], rewards[0]), (-4, 7), textcoords="offset points", fontsize=8, ha="right"),
-        ax.text(0.06, 0.93, "out of reach", transform=ax.transAxes, color=GRAY, style="italic", fontsize=8),
-    ]
+    line(ax, "tangent", data["tangent"]["kl"], data["tangent"]["reward"], linewidth=1.2)
+    write([ax], (m for m in data["marks"] if m["panel"] == 0))
+    note(ax, r"$p_{\mathrm{ref}}$", (kls[-1], rewards[-1]), (9, -4), color=BLACK)
+    note(ax, r"greedy, $\beta \to 0$", (kls[0], rewards[0]), (-4, 7), ha="right")
+    ax.text(0.06, 0.93, "out of reach", transform=ax.transAxes, color=GRAY, style="italic", fontsize=8)
     ax.set_ylabel(r"$\mathrm{E}_p[r]$, reward units")
-    return artists
 
 
 FIGURES = (

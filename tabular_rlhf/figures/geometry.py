@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.errors import SolveError
 from tabular_rlhf.figures.glyphs import GLYPHS, GRAY, line, points
-from tabular_rlhf.figures.labels import ends
-from tabular_rlhf.figures.marks import mark, write
-from tabular_rlhf.figures.record import Data, Figure
+from tabular_rlhf.figures.marks import mark, name_ends, note, write
+from tabular_rlhf.figures.record import Data, Figure, Panel, Panels
 from tabular_rlhf.gibbs import log_gibbs, solve
 from tabular_rlhf.logspace import Array, kl
 from tabular_rlhf.mdp import TokenMDP
@@ -20,10 +19,6 @@ from tabular_rlhf.preferences import Pairs, bradley_terry, population_pairs, sam
 from tabular_rlhf.projection import forward_projection, reverse_projection
 from tabular_rlhf.roads import Arrival, Linear, dpo, rlhf
 from tabular_rlhf.world import World
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
 
 # ---------------------------------------------------------------------------------------------------- the simplex
 
@@ -89,30 +84,28 @@ def level_set(divergence: Callable[[Any], Any], center: Array, value: float, ray
     return center + low[:, None] * way
 
 
-def draw_simplex(axes: list[Axes], data: Data) -> list[Artist]:
+def draw_simplex(axes: Panels, data: Data) -> None:
     """The triangle with its corners named, the arc, the class, where each projection lands, and all laws that are as far in its KL."""
     (ax,) = axes
     corners = data["corners"]
-    artists: list[Artist] = [*ax.fill(corners["x"], corners["y"], facecolor="none", edgecolor=GRAY, linewidth=1.0)]
+    ax.fill(corners["x"], corners["y"], facecolor="none", edgecolor=GRAY, linewidth=1.0)
     for name, x, y in zip(corners["response"], corners["x"], corners["y"], strict=True):
-        shift = (0, 8) if y > 0.5 else (0, -14)
-        artists.append(ax.annotate(f"always {name!r}", (x, y), shift, textcoords="offset points", ha="center", fontsize=9))
-    artists += line(ax, "class", data["class"]["x"], data["class"]["y"], linewidth=1.6)
-    artists += line(ax, "tilted", data["arc"]["x"], data["arc"]["y"], linewidth=1.6)
+        note(ax, f"always {name!r}", (x, y), (0, 8) if y > 0.5 else (0, -14), ha="center", fontsize=9)
+    line(ax, "class", data["class"]["x"], data["class"]["y"], linewidth=1.6)
+    line(ax, "tilted", data["arc"]["x"], data["arc"]["y"], linewidth=1.6)
     best, *local = data["reverse"]
     for way, place in (("forward", data["forward"]), ("reverse", best)):
-        artists += points(ax, way, place["x"], place["y"], zorder=5)
-        artists += line(ax, way, data[f"{way}_level"]["x"], data[f"{way}_level"]["y"], linewidth=1.1, zorder=1)
+        points(ax, way, place["x"], place["y"], zorder=5)
+        line(ax, way, data[f"{way}_level"]["x"], data[f"{way}_level"]["y"], linewidth=1.1, zorder=1)
     for name, place in (("reference", data["reference"]), ("optimum", data["optimum"]), *(("reverse-local", place) for place in local)):
-        artists += points(ax, name, place["x"], place["y"], zorder=5, clip_on=False)
-    artists += _names(ax, data)
+        points(ax, name, place["x"], place["y"], zorder=5, clip_on=False)
+    _names(ax, data)
     ax.set_aspect("equal")
     ax.set_xlim(-0.14, 1.14)
     ax.set_axis_off()
-    return artists
 
 
-def _names(ax: Axes, data: Data) -> list[Artist]:
+def _names(ax: Panel, data: Data) -> None:
     """Each mark and line is named where there is room for it, a hair leading to it."""
     best, *local = data["reverse"]
     third = {key: data["class"][key][len(data["class"][key]) // 3] for key in ("x", "y")}
@@ -127,14 +120,9 @@ def _names(ax: Axes, data: Data) -> list[Artist]:
         (arc, r"$p_\beta$, all $\beta$", (-30, 20)),
     ]
     hair = {"arrowstyle": "-", "color": GRAY, "linewidth": 0.5, "shrinkA": 1.0, "shrinkB": 3.0}
-    look: dict[str, Any] = {
-        "textcoords": "offset points",
-        "fontsize": 8,
-        "ha": "center",
-        "arrowprops": hair,
-        "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.0},
-    }
-    return [ax.annotate(words, (np.ravel(at["x"])[0], np.ravel(at["y"])[0]), shift, **look) for at, words, shift in said]
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+    for at, words, shift in said:
+        note(ax, words, (np.ravel(at["x"])[0], np.ravel(at["y"])[0]), shift, ha="center", arrowprops=hair, bbox=box)
 
 
 # ---------------------------------------------------------------------------------------------------- regret
@@ -203,15 +191,8 @@ def _missing(data: Data, road: Data, panel: int) -> list[Data]:
     for n, group, without in zip(data["n"], road["sets"], road["without"], strict=True):
         if without:
             y = max(group, default=road["limit"] + road["slope"] / n)
-            said.append(
-                mark(
-                    _beside(road, n),
-                    y,
-                    f"{_label(road)}: {data['draws'] - without} of {data['draws']}\nhave a fit",
-                    beside="above",
-                    panel=panel,
-                )
-            )
+            says = f"{_label(road)}: {data['draws'] - without} of {data['draws']}\nhave a fit"
+            said.append(mark(_beside(road, n), y, says, beside="above", panel=panel))
     return said
 
 
@@ -234,32 +215,28 @@ def _regret(road: Road, pairs: Pairs) -> float | None:
     return float(world.beta * np.sum(world.mu * kl(there.log_p, solve(world).log_p)))
 
 
-def draw_regret(axes: list[Axes], data: Data) -> list[Artist]:
+def draw_regret(axes: Panels, data: Data) -> None:
     """One panel a class: lines are the first-order asymptotes, small marks data sets, large ones the means where every set has a fit."""
-    artists: list[Artist] = []
     for ax, where, title in zip(axes, PANELS, ("a class without p*: a floor", "every policy: no floor"), strict=True):
-        named: list[Any] = []
         for road in _on(data, where):
-            name, glyph = _label(road), _label(road).lower()
-            artists += (curve := line(ax, glyph, data["line"], road["asymptote"]))
-            named.append((curve[0], name))
+            glyph = _label(road).lower()
+            line(ax, glyph, data["line"], road["asymptote"], label=_label(road))
             dots = [(_beside(road, n), value) for n, group in zip(data["n"], road["sets"], strict=True) for value in group]
-            artists += points(ax, glyph, *zip(*dots, strict=True), markersize=2.5, alpha=0.45)
+            points(ax, glyph, *zip(*dots, strict=True), markersize=2.5, alpha=0.45)
             means = [(_beside(road, n), m) for n, m in zip(data["n"], road["mean"], strict=True) if m is not None]
-            artists += points(ax, glyph, *zip(*means, strict=True), markersize=7, zorder=4)
+            points(ax, glyph, *zip(*means, strict=True), markersize=7, zorder=4)
         ax.set_xscale("log")
         if where == PANELS[1]:
             ax.set_yscale("log")
         else:  # a floor is seen on a linear axis that begins at nothing
             ax.set_ylim(0.0, 0.85)
-        ax.set_title(title)
-        ax.set_xlabel("comparisons $n$")
+        ax.set(title=title, xlabel="comparisons $n$")
         ax.margins(x=0.12, y=0.16)
-        artists += ends(ax, named)
+        name_ends(ax)
     told = f"lines: asymptotes\nlarge marks: means of {data['draws']}\nsmall: each data set"
-    artists.append(axes[0].text(0.97, 0.97, told, transform=axes[0].transAxes, ha="right", va="top", fontsize=8, linespacing=1.4))
+    axes[0].text(0.97, 0.97, told, transform=axes[0].transAxes, ha="right", va="top", fontsize=8, linespacing=1.4)
     axes[0].set_ylabel(r"regret $\beta\,\mathrm{KL}(p, p^*)$, reward units")
-    return [*artists, *write(axes, data["marks"], fontsize=7.5)]
+    write(axes, data["marks"], fontsize=7.5)
 
 
 FIGURES = (

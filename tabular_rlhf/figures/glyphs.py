@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from tabular_rlhf.figures.record import Panel
+
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
+
 
 BLUE, ORANGE, GREEN, PINK, BLACK, GRAY, WINE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#6E6E6E", "#882255"
 Dashes = str | tuple[float, tuple[float, ...]]
@@ -109,22 +111,22 @@ def rung(k: int) -> str:
     return f"rung-{k % 4}"
 
 
-def line(ax: Axes, name: str, x: Any, y: Any, **more: Any) -> list[Line2D]:
+def line(ax: Panel, name: str, x: Any, y: Any, **more: Any) -> list[Line2D]:
     """Draw an object as its line; None in y is a gap."""
     return _named(ax, name, ax.plot(x, [float("nan") if v is None else v for v in y], **{**GLYPHS[name].trail(), **more}))
 
 
-def points(ax: Axes, name: str, x: Any, y: Any, **more: Any) -> list[Line2D]:
+def points(ax: Panel, name: str, x: Any, y: Any, **more: Any) -> list[Line2D]:
     """Draw an object as its marks."""
     return _named(ax, name, ax.plot(x, y, **{**GLYPHS[name].point(), **more}))
 
 
-def dotted(ax: Axes, name: str, x: Any, y: Any, **more: Any) -> list[Line2D]:
+def dotted(ax: Panel, name: str, x: Any, y: Any, **more: Any) -> list[Line2D]:
     """Draw an object as its line with its marks on it."""
     return _named(ax, name, ax.plot(x, y, **{**GLYPHS[name].both(), **more}))
 
 
-def _named(ax: Axes, name: str, lines: list[Line2D]) -> list[Line2D]:
+def _named(ax: Panel, name: str, lines: list[Line2D]) -> list[Line2D]:
     """The artists with the object's name as their id, so that a picture tells what is what (an id occurs once in a file)."""
     sheet = ax.get_figure()
     panel = sheet.axes.index(ax) if sheet is not None else 0

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tabular_rlhf.figures.glyphs import GLYPHS, line, rung
-from tabular_rlhf.figures.labels import ends
-from tabular_rlhf.figures.record import Data, Figure
+from tabular_rlhf.figures.marks import name_ends
+from tabular_rlhf.figures.record import Data, Figure, Panels
 from tabular_rlhf.logspace import log_softmax
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import uniform
 from tabular_rlhf.policy_gradient import AGGREGATIONS, Recipe, success_objective, success_weight
 from tabular_rlhf.policy_gradient.updates import expected_update
 from tabular_rlhf.world import World
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
 
 # ---------------------------------------------------------------------------------------------------- group normalization
 
@@ -38,22 +33,19 @@ def compute_weight(sizes: Sequence[int] = (2, 4, 8, 64), points: int = 801) -> D
     }
 
 
-def draw_weight(axes: list[Axes], data: Data) -> list[Artist]:
+def draw_weight(axes: Panels, data: Data) -> None:
     """Left: the weight of the gradient.  Right: the objective that is ascended."""
     left, right = axes
-    artists: list[Artist] = []
     for k, (G, weight, objective) in enumerate(zip(data["sizes"], data["weight"], data["objective"], strict=True)):
         for ax, heights in ((left, weight), (right, objective)):
-            artists += line(ax, rung(k), data["q"], heights, label=f"$G = {G}$")
-    artists += line(left, "bound", data["limit"]["q"], data["limit"]["weight"], linewidth=1.0, label=r"$1/\sqrt{q(1-q)}$")
-    artists += line(right, "bound", data["q"], data["arcsine"], linewidth=1.0, label=r"$2\,\arcsin\sqrt{q}$")
-    left.set_ylim(0.0, 8.5)
-    left.set_ylabel(r"$c_G(q)$: update $= c_G(q)\, \nabla q$")
+            line(ax, rung(k), data["q"], heights, label=f"$G = {G}$")
+    line(left, "bound", data["limit"]["q"], data["limit"]["weight"], linewidth=1.0, label=r"$1/\sqrt{q(1-q)}$")
+    line(right, "bound", data["q"], data["arcsine"], linewidth=1.0, label=r"$2\,\arcsin\sqrt{q}$")
+    left.set(ylim=(0.0, 8.5), ylabel=r"$c_G(q)$: update $= c_G(q)\, \nabla q$")
     right.set_ylabel(r"$F_G(q)$, the objective ascended")
     for ax in axes:
-        ax.set_xlim(0.0, 1.0)
-        ax.set_xlabel("success probability $q$")
-    return [*artists, *(name for ax in axes for name in ends(ax, [(curve, str(curve.get_label())) for curve in ax.lines]))]
+        ax.set(xlim=(0.0, 1.0), xlabel="success probability $q$")
+        name_ends(ax)
 
 
 # ---------------------------------------------------------------------------------------------------- length
@@ -92,18 +84,15 @@ def ascend_lengths(world: World, recipe: Recipe, steps: int, rate: float) -> lis
     return out
 
 
-def draw_length(axes: list[Axes], data: Data) -> list[Artist]:
+def draw_length(axes: Panels, data: Data) -> None:
     """Left: every response right.  Right: every response wrong."""
-    artists: list[Artist] = []
     for ax, sign in zip(axes, ("right", "wrong"), strict=True):
         for rule, curve in data["curves"].items():  # two of them coincide: the wide one under the narrow
             wide = 3.6 if rule == "sequence-sum" else 1.6
-            artists += line(ax, rule, data["step"], curve[sign], linewidth=wide, label=GLYPHS[rule].label)
-        artists += ends(ax, [(curve, str(curve.get_label())) for curve in ax.lines])
-        ax.set_title(f"every response is {sign}")
-        ax.set_xlabel("step")
+            line(ax, rule, data["step"], curve[sign], linewidth=wide, label=GLYPHS[rule].label)
+        name_ends(ax)
+        ax.set(title=f"every response is {sign}", xlabel="step")
     axes[0].set_ylabel("mean length, tokens")
-    return artists
 
 
 FIGURES = (

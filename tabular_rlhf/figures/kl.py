@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
 from tabular_rlhf.errors import SolveError
 from tabular_rlhf.estimators import Flag, analyse, end, flow, measure, normal_table
 from tabular_rlhf.estimators.normal import PUBLISHED
 from tabular_rlhf.figures.glyphs import GLYPHS, GRAY, dotted, line, points
-from tabular_rlhf.figures.labels import ends as named_ends
-from tabular_rlhf.figures.marks import mark, write
-from tabular_rlhf.figures.record import Data, Figure
+from tabular_rlhf.figures.marks import mark, name_ends, note, write
+from tabular_rlhf.figures.record import Data, Figure, Panel, Panels
 from tabular_rlhf.gibbs import solve
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.world import World
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
 
 THREE = ("k1", "k2", "k3")
 SIX = (
@@ -59,24 +52,20 @@ def compute_spread(shifts: int = 97, cells: int = 2**14) -> Data:
     }
 
 
-def draw_spread(axes: list[Axes], data: Data) -> list[Artist]:
+def draw_spread(axes: Panels, data: Data) -> None:
     """Left: standard deviation over KL.  Right: bias over KL.  Markers: the published table, the smaller on the larger where they meet."""
     left, right = axes
-    artists: list[Artist] = []
-    named: dict[str, list[Any]] = {"std": [], "bias": []}
     for ax, key in ((left, "std"), (right, "bias")):
         for size, name in zip((14, 9, 5), THREE, strict=True):
-            artists += (curve := line(ax, name, data["kl"], data[key][name]))
-            named[key].append((curve[0], GLYPHS[name].label))
+            line(ax, name, data["kl"], data[key][name], label=GLYPHS[name].label)
             dots = [(p["kl"], p[key]) for p in data["published"] if p["estimator"] == name]
-            artists += points(ax, name, *zip(*dots, strict=True), markersize=size, markeredgecolor="white", zorder=4)
-        ax.set_xscale("log")
-        ax.set_xlabel(r"$\mathrm{KL}(\mathcal{N}(0, 1), \mathcal{N}(m, 1)) = m^2/2$, nats")
-    left.set_yscale("log")
-    left.set_ylabel("standard deviation of one draw / KL")
+            points(ax, name, *zip(*dots, strict=True), markersize=size, markeredgecolor="white", zorder=4)
+        ax.set(xscale="log", xlabel=r"$\mathrm{KL}(\mathcal{N}(0, 1), \mathcal{N}(m, 1)) = m^2/2$, nats")
+    left.set(yscale="log", ylabel="standard deviation of one draw / KL")
     right.set_ylabel("bias / KL")
-    artists.append(right.text(0.04, 0.94, "marks: published by Schulman", transform=right.transAxes, fontsize=8))
-    return [*artists, *named_ends(left, named["std"]), *named_ends(right, named["bias"])]
+    right.text(0.04, 0.94, "marks: published by Schulman", transform=right.transAxes, fontsize=8)
+    for ax in axes:
+        name_ends(ax)
 
 
 # ---------------------------------------------------------------------------------------------------- where they lead
@@ -144,50 +133,39 @@ def _place(p: list[float]) -> tuple[float, float]:
     return p[1] + 0.5 * p[2], p[2] * 3.0**0.5 / 2.0
 
 
-def draw_optima(axes: list[Axes], data: Data) -> list[Artist]:
+def draw_optima(axes: Panels, data: Data) -> None:
     """The simplex; lines: the flows; markers: where they end, the larger under the smaller where several do; numbers: the regret."""
     (ax,) = axes
     corners = [_place([1.0, 0.0, 0.0]), _place([0.0, 1.0, 0.0]), _place([0.0, 0.0, 1.0])]
-    artists: list[Artist] = [*ax.fill(*zip(*corners, strict=True), facecolor="none", edgecolor=GRAY, linewidth=0.8)]
+    ax.fill(*zip(*corners, strict=True), facecolor="none", edgecolor=GRAY, linewidth=0.8)
     for (x, y), name, r, shift in zip(corners, "abc", data["reward"], ((-6, -14), (-10, -14), (-75, 0)), strict=True):
-        artists.append(ax.annotate(f"{name}, r = {r:g}", (x, y), shift, textcoords="offset points", fontsize=8))
+        note(ax, f"{name}, r = {r:g}", (x, y), shift)
     star = data["p_star"]
     for k, row in enumerate(data["flags"]):
-        artists += line(ax, row["glyph"], *zip(*map(_place, row["path"]), strict=True), linewidth=1.3, alpha=0.85)
+        line(ax, row["glyph"], *zip(*map(_place, row["path"]), strict=True), linewidth=1.3, alpha=0.85)
         over = sum(meet(row["end"], later["end"]) for later in data["flags"][k + 1 :]) + meet(row["end"], star)
         look: Data = {"markersize": 8 + 10 * over, "markeredgewidth": 1.4, "clip_on": False, "zorder": 4}
-        artists += points(ax, row["glyph"], *([v] for v in _place(row["end"])), **look)
+        points(ax, row["glyph"], *([v] for v in _place(row["end"])), **look)
     for name, p in (("optimum", star), ("reference", data["p_ref"])):
-        artists += points(ax, name, *([v] for v in _place(p)), zorder=5)
+        points(ax, name, *([v] for v in _place(p)), zorder=5)
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8}
-    artists += write(axes, data["marks"], bbox=box)
+    write(axes, data["marks"], bbox=box)
     ax.set_aspect("equal")
     ax.set_axis_off()
     ax.set_xlim(-0.05, 1.55)
-    artists.append(ax.text(1.0, 0.2, "numbers: regret, reward units", fontsize=8, color=GRAY, ha="left"))
-    return [*artists, *_destinations(ax, data)]
+    ax.text(1.0, 0.2, "numbers: regret, reward units", fontsize=8, color=GRAY, ha="left")
+    _destinations(ax, data)
 
 
-def _destinations(ax: Axes, data: Data) -> list[Artist]:
+def _destinations(ax: Panel, data: Data) -> None:
     """Which flags end at a mark, beyond its number; and what the reference is."""
-    said = [(_place(data["p_ref"]), GLYPHS["reference"].label, "left")]
+    look: Data = {"va": "center", "zorder": 6, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.8}}
+    note(ax, GLYPHS["reference"].label, _place(data["p_ref"]), (-10, 0), ha="right", **look)
     for group in data["destinations"]:
-        labels = [data["flags"][k]["label"] for k in group] + [GLYPHS["optimum"].label] * meet(
-            data["flags"][group[0]]["end"], data["p_star"]
-        )
-        said.append((_place(data["flags"][group[0]]["end"]), ", ".join(labels), _side(data["flags"][group[0]]["end"])))
-    shift = {"left": (-48, 0), "far right": (56, 0)}
-    look: Data = {
-        "textcoords": "offset points",
-        "va": "center",
-        "fontsize": 8,
-        "zorder": 6,
-        "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.8},
-    }
-    return [
-        ax.annotate(words, at, (-10, 0) if at == said[0][0] else shift[side], ha="right" if side == "left" else "left", **look)
-        for at, words, side in said
-    ]
+        end = data["flags"][group[0]]["end"]
+        labels = [data["flags"][k]["label"] for k in group] + [GLYPHS["optimum"].label] * meet(end, data["p_star"])
+        shift, edge = ((-48, 0), "right") if _side(end) == "left" else ((56, 0), "left")
+        note(ax, ", ".join(labels), _place(end), shift, ha=edge, **look)
 
 
 # ---------------------------------------------------------------------------------------------------- the runaway
@@ -216,33 +194,24 @@ def compute_runaway() -> Data:
     return {"flags": rows, "vertex_kl": greatest}
 
 
-def draw_runaway(axes: list[Axes], data: Data) -> list[Artist]:
+def draw_runaway(axes: Panels, data: Data) -> None:
     """Left: regret against the time of the flow.  Right: KL to the reference."""
     left, right = axes
-    artists: list[Artist] = []
-    artists += line(right, "bound", [0, LAST], [data["vertex_kl"]] * 2, linewidth=0.8)
-    artists.append(right.text(0.03, 0.93, "all on the best response", transform=right.transAxes, color=GRAY, fontsize=8))
-    named: list[Any] = []
-    for k, row in enumerate(data["flags"]):
+    line(right, "bound", [0, LAST], [data["vertex_kl"]] * 2, linewidth=0.8)
+    right.text(0.03, 0.93, "all on the best response", transform=right.transAxes, color=GRAY, fontsize=8)
+    for k, (row, together) in enumerate(zip(data["flags"], (None, None, "the other three", "k3 in the reward"), strict=True)):
         every = [int(np.argmin(np.abs(np.array(row["time"]) - t))) for t in np.arange(2.0 + 3 * k, LAST - 2.0, 12.0)]
         look: Data = {"markersize": 5, "markevery": every}
-        artists += (curve := dotted(left, row["glyph"], row["time"], row["regret"], **look))
-        named.append((curve[0], GLYPHS[row["glyph"]].label if row["glyph"] != "k3" else "k3 in the loss"))
-        artists += dotted(right, row["glyph"], row["time"], row["kl"], **look)
-    for ax in axes:
-        ax.set_xlim(0, LAST)
-        ax.set_xlabel("time of the flow")
-    left.set_ylabel(r"regret $\beta\, \mathrm{KL}(p, p^*)$, reward units")
-    right.set_ylabel(r"$\mathrm{KL}(p, p_{\mathrm{ref}})$, nats")
-    right.set_ylim(0, 1.12 * data["vertex_kl"])
+        alone = GLYPHS[row["glyph"]].label if row["glyph"] != "k3" else "k3 in the loss"
+        dotted(left, row["glyph"], row["time"], row["regret"], label=alone, **look)
+        dotted(right, row["glyph"], row["time"], row["kl"], label=together, **look)
+    left.set(ylabel=r"regret $\beta\, \mathrm{KL}(p, p^*)$, reward units", ylim=(-0.008, 0.24))
     left.axhline(data["flags"][0]["regret"][0], color=GRAY, linewidth=0.6, zorder=0)
-    artists.append(left.text(0.98, 0.82, "untrained", transform=left.transAxes, color=GRAY, fontsize=8, ha="right", va="top"))
-    left.set_ylim(-0.008, 0.24)
-    return [
-        *artists,
-        *named_ends(left, named),
-        *named_ends(right, [(c, n) for c, n in zip(right.lines[1:], ("", "", "the other three", "k3 in the reward"), strict=True) if n]),
-    ]
+    left.text(0.98, 0.82, "untrained", transform=left.transAxes, color=GRAY, fontsize=8, ha="right", va="top")
+    right.set(ylabel=r"$\mathrm{KL}(p, p_{\mathrm{ref}})$, nats", ylim=(0, 1.12 * data["vertex_kl"]))
+    for ax in axes:
+        ax.set(xlim=(0, LAST), xlabel="time of the flow")
+        name_ends(ax)
 
 
 FIGURES = (

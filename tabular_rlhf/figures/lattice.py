@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tabular_rlhf.estimators.record import ESTIMATORS
 from tabular_rlhf.figures.glyphs import GLYPHS, dotted, line, points
-from tabular_rlhf.figures.labels import ends
-from tabular_rlhf.figures.marks import mark, write
-from tabular_rlhf.figures.record import Data, Figure
+from tabular_rlhf.figures.marks import mark, name_ends, write
+from tabular_rlhf.figures.record import Data, Figure, Panels
 from tabular_rlhf.language import Language
 from tabular_rlhf.lattice import LatticeWorld, Reference, solve
 from tabular_rlhf.lattice.condition import Given, Masked, rewarded
@@ -20,10 +18,6 @@ from tabular_rlhf.lattice.flow import kl, length_law
 from tabular_rlhf.machines import lattice, matches, phrases, product, uniform
 from tabular_rlhf.path import variance
 from tabular_rlhf.reports.lattice_solution import of_ratio
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
 
 THREE = ("k1", "k2", "k3")
 BETAS = np.concatenate([np.geomspace(10.0, 1.1, 13), np.geomspace(1.0, 0.1, 48)])
@@ -53,29 +47,16 @@ def compute_far() -> Data:
     return {"responses": pairs().responses, "draws": DRAWS, **rows}
 
 
-def draw_far(axes: list[Axes], data: Data) -> list[Artist]:
+def draw_far(axes: Panels, data: Data) -> None:
     """Lines: exact.  Markers: the same from draws."""
     (ax,) = axes
-    artists: list[Artist] = []
     for size, name in zip((14, 9, 5), THREE, strict=True):
-        artists += line(ax, name, data["kl"], data[f"exact {name}"], label=GLYPHS[name].label)
-        artists += points(
-            ax,
-            name,
-            data["drawn at"],
-            data[f"drawn {name}"],
-            markersize=size,
-            markeredgecolor="white",
-            zorder=4,
-        )
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.set_xlabel(r"$\mathrm{KL}(p^*, p_{\mathrm{ref}})$, nats")
-    ax.set_ylabel("standard deviation of one draw, nats")
+        line(ax, name, data["kl"], data[f"exact {name}"], label=GLYPHS[name].label)
+        points(ax, name, data["drawn at"], data[f"drawn {name}"], markersize=size, markeredgecolor="white", zorder=4)
+    ax.set(xscale="log", yscale="log", xlabel=r"$\mathrm{KL}(p^*, p_{\mathrm{ref}})$, nats", ylabel="standard deviation of one draw, nats")
     told = f"lines: exact\nmarks: what {data['draws']:,} draws show"
-    artists.append(ax.text(0.03, 0.97, told, transform=ax.transAxes, va="top", fontsize=8, linespacing=1.5))
-    exact = [curve for curve in ax.lines if not str(curve.get_label()).startswith("_")]
-    return [*artists, *ends(ax, [(curve, str(curve.get_label())) for curve in exact])]
+    ax.text(0.03, 0.97, told, transform=ax.transAxes, va="top", fontsize=8, linespacing=1.5)
+    name_ends(ax)
 
 
 # ---------------------------------------------------------------------------------------------------- masking
@@ -112,18 +93,14 @@ def compute_masked() -> Data:
     return {**found, "marks": says}
 
 
-def draw_masked(axes: list[Axes], data: Data) -> list[Artist]:
+def draw_masked(axes: Panels, data: Data) -> None:
     """The probability of each length."""
     (ax,) = axes
-    artists: list[Artist] = []
     for k, (name, (glyph, *_)) in enumerate(LAWS.items()):
         shown = {"markevery": (2 + 3 * k, 11), "markersize": 5}
-        artists += dotted(ax, glyph, range(1, len(data[name]) + 1), np.maximum(data[name], 1e-12).tolist(), **shown)
-    ax.set_yscale("log")
-    ax.set_ylim(1e-7, 5.0)
-    ax.set_xlabel("length, tokens")
-    ax.set_ylabel("probability")
-    return [*artists, *write(axes, data["marks"])]
+        dotted(ax, glyph, range(1, len(data[name]) + 1), np.maximum(data[name], 1e-12).tolist(), **shown)
+    ax.set(yscale="log", ylim=(1e-7, 5.0), xlabel="length, tokens", ylabel="probability")
+    write(axes, data["marks"])
 
 
 FIGURES = (

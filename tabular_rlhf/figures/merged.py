@@ -5,28 +5,22 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.figures import page
-from tabular_rlhf.figures.glyphs import GRAY, line
+from tabular_rlhf.figures.glyphs import GRAY
 from tabular_rlhf.figures.marks import mark, write
-from tabular_rlhf.figures.record import Data, Figure, Said, readable
+from tabular_rlhf.figures.record import Data, Figure, Panels, Said, readable
+from tabular_rlhf.figures.tree import branch
 from tabular_rlhf.lattice import LatticeWorld, Reference, solve
 from tabular_rlhf.lattice.flow import visits
 from tabular_rlhf.lattice.merge import merge
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.world import zen_world
 
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
-
 SIZE = (9.4, 5.4)
-POINTS = 26.0
-"""Width of a branch through which all of p* flows."""
 WIDEST, DEEPEST = 16, 6
 """States of one depth, and depths, that a picture has room for: of a longer one the first are drawn."""
 
@@ -86,22 +80,16 @@ def name_of(world: LatticeWorld, mass: Array, ends: bool) -> str:
     return readable(world.language.vocabulary[int(np.argmax(said))], 12) + (f" +{more}" if more else "")
 
 
-def draw(axes: list[Axes], data: Data) -> list[Artist]:
+def draw(axes: Panels, data: Data) -> None:
     """Branches as wide as the mass of p*, a box for each state."""
     (ax,) = axes
-    artists: list[Artist] = []
     for edge in sorted(data["edges"], key=lambda e: e["mass"]):
-        x, y = zip(edge["from"], edge["to"], strict=True)
-        look = {"linestyle": "-", "solid_capstyle": "butt"}
-        artists += line(ax, "optimum", x, y, alpha=0.45, linewidth=POINTS * edge["mass"], zorder=1, **look)
-        artists += line(ax, "optimum", x, y, linewidth=0.3, zorder=2, **look)
+        branch(ax, edge["from"], edge["to"], edge["mass"], hair=0.3)
     box = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": GRAY}
-    artists += write(axes, data["marks"], bbox=box, fontsize=7, zorder=4)
-    ax.set_xlim(-0.45, data["depths"] + 0.5)
-    ax.set_ylim(data["rows"] + 0.5, -1.15)
+    write(axes, data["marks"], bbox=box, fontsize=7, zorder=4)
+    ax.set(xlim=(-0.45, data["depths"] + 0.5), ylim=(data["rows"] + 0.5, -1.15))
     ax.axis("off")
-    said = "\n".join(_legend(data))
-    return [*artists, ax.text(-0.4, -1.05, said, ha="left", va="top", fontsize=8, color=GRAY, linespacing=1.5)]
+    ax.text(-0.4, -1.05, "\n".join(_legend(data)), ha="left", va="top", fontsize=8, color=GRAY, linespacing=1.5)
 
 
 def _legend(data: Data) -> Iterable[str]:

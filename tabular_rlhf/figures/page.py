@@ -1,4 +1,4 @@
-"""From a figure to its files: SVG, PNG and the data as JSON, with bytes that depend on nothing but the data.
+"""From a figure to its files, and into a notebook: SVG, PNG and the data as JSON, with bytes that depend on nothing but the data.
 
 The data are rounded to seven digits before they are drawn or written, and `differences` allows the last digit or so to move,
 because exp and log differ between machines in their last bits.
@@ -6,9 +6,12 @@ because exp and log differ between machines in their last bits.
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from textwrap import wrap
@@ -16,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tabular_rlhf import told
 from tabular_rlhf.errors import InputError, quoted
-from tabular_rlhf.figures.record import Data, Draw, Figure, Said, readable
+from tabular_rlhf.figures.record import Data, Draw, Figure, Said, all_figures, readable
 from tabular_rlhf.files import check_output, read_json, read_text, write_bytes, write_text
 
 if TYPE_CHECKING:
@@ -62,12 +65,12 @@ def on_paper(draw: Draw, data: Data, widths: tuple[float, ...], size: tuple[floa
 
     sheet = Sheet(figsize=size)
     axes = sheet.subplots(1, len(widths), squeeze=False, gridspec_kw={"width_ratios": widths})
-    artists = draw(list(axes[0]), rounded(data))
+    draw(list(axes[0]), rounded(data))
     if title:
         told = "\n".join(wrap(readable(title, 400), int(LETTERS * size[0])))
         sheet.suptitle(told, x=0.01, ha="left", fontsize=11, fontweight="bold")
-    if not artists:
-        raise InputError("draw must return the artists", got="none", remedy="return a list of what was drawn")
+    if not any(ax.has_data() for ax in axes[0]):
+        raise InputError("draw must put its data on the axes", got="none", remedy="draw something on the axes that it is given")
     return sheet
 
 
@@ -162,3 +165,54 @@ def differences(old: Any, new: Any, place: str, same: Callable[[Any, Any], bool]
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:59] + "…"
+
+
+# ---------------------------------------------------------------------------------------------------- in a notebook
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A drawn figure: `png` and `svg` are its bytes, `data` what it shows, `said` its title and what to see in it."""
+
+    figure: Figure = field(repr=False)
+    name: str
+    said: Said
+
+    @cached_property
+    def data(self) -> Data:
+        """The numbers that are drawn."""
+        return self.figure.compute()
+
+    @cached_property
+    def png(self) -> bytes:
+        """The picture in pixels."""
+        return self._bytes("png")
+
+    @cached_property
+    def svg(self) -> str:
+        """The picture in lines."""
+        return self._bytes("svg").decode()
+
+    def _bytes(self, kind: str) -> bytes:
+        import matplotlib.style
+
+        with matplotlib.style.context(STYLE):
+            sheet = on_paper(self.figure.draw, self.data, self.figure.widths, self.figure.size, self.said.title)
+            return in_bytes(sheet, kind, self.said)
+
+    def _repr_html_(self) -> str:
+        """The picture with its caption under it; on white, whatever the theme."""
+        caption = escape(self.said.caption)
+        source = f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+        picture = f'<img src="{source}" alt="{caption}" style="max-width:100%;background:#fff">'
+        return f'<figure style="margin:0">{picture}<figcaption>{caption}</figcaption></figure>'
+
+
+def show(name: str) -> Shown:
+    """A figure of the gallery, computed and drawn now.  Raises InputError for an unknown name.
+
+    >>> show("tilt").png[1:4]
+    b'PNG'
+    """
+    figure = all_figures().find(name)
+    return Shown(figure, figure.name, figure.said)

@@ -1,7 +1,7 @@
 """What a figure is: what it claims, the data it shows, and how the data are drawn.
 
 `compute` returns a dictionary of plain numbers, strings and lists; everything that is seen comes from it.  `draw` computes
-nothing: it puts the data on axes and returns the artists, so that tests compare data and readers can replot them.
+nothing: it puts the data on axes, so that tests compare data and readers can replot them.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.registry import Registry
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 Data = dict[str, Any]
-Draw = Callable[["list[Axes]", Data], "list[Artist]"]
+Panel: TypeAlias = "Axes"
+Panels: TypeAlias = "list[Axes]"
+Draw = Callable[["Panels", Data], object]
 
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
@@ -34,6 +35,12 @@ def readable(text: str, width: int = 40) -> str:
     """
     shown = text if len(text) <= width else text[: width - 1].rstrip() + "…"
     return shown.replace("$", r"\$")
+
+
+def ceiling(largest: float) -> float:
+    """The next of 1, 0.5, 0.2, 0.1, 0.05, ... above a probability: where an axis ends."""
+    steps = (digit * 10.0**-k for k in range(1, 20) for digit in (1, 2, 5))
+    return min((step for step in steps if step >= 0.999 * largest), default=1.0)
 
 
 @dataclass(frozen=True)
@@ -67,13 +74,11 @@ class Figure:
     def __post_init__(self) -> None:
         for what, word in [("name", self.name), *(("slug", row) for row in self.rows)]:
             if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", word):
-                raise InputError(
-                    f"a figure's {what} must be lower-case words joined by -", got=quoted(word), where=self.name, remedy="rename it"
-                )
+                must = f"a figure's {what} must be lower-case words joined by -"
+                raise InputError(must, got=quoted(word), where=self.name, remedy="rename it")
         if not all((self.title, self.caption, self.rows)):
-            raise InputError(
-                "a figure must have a title, a caption and the claims it shows", got="none", where=self.name, remedy="write them"
-            )
+            must = "a figure must have a title, a caption and the claims it shows"
+            raise InputError(must, got="none", where=self.name, remedy="write them")
 
     @cached_property
     def said(self) -> Said:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.figures.glyphs import GLYPHS, dotted, line
-from tabular_rlhf.figures.labels import ends
-from tabular_rlhf.figures.marks import mark, write
-from tabular_rlhf.figures.record import Data, Figure
+from tabular_rlhf.figures.marks import mark, name_ends, write
+from tabular_rlhf.figures.record import Data, Figure, Panel, Panels
 from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.logspace import Array, expect
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import dirichlet
 from tabular_rlhf.selection import Selected, best_of_n, best_of_n_bound, best_of_n_kl, select_by, soft_best_of_n
 from tabular_rlhf.world import World
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
 
 DRAWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
@@ -57,29 +52,27 @@ def compute_best_of_n(lam: float = 0.25) -> Data:
     }
 
 
-def draw_best_of_n(axes: list[Axes], data: Data) -> list[Artist]:
+def draw_best_of_n(axes: Panels, data: Data) -> None:
     """Left: reward against KL.  Right: the KL of best-of-n against its bound."""
     left, right = axes
-    artists: list[Artist] = []
-    artists += line(left, "tilted", data["gibbs"]["kl"], data["gibbs"]["reward"])
-    artists.append(_beside(left, data["gibbs"], -14, r"Gibbs, $p_\beta$: the most", "above left"))
-    for key, name, more in (("best_of_n", "best-of-n", ""), ("soft", "soft-best-of-n", rf", $\lambda = {data['lam']:g}$")):
-        artists += dotted(left, name, data[key]["kl"], data[key]["reward"], linewidth=1.2)
-        at = {"best_of_n": 14, "soft": -1}[key]
-        artists.append(_beside(left, data[key], at, GLYPHS[name].label + more, {"best_of_n": "below right", "soft": "above left"}[key]))
-    left.set_xlabel(r"$\mathrm{KL}(p, p_{\mathrm{ref}})$, nats")
-    left.set_ylabel(r"$\mathrm{E}_p[r]$, reward units")
-    artists += (bound := line(right, "bound", data["line"], data["bound"]))
-    artists += (exact := dotted(right, "best-of-n", data["n"], data["kl"], linewidth=1.2))
+    line(left, "tilted", data["gibbs"]["kl"], data["gibbs"]["reward"])
+    _beside(left, data["gibbs"], -14, r"Gibbs, $p_\beta$: the most", "above left")
+    soft = rf", $\lambda = {data['lam']:g}$"
+    curves = (("best_of_n", "best-of-n", "", 14, "below right"), ("soft", "soft-best-of-n", soft, -1, "above left"))
+    for key, name, more, at, side in curves:
+        dotted(left, name, data[key]["kl"], data[key]["reward"], linewidth=1.2)
+        _beside(left, data[key], at, GLYPHS[name].label + more, side)
+    left.set(xlabel=r"$\mathrm{KL}(p, p_{\mathrm{ref}})$, nats", ylabel=r"$\mathrm{E}_p[r]$, reward units")
+    line(right, "bound", data["line"], data["bound"], label=r"$\log n - (n - 1)/n$")
+    dotted(right, "best-of-n", data["n"], data["kl"], linewidth=1.2, label="exact: ties\nlower it")
     right.set_xscale("log", base=2)
-    right.set_xlabel("$n$")
-    right.set_ylabel("KL of best of $n$, nats")
-    return [*artists, *ends(right, [(bound[0], r"$\log n - (n - 1)/n$"), (exact[0], "exact: ties\nlower it")], apart=0.11)]
+    right.set(xlabel="$n$", ylabel="KL of best of $n$, nats")
+    name_ends(right, apart=0.11)
 
 
-def _beside(ax: Axes, curve: Data, at: int, words: str, side: str, *, x: str = "kl", y: str = "reward") -> Artist:
+def _beside(ax: Panel, curve: Data, at: int, words: str, side: str, *, x: str = "kl", y: str = "reward") -> None:
     """A name beside a point of a curve."""
-    return write([ax], [mark(curve[x][at], curve[y][at], words, beside=side)])[0]
+    write([ax], [mark(curve[x][at], curve[y][at], words, beside=side)])
 
 
 # ---------------------------------------------------------------------------------------------------- over-optimization
@@ -105,22 +98,19 @@ def _rooted(curve: Selected) -> dict[str, Any]:
     return {**as_lists(curve), "root_kl": np.sqrt(curve.kl).tolist()}
 
 
-def draw_proxy(axes: list[Axes], data: Data) -> list[Artist]:
+def draw_proxy(axes: Panels, data: Data) -> None:
     """Left: the proxy.  Right: the true reward.  Both against the square root of KL, as over-optimization is usually plotted."""
-    artists: list[Artist] = []
     for ax, key, title in zip(axes, ("reward", "gold"), ("the proxy", "the true reward"), strict=True):
         best, gibbs, name = data["best_of_n"], data["gibbs"], "best-of-n"
-        artists += line(ax, "tilted", gibbs["root_kl"], gibbs[key])
-        artists += dotted(ax, name, best["root_kl"], best[key], linewidth=1.2)
+        line(ax, "tilted", gibbs["root_kl"], gibbs[key])
+        dotted(ax, name, best["root_kl"], best[key], linewidth=1.2)
         sides = ("above left", "below right") if key == "reward" else ("above", "above left")
         for curve, words, side in zip((gibbs, best), (r"Gibbs, $p_\beta$", GLYPHS[name].label), sides, strict=True):
             at = int(np.argmax(curve[key])) if key == "gold" else int(np.argmin(np.abs(np.array(curve["root_kl"]) - 1.7)))
-            artists.append(_beside(ax, curve, at, words, side, x="root_kl", y=key))
-        ax.set_title(title)
-        ax.set_xlabel(r"$\sqrt{\mathrm{KL}(p, p_{\mathrm{ref}})}$")
+            _beside(ax, curve, at, words, side, x="root_kl", y=key)
+        ax.set(title=title, xlabel=r"$\sqrt{\mathrm{KL}(p, p_{\mathrm{ref}})}$")
     axes[0].set_ylabel("reward units")
     axes[1].margins(y=0.12)
-    return artists
 
 
 FIGURES = (

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tabular_rlhf.figures import frontier, page, tilt
-from tabular_rlhf.figures.record import Data, Said
+from tabular_rlhf.figures.record import Data, Panels, Said
 from tabular_rlhf.world import World
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
 
 
 def compute(world: World) -> Data:
@@ -22,10 +17,11 @@ def compute(world: World) -> Data:
     return {"tilt": tilt.compute(world, (None, world.beta), given=True), "frontier": frontier.compute(world, marked, steps=81)}
 
 
-def draw(axes: list[Axes], data: Data) -> list[Artist]:
+def draw(axes: Panels, data: Data) -> None:
     """Bars before and after; reward against KL."""
     *bars, plane = axes
-    return [*tilt.draw(bars, data["tilt"]), *frontier.draw_annotated(plane, data["frontier"])]
+    tilt.draw(bars, data["tilt"])
+    frontier.draw_annotated(plane, data["frontier"])
 
 
 def draw_world(world: World, path: Path) -> None:
@@ -37,6 +33,5 @@ def said(data: Data) -> Said:
     """What training gains and what it costs, and what is drawn."""
     own, reference = data["frontier"]["own"], data["frontier"]["reward"][-1]
     gain = f"At β = {own['beta']:.3g} the best policy earns {own['reward']:.3g} instead of {reference:.3g}, for {own['kl']:.3g} nats"
-    return Said(
-        gain, "Left, the probabilities of the likeliest responses under p_ref and under p*. Right, the most that can be earned at each KL."
-    )
+    caption = "Left, the probabilities of the likeliest responses under p_ref and under p*. Right, the most that can be earned at each KL."
+    return Said(gain, caption)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from itertools import zip_longest
 
 import numpy as np
 
 from tabular_rlhf.figures.glyphs import GLYPHS
 from tabular_rlhf.figures.marks import mark, write
-from tabular_rlhf.figures.record import Data, Figure, readable
+from tabular_rlhf.figures.record import Data, Figure, Panels, ceiling, readable
 from tabular_rlhf.gibbs import solve
+from tabular_rlhf.logspace import Array
+from tabular_rlhf.reports.solution import largest
 from tabular_rlhf.reports.solution_text import words
 from tabular_rlhf.world import World
 from tabular_rlhf.worldfile import EXAMPLE, parse_world
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
 
 BETAS = (None, 1.0, 0.5, 0.2, 0.05)
 
@@ -39,7 +37,7 @@ def compute(world: World, betas: Sequence[float | None] = BETAS, top: int = 8, *
         rows = [[p / float(world.mu[i // mdp.N]) for p, i in zip(row, order, strict=True)] for row in rows]
         texts = [words(mdp.prompts[i // mdp.N], text) for text, i in zip(texts, order, strict=True)]
         others = 0
-    scale = _round_up(max(map(max, rows)))
+    scale = ceiling(max(map(max, rows)))
     rest = [max(0.0, 1.0 - sum(row)) if others else 0.0 for row in rows]
     marks = [mark(p, y, _value(p, scale), panel=k) for k, row in enumerate(rows) for y, p in enumerate(row)]
     marks += [mark(0.0, len(texts), f"{p:.2f} together", panel=k) for k, p in enumerate(rest) if others > 0]
@@ -55,43 +53,29 @@ def compute(world: World, betas: Sequence[float | None] = BETAS, top: int = 8, *
     }
 
 
-def _likeliest(laws: Sequence[np.ndarray], top: int) -> list[int]:
+def _likeliest(laws: Sequence[Array], top: int) -> list[int]:
     """Places in turn from every law, its likeliest first, until `top` are found; impossible ones never."""
-    ranked = []
-    for law in laws:
-        flat = np.ravel(law)
-        many = min(4 * top, flat.size)
-        places = np.argpartition(-flat, many - 1)[:many]
-        ranked.append([int(i) for i in sorted(places, key=lambda i: (-flat[i], i)) if flat[i] > 0])
-    kept: list[int] = []
-    for rank in range(4 * top):
-        for places_ in ranked:
-            if rank < len(places_) and places_[rank] not in kept and len(kept) < top:
-                kept.append(places_[rank])
-    return kept
+    ranked = [[x * law.shape[1] + tau for x, tau in largest(law, 4 * top)] for law in laws]
+    in_turn = dict.fromkeys(place for places in zip_longest(*ranked) for place in places if place is not None)
+    return list(in_turn)[:top]
 
 
-def _round_up(p: float) -> float:
-    """The next of 1, 0.5, 0.2, 0.1, 0.05, ... above p: where the bars' axis ends."""
-    steps = (digit * 10.0**-k for k in range(1, 20) for digit in (1, 2, 5))
-    return min((step for step in steps if step >= 0.999 * p), default=1.0)
-
-
-def draw(axes: list[Axes], data: Data) -> list[Artist]:
+def draw(axes: Panels, data: Data) -> None:
     """Bars side by side: responses from the top down, best reward first."""
-    artists: list[Artist] = []
     names = [f"{readable(text)}   r = {r:.3g}" for text, r in zip(data["response"], data["reward"], strict=True)]
     others = [f"{data['rest_count']:,} others"] if data["rest_count"] > 0 else []
-    places = list(range(len(names) + len(others)))
+    places, scale = list(range(len(names) + len(others))), data["scale"]
     for ax, beta, p in zip(axes, data["beta"], data["p"], strict=True):
         bars = ax.barh(places[: len(p)], p, **_look(beta))
         for k, bar in enumerate(bars):
             bar.set_gid(f"{'reference' if beta is None else 'optimum'}.{axes.index(ax)}.{k}")
-        artists += bars
         ax.set_title(r"$p_{\mathrm{ref}}$  ($\beta = \infty$)" if beta is None else rf"$p^*$ at $\beta = {beta:g}$")
-        _frame(ax, data["scale"], places, [*names, *others] if ax is axes[0] else [""] * len(places))
+        ax.set(xlim=(0, 1.32 * scale), ylim=(len(places) - 0.4, -0.6))
+        ax.set_xticks([0, scale / 2, scale], ["0", f"{scale / 2:g}", f"{scale:g}"])
+        ax.set_yticks(places, [*names, *others] if ax is axes[0] else [""] * len(places))
+        ax.tick_params(axis="y", length=0)
     axes[len(axes) // 2].set_xlabel("probability")
-    return [*artists, *write(axes, data["marks"], fontsize=7.5)]
+    write(axes, data["marks"], fontsize=7.5)
 
 
 def _look(beta: float | None) -> Data:
@@ -99,14 +83,6 @@ def _look(beta: float | None) -> Data:
     if beta is None:
         return {"facecolor": "white", "edgecolor": GLYPHS["reference"].color, "linewidth": 1.0}
     return {"facecolor": GLYPHS["optimum"].color, "linewidth": 0.0}
-
-
-def _frame(ax: Axes, scale: float, places: list[int], names: list[str]) -> None:
-    ax.set_xlim(0, 1.32 * scale)
-    ax.set_xticks([0, scale / 2, scale], ["0", f"{scale / 2:g}", f"{scale:g}"])
-    ax.set_ylim(len(places) - 0.4, -0.6)
-    ax.set_yticks(places, names)
-    ax.tick_params(axis="y", length=0)
 
 
 def _value(p: float, scale: float) -> str:

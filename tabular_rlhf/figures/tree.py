@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from tabular_rlhf.figures.glyphs import GRAY, line
 from tabular_rlhf.figures.marks import mark, write
-from tabular_rlhf.figures.record import Data, Figure, readable
+from tabular_rlhf.figures.record import Data, Figure, Panel, Panels, readable
 from tabular_rlhf.gibbs import SoftBellman, soft_bellman
 from tabular_rlhf.world import World
 from tabular_rlhf.worldfile import EXAMPLE, parse_world
 
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
-
+Point = tuple[float, float]
 POINTS = 26.0
 """Width of a branch through which all of p* flows."""
 
@@ -96,41 +91,41 @@ class Tree:
         return tokens
 
 
-def draw(axes: list[Axes], data: Data) -> list[Artist]:
+def draw(axes: Panels, data: Data) -> None:
     """From left to right; a branch is as wide as the mass of p* that flows through, its words and pi_ref -> pi* on it."""
     (ax,) = axes
-    nodes, artists = data["nodes"], []
+    nodes = data["nodes"]
     for edge in data["edges"]:
-        artists += _branch(ax, nodes[edge["from"]], nodes[edge["to"]], edge["mass"])
+        start, end = ((nodes[edge[at]]["depth"], nodes[edge[at]]["height"]) for at in ("from", "to"))
+        branch(ax, start, end, edge["mass"])
     branches, states = data["marks"][: len(data["edges"])], data["marks"][len(data["edges"]) :]
-    artists += write(axes, branches, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}, linespacing=1.35, zorder=3)
+    write(axes, branches, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}, linespacing=1.35, zorder=3)
     box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": GRAY}
     for node, m in zip(nodes, states, strict=True):
-        artists += write(axes, [m], bbox=None if node["leaf"] else box, zorder=4)
+        write(axes, [m], bbox=None if node["leaf"] else box, zorder=4)
     deepest = max(node["depth"] for node in nodes)
-    ax.set_xlim(-0.25, deepest + 0.75)
-    ax.set_ylim(data["leaves"] - 0.4, -0.6)
+    ax.set(xlim=(-0.25, deepest + 0.75), ylim=(data["leaves"] - 0.4, -0.6))
     ax.axis("off")
-    return [*artists, *_legend(ax, data["beta"], deepest + 0.72, data["leaves"] - 0.95)]
+    _legend(ax, data["beta"], deepest + 0.72, data["leaves"] - 0.95)
 
 
-def _branch(ax: Axes, start: Data, end: Data, mass: float) -> list[Artist]:
-    """A band and a hair along it, which shows where there is hardly any mass."""
-    x, y = (start["depth"], end["depth"]), (start["height"], end["height"])
+def branch(ax: Panel, start: Point, end: Point, mass: float, *, hair: float = 0.6) -> None:
+    """A band as wide as the mass of p* that flows through, and a hair along it, which shows where there is hardly any."""
+    x, y = zip(start, end, strict=True)
     look = {"linestyle": "-", "solid_capstyle": "butt"}
-    band = line(ax, "optimum", x, y, alpha=0.45, linewidth=POINTS * mass, zorder=1, **look)
-    return [*band, *line(ax, "optimum", x, y, linewidth=0.6, zorder=2, **look)]
+    line(ax, "optimum", x, y, alpha=0.45, linewidth=POINTS * mass, zorder=1, **look)
+    line(ax, "optimum", x, y, linewidth=hair, zorder=2, **look)
 
 
-def _legend(ax: Axes, beta: float, x: float, y: float) -> list[Artist]:
+def _legend(ax: Panel, beta: float, x: float, y: float) -> None:
     """What the widths and the numbers mean, and the band through which half of p* flows, up to x at height y."""
     said = [
         r"width of a branch: the mass of $p^*$ that flows through, $d_{p^*}(s)\,\pi^*(a|s)$",
         rf"numbers on it: $\pi_{{\mathrm{{ref}}}}(a|s) \to \pi^*(a|s)$;  $\beta = {beta:g}$",
     ]
-    words = ax.text(x, y + 0.02, "\n".join(said), ha="right", va="top", fontsize=8, color=GRAY, linespacing=1.5)
-    sample = line(ax, "optimum", (x - 0.46, x - 0.28), (y - 0.35, y - 0.35), alpha=0.45, linewidth=POINTS * 0.5, solid_capstyle="butt")
-    return [words, *sample, ax.text(x, y - 0.35, "half of $p^*$", ha="right", va="center", fontsize=8, color=GRAY)]
+    ax.text(x, y + 0.02, "\n".join(said), ha="right", va="top", fontsize=8, color=GRAY, linespacing=1.5)
+    line(ax, "optimum", (x - 0.46, x - 0.28), (y - 0.35, y - 0.35), alpha=0.45, linewidth=POINTS * 0.5, solid_capstyle="butt")
+    ax.text(x, y - 0.35, "half of $p^*$", ha="right", va="center", fontsize=8, color=GRAY)
 
 
 FIGURES = (

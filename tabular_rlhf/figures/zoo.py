@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.autodiff import grad
 from tabular_rlhf.figures.glyphs import GLYPHS, GRAY, line
-from tabular_rlhf.figures.labels import ends
-from tabular_rlhf.figures.record import Data, Figure
-from tabular_rlhf.figures.trace import trace
+from tabular_rlhf.figures.marks import name_ends
+from tabular_rlhf.figures.record import Data, Figure, Panels
 from tabular_rlhf.logspace import Array, log_softmax
 from tabular_rlhf.losses.evaluate import slope_gradient, value
 from tabular_rlhf.preferences import Pairs
 from tabular_rlhf.world import World, coin
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
 
 SHOWN = ("dpo", "cdpo", "ipo", "exo-pair", "slic-reference", "discopop")
 WITH_OPTIMUM = ("dpo", "cdpo", "ipo", "exo-pair", "slic-reference")
@@ -44,6 +40,46 @@ PANELS = (
     ("optimum", "optimal margin", "P(first beats second)", (-3.0, 3.0)),
 )
 """Key in the data, title, what is across, and the heights that are seen."""
+
+
+FINE = 1e-3
+"""How far a curve may run beside its chords, of the height that is seen."""
+
+
+def trace(f: Callable[[float], float], low: float, high: float, seen: tuple[float, float], *, steps: int = 48, least: float = 1e-5) -> Data:
+    """Places and heights of a curve from low to high, over `steps` chords to begin with.
+
+    A chord is halved while the curve leaves it by more than FINE of the heights `seen`; one that still rises by as much when it is
+    narrower than `least` of the width is a jump, and stands as None.
+
+    >>> curve = trace(lambda x: float(x > 0.3), 0.0, 1.0, (0.0, 1.0)); at = curve["y"].index(None)
+    >>> [round(x, 3) for x in curve["x"][at - 1 : at + 2]], curve["y"][at - 1 : at + 2]
+    ([0.3, 0.3, 0.3], [0.0, None, 1.0])
+    """
+    fine, least = FINE * (seen[1] - seen[0]), least * (high - low)
+    grid = np.linspace(low, high, steps + 1).tolist()
+    x: list[float] = grid[:1]
+    y: list[float | None] = [f(grid[0])]
+
+    def reach(b: float, v: float) -> None:
+        """Go on from the last point to (b, v)."""
+        a, u = x[-1], y[-1]
+        assert u is not None  # a gap is never the last point
+        middle, flat = 0.5 * (a + b), b - a < least
+        height = 0.5 * (u + v) if flat else f(middle)
+        if not flat and abs(height - 0.5 * (u + v)) > fine:
+            reach(middle, height)
+            reach(b, v)
+            return
+        if flat and abs(v - u) > fine:
+            x.append(middle)
+            y.append(None)
+        x.append(b)
+        y.append(v)
+
+    for b in grid[1:]:
+        reach(b, f(b))
+    return {"x": x, "y": y}
 
 
 def compute(beta: float = 1.0, reach: float = 4.0) -> Data:
@@ -76,18 +112,14 @@ def _margin(world: World, name: str, chance: float) -> float:
     return 0.0 if abs(slope(0.0)) < ROUNDING else float(brentq(slope, -FARTHEST, FARTHEST, xtol=1e-10))
 
 
-def draw(axes: list[Axes], data: Data) -> list[Artist]:
+def draw(axes: Panels, data: Data) -> None:
     """Three panels: the loss, its slope, its optimum; each curve is named where it ends."""
-    artists: list[Artist] = []
     for ax, (what, title, across, heights) in zip(axes, PANELS, strict=True):
         for name, curve in data[what].items():
-            artists += line(ax, name, curve["x"], curve["y"], linewidth=1.6, label=GLYPHS[name].label)
-        ax.set_title(title)
-        ax.set_xlabel(across)
-        ax.set_ylim(heights)
-        artists += ends(ax, [(curve, str(curve.get_label())) for curve in ax.lines])
+            line(ax, name, curve["x"], curve["y"], linewidth=1.6, label=GLYPHS[name].label)
+        ax.set(title=title, xlabel=across, ylim=heights)
+        name_ends(ax)
         ax.axhline(0, color=GRAY, linewidth=0.6, zorder=0)
-    return artists
 
 
 # ---------------------------------------------------------------------------------------------------- displacement
@@ -120,18 +152,14 @@ def compute_displacement(steps: int = 60, step: float = 0.25) -> Data:
     }
 
 
-def draw_displacement(axes: list[Axes], data: Data) -> list[Artist]:
+def draw_displacement(axes: Panels, data: Data) -> None:
     """Two panels: the classes; three lines each."""
-    artists: list[Artist] = []
     for ax, name, title in zip(axes, ("tabular", "log-linear"), ("a number for each answer", "one feature for all three"), strict=True):
         for glyph, p in zip(NAMES, zip(*data[name], strict=True), strict=True):
-            artists += line(ax, glyph, data["time"], p, label=GLYPHS[glyph].label)
-        ax.set_title(title)
-        ax.set_xlabel("gradient flow time")
-        ax.set_ylim(0, 1)
-        artists += ends(ax, [(curve, str(curve.get_label())) for curve in ax.lines], apart=0.085)
+            line(ax, glyph, data["time"], p, label=GLYPHS[glyph].label)
+        ax.set(title=title, xlabel="gradient flow time", ylim=(0, 1))
+        name_ends(ax, apart=0.085)
     axes[0].set_ylabel("probability")
-    return artists
 
 
 FIGURES = (

@@ -5,7 +5,7 @@ r"""LaTeX that runs: text -> expression tree -> value on a world -> text again.
 | module | what it does |
 |---|---|
 | `tree` | one node for everything |
-| `spellings`, `tokens`, `stream`, `letters`, `events`, `binders`, `grammar`, `read` | text into a tree |
+| `spellings`, `tokens`, `stream`, `letters`, `operators`, `binders`, `grammar`, `read` | text into a tree |
 | `axes`, `lexicon`, `scopes`, `meaning`, `indices`, `sums`, `laws`, `slopes`, `compiled` | a tree into a function of a world's symbols |
 | `say` | a tree into text |
 | `slip_rules`, `slips` | the mistakes that people make, as rewrites of a tree |

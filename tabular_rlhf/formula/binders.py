@@ -2,10 +2,8 @@ r"""What binds: sums, products, means, extremes."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
-from tabular_rlhf.formula.events import CONDITIONS, Events
 from tabular_rlhf.formula.letters import ANY
+from tabular_rlhf.formula.operators import CONDITIONS, Operators
 from tabular_rlhf.formula.stream import CLOSED, items, spelled
 from tabular_rlhf.formula.tokens import Token
 from tabular_rlhf.formula.tree import Node, index, num, sym, walk
@@ -36,20 +34,8 @@ def shared(overs: list[Node]) -> list[Node]:
     return out
 
 
-class Binders(Events):
+class Binders(Operators):
     """Readers of the letters that bind indices or draw from laws."""
-
-    @abstractmethod
-    def term(self) -> Node:
-        """See `grammar`."""
-
-    @abstractmethod
-    def factor(self) -> Node:
-        """See `grammar`."""
-
-    @abstractmethod
-    def argument(self) -> Node:
-        """See `grammar`."""
 
     # ------------------------------------------------------------------------------------------------ sums
 
@@ -57,7 +43,7 @@ class Binders(Events):
         at, op = self.at, self.take().text
         overs = self.overs()
         if not overs:
-            raise self.refusal("a sum must say over what", r"write sum_tau, or sum_{h=1}^{H}", self.tokens[at].start, self.peek().end)
+            raise self.refusal("a sum must say over what", r"write sum_tau, or sum_{h=1}^{H}", self.tokens[at], self.peek())
         names = [str(n.value) for over in overs for _, n in walk(over) if n.op in ("over", "range")]
         spelled_ = self.spelled_names(overs)
         self.bound += spelled_
@@ -99,10 +85,7 @@ class Binders(Events):
         inner.bound, inner.functions = self.bound, self.functions
         found: list[Node] = getattr(inner, reader)(*given)
         if inner.peek().kind:
-            token = inner.peek()
-            raise self.refusal(
-                "what stands below must be indices, ranges or conditions", "write tau, h=1, or i != j", token.start, token.end
-            )
+            raise inner.refusal("what stands below must be indices, ranges or conditions", "write tau, h=1, or i != j")
         return found
 
     def over_items(self, high: Node | None) -> list[Node]:
@@ -110,31 +93,25 @@ class Binders(Events):
         while self.peek().kind:
             one = self.one_index()
             if one is None:
-                token = self.peek()
-                raise self.refusal("a sum must run over an index", "use x, tau, s, a, h, i or j", token.start, token.end)
+                raise self.refusal("a sum must run over an index", "use x, tau, s, a, h, i or j")
             over = Node("over", (), one.value, one.start, one.end)
-            token = self.peek()
-            if token.kind == "=":
+            sign = self.peek()
+            if sign.kind in (*CONDITIONS, ":") or sign.text in ("ni", "in", "notin"):
                 self.take()
+            if sign.kind == "=":
                 low = self.sum()
                 if high is None:
-                    raise self.refusal("a range must have an upper end", "write sum_{h=1}^{H}", one.start, low.end)
+                    raise self.refusal("a range must have an upper end", "write sum_{h=1}^{H}", one, low)
                 over = Node("range", (low, high), one.value, one.start, low.end)
-            elif token.kind in CONDITIONS:
-                self.take()
-                over = self.made("such", over, self.made(CONDITIONS[token.kind], one, self.index_or_sum()))
-            elif token.kind == ":":
-                self.take()
+            elif sign.kind in CONDITIONS:
+                over = self.made("such", over, self.made(CONDITIONS[sign.kind], one, self.index_or_sum()))
+            elif sign.kind == ":":
                 over = self.made("such", over, self.condition())
-            elif token.text == "ni":
-                self.take()
-                place = self.place()
-                over = self.made("such", over, self.made("through", one, place))
-            elif token.text in ("in", "notin"):
-                self.take()
-                owner = self.letter()
-                belongs = self.made("at", owner, one)
-                over = self.made("such", over, self.made("gt" if token.text == "in" else "le", belongs, num(0)))
+            elif sign.text == "ni":
+                over = self.made("such", over, self.made("through", one, self.place()))
+            elif sign.text in ("in", "notin"):
+                belongs = self.made("at", self.letter(), one)
+                over = self.made("such", over, self.made("gt" if sign.text == "in" else "le", belongs, num(0)))
             found.append(over)
         return found
 
@@ -147,8 +124,7 @@ class Binders(Events):
                 return Node("add", (pair[0][0], pair[1][0]))
         item = self.index_item()
         if item is None or item is ANY:
-            token = self.peek()
-            raise self.refusal("a response must go through a state", "write s or s + a", token.start, token.end)
+            raise self.refusal("a response must go through a state", "write s or s + a")
         return item
 
     def index_or_sum(self) -> Node:
@@ -176,7 +152,7 @@ class Binders(Events):
         count = 2 if name == "Cov" else 1
         if sum(kid.op != "given" for kid in kids) != count:
             must = f"{name} must be of {'one number' if count == 1 else 'two numbers'}"
-            raise self.refusal(must, f"write {name}({'f, g' if count > 1 else 'f'})", opening.start, self.peek().start)
+            raise self.refusal(must, f"write {name}({'f, g' if count > 1 else 'f'})", opening, self.edge)
         bodies, given = [k for k in kids if k.op != "given"], [k for k in kids if k.op == "given"]
         return self.made(name, *bodies, *draws, *given, at=at)
 
@@ -203,9 +179,7 @@ class Binders(Events):
         self.take()
         inside = self.skip_group() if self.peek().kind in ("{", "(") else [self.take(), *self.primes()]
         if not inside or inside[0].kind in CLOSED:
-            raise self.refusal(
-                "a subscript must hold something", "write E_p, or leave it out", self.tokens[self.at - 1].start, self.peek().start
-            )
+            raise self.refusal("a subscript must hold something", "write E_p, or leave it out", self.tokens[self.at - 1], self.edge)
         found, waiting = list[Node](), list[Token]()
         parts = items(inside)
         for part in parts:
@@ -215,14 +189,14 @@ class Binders(Events):
                 continue
             drawn = self.drawn([*waiting, *part[:cut]])
             if not drawn:
-                raise self.refusal("a draw must name what is drawn", "write y ~ pi", part[0].start, part[-1].end)
+                raise self.refusal("a draw must name what is drawn", "write y ~ pi", part[0], part[-1])
             found.append(Node("draw", tuple(self.within(part[cut + 1 :], "law")), drawn, part[0].start, part[-1].end))
             waiting = []
         if waiting and not found:
             bare = [t for t in inside if t.kind not in ("(", ")")]
             names = [self.indices_in(item) for item in items(bare)]
             if any(n.value is None for some in names for n in some or ()):
-                raise self.refusal("a mean must be under a law", "write E_p", inside[0].start, inside[-1].end)
+                raise self.refusal("a mean must be under a law", "write E_p", inside[0], inside[-1])
             law = spelled(bare) in self.aliases or spelled(bare) in self.declared
             if all(n is not None for n in names) and not law:
                 value = " ".join(str(n.value) for some in names for n in some or ())
@@ -239,9 +213,7 @@ class Binders(Events):
         for item in items(bare):
             found = self.indices_in(item)
             if found is None or any(n.value is None for n in found):
-                raise self.refusal(
-                    "what is drawn must be prompts, responses, states or tokens", "write x ~ mu, y ~ p", item[0].start, item[-1].end
-                )
+                raise self.refusal("what is drawn must be prompts, responses, states or tokens", "write x ~ mu, y ~ p", item[0], item[-1])
             names += [str(n.value) for n in found]
         return " ".join(names)
 
@@ -254,7 +226,7 @@ class Binders(Events):
         at, name = self.at, self.take().text
         if name == "arg":
             if self.peek().text not in ("max", "min"):
-                raise self.refusal("arg must be of max or min", r"write \arg\max", self.tokens[at].start, self.peek().end)
+                raise self.refusal("arg must be of max or min", r"write \arg\max", self.tokens[at], self.peek())
             name = f"arg{self.take().text}"
         overs = self.overs()
         if not overs and name in ("max", "min") and self.peek().kind in ("(", "[", "{") and any(t.kind == "," for t in self.level()):
@@ -276,9 +248,7 @@ class Binders(Events):
             opening = self.at
             inside = [t for t in self.skip_group() if t.kind == "name"]
             if not inside:
-                raise self.refusal(
-                    "a group must be of a letter", r"write std(r_1, \ldots, r_G)", self.tokens[opening].start, self.peek().start
-                )
+                raise self.refusal("a group must be of a letter", r"write std(r_1, \ldots, r_G)", self.tokens[opening], self.edge)
             body = Node("at", (sym(self.name(inside[0].text)), index("i")), None, self.tokens[opening].start, self.peek().start)
             return self.made(name, body, at=at)
         return self.made(name, self.bracketed(), at=at)
@@ -294,12 +264,21 @@ class Binders(Events):
         return False
 
     def read_clip(self) -> Node:
-        at = self.at
-        self.take()
-        kids = self.held()
-        if len(kids) != 3:
-            raise self.refusal("clip must have a number and two ends", "write clip(x, low, high)", self.tokens[at].start, self.peek().start)
-        return self.made("clip", *kids, at=at)
+        return self.of_several("clip", 3, "clip must have a number and two ends", "write clip(x, low, high)")
+
+    def read_binom(self) -> Node:
+        r"""\binom{n}{k}; binom(n, k) in plain typing."""
+        if self.ahead().kind == "(":
+            return self.of_several("binom", 2, "binom must have two numbers", "write binom(n, k)")
+        at, _, above = self.at, self.take(), self.argument()
+        return self.made("binom", above, self.argument(), at=at)
+
+    def of_several(self, op: str, count: int, must: str, remedy: str) -> Node:
+        """A function of several numbers between commas."""
+        at, _, kids = self.at, self.take(), self.held()
+        if len(kids) != count:
+            raise self.refusal(must, remedy, self.tokens[at], self.edge)
+        return self.made(op, *kids, at=at)
 
     def read_inner(self) -> Node:
         r"""\langle f, g \rangle of two gradients; inner(f, g) in plain typing."""
@@ -312,15 +291,3 @@ class Binders(Events):
         second = self.sum()
         self.close(opening)
         return self.made("inner", first, second, at=at)
-
-    def read_binom(self) -> Node:
-        r"""\binom{n}{k}; binom(n, k) in plain typing."""
-        at = self.at
-        self.take()
-        if self.peek().kind != "(":
-            above = self.argument()
-            return self.made("binom", above, self.argument(), at=at)
-        kids = self.held()
-        if len(kids) != 2:
-            raise self.refusal("binom must have two numbers", "write binom(n, k)", self.tokens[at].start, self.peek().start)
-        return self.made("binom", *kids, at=at)

@@ -43,10 +43,6 @@ def mapped(tree: Node, change: Callable[[Node], Node]) -> Node:
     return change(tree.over(*(mapped(kid, change) for kid in tree.kids)))
 
 
-def _everywhere(words: str, change: Callable[[Node], Node]) -> Choice:
-    return Choice(words, lambda tree: mapped(tree, change), of_values=False)
-
-
 def _of_a_letter(words: str, name: str, become: Callable[[Node], Node], value: Callable[[Any], Any]) -> Choice:
     change = lambda tree: mapped(tree, lambda n: become(n) if n == sym(name) else n)  # noqa: E731
     return Choice(f"{name} {words}", change, {name: value})
@@ -66,7 +62,8 @@ def freedom(text: str) -> tuple[Choice, ...]:
     """
     words = " ".join(text.split())
     if words in ("ddof", "std"):
-        change = _everywhere("std divides by n - 1", lambda n: Node("std", n.kids, 1) if n.op == "std" else n)
+        sample = lambda n: Node("std", n.kids, 1) if n.op == "std" else n  # noqa: E731
+        change = Choice("std divides by n - 1", lambda tree: mapped(tree, sample), of_values=False)
     elif m := re.fullmatch(r"(?:the )?sign of (\S+)", words):
         change = _of_a_letter("has the other sign", key_of(m[1]), lambda n: Node("neg", (n,)), lambda x: -x)
     elif m := re.fullmatch(r"(\S+) ?(?:->|→|\\to) ?0", words):

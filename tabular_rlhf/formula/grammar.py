@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tabular_rlhf.formula.events import CONDITIONS
-from tabular_rlhf.formula.operators import Operators
+from tabular_rlhf.formula.binders import Binders
+from tabular_rlhf.formula.operators import CONDITIONS
 from tabular_rlhf.formula.spellings import FUNCTIONS, KL_KEYS
 from tabular_rlhf.formula.tokens import Token
 from tabular_rlhf.formula.tree import Node, index, num, sym
@@ -29,7 +29,7 @@ RELATION_NAMES = {"propto", "succ", "prec", "in", "notin", "ni", "to", "approx",
 BINDERS = {"sum", "prod", "E", "max", "min", "argmax", "argmin"}
 
 
-class Grammar(Operators):
+class Grammar(Binders):
     """An expression reader; `letters.py` reads names and indices, `binders.py` sums, means and divergences."""
 
     # ------------------------------------------------------------------------------------------------ sums and products
@@ -54,15 +54,15 @@ class Grammar(Operators):
             kind = self.peek().kind
             if kind in ("*", "/"):
                 sign = self.take()
-                if kind == "/" and self.bare_log(left):
+                if kind == "/" and left.op == "log" and self.text[left.end - 1 : left.end] not in ")]}":
                     remedy = "write log(p/q), or (log p)/q"
-                    raise self.refusal("a logarithm before a slash must show what it is of", remedy, left.start, sign.end)
+                    raise self.refusal("a logarithm before a slash must show what it is of", remedy, left, sign)
                 right = self.signed()
                 left, slash = self.made("mul" if kind == "*" else "div", left, right, at=at), kind == "/" and left.op != "num"
             elif self.starts_factor():
                 if slash and self.glued():
                     remedy = "write a/(b c), or (a/b) c, or put a sign of multiplication"
-                    raise self.refusal("what stands below a slash must be plain", remedy, left.start, self.peek().end)
+                    raise self.refusal("what stands below a slash must be plain", remedy, left, self.peek())
                 left = self.made("mul", left, self.factor(), at=at)
             else:
                 return left
@@ -74,9 +74,6 @@ class Grammar(Operators):
             self.take()
             return self.made("neg", self.signed(), at=at)
         return self.factor()
-
-    def bare_log(self, node: Node) -> bool:
-        return node.op == "log" and self.text[node.end - 1 : node.end] not in ")]}"
 
     def glued(self) -> bool:
         """Whether the next factor would be taken for a part of the denominator: a letter or a bracket right behind it."""
@@ -105,13 +102,11 @@ class Grammar(Operators):
         base = self.primary()
         while self.peek().kind == "^":
             if base.op == "pow" and self.text[base.end - 1 : base.end] != ")":
-                raise self.refusal("a power of a power must show its brackets", "write (a^b)^c", base.start, self.peek().end)
+                raise self.refusal("a power of a power must show its brackets", "write (a^b)^c", base, self.peek())
             self.take()
             power = self.exponent()
             if base.op == "sym" and power.op == "sym" and power.value == "tau":
-                raise self.refusal(
-                    "a power must be no name", "write (p)^{tau} for a power, or name the letter otherwise", base.start, power.end
-                )
+                raise self.refusal("a power must be no name", "write (p)^{tau} for a power, or name the letter otherwise", base, power)
             base = self.made("pow", base, power, at=at)
         return base
 
@@ -146,10 +141,7 @@ class Grammar(Operators):
         if self.peek().kind == want or (opening.kind in "([" and self.peek().kind in (")", "]") and opening.kind != "{"):
             self.take()
             return
-        token = self.peek()
-        raise self.refusal(
-            f"a bracket {opening.text} must be closed by {want}", "close it, or leave out what stands before", token.start, token.end
-        )
+        raise self.refusal(f"a bracket {opening.text} must be closed by {want}", "close it, or leave out what stands before")
 
     # ------------------------------------------------------------------------------------------------ primaries
 
@@ -177,7 +169,7 @@ class Grammar(Operators):
                 return reader()
             return self.letter()
         must = "a formula must go on with a number, a letter or a bracket"
-        raise self.refusal(must, "complete it, or leave out what stands before", token.start, token.end)
+        raise self.refusal(must, "complete it, or leave out what stands before")
 
     def absolute(self) -> Node:
         at, opening = self.at, self.take()
@@ -196,10 +188,8 @@ class Grammar(Operators):
         if op == "log" and self.peek().kind == "_":
             self.take()
             if self.peek().kind == "num" or (self.peek().kind == "{" and self.ahead().kind == "num"):
-                token = self.peek()
-                raise self.refusal("a logarithm must be natural", "divide by log 2", token.start, token.end)
-            inner = self.argument()
-            return self.made(op, inner, at=at)
+                raise self.refusal("a logarithm must be natural", "divide by log 2")
+            return self.made(op, self.argument(), at=at)
         if op == "sigma" and self.peek().kind in ("_", "'"):
             self.at = at
             return self.letter()
@@ -257,7 +247,7 @@ class Grammar(Operators):
         if self.peek().kind == "name":
             return self.letter()
         if self.peek().kind not in ("[", "(", "{"):
-            raise self.refusal("an indicator must hold a condition", "write 1[i = j]", self.tokens[at].start, self.peek().end)
+            raise self.refusal("an indicator must hold a condition", "write 1[i = j]", self.tokens[at], self.peek())
         opening = self.take()
         condition = self.condition()
         self.close(opening)
@@ -274,7 +264,7 @@ class Grammar(Operators):
             belongs = self.made("at", self.letter(), left, at=at)
             return self.made("gt" if token.text == "in" else "le", belongs, num(0), at=at)
         if relation is None:
-            raise self.refusal("a condition must hold a relation", "write i = j, r > 0, or the like", token.start, token.end)
+            raise self.refusal("a condition must hold a relation", "write i = j, r > 0, or the like")
         self.take()
         return self.made(relation, left, self.index_or_sum(), at=at)
 

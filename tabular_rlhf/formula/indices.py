@@ -22,7 +22,7 @@ from tabular_rlhf.formula import axes as ax
 from tabular_rlhf.formula.axes import Value, axis_kind
 from tabular_rlhf.formula.letters import OBJECTIVES
 from tabular_rlhf.formula.meaning import Meaning, rule
-from tabular_rlhf.formula.tree import Node
+from tabular_rlhf.formula.tree import Node, sym
 
 AT_TOKENS = {"L": "L_s", "KL": "KL_s", "r": "r_token"}
 """A letter of responses, and the one of tokens that it is at an index of time."""
@@ -97,14 +97,9 @@ def _of_law(m: Meaning, node: Node, name: str, given: list[Node]) -> Value:
         law = given[0]
         if law.op == "sym" and law.value == "theta":
             return m.letter("J", node)
-        return m(
-            Node("sub", (Node("E", (Node("sym", (), "r"), Node("draw", (law,)))), _times_beta(Node("KL", (law, Node("sym", (), "p_ref"))))))
-        )
+        penalty = Node("mul", (sym("beta"), Node("KL", (law, sym("p_ref")))))
+        return m(Node("sub", (Node("E", (sym("r"), Node("draw", (law,)))), penalty)))
     raise m.refusal(node, f"{name} must be followed by indices", "write a product with a sign between: a*(b)")
-
-
-def _times_beta(node: Node) -> Node:
-    return Node("mul", (Node("sym", (), "beta"), node))
 
 
 def placed(m: Meaning, node: Node, name: str, value: Value, given: list[Node]) -> Value:

@@ -259,18 +259,12 @@ def _kl_of_two(m: Meaning, p: Value, q: Value) -> Value:
 @rule("H")
 def _entropy(m: Meaning, node: Node) -> Value:
     p = law_of(m, node.kids[0])
-    if p.law is None:
-        return _entropy_of_two(m, p)
     with m.masking():
+        if p.law is None:  # of a coin that falls with probability p
+            terms = [m.product(a, unary(ax.log, a)) for a in (p, binary(np.subtract, constant(1.0), p))]
+            return unary(np.negative, binary(np.add, terms[0], terms[1]))
         assert p.log is not None
-        terms = m.product(p, Value(p.axes, p.log))
-    return unary(np.negative, reduced(np.sum, terms, (p.law,)))
-
-
-def _entropy_of_two(m: Meaning, p: Value) -> Value:
-    with m.masking():
-        terms = [m.product(a, unary(ax.log, a)) for a in (p, binary(np.subtract, constant(1.0), p))]
-        return unary(np.negative, binary(np.add, terms[0], terms[1]))
+        return unary(np.negative, reduced(np.sum, m.product(p, Value(p.axes, p.log)), (p.law,)))
 
 
 # ---------------------------------------------------------------------------------------------------- events

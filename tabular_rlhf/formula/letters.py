@@ -6,8 +6,6 @@ name holds indices.
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
 from tabular_rlhf.formula.spellings import GREEK, INDICES, KL_KEYS, kind
 from tabular_rlhf.formula.stream import Stream, items, spelled
 from tabular_rlhf.formula.tokens import Token
@@ -29,7 +27,7 @@ class Letters(Stream):
         """A letter's key, with its sub- and superscripts as far as they are parts of its name, and the indices that follow it."""
         at, token = self.at, self.take()
         if token.kind != "name":
-            raise self.refusal("a letter must stand here", "write one", token.start, token.end)
+            raise self.refusal("a letter must stand here", "write one", token)
         sub, sup, primes, indices = "", "", "", list[Node]()
         while True:
             mark = self.peek().kind
@@ -38,9 +36,7 @@ class Letters(Stream):
                 primes += "'"
             elif mark == "_":
                 if sub or indices:
-                    raise self.refusal(
-                        "a letter must have one subscript", "put it in one pair of braces", self.tokens[at].start, self.peek().end
-                    )
+                    raise self.refusal("a letter must have one subscript", "put it in one pair of braces", self.tokens[at], self.peek())
                 self.take()
                 sub, indices = self.below(token.text + primes)
             elif mark == "^" and not sup and (found := self.above(token.text, sub)):
@@ -53,9 +49,8 @@ class Letters(Stream):
 
     def below(self, base: str) -> tuple[str, list[Node]]:
         """A subscript: the part of the name, and the indices."""
-        start = self.at
         primed = self.take() if self.peek().kind != "{" else None
-        inside = self.skip_group_from(start) if primed is None else [primed, *self.primes()]
+        inside = self.skip_group() if primed is None else [primed, *self.primes()]
         whole = spelled(inside)
         if f"{base}_{whole}" in self.aliases or f"{base}_{whole}" in self.declared:
             return whole, []
@@ -65,18 +60,12 @@ class Letters(Stream):
             if base.rstrip("'") in LAWS and read is not None and all(kind(str(i.value)) in ("time", "") for i in read):
                 read = None  # p_t, p_n, Z_t: laws of their own
             if read is None and len(item) > 1 and any(t.kind in ("+", "-", "/", "=", "<", ">", "<=", ">=") for t in item):
-                raise self.refusal(
-                    "a subscript must be a name, or indices", "give the letter a name of its own", item[0].start, item[-1].end
-                )
+                raise self.refusal("a subscript must be a name, or indices", "give the letter a name of its own", item[0], item[-1])
             if read is None:
                 words.append(spelled(item))
             else:
                 found += read
         return ",".join(words), found
-
-    def skip_group_from(self, start: int) -> list[Token]:
-        self.at = start
-        return self.skip_group()
 
     def primes(self) -> list[Token]:
         found = list[Token]()
@@ -93,20 +82,10 @@ class Letters(Stream):
         named = text in ("*", "+", "-", "o") or (text and not text.strip("'"))
         whole = base + (f"_{sub}" if sub else "") + f"^{text}"
         word = len(inside) == 1 and inside[0].kind in ("name", "word") and len(text) > 1 and text.isalpha() and text not in GREEK
-        bracketed = (
-            len(inside) > 2
-            and inside[0].kind == "("
-            and inside[-1].kind == ")"
-            and all(t.kind in ("name", "num", "(", ")") for t in inside)
-        )
-        if (
-            named
-            or word
-            or bracketed
-            or whole in self.aliases
-            or whole in self.declared
-            or (base in ("y", "pi") and text in ("w", "l", "RL"))
-        ):
+        kinds = [t.kind for t in inside]
+        bracketed = len(kinds) > 2 and (kinds[0], kinds[-1]) == ("(", ")") and set(kinds) <= {"name", "num", "(", ")"}
+        known = whole in self.aliases or whole in self.declared or (base in ("y", "pi") and text in ("w", "l", "RL"))
+        if named or word or bracketed or known:
             return text
         self.at = start
         return ""
@@ -256,29 +235,25 @@ class Letters(Stream):
         given_ = self.arguments()
         if given_ is None and self.peek().kind == "(" and self.lone_letter():
             must = "a letter in brackets must be an index, or what stands before must be a function"
-            token = self.peek()
-            raise self.refusal(must, "define the function behind \\quad, or put a sign of multiplication", self.tokens[at].start, token.end)
+            raise self.refusal(must, "define the function behind \\quad, or put a sign of multiplication", self.tokens[at], self.peek())
         if given_ is not None:
             return self.made("at", head, *indices, *given_, at=at) if indices or given_ else head
         return self.made("at", head, *indices, at=at) if indices else head
 
     def lone_letter(self) -> bool:
         """Whether the bracket that opens here holds one letter and nothing else: f(L), p(B)."""
-        start, lone = self.at, False
-        self.take()
-        if self.peek().kind == "name" and self.peek().text != "frac":
+        with self.looking():
+            self.take()
+            if self.peek().kind != "name" or self.peek().text == "frac":
+                return False
             self.key()
-            lone = self.peek().kind == ")"
-        self.at = start
-        return lone
+            return self.peek().kind == ")"
 
     def index_in_bracket(self) -> Node | None:
         """The first index of the bracket that opens here, if it begins with one."""
-        start = self.at
-        self.take()
-        found = self.index_item()
-        self.at = start
-        return found
+        with self.looking():
+            self.take()
+            return self.index_item()
 
     def one_law(self) -> Node:
         """The law of J(p)."""
@@ -299,11 +274,3 @@ class Letters(Stream):
     def comparison_ahead(self) -> bool:
         """Whether the bracket that opens here holds a relation: y > y', r <= r(y)."""
         return any(t.kind in ("<", "<=", ">", ">=", "=", "!=") or t.text in ("succ", "prec") for t in self.level())
-
-    @abstractmethod
-    def divergence(self, at: int, indices: list[Node]) -> Node:
-        """See `events`."""
-
-    @abstractmethod
-    def probability(self, at: int, head: Node) -> Node:
-        """See `events`."""

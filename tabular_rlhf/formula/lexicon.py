@@ -16,25 +16,14 @@ import numpy as np
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.formula import axes as ax
 from tabular_rlhf.formula.axes import Value, axis_kind
+from tabular_rlhf.formula.spellings import table
 from tabular_rlhf.formula.tree import Node, walk
 from tabular_rlhf.symbols import SYMBOLS, parameters
 
-NAMES: Mapping[str, str] = {
-    "V": "V_soft",
-    "Q": "Q_soft",
-    "Phi": "phi",
-    "n": "draws",
-    "epsilon": "eps",
-    "score": "score",
-    "r_hat": "scores",
-    "pi_old": "pi_behavior",
-    "T": "H",
-    "D": "D",
-    "p_n": "p_best_of_n",
-    "p_hat": "p_hat",
-    "c": "shift",
-    "r'": "proxy",
-}
+NAMES: Mapping[str, str] = table(
+    "V V_soft , Q Q_soft , Phi phi , n draws , epsilon eps , score , r_hat scores , pi_old pi_behavior , T H"
+    " , D , p_n p_best_of_n , p_hat , c shift , r' proxy"
+)
 """Letters that are another name of a symbol."""
 DEFINED: Mapping[str, str] = {
     "F": "p_ref(r <= r(tau))",

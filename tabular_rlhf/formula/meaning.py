@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -238,11 +239,6 @@ def _div(m: Meaning, node: Node) -> Value:
     return replace(value, of=lambda scope: np.exp(log(scope))) if m.careful and log is not None else value  # inf/inf may be a number
 
 
-@rule("neg")
-def _neg(m: Meaning, node: Node) -> Value:
-    return unary(np.negative, m(node.kids[0]))
-
-
 @rule("pow")
 def _pow(m: Meaning, node: Node) -> Value:
     a, power = m(node.kids[0]), node.kids[1]
@@ -276,9 +272,12 @@ def _sigma(m: Meaning, node: Node) -> Value:
     return replace(unary(lambda x: np.exp(log_sigmoid(x)), a, log_sigmoid), rest=lambda scope: log_sigmoid(-a.of(scope)))
 
 
-@rule("sqrt", "arcsin")
-def _root_or_arc(m: Meaning, node: Node) -> Value:
-    return unary(np.sqrt if node.op == "sqrt" else np.arcsin, m(node.kids[0]))
+ENTRYWISE: dict[str, Callable[[Any], Any]] = {"neg": np.negative, "sqrt": np.sqrt, "arcsin": np.arcsin}
+
+
+@rule(*ENTRYWISE)
+def _entrywise(m: Meaning, node: Node) -> Value:
+    return unary(ENTRYWISE[node.op], m(node.kids[0]))
 
 
 @rule("abs")
@@ -293,10 +292,7 @@ def _abs(m: Meaning, node: Node) -> Value:
 @rule("min", "max")
 def _extreme(m: Meaning, node: Node) -> Value:
     f = np.minimum if node.op == "min" else np.maximum
-    first, *others = map(m, node.kids)
-    for other in others:
-        first = binary(f, first, other)
-    return first
+    return reduce(partial(binary, f), map(m, node.kids))
 
 
 @rule("clip")

@@ -76,7 +76,9 @@ class Side:
     @cached_property
     def __signature__(self) -> inspect.Signature:
         """The symbols that it is computed from, as the parameters of a function."""
-        used = names(self.tree) + tuple("p" for _, node in walk(self.tree) if node.op == "E" and not _is_under_a_law(node))
+        used = names(self.tree) + tuple(
+            "p" for _, node in walk(self.tree) if node.op == "E" and not any(k.op == "draw" and k.kids for k in node.kids)
+        )
         known = (n for name in used for m in self._meant(name) for n in m if n in SYMBOLS)
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         return inspect.Signature([inspect.Parameter(n, kind) for n in dict.fromkeys(known)])
@@ -94,10 +96,6 @@ class Side:
         """Another formula in this one's place, in the same chain."""
         made = compile(tree, self.compiled.bound, **self.compiled.setting)
         return Side(made, merged(*self.kin, made), self.kin, kept=False)
-
-
-def _is_under_a_law(mean: Node) -> bool:
-    return any(kid.op == "draw" and kid.kids for kid in mean.kids)
 
 
 class Printed:

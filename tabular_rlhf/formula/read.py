@@ -16,7 +16,7 @@ from typing import Any
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.grammar import Grammar
 from tabular_rlhf.formula.spellings import ALIASES, FUNCTIONS, INDICES, SEPARATORS
-from tabular_rlhf.formula.stream import CLOSED, OPENS, spelled
+from tabular_rlhf.formula.stream import cut, spelled
 from tabular_rlhf.formula.tokens import Token, expand, refuse, tokens
 from tabular_rlhf.formula.tree import Node, index, names, sym
 
@@ -152,14 +152,9 @@ class Reader:
 
     def cut(self, found: list[Token]) -> list[list[Token]]:
         """The formula and its definitions, without what separates them."""
-        parts, depth = [list[Token]()], 0
-        for k, token in enumerate(found):
-            depth += (token.kind in OPENS) - (token.kind in CLOSED)
-            separates = token.kind == "quad" or (token.kind in ("name", "word") and token.text in SEPARATORS)
-            if depth == 0 and (separates or (token.kind == "newline" and self.line_ends(found, k)) or (token.kind in (",", ";"))):
-                parts.append([])
-            elif token.kind not in ("newline", "quad"):
-                parts[-1].append(token)
+        words = ((t.kind in ("name", "word") and t.text in SEPARATORS) or t.kind in ("quad", ",", ";") for t in found)
+        ends = (word or (found[k].kind == "newline" and self.line_ends(found, k)) for k, word in enumerate(words))
+        parts = ([t for t in part if t.kind not in ("newline", "quad")] for part in cut(found, ends)[0])
         return [part for part in parts if part]
 
     def line_ends(self, found: list[Token], k: int) -> bool:
@@ -196,7 +191,7 @@ class Reader:
                 conditions.append(Statement(self.text, sides, relations))
                 continue
             lets.append(replace(self.let(head[0], sides[-1]), start=part[0].start))
-            chain = [self.header(p) for p in self.pieces(part)[1:-1]]
+            chain = [self.header(p) for p in self.pieces(part)[0][1:-1]]
             lets += [self.let(h[0], sides[-1]) for h in chain if h is not None]
         sides, relations = self.sides(self.parts[0])
         own = {let.value for let in lets}
@@ -217,24 +212,13 @@ class Reader:
             raise refuse(self.text, head.start, head.end, "a definition must be at plain indices", "define it at s, or at s and a")
         return Node("let", (body, *given), what.value, head.start, body.end)
 
-    def pieces(self, part: list[Token]) -> list[list[Token]]:
-        """What stands between the relations of a part."""
-        pieces, depth = [list[Token]()], 0
-        for token in part:
-            depth += (token.kind in OPENS) - (token.kind in CLOSED)
-            if depth == 0 and (token.kind in RELATIONS or token.text in RELATIONS):
-                pieces.append([])
-            else:
-                pieces[-1].append(token)
-        return pieces
+    def pieces(self, part: list[Token]) -> tuple[list[list[Token]], list[str]]:
+        """What stands between the relations of a part, and these."""
+        pieces, signs = cut(part, (t.kind in RELATIONS or t.text in RELATIONS for t in part))
+        return pieces, [RELATIONS[sign.kind if sign.kind in RELATIONS else sign.text] for sign in signs]
 
     def sides(self, part: list[Token]) -> tuple[tuple[Node, ...], tuple[str, ...]]:
-        found, depth = list[str](), 0
-        for token in part:
-            depth += (token.kind in OPENS) - (token.kind in CLOSED)
-            if depth == 0 and (token.kind in RELATIONS or token.text in RELATIONS):
-                found.append(RELATIONS[token.kind if token.kind in RELATIONS else token.text])
-        pieces = self.pieces(part)
+        pieces, found = self.pieces(part)
         if part[0].kind == "(" and part[-1].kind == ")" and not found and any(t.text == "to" for t in part):  # (beta -> 0)
             return self.sides(part[1:-1])
         if found and not pieces[0]:  # a line that goes on: "= ..."
@@ -250,12 +234,9 @@ class Reader:
         tree = reader.sum()
         token = reader.peek()
         if token.kind:
-            must = "words must stand outside a formula" if token.kind == "word" else "a formula must be read to its end"
-            remedy = (
-                "leave them out, or put them behind \\quad"
-                if token.kind == "word"
-                else "put a sign, a bracket or \\quad where it is missing"
-            )
+            must, remedy = "a formula must be read to its end", "put a sign, a bracket or \\quad where it is missing"
+            if token.kind == "word":
+                must, remedy = "words must stand outside a formula", "leave them out, or put them behind \\quad"
             raise refuse(self.text, token.start, token.end, must, remedy)
         return tree if objective is None else Node("maxover", (tree, objective), None, piece[0].start, tree.end)
 

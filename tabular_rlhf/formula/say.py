@@ -22,7 +22,21 @@ SUM, PRODUCT, POWER, ATOM = 1, 2, 3, 4
 STRENGTH = {"add": SUM, "sub": SUM, "neg": SUM, "mul": PRODUCT, "div": PRODUCT, "pow": POWER, "sum": PRODUCT, "prod": PRODUCT, "where": 0}
 RELATION = {"eq": "=", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 LATEX = {"!=": r"\neq", "<=": r"\le", ">=": r"\ge"}
+NAMES = {"maxover": "max", "minover": "min", "grad": "nabla"}
 ACCENTS = ("hat", "tilde", "bar", "dot")
+FORMS: dict[str, tuple[str | None, str | None]] = {
+    "KL": (r"\mathrm{{KL}}({kids})", "KL({kids})"),
+    "H": (r"\mathcal{{H}}({kids})", "H({kids})"),
+    "given": ("{kids}", "{kids}"),
+    "ind": ("1[{0}]", "1[{0}]"),
+    "beats": (r"P({0} \succ {1})", "P({0} succ {1})"),
+    "binom": (r"\binom{{{0}}}{{{1}}}", None),
+    "sqrt": (r"\sqrt{{{0}}}", None),
+    "abs": (r"\lvert {0} \rvert", None),
+    "inner": (r"\langle {kids} \rangle", None),
+    "diff": (r"\frac{{\partial}}{{\partial {1}}}\left( {0} \right)", None),
+}
+"""What is written of its kids: in LaTeX, and in plain typing; None: a function of what stands in brackets."""
 
 
 def say(tree: Node, *, latex: bool = False, mark: Path | None = None) -> str:
@@ -35,6 +49,7 @@ class Writer:
 
     def __init__(self, latex: bool, mark: Path | None, taken: bool) -> None:
         self.latex, self.mark, self.taken = latex, mark, taken  # tau is a letter here: a response is y
+        self.bar = r" \mid " if latex else " | "
 
     def at(self, node: Node, path: Path, least: int) -> str:
         """The node at a path, in brackets if it binds less than `least`."""
@@ -92,14 +107,13 @@ class Writer:
 
     def indices(self, name: str, node: Node, path: Path) -> str:
         """What a letter is at: of a law, what is given stands behind a bar."""
-        bar = r" \mid " if self.latex else " | "
         last = str(node.kids[-1].value)
         conditional = name.startswith(("p", "pi")) and last[:1] in ("x", "s") and node.kids[-1].op == "index"
         if conditional and len(node.kids) > 2:
-            return f"{self.kids(node, path, 1, len(node.kids) - 1)}{bar}{self.kid(node, path, len(node.kids) - 1)}"
+            return f"{self.kids(node, path, 1, len(node.kids) - 1)}{self.bar}{self.kid(node, path, len(node.kids) - 1)}"
         dot = r"\cdot" if self.latex else "."
         whole = conditional and name.startswith("pi") and last.startswith("s")
-        return f"{dot}{bar}{self.kids(node, path, 1)}" if whole else self.kids(node, path, 1)
+        return f"{dot}{self.bar}{self.kids(node, path, 1)}" if whole else self.kids(node, path, 1)
 
     # ------------------------------------------------------------------------------------------------ arithmetic
 
@@ -108,8 +122,7 @@ class Writer:
         left = self.kid(node, path, 0, SUM)
         if any(occurs(name, node.kids[1]) for name in open_names(node.kids[0])):
             left = self.brackets(left)
-        least = PRODUCT
-        return f"{left} {sign} {self.kid(node, path, 1, least)}"
+        return f"{left} {sign} {self.kid(node, path, 1, PRODUCT)}"
 
     say_sub = say_add
 
@@ -137,22 +150,21 @@ class Writer:
 
     def say_pow(self, node: Node, path: Path) -> str:
         base = self.kid(node, path, 0, ATOM)
-        plain = node.kids[0].op in ("num", "E", "KL", "abs", "clip") or (
-            node.kids[0].op in ("sym", "at") and "^" not in base and "'" not in base
-        )
-        if (not plain and not base.endswith(")")) or (
-            not plain and self.latex and node.kids[0].op in ("exp", "sqrt", "div", "log", "grad")
-        ):
+        op, power = node.kids[0].op, self.kid(node, path, 1)
+        plain = op in ("num", "E", "KL", "abs", "clip") or (op in ("sym", "at") and "^" not in base and "'" not in base)
+        if not plain and (not base.endswith(")") or (self.latex and op in ("exp", "sqrt", "div", "log", "grad"))):
             base = self.brackets(base)
-        power = self.kid(node, path, 1)
-        simple = node.kids[1].op == "num"
-        return f"{base}^{{{power}}}" if self.latex or not simple else f"{base}^{power}"
+        return f"{base}^{{{power}}}" if self.latex or node.kids[1].op != "num" else f"{base}^{power}"
 
     # ------------------------------------------------------------------------------------------------ functions
 
     def call(self, node: Node, path: Path) -> str:
-        """A function of what stands in brackets."""
-        name = {"maxover": "max", "minover": "min", "grad": "nabla"}.get(node.op, node.op)
+        """By the form of its op; else a function of what stands in brackets."""
+        form = FORMS.get(node.op, (None, None))[not self.latex]
+        if form is not None:
+            kids = [self.kid(node, path, k) for k in range(len(node.kids))]
+            return form.format(*kids, kids=", ".join(kids))
+        name = NAMES.get(node.op, node.op)
         if not self.latex:
             return f"{name}({self.kids(node, path)})"
         command = rf"\{name}" if name in ("exp", "log", "max", "min", "nabla", "sigma", "arcsin") else rf"\mathrm{{{name}}}"
@@ -168,23 +180,6 @@ class Writer:
         if self.latex and node.kids[0].op in ("sym", "at", "KL", "E", "log"):
             return rf"\nabla {self.kid(node, path, 0)}"
         return self.call(node, path)
-
-    def say_binom(self, node: Node, path: Path) -> str:
-        return rf"\binom{{{self.kid(node, path, 0)}}}{{{self.kid(node, path, 1)}}}" if self.latex else self.call(node, path)
-
-    def say_sqrt(self, node: Node, path: Path) -> str:
-        return rf"\sqrt{{{self.kid(node, path, 0)}}}" if self.latex else self.call(node, path)
-
-    def say_abs(self, node: Node, path: Path) -> str:
-        return rf"\lvert {self.kid(node, path, 0)} \rvert" if self.latex else self.call(node, path)
-
-    def say_inner(self, node: Node, path: Path) -> str:
-        return rf"\langle {self.kids(node, path)} \rangle" if self.latex else self.call(node, path)
-
-    def say_diff(self, node: Node, path: Path) -> str:
-        if not self.latex:
-            return f"diff({self.kids(node, path)})"
-        return rf"\frac{{\partial}}{{\partial {self.kid(node, path, 1)}}}{self.brackets(self.kid(node, path, 0))}"
 
     # ------------------------------------------------------------------------------------------------ binders
 
@@ -208,7 +203,7 @@ class Writer:
         return f"{self.kid(node, path, 0)}: {self.kid(node, path, 1)}"
 
     def say_maxover(self, node: Node, path: Path) -> str:
-        name = {"maxover": "max", "minover": "min"}.get(node.op, node.op)
+        name = NAMES.get(node.op, node.op)
         if self.latex:
             name = rf"\{name}" if name in ("max", "min") else rf"\operatorname{{{name}}}"
         if len(node.kids) > 1 and node.kids[1].op == "objective":
@@ -219,15 +214,17 @@ class Writer:
     say_minover = say_argmax = say_argmin = say_maxover
 
     def say_E(self, node: Node, path: Path) -> str:
-        count = 2 if node.op == "Cov" else 1
-        draws = [k for k, kid in enumerate(node.kids) if kid.op == "draw"]
-        given = [k for k, kid in enumerate(node.kids) if kid.op == "given"]
-        below = self.below(", ".join(self.kid(node, path, k) for k in draws)) if draws else ""
-        bar = rf" {chr(92) + 'mid' if self.latex else '|'} {self.kid(node, path, given[0])}" if given else ""
+        laws, given = self.conditions(node, path)
         name = {"E": r"\mathbb{E}"}.get(node.op, rf"\mathrm{{{node.op}}}") if self.latex else node.op
-        return f"{name}{below}{self.brackets(self.kids(node, path, 0, count) + bar, '[]')}"
+        body = self.kids(node, path, 0, 2 if node.op == "Cov" else 1)
+        return f"{name}{self.below(laws) if laws else ''}{self.brackets(body + given, '[]')}"
 
     say_Var = say_Cov = say_E
+
+    def conditions(self, node: Node, path: Path) -> tuple[str, str]:
+        """The laws of a mean or a probability; what is given, behind its bar."""
+        said = {op: [self.kid(node, path, k) for k, kid in enumerate(node.kids) if kid.op == op] for op in ("draw", "given")}
+        return ", ".join(said["draw"]), "".join(self.bar + given for given in said["given"])
 
     def say_draw(self, node: Node, path: Path) -> str:
         drawn = ", ".join(self.say_index(Node("index", (), name), ()) for name in str(node.value).split()) if node.value else ""
@@ -236,27 +233,9 @@ class Writer:
         sign = r" \sim " if self.latex else " ~ "
         return (f"({drawn})" if "," in drawn else drawn) + (sign if drawn else "") + self.kid(node, path, 0)
 
-    def say_given(self, node: Node, path: Path) -> str:
-        return self.kids(node, path)
-
-    def say_KL(self, node: Node, path: Path) -> str:
-        return f"{chr(92) + 'mathrm{KL}' if self.latex else 'KL'}({self.kids(node, path)})"
-
-    def say_H(self, node: Node, path: Path) -> str:
-        return f"{chr(92) + 'mathcal{H}' if self.latex else 'H'}({self.kids(node, path)})"
-
     def say_prob(self, node: Node, path: Path) -> str:
-        laws = [k for k, kid in enumerate(node.kids) if kid.op == "draw"]
-        given = [k for k, kid in enumerate(node.kids) if kid.op == "given"]
-        bar = f" {chr(92) + 'mid' if self.latex else '|'} {self.kid(node, path, given[0])}" if given else ""
-        return f"{self.kid(node, path, laws[0]) if laws else 'P'}({self.kid(node, path, 0)}{bar})"
-
-    def say_beats(self, node: Node, path: Path) -> str:
-        sign = r"\succ" if self.latex else "succ"
-        return f"P({self.kid(node, path, 0)} {sign} {self.kid(node, path, 1)})"
-
-    def say_ind(self, node: Node, path: Path) -> str:
-        return f"1[{self.kid(node, path, 0)}]"
+        law, given = self.conditions(node, path)
+        return f"{law or 'P'}({self.kid(node, path, 0)}{given})"
 
     def relation(self, node: Node, path: Path) -> str:
         sign = RELATION[node.op]
@@ -304,12 +283,8 @@ def spelled(name: str) -> str:
         text, below = rf"\{below}{{{text}}}", ""
     if below == "star":
         above, below = "*", ""
-    parts = [letter(part) if part in GREEK or len(part) > 1 else part for part in below.split("_")]
-    text += (
-        f"_{{{'_'.join(p if p.startswith(chr(92)) and 'mathrm' not in p else b for p, b in zip(parts, below.split('_'), strict=True))}}}"
-        if below
-        else ""
-    )
+    parts = (rf"\{part}" if part in GREEK else part for part in below.split("_"))
+    text += f"_{{{'_'.join(parts)}}}" if below else ""
     return text + (f"^{{{above if len(above) == 1 else chr(92) + 'mathrm{' + above + '}'}}}" if above else "") + "'" * primes
 
 

@@ -1,7 +1,6 @@
 r"""The rules of slips: each takes one node, and yields what somebody may write in its place, with the mistake that it makes and mends.
 
-    @slip(SIGN)
-    def sign(node): ...        a + b  ->  a - b,  "sign of b flipped",  "the sign of b is flipped"
+    ("add", into("sub"), "sign of {b} flipped", "the sign of {b} is flipped")        a + b  ->  a - b
 
 What is put in where it is missing has no node of its own: see `slips.missing`.
 """
@@ -9,96 +8,94 @@ What is put in where it is missing has no node of its own: see `slips.missing`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from tabular_rlhf.formula.say import say
-from tabular_rlhf.formula.tree import Node, index, num, sym
+from tabular_rlhf.formula.tree import Node, index, num, put, sym
 
 Rewrites = Iterator[tuple[Node, str, str]]
 Rule = Callable[[Node], Rewrites]
+Row = tuple[str, Callable[..., Any], str, str]
+"""Ops; what stands in the place of a node with certain kids, or several such; what mistake that makes, and which one it mends."""
 RULES: list[tuple[int, Rule]] = []
 """(rank, rule): the mistake of least rank is named first."""
 DROP, SIGN, SYMBOL, SHAPE, EXTRA = range(5)
 """Ranks: a part left out, a sign, a wrong letter, a wrong operation, a part put in."""
 
 
-def slip(rank: int) -> Callable[[Rule], Rule]:
-    """Enter the decorated rule into the table."""
+def slip(rank: int, *rows: Row) -> Callable[[Rule], Rule]:
+    """Enter the rule that some rows make into the table; without rows the decorated one."""
 
     def enter(rule: Rule) -> Rule:
         RULES.append((rank, rule))
         return rule
 
+    if rows:
+        enter(of_rows(*rows))
     return enter
 
 
-# ---------------------------------------------------------------------------------------------------- parts left out
+def of_rows(*rows: Row) -> Rule:
+    """The rule that some rows make."""
+
+    def rule(node: Node) -> Rewrites:
+        for ops, after, makes, mends in rows:
+            if node.op in ops.split():
+                found = after(*node.kids)
+                for one in found if isinstance(found, tuple) else (found,):
+                    yield one, _said(makes, node), _said(mends, node)
+
+    return rule
 
 
-@slip(DROP)
-def dropped_factor(node: Node) -> Rewrites:
-    if node.op in ("mul", "div"):
-        a, b = node.kids
-        if node.op == "mul":
-            yield b, f"{say(a)} dropped", f"a factor {say(a)} is too many"
-        yield a, f"{say(b)} dropped", f"{'a factor' if node.op == 'mul' else 'a divisor'} {say(b)} is too many"
-        if node.op == "div":
-            yield Node("div", (num(1), b)), f"{say(a)} dropped", f"a factor {say(a)} is too many"
+def _said(words: str, node: Node) -> str:
+    """The words of a row, with the node's op, the node, and its first and last kid, a and b, where they name these."""
+    parts = {"node": node, "a": node.kids[0], "b": node.kids[-1]}
+    return words.format(op=node.op, **{name: say(part) for name, part in parts.items() if f"{{{name}}}" in words})
 
 
-@slip(DROP)
-def dropped_term(node: Node) -> Rewrites:
-    if node.op in ("add", "sub"):
-        a, b = node.kids
-        yield a, f"the term {say(b)} dropped", f"the term {say(b)} is too many"
-        yield b if node.op == "add" else Node("neg", (b,)), f"the term {say(a)} dropped", f"the term {say(a)} is too many"
+def into(op: str) -> Callable[..., Node]:
+    """Another op over the same kids."""
+    return lambda *kids: Node(op, kids)
 
 
-@slip(DROP)
-def dropped_function(node: Node) -> Rewrites:
-    if node.op in ("log", "exp", "sigma", "sqrt", "abs"):
-        yield node.kids[0], f"{node.op} dropped", f"{node.op} is too many"
-    if node.op == "pow":
-        yield node.kids[0], f"the exponent {say(node.kids[1])} dropped", f"the exponent {say(node.kids[1])} is too many"
-    if node.op == "clip":
-        yield node.kids[0], "clipping omitted", "nothing is to be clipped"
-    if node.op in ("max", "min"):
-        for kid in node.kids:
-            yield kid, f"{node.op} dropped", f"{node.op} is too many"
+# ---------------------------------------------------------------------------------------------------- parts left out, signs
 
-
-# ---------------------------------------------------------------------------------------------------- signs
-
-
-@slip(SIGN)
-def sign(node: Node) -> Rewrites:
-    if node.op in ("add", "sub"):
-        other = "sub" if node.op == "add" else "add"
-        word = "+ for -" if other == "add" else "- for +"
-        yield (
-            Node(other, node.kids),
-            f"sign of {say(node.kids[1])} flipped",
-            f"the sign of {say(node.kids[1])} is flipped ({word} is right)",
-        )
-    if node.op == "neg":
-        yield node.kids[0], "sign flipped", "its sign is flipped"
-    if node.op == "sigma":
-        yield Node("sigma", (Node("neg", node.kids),)), "sign within sigma flipped", "the sign within sigma is flipped"
-    if node.op == "exp":
-        yield Node("exp", (Node("neg", node.kids),)), "sign of the exponent flipped", "the sign of the exponent is flipped"
-
-
-@slip(SIGN)
-def swapped(node: Node) -> Rewrites:
-    """Two parts in each other's place."""
-    if node.op in ("KL", "sub"):
-        a, b = node.kids[:2]
-        what = "KL" if node.op == "KL" else "the difference"
-        yield node.over(b, a, *node.kids[2:]), f"arguments of {what} swapped", f"the arguments of {what} are swapped"
-    if node.op == "div":
-        a, b = node.kids
-        yield Node("div", (b, a)), f"{say(node)} inverted", f"{say(node)} is upside down"
-    if node.op == "beats":
-        yield node.over(*reversed(node.kids)), "winner and loser swapped", "winner and loser are swapped"
+slip(
+    DROP,
+    ("mul", lambda a, b: b, "{a} dropped", "a factor {a} is too many"),
+    ("mul", lambda a, b: a, "{b} dropped", "a factor {b} is too many"),
+    ("div", lambda a, b: a, "{b} dropped", "a divisor {b} is too many"),
+    ("div", lambda a, b: Node("div", (num(1), b)), "{a} dropped", "a factor {a} is too many"),
+)
+slip(
+    DROP,
+    ("add sub", lambda a, b: a, "the term {b} dropped", "the term {b} is too many"),
+    ("add", lambda a, b: b, "the term {a} dropped", "the term {a} is too many"),
+    ("sub", lambda a, b: Node("neg", (b,)), "the term {a} dropped", "the term {a} is too many"),
+)
+slip(
+    DROP,
+    ("log exp sigma sqrt abs", lambda a: a, "{op} dropped", "{op} is too many"),
+    ("pow", lambda a, b: a, "the exponent {b} dropped", "the exponent {b} is too many"),
+    ("clip", lambda a, low, high: a, "clipping omitted", "nothing is to be clipped"),
+    ("max min", lambda *kids: kids, "{op} dropped", "{op} is too many"),
+)
+slip(
+    SIGN,
+    ("add", into("sub"), "sign of {b} flipped", "the sign of {b} is flipped (- for + is right)"),
+    ("sub", into("add"), "sign of {b} flipped", "the sign of {b} is flipped (+ for - is right)"),
+    ("neg", lambda a: a, "sign flipped", "its sign is flipped"),
+    ("sigma", lambda a: Node("sigma", (Node("neg", (a,)),)), "sign within sigma flipped", "the sign within sigma is flipped"),
+    ("exp", lambda a: Node("exp", (Node("neg", (a,)),)), "sign of the exponent flipped", "the sign of the exponent is flipped"),
+)
+slip(
+    SIGN,
+    ("KL", lambda p, q: Node("KL", (q, p)), "arguments of KL swapped", "the arguments of KL are swapped"),
+    ("sub", lambda a, b: Node("sub", (b, a)), "arguments of the difference swapped", "the arguments of the difference are swapped"),
+    ("div", lambda a, b: Node("div", (b, a)), "{node} inverted", "{node} is upside down"),
+    ("beats", lambda i, j: Node("beats", (j, i)), "winner and loser swapped", "winner and loser are swapped"),
+)
 
 
 # ---------------------------------------------------------------------------------------------------- wrong letters
@@ -128,12 +125,8 @@ def another_law(node: Node) -> Rewrites:
         for family in KIN[:2]:
             for other in family if law.op == "sym" and law.value in family else ():
                 if other != law.value:
-                    new, mean = draw.over(sym(other)), f"a mean under {say(sym(other))}"
-                    yield (
-                        node.over(*node.kids[:k], new, *node.kids[k + 1 :]),
-                        f"{mean} where one under {say(law)} is due",
-                        f"{mean} is due, not one under {say(law)}",
-                    )
+                    new, mean = put(node, (k, 0), sym(other)), f"a mean under {say(sym(other))}"
+                    yield new, f"{mean} where one under {say(law)} is due", f"{mean} is due, not one under {say(law)}"
 
 
 @slip(SYMBOL)
@@ -145,17 +138,17 @@ def another_letter(node: Node) -> Rewrites:
                     yield sym(other), f"{say(sym(other))} for {say(node)}", f"{say(sym(other))} is due for {say(node)}"
 
 
+OTHER_INDEX = {"w": "l", "l": "w", "tau": "tau'", "tau'": "tau", "i": "j", "j": "i"}
+
+
 @slip(SYMBOL)
 def another_index(node: Node) -> Rewrites:
     """The loser for the winner, one of two responses or states for the other."""
     if node.op == "at":
         for k, kid in enumerate(node.kids[1:], 1):
-            other = (
-                {"w": "l", "l": "w", "tau": "tau'", "tau'": "tau", "i": "j", "j": "i"}.get(str(kid.value)) if kid.op == "index" else None
-            )
+            other = OTHER_INDEX.get(str(kid.value)) if kid.op == "index" else None
             if other:
-                new = Node("index", (), other)
-                yield node.over(*node.kids[:k], new, *node.kids[k + 1 :]), f"{other} for {kid.value}", f"{other} is due for {kid.value}"
+                yield put(node, (k,), index(other)), f"{other} for {kid.value}", f"{other} is due for {kid.value}"
 
 
 @slip(SYMBOL)
@@ -171,31 +164,26 @@ def another_number(node: Node) -> Rewrites:
 # ---------------------------------------------------------------------------------------------------- wrong operations
 
 
-NAMED = {"sum": "sum", "prod": "product"}
+_by_another = of_rows(
+    ("mul", lambda a, b: Node("div", (b, a)), "divided by {a} where one multiplies", "it is to be divided by {a}"),
+    ("mul", into("div"), "divided by {b} where one multiplies", "it is to be divided by {b}"),
+    ("div", into("mul"), "multiplied by {b} where one divides", "it is to be multiplied by {b}"),
+    ("max", into("min"), "min for max", "min is due for max"),
+    ("min", into("max"), "max for min", "max is due for min"),
+    ("sum", into("prod"), "prod for sum", "a product is due, not a sum"),
+    ("prod", into("sum"), "sum for prod", "a sum is due, not a product"),
+    ("E", into("Var"), "Var for E", "Var is due for E"),
+    ("Var", into("E"), "E for Var", "E is due for Var"),
+)
 
 
 @slip(SHAPE)
 def another_operation(node: Node) -> Rewrites:
-    if node.op == "mul":
-        a, b = node.kids
-        yield Node("div", (b, a)), f"divided by {say(a)} where one multiplies", f"it is to be divided by {say(a)}"
-        yield Node("div", (a, b)), f"divided by {say(b)} where one multiplies", f"it is to be divided by {say(b)}"
-    if node.op == "div":
-        a, b = node.kids
-        yield Node("mul", (a, b)), f"multiplied by {say(b)} where one divides", f"it is to be multiplied by {say(b)}"
+    yield from _by_another(node)
     if node.op == "pow":
         a, b = node.kids
         if b.op == "num" and isinstance(b.value, int) and b.value > 2:
             yield Node("pow", (a, num(b.value - 1))), f"the exponent {b.value - 1} for {b.value}", f"the exponent is to be {b.value - 1}"
-    if node.op in ("max", "min"):
-        other = "min" if node.op == "max" else "max"
-        yield Node(other, node.kids), f"{other} for {node.op}", f"{other} is due for {node.op}"
-    if node.op in ("sum", "prod"):
-        other = "prod" if node.op == "sum" else "sum"
-        yield Node(other, node.kids), f"{other} for {node.op}", f"a {NAMED[other]} is due, not a {NAMED[node.op]}"
-    if node.op in ("E", "Var"):
-        other = "Var" if node.op == "E" else "E"
-        yield Node(other, node.kids), f"{other} for {node.op}", f"{other} is due for {node.op}"
 
 
 @slip(SHAPE)
@@ -234,12 +222,8 @@ def mean_or_sum(node: Node) -> Rewrites:
         yield Node("sum", (node.kids[0], over)), "a sum where a mean is due", "a sum is due, not a mean"
     if node.op == "sum" and len(node.kids) == 2:
         for law in ("p", "p_ref"):
-            draw = Node("draw", (sym(law),), node.kids[1].value)
-            yield (
-                Node("E", (node.kids[0], draw)),
-                f"a mean under {law} where a sum is due",
-                f"a mean under {say(sym(law))} is due, not a sum",
-            )
+            mean = Node("E", (node.kids[0], Node("draw", (sym(law),), node.kids[1].value)))
+            yield mean, f"a mean under {law} where a sum is due", f"a mean under {law} is due, not a sum"
     if node.op == "sum" and len(node.kids) == 2 and node.kids[1].value in WEIGHTS:
         for law, *given in WEIGHTS[str(node.kids[1].value)]:
             factor = Node("at", (sym(law), *map(index, given)))
@@ -249,36 +233,41 @@ def mean_or_sum(node: Node) -> Rewrites:
         yield node.kids[0], "the mean over prompts dropped", "one prompt is meant, not the mean over prompts"
 
 
+MOVABLE = ("log", "exp", "sigma", "pow", "grad", "abs")
+
+
 @slip(SHAPE)
 def moved_through(node: Node) -> Rewrites:
     """A function, a power or a gradient taken through a mean or a sum, or out of it."""
     inner = node.kids[0] if node.kids else node
-    if node.op in ("log", "exp", "sigma", "pow", "grad", "abs") and inner.op in ("E", "sum"):
-        through = inner.over(node.over(inner.kids[0], *node.kids[1:]), *inner.kids[1:])
-        what = {"grad": "nabla", "pow": "the power"}.get(node.op, node.op)
-        due = "the law depends on the policy too: nabla is to be taken of all" if node.op == "grad" else f"{what} is to be taken of each"
-        yield through, f"{what} taken into the mean", due
+    if node.op in MOVABLE and inner.op in ("E", "sum"):
+        due = LAW_TOO.format("all") if node.op == "grad" else f"{_called(node)} is to be taken of each"
+        yield _exchanged(node, inner), f"{_called(node)} taken into the mean", due
     if node.op in ("E", "sum"):
         yield from _out_of(node, inner)
 
 
+LAW_TOO = "the law depends on the policy too: nabla is to be taken of {}"
+
+
+def _called(node: Node) -> str:
+    return {"grad": "nabla", "pow": "the power"}.get(node.op, node.op)
+
+
+def _exchanged(outer: Node, inner: Node) -> Node:
+    """An operation and the one in it in each other's place."""
+    return inner.over(outer.over(inner.kids[0], *outer.kids[1:]), *inner.kids[1:])
+
+
 def _out_of(node: Node, inner: Node) -> Rewrites:
-    if inner.op in ("log", "exp", "sigma", "pow", "grad", "abs"):
-        what = {"grad": "nabla", "pow": "the power"}.get(inner.op, inner.op)
-        out = inner.over(node.over(inner.kids[0], *node.kids[1:]), *inner.kids[1:])
-        due = (
-            "the law depends on the policy too: nabla is to be taken of the whole mean"
-            if inner.op == "grad"
-            else f"{what} is to be taken last"
-        )
-        yield out, f"{what} taken out of the mean", due
+    if inner.op in MOVABLE:
+        due = LAW_TOO.format("the whole mean") if inner.op == "grad" else f"{_called(inner)} is to be taken last"
+        yield _exchanged(node, inner), f"{_called(inner)} taken out of the mean", due
     if node.op == "sum" and inner.op == "mul" and inner.kids[1].op == "grad":
         whole = Node("grad", (node.over(Node("mul", (inner.kids[0], inner.kids[1].kids[0])), *node.kids[1:]),))
         due = f"{say(inner.kids[0])} depends on the policy too: a term of the product rule is missing"
         yield whole, "nabla taken out of the sum", due
-    if inner.op in ("mul", "div"):
-        for k in (0, 1):
-            a, b = inner.kids[k], inner.kids[1 - k]
-            if inner.op == "mul":
-                split = Node("mul", (node.over(a, *node.kids[1:]), node.over(b, *node.kids[1:])))
-                yield split, "the mean of a product split", "the mean is to be taken of each factor"
+    if inner.op == "mul":
+        for a, b in (inner.kids, inner.kids[::-1]):
+            split = Node("mul", (node.over(a, *node.kids[1:]), node.over(b, *node.kids[1:])))
+            yield split, "the mean of a product split", "the mean is to be taken of each factor"

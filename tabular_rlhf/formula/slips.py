@@ -2,7 +2,7 @@ r"""Slips: the mistakes that people make, as rewrites of a formula.
 
 A rule takes one node and yields what somebody may write in its place:
 
-    @slip(f"{b} dropped", ...)      a b  ->  a
+    ("mul", lambda a, b: a, "{b} dropped", ...)      a b  ->  a
 
 Applied to a right formula it gives wrong ones (near misses); applied to a wrong one, among others, what would mend it.  So every
 rewrite has two names: of the mistake that it *makes*, and of the mistake that it *mends*.
@@ -103,26 +103,15 @@ def is_left_out(node: Node, parent: Node | None) -> bool:
     return parent is not None and (node == num(0) or (node == num(1) and parent.op in ("mul", "div", "pow")))
 
 
+WHOLE = {"add", "sub", "neg", "where", "E", "sum", "log", "exp", "sigma", "Var", "grad", "let", "eq", "div"}
+"""Ops whose kids are whole formulas, or terms of one."""
+
+
 def is_term(node: Node, parent: Node | None) -> bool:
     """Whether a factor or a term may be missing here: at a whole formula, a term of a sum, the body of a mean or of a function."""
     if node.op in ("index", "over", "range", "such", "draw", "given", "let", "num", "where"):
         return False
-    return parent is None or parent.op in (
-        "add",
-        "sub",
-        "neg",
-        "where",
-        "E",
-        "sum",
-        "log",
-        "exp",
-        "sigma",
-        "Var",
-        "grad",
-        "let",
-        "eq",
-        "div",
-    )
+    return parent is None or parent.op in WHOLE
 
 
 def factors(tree: Node, letters: tuple[str, ...]) -> list[Node]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.formula.tokens import Token, refuse
@@ -12,8 +12,20 @@ from tabular_rlhf.formula.tree import Node
 OPENS, CLOSED = ("(", "[", "{", "(abs", "(in"), (")", "]", "}", "abs)", "in)")
 
 
-class Stream(ABC):
+class Stream:
     """Tokens, and the place among them that is read next."""
+
+    sum: Callable[[], Node]  # of `grammar`, as all but the last two
+    condition: Callable[[], Node]
+    term: Callable[[], Node]
+    factor: Callable[[], Node]
+    argument: Callable[[], Node]
+    bracketed: Callable[[], Node]
+    close: Callable[[Token], None]
+    operand: Callable[[], Node]
+    starts_factor: Callable[[], bool]
+    divergence: Callable[[int, list[Node]], Node]  # of `operators`
+    probability: Callable[[int, Node], Node]
 
     def __init__(self, text: str, tokens: list[Token], aliases: Mapping[str, str], declared: set[str]) -> None:
         self.text, self.tokens, self.at, self.bars = text, [*tokens, Token("", "", len(text), len(text))], 0, 0
@@ -35,19 +47,33 @@ class Stream(ABC):
 
     def opening(self) -> Token:
         """Take an opening bracket."""
-        token = self.peek()
-        if token.kind not in (*OPENS, "|"):
-            raise self.refusal("a bracket must open here", "write one around what is meant", token.start, token.end)
+        if self.peek().kind not in (*OPENS, "|"):
+            raise self.refusal("a bracket must open here", "write one around what is meant")
         return self.take()
 
     def expect(self, kind: str) -> None:
-        token = self.peek()
-        if token.kind != kind:
-            raise self.refusal(f"{kind} must come here", "balance the brackets", token.start, token.end)
+        if self.peek().kind != kind:
+            raise self.refusal(f"{kind} must come here", "balance the brackets")
         self.take()
 
-    def refusal(self, must: str, remedy: str, start: int, end: int) -> InputError:
-        return refuse(self.text, start, end, must, remedy)
+    def refusal(self, must: str, remedy: str, first: Token | Node | None = None, last: Token | Node | None = None) -> InputError:
+        """A refusal that shows a piece of the text: from `first` (the token that is read next) to `last` (the same)."""
+        first = first or self.peek()
+        return refuse(self.text, first.start, (last or first).end, must, remedy)
+
+    @property
+    def edge(self) -> Token:
+        """Where the token that is read next begins."""
+        return Token("", "", self.peek().start, self.peek().start)
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Looking ahead: what is taken meanwhile is given back."""
+        start = self.at
+        try:
+            yield
+        finally:
+            self.at = start
 
     def made(self, op: str, *kids: Node, at: int | None = None, value: str | None = None) -> Node:
         """A node from the token `at` (or its first kid) to the last one taken."""
@@ -78,17 +104,8 @@ class Stream(ABC):
             kind = self.take().kind
             depth += (kind in OPENS) - (kind in CLOSED)
         if depth:
-            opening = self.tokens[start]
-            raise self.refusal(f"a bracket {opening.text} must be closed", "close it", opening.start, opening.end)
+            raise self.refusal(f"a bracket {self.tokens[start].text} must be closed", "close it", self.tokens[start])
         return self.tokens[start + 1 : self.at - 1]
-
-    @abstractmethod
-    def sum(self) -> Node:
-        """See `grammar`."""
-
-    @abstractmethod
-    def condition(self) -> Node:
-        """See `grammar`."""
 
 
 def spelled(tokens: list[Token]) -> str:
@@ -97,13 +114,19 @@ def spelled(tokens: list[Token]) -> str:
     return text.replace("^'", "'")
 
 
+def cut(tokens: list[Token], ends: Iterable[bool]) -> tuple[list[list[Token]], list[Token]]:
+    """The pieces of some tokens, and the tokens that end one: those that may, at the level of the whole."""
+    pieces, between, depth = [list[Token]()], list[Token](), 0
+    for token, may in zip(tokens, ends, strict=True):
+        depth += (token.kind in OPENS) - (token.kind in CLOSED)
+        if may and depth == 0:
+            between.append(token)
+            pieces.append([])
+        else:
+            pieces[-1].append(token)
+    return pieces, between
+
+
 def items(tokens: list[Token]) -> list[list[Token]]:
     """What commas separate, at the level of the whole."""
-    out, depth = [list[Token]()], 0
-    for token in tokens:
-        depth += (token.kind in OPENS) - (token.kind in CLOSED)
-        if token.kind in (",", ";") and depth == 0:
-            out.append([])
-        else:
-            out[-1].append(token)
-    return [item for item in out if item]
+    return [item for item in cut(tokens, (t.kind in (",", ";") for t in tokens))[0] if item]

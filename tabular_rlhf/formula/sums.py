@@ -72,7 +72,8 @@ def _summed(m: Meaning, node: Node, value: Value, over: Node) -> Value:
         inner, condition = over.kids
         if condition.op == "through":
             return _through(m, node, value, condition)
-        value = _such(m, value, condition)
+        with m.masking():
+            value = m.product(m(condition), value)
         over = inner
     axis = str(over.value)
     if axis in value.axes:
@@ -118,12 +119,6 @@ def all_steps(low: Node, high: Node) -> bool:
     last = high.kids[0] if high.op == "sub" and high.kids[1].value == 1 else high
     named = (last.op == "sym" and last.value in ("T", "H")) or (last.op == "at" and last.kids[0].value == "lengths")
     return low.op == "num" and low.value in (0, 1) and named
-
-
-def _such(m: Meaning, value: Value, condition: Node) -> Value:
-    with m.masking():
-        mask = m(condition)
-        return m.product(mask, value)
 
 
 def _along(m: Meaning, node: Node, value: Value, time: str) -> Value:

@@ -29,7 +29,6 @@ LEXEME = re.compile(
     r"|\|\||:=|==|<=|>=|!=|\*\*|[-+*/^_()\[\]{}<>=,;:|!'~&.$#]",
     re.DOTALL,
 )
-HEADS = ("sum", "prod", "E", "log", "exp", "Var", "Cov", "max", "min", "argmax", "argmin", "nabla", "grad", "KL", "std")
 LONGEST = 4000
 """Characters of a formula that are read."""
 
@@ -189,9 +188,7 @@ class _Lexer:
     def command(self, name: str, start: int, end: int) -> int:
         if name in SPACING:
             return end + (self.text[end : end + 1] == "." if name in ("left", "right") else 0)
-        if name in ("begin", "end"):
-            return group(self.text, end)[1]
-        if name in ("label", "tag"):
+        if name in ("begin", "end", "label", "tag"):
             return group(self.text, end)[1]
         if name in ACCENTS:
             return self.accent(ACCENTS[name], start, end)

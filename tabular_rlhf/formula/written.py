@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from inspect import cleandoc
+from textwrap import dedent
 from typing import Any
 
 from tabular_rlhf.errors import InputError, quoted
@@ -102,7 +102,7 @@ def written(
 def _items(text: str) -> list[tuple[bool, str, str]]:
     """The lines of a text, those that go on put together: whether it is indented, what is written, and the words behind #."""
     raw = list[tuple[bool, str]]()
-    for line in cleandoc(text).splitlines():
+    for line in dedent(text).splitlines():
         depth = len(line) - len(line.lstrip())
         if depth > 2 and raw:
             raw[-1] = raw[-1][0], f"{raw[-1][1]} {line.strip()}"

@@ -142,17 +142,14 @@ def as_text(found: Sequence[Graded], sheet: Sheet) -> str:
     """A line a student, then a line an item."""
     whole = sheet.whole
     rows = [[one.student.name, f"{one.points:g} / {whole:g}", one.fault or "; ".join(_statuses(one))] for one in found]
-    items = [[s.slug, f"{s.right} of {_readable(found)}", f"{s.mean:.3g} / {s.out_of:g}", _told(s)] for s in summarize(found, sheet)]
+    read = sum(one.report is not None for one in found)
+    items = [[s.slug, f"{s.right} of {read}", f"{s.mean:.3g} / {s.out_of:g}", _told(s)] for s in summarize(found, sheet)]
     return "\n\n".join(
         (
             table("", ["student", "points", "not right"], rows, left=(0, 2)),
             table("", ["item", "right", "mean", "most frequent mistakes"], items, left=(0, 3)),
         )
     )
-
-
-def _readable(found: Sequence[Graded]) -> int:
-    return sum(one.report is not None for one in found)
 
 
 def _statuses(one: Graded) -> list[str]:

@@ -276,19 +276,8 @@ LAYERS = (
     Layer("keys", "keys that one answer leaves for another", keys),
 )
 
-NEVER = (
-    "subprocess.",
-    "os.fork",
-    "os.posix_spawn",
-    "os.exec",
-    "os.spawn",
-    "os.system",
-    "os.startfile",
-    "os.kill",
-    "pty.",
-    "socket.",
-    "ctypes.dlopen",
-)
+SPAWNS = {f"os.{name}" for name in ["fork", "posix_spawn", "exec", "spawn", "system", "startfile", "kill"]}
+NEVER = ("subprocess.", "pty.", "socket.", "ctypes.dlopen", *SPAWNS)
 PATHS = {f"os.{name}" for name in ["remove", "rename", "mkdir", "rmdir", "link", "symlink", "truncate", "chmod", "chown", "setxattr"]}
 
 

@@ -22,10 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.grading.meter import Meter
 from tabular_rlhf.grading.nursery import heavy
 from tabular_rlhf.grading.objects import apart
-from tabular_rlhf.grading.process import OUT_OF_TURN, Limits, Process
+from tabular_rlhf.grading.process import OUT_OF_TURN, Limits, Meter, Process
 from tabular_rlhf.grading.wire import Reader, Unsendable, WireError, Writer
 
 KINDS = {

@@ -2,6 +2,13 @@
 
 Each answer that was judged and is not right has its reason, the counterexample, what it looks like, the notes, and the exercise's hint.
 Exercises without an answer are counted.  Whatever a submission says is one plain line in it.
+
+**Gradescope.**  The marks as its autograder reads them: `results.json`, a test an exercise, and one for its form where that has points.
+
+    {"tests": [{"name", "score", "max_score", "status", "output", "output_format", "visibility"}, ...], "visibility", "stdout_visibility"}
+
+A score is that of the report, and the whole is their sum.  A mark that is hidden is shown when the grades are published, and until then
+Gradescope shows no total.  Source: Gradescope, Autograder Specifications ("Output Format").
 """
 
 from __future__ import annotations
@@ -14,6 +21,7 @@ from html import escape
 from typing import Any
 
 from tabular_rlhf.grading.marks import Grades, Mark
+from tabular_rlhf.grading.sheet import Item, Sheet
 
 SCHEMA = "tabular-rlhf/grade/2"
 WIDTH = 118
@@ -146,3 +154,50 @@ def _section(mark: Mark, hint: Hint) -> str:
     body = mark.report._repr_html_()
     help_ = f"<p>Hint: {escape(hint(mark.slug))}</p>" if hint(mark.slug) else ""
     return f'<section id="{escape(mark.slug)}"><h2>{escape(mark.slug)}: {mark.points:g} of {mark.out_of:g}</h2>\n{body}{help_}</section>\n'
+
+
+# ---------------------------------------------------------------------------------------------------- for Gradescope
+
+
+VISIBLE, HIDDEN = "visible", "after_published"
+"""When a student sees a test: at once, or with the grades."""
+
+
+def results(grades: Grades, sheet: Sheet, hint: Hint = no_hint) -> dict[str, Any]:
+    """The object of `results.json`: the points for an answer's form are a test of their own, which is always visible."""
+    return {
+        "tests": [test for mark in grades.marks for test in _tests(mark, sheet.items[mark.slug], hint)],
+        "output": "\n".join(closing(grades)),
+        "output_format": "text",
+        "visibility": VISIBLE,
+        "stdout_visibility": "hidden",
+    }
+
+
+def _tests(mark: Mark, item: Item, hint: Hint) -> Iterator[dict[str, Any]]:
+    formed = item.for_form(mark.status)
+    if item.form:
+        said = "the answer has the right form" if formed else f"{mark.status}: {why(mark)}"
+        yield _test(f"{mark.slug}: form", formed, item.form, said, VISIBLE)
+    rest = max(0.0, mark.points - formed)
+    if item.points > item.form:
+        yield _test(mark.slug, rest, item.points - item.form, told(mark, hint), HIDDEN if item.hidden else VISIBLE)
+
+
+def _test(name: str, score: float, most: float, output: str, visibility: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "score": score,
+        "max_score": most,
+        "status": "passed" if score == most else "failed",
+        "output": output,
+        "output_format": "text",
+        "visibility": visibility,
+    }
+
+
+def told(mark: Mark, hint: Hint = no_hint) -> str:
+    """What a student reads of a mark, as text: the whole report where the answer was judged, and the hint where it is not right."""
+    if mark.report is None or mark.status == "right":
+        return f"{mark.status}: {why(mark)}".strip(": ")
+    return "\n".join([str(mark.report), *([f"Hint: {hint(mark.slug)}"] if hint(mark.slug) else [])])

@@ -1,6 +1,8 @@
 """Running the ledger: what must agree compared on many worlds, averages held against samples, mistakes refuted on tiny worlds.
 
 A row and a derivation are audited alike (`Claim`), and together: on each world the symbols are computed once for all of them.
+
+**In parallel** its work is cells: parts of the worlds, and shares of the mistakes; the verdicts come home and are put together.
 """
 
 from __future__ import annotations
@@ -9,16 +11,17 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import isnan
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError
+from tabular_rlhf.cells import HERE, Place, run_cells
+from tabular_rlhf.errors import InputError, SolveError
 from tabular_rlhf.ledger import worlds as usual
 from tabular_rlhf.ledger.prints import Print, reading, statement_prints
-from tabular_rlhf.ledger.record import LEDGER, Miss, Row, as_parts
-from tabular_rlhf.ledger.renamed import today
+from tabular_rlhf.ledger.record import LEDGER, Miss, Row, as_parts, today
 from tabular_rlhf.registry import one_of
 from tabular_rlhf.sampling import estimate, population, sample
 from tabular_rlhf.symbols import Scope
@@ -277,3 +280,43 @@ def mistaken(claims: Sequence[Claim[Any]], seed: int, on_progress: Progress = la
         verdict = Verdict(claim.slug, refuted=claim.mistakes(usual.tiny(seed)), prints=tuple(claim.printed()))
         found.append(replace(verdict, seconds=time.perf_counter() - start))
     return found
+
+
+# ---------------------------------------------------------------------------------------------------- on several processes
+
+
+WORTHWHILE = 8
+"""Fewer claims than this are audited at home: starting a process costs more than it saves."""
+Cell = Callable[[Progress], list[Verdict]]
+"""Told of the checks done -> verdicts."""
+
+
+def audit_in_parallel(
+    claims: Sequence[Row | Claim[Any]], *, worlds: int, seed: int, on_progress: Progress, place: Place = HERE
+) -> list[Verdict]:
+    """`audit` with the same answers, on several processes.  Raises: SolveError where a cell could not be done."""
+    made = [RowClaim(c) if isinstance(c, Row) else c for c in claims]
+    here = place == HERE and (HERE.processes == 1 or len(made) < WORTHWHILE)
+    if here or not all(c.known for c in made):  # one that only this process knows cannot be sent
+        return audit(made, worlds=worlds, seed=seed, on_progress=on_progress)
+    of, shares = parts(made, worlds), min(len(made), 2 * place.processes)
+    cells: list[Cell] = [partial(compared, made, worlds, seed, k, of) for k in range(of)]
+    cells += [partial(mistaken, made[k::shares], seed) for k in range(shares)]
+    whose = [range(len(made))] * of + [range(k, len(made), shares) for k in range(shares)]
+    found: dict[int, list[Verdict]] = {}
+    for done in run_cells(_of_cell, cells, place):
+        if done.fault is not None:
+            raise SolveError(f"a part of the audit could not be done: {done.fault}")
+        found[done.number], checks = done.value
+        on_progress(checks)
+    total = [Verdict(c.slug) for c in made]
+    for number, verdicts in sorted(found.items()):  # in order, so that of equal errors the same is the worst
+        for k, verdict in zip(whose[number], verdicts, strict=True):
+            total[k] += verdict
+    return total
+
+
+def _of_cell(cell: Cell) -> tuple[list[Verdict], int]:
+    """The verdicts of a cell, and how many checks they took."""
+    checks: list[int] = []
+    return cell(checks.append), sum(checks)

@@ -73,10 +73,8 @@ claim(
     misses={
         "256 draws show log Z": drawn,
         "the mean reward over beta": lambda world, p_ref, r, beta: repeats(world) * np.sum(p_ref * r, axis=1) / beta,
-        "deviations add": Miss("deviations add", lambda world, p_star, r: np.square(repeats(world) * np.sqrt(spread(p_star, r))), part=3),
-        "the reference's reward": Miss(
-            "the reference's reward", lambda world, p_ref, r: repeats(world) * np.sum(p_ref * r, axis=1), part=2
-        ),
+        "deviations add": Miss(lambda world, p_star, r: np.square(repeats(world) * np.sqrt(spread(p_star, r))), part=3),
+        "the reference's reward": Miss(lambda world, p_ref, r: repeats(world) * np.sum(p_ref * r, axis=1), part=2),
     },
     where=lambda world, log_p_ref, N: world.mdp.eos is None and N > 1 and full(log_p_ref),
     scale=lambda world, r, beta, log_p_star, log_p_ref: tuple(

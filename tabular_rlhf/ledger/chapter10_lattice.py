@@ -176,8 +176,8 @@ claim(
         "a sweep over the lattice": given_the_format,
     },
     misses={
-        "masking tokens is conditioning": Miss("masking tokens is conditioning", masked),
-        "masking is as near to the reference": Miss("masking is as near to the reference", masked_kl, part=1),
+        "masking tokens is conditioning": Miss(masked),
+        "masking is as near to the reference": Miss(masked_kl, part=1),
     },
     where=lambda p_ref, success, log_p_ref: full(log_p_ref) and float(np.min(np.sum(p_ref * success, axis=1))) > 1e-6,
     scale=lambda log_p_ref: float(1.0 + np.max(np.abs(log_p_ref))),
@@ -258,11 +258,7 @@ claim(
         "as they are defined": 0,
         "the smallest lattice": lambda world: solved(merge(world)),
     },
-    misses={
-        "states merged whose rewards to come differ": Miss(
-            "states merged whose rewards to come differ", lambda world: solved(careless(world))[0]
-        )
-    },
+    misses={"states merged whose rewards to come differ": Miss(lambda world: solved(careless(world))[0])},
     where=full,
     scale=lambda r, beta: (
         float(1.0 + np.max(np.abs(r)) / beta),

@@ -159,6 +159,6 @@ claim(
     source="Ford (1957); Hunter (2004), Annals of Statistics 32.",
     parts=("score", "Hessian", "dimension of the null space"),
     sides={"closed form": (1, 1, lambda n_ij: linked_sets(n_ij)), "gradient core": (0, 0, nullity)},
-    misses={"one constant, however many components": Miss("one constant, however many components", lambda: 1.0, part=2)},
+    misses={"one constant, however many components": Miss(lambda: 1.0, part=2)},
     largest=24,
 )

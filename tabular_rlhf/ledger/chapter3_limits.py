@@ -118,8 +118,8 @@ claim(
         ),
     },
     misses={
-        "the fit reproduces each pair": Miss("the fit reproduces each pair: no residual", lambda people: np.zeros(len(people)), part=2),
-        "order of losses": Miss("order of losses", lambda people: -order(borda(people)), part=1),
+        "the fit reproduces each pair: no residual": Miss(lambda people: np.zeros(len(people)), part=2),
+        "order of losses": Miss(lambda people: -order(borda(people)), part=1),
     },
     where=lambda N: 2 <= N <= 24,
     largest=72,
@@ -279,9 +279,7 @@ claim(
         ),
         "label smoothing is stationary at r": lambda world, law, r, flip: slope_of(smoothed_loss, noisy_pairs(world, law, flip), r, flip),
         "smoothing taken for the unbiased loss": Miss(
-            "smoothing taken for the unbiased loss",
-            lambda world, law, scores, flip: mean_of(smoothed_loss, noisy_pairs(world, law, flip), scores, flip),
-            part=1,
+            lambda world, law, scores, flip: mean_of(smoothed_loss, noisy_pairs(world, law, flip), scores, flip), part=1
         ),
     },
     where=lambda gaps, N: moderate(gaps) and 2 <= N,

@@ -52,8 +52,8 @@ claim(
     misses={
         "limits swapped": lambda world: limits(world)[1],
         "uniform for p_ref": lambda p_ref: np.ones_like(p_ref) / p_ref.shape[1],
-        "ties share equally": Miss("ties share equally", uniform_over_best, 1),
-        "p_ref not renormalized": Miss("p_ref not renormalized", lambda world, p_ref: np.where(limits(world)[1] > 0, p_ref, 0.0), 1),
+        "ties share equally": Miss(uniform_over_best, part=1),
+        "p_ref not renormalized": Miss(lambda world, p_ref: np.where(limits(world)[1] > 0, p_ref, 0.0), part=1),
     },
 )
 
@@ -146,7 +146,7 @@ claim(
         "predicted": (1, 0),
         "solved again with the shaped reward": shaped_solution,
     },
-    misses={"Phi(leaf) kept at the last state's": Miss("Phi(leaf) kept at the last state's", shaped_but_leaves_keep_phi, 1)},
+    misses={"Phi(leaf) kept at the last state's": Miss(shaped_but_leaves_keep_phi, part=1)},
     scale=lambda r, phi, beta, log_p_star, log_p_ref, H: (
         reward_units(r, beta, log_p_star, log_p_ref) + H * np.max(np.abs(phi)),
         1.0 + H / beta,
@@ -226,11 +226,9 @@ claim(
         "reached by the optimum": primal_and_slack,
     },
     misses={
-        "reverse KL's optimum for every divergence": Miss(
-            "reverse KL's optimum for every divergence", lambda world, log_p_star: gibbs_objectives(world, log_p_star), 1
-        ),
-        "normalized instead of the multiplier": Miss("normalized instead of the multiplier", normalized_slope, 1),
-        "no change from p_ref": Miss("no change from p_ref", lambda world, log_p_ref: gibbs_objectives(world, log_p_ref), 1),
+        "reverse KL's optimum for every divergence": Miss(lambda world, log_p_star: gibbs_objectives(world, log_p_star), part=1),
+        "normalized instead of the multiplier": Miss(normalized_slope, part=1),
+        "no change from p_ref": Miss(lambda world, log_p_ref: gibbs_objectives(world, log_p_ref), part=1),
     },
     where=lambda r, beta, log_p_ref: (
         (np.max(r) - np.min(r)) / beta < 60 and np.min(log_p_ref, where=np.isfinite(log_p_ref), initial=0) > -60

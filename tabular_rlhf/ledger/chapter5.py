@@ -100,8 +100,8 @@ claim(
         ),
     },
     misses={
-        "velocity not centered": Miss("velocity not centered", lambda r: r * 1.0, part=1),
-        "velocity centered at p_ref": Miss("velocity centered at p_ref", lambda log_p_ref, r: centered(log_p_ref, log_p_ref, r), part=1),
+        "velocity not centered": Miss(lambda r: r * 1.0, part=1),
+        "velocity centered at p_ref": Miss(lambda log_p_ref, r: centered(log_p_ref, log_p_ref, r), part=1),
     },
     scale=lambda r, log_p_star, log_p_ref: (1.0 + deepest(log_p_star, log_p_ref), 1.0 + float(np.max(np.abs(r)))),
     where=lambda log_p_star, log_p_ref: deepest(log_p_star) < 300 and bool(np.all(np.isneginf(log_p_star) == np.isneginf(log_p_ref))),
@@ -210,6 +210,6 @@ claim(
         "differences of KL over responses": 0,
         "KL of rows, weighted by visits": 1,
     },
-    misses={"Pythagoras without defect": Miss("Pythagoras without defect", lambda: 0.0, part=1)},
+    misses={"Pythagoras without defect": Miss(lambda: 0.0, part=1)},
     scale=lambda mdp, log_p_star, log_p_hat, log_p_tied: mdp.H * deepest(log_p_star, log_p_hat, log_p_tied),
 )

@@ -81,7 +81,7 @@ claim(
         "forward for reverse: it covers": lambda: 0.5,
         "beta dropped": lambda: mean_field(ratio(1.0))[0],
         "beta for 1/beta": lambda beta: mean_field(3.0 * beta)[0],
-        "one start, one mode": Miss("one start, one mode", lambda: 1.0, part=2),
+        "one start, one mode": Miss(lambda: 1.0, part=2),
         "L for L/2 in the equation": lambda beta: mean_field(2.0 * ratio(beta))[0],
     },
     where=lambda beta: abs(ratio(beta) - 2.0) > 0.2 and ratio(beta) < 30,

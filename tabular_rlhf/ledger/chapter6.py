@@ -217,13 +217,14 @@ claim(
     },
     misses={
         "IPO: responses drawn uniformly": Miss(
-            "responses drawn uniformly",
-            r"\frac{p_{ref}\, e^{U/\tau}}{\mathbb{E}_{p_{ref}}[e^{U/\tau}]}, "
-            r"\quad U(y) = \sum_{y'} \frac{1}{N} (1[r(y) > r(y')] + \tfrac12 1[r(y) = r(y')])",
-            1,
+            (
+                r"\frac{p_{ref}\, e^{U/\tau}}{\mathbb{E}_{p_{ref}}[e^{U/\tau}]}, "
+                r"\quad U(y) = \sum_{y'} \frac{1}{N} (1[r(y) > r(y')] + \tfrac12 1[r(y) = r(y')])"
+            ),
+            part=1,
         ),
-        "IPO: 1/(2 tau) for 1/tau": Miss("1/(2 tau) for 1/tau", r"\frac{p_{ref}\, e^{W/(2\tau)}}{\mathbb{E}_{p_{ref}}[e^{W/(2\tau)}]}", 1),
-        "IPO: tau for 1/tau": Miss("tau for 1/tau", r"\frac{p_{ref}\, e^{\tau W}}{\mathbb{E}_{p_{ref}}[e^{\tau W}]}", 1),
+        "IPO: 1/(2 tau) for 1/tau": Miss(r"\frac{p_{ref}\, e^{W/(2\tau)}}{\mathbb{E}_{p_{ref}}[e^{W/(2\tau)}]}", part=1),
+        "IPO: tau for 1/tau": Miss(r"\frac{p_{ref}\, e^{\tau W}}{\mathbb{E}_{p_{ref}}[e^{\tau W}]}", part=1),
     },
     where=lambda r, log_p_ref: float(np.min(log_p_ref, initial=0.0, where=~np.isneginf(log_p_ref))) > -12.0,
     largest=12,

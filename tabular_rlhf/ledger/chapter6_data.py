@@ -100,10 +100,8 @@ claim(
         ),
         "winner and loser swapped": lambda world: -bt_mle(world),
         "the truth for the MLE": lambda world: centered(world, world.r),
-        "one minimizer: dimension 0": Miss("one minimizer", lambda: 0.0, part=1),
-        "a free dimension for every component": Miss(
-            "a free dimension for every component", lambda world, P: free_dimensions(world) + P, part=1
-        ),
+        "one minimizer: dimension 0": Miss(lambda: 0.0, part=1),
+        "a free dimension for every component": Miss(lambda world, P: free_dimensions(world) + P, part=1),
     },
     where=lambda r: float(np.ptp(r)) < 8.0,
     largest=24,
@@ -182,8 +180,8 @@ claim(
     parts=("tabular token logits", "log-linear"),
     sides={"inner product of scores": displacement_closed, "gradient core": displacement_core},
     misses={
-        "features not centered": Miss("features not centered", lambda world, beta: linear_rate(world, beta, centre=False), part=1),
-        "always rises": Miss("always rises", lambda world, beta: np.abs(linear_rate(world, beta, centre=True)), part=1),
+        "features not centered": Miss(lambda world, beta: linear_rate(world, beta, centre=False), part=1),
+        "always rises": Miss(lambda world, beta: np.abs(linear_rate(world, beta, centre=True)), part=1),
         "the loser's score left out": winner_alone,
         "beta dropped": lambda world, beta, log_p, mdp, pi: tabular_rate(world, beta, log_p, mdp, pi) / beta,
     },

@@ -82,7 +82,7 @@ claim(
     misses={
         "the best mean win rate for the minimax winner": borda_winner,
         "the uniform law for the minimax winner": lambda M: np.min(np.mean(M, axis=1), axis=1),
-        **{words: Miss(words, wrong, part=2) for words, wrong in UNREGULARIZED.items()},
+        **{words: Miss(wrong, part=2, diagnosis=words) for words, wrong in UNREGULARIZED.items()},
     },
     largest=64,
 )

@@ -122,7 +122,7 @@ claim(
             slope_of_objective(inside(success_probability(p, success)), grpo(G)),
         ),
     },
-    misses={"n - 1 for n: the sample's standard deviation": Miss("n - 1 for n", r"\sqrt{\frac{G-1}{G}} c", part=1)},
+    misses={"n - 1 for n: the sample's standard deviation": Miss(r"\sqrt{\frac{G-1}{G}} c", part=1)},
     where=few,
     scale=lambda H, G: (2.0 * H * G, 2.0 * G, 64.0 * G),
     largest=200,
@@ -180,9 +180,7 @@ claim(
         "n for n - 1": lambda world, log_pi, graded: (THREE + 1) / THREE * advantages(world, log_pi, graded, "group-mean"),
         "leave-one-out taken for the group mean": lambda world, log_pi, graded: advantages(world, log_pi, graded, "group-mean"),
         "the group's standard deviation for the others'": Miss(
-            "the group's standard deviation for the others'",
-            lambda world, logits, graded: by_counts(world, logits, Recipe("grpo", G=THREE), graded),
-            part=1,
+            lambda world, logits, graded: by_counts(world, logits, Recipe("grpo", G=THREE), graded), part=1
         ),
     },
     where=lambda P, N: P * N**THREE <= 4000,

@@ -158,7 +158,6 @@ claim(
     misses={
         "the plain gradient": lambda world, log_pi, eta: np.exp(log_softmax(log_pi + eta * gibbs.policy_gradient(world, log_pi))),
         "H - 1 steps for H": Miss(
-            "H - 1 steps for H",
             lambda mdp, log_pi, log_pi_ref, r, beta, H: probabilities(
                 walk(lambda at: soft_step(mdp, at, log_pi_ref, r, beta, 1.0 / beta), log_pi, H - 1), mdp
             ),
@@ -232,9 +231,7 @@ claim(
     },
     misses={
         "at p*, which forgets the data": Miss(
-            "at p*, which forgets the data",
-            lambda world, mdp, mu, log_pi_star, gamma, log_D: ptx_closed(world, mdp, mu, log_pi_star, log_pi_star, gamma, log_D),
-            part=1,
+            lambda world, mdp, mu, log_pi_star, gamma, log_D: ptx_closed(world, mdp, mu, log_pi_star, log_pi_star, gamma, log_D), part=1
         )
     },
     where=lambda log_p_ref, log_p_star: np.isfinite(log_p_ref).all() and np.min(log_p_star) > -200,

@@ -170,10 +170,10 @@ claim(
         ),
     },
     misses={
-        "f'(1) for f''(1)": Miss("f'(1) for f''(1)", "-E_p[score_v^2]/2", 1),
-        "f'(1) for f''(1): no chi-squared near p": Miss("f'(1) for f''(1): no chi-squared near p", "0*E_p[score_v^2]", 2),
-        "f''(1) = 1 for all": Miss("f''(1) = 1 for all", "E_p[score_v^2]/2", 3),
-        "k2 is nothing near p": Miss("k2 is nothing near p", "0*E_p[score_v^2]", 5),
+        "f'(1) for f''(1)": Miss("-E_p[score_v^2]/2", part=1),
+        "f'(1) for f''(1): no chi-squared near p": Miss("0*E_p[score_v^2]", part=2),
+        "f''(1) = 1 for all": Miss("E_p[score_v^2]/2", part=3),
+        "k2 is nothing near p": Miss("0*E_p[score_v^2]", part=5),
     },
     sampled=Sampled(
         "log_p",

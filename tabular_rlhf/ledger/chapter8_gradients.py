@@ -110,8 +110,8 @@ claim(
         "the named divergence": (lambda logits: np.zeros_like(logits), 1, 1, 1, 1, lambda world: optima_by_roots(world)),
     },
     misses={
-        "k1 descends KL": Miss("k1 descends KL", KL_SLOPE, 0),
-        "Gibbs for every flag": Miss("Gibbs for every flag", lambda p_star: np.stack([p_star] * 3), 5),
+        "k1 descends KL": Miss(KL_SLOPE, part=0),
+        "Gibbs for every flag": Miss(lambda p_star: np.stack([p_star] * 3), part=5),
     },
     sampled=Sampled(
         "log_p",
@@ -158,8 +158,8 @@ claim(
         "the named divergences": 1,
     },
     misses={
-        "k2 in the reward descends KL": Miss("k2 in the reward descends KL", KL_SLOPE, 1),
-        "k2 with a live ratio descends KL": Miss("k2 with a live ratio descends KL", KL_SLOPE, 4),
+        "k2 in the reward descends KL": Miss(KL_SLOPE, part=1),
+        "k2 with a live ratio descends KL": Miss(KL_SLOPE, part=4),
     },
     sampled=Sampled(
         "log_p",
@@ -201,7 +201,7 @@ claim(
         "response by response": (0, 0, 0, 0, 0, 0, 1),
         "flags": by_flags,
     },
-    misses={"grad k1 descends KL": KL_SLOPE, "k2 in the reward is right": Miss("k2 in the reward is right", KL_SLOPE, 4)},
+    misses={"grad k1 descends KL": KL_SLOPE, "k2 in the reward is right": Miss(KL_SLOPE, part=4)},
     sampled=Sampled(
         "log_p",
         lambda L, score_v: L * score_v,

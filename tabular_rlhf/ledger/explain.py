@@ -3,20 +3,25 @@
 `worked` makes a record of plain values, which the command prints as text (`explain`) or as JSON.  Everything that a number is
 computed from stands next to it: the responses with p_ref, r and p*, and what was drawn.  Entries of arrays are labeled, and
 responses are in dictionary order everywhere, whatever their order in memory.
+
+**Formulas** of a row's functions are as the book's file has them: the line that is run is the line that is shown.
 """
 
 from __future__ import annotations
 
+import ast
+import linecache
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.formula.printed import Printed
 from tabular_rlhf.ledger import worlds
 from tabular_rlhf.ledger.audit import Refutation, refute
 from tabular_rlhf.ledger.explain_text import Record, render
-from tabular_rlhf.ledger.formula import formula
-from tabular_rlhf.ledger.record import Approximately, Function, Row
+from tabular_rlhf.ledger.record import Row, bare, error_of
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.symbols import SYMBOLS, Scope, parameters
 from tabular_rlhf.tolerance import roundings
@@ -56,7 +61,10 @@ def worked(row: Row, *, seed: int = 0) -> Record:
         "note": row.note,
         "symbols": legend(row),
         "world": instance(scope, row.functions),
-        "sides": {name: _side_formula(side) for name, side in row.sides.items()},
+        "sides": {
+            name: formula(bare(side)) + (f"   (to {error_of(side):.0e} of its size)" if error_of(side) else "")
+            for name, side in row.sides.items()
+        },
         "parts": [
             {
                 "part": part,
@@ -68,7 +76,7 @@ def worked(row: Row, *, seed: int = 0) -> Record:
         "largest_error": max(e for errors in row.errors(scope).values() for e in errors),
         "roundings": roundings(scope),
         "tiny_worlds": [
-            instance(s, [_bare(row.sides[first]), *(m.wrong for m, f in zip(row.near_misses, refuted, strict=True) if f and f.scope is s)])
+            instance(s, [bare(row.sides[first]), *(m.wrong for m, f in zip(row.near_misses, refuted, strict=True) if f and f.scope is s)])
             for s in scopes
         ],
         "near_misses": [
@@ -76,14 +84,6 @@ def worked(row: Row, *, seed: int = 0) -> Record:
             for m, f in zip(row.near_misses, refuted, strict=True)
         ],
     }
-
-
-def _bare(side: Function | Approximately) -> Function:
-    return side.side if isinstance(side, Approximately) else side
-
-
-def _side_formula(side: Function | Approximately) -> str:
-    return f"{formula(side.side)}   (to {side.error:.0e} of its size)" if isinstance(side, Approximately) else formula(side)
 
 
 def _refutation(found: Refutation | None, scopes: Sequence[Scope], axes: tuple[str, ...]) -> Record:
@@ -103,7 +103,7 @@ def _refutation(found: Refutation | None, scopes: Sequence[Scope], axes: tuple[s
 
 def legend(row: Row) -> dict[str, str]:
     """The symbols that the sides and the near misses name, with their meaning, shape and unit."""
-    functions = [_bare(side) for side in row.sides.values()] + [m.wrong for m in row.near_misses]
+    functions = [bare(side) for side in row.sides.values()] + [m.wrong for m in row.near_misses]
     names = dict.fromkeys(n for f in functions for n in parameters(f) if n in SYMBOLS)
     return {n: ", ".join(filter(None, (SYMBOLS[n].meaning, SYMBOLS[n].shape, SYMBOLS[n].unit))) for n in names}
 
@@ -196,3 +196,61 @@ def ordered(value: Any, mdp: TokenMDP, axes: tuple[str, ...]) -> list[float]:
     for k, axis in enumerate(axes):
         a = np.take(a, _axis(mdp, axis, a.shape[k])[0], axis=k)
     return [float(v) for v in a.ravel()]
+
+
+# ---------------------------------------------------------------------------------------------------- formulas as the file has them
+
+
+def formula(function: Callable[..., Any]) -> str:
+    """A formula as it is read, the body of a lambda, or what a named function is called with and its first line of documentation.
+
+    >>> formula(lambda p, r: sum(p * r))
+    'sum(p * r)'
+    >>> def twice(r):
+    ...     "r, two times."
+    ...     return 2 * r
+    >>> formula(twice)
+    'twice(r): r, two times.'
+    """
+    if isinstance(function, Printed):
+        return str(function)
+    if function.__name__ == "<lambda>":
+        body = _body(function)
+        if body is not None:
+            return body
+    about = (function.__doc__ or "").partition("\n")[0]
+    name = "a function" if function.__name__ == "<lambda>" else function.__name__.lstrip("_")
+    return f"{name}({', '.join(parameters(function))})" + (f": {about}" if about else "")
+
+
+@lru_cache(maxsize=64)
+def _lambdas(file: str) -> tuple[tuple[str, ...], dict[int, list[ast.Lambda]]]:
+    """The lines of a file, and its lambdas by the line they start on."""
+    lines = tuple(linecache.getlines(file))
+    found: dict[int, list[ast.Lambda]] = {}
+    try:
+        tree = ast.parse("".join(lines))
+    except SyntaxError:
+        return lines, found
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Lambda):
+            found.setdefault(node.lineno, []).append(node)
+    return lines, found
+
+
+def _body(function: Callable[..., Any]) -> str | None:
+    """The source of a lambda's body; None where its file cannot be read."""
+    code = function.__code__
+    lines, lambdas = _lambdas(code.co_filename)
+    places = [(line, column) for line, _, column, _ in code.co_positions() if line is not None and column]
+    here = lambdas.get(code.co_firstlineno, [])
+    inside = [n for n in here if places and _start(n.body) <= max(places) < (n.body.end_lineno, n.body.end_col_offset)]
+    if not inside:
+        return None
+    body = max(inside, key=lambda node: _start(node.body)).body  # the innermost
+    one_line = body.lineno == body.end_lineno
+    return lines[body.lineno - 1].encode()[body.col_offset : body.end_col_offset].decode() if one_line else ast.unparse(body)
+
+
+def _start(node: ast.expr) -> tuple[int, int]:
+    return node.lineno, node.col_offset

@@ -24,15 +24,18 @@ or a tuple of parts.
 **Near misses** are what readers write: `slips` of the last side of a clause, by the names that their rules give them (`formula.slips`),
 or formulas, or functions.  Each must be *refuted*: on some world of at most three responses it differs more than
 rounding or a truncated route explains (`Gap.clear`).  A row whose near misses cannot be told from the truth is not a check.
+
+Slugs that changed: a record keeps the names that it once bore, and whoever asks by an old one is told the new.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import CO_VARARGS, CO_VARKEYWORDS, isfunction
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -55,13 +58,23 @@ class Approximately:
     error: float
 
 
+def bare(side: Any) -> Function:
+    """A side as a function."""
+    return side.side if isinstance(side, Approximately) else side
+
+
+def error_of(side: Any) -> float:
+    """What a side leaves, as a share of the scale."""
+    return side.error if isinstance(side, Approximately) else 0.0
+
+
 @dataclass(frozen=True)
 class Miss:
-    """A plausible wrong line: its function returns what the reader would compute for one part of the claim."""
+    """A plausible wrong line: what the reader would compute for one part of the claim; diagnosis, what it is called."""
 
-    diagnosis: str
     wrong: Any
     part: int = 0
+    diagnosis: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,7 +128,7 @@ class Row:
     def __post_init__(self) -> None:
         if self.text:
             letters, found = written(self.text, f"row {self.slug!r}")
-            wrong = {words: Miss(words, formula, k) for k, clause in enumerate(found) for words, formula in clause.wrong.items()}
+            wrong = {words: Miss(formula, k) for k, clause in enumerate(found) for words, formula in clause.wrong.items()}
             settle(
                 self,
                 letters={**self.letters, **letters},
@@ -162,21 +175,21 @@ class Row:
     def _near_misses(self) -> Iterator[tuple[str, Miss]]:
         """Every near miss as a function, by what it is called."""
         for words, k, slipped in self.reading.mistakes(self.slips, self.parts):
-            yield words, Miss(words, slipped, k)
+            yield words, Miss(slipped, k, words)
         for words, miss in self.misses.items():
-            made = miss if isinstance(miss, Miss) else Miss(words, miss)
-            yield words, replace(made, wrong=self._side(made.wrong, made.part + 1))
+            made = miss if isinstance(miss, Miss) else Miss(miss)
+            yield words, Miss(self._side(made.wrong, made.part + 1), made.part, words)
 
     @property
     def functions(self) -> list[Function]:
         """Every function of the row that is called by name."""
-        sides = [s.side if isinstance(s, Approximately) else s for s in self.sides.values()]
+        sides = [bare(side) for side in self.sides.values()]
         sampled = [self.sampled.value, self.sampled.equals] if self.sampled else []
         return sides + [m.wrong for m in self.near_misses] + sampled + [f for f in (self.scale, self.where) if f]
 
-    @cached_property
+    @property
     def near_misses(self) -> tuple[Miss, ...]:
-        return tuple(m if isinstance(m, Miss) else Miss(d, m) for d, m in self.misses.items())
+        return tuple(self.misses.values())
 
     def applies(self, scope: Scope) -> bool:
         """Whether the claim can be checked in this world: affordable, and within its hypotheses."""
@@ -184,9 +197,7 @@ class Row:
 
     def evaluate(self, scope: Scope, side: str) -> tuple[Any, ...]:
         """The parts of one side."""
-        s = self.sides[side]
-        parts = as_parts(scope.call(s.side if isinstance(s, Approximately) else s))
-        return self._all_parts(parts, f"side {side!r}")
+        return self._all_parts(as_parts(scope.call(bare(self.sides[side]))), f"side {side!r}")
 
     def _all_parts(self, parts: tuple[Any, ...], what: str) -> tuple[Any, ...]:
         if len(parts) != len(self.parts):
@@ -211,9 +222,7 @@ class Row:
         """How far a value is from the truth of a part."""
         right, unit = self.truth(scope)
         value = filled(value, right[part], scope)
-        first = next(iter(self.sides.values()))
-        error = first.error if isinstance(first, Approximately) else 0.0
-        term = unit[part] / (EPS * roundings(scope))
+        error, term = error_of(next(iter(self.sides.values()))), unit[part] / (EPS * roundings(scope))
         return between(distance(value, right[part]), scope, scale=largest(right[part]), term=term, eps=rounding(value), error=error)
 
     def errors(self, scope: Scope) -> dict[str, list[float]]:
@@ -221,8 +230,7 @@ class Row:
         right, unit = self.truth(scope)
         out = {}
         for name in list(self.sides)[1:]:
-            s = self.sides[name]
-            widen = s.error / (EPS * roundings(scope)) if isinstance(s, Approximately) else 0.0
+            widen = error_of(self.sides[name]) / (EPS * roundings(scope))
             got = self.evaluate(scope, name)
             found = [distance(filled(a, b, scope), b) for a, b in zip(got, right, strict=True)]
             out[name] = [in_units(gap, u * max(1.0, widen)) for gap, u in zip(found, unit, strict=True)]
@@ -250,3 +258,31 @@ def fits(scope: Scope, most: int, where: Function | None) -> bool:
 LEDGER: Registry[Row] = Registry("row", key="slug")
 claim = entered(Row, LEDGER.add)
 """A claim of the book, entered."""
+
+
+# ---------------------------------------------------------------------------------------------------- slugs that changed
+
+
+class Slugged(Protocol):
+    """A row or a derivation: its slug, and its slugs of before."""
+
+    @property
+    def slug(self) -> str: ...
+    @property
+    def formerly(self) -> tuple[str, ...]: ...
+
+
+def today(slug: str, records: Mapping[str, Slugged]) -> str:
+    """What a slug is called now: itself, or the slug of the record that once bore it, with a FutureWarning that says so.
+
+    >>> from tabular_rlhf.derivations import DERIVATIONS
+    >>> today("dpo-loss", DERIVATIONS), today("nothing", DERIVATIONS)
+    ('dpo-loss', 'nothing')
+    """
+    if slug in records:
+        return slug
+    for record in records.values():
+        if slug in record.formerly:
+            warnings.warn(f"the {type(record).__name__.lower()} {slug} is now {record.slug}", FutureWarning, stacklevel=3)
+            return record.slug
+    return slug

@@ -2,7 +2,7 @@
 
 The pictures are computed while they are dragged, by the exact core (`CORE`, scripts that know of no screen): the tests hold it to this
 package at random states.  So is the first table: `tilt` says where it begins.  The others are computed beforehand: `flags`, `zoo` and
-`derivation` make them, `data` puts them together, `tables.js` shows them.  `page.html` and the style sheets are what a person sees;
+`derivation` make them, `compute` puts them together, `tables.js` shows them.  `page.html` and the style sheets are what a person sees;
 `build` puts all into one file, by plain replacement of `{{markers}}`.  Bytes depend on nothing but the data.
 
 | scripts | what they do |
@@ -23,11 +23,11 @@ from typing import Any
 from tabular_rlhf import told
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.files import read_json
-from tabular_rlhf.page import lexicon
-from tabular_rlhf.page.data import as_json, compute
+from tabular_rlhf.page import derivation, flags, lexicon, tilt, zoo
 from tabular_rlhf.page.fragments import pieces
 from tabular_rlhf.page.numbers import changes
 
+SCHEMA = "tabular-rlhf/page/1"
 HERE = Path(__file__).parent
 CORE = ("laws", "flags", "flow", "ends", "pairs", "clicks", "groups", "read", "line", "memory", "best")
 """The exact core, in the order in which its scripts build on one another; the last names what they offer."""
@@ -43,6 +43,28 @@ DRAWN = (
 """What draws with it."""
 MARKER = re.compile(r"\{\{([a-z]+(?::[a-z]+)?)\}\}")
 DATA = re.compile(r'(?<=<script type="application/json" id="data">\n).*?(?=\n</script>)', re.DOTALL)
+
+
+def compute() -> dict[str, Any]:
+    """Everything that the page can show: some fifteen seconds of work, most of it projections and flows."""
+    return {"schema": SCHEMA, "tilt": tilt.compute(), "flags": flags.compute(), "zoo": zoo.compute(), "derivation": derivation.compute()}
+
+
+def as_json(data: dict[str, Any]) -> str:
+    r"""The text inside the page's script element: one line a section, and no "</" that would end the element.
+
+    >>> print(as_json({"tilt": {"p": ["0.5"]}, "math": "<mi>x</mi>"}))
+    {
+    "tilt":{"p":["0.5"]},
+    "math":"<mi>x<\/mi>"
+    }
+    """
+    lines = [f"{_dump(key)}:{_dump(value)}" for key, value in data.items()]
+    return "{\n" + ",\n".join(lines) + "\n}"
+
+
+def _dump(value: Any) -> str:
+    return told.as_json(value, tight=True).replace("</", r"<\/")
 
 
 def build(data: Mapping[str, Any] | None = None) -> str:

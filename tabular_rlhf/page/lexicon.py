@@ -8,20 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tabular_rlhf.formula import spellings
 from tabular_rlhf.formula.lexicon import NAMES
-from tabular_rlhf.formula.spellings import (
-    ACCENTS,
-    ALIASES,
-    COMMANDS,
-    FONTS,
-    FUNCTIONS,
-    INDICES,
-    KL_KEYS,
-    SPACING,
-    UNICODE,
-    WORDS,
-    kind,
-)
 from tabular_rlhf.symbols import SYMBOLS
 
 COMPUTED = ("p", "p_ref", "p_star", "pi", "pi_ref", "pi_star", "r", "beta", "Z", "V", "L")
@@ -36,17 +24,17 @@ def lines() -> dict[str, Any]:
     ('p_star', '*', ['y', 'tau'])
     """
     return {
-        "keys": {key: letter for key, letter in ALIASES.items() if letter in COMPUTED} | {letter: letter for letter in COMPUTED},
-        "commands": COMMANDS,
-        "unicode": UNICODE,
-        "spacing": sorted(SPACING),
-        "fonts": sorted(FONTS),
-        "accents": sorted(ACCENTS),
-        "functions": FUNCTIONS,
-        "divergences": sorted(KL_KEYS),
-        "words": sorted(WORDS),
-        "responses": [text for text, index in INDICES.items() if index == "tau" and "_" not in text],
-        "prompts": [text for text in INDICES if kind(text) == "x" and text == "x"],
+        "keys": {key: letter for key, letter in spellings.ALIASES.items() if letter in COMPUTED} | {letter: letter for letter in COMPUTED},
+        "commands": spellings.COMMANDS,
+        "unicode": spellings.UNICODE,
+        "spacing": sorted(spellings.SPACING),
+        "fonts": sorted(spellings.FONTS),
+        "accents": sorted(spellings.ACCENTS),
+        "functions": spellings.FUNCTIONS,
+        "divergences": sorted(spellings.KL_KEYS),
+        "words": sorted(spellings.WORDS),
+        "responses": [text for text, index in spellings.INDICES.items() if index == "tau" and "_" not in text],
+        "prompts": [text for text in spellings.INDICES if spellings.kind(text) == "x" and text == "x"],
         "meaning": {letter: meaning(letter) for letter in COMPUTED},
     }
 

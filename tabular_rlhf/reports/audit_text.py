@@ -10,7 +10,7 @@ from tabular_rlhf.audit.ends import STILL
 from tabular_rlhf.audit.report import Audit
 from tabular_rlhf.fields.verdict import spelled
 from tabular_rlhf.layout import table, wrap
-from tabular_rlhf.told import number
+from tabular_rlhf.told import number, parts, tabled
 from tabular_rlhf.world import World
 
 
@@ -55,15 +55,10 @@ def _measured(found: Audit) -> list[str]:
     if found.rows:
         does = "DESCENDS" if found.handed.kind == "KL penalty" else "ASCENDS"
         cells = [
-            [
-                r.where,
-                r.verdict.words,
-                "" if r.verdict.exact else spelled(r.verdict.terms),
-                "" if r.verdict.exact else number(r.verdict.residual, ".3g"),
-                number(r.verdict.curl, ".3g"),
-                number(r.cosine, ".4f"),
-            ]
+            [r.where, v.words, "" if v.exact else spelled(v.terms), "" if v.exact else number(v.residual, ".3g")]
+            + [number(v.curl, ".3g"), number(r.cosine, ".4f")]
             for r in found.rows
+            for v in [r.verdict]
         ]
         parts.append(table(f"WHAT IT {does}, measured", ["", does.lower(), "nearest", "residual", "curl", "cosine"], cells, left=(0, 1, 2)))
     for where, world, end, what in found.ends:
@@ -72,10 +67,9 @@ def _measured(found: Audit) -> list[str]:
         zero = found.rewards[0]
         gaps = [[number(r), number(f), number(r - zero[0]), number(f - zero[1])] for r, f in found.rewards]
         parts.append(table("THE REWARDS THAT IT FITS, from all pairs", ["true", "fitted", "true gap", "fitted gap"], gaps))
-    rows = [[i.name, "yes" if i.holds else "no", i.words, i.batch] for i in found.invariances]
-    parts.append(
-        table("WHAT IT IS INVARIANT TO, with the smallest batch that shows a change", ["", "", "", "batch"], rows, left=(0, 1, 2, 3))
-    )
+    holds = ("", lambda i: "yes" if i.holds else "no", "")
+    title = "WHAT IT IS INVARIANT TO, with the smallest batch that shows a change"
+    parts.append(tabled(title, found.invariances, ["=name", holds, "=words", "batch"]))
     if found.variance:
         told = "; ".join(f"{name} {number(v, '.4g')}" for name, v in found.variance)
         parts.append("\n".join(wrap(f"Variance of one batch's step, along grad E[r] of length 1, exact: {told}.")))
@@ -94,6 +88,7 @@ def _end(where: str, world: World, end: Any, what: str) -> list[str]:
 def plain(found: Audit) -> dict[str, Any]:
     """The audit as plain values."""
     h, n = found.handed, found.nearest
+    nearest = None if n is None else parts(n, "words", "exact", "scale", "penalty", "residual")
     return {
         "function": h.name,
         "kind": h.kind,
@@ -107,26 +102,14 @@ def plain(found: Audit) -> dict[str, Any]:
         "status": found.status,
         "verdict": verdict(found),
         "slips": found.slips if found.problem is None else [],
-        "nearest": None
-        if n is None
-        else {
-            "words": n.words,
-            "exact": n.exact,
-            "scale": n.scale,
-            "penalty": None if n.penalty is None else list(n.penalty),
-            "residual": n.residual,
-        },
+        "nearest": nearest,
         "ascends": [
             {
                 "where": r.where,
-                "words": r.verdict.words,
-                "exact": r.verdict.exact,
+                **parts(r.verdict, "words", "exact"),
                 "terms": dict(r.verdict.terms),
-                "share": r.verdict.share,
-                "residual": r.verdict.residual,
-                "curl": r.verdict.curl,
-                "cosine": r.cosine,
-                "ratio": r.ratio,
+                **parts(r.verdict, "share", "residual", "curl"),
+                **parts(r, "cosine", "ratio"),
             }
             for r in found.rows
         ],
@@ -135,6 +118,6 @@ def plain(found: Audit) -> dict[str, Any]:
             for w, _, e, what in found.ends
         ],
         "rewards": [{"true": a, "fitted": b} for a, b in found.rewards],
-        "invariances": [{"name": i.name, "holds": i.holds, "words": i.words, "batch": i.batch} for i in found.invariances],
+        "invariances": [parts(i, "name", "holds", "words", "batch") for i in found.invariances],
         "variance": dict(found.variance),
     }

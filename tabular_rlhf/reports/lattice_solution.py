@@ -26,7 +26,7 @@ from tabular_rlhf.lattice.pairs import range_of
 from tabular_rlhf.logspace import Array, log_of
 from tabular_rlhf.path import Sums, variance
 from tabular_rlhf.path.sweep import by_prompt
-from tabular_rlhf.reports.solution import BETA_STEPS, Record, as_record, largest, only_exact, verdict
+from tabular_rlhf.reports.solution import BETA_STEPS, Record, as_record, described, largest, only_exact, verdict
 from tabular_rlhf.sampling import Estimate
 from tabular_rlhf.selection import best_of_n, best_of_n_kl
 
@@ -50,7 +50,7 @@ class Law:
 
     def measure(self, f: Callable[[Any], Any], x: int | None = None, mean: float | None = None) -> Record:
         """The mean of f, of prompt x or of all, exact and sampled; `mean`, if another sweep knows it better."""
-        means, variances = self._moments(f)
+        means, variances = by_prompt(f, self.policy)
         mu = self.policy.world.mu
         overall = float(np.sum(mu * means))
         spread = float(np.sum(mu * (variances + np.square(means - overall))))
@@ -63,9 +63,6 @@ class Law:
         size = float(np.mean(np.abs(values)))
         drawn = Estimate(float(np.mean(values)), float(np.var(values)), n, size)
         return as_record(Estimate(exact[0] if mean is None else mean, exact[1], None, size), drawn)
-
-    def _moments(self, f: Callable[[Any], Any]) -> tuple[Array, Array]:
-        return by_prompt(f, self.policy)
 
     def share(self, x: int, token: int) -> Record:
         """How often a first token is said after prompt x."""
@@ -119,7 +116,7 @@ def report(world: LatticeWorld, *, samples: int = 100_000, seed: int = 0, top: i
         "totals": totals(s),
         "prompts": prompts,
         "first_tokens": first_tokens(s, top),
-        "responses": {"before": responses(s, "before", top), "after": responses(s, "after", top)},
+        "responses": {law: responses(s, law, top) for law in ("before", "after")},
         "frontier": frontier_rows(world),
         "estimators": estimator_rows(s),
         "selection": selection_rows(s),
@@ -129,21 +126,8 @@ def report(world: LatticeWorld, *, samples: int = 100_000, seed: int = 0, top: i
 
 def describe(world: LatticeWorld) -> Record:
     """The world in a few words and numbers."""
-    x = world.language
-    low, high = range_of(Reference(world), lambda h: world.levels[h].r)
-    return {
-        "name": world.name,
-        "vocabulary": list(x.vocabulary),
-        "horizon": x.H,
-        "eos": x.eos,
-        "prompts": list(x.prompts),
-        "mu": x.mu.tolist(),
-        "beta": world.beta,
-        "responses": world.responses,
-        "states": max(level.n for level in world.levels),
-        "forbidden_responses": [],
-        "reward_range": [low, high],
-    }
+    ends = range_of(Reference(world), lambda h: world.levels[h].r)
+    return described(world, world.language, world.responses, max(level.n for level in world.levels), [], [*ends])
 
 
 def totals(s: Solved) -> Record:
@@ -183,18 +167,16 @@ def first_tokens(s: Solved, top: int) -> list[Record]:
     pi = s.optimum.pi(0)[:, w.roots].T
     after = np.append(s.optimum.V_s(1), 0.0) if w.H > 1 else np.zeros(1)
     Q = level.r + level.pull(after)
-    rows = []
-    for x, a in largest(w.mu[:, None] * pi, top):
-        rows.append(
-            {
-                "prompt": w.language.prompts[x],
-                "token": w.language.vocabulary[a],
-                "value": only_exact(float(Q[a, w.roots[x]])),
-                "p_ref": s.before.share(x, a),
-                "p_star": s.after.share(x, a),
-            }
-        )
-    return rows
+    return [
+        {
+            "prompt": w.language.prompts[x],
+            "token": w.language.vocabulary[a],
+            "value": only_exact(float(Q[a, w.roots[x]])),
+            "p_ref": s.before.share(x, a),
+            "p_star": s.after.share(x, a),
+        }
+        for x, a in largest(w.mu[:, None] * pi, top)
+    ]
 
 
 def responses(s: Solved, law: str, top: int) -> list[Record]:

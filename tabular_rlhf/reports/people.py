@@ -6,6 +6,7 @@ Everything here is of the whole file; each entry is None where the file does not
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -164,29 +165,52 @@ def repeated(found: Preferences, pair: Indices, sign: Indices) -> Record:
 # ---------------------------------------------------------------------------------------------------- what it is about
 
 
+@dataclass(frozen=True, eq=False)
+class Pooled:
+    """The comparisons that the pooled model is fitted to: rows of the file; winners w and losers l, places in phi (k, F), by names."""
+
+    found: Preferences
+    rows: Indices
+    w: Indices
+    l: Indices
+    names: tuple[str, ...]
+    phi: Array
+
+    def column(self, name: str) -> Any:
+        """A column of the file, of these rows."""
+        return getattr(self.found, name)[self.rows]
+
+    def more(self, feature: str) -> Indices:
+        """1 where the winner has more of a feature, -1 where it has less."""
+        values = self.phi[:, self.names.index(feature)]
+        return np.asarray(np.sign(values[self.w] - values[self.l]))
+
+
+def pool(found: Preferences, features: Features | None) -> tuple[Pooled, Indices]:
+    """The comparisons, and which candidates of the file are in them."""
+    rows = np.arange(0, len(found.w), -(-len(found.w) // POOL))
+    used, place = np.unique(np.concatenate([found.w[rows], found.l[rows]]), return_inverse=True)
+    return Pooled(found, rows, place[: len(rows)], place[len(rows) :], *features_of(found, used, features)), used
+
+
 def about(found: Preferences, level: float, features: Features | None) -> Record | None:
     """The pooled model on features of the texts, the surest first."""
     if len(found.w) < FEWEST or (features is None and len(found.prompts) < FEWEST):
         return None
     alone = len(found.prompts) < FEWEST
-    step = -(-len(found.w) // POOL)
-    rows_used = np.arange(0, len(found.w), step)
-    used, place = np.unique(np.concatenate([found.w[rows_used], found.l[rows_used]]), return_inverse=True)
-    w, l = place[: len(rows_used)], place[len(rows_used) :]
-    names, phi = features_of(found, used, features)
-    tie, first, judge = (column[rows_used] for column in (found.tie, found.first, found.judge))
-    weight = found.weight[rows_used]
-    told = pooled(w, l, phi, names, tie=tie, weight=weight, first=first, group=None if alone else found.of[used[w]])
-    rows = [] if told.fit is None else feature_rows(told, phi, names, w, l, tie, first, level)
+    p, used = pool(found, features)
+    columns = {name: p.column(name) for name in ("tie", "weight", "first")}
+    told = pooled(p.w, p.l, p.phi, p.names, **columns, group=None if alone else found.of[used[p.w]])
+    rows = [] if told.fit is None else feature_rows(told, p, level)
     rows.sort(key=lambda row: -abs(row["coefficient"] / row["standard_error"]) if row["standard_error"] else 0.0)
     return {
-        "comparisons": len(w),
+        "comparisons": len(p.w),
         "of": len(found.w),
         "grouped": not alone,
         "nats": told.null - told.nll,
         "features": rows,
         "left_out": told.left_out,
-        "by_annotator": by_annotator(found, rows, phi, names, w, l, tie, judge, level),
+        "by_annotator": by_annotator(rows, p, level),
     }
 
 
@@ -199,17 +223,15 @@ def features_of(found: Preferences, used: Indices, features: Features | None) ->
     return names, phi
 
 
-def feature_rows(
-    told: Any, phi: Array, names: tuple[str, ...], w: Indices, l: Indices, tie: Indices, first: Indices, level: float
-) -> list[Record]:
+def feature_rows(told: Any, p: Pooled, level: float) -> list[Record]:
     """Coefficient, error, interval, p, and the plain share of wins, of each feature."""
     from scipy.special import ndtr
 
     z = normal_quantile(level)
     rows = []
     for name, theta, error in zip(told.names, told.fit.theta.tolist(), told.fit.standard_errors.tolist(), strict=True):
-        more = first if name == POSITION else np.sign(phi[w, names.index(name)] - phi[l, names.index(name)])
-        decided = (more != 0) & (tie == 0)
+        more = p.column("first") if name == POSITION else p.more(name)
+        decided = (more != 0) & (p.column("tie") == 0)
         n, k = int(np.sum(decided)), int(np.sum(decided & (more > 0)))
         rows.append({
             "feature": name,
@@ -225,27 +247,16 @@ def feature_rows(
     return rows
 
 
-def by_annotator(
-    found: Preferences,
-    rows: list[Record],
-    phi: Array,
-    names: tuple[str, ...],
-    w: Indices,
-    l: Indices,
-    tie: Indices,
-    judge: Indices,
-    level: float,
-) -> Record | None:
+def by_annotator(rows: list[Record], p: Pooled, level: float) -> Record | None:
     """How often each annotator preferred more of the surest feature, the busiest first, and whether they differ."""
     from scipy.special import chdtrc
 
     shown = next((row["feature"] for row in rows if row["feature"] != POSITION), None)
-    if shown is None or not len(found.judges):
+    if shown is None or not len(p.found.judges):
         return None
-    more = np.sign(phi[w, names.index(shown)] - phi[l, names.index(shown)])
-    use = (more != 0) & (tie == 0) & (judge >= 0)
-    n = np.bincount(judge[use], minlength=len(found.judges))
-    k = np.bincount(judge[use & (more > 0)], minlength=len(found.judges))
+    more, judge = p.more(shown), p.column("judge")
+    use = (more != 0) & (p.column("tie") == 0) & (judge >= 0)
+    n, k = (np.bincount(judge[kept], minlength=len(p.found.judges)) for kept in (use, use & (more > 0)))
     busy = n > 0
     if not np.any(busy):
         return None
@@ -256,13 +267,8 @@ def by_annotator(
         "feature": shown,
         "p_value": float(chdtrc(degrees, spread)) if degrees else None,
         "rows": [
-            {
-                "name": found.judges[x],
-                "pairs": int(n[x]),
-                "share": float(k[x] / n[x]),
-                "interval": list(wilson(int(k[x]), int(n[x]), level)),
-            }
+            {"name": p.found.judges[x], "pairs": pairs, "share": float(k[x] / pairs), "interval": list(wilson(int(k[x]), pairs, level))}
             for x in np.argsort(-n, kind="stable")[:NAMED].tolist()
-            if n[x]
+            if (pairs := int(n[x]))
         ],
     }

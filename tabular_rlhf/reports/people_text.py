@@ -65,11 +65,8 @@ def _position(report: Record) -> Iterator[str]:
     found = report["position"]
     if found:
         extra = found["advantage"]
-        more = (
-            f"  Rewards allowed for, it is worth {number(extra['nats'], '.3f')} nats (s.e. {number(extra['standard_error'], '.3f')})."
-            if extra
-            else ""
-        )
+        nats = extra and f"{number(extra['nats'], '.3f')} nats (s.e. {number(extra['standard_error'], '.3f')})"
+        more = f"  Rewards allowed for, it is worth {nats}." if nats else ""
         won = f"{percent(found['share'], found['interval'])} of {found['comparisons']:,} decisions"
         yield f"position: the one shown first won {won}, p = {number(found['p_value'], '.2g')}.{more}"
 
@@ -86,21 +83,14 @@ def _repeats(report: Record) -> Iterator[str]:
 
 def _annotators(found: Record) -> str:
     rows = [
-        [
-            str(row["judged"]),
-            f"{row['agreed']:,} of {row['shared']:,}",
-            number(row["p_value"], ".2g"),
-            ("TURNS ANSWERS AROUND  " if row["turned"] else "") + row["name"],
-        ]
+        [str(row["judged"]), f"{row['agreed']:,} of {row['shared']:,}", number(row["p_value"], ".2g")]
+        + [("TURNS ANSWERS AROUND  " if row["turned"] else "") + row["name"]]
         for row in found["rows"][:8]
     ]
     more = found["annotators"] - len(rows)
     rows += [["", "", "", f"and {more:,} more, who agree better"]] if more > 0 else []
-    alpha = (
-        "no pair was judged twice"
-        if found["alpha"] is None
-        else f"Krippendorff's alpha = {number(found['alpha'], '.3f')} (1: all agree, 0: chance)"
-    )
+    known = f"Krippendorff's alpha = {number(found['alpha'], '.3f')} (1: all agree, 0: chance)"
+    alpha = "no pair was judged twice" if found["alpha"] is None else known
     return table(f"ANNOTATORS: {alpha}", ["judged", "with the majority of others", "p if by chance", "annotator"], rows, left=(3,))
 
 
@@ -113,15 +103,9 @@ def about(report: Record) -> Iterator[str]:
     if found is None:
         return
     rows = [
-        [
-            number(row["coefficient"], ".3f"),
-            number(row["standard_error"], ".3f"),
-            f"{number(row['interval'][0], '.3f')} to {number(row['interval'][1], '.3f')}",
-            number(row["p_value"], ".2g"),
-            "-" if row["share"] is None else percent(row["share"], row["share_interval"]),
-            f"{row['pairs']:,}",
-            f"{row['feature']}{': ' + row['counts'] if row['counts'] else ''}",
-        ]
+        [number(row["coefficient"], ".3f"), number(row["standard_error"], ".3f"), " to ".join(number(x, ".3f") for x in row["interval"])]
+        + [number(row["p_value"], ".2g"), "-" if row["share"] is None else percent(row["share"], row["share_interval"])]
+        + [f"{row['pairs']:,}", f"{row['feature']}{': ' + row['counts'] if row['counts'] else ''}"]
         for row in found["features"]
     ]
     part = f", fitted to every {-(-found['of'] // found['comparisons'])}th" if found["comparisons"] < found["of"] else ""
@@ -129,15 +113,14 @@ def about(report: Record) -> Iterator[str]:
     title = f"WHAT THE PREFERENCE IS ABOUT: one model of all {found['of']:,} comparisons{part}, {gain}"
     header = ["nats", "s.e.", f"{100 * report['level']:g} % interval", "p", "more of it won", "pairs", "feature"]
     lines = [table(title, header, rows, left=(6,), tallest=1)] if rows else [title]
-    lines += ["\n".join(wrap(sentence(found), first="  "))]
+    lines += wrap(sentence(found), first="  ")
     if found["left_out"]:
-        lines += ["\n".join(wrap("Left out: " + "; ".join(f"{name} ({why})" for name, why in found["left_out"].items()) + ".", first="  "))]
+        lines += wrap(f"Left out: {'; '.join(f'{name} ({why})' for name, why in found['left_out'].items())}.", first="  ")
     who = found["by_annotator"]
     if who and len(who["rows"]) > 1:
         told = ", ".join(f"{row['name']} {percent(row['share'], row['interval'])} of {row['pairs']}" for row in who["rows"][:6])
-        lines += [
-            "\n".join(wrap(f"More {who['feature']}, by annotator: {told}; all alike: p = {number(who['p_value'], '.2g')}.", first="  "))
-        ]
+        alike = f"all alike: p = {number(who['p_value'], '.2g')}"
+        lines += wrap(f"More {who['feature']}, by annotator: {told}; {alike}.", first="  ")
     yield "\n".join(lines)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import reduce
+from operator import getitem
+from typing import Any
 
 from tabular_rlhf.layout import clip, table, wrap
 from tabular_rlhf.preferencefile import SHAPES
@@ -25,9 +28,8 @@ def render(report: Record, name: str, *, top: int = 5) -> str:
     parts += [prompt(report, row) for row in shown]
     left = report["totals"]["prompts"] - len(shown)
     if left > 0:
-        parts.append(
-            f"{left:,} more prompt{'s' * (left > 1)} with fewer comparisons: --top {report['totals']['prompts']} shows all, --json too."
-        )
+        every = f"--top {report['totals']['prompts']} shows all, --json too"
+        parts.append(f"{left:,} more prompt{'s' * (left > 1)} with fewer comparisons: {every}.")
     return "\n\n".join([*parts, reading(report)])
 
 
@@ -38,11 +40,8 @@ def wrapped(text: str, indent: str = "") -> str:
 def head(report: Record, name: str) -> str:
     """What was read, how, and what was not used."""
     t, unit = report["totals"], report["unit"]
-    of = (
-        f"{plural(t['responses'], 'item')}"
-        if unprompted(report)
-        else f"{plural(t['responses'], 'response')} to {plural(t['prompts'], 'prompt')}"
-    )
+    prompted = f"{plural(t['responses'], 'response')} to {plural(t['prompts'], 'prompt')}"
+    of = plural(t["responses"], "item") if unprompted(report) else prompted
     counted = "" if t["weight"] == report["comparisons"] else f" that count for {t['weight']:,.6g}"
     used = f"{plural(report['comparisons'], 'comparison')}{counted} of {of}"
     short = name if len(name) <= 32 else "…" + name[-31:]  # the end of a path says most
@@ -90,33 +89,49 @@ def prompt(report: Record, row: Record) -> str:
     what = "ITEMS" if unprompted(report) else f"PROMPT {clip(' '.join(row['prompt'].split()), 60)!r}"
     title = f"{what}: {plural(row['comparisons'], 'comparison')}"
     settled = row["kl"] is not None
-    header = [*(["rank"] if ranked(row) else []), "reward", "s.e.", f"{100 * report['level']:g} % interval"]
-    header += ["against", "s.e."] if against(row) else []
-    header += ["won", "lost", *(["tied"] if report["ties"] else []), *(["p_ref"] if given(report) else [])]
-    header += [f"pi({b:g})" for b in report["betas"]] if settled else ["set"]
-    cells = ordered(row)
-    body = [line(report, row, cell, settled) for cell in cells[:LONGEST]]
+    told, cells = columns(report, row), ordered(row)
+    body = [[of(cell) for _, of in told] for cell in cells[:LONGEST]]
     if len(cells) > LONGEST:
-        body.append([*[""] * (len(body[0]) - 1), f"and {len(cells) - LONGEST:,} more"])
+        body.append([*[""] * (len(told) - 1), f"and {len(cells) - LONGEST:,} more"])
     if settled:
-        blank = len(header) - len(report["betas"])
+        blank = len(told) - 1 - len(report["betas"])
         body.append([*[""] * blank, *(number(k, ".4f") for k in row["kl"]), "(KL from p_ref, nats)"])
-    last = "item" if unprompted(report) else "response"
-    parts = [table(title, [*header, last], body, left=(len(header),), tallest=1), *(wrapped(s, "  ") for s in notes(row, settled))]
-    return "\n".join([*parts, *covariance(row, cells)])
+    whole = table(title, [heading for heading, _ in told], body, left=(len(told) - 1,), tallest=1)
+    return "\n".join([whole, *(wrapped(s, "  ") for s in notes(row, settled)), *covariance(row, cells)])
+
+
+def columns(report: Record, row: Record) -> list[tuple[str, Callable[[Record], str]]]:
+    """What is told of each response: headings, each with how a cell reads; only what is known, and worth a column."""
+
+    def figure(spec: str, *keys: Any) -> Callable[[Any], str]:
+        return lambda cell: number(reduce(getitem, keys, cell), spec)
+
+    def interval(cell: Record) -> str:
+        return "-" if cell["interval"] is None else " to ".join(number(end, ".3f") for end in cell["interval"])
+
+    told: list[tuple[str, Callable[[Record], str]]] = [("rank", lambda cell: places(cell["rank"]))] if ranked(row) else []
+    told += [("reward", figure(".3f", "reward")), ("s.e.", figure(".3f", "standard_error"))]
+    told += [(f"{100 * report['level']:g} % interval", interval)]
+    if any("relative" in cell for cell in row["responses"]):
+        told += [("against", figure(".4f", "relative", "reward")), ("s.e.", figure(".4f", "relative", "standard_error"))]
+    told += [("won", figure(".6g", "wins")), ("lost", figure(".6g", "losses"))]
+    told += [("tied", figure(".6g", "ties"))] if report["ties"] else []
+    told += [("p_ref", figure(".3g", "p_ref"))] if report["reference"] == "given" else []
+    if row["kl"] is not None:
+        told += [(f"pi({beta:g})", figure(".4f", "policy", k)) for k, beta in enumerate(report["betas"])]
+    else:
+        told += [("set", lambda cell: letter(sets(row).index(cell["component"])))]
+    return [*told, ("item" if unprompted(report) else "response", lambda cell: " ".join(cell["response"].split()))]
 
 
 def covariance(row: Record, cells: list[Record]) -> Iterator[str]:
     """The covariance of a prompt's rewards, if it was asked for."""
     if row.get("covariance"):
         order = [row["responses"].index(cell) for cell in cells[:LONGEST]]
-        body = [
-            [*(number(row["covariance"][i][j], ".4g") for j in order), clip(" ".join(row["responses"][i]["response"].split()), 32)]
-            for i in order
-        ]
-        yield table(
-            "  covariance of the rewards, in this order", [*map(str, range(1, len(order) + 1)), ""], body, left=(len(order),), tallest=1
-        )
+        names = [clip(" ".join(cell["response"].split()), 32) for cell in cells[:LONGEST]]
+        body = [[*(number(row["covariance"][i][j], ".4g") for j in order), name] for i, name in zip(order, names, strict=True)]
+        header = [*map(str, range(1, len(order) + 1)), ""]
+        yield table("  covariance of the rewards, in this order", header, body, left=(len(order),), tallest=1)
 
 
 def ranked(row: Record) -> bool:
@@ -124,32 +139,9 @@ def ranked(row: Record) -> bool:
     return any(cell["rank"] is not None for cell in row["responses"])
 
 
-def against(row: Record) -> bool:
-    """Whether rewards are told relative to a response."""
-    return any("relative" in cell for cell in row["responses"])
-
-
-def given(report: Record) -> bool:
-    """Whether p_ref is worth a column."""
-    return bool(report["reference"] == "given")
-
-
 def ordered(row: Record) -> list[Record]:
     """Winners' sets first, best reward first."""
     return sorted(row["responses"], key=lambda c: (c["component"] if row["kl"] is None else 0, -(c["reward"] or 0.0)))
-
-
-def line(report: Record, row: Record, cell: Record, settled: bool) -> list[str]:
-    ends = cell["interval"]
-    interval = "-" if ends is None else f"{number(ends[0], '.3f')} to {number(ends[1], '.3f')}"
-    start = [places(cell["rank"])] if ranked(row) else []
-    start += [number(cell["reward"], ".3f"), number(cell["standard_error"], ".3f"), interval]
-    if against(row):
-        start += [number(cell["relative"]["reward"], ".4f"), number(cell["relative"]["standard_error"], ".4f")]
-    start += [f"{cell['wins']:.6g}", f"{cell['losses']:.6g}", *([f"{cell['ties']:.6g}"] if report["ties"] else [])]
-    middle = [number(p, ".4f") for p in cell["policy"]] if settled else [letter(sets(row).index(cell["component"]))]
-    p_ref = [number(cell["p_ref"], ".3g")] if given(report) else []
-    return [*start, *p_ref, *middle, " ".join(cell["response"].split())]
 
 
 def places(rank: list[int] | None) -> str:

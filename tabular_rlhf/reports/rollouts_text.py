@@ -5,7 +5,7 @@ from __future__ import annotations
 from tabular_rlhf.layout import table, wrap
 from tabular_rlhf.reports.solution import Record
 from tabular_rlhf.rollouts.tiers import consistent
-from tabular_rlhf.told import number, settled
+from tabular_rlhf.told import number, settled, tabled
 
 
 def render(found: Record) -> str:
@@ -38,9 +38,8 @@ def _certain(found: Record) -> str:
         mass = f"{number(c['covered'], '.4g')} of p, {number(c['covered_ref'], '.4g')} of p_ref"
         lines.append(f"  mass of the distinct responses: {mass} (mean over prompts)")
         lines.append(f"  log Z is at least {number(c['log_Z_at_least'])} nats (mean over prompts): no part of Z is negative")
-    rows = [[str(b["m"]), number(b["reward"]), str(b["prompts"])] for b in c["best_of"]]
     title = "  best of m, the mean over all subsets of m responses to a prompt"
-    return "\n".join(lines) + "\n" + table(title, ["m", "reward", "prompts"], rows)
+    return "\n".join(lines) + "\n" + tabled(title, c["best_of"], ["m:.0f", "reward:.6g", "prompts:.0f"])
 
 
 def _contradictions(key: str, edges: Record, nodes: Record) -> list[str]:
@@ -63,13 +62,11 @@ def _pairs(found: Record) -> list[str]:
     p = found["certain"]["pairs"]
     if not p["pairs"]:
         return []
-    rows = [[number(g["share"], ".4f"), f"{g['pairs']:,}", g["name"]] for g in p["goes_with"]]
     title = f"  the {p['pairs']:,} pairs of responses to one prompt: how often the one with more of it has more reward"
-    losses = [[number(d["loss"]), number(d["label_free"]), number(d["label_half"]), d["labels"]] for d in p["dpo"]]
-    head = ["loss", "= half without labels", "- half of labels", "labels by"]
+    halves = ["= half without labels=label_free:.6g", "- half of labels=label_half:.6g", "labels by=labels"]
     return [
-        table(title, ["share", "that differ", "more of"], rows, left=(2,)),
-        table("  DPO on these pairs, of the policy that wrote the file: m = beta log(p/p_ref)", head, losses, left=(3,)),
+        tabled(title, p["goes_with"], ["share:.4f", "that differ=pairs:,.0f", "more of=name"]),
+        tabled("  DPO on these pairs, of the policy that wrote the file: m = beta log(p/p_ref)", p["dpo"], ["loss:.6g", *halves]),
     ]
 
 
@@ -105,8 +102,5 @@ def _candidates(found: Record) -> str:
 
 
 def _estimates(found: Record) -> str:
-    rows = [
-        [e["name"], e["unit"], number(e["value"]), number(e["standard_error"], ".2g"), number(e["ess"], ".3g"), e["warning"]]
-        for e in found["estimates"]
-    ]
-    return table("ESTIMATES, each with its standard error", ["", "unit", "value", "s.e.", "ESS", ""], rows, left=(0, 1, 5))
+    columns = ["=name", "unit", "value:.6g", "s.e.=standard_error:.2g", "ESS=ess:.3g", "=warning"]
+    return tabled("ESTIMATES, each with its standard error", found["estimates"], columns)

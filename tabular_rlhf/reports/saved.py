@@ -10,19 +10,19 @@ soft value.  Numbers are written so that they are read back to the bit.
 
 from __future__ import annotations
 
-import csv
 import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tabular_rlhf import told
 from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.files import check_output, write_bytes, write_text
 from tabular_rlhf.gibbs import Gibbs, solve
 from tabular_rlhf.sampling import Trajectories, sample
 from tabular_rlhf.world import World
-from tabular_rlhf.worldfile.function import response_texts
+from tabular_rlhf.worldfile.responses import response_texts
 
 KINDS = (".csv", ".npz")
 
@@ -81,13 +81,10 @@ def as_csv(world: World, found: Gibbs, drawn: Trajectories) -> str:
     x, tau = np.broadcast_arrays(drawn.x, drawn.tau)
     counts = np.bincount(np.ravel(x * world.mdp.N + tau), minlength=world.r.size).reshape(world.r.shape)
     texts, states = response_texts(world.mdp), state_texts(world)
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["kind", "prompt", "text", "r", "p_ref", "p_star", "drawn", "soft_value"])
+    rows: list[list[Any]] = [["kind", "prompt", "text", "r", "p_ref", "p_star", "drawn", "soft_value"]]
     for k, prompt in enumerate(world.mdp.prompts):
         columns = (texts, world.r[k], np.exp(world.log_p_ref[k]), found.p[k], counts[k])
         for text, r, p, q, n in zip(*columns, strict=True):
-            writer.writerow(["response", prompt, text, repr(float(r)), repr(float(p)), repr(float(q)), int(n), ""])
-        for text, v in zip(states, found.V_s[k], strict=True):
-            writer.writerow(["state", prompt, text, "", "", "", "", repr(float(v))])
-    return out.getvalue()
+            rows.append(["response", prompt, text, repr(float(r)), repr(float(p)), repr(float(q)), int(n), ""])
+        rows += [["state", prompt, text, "", "", "", "", repr(float(v))] for text, v in zip(states, found.V_s[k], strict=True)]
+    return told.as_csv(rows)

@@ -22,6 +22,7 @@ import numpy as np
 
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.gibbs import Gibbs, greedy_limit, objective, soft_bellman, solve
+from tabular_rlhf.language import Language
 from tabular_rlhf.logspace import Array, expect, kl
 from tabular_rlhf.mdp import TokenMDP
 from tabular_rlhf.policy import token_major
@@ -59,7 +60,7 @@ def report(world: World, *, samples: int = 100_000, seed: int = 0, top: int = 6)
         "totals": totals(solved, prompts),
         "prompts": prompts,
         "first_tokens": first_tokens(solved, top),
-        "responses": {"before": responses(solved, "before", top), "after": responses(solved, "after", top)},
+        "responses": {law: responses(solved, law, top) for law in ("before", "after")},
         "frontier": frontier_rows(world, samples, rng),
     }
     return found | {"checks": verdict(found)}
@@ -67,20 +68,17 @@ def report(world: World, *, samples: int = 100_000, seed: int = 0, top: int = 6)
 
 def describe(world: World) -> Record:
     """The world in a few words and numbers."""
-    mdp, possible = world.mdp, world.r[~np.isneginf(world.log_p_ref)]
-    return {
-        "name": world.name,
-        "vocabulary": list(mdp.vocabulary),
-        "horizon": mdp.H,
-        "eos": mdp.eos,
-        "prompts": list(mdp.prompts),
-        "mu": mdp.mu.tolist(),
-        "beta": world.beta,
-        "responses": mdp.N,
-        "states": mdp.S,
-        "forbidden_responses": np.sum(np.isneginf(world.log_p_ref), axis=1).tolist(),
-        "reward_range": [float(np.min(possible)), float(np.max(possible))],
-    }
+    impossible = np.isneginf(world.log_p_ref)
+    possible = world.r[~impossible]
+    ends = [float(np.min(possible)), float(np.max(possible))]
+    return described(world, world.mdp, world.mdp.N, world.mdp.S, np.sum(impossible, axis=1).tolist(), ends)
+
+
+def described(world: Any, x: Language, responses: Any, states: int, forbidden: list[int], ends: list[float]) -> Record:
+    """A world of the language x, listed or not."""
+    said = {"name": world.name, "vocabulary": list(x.vocabulary), "horizon": x.H, "eos": x.eos, "prompts": list(x.prompts)}
+    counts = {"responses": responses, "states": states, "forbidden_responses": forbidden, "reward_range": ends}
+    return {**said, "mu": x.mu.tolist(), "beta": world.beta, **counts}
 
 
 # ---------------------------------------------------------------------------------------------------- both ways at once
@@ -261,18 +259,16 @@ def responses(s: Solved, law: str, top: int) -> list[Record]:
     """The likeliest responses under one law ("before" or "after"), with their probability given the prompt under both."""
     w = s.world
     log_p = w.log_p_ref if law == "before" else s.gibbs.log_p
-    rows = []
-    for x, tau in largest(w.mu[:, None] * np.exp(log_p), top):
-        rows.append(
-            {
-                "prompt": w.mdp.prompts[x],
-                "response": w.mdp.text(tau),
-                "reward": float(w.r[x, tau]),
-                "p_ref": s.before.share(x, float(np.exp(w.log_p_ref[x, tau])), tau),
-                "p_star": s.after.share(x, float(np.exp(s.gibbs.log_p[x, tau])), tau),
-            }
-        )
-    return rows
+    return [
+        {
+            "prompt": w.mdp.prompts[x],
+            "response": w.mdp.text(tau),
+            "reward": float(w.r[x, tau]),
+            "p_ref": s.before.share(x, float(np.exp(w.log_p_ref[x, tau])), tau),
+            "p_star": s.after.share(x, float(np.exp(s.gibbs.log_p[x, tau])), tau),
+        }
+        for x, tau in largest(w.mu[:, None] * np.exp(log_p), top)
+    ]
 
 
 def frontier_rows(world: World, samples: int, rng: np.random.Generator) -> list[Record]:

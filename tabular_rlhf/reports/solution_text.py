@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tabular_rlhf.layout import clip, table, width
 from tabular_rlhf.reports.solution import Record
-from tabular_rlhf.told import ROUNDED, number, settled
+from tabular_rlhf.told import ROUNDED, Column, number, settled, tabled
 
 FAR = 5.0
 """Exact standard errors between a sample and the truth that are no longer chance."""
@@ -157,26 +157,18 @@ def frontier(report: Record) -> str:
 
 def estimators(report: Record) -> str:
     """What one draw of an estimator is worth, exactly, beside what the draws themselves say of it."""
-    rows = [
-        [row["name"], number(row["mean"]["exact"]), number(row["mean"]["sampled"], ".5g"), number(row["deviation"], ".4g")]
-        + [number(row["drawn_deviation"], ".4g"), number(min(1e300, (row["deviation"] / max(0.01 * kl_of(report), 1e-300)) ** 2), ".2g")]
-        for row in report["estimators"]
-    ]
-    header = ["", "mean", "sampled", "s.d. of one draw", "s.d. of the draws", "draws for 1 %"]
-    return table("ESTIMATORS OF KL(p*, p_ref): exact means and deviations on draws of p*", header, rows, left=(0,))
-
-
-def kl_of(report: Record) -> float:
-    """KL(p*, p_ref)."""
-    return float(report["totals"]["kl"]["exact"])
+    error = max(0.01 * float(report["totals"]["kl"]["exact"]), 1e-300)
+    mean = ("mean", lambda row: row["mean"]["exact"], ".6g"), ("sampled", lambda row: row["mean"]["sampled"], ".5g")
+    draws = ("draws for 1 %", lambda row: min(1e300, (row["deviation"] / error) ** 2), ".2g")
+    columns: list[Column] = ["=name", *mean, "s.d. of one draw=deviation:.4g", "s.d. of the draws=drawn_deviation:.4g", draws]
+    return tabled("ESTIMATORS OF KL(p*, p_ref): exact means and deviations on draws of p*", report["estimators"], columns)
 
 
 def selection(report: Record) -> str:
     """Best-of-n, from the law of the reward."""
     if not report["selection"]:
         return "BEST OF n: no law of the reward, which is too large, or of rewards that are no whole numbers of steps."
-    rows = [[str(row["n"]), number(row["reward"]), number(row["kl"])] for row in report["selection"]]
-    return table("BEST OF n draws of p_ref, exactly", ["n", "E[r]", "KL"], rows)
+    return tabled("BEST OF n draws of p_ref, exactly", report["selection"], ["n:.0f", "E[r]=reward:.6g", "KL=kl:.6g"])
 
 
 def closing(report: Record) -> str:

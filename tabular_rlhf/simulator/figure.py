@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tabular_rlhf.figures import page
 from tabular_rlhf.figures.glyphs import line, points
-from tabular_rlhf.figures.record import Data, Said
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
+from tabular_rlhf.figures.record import Data, Panels, Said
 
 
 def compute(found: dict[str, Any]) -> Data:
@@ -21,34 +17,25 @@ def compute(found: dict[str, Any]) -> Data:
     return {**{key: found[key] for key in keys}, "title": found["options"]["algorithm"], "predicted": predicted}
 
 
-def draw(axes: list[Axes], data: Data) -> list[Artist]:
+def draw(axes: Panels, data: Data) -> None:
     """Left: regret against steps.  Right: the way through the plane of reward and KL, under the frontier."""
     left, right = axes
-    artists: list[Artist] = []
     for kind, glyph, name, width in (("curves", "policy", "sampled", 0.9), ("exact", "ascent", "exact ascent", 1.6)):
         for k, curve in enumerate(data[kind]):
             for ax, x, y in ((left, "step", "regret"), (right, "kl", "reward")):
-                artists += line(ax, glyph, curve[x], curve[y], linewidth=width, label=name if k == 0 else None)
+                line(ax, glyph, curve[x], curve[y], linewidth=width, label=name if k == 0 else None)
     farthest = 1.15 * max(max(c["kl"]) for kind in ("curves", "exact") for c in data[kind])
-    artists += line(right, "tilted", data["frontier"]["kl"], data["frontier"]["reward"], label=r"Gibbs frontier, $p_\beta$", zorder=0)
+    line(right, "tilted", data["frontier"]["kl"], data["frontier"]["reward"], label=r"Gibbs frontier, $p_\beta$", zorder=0)
     for row in data["predicted"]:
-        artists += points(right, "end", [row["kl"]], [row["reward"]], label="predicted end", zorder=4)
-        artists += line(
-            left,
-            "bound",
-            [0, max(c["step"][-1] for c in data["exact"])],
-            [row["regret"]] * 2,
-            linewidth=0.8,
-            label="regret of the predicted end",
-        )
+        points(right, "end", [row["kl"]], [row["reward"]], label="predicted end", zorder=4)
+        last = max(c["step"][-1] for c in data["exact"])
+        line(left, "bound", [0, last], [row["regret"]] * 2, linewidth=0.8, label="regret of the predicted end")
         farthest = max(farthest, 1.15 * row["kl"])
     left.set_yscale("symlog", linthresh=1e-6)
-    left.set_xlabel("step")
-    left.set_ylabel(r"regret $\beta\,\mathrm{KL}(\pi, p^*)$")
-    right.set_xlim(0.0, farthest or 1.0)
-    right.set_xlabel(r"$\mathrm{KL}(\pi, \pi_{\mathrm{ref}})$, nats")
-    right.set_ylabel(r"$\mathrm{E}[r]$, reward units")
-    return [*artists, left.legend(fontsize=8), right.legend(fontsize=8, loc="lower right")]
+    left.set(xlabel="step", ylabel=r"regret $\beta\,\mathrm{KL}(\pi, p^*)$")
+    left.legend(fontsize=8)
+    right.set(xlim=(0.0, farthest or 1.0), xlabel=r"$\mathrm{KL}(\pi, \pi_{\mathrm{ref}})$, nats", ylabel=r"$\mathrm{E}[r]$, reward units")
+    right.legend(fontsize=8, loc="lower right")
 
 
 def draw_curves(found: dict[str, Any], path: Path) -> None:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tabular_rlhf.figures import page
 from tabular_rlhf.figures.glyphs import GLYPHS, rung
-from tabular_rlhf.figures.record import Data, Said
+from tabular_rlhf.figures.record import Data, Panels, Said
 from tabular_rlhf.studies.record import Study
 from tabular_rlhf.studies.report import Point, last_of
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
 
 MOST = 12
 """Lines that a picture holds."""
@@ -52,20 +48,17 @@ def compute(study: Study, points: Sequence[Point]) -> Data:
     }
 
 
-def draw(axes: list[Axes], data: Data) -> list[Artist]:
+def draw(axes: Panels, data: Data) -> None:
     """Lines with intervals; the exact ascent dashed."""
     (ax,) = axes
-    artists: list[Artist] = []
     for k, (name, line) in enumerate(data["lines"].items()):
         style = {**GLYPHS[rung(k)].both(), "linestyle": "--" if name.endswith("exact") else "-", "label": name}
-        artists += ax.errorbar(line["x"], line["mean"], yerr=line["half"], capsize=2, **style).get_children()
+        ax.errorbar(line["x"], line["mean"], yerr=line["half"], capsize=2, **style)
     if data["places"] is not None:
         ax.set_xticks(range(len(data["places"])), data["places"])
-    ax.set_xlabel(data["axis"])
-    ax.set_ylabel(f"{data['measure']}, with 95 % intervals")
+    ax.set(xlabel=data["axis"], ylabel=f"{data['measure']}, with 95 % intervals")
     if data["lines"]:
-        artists.append(ax.legend(fontsize=8))
-    return artists
+        ax.legend(fontsize=8)
 
 
 def draw_study(study: Study, points: Sequence[Point], path: Path) -> None:

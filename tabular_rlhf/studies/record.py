@@ -1,18 +1,24 @@
-"""What a study is: what varies, what is kept the same, and the cells that follow from it."""
+"""What a study is: what varies, what is kept the same, and the cells that follow from it.
+
+As it goes on, cells that are done are written down in its journal, and never run again; one that failed is tried again the next time.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf import __version__
+from tabular_rlhf.cells import Place, run_cells
 from tabular_rlhf.errors import InputError, did_you_mean, quoted, whole
+from tabular_rlhf.journal import Pen, known
 from tabular_rlhf.simulator import Options, advance, begin
 from tabular_rlhf.simulator.report import FIELDS
 from tabular_rlhf.simulator.stages import exact_curve
@@ -74,9 +80,9 @@ class Study:
                 raise InputError("a setting must be an option of `run`", got=quoted(name), remedy=remedy)
         whole(self.seeds, "seeds", 1, "each cell is run with so many seeds", MOST)
         whole(self.seed, "seed", 0, "0 is usual")
-        for name, known in (("measure", FIELDS), ("x", ("", "step", "world", "algorithm", *self.settings))):
-            if getattr(self, name) not in known:
-                remedy = f"use one of {', '.join(filter(None, known))}"
+        for name, choices in (("measure", FIELDS), ("x", ("", "step", "world", "algorithm", *self.settings))):
+            if getattr(self, name) not in choices:
+                remedy = f"use one of {', '.join(filter(None, choices))}"
                 raise InputError(f"{name} must be a known one", got=quoted(getattr(self, name)), remedy=remedy)
         if self.x == "step" and not self.curve:
             raise InputError('x = "step" needs the learning curves', got="curve = false", remedy="write curve = true")
@@ -125,3 +131,40 @@ def run_cell(cell: Cell) -> list[list[Any]]:
     run = exact_curve(run) if cell.seed is None else advance(run, cell.options.steps)
     curve = run.curve if cell.curve else ((run.learner.step, run.last),)
     return [[step, *score.row] for step, score in curve]
+
+
+# ---------------------------------------------------------------------------------------------------- as it goes on
+
+Rows = list[list[Any]]
+Ended = tuple[dict[int, Rows], dict[int, str]]
+"""Rows of cells that are done, and faults of those that are not, by number."""
+
+
+def conduct(study: Study, path: Path | None, place: Place, on_done: Callable[[int, str | None], object] = lambda n, fault: None) -> Ended:
+    """All cells of a study, those done before from its journal.
+
+    Args: path, of the journal, or None; on_done, told how many cells are done now, and of a fault.  Returns: rows and faults by cell.
+    """
+    cells = list(study.cells())
+    keys = [cell.key() for cell in cells]
+    before = known(path, "a study's journal")
+    rows = {cell.number: before[key] for cell, key in zip(cells, keys, strict=True) if key in before}
+    on_done(len(rows), None)
+    left = [cell for cell in cells if cell.number not in rows]
+    faults: dict[int, str] = {}
+    with Pen(path) as pen:
+        for done in run_cells(run_cell, left, place):
+            cell = left[done.number]
+            if done.fault is None:
+                rows[cell.number] = done.value
+                pen.write(keys[cell.number], done.value)
+            else:
+                faults[cell.number] = done.fault
+            on_done(1, done.fault)
+    return rows, faults
+
+
+def undone(cells: Sequence[Cell], faults: dict[int, str]) -> list[str]:
+    """What failed, in words, one line a cell."""
+    seed = [("exact ascent" if cell.seed is None else f"seed {cell.seed}") for cell in cells]
+    return [f"{c.name}, {c.options.algorithm}, {s}: {faults[c.number]}" for c, s in zip(cells, seed, strict=True) if c.number in faults]

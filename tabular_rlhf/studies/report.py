@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +10,9 @@ import numpy as np
 
 from tabular_rlhf.layout import table
 from tabular_rlhf.simulator.report import FIELDS
-from tabular_rlhf.studies.journal import Ended, undone
-from tabular_rlhf.studies.record import Study
-from tabular_rlhf.told import number
+from tabular_rlhf.studies.record import Ended, Study, undone
+from tabular_rlhf.told import as_csv as told_as_csv
+from tabular_rlhf.told import number, parts
 
 SCHEMA = "tabular-rlhf/study/1"
 LEVEL = 0.95
@@ -39,30 +37,28 @@ class Point:
 def as_csv(study: Study, ended: Ended) -> str:
     """Every run at every step told, one row each, in the order of the grid; of a cell that failed, the fault."""
     rows, faults = ended
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["world", "algorithm", *study.settings, "seed", "kind", "step", *FIELDS, "fault"])
-    for cell, where in _places(study):
-        head = [*dict(where).values(), "" if cell.seed is None else cell.seed, _kind(cell)]
-        for row in rows.get(cell.number, []):
-            writer.writerow([*head, row[0], *map(repr, row[1:]), ""])
-        if cell.number in faults:
-            writer.writerow([*head, "", *[""] * len(FIELDS), faults[cell.number]])
-    return out.getvalue()
+
+    def told() -> Iterator[list[Any]]:
+        yield ["world", "algorithm", *study.settings, "seed", "kind", "step", *FIELDS, "fault"]
+        for cell, where in _places(study):
+            head = [*dict(where).values(), "" if cell.seed is None else cell.seed, _kind(cell)]
+            yield from ([*head, row[0], *map(repr, row[1:]), ""] for row in rows.get(cell.number, []))
+            if cell.number in faults:
+                yield [*head, "", *[""] * len(FIELDS), faults[cell.number]]
+
+    return told_as_csv(told())
 
 
 def summary_csv(points: Sequence[Point]) -> str:
     """Means over seeds with the ends of their intervals, one row a point of the grid and a field."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     names = [name for name, _ in points[0].where] if points else []
-    writer.writerow([*names, "kind", "step", "runs", "measure", "mean", "low", "high"])
+    rows: list[list[Any]] = [[*names, "kind", "step", "runs", "measure", "mean", "low", "high"]]
     for p in points:
         for name in FIELDS:
             half = p.half[name]
             ends = ["", ""] if half is None else [repr(p.mean[name] - half), repr(p.mean[name] + half)]
-            writer.writerow([*(v for _, v in p.where), p.kind, p.step, p.n, name, repr(p.mean[name]), *ends])
-    return out.getvalue()
+            rows.append([*(v for _, v in p.where), p.kind, p.step, p.n, name, repr(p.mean[name]), *ends])
+    return told_as_csv(rows)
 
 
 def _places(study: Study) -> Any:
@@ -100,18 +96,9 @@ def _point(where: Any, kind: str, step: int, rows: Any) -> Point:
 def report(study: Study, ended: Ended, points: Sequence[Point]) -> Record:
     """Everything as plain values."""
     rows, faults = ended
-    return {
-        "schema": SCHEMA,
-        "title": study.title,
-        "cells": study.size,
-        "done": len(rows),
-        "faults": undone(list(study.cells()), faults),
-        "measure": study.measure,
-        "x": study.x,
-        "points": [
-            {**dict(p.where), "kind": p.kind, "step": p.step, "runs": p.n, "mean": p.mean, "half": p.half} for p in points
-        ],
-    }  # fmt: skip
+    points_told = [{**dict(p.where), **parts(p, "kind", "step"), "runs": p.n, **parts(p, "mean", "half")} for p in points]
+    head = {"schema": SCHEMA, "title": study.title, "cells": study.size, "done": len(rows)}
+    return {**head, "faults": undone(list(study.cells()), faults), **parts(study, "measure", "x"), "points": points_told}
 
 
 def last_of(points: Sequence[Point]) -> list[Point]:
@@ -126,9 +113,8 @@ def render(study: Study, ended: Ended, points: Sequence[Point], files: Sequence[
     """The page: the measure at the end of every point of the grid, what failed, and which files were written."""
     rows, faults = ended
     last = last_of(points)
-    varied = [
-        name for name, values in (("world", study.worlds), ("algorithm", study.algorithms), *study.settings.items()) if len(values) > 1
-    ]
+    grid = (("world", study.worlds), ("algorithm", study.algorithms), *study.settings.items())
+    varied = [name for name, values in grid if len(values) > 1]
     body = [
         [*(str(dict(p.where)[name]) for name in varied), p.kind, f"{p.step:,}", str(p.n), *_interval(p, study.measure)]
         for p in last[:SHOWN]

@@ -16,7 +16,7 @@ from __future__ import annotations
 from tabular_rlhf.symbols import table
 
 # in the order of the printed table
-from tabular_rlhf.symbols import imitation, samples, pairs, geometry, gradients, estimators, moved, pretraining, solved, batch  # isort: skip
+from tabular_rlhf.symbols import samples, pairs, geometry, estimators, moved, solved, batch  # isort: skip
 from tabular_rlhf.symbols.table import (
     LEVELS,
     SPELLINGS,
@@ -40,14 +40,11 @@ __all__ = [
     "batch",
     "estimators",
     "geometry",
-    "gradients",
     "half_integers",
-    "imitation",
     "is_formula",
     "moved",
     "pairs",
     "parameters",
-    "pretraining",
     "samples",
     "solved",
     "supplied",

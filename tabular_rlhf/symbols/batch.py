@@ -19,12 +19,10 @@ def _mask(rng: Any) -> Any:
     return (np.arange(T) < lengths).astype(float)
 
 
-def _log_probability(mask: Any, rng: Any) -> Any:
-    return -rng.integers(1, 9, mask.shape) / 4.0
-
-
 for _name, _whose in (("", "the policy"), ("_old", "the policy that drew it"), ("_ref", "the reference")):
-    symbol(f"logp{_name}", f"log-probability of the token under {_whose}", "(B, T)", "log-probability", level="batch")(_log_probability)
+    symbol(f"logp{_name}", f"log-probability of the token under {_whose}", "(B, T)", "log-probability", level="batch")(
+        lambda mask, rng: -rng.integers(1, 9, mask.shape) / 4.0
+    )
 
 
 def _drawn(name: str, meaning: str, unit: str = "reward units") -> None:

@@ -31,34 +31,35 @@ def _group_pull(p: Any, success: Any, G: int, credit_0: float, credit_1: float, 
     return pull(p, success, G, by_table(lambda m: credit_0 + credit_1 * m + credit_2 * m**2))
 
 
+def less_mean(x: Any) -> Any:
+    """What a member has above the mean of its group; above that of the others it is G/(G - 1) times as much."""
+    return x - np.mean(x, axis=1, keepdims=True)
+
+
 symbol("rloo_pull", "pull of groups with the reward less the mean of the others", "(P, N)")(
-    lambda p, r, G: pull(p, r, G, lambda x: (x - np.mean(x, axis=1, keepdims=True)) * G / (G - 1))
+    lambda p, r, G: pull(p, r, G, lambda x: less_mean(x) * G / (G - 1))
 )
-symbol("centered_pull", "pull of groups with the reward less the group's mean", "(P, N)")(
-    lambda p, r, G: pull(p, r, G, lambda x: x - np.mean(x, axis=1, keepdims=True))
-)
+symbol("centered_pull", "pull of groups with the reward less the group's mean", "(P, N)")(lambda p, r, G: pull(p, r, G, less_mean))
 symbol("grpo_pull", "pull of groups with the 0/1 reward less the group's mean, over its standard deviation", "(P, N)")(
     lambda p, success, G: pull(p, success, G, by_table(lambda m: np.sqrt((G - m) / m)))
 )
-for _name, _words in (
-    ("raw", "1/m for each of the m right responses, nothing where there is none"),
-    ("kept", "the same, minus the mean score, in all groups"),
-    ("dropped", "the same, minus the mean score, where there is a right response"),
+for _name, _credit, _words in (
+    ("raw", estimates.over_mean, "1/m for each of the m right responses, nothing where there is none"),
+    ("kept", lambda x: estimates.over_mean(x) - 1.0, "the same, minus the mean score, in all groups"),
+    (
+        "dropped",
+        lambda x: estimates.over_mean(x) - np.any(x > 0, axis=1, keepdims=True),
+        "the same, minus the mean score, where there is a right response",
+    ),
 ):
     symbol(f"maxrl_{_name}", f"pull of groups, MaxRL: {_words}", "(P, N)")(
-        {
-            "raw": lambda p, success, G: pull(p, success, G, estimates.over_mean),
-            "kept": lambda p, success, G: pull(p, success, G, lambda x: estimates.over_mean(x) - 1.0),
-            "dropped": lambda p, success, G: pull(p, success, G, lambda x: estimates.over_mean(x) - np.any(x > 0, axis=1, keepdims=True)),
-        }[_name]
+        lambda p, success, G, credit=_credit: pull(p, success, G, credit)
     )
 symbol("pass_pull", "pull of groups with a share of every k members that hold a right one", "(P, N)")(
     lambda p, success, G, tries: pull(p, success, G, lambda x: G * estimates.subset_shares(x, tries))
 )
 symbol("pass_centered_pull", "the same, less the group's mean share", "(P, N)")(
-    lambda p, success, G, tries: pull(
-        p, success, G, lambda x: G * (estimates.subset_shares(x, tries) - np.mean(estimates.subset_shares(x, tries), axis=1, keepdims=True))
-    )
+    lambda p, success, G, tries: pull(p, success, G, lambda x: G * less_mean(estimates.subset_shares(x, tries)))
 )
 symbol("redrawn_pull", "pull of RLOO groups, each redrawn for its prompt until it is mixed", "(P, N)")(
     lambda p, success, G: estimates.redrawn(p, success, G)
@@ -130,7 +131,7 @@ symbol("critic_bias", "B(s, a), what the critic's error Phi does to the advantag
 # ---------------------------------------------------------------------------------------------------- laws and people
 
 symbol("balance_pull", "pull of groups with 2 (log(p/p_ref) - r/beta) less the group's mean", "(P, N)")(
-    lambda p, r, beta, L, G: pull(p, 2.0 * (L - r / beta), G, lambda x: x - np.mean(x, axis=1, keepdims=True))
+    lambda p, r, beta, L, G: pull(p, 2.0 * (L - r / beta), G, less_mean)
 )
 
 

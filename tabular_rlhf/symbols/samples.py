@@ -1,4 +1,7 @@
-"""Symbols of data: n observed comparisons, groups of G responses to one prompt, n responses drawn from p_pi."""
+"""Symbols of data: n observed comparisons, groups of G responses to one prompt, n responses drawn from p_pi.
+
+And of chapter 2: a learner on the full tree of V tokens and depth H, who slips off an expert's one path with probability eps.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,38 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.mdp import TokenMDP
+from tabular_rlhf.policy import uniform
 from tabular_rlhf.symbols.table import half_integers, symbol
+
+# ---------------------------------------------------------------------------------------------------- imitation
+
+
+symbol("full_tree", "the tree of V tokens and depth H, without EOS", "TokenMDP")(lambda V, H: TokenMDP(V, H))
+symbol("depth", "tokens that lead to a state of the full tree", "(S_H,)", level="token")(
+    lambda full_tree: np.repeat(np.arange(full_tree.H), np.diff(full_tree.offsets))
+)
+symbol("d_expert", "1 for the states of the expert, who always says token 0", "(S_H,)", "probability", level="token")(
+    lambda full_tree: np.isin(np.arange(full_tree.S), full_tree.offsets[:-1]).astype(float)
+)
+
+
+@symbol("d_learner", "probability that the learner passes through a state", "(S_H,)", "probability", level="token")
+def _d_learner(full_tree: TokenMDP, d_expert: Any, eps: float) -> Any:
+    V, on_path = full_tree.V, d_expert > 0
+    pi = np.exp(uniform(full_tree))
+    pi[:, on_path, 0], pi[:, on_path, 1:] = 1.0 - eps, eps / max(V - 1, 1)
+    with np.errstate(divide="ignore"):
+        return np.exp(full_tree.prefix_sum(np.log(pi)))[0]
+
+
+symbol("c_learner", "probability that the learner errs in a state: eps on the expert's path, 1 off it", "(S_H,)", level="token")(
+    lambda d_expert, eps: np.where(d_expert > 0, eps, 1.0)
+)
+
+
+# ---------------------------------------------------------------------------------------------------- what data hold
+
 
 symbol("observed", "n, how many comparisons, groups or draws the data hold", "int", level="sample")(
     lambda rng: int(rng.integers(2, 6))  # enough that a mean is not a sum
@@ -29,19 +63,14 @@ def _compared(p_ref: Any, observed: int, rng: Any) -> Any:
 
 def _of_pairs(name: str, source: str, meaning: str, unit: str) -> None:
     """The winner's and the loser's entry of a table of responses."""
-    for column, who in ((1, "w"), (2, "l")):
-        compute = _picker(source, column)
-        symbol(f"{name}_{who}", f"{meaning} of the {'winner' if who == 'w' else 'loser'}", "(n,)", unit, level="pair")(compute)
-
-
-def _picker(source: str, column: int) -> Any:
-    pick = {
-        "log_p": lambda log_p, compared: log_p[compared[:, 0], compared[:, column]],
-        "log_p_ref": lambda log_p_ref, compared: log_p_ref[compared[:, 0], compared[:, column]],
-        "r": lambda r, compared: r[compared[:, 0], compared[:, column]],
-        "lengths": lambda lengths, compared: lengths[compared[:, column]],
-    }
-    return pick[source]
+    for column, who in ((1, "winner"), (2, "loser")):
+        pick = {
+            "log_p": lambda log_p, compared, k=column: log_p[compared[:, 0], compared[:, k]],
+            "log_p_ref": lambda log_p_ref, compared, k=column: log_p_ref[compared[:, 0], compared[:, k]],
+            "r": lambda r, compared, k=column: r[compared[:, 0], compared[:, k]],
+            "lengths": lambda lengths, compared, k=column: lengths[compared[:, k]],
+        }
+        symbol(f"{name}_{who[0]}", f"{meaning} of the {who}", "(n,)", unit, level="pair")(pick[source])
 
 
 _of_pairs("log_p", "log_p", "log p_pi", "log-probability")

@@ -1,4 +1,7 @@
-r"""Symbols that are solved for, or added up one by one: minimizers, equilibria, a step, sums over all groups and all draws."""
+r"""Symbols that are solved for, or added up one by one: minimizers, equilibria, a step, sums over all groups and all draws.
+
+Symbols of PPO with a pretraining term: the maximizer p^o of E_p[r] - beta KL(p, p_ref) + gamma E_D[log p], and what is taken from it.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,31 @@ import numpy as np
 
 from tabular_rlhf import games, gibbs
 from tabular_rlhf.losses.optimum import minimize
+from tabular_rlhf.penalties import ptx_optimum
 from tabular_rlhf.policy_gradient.bernstein import pull
 from tabular_rlhf.policy_gradient.flows import natural
 from tabular_rlhf.preferences import bradley_terry, population_pairs, sure
+from tabular_rlhf.symbols.moved import less_mean
 from tabular_rlhf.symbols.table import symbol
 from tabular_rlhf.world import coin
+
+# ---------------------------------------------------------------------------------------------------- a pretraining term
+
+
+symbol("ptx", "the solved objective with a pretraining term", "PenalizedOptimum")(
+    lambda log_p_ref, r, beta, gamma, log_D: ptx_optimum(log_p_ref, r, beta, gamma, log_D)
+)
+symbol("log_p_ptx", "the maximizer p^o of E_p[r] - beta KL(p, p_ref) + gamma E_D[log p]", "(P, N)", "log-probability")(
+    lambda ptx: ptx.log_p
+)
+symbol("lam_ptx", "the multiplier at p^o, for the sum of p being 1", "(P,)", "reward units")(lambda ptx: ptx.lam)
+symbol("log_p_ptx_far", "p^o at the KL weight beta/(1 + far)", "(P, N)", "log-probability")(
+    lambda log_p_ref, r, beta, gamma, log_D, far: ptx_optimum(log_p_ref, r, beta / (1.0 + far), gamma, log_D).log_p
+)
+symbol("log_p_ptx_0", "p^o for a reward of 0", "(P, N)", "log-probability")(
+    lambda log_p_ref, beta, gamma, log_D: ptx_optimum(log_p_ref, np.zeros_like(log_D), beta, gamma, log_D).log_p
+)
+
 
 # ---------------------------------------------------------------------------------------------------- where losses are least
 
@@ -63,10 +86,10 @@ symbol("natural_gradient", "F^-1 grad J, by the inverse of the Fisher matrix in 
 # ---------------------------------------------------------------------------------------------------- groups, one by one
 
 symbol("graded_rloo_pull", "pull of groups with the graded reward less the mean of the others", "(P, N)")(
-    lambda p, graded, G: pull(p, graded, G, lambda x: (x - np.mean(x, axis=1, keepdims=True)) * G / (G - 1))
+    lambda p, graded, G: pull(p, graded, G, lambda x: less_mean(x) * G / (G - 1))
 )
 symbol("graded_centered_pull", "pull of groups with the graded reward less the group's mean", "(P, N)")(
-    lambda p, graded, G: pull(p, graded, G, lambda x: x - np.mean(x, axis=1, keepdims=True))
+    lambda p, graded, G: pull(p, graded, G, less_mean)
 )
 
 

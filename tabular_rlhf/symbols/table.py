@@ -166,12 +166,9 @@ class Scope:
     def __getitem__(self, name: str) -> Any:
         if name not in self._known:
             one_of(SYMBOLS, name, "a parameter must be the name of a symbol", remedy="`tabular-rlhf symbols` lists them")
-            self._known[name] = self._compute(name)
+            compute = SYMBOLS[name].compute
+            self._known[name] = compute(*(self.stream(name) if need == "rng" else self[need] for need in parameters(compute)))
         return self._known[name]
-
-    def _compute(self, name: str) -> Any:
-        compute = SYMBOLS[name].compute
-        return compute(*(self.stream(name) if need == "rng" else self[need] for need in parameters(compute)))
 
     def stream(self, name: str) -> Any:
         """The random generator that `name` is drawn with: its own, so that the order of look-ups does not matter."""

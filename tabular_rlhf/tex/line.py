@@ -15,9 +15,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from tabular_rlhf.tex.atoms import NAMED, Atom, atoms
 from tabular_rlhf.tex.read import parse
-from tabular_rlhf.tex.tree import Accent, Brace, Fenced, Fraction, Leaf, Root, Row, Scripts
+from tabular_rlhf.tex.tree import NAMED, Accent, Atom, Brace, Fenced, Fraction, Leaf, Root, Row, Scripts, atoms
 
 RAISED: dict[int, int] = str.maketrans("0123456789+-abcdefghijklmnoprstuvwxyz", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ")
 LOWERED: dict[int, int] = str.maketrans("0123456789+-aehijklmnoprstuvx", "₀₁₂₃₄₅₆₇₈₉₊₋ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓ")
@@ -144,17 +143,14 @@ def _scripted(node: Scripts) -> str:
     """The base, its stars and primes, its subscript, its power."""
     base = line(node.base)
     if len(node.base) > 1 or not isinstance(node.base[0], Leaf | Accent | Fenced):
-        base = base if _is_call(node.base) else f"({base})"
+        called = [atom.kind for atom in _outside(node.base)] in (["open", "close"], ["fenced"])
+        base = base if called else f"({base})"
     sub, sup = (line(s, tight=not any(isinstance(n, Leaf) and n.kind == "open" for n in s)) for s in (node.sub, node.sup))
     marks = re.match(r"[*']*", sup)
     lead = marks[0] if marks else ""
     sup = sup[len(lead) :].strip()
     above, below = (_script(sup, "^", RAISED) if sup else ""), (_script(sub, "_", LOWERED) if sub else "")
     return base + lead + below + above
-
-
-def _is_call(row: Row) -> bool:
-    return [atom.kind for atom in _outside(row)] in (["open", "close"], ["fenced"])
 
 
 def _script(text: str, mark: str, table: dict[int, int]) -> str:

@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from tabular_rlhf.tex.atoms import NAMED, Atom, atoms, kind_of
 from tabular_rlhf.tex.line import line
 from tabular_rlhf.tex.read import parse
 from tabular_rlhf.tex.symbols import GAP, PRIME
-from tabular_rlhf.tex.tree import Accent, Brace, Fenced, Fraction, Leaf, Root, Row, Scripts
+from tabular_rlhf.tex.tree import NAMED, Accent, Atom, Brace, Fenced, Fraction, Leaf, Root, Row, Scripts, atoms, kind_of
 
 INFIX, TIGHT = 'form="infix"', 'stretchy="false" lspace="0" rspace="0"'
 TAGS: dict[str, tuple[str, str]] = {

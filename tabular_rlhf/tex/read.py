@@ -165,10 +165,6 @@ def _opening(nodes: list[Node]) -> int | None:
     return None
 
 
-def _fraction(r: Reader, name: str) -> Row:
-    return (Fraction(r.argument(f"\\{name}"), r.argument(f"\\{name}")),)
-
-
 def _binomial(r: Reader, name: str) -> Row:
     inside = Fraction(r.argument(f"\\{name}"), r.argument(f"\\{name}"), bar=False)
     return (Fenced((Leaf("open", "("), inside, Leaf("close", ")"))),)
@@ -182,23 +178,11 @@ def _root(r: Reader, name: str) -> Row:
     return (Root(r.argument(f"\\{name}"), degree),)
 
 
-def _accent(r: Reader, name: str) -> Row:
-    return (Accent(r.argument(f"\\{name}"), name, *ACCENTS[name]),)
-
-
 def _brace(r: Reader, name: str) -> Row:
     base, under, note = r.argument(f"\\{name}"), name == "underbrace", list[Row]()
     if r.peek(skip=True) == ("_" if under else "^"):
         note.append(r.argument(r.take(r.peek())))
     return (Brace(base, note[0] if note else (), under),)
-
-
-def _text(r: Reader, name: str) -> Row:
-    return (Leaf("code" if name == "texttt" else "text", r.words(name)),)
-
-
-def _upright(r: Reader, name: str) -> Row:
-    return (Leaf("function" if name.startswith("operatorname") else "word", r.words(name).strip()),)
 
 
 def _alphabet(r: Reader, name: str) -> Row:
@@ -227,12 +211,14 @@ def _nothing(r: Reader, name: str) -> Row:
 
 
 BUILDERS: dict[str, Callable[[Reader, str], Row]] = {
-    **dict.fromkeys(("frac", "tfrac", "dfrac"), _fraction),
+    **dict.fromkeys(("frac", "tfrac", "dfrac"), lambda r, name: (Fraction(r.argument(f"\\{name}"), r.argument(f"\\{name}")),)),
     **dict.fromkeys(("binom", "tbinom", "dbinom"), _binomial),
-    **dict.fromkeys(ACCENTS, _accent),
+    **dict.fromkeys(ACCENTS, lambda r, name: (Accent(r.argument(f"\\{name}"), name, *ACCENTS[name]),)),
     **dict.fromkeys(("underbrace", "overbrace"), _brace),
-    **dict.fromkeys(("text", "textrm", "textbf", "textit", "mbox", "texttt"), _text),
-    **dict.fromkeys(("mathrm", "operatorname", "mathsf", "mathit"), _upright),
+    **dict.fromkeys(("text", "textrm", "textbf", "textit", "mbox"), lambda r, name: (Leaf("text", r.words(name)),)),
+    "texttt": lambda r, name: (Leaf("code", r.words(name)),),
+    **dict.fromkeys(("mathrm", "mathsf", "mathit"), lambda r, name: (Leaf("word", r.words(name).strip()),)),
+    "operatorname": lambda r, name: (Leaf("function", r.words(name).strip()),),
     **dict.fromkeys(ALPHABETS, _alphabet),
     **dict.fromkeys(SIZES, _sized),
     **dict.fromkeys(("!", "textstyle", "displaystyle"), _nothing),

@@ -67,28 +67,11 @@ from tabular_rlhf.machines import Machine, matches, rewards
 from tabular_rlhf.machines import lattice as unrolled
 from tabular_rlhf.mdp import TokenMDP, check_size
 from tabular_rlhf.world import World
+from tabular_rlhf.worldfile import toml
 from tabular_rlhf.worldfile.corpus import ORDER, SMOOTHING, Corpus
-from tabular_rlhf.worldfile.function import reward_by_function
 from tabular_rlhf.worldfile.machines import patterns, payments, speaker, together
-from tabular_rlhf.worldfile.responses import numbers
-from tabular_rlhf.worldfile.toml import (
-    COUNT,
-    DISTINCT,
-    FLAG,
-    NUMBER,
-    NUMBERS,
-    PATTERNS,
-    SEP,
-    TABLE,
-    TABLES,
-    TEXT,
-    TEXTS,
-    WEIGHTS,
-    WHOLE,
-    WORDS,
-    Kind,
-    Source,
-)
+from tabular_rlhf.worldfile.responses import numbers, reward_by_function
+from tabular_rlhf.worldfile.toml import Kind, Source
 
 LONGEST = 1_000_000
 """Tokens of the longest response of a lattice."""
@@ -96,32 +79,40 @@ EXAMPLE = "\n".join(line[4:] for line in (__doc__ or "").split("|", 1)[0].splitl
 """The world file of the chapter above."""
 
 
-REFERENCE = {"file": TEXT, "text": TEXT, "order": WHOLE, "smoothing": NUMBER, "clean": FLAG, "forbid": TEXTS, "responses": WEIGHTS}
+REFERENCE = {
+    "file": toml.TEXT,
+    "text": toml.TEXT,
+    "order": toml.WHOLE,
+    "smoothing": toml.NUMBER,
+    "clean": toml.FLAG,
+    "forbid": toml.TEXTS,
+    "responses": toml.WEIGHTS,
+}
 REWARD = {
-    "phrases": WEIGHTS,
-    "tokens": WEIGHTS,
-    "length": NUMBER,
-    "constant": NUMBER,
-    "matches": PATTERNS,
-    "function": TEXT,
-    "responses": WEIGHTS,
+    "phrases": toml.WEIGHTS,
+    "tokens": toml.WEIGHTS,
+    "length": toml.NUMBER,
+    "constant": toml.NUMBER,
+    "matches": toml.PATTERNS,
+    "function": toml.TEXT,
+    "responses": toml.WEIGHTS,
 }
 SCHEMA: dict[str, dict[str, Kind]] = {
     "": {
-        "name": TEXT,
-        "vocabulary": WORDS,
-        "size": WHOLE,
-        "sep": SEP,
-        "horizon": COUNT,
-        "eos": TEXT,
-        "beta": NUMBER,
-        "prompts": DISTINCT,
-        "mu": NUMBERS,
-        "reference": TABLE,
-        "reward": TABLE,
+        "name": toml.TEXT,
+        "vocabulary": toml.WORDS,
+        "size": toml.WHOLE,
+        "sep": toml.SEP,
+        "horizon": toml.COUNT,
+        "eos": toml.TEXT,
+        "beta": toml.NUMBER,
+        "prompts": toml.DISTINCT,
+        "mu": toml.NUMBERS,
+        "reference": toml.TABLE,
+        "reward": toml.TABLE,
     },
-    "reference": REFERENCE | {"prompt": TABLES},
-    "reward": REWARD | {"prompt": TABLES},
+    "reference": REFERENCE | {"prompt": toml.TABLES},
+    "reward": REWARD | {"prompt": toml.TABLES},
     "reference.prompt": REFERENCE,
     "reward.prompt": REWARD,
 }
@@ -130,37 +121,36 @@ SCHEMA: dict[str, dict[str, Kind]] = {
 
 def load_world(path: str | Path) -> World:
     """The world of a TOML file.  Raises: InputError for whatever is wrong with it, with the place."""
-    return load_with_notes(path)[0]
-
-
-def load_with_notes(path: str | Path) -> tuple[World, tuple[str, ...]]:
-    """The world of a TOML file, and what a reader should know of how its text was read, a sentence each."""
-    path = Path(path)
-    return _read(read_text(path, "the world file"), path.name, path.parent)
+    source = _file(path)
+    return _build(source, _checked(source))[0]
 
 
 def parse_world(text: str, *, name: str = "world.toml", folder: str | Path = ".") -> World:
     """The world of a TOML text.  Args: name, what to call the file in messages; folder, where its relative paths start."""
-    return _read(text, name, Path(folder))[0]
+    source = Source(text, name, Path(folder))
+    return _build(source, _checked(source))[0]
 
 
 def open_world(path: str | Path, instead: Mapping[str, Any] | None = None) -> tuple[World | LatticeWorld, tuple[str, ...]]:
-    """`load_with_notes`, and the file's lattice where its responses are too many to be listed (but for a reward that is a function).
+    """`load_world`, and the file's lattice where its responses are too many to be listed (but for a reward that is a function); and what a
+    reader should know of how its text was read, a sentence each.
 
     Args: instead, keys of the file's top with the values that they are to have here.
     """
-    path = Path(path)
-    source = Source(read_text(path, "the world file"), path.name, path.parent)
-    top = source.parse() | dict(instead or {})
-    _check(source, top)
+    source = _file(path)
+    top = _checked(source, instead)
     return _build(source, top) if _listed(source, top) else _merged(source, top)
 
 
-def _read(text: str, name: str, folder: Path) -> tuple[World, tuple[str, ...]]:
-    source = Source(text, name, folder)
-    top = source.parse()
+def _file(path: str | Path) -> Source:
+    path = Path(path)
+    return Source(read_text(path, "the world file"), path.name, path.parent)
+
+
+def _checked(source: Source, instead: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    top = source.parse() | dict(instead or {})
     _check(source, top)
-    return _build(source, top)
+    return top
 
 
 def _listed(source: Source, top: Mapping[str, Any]) -> bool:

@@ -34,9 +34,8 @@ class Corpus:
     def sentences(self, table: Mapping[str, Any], place: str) -> list[list[str]] | None:
         """The sentences, as lists of tokens; None where the table gives no text."""
         if "text" in table and "file" in table:
-            raise InputError(
-                "a reference must have one text", got="both text and file", where=self.source.place(place, "file"), remedy="drop one"
-            )
+            where = self.source.place(place, "file")
+            raise InputError("a reference must have one text", got="both text and file", where=where, remedy="drop one")
         if "file" in table:
             with self.source.locating(place, "file"):
                 text = read_text(self.source.folder / table["file"], "the reference's file")
@@ -59,9 +58,8 @@ class Corpus:
         if not sentences or size < 1:
             got = "no text" if sentences is None else "an empty text" if not sentences else f"size {size}"
             where = self.source.place("", "size" if size < 1 else "vocabulary")
-            raise InputError(
-                'vocabulary = "auto" must have a text to take words from', got=got, where=where, remedy="give [reference] a text"
-            )
+            must = 'vocabulary = "auto" must have a text to take words from'
+            raise InputError(must, got=got, where=where, remedy="give [reference] a text")
         return [w for w, _ in Counter(w for s in sentences for w in s).most_common(size)]
 
     def notes(self, mdp: Language, table: Mapping[str, Any], where: str) -> Iterator[str]:
