@@ -105,10 +105,6 @@ def _alpha_tilt(c: float) -> Tilt:
     return tilt
 
 
-def _reverse_kl_tilt(v: Any, gap: Any) -> tuple[Array, Array]:
-    return v - gap, np.zeros_like(v - gap)
-
-
 def _jensen_shannon_tilt(v: Any, gap: Any) -> tuple[Array, Array]:
     log_slope = -np.logaddexp(0.0, log_of(-np.expm1(-gap)) + v)
     return v - gap + log_slope, log_slope
@@ -145,10 +141,6 @@ def alpha(a: float) -> Divergence:
     )
 
 
-def _jensen_shannon(u: Any) -> Any:
-    return special.xlogy(u, u) - (u + 1.0) * np.log((u + 1.0) / 2.0)
-
-
 def _jensen_shannon_inverse(y: Any) -> Any:
     with np.errstate(over="ignore"):  # far below, the weight is rightly 0
         return 1.0 / np.expm1(np.log(2.0) - y)
@@ -161,7 +153,7 @@ _RECORDS = (
         f=lambda u: special.xlogy(u, u),
         slope=lambda v: 1.0 + v,
         inverse=lambda y: np.exp(y - 1.0),
-        tilt=_reverse_kl_tilt,
+        tilt=lambda v, gap: (v - gap, np.zeros_like(v - gap)),
         tail=lambda v: v,
     ),
     Divergence(
@@ -187,7 +179,7 @@ _RECORDS = (
     Divergence(
         "jensen-shannon",
         r"u \log u - (u + 1) \log\frac{u + 1}{2}",
-        f=_jensen_shannon,
+        f=lambda u: special.xlogy(u, u) - (u + 1.0) * np.log((u + 1.0) / 2.0),
         slope=lambda v: -np.log1p(np.expm1(-v) / 2.0),
         inverse=_jensen_shannon_inverse,
         tilt=_jensen_shannon_tilt,

@@ -144,14 +144,12 @@ def soft_best_of_n(log_p_ref: Array, r: Array, n: float, lam: float) -> Array:
     n, lam = _draws(n), positive(lam, "lam", "reward units")
     out = np.full(np.shape(r), -np.inf)
     for x in range(len(r)):
-        there = np.exp(log_p_ref[x]) > 0
-        values, index = np.unique(r[x, there], return_inverse=True)
-        q = np.bincount(index, np.exp(log_p_ref[x, there]), len(values))
-        log_w = (values - values[-1]) / lam
+        level = levels(log_p_ref[x], r[x])
+        there, log_w = level.label >= 0, (level.r - level.r[-1]) / lam
         if log_w[0] < -5e3:
             spread = f"(max r - min r)/lam = {-log_w[0]:.3g}"
             raise InputError("rewards must vary by at most 5000 lam", got=spread, remedy="use best_of_n, which is its limit")
-        out[x, there] = log_p_ref[x, there] + _soft_ratio(log_w, np.log(q / np.sum(q)), n)[index]
+        out[x, there] = log_p_ref[x, there] + _soft_ratio(log_w, np.log(level.q), n)[level.label[there]]
     return out - logsumexp(out, axis=1, keepdims=True)  # the last bits of the quadrature
 
 

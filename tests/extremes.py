@@ -479,7 +479,6 @@ ARGUMENTS: dict[str, Argument] = {
     "rewards": lambda s: s.pick([Table(s.mdp), Linear(np.ones((s.mdp.P, s.mdp.N, 1)))]),
     "rankings": lambda s: np.arange(s.mdp.N),
     "found": lambda s: minimize(s.loss, s.world, s.pairs),
-    "win": lambda s: np.array([0.0, 0.5, 1.0]),
     "truth": lambda s: np.zeros_like(s.log_pi),
     "g": lambda s: s.rng.standard_normal(s.log_pi.shape),
     # methods

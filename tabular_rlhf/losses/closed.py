@@ -43,11 +43,6 @@ def gibbs(world: World, s: Settings) -> Array:
     return np.asarray(log_gibbs(world.log_p_ref, world.r, s["beta"]))
 
 
-def gibbs_less_length(world: World, s: Settings) -> Array:
-    """The Gibbs optimum of the reward less alpha a token."""
-    return np.asarray(log_gibbs(world.log_p_ref, world.r - s["alpha"] * world.mdp.lengths, s["beta"]))
-
-
 def win_rate_tilt(world: World, s: Settings) -> Array:
     """IPO: p_ref exp(P(y beats p_ref)/tau), normalized."""
     return np.asarray(log_gibbs(world.log_p_ref, win_rate(world), s["tau"]))
@@ -147,21 +142,6 @@ def two_arms(margin: Callable[[Array, Settings], Any]) -> Optimum:
         return np.asarray(log_gibbs(world.log_p_ref, np.stack([z, np.zeros_like(z)], axis=1), s["beta"]))
 
     return optimum
-
-
-def smoothed_logit(win: Array, s: Settings) -> Array:
-    """cDPO: the logit of (1 - eps) P + eps (1 - P)."""
-    return np.asarray(special.logit((1.0 - s["eps"]) * win + s["eps"] * (1.0 - win)))
-
-
-def sharpened_logit(win: Array, s: Settings) -> Array:
-    """Robust DPO on clean labels: the logit of (P - eps)/(1 - 2 eps), infinite where that is no probability: nothing is attained there."""
-    return np.asarray(special.logit(np.clip((win - s["eps"]) / (1.0 - 2.0 * s["eps"]), 0.0, 1.0)))
-
-
-def exo_margin(win: Array, s: Settings) -> Array:
-    """EXO: (2 P - 1) logit(1 - eps)."""
-    return np.asarray((2.0 * win - 1.0) * special.logit(1.0 - s["eps"]))
 
 
 def _chi_kl_tilt(v: Any, gap: Any) -> tuple[Array, Array]:

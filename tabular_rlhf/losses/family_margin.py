@@ -10,6 +10,7 @@ import math
 import numpy as np
 from scipy import special
 
+from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.losses import closed
 from tabular_rlhf.losses.record import corner, direct
 
@@ -78,7 +79,7 @@ direct(
     slope=lambda D, beta, eps: beta * (sigma(beta * D) - (1.0 - eps)),
     defaults={"eps": 0.1},
     traits=MARGIN | {"convex", "finite-under-certainty"},
-    optimum=closed.two_arms(closed.smoothed_logit),
+    optimum=closed.two_arms(lambda win, s: special.logit((1.0 - s["eps"]) * win + s["eps"] * (1.0 - win))),
 )
 direct(
     "robust-dpo",
@@ -89,7 +90,8 @@ direct(
     slope=lambda D, beta, eps: -beta * (sigma(-beta * D) + eps / (1.0 - 2.0 * eps)),
     defaults={"eps": 0.1},
     traits=frozenset({"shift-invariant", "convex", "prefers-winner"}),
-    optimum=closed.two_arms(closed.sharpened_logit),
+    # on clean labels; infinite where that is no probability: nothing is attained there
+    optimum=closed.two_arms(lambda win, s: special.logit(np.clip((win - s["eps"]) / (1.0 - 2.0 * s["eps"]), 0.0, 1.0))),
 )
 direct(
     "ipo",
@@ -126,7 +128,7 @@ direct(
     slope=lambda D, beta, eps: beta * sigma(beta * D) * sigma(-beta * D) * (beta * D - np.log1p(-eps) + np.log(eps)),
     defaults={"eps": 0.05},
     traits=MARGIN | {"saturates", "bounded", "finite-under-certainty"},
-    optimum=closed.two_arms(closed.exo_margin),
+    optimum=closed.two_arms(lambda win, s: (2.0 * win - 1.0) * special.logit(1.0 - s["eps"])),
 )
 direct(
     "slic",
@@ -182,7 +184,7 @@ direct(
     oracle=lambda a, b, len_w, len_l, beta, alpha: ell(beta * (a - b) + alpha * (len_w - len_l)),
     defaults={"alpha": 0.2},
     traits=MARGIN | {"convex", "saturates", "length-normalized"},
-    optimum=closed.gibbs_less_length,
+    optimum=lambda world, s: log_gibbs(world.log_p_ref, world.r - s["alpha"] * world.mdp.lengths, s["beta"]),
 )
 direct(
     "dpo-positive",

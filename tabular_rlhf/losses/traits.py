@@ -114,16 +114,11 @@ def recovers_gibbs(loss: DirectLoss, s: SUPPLY, rng: np.random.Generator) -> flo
 
 
 TESTS: dict[str, Callable[[DirectLoss, SUPPLY, np.random.Generator], float]] = {
-    "shift-invariant": shift_invariant,
-    "convex": convex,
-    "saturates": saturates,
-    "bounded-below": bounded_below,
-    "bounded": bounded,
-    "prefers-winner": prefers_winner,
-    "finite-under-certainty": finite_under_certainty,
-    "recovers-gibbs": recovers_gibbs,
-    "reference-free": reference_free,
-    "length-normalized": length_normalized,
+    test.__name__.replace("_", "-"): test
+    for test in (
+        *(shift_invariant, convex, saturates, bounded_below, bounded, prefers_winner),
+        *(finite_under_certainty, recovers_gibbs, reference_free, length_normalized),
+    )
 }
 
 

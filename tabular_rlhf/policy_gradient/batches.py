@@ -47,10 +47,9 @@ def seen(world: World, recipe: Recipe, reward: Array | None = None) -> Array:
     return np.asarray(shaped(r, world.mdp.lengths.astype(float), world.mdp.H, **own))
 
 
-def often(kept: float) -> float:
+def often(kept: float, remedy: str = "let some response be better than another") -> float:
     """How often a group is kept, if ever."""
     if not kept > 0:
-        remedy = "let some response be better than another"
         raise InputError("some group must be mixed", got="groups whose rewards are all equal", remedy=remedy)
     return kept
 

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.errors import InputError
 from tabular_rlhf.logspace import Array
+from tabular_rlhf.policy_gradient.batches import often
 from tabular_rlhf.policy_gradient.bernstein import all_groups
+
+RIGHT = "let some response be right, and some wrong"
 
 
 def over_mean(right: Array) -> Array:
@@ -64,23 +66,15 @@ def redrawn(p: Array, right: Array, G: int) -> Array:
     rows = []
     for law, r in zip(p, right, strict=True):
         chance, mixed, pulls = _credits(law, r, G)
-        rows.append((chance * mixed) @ pulls / _often(np.sum(chance * mixed)))
+        rows.append((chance * mixed) @ pulls / often(float(np.sum(chance * mixed)), RIGHT))
     return np.array(rows)
-
-
-def _often(kept: float) -> float:
-    """How often a group is kept, if ever."""
-    if not kept > 0:
-        remedy = "let some response be right, and some wrong"
-        raise InputError("some group must be mixed", got="groups whose rewards are all equal", remedy=remedy)
-    return kept
 
 
 def filled(mu: Array, p: Array, right: Array, G: int) -> Array:
     """The mean pull of a batch that is filled with mixed groups of whatever prompt, weighted by the prompts: (P, N)."""
     found = [_credits(law, r, G) for law, r in zip(p, right, strict=True)]
     kept = sum(m * float(np.sum(chance[mixed])) for m, (chance, mixed, _) in zip(mu, found, strict=True))
-    kept = _often(kept)
+    kept = often(kept, RIGHT)
     return np.array([m * (chance * mixed) @ pulls / kept for m, (chance, mixed, pulls) in zip(mu, found, strict=True)])
 
 

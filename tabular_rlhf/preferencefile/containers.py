@@ -14,8 +14,9 @@ import itertools
 import json
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from tabular_rlhf.errors import InputError, shown
 from tabular_rlhf.files import read_json
@@ -50,7 +51,9 @@ def table_of(file: BinaryIO, numbered: bool = False) -> Table:
     >>> table.kind, list(table.rows)
     ('CSV', [(2, {'winner': 'tea', 'loser': 'coffee'})])
     """
-    start, file = _peek(file)
+    file = file if isinstance(file, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, file))
+    with _whole_file(*GZIP):
+        start = file.peek(8)[:8]
     if start[:2] == b"\x1f\x8b":
         inner = table_of(io.BufferedReader(gzip.GzipFile(fileobj=file)), numbered)
         return Table(f"gzipped {inner.kind}", inner.unit, inner.columns, _sound(inner.rows))
@@ -77,37 +80,22 @@ def table_of(file: BinaryIO, numbered: bool = False) -> Table:
     return _csv(blank, first, texts, numbered)
 
 
-def _peek(file: BinaryIO) -> tuple[bytes, BinaryIO]:
+@contextmanager
+def _whole_file(kind: str, *faults: type[Exception]) -> Iterator[None]:
+    """Faults of reading, said in our own words."""
     try:
-        if hasattr(file, "peek"):
-            return bytes(file.peek(8)[:8]), file
-        start = file.read(8)
-        return start, io.BufferedReader(_Rest(start, file))
-    except (EOFError, zlib.error, gzip.BadGzipFile) as e:
-        raise InputError("a gzipped file must be whole", got=shown(e), remedy="fetch it again") from None
+        yield
+    except faults as e:
+        raise InputError(f"a {kind} file must be whole", got=shown(e).split("\n")[0][:200], remedy="fetch it again") from None
 
 
-class _Rest(io.RawIOBase):
-    """A stream from its first bytes on, which were already read."""
-
-    def __init__(self, start: bytes, rest: BinaryIO) -> None:
-        self.start, self.rest = start, rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.start[: len(buffer)] or self.rest.read(len(buffer))
-        self.start = self.start[len(data) :]
-        buffer[: len(data)] = data
-        return len(data)
+GZIP = ("gzipped", EOFError, zlib.error, gzip.BadGzipFile)
+"""What a gzipped file that is cut off, or damaged, says."""
 
 
 def _sound(rows: Rows) -> Rows:
-    try:
+    with _whole_file(*GZIP):
         yield from rows
-    except (EOFError, zlib.error, gzip.BadGzipFile) as e:
-        raise InputError("a gzipped file must be whole", got=shown(e), remedy="fetch it again") from None
 
 
 def _lines(file: BinaryIO, encoding: str) -> Iterator[str]:
@@ -325,19 +313,15 @@ def _parquet(file: BinaryIO) -> Table:
     except ImportError:
         remedy = 'install it with pip install "tabular-rlhf[data]", or save the file as CSV'
         raise InputError("parquet needs the extra `data`", got="no pyarrow", remedy=remedy) from None
-    try:
+    with _whole_file("parquet", pa.ArrowException, OSError, ValueError):
         source = pq.ParquetFile(file if file.seekable() else io.BytesIO(file.read(LONGEST)))
         columns = tuple(source.schema_arrow.names)
-    except (pa.ArrowException, OSError, ValueError) as e:
-        raise InputError("a parquet file must be whole", got=shown(e).split("\n")[0][:200], remedy="fetch it again") from None
     return Table("parquet", "row", columns, _parquet_rows(source, pa.ArrowException))
 
 
 def _parquet_rows(source: Any, fault: type[Exception]) -> Rows:
     numbers = itertools.count(1)
-    try:
+    with _whole_file("parquet", fault, OSError):
         for batch in source.iter_batches(batch_size=1 << 14):
             for row in batch.to_pylist():
                 yield next(numbers), row
-    except (fault, OSError) as e:
-        raise InputError("a parquet file must be whole", got=shown(e).split("\n")[0][:200], remedy="fetch it again") from None

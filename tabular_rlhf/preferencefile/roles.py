@@ -11,32 +11,32 @@ from tabular_rlhf.preferencefile.values import as_number
 
 _NAMES = """
 prompt: prompt instruction question query input context history post info messages conversation conversations user_prompt prompt_text
-    problem task
+    problem task;
 chosen: chosen chosen_response response_chosen preferred_response preferred_output accepted better response_j pos positive good
-    winning_response output_chosen answer_chosen
+    winning_response output_chosen answer_chosen;
 rejected: rejected rejected_response response_rejected non_preferred_output dispreferred worse response_k neg negative bad
-    losing_response output_rejected answer_rejected dispreferred_response
+    losing_response output_rejected answer_rejected dispreferred_response;
 winner: winner outcome result verdict preferred preference vote choice label labels better_response_id judgment judgement decision
-    winner_name winner_id better_response which annotation
-loser: loser loser_name loser_id loses
-strength: preference_strength overall_preference preference_score signed_preference
-tie: tie is_tie tied draw is_draw winner_tie ties draws
-response: response completion answer output text generation reply summary
-label: label is_good thumbs desirable feedback thumbs_up liked labels
-score: score rating overall_score reward helpfulness overall quality upvotes likert grade
-rank: rank ranking place
-responses: responses completions answers generations candidates outputs summaries options texts replies model_responses all_responses
-scores: scores ratings rating rewards overall_scores
-ranks: ranks rankings
-order: ranking ranked order ranked_responses ranking_list ranked_list sorted
-choice: choice best chosen_index preferred_index label labels
-weight: weight weights count counts frequency times freq
+    winner_name winner_id better_response which annotation;
+loser: loser loser_name loser_id loses;
+strength: preference_strength overall_preference preference_score signed_preference;
+tie: tie is_tie tied draw is_draw winner_tie ties draws;
+response: response completion answer output text generation reply summary;
+label: label is_good thumbs desirable feedback thumbs_up liked labels;
+score: score rating overall_score reward helpfulness overall quality upvotes likert grade;
+rank: rank ranking place;
+responses: responses completions answers generations candidates outputs summaries options texts replies model_responses all_responses;
+scores: scores ratings rating rewards overall_scores;
+ranks: ranks rankings;
+order: ranking ranked order ranked_responses ranking_list ranked_list sorted;
+choice: choice best chosen_index preferred_index label labels;
+weight: weight weights count counts frequency times freq;
 annotator: annotator annotator_id judge judge_id worker worker_id rater rater_id labeler labeler_id labeller annotator_name user_id
-    assessor
-position: position chosen_first chosen_position winner_position winner_first
+    assessor;
+position: position chosen_first chosen_position winner_position winner_first;
 margin: margin
 """
-SYNONYMS = {role: tuple(names.split()) for role, names in re.findall(r"(\w+): ([\w\s]+\n)(?=\w|$)", _NAMES)}
+SYNONYMS = {role.strip(): tuple(names.split()) for role, names in (entry.split(":") for entry in _NAMES.split(";"))}
 """Names of columns for each role, the most usual first, in small letters with _ between words."""
 
 SIDES: tuple[tuple[str, str], ...] = (

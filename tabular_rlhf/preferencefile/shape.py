@@ -46,7 +46,7 @@ class Shape:
 
 
 SHAPES: Registry[Shape] = Registry("shape")
-"""Every shape that is read, by name, in the order in which they are tried."""
+"""Every shape that is read, by name."""
 shape = entered(Shape, SHAPES.add)
 
 
@@ -79,11 +79,11 @@ def reader(
 ) -> Reader:
     """A reader of rows that have the needed columns.  Args: each, what is made of one; also, other columns that it looks at, if any."""
     taken = {*needed, *(c for c in also if c is not None)}
-    extras = Extras(columns, taken)
+    asked, extras = frozenset(needed), Extras(columns, taken)
 
     def take(number: int, row: Any, out: Collector) -> None:
-        missing = [name for name in needed if name not in row]
-        if missing:
+        if not asked <= row.keys():
+            missing = [name for name in needed if name not in row]
             raise Malformed(f"no {' and no '.join(map(repr, missing))}; it has {', '.join(map(repr, row)) or 'nothing'}")
         each(number, row, out, extras)
 

@@ -79,12 +79,8 @@ def order(d: Array, eta: float, a: Array, b: Array, t: Array) -> Terms:
     return a * log_p + b * log_q, slope, slope, curve, curve, curve
 
 
-def _odds_of_a_tie(a: float, b: float, t: float) -> float:
-    return float(np.log(2 * t / (a + b)))
-
-
 MODELS = {
-    "davidson": Model("davidson", "nu", "Davidson (1970)", davidson, _odds_of_a_tie),
+    "davidson": Model("davidson", "nu", "Davidson (1970)", davidson, lambda a, b, t: float(np.log(2 * t / (a + b)))),
     "rao-kupper": Model("rao-kupper", "theta", "Rao and Kupper (1967)", rao_kupper, lambda a, b, t: float(np.log1p(2 * t / (a + b))), 0.0),
     "order": Model("order", "gamma", "Davidson and Beaver (1977)", order, lambda a, b, t: float(np.log((a + t / 2) / (b + t / 2)))),
 }

@@ -196,14 +196,6 @@ def by_loss(task: Task) -> Prediction | None:
     return None
 
 
-def best(task: Task) -> Prediction | None:
-    return "argmax r", greedy_limit(task.world.log_p_ref, task.data.reward)
-
-
-def law_of_best(task: Task) -> Prediction | None:
-    return f"best of {task.options.group}", best_of_n(task.world.log_p_ref, task.data.reward, task.options.group)
-
-
 # ---------------------------------------------------------------------------------------------------- the registry
 
 RL = frozenset(OPTIONAL) - {"loss", "online"}
@@ -268,7 +260,7 @@ core(
     "draw, weigh by the reward, imitate, repeat: no KL",
     "Dong et al. (2023), arXiv:2304.06767.",
     expert_iteration,
-    best,
+    lambda task: ("argmax r", greedy_limit(task.world.log_p_ref, task.data.reward)),
     frozenset(),
     paths.expert_iteration,
     batch=64,
@@ -279,7 +271,7 @@ core(
     "keep the best of each group drawn from the reference, and imitate that",
     "Stiennon et al. (2020), arXiv:2009.01325.",
     select_best,
-    law_of_best,
+    lambda task: (f"best of {task.options.group}", best_of_n(task.world.log_p_ref, task.data.reward, task.options.group)),
     frozenset(),
     paths.select_best,
     batch=64,

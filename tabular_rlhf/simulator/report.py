@@ -182,7 +182,7 @@ def render(found: Found) -> str:
         table(
             "STAGES, EXACTLY: gold is the world's reward, proxy what the core was told to raise",
             ["", "E[gold]", "E[proxy]", "KL", "J", "regret", "sd", f"{found['distance']} to predicted"],
-            [_cells(r) for r in found["rows"]],
+            [[r["name"], *(number(r[key], how) for key, how in COLUMNS.items())] for r in found["rows"]],
             left=(0,),
         ),
         _curves(found),
@@ -201,11 +201,8 @@ def _drawn(o: Found) -> str:
     return f"Batches: {', '.join(said)}.  " if said else ""
 
 
-def _cells(r: Found) -> list[str]:
-    return [r["name"], *(number(r[key], ".5f") for key in FIELDS[:-1]), number(r["regret"], ".3g"), *(number(r[k], ".2g") for k in LAST)]
-
-
-LAST = ("sd", "distance")
+COLUMNS = {**dict.fromkeys(FIELDS[:-1], ".5f"), "regret": ".3g", "sd": ".2g", "distance": ".2g"}
+"""How the columns of a stage are written."""
 
 
 def _curves(found: Found) -> str:
