@@ -36,8 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.slug is None:
         listed = [{"slug": d.slug, "chapter": d.chapter, "title": d.title, "lines": len(d.lines)} for d in DERIVATIONS.values()]
-        answer(args, SCHEMA, {"derivations": listed}, as_list, made=False)
-        return 0
+        return answer(args, SCHEMA, {"derivations": listed}, as_list, made=False)
     whole(args.seed, "--seed", 0, "0 is usual")
     world = None if args.world is None else find_world(args.world)
     if args.beta is not None:
@@ -49,8 +48,7 @@ def run(args: argparse.Namespace) -> int:
     found = (
         derive(args.slug, world, seed=args.seed) if text is None else derive_text(text, world, seed=args.seed, bind=bind, free=args.free)
     )
-    answer(args, SCHEMA, found.json(), lambda: found)
-    return 0 if found.holds else 1
+    return answer(args, SCHEMA, found.json(), lambda: found, holds=found.holds)
 
 
 def own_text(named: str) -> str | None:

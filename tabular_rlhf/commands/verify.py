@@ -56,16 +56,14 @@ def run(args: argparse.Namespace) -> int:
     place = Place(args.backend, args.jobs, args.scheduler)
     rows, derivations, disputes = chosen(args.slugs, args.chapter)
     if args.list:
-        answer(args, SCHEMA, _json_list(rows, derivations, disputes), lambda: as_list(rows, derivations, disputes), made=False)
-        return 0
+        return answer(args, SCHEMA, _json_list(rows, derivations, disputes), lambda: as_list(rows, derivations, disputes), made=False)
     if args.explain:
         if not rows:
             raise InputError("only rows are explained", got=", ".join(args.slugs), remedy="`tabular-rlhf derive SLUG` shows a derivation")
         found = [
             {**worked(row, seed=args.seed), "printed": all(p.agrees is True for p in statement_prints(row, reading()))} for row in rows
         ]
-        answer(args, EXPLAINED, {"rows": found}, lambda: "\n\n\n".join(map(render, found)))
-        return 0
+        return answer(args, EXPLAINED, {"rows": found}, lambda: "\n\n\n".join(map(render, found)))
     if args.prints:
         made = all_prints(rows, derivations, every=not args.slugs and args.chapter is None)
         answer(args, SCHEMA, {"prints": prints_as_json(made)}, lambda: prints_as_text(made))

@@ -30,6 +30,7 @@ from tabular_rlhf.preferences.likelihood import normal_quantile
 from tabular_rlhf.preferences.ranks import rank_intervals, simultaneous
 from tabular_rlhf.reports.fitted import INVERTED, Fitted, normalize
 from tabular_rlhf.reports.people import Features, people
+from tabular_rlhf.told import parts
 
 SCHEMA = "tabular-rlhf/fit/1"
 Record = dict[str, Any]
@@ -62,16 +63,12 @@ def analyse(
     listed = np.argsort(-table.weight, kind="stable")[:top]
     return {
         "schema": SCHEMA,
-        "lines": found.lines,
-        "unit": found.unit,
-        "container": found.container,
-        "shape": found.shape,
+        **parts(found, "lines", "unit", "container", "shape"),
         "comparisons": len(found.w),
-        "malformed": [{"line": f.line, "reason": f.reason} for f in found.faults],
+        "malformed": [parts(f, "line", "reason") for f in found.faults],
         "same": list(found.same),
-        "idle": [{"line": f.line, "reason": f.reason} for f in found.idle],
-        "blank": found.blank,
-        "ignored": found.ignored,
+        "idle": [parts(f, "line", "reason") for f in found.idle],
+        **parts(found, "blank", "ignored"),
         "notes": list(found.notes),
         "betas": betas,
         "level": level,
