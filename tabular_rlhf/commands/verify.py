@@ -28,7 +28,7 @@ from tabular_rlhf.ledger.explain_text import render
 from tabular_rlhf.ledger.parallel import audit_in_parallel
 from tabular_rlhf.ledger.prints import Print, reading, statement_prints
 from tabular_rlhf.ledger.renamed import today
-from tabular_rlhf.told import parts
+from tabular_rlhf.told import Column, parts, tabled
 
 SCHEMA = "tabular-rlhf/verify/1"
 
@@ -89,13 +89,14 @@ def chosen(slugs: Sequence[str], chapter: int | None) -> tuple[list[Row], list[D
 
 def as_list(rows: list[Row], derivations: list[Derivation], disputes: list[Dispute]) -> str:
     """Chapter, slug and source of every row, derivation and dispute."""
-    claims = [[str(r.chapter), r.slug, str(len(r.sides)), str(len(r.near_misses)), r.source] for r in rows]
-    derived = [[str(d.chapter), d.slug, str(len(d.lines)), d.title] for d in derivations]
-    parts = [table("CLAIMS", ["", "slug", "sides", "near misses", "source"], claims, left=(0, 1, 4))] if claims else []
-    parts += [table("DERIVATIONS", ["", "slug", "lines", "title"], derived, left=(0, 1, 3))] if derived else []
-    asked = [[d.slug, d.question] for d in disputes]
-    parts += [table("DISPUTES", ["slug", "question"], asked, left=(0, 1))] if asked else []
-    return "\n\n".join(parts)
+
+    def count(heading: str, of: str) -> Column:
+        return heading, lambda record: len(getattr(record, of)), ".0f"
+
+    claims = ["=chapter", "slug", count("sides", "sides"), count("near misses", "near_misses"), "source"]
+    read = ["=chapter", "slug", count("lines", "lines"), "title"]
+    kinds = (("CLAIMS", rows, claims), ("DERIVATIONS", derivations, read), ("DISPUTES", disputes, ["slug", "question"]))
+    return "\n\n".join(tabled(title, some, columns) for title, some, columns in kinds if some)
 
 
 def _json_list(rows: list[Row], derivations: list[Derivation], disputes: list[Dispute]) -> dict[str, Any]:

@@ -108,9 +108,7 @@ class Prompts:
         self.policies = [np.exp(fitted.log_policy(b)) for b in betas]
         self.kls = [np.bincount(found.of, p * (np.log(np.maximum(p, 1e-300)) - fitted.log_ref), P) for p in self.policies]
         self.lost = np.asarray(fitted.wins.counts.sum(axis=0)).ravel()
-        self.tied = np.bincount(found.w, found.weight * found.tie, len(found.of)) + np.bincount(
-            found.l, found.weight * found.tie, len(found.of)
-        )
+        self.tied = np.sum([np.bincount(side, found.weight * found.tie, len(found.of)) for side in (found.w, found.l)], axis=0)
         self.beats, self.loses = standing(fitted)
 
     def totals(self) -> Record:
