@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 from tabular_rlhf.cells import Place
@@ -199,42 +198,37 @@ def _error(error: float) -> str:
     return f"{error:>8.3f}" if error < 1000 else f"{error:>8.1e}"
 
 
-def _line(slug: str, worlds: int, size: object, v: Verdict, z: str) -> str:
-    hits = f"{sum(x is not None for x in v.refuted.values())}/{len(v.refuted)}"
-    return f"{slug:<28}{worlds:>7}{size:>9}{_error(v.error)}{z:>6}{hits:>13}{v.seconds:>7.2f}s{'' if v.holds else '  FAILS'}"
-
-
-def _ruled(head: str, lines: Iterable[str]) -> list[str]:
-    return [head, "-" * len(head), *lines]
+def _told(head: str, found: Iterable[tuple[Verdict, int, str, list[str]]]) -> list[str]:
+    """A line a verdict, with its size and z, and under it why it fails."""
+    lines = [head, "-" * len(head)]
+    for v, size, z, why in found:
+        hits = f"{sum(x is not None for x in v.refuted.values())}/{len(v.refuted)}"
+        line = f"{v.slug:<28}{v.worlds:>7}{size:>9}{_error(v.error)}{z:>6}{hits:>13}{v.seconds:>7.2f}s"
+        lines += [line + ("" if v.holds else "  FAILS"), *(f"    {reason}" for reason in why)]
+    return lines
 
 
 def derivations_as_text(derived: list[Verdict]) -> list[str]:
-    """One line a derivation, and why it fails."""
+    """One line a derivation."""
     head = f"{'derivation':<28}{'worlds':>7}{'lines':>9}{'error':>8}{'':>6}{'wrong lines':>13}{'time':>8}"
-    told = ([_line(v.slug, v.worlds, len(DERIVATIONS[v.slug].lines), v, ""), *_indented(derivation_reasons(v))] for v in derived)
-    return _ruled(head, chain.from_iterable(told))
+    return _told(head, ((v, len(DERIVATIONS[v.slug].lines), "", derivation_reasons(v)) for v in derived))
 
 
 def rows_as_text(verdicts: list[Verdict]) -> list[str]:
-    """One line a row, and why it fails."""
+    """One line a row."""
     head = f"{'row':<28}{'worlds':>7}{'largest':>9}{'error':>8}{'|z|':>6}{'near misses':>13}{'time':>8}"
-    zs = ("" if v.z is None else f"{abs(v.z):.1f}" for v in verdicts)
-    told = ([_line(v.slug, v.worlds, v.largest_world, v, z), *_indented(reasons(v))] for v, z in zip(verdicts, zs, strict=True))
-    return _ruled(head, chain.from_iterable(told))
-
-
-def _indented(reasons: Iterable[str]) -> list[str]:
-    return [f"    {reason}" for reason in reasons]
+    return _told(head, ((v, v.largest_world, "" if v.z is None else f"{abs(v.z):.1f}", reasons(v)) for v in verdicts))
 
 
 def disputes_as_text(measured: list[Measured]) -> list[str]:
     """One line a dispute."""
-    lines = []
+    head = f"{'dispute':<28}{'worlds':>7}{'refuted by':>12}  verdict"
+    lines = [head, "-" * len(head)]
     for m in measured:
         by = "" if m.claim.scope is None else f"{m.claim.scope.world.responses} responses"
         fails = "" if m.holds else f"  FAILS: {m.dispute.settled} is expected"
         lines.append(f"{m.slug:<28}{m.claim.worlds:>7}{by:>12}  {m.verdict}{fails}")
-    return _ruled(f"{'dispute':<28}{'worlds':>7}{'refuted by':>12}  verdict", lines)
+    return lines
 
 
 def _reasons(v: Verdict, print_: Callable[[Print], str], apart: str, wrong: str) -> list[str]:
