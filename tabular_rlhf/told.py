@@ -25,8 +25,8 @@ ROUNDED, SOLVED = 2.0**-50, 1e-13
 def number(value: float | None, spec: str = f".{LEAST}g") -> str:
     """A plain number; a dash where there is none.
 
-    >>> number(-0.0), number(None), number(1 / 3), number(-1e-9, ".2f")
-    ('0', '-', '0.333333', '0.00')
+    >>> number(-0.0), number(None), number(1 / 3), number(-1e-9, ".2f"), number(1234, ",.0f")
+    ('0', '-', '0.333333', '0.00', '1,234')
     """
     if value is None:
         return "-"

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import tabular_rlhf
-from tabular_rlhf.told import apart, as_json, differing, number, settled
+from tabular_rlhf.told import apart, as_json, differing, number, settled, tabled
 
 NUMBERS = st.floats()
 PLAIN = st.recursive(st.none() | st.booleans() | st.text() | NUMBERS, lambda some: st.lists(some) | st.dictionaries(st.text(), some))
@@ -29,6 +29,14 @@ def test_a_number_is_read_back_to_its_digits_and_is_never_minus_zero(x: float, d
     assert not (shown.startswith("-") and float(shown) == 0.0)
     assert math.isnan(x) == (shown == "nan")
     assert math.isnan(x) or math.isinf(x) or abs(float(shown) - x) <= 0.51 * 10.0 ** (1 - digits) * abs(x) + 1e-323
+
+
+@given(st.integers(-(10**15), 10**15))
+def test_a_count_is_read_back_from_a_column_of_a_table(n: int) -> None:
+    header, row = tabled("", [{"name": "k1", "n": n}], ["=name", "how many=n:,.0f"]).splitlines()
+    assert header.split() == ["how", "many"]
+    assert row.split()[0] == "k1"
+    assert int(row.split()[1].replace(",", "")) == n
 
 
 @given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1), st.integers(1, 5))

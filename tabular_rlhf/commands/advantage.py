@@ -84,8 +84,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.seed is not None:
         raise InputError("--seed must have draws that it is of", got="no --samples", remedy="add --samples 10000, or leave it out")
     found = report(args, world, at, drawn)
-    answer(args, SCHEMA, found, lambda: render(found))
-    return 0
+    return answer(args, SCHEMA, found, lambda: render(found))
 
 
 def report(args: argparse.Namespace, world: World, at: Situation, drawn: tuple[int, int] | None) -> dict[str, Any]:

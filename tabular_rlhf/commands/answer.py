@@ -52,14 +52,20 @@ def answer_text(args: argparse.Namespace, text: object) -> None:
     show(f"{text}\n\nMade by tabular-rlhf {__version__}{'' if seed is None else f', seed {seed}'}: {visible(command(args))}")
 
 
-def answer(args: argparse.Namespace, schema: str, found: Mapping[str, Any], text: Callable[[], object], *, made: bool = True) -> None:
-    """Print an answer in the form that was asked for: its JSON object, or its text, with how to have it again (made)."""
+def answer(
+    args: argparse.Namespace, schema: str, found: Mapping[str, Any], text: Callable[[], object], *, holds: bool = True, made: bool = True
+) -> int:
+    """Print an answer in the form that was asked for: its JSON object, or its text, with how to have it again (made).
+
+    Returns: the exit status, 0 if what was asked holds.
+    """
     if args.json:
         answer_json(schema, args, found)
     elif made:
         answer_text(args, text())
     else:
         show(text())
+    return 0 if holds else 1
 
 
 def in_markdown(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:

@@ -34,8 +34,7 @@ def run(args: argparse.Namespace) -> int:
     result = measure(quick=args.quick, repeats=repeats)
     if args.out is not None:
         write_text(args.out, as_json(SCHEMA, args, result) + "\n")
-    answer(args, SCHEMA, result, lambda: report(result))
-    return 0 if args.quick or all(bar["cleared"] for bar in bars(result)) else 1
+    return answer(args, SCHEMA, result, lambda: report(result), holds=args.quick or all(bar["cleared"] for bar in bars(result)))
 
 
 def measure(*, quick: bool, repeats: int) -> dict[str, Any]:

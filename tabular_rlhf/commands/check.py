@@ -15,9 +15,8 @@ from tabular_rlhf.commands.solve import find_world
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "The file is run as a program of your own is: give only files that you trust."
     parser.add_argument("slug", metavar="SLUG", help="an exercise, a row of the ledger, or derivation/line")
-    parser.add_argument(
-        "function", metavar="MODULE:FUNCTION", help="where your function is: my_module:my_function or my_file.py:my_function"
-    )
+    where = "where your function is: my_module:my_function or my_file.py:my_function"
+    parser.add_argument("function", metavar="MODULE:FUNCTION", help=where)
     parser.add_argument("--part", help="of a row with several parts: its name (default: the first, or all of them if a tuple is returned)")
     parser.add_argument("--world", metavar="WORLD", help="a TOML file or a named world on which it is tried too, after all others")
     declare_json(parser)

@@ -10,14 +10,14 @@ from typing import Any
 from tabular_rlhf import __version__
 from tabular_rlhf.audit.conform import Conformance, conform
 from tabular_rlhf.audit.handed import Unfit
-from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.answer import answer
 from tabular_rlhf.commands.audit import pairs_of
 from tabular_rlhf.commands.loading import RUN, given, load, module_of
 from tabular_rlhf.commands.options import declare_json, repeated
 from tabular_rlhf.commands.progress import progress
 from tabular_rlhf.errors import InputError, quoted
 from tabular_rlhf.layout import fold
-from tabular_rlhf.told import tabled
+from tabular_rlhf.told import Column, tabled
 
 SCHEMA = "tabular-rlhf/conform/1"
 
@@ -36,13 +36,10 @@ def run(args: argparse.Namespace) -> int:
         for name, function in functions.items():
             found.append(tried(name, function, pairs_of(args.map)))
             bar.update(1, name)
-    if args.json:
-        answer_json(SCHEMA, args, {"functions": [vars(f) | {"agrees": list(f.agrees)} for f in found]})
-    else:
-        differs = ("nearest, and where it differs", lambda f: f.problem or (f"{f.nearest}: {f.first}" if f.first else ""), "")
-        agrees = ("agrees with", lambda f: ", ".join(f.agrees), "")
-        answer_text(args, tabled("CONFORMANCE", found, ["=name", "kind", agrees, differs]))
-    return 0 if all(f.agrees for f in found) else 1
+    told = {"functions": [vars(f) | {"agrees": list(f.agrees)} for f in found]}
+    differs = ("nearest, and where it differs", lambda f: f.problem or (f"{f.nearest}: {f.first}" if f.first else ""), "")
+    columns: list[Column] = ["=name", "kind", ("agrees with", lambda f: ", ".join(f.agrees), ""), differs]
+    return answer(args, SCHEMA, told, lambda: tabled("CONFORMANCE", found, columns), holds=all(f.agrees for f in found))
 
 
 def functions_of(where: str) -> dict[str, Callable[..., Any]]:

@@ -13,7 +13,7 @@ from tabular_rlhf.derivations import DERIVATIONS, derive
 from tabular_rlhf.derivations.own import bound, derive_text
 from tabular_rlhf.errors import InputError, quoted, whole
 from tabular_rlhf.files import read_text
-from tabular_rlhf.layout import table
+from tabular_rlhf.told import Column, parts, tabled
 
 SCHEMA = "tabular-rlhf/derive/1"
 
@@ -35,9 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.slug is None:
-        listed = [{"slug": d.slug, "chapter": d.chapter, "title": d.title, "lines": len(d.lines)} for d in DERIVATIONS.values()]
-        answer(args, SCHEMA, {"derivations": listed}, as_list, made=False)
-        return 0
+        listed = [{**parts(d, "slug", "chapter", "title"), "lines": len(d.lines)} for d in DERIVATIONS.values()]
+        return answer(args, SCHEMA, {"derivations": listed}, as_list, made=False)
     whole(args.seed, "--seed", 0, "0 is usual")
     world = None if args.world is None else find_world(args.world)
     if args.beta is not None:
@@ -49,8 +48,7 @@ def run(args: argparse.Namespace) -> int:
     found = (
         derive(args.slug, world, seed=args.seed) if text is None else derive_text(text, world, seed=args.seed, bind=bind, free=args.free)
     )
-    answer(args, SCHEMA, found.json(), lambda: found)
-    return 0 if found.holds else 1
+    return answer(args, SCHEMA, found.json(), lambda: found, holds=found.holds)
 
 
 def own_text(named: str) -> str | None:
@@ -65,7 +63,6 @@ def own_text(named: str) -> str | None:
 
 def as_list() -> str:
     """Chapter, slug, lines and title of every derivation."""
-    rows = [[str(d.chapter), d.slug, str(len(d.lines)), d.title] for d in sorted(DERIVATIONS.values(), key=lambda d: d.chapter)]
-    return (
-        table("", ["", "derivation", "lines", "title"], rows, left=(0, 1, 3)) + "\n\n`tabular-rlhf derive SLUG` executes one, line by line."
-    )
+    columns: list[Column] = ["=chapter", "derivation=slug", ("lines", lambda d: len(d.lines), ".0f"), "title"]
+    listed = tabled("", sorted(DERIVATIONS.values(), key=lambda d: d.chapter), columns)
+    return f"{listed}\n\n`tabular-rlhf derive SLUG` executes one, line by line."

@@ -97,9 +97,8 @@ def run(args: argparse.Namespace) -> int:
         features=features,
         **{key: getattr(args, key) for key in ("prior", "level", "against", "covariance")},
     )
-    answer(
-        args, SCHEMA, report, lambda: render(report, "standard input" if str(args.file) == "-" else str(args.file), top=max(0, args.top))
-    )
+    name = "standard input" if str(args.file) == "-" else str(args.file)
+    answer(args, SCHEMA, report, lambda: render(report, name, top=max(0, args.top)))
     if args.figure is not None:
         from tabular_rlhf.figures.fitted import draw_report
 

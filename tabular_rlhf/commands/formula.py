@@ -55,8 +55,7 @@ def run(args: argparse.Namespace) -> int:
         "equals": equals(formula),
     }
     found["misses"] = None if found["equals"] else missed(formula)
-    answer(args, SCHEMA, found, lambda: as_text(found, entries(value, formula.axes, world.mdp)))
-    return 0
+    return answer(args, SCHEMA, found, lambda: as_text(found, entries(value, formula.axes, world.mdp)))
 
 
 def bindings(words: Sequence[str]) -> dict[str, Any]:

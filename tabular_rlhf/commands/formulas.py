@@ -27,8 +27,7 @@ def run(args: argparse.Namespace) -> int:
     if args.kind is not None:
         one_of(EXAMPLES, args.kind, "a kind of notation must be known")
     found = [entry(kind, text, about) for kind, some in EXAMPLES.items() if args.kind in (None, kind) for text, about in some]
-    answer(args, SCHEMA, {"world": fork(0.5).name, "formulas": found}, lambda: as_text(found), made=False)
-    return 0
+    return answer(args, SCHEMA, {"world": fork(0.5).name, "formulas": found}, lambda: as_text(found), made=False)
 
 
 def entry(kind: str, text: str, about: str) -> dict[str, Any]:

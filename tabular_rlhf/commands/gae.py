@@ -48,8 +48,7 @@ def run(args: argparse.Namespace) -> int:
     names = CRITICS if args.critic is None else (one_of(CRITICS, args.critic, "--critic must be a known one"),)
     at = policies.situation(args, world)
     found: dict[str, Any] = {"world": world.name, **at.told(world), "off": args.off, "rows": rows(world, at, names, args.off, lambdas)}
-    answer(args, SCHEMA, found, lambda: render(found))
-    return 0
+    return answer(args, SCHEMA, found, lambda: render(found))
 
 
 def critic(world: World, at: policies.Situation, name: str, off: float) -> Array:

@@ -124,8 +124,7 @@ def run_one(args: argparse.Namespace, student: Student, sheet: Sheet, terms: Ter
         write_text(args.html, as_html(found, hint))
     if args.gradescope is not None:
         write_text(args.gradescope, plain_json(results(found, sheet, hint), indent=1))
-    answer(args, SCHEMA, as_json(found, __version__, hint), lambda: as_text(found, hint))
-    return 0 if found.full else 1
+    return answer(args, SCHEMA, as_json(found, __version__, hint), lambda: as_text(found, hint), holds=found.full)
 
 
 def run_class(args: argparse.Namespace, students: list[Student], sheet: Sheet, terms: Terms) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tabular_rlhf.audit.records import estimator_of
 from tabular_rlhf.commands import policies
-from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.answer import answer
 from tabular_rlhf.commands.loading import FILE, RUN, handed_in, is_file
 from tabular_rlhf.commands.options import declare_beta, declare_json, declare_settings, declare_world, option, repeated, require_known
 from tabular_rlhf.commands.options import settings as numbers
@@ -69,12 +69,8 @@ def run(args: argparse.Namespace) -> int:
     drawn = None if at.on_policy else at.log_sampler
     found = [analyse(f, world, at.log_pi, drawn, draws=args.samples, rng=np.random.default_rng(args.seed)) for f in chosen]
     rows = [row(report, world, at.on_policy) for report in found]
-    if args.json:
-        head = {"world": world.name, "beta": world.beta, **at.told(world), "samples": args.samples}
-        answer_json(SCHEMA, args, {**head, "kl": found[0].kl, "rows": rows})
-    else:
-        answer_text(args, as_text(best, at, found[0].kl, rows, args))
-    return 0
+    told = {"world": world.name, "beta": world.beta, **at.told(world), "samples": args.samples, "kl": found[0].kl, "rows": rows}
+    return answer(args, SCHEMA, told, lambda: as_text(best, at, found[0].kl, rows, args))
 
 
 def row(report: FlagReport, world: World, on_policy: bool = True) -> dict[str, Any]:

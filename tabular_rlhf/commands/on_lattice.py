@@ -54,8 +54,7 @@ def kl(args: argparse.Namespace, world: LatticeWorld, chosen: Sequence[Estimator
     refuse_others(world, answers, (*flags, *weights))
     on_policy(args, world, answers)
     found = lattice_kl.report(world, chosen, args.level, samples=args.samples, seed=args.seed)
-    answer(args, found["schema"], found, lambda: kl_text(found))
-    return 0
+    return answer(args, found["schema"], found, lambda: kl_text(found))
 
 
 def estimators(name: str | None) -> list[Estimator]:
@@ -96,8 +95,7 @@ def advantage(args: argparse.Namespace, world: LatticeWorld) -> int:
     names = [one_of(GROUPS, args.name, "an advantage must be known")] if args.name else list(GROUPS)
     whole(args.group, "--group", 2, "8 is usual")
     found = lattice_groups.report(world, names, args.group, changes, args.old)
-    answer(args, found["schema"], found, lambda: advantage_text(found, names))
-    return 0
+    return answer(args, found["schema"], found, lambda: advantage_text(found, names))
 
 
 def advantage_text(found: dict[str, Any], names: list[str]) -> str:
@@ -127,8 +125,7 @@ def losses(args: argparse.Namespace, world: LatticeWorld, chosen: Sequence[Direc
     whole(args.samples, "--samples", 1, "20000 is usual", most=10**6)
     whole(args.seed, "--seed", 0, "0 is usual")
     found = lattice_losses.report(world, chosen, changes, samples=args.samples, seed=args.seed)
-    answer(args, found["schema"], found, lambda: losses_text(found))
-    return 0
+    return answer(args, found["schema"], found, lambda: losses_text(found))
 
 
 def losses_text(found: dict[str, Any]) -> str:

@@ -86,8 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
         draw_curves(found, args.figure)
     args.seed = runs[0].task.options.seed  # a resumed run has the one it began with
-    answer(args, SCHEMA, found, lambda: render(found))
-    return 0
+    return answer(args, SCHEMA, found, lambda: render(found))
 
 
 def started(args: argparse.Namespace) -> tuple[list[AnyRun], str]:

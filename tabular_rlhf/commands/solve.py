@@ -78,8 +78,7 @@ def run(args: argparse.Namespace) -> int:
         from tabular_rlhf.figures.solved import draw_world
 
         draw_world(world, args.figure) if isinstance(world, World) else draw_lattice(world, args.figure)
-    answer(args, found["schema"], found, lambda: render(found))
-    return 0 if passed(found) else 1
+    return answer(args, found["schema"], found, lambda: render(found), holds=passed(found))
 
 
 def check_draws(samples: int, seed: int) -> None:

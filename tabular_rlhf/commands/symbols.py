@@ -28,8 +28,7 @@ def run(args: argparse.Namespace) -> int:
     if not chosen:
         levels = ", ".join(f"{n} is of level {SYMBOLS[n].level}" for n in args.names)
         raise InputError("some name must be of that level", got=levels, remedy="drop --level, or the names")
-    answer(args, SCHEMA, {"symbols": [as_dict(s) for s in chosen]}, lambda: as_text(chosen), made=False)
-    return 0
+    return answer(args, SCHEMA, {"symbols": [as_dict(s) for s in chosen]}, lambda: as_text(chosen), made=False)
 
 
 def as_dict(s: Symbol) -> dict[str, object]:

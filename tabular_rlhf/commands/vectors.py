@@ -9,7 +9,7 @@ from typing import Any
 
 from tabular_rlhf import __version__
 from tabular_rlhf.audit.vectors import FAMILIES, SCHEMA, vectors
-from tabular_rlhf.commands.answer import answer_json, answer_text
+from tabular_rlhf.commands.answer import answer
 from tabular_rlhf.commands.options import declare_json
 from tabular_rlhf.errors import InputError, did_you_mean, quoted
 from tabular_rlhf.files import make_folder, write_text
@@ -36,12 +36,8 @@ def run(args: argparse.Namespace) -> int:
         write_text(place, text)
         fractions = sum(bool(case["exact"]) for case in file["cases"])
         written.append({"file": str(place), "cases": len(file["cases"]), "exact": fractions, "bytes": len(text.encode())})
-    if args.json:
-        answer_json(WRITTEN_SCHEMA, args, {"files": written})
-    else:
-        columns = ["=file", "cases:,.0f", "with fractions=exact:,.0f", "bytes:,.0f"]
-        answer_text(args, tabled(f"VECTORS ({SCHEMA})", written, columns))
-    return 0
+    columns = ["=file", "cases:,.0f", "with fractions=exact:,.0f", "bytes:,.0f"]
+    return answer(args, WRITTEN_SCHEMA, {"files": written}, lambda: tabled(f"VECTORS ({SCHEMA})", written, columns))
 
 
 WRITTEN_SCHEMA = "tabular-rlhf/written/1"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 from tabular_rlhf.cells import Place
@@ -26,7 +25,7 @@ from tabular_rlhf.ledger.explain import worked
 from tabular_rlhf.ledger.explain_text import render
 from tabular_rlhf.ledger.prints import Print, reading, statement_prints
 from tabular_rlhf.ledger.record import today
-from tabular_rlhf.told import parts
+from tabular_rlhf.told import Column, parts, tabled
 
 SCHEMA = "tabular-rlhf/verify/1"
 
@@ -54,16 +53,14 @@ def run(args: argparse.Namespace) -> int:
     place = Place(args.backend, args.jobs, args.scheduler)
     rows, derivations, disputes = chosen(args.slugs, args.chapter)
     if args.list:
-        answer(args, SCHEMA, _json_list(rows, derivations, disputes), lambda: as_list(rows, derivations, disputes), made=False)
-        return 0
+        return answer(args, SCHEMA, _json_list(rows, derivations, disputes), lambda: as_list(rows, derivations, disputes), made=False)
     if args.explain:
         if not rows:
             raise InputError("only rows are explained", got=", ".join(args.slugs), remedy="`tabular-rlhf derive SLUG` shows a derivation")
         found = [
             {**worked(row, seed=args.seed), "printed": all(p.agrees is True for p in statement_prints(row, reading()))} for row in rows
         ]
-        answer(args, EXPLAINED, {"rows": found}, lambda: "\n\n\n".join(map(render, found)))
-        return 0
+        return answer(args, EXPLAINED, {"rows": found}, lambda: "\n\n\n".join(map(render, found)))
     if args.prints:
         made = all_prints(rows, derivations, every=not args.slugs and args.chapter is None)
         answer(args, SCHEMA, {"prints": prints_as_json(made)}, lambda: prints_as_text(made))
@@ -89,13 +86,14 @@ def chosen(slugs: Sequence[str], chapter: int | None) -> tuple[list[Row], list[D
 
 def as_list(rows: list[Row], derivations: list[Derivation], disputes: list[Dispute]) -> str:
     """Chapter, slug and source of every row, derivation and dispute."""
-    claims = [[str(r.chapter), r.slug, str(len(r.sides)), str(len(r.near_misses)), r.source] for r in rows]
-    derived = [[str(d.chapter), d.slug, str(len(d.lines)), d.title] for d in derivations]
-    parts = [table("CLAIMS", ["", "slug", "sides", "near misses", "source"], claims, left=(0, 1, 4))] if claims else []
-    parts += [table("DERIVATIONS", ["", "slug", "lines", "title"], derived, left=(0, 1, 3))] if derived else []
-    asked = [[d.slug, d.question] for d in disputes]
-    parts += [table("DISPUTES", ["slug", "question"], asked, left=(0, 1))] if asked else []
-    return "\n\n".join(parts)
+
+    def count(heading: str, of: str) -> Column:
+        return heading, lambda record: len(getattr(record, of)), ".0f"
+
+    claims = ["=chapter", "slug", count("sides", "sides"), count("near misses", "near_misses"), "source"]
+    read = ["=chapter", "slug", count("lines", "lines"), "title"]
+    kinds = (("CLAIMS", rows, claims), ("DERIVATIONS", derivations, read), ("DISPUTES", disputes, ["slug", "question"]))
+    return "\n\n".join(tabled(title, some, columns) for title, some, columns in kinds if some)
 
 
 def _json_list(rows: list[Row], derivations: list[Derivation], disputes: list[Dispute]) -> dict[str, Any]:
@@ -198,42 +196,37 @@ def _error(error: float) -> str:
     return f"{error:>8.3f}" if error < 1000 else f"{error:>8.1e}"
 
 
-def _line(slug: str, worlds: int, size: object, v: Verdict, z: str) -> str:
-    hits = f"{sum(x is not None for x in v.refuted.values())}/{len(v.refuted)}"
-    return f"{slug:<28}{worlds:>7}{size:>9}{_error(v.error)}{z:>6}{hits:>13}{v.seconds:>7.2f}s{'' if v.holds else '  FAILS'}"
-
-
-def _ruled(head: str, lines: Iterable[str]) -> list[str]:
-    return [head, "-" * len(head), *lines]
+def _told(head: str, found: Iterable[tuple[Verdict, int, str, list[str]]]) -> list[str]:
+    """A line a verdict, with its size and z, and under it why it fails."""
+    lines = [head, "-" * len(head)]
+    for v, size, z, why in found:
+        hits = f"{sum(x is not None for x in v.refuted.values())}/{len(v.refuted)}"
+        line = f"{v.slug:<28}{v.worlds:>7}{size:>9}{_error(v.error)}{z:>6}{hits:>13}{v.seconds:>7.2f}s"
+        lines += [line + ("" if v.holds else "  FAILS"), *(f"    {reason}" for reason in why)]
+    return lines
 
 
 def derivations_as_text(derived: list[Verdict]) -> list[str]:
-    """One line a derivation, and why it fails."""
+    """One line a derivation."""
     head = f"{'derivation':<28}{'worlds':>7}{'lines':>9}{'error':>8}{'':>6}{'wrong lines':>13}{'time':>8}"
-    told = ([_line(v.slug, v.worlds, len(DERIVATIONS[v.slug].lines), v, ""), *_indented(derivation_reasons(v))] for v in derived)
-    return _ruled(head, chain.from_iterable(told))
+    return _told(head, ((v, len(DERIVATIONS[v.slug].lines), "", derivation_reasons(v)) for v in derived))
 
 
 def rows_as_text(verdicts: list[Verdict]) -> list[str]:
-    """One line a row, and why it fails."""
+    """One line a row."""
     head = f"{'row':<28}{'worlds':>7}{'largest':>9}{'error':>8}{'|z|':>6}{'near misses':>13}{'time':>8}"
-    zs = ("" if v.z is None else f"{abs(v.z):.1f}" for v in verdicts)
-    told = ([_line(v.slug, v.worlds, v.largest_world, v, z), *_indented(reasons(v))] for v, z in zip(verdicts, zs, strict=True))
-    return _ruled(head, chain.from_iterable(told))
-
-
-def _indented(reasons: Iterable[str]) -> list[str]:
-    return [f"    {reason}" for reason in reasons]
+    return _told(head, ((v, v.largest_world, "" if v.z is None else f"{abs(v.z):.1f}", reasons(v)) for v in verdicts))
 
 
 def disputes_as_text(measured: list[Measured]) -> list[str]:
     """One line a dispute."""
-    lines = []
+    head = f"{'dispute':<28}{'worlds':>7}{'refuted by':>12}  verdict"
+    lines = [head, "-" * len(head)]
     for m in measured:
         by = "" if m.claim.scope is None else f"{m.claim.scope.world.responses} responses"
         fails = "" if m.holds else f"  FAILS: {m.dispute.settled} is expected"
         lines.append(f"{m.slug:<28}{m.claim.worlds:>7}{by:>12}  {m.verdict}{fails}")
-    return _ruled(f"{'dispute':<28}{'worlds':>7}{'refuted by':>12}  verdict", lines)
+    return lines
 
 
 def _reasons(v: Verdict, print_: Callable[[Print], str], apart: str, wrong: str) -> list[str]:

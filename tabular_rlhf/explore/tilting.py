@@ -76,9 +76,8 @@ def _changed(world: World, x: int, rewards: Mapping[int, float]) -> Any:
     r = np.array(world.r[x])
     for i, value in rewards.items():
         if not (isinstance(i, int) and 0 <= i < len(r) and np.isfinite(value)):
-            raise InputError(
-                "a new reward must be finite and of a response", got=f"{i!r}: {value!r}", remedy=f"number responses 0..{len(r) - 1}"
-            )
+            must, remedy = "a new reward must be finite and of a response", f"number responses 0..{len(r) - 1}"
+            raise InputError(must, got=f"{i!r}: {value!r}", remedy=remedy)
         r[i] = value
     return r
 

@@ -86,11 +86,8 @@ def compute_masked() -> Data:
     found["mean"] = {name: float(law @ np.arange(len(law))) for name, law in laws.items()}
     found["kl"] = {"given, masked": float(kl(given, masked)[0]), "masked, reference": float(kl(masked, Reference(w))[0])}
     found["kl"]["given, reference"] = -float(given.log_mass[0])
-    named = ((name, label, at, side) for name, (_, label, at, side) in LAWS.items())
-    says = [
-        mark(at, found[name][at - 1], f"{label}\nmean length {found['mean'][name]:.1f}", beside=side) for name, label, at, side in named
-    ]
-    return {**found, "marks": says}
+    said = {name: f"{label}\nmean length {found['mean'][name]:.1f}" for name, (_, label, _, _) in LAWS.items()}
+    return {**found, "marks": [mark(at, found[name][at - 1], said[name], beside=side) for name, (_, _, at, side) in LAWS.items()]}
 
 
 def draw_masked(axes: Panels, data: Data) -> None:

@@ -78,9 +78,8 @@ def _measured(found: Audit) -> list[str]:
 
 def _end(where: str, world: World, end: Any, what: str) -> list[str]:
     law = ", ".join(f"{world.mdp.text(k)!r} {p:.4g}" for k, p in enumerate(np.exp(end.log_p[0])))
-    proof = (
-        f"the velocity there is {end.velocity:.1g} of the first step's, rounding {STILL:g}" if end.rests else "no place of rest was proved"
-    )
+    still = f"the velocity there is {end.velocity:.1g} of the first step's, rounding {STILL:g}"
+    proof = still if end.rests else "no place of rest was proved"
     head = f"WHERE IT LEADS ({where}; world {world.name}, beta = {world.beta:g})"
     return [*wrap(head), *wrap(f"{end.words[0].upper() + end.words[1:]}: {law}{f'; {what}' if what else ''} ({proof}).")]
 

@@ -30,6 +30,7 @@ from tabular_rlhf.preferences.likelihood import normal_quantile
 from tabular_rlhf.preferences.ranks import rank_intervals, simultaneous
 from tabular_rlhf.reports.fitted import INVERTED, Fitted, normalize
 from tabular_rlhf.reports.people import Features, people
+from tabular_rlhf.told import parts
 
 SCHEMA = "tabular-rlhf/fit/1"
 Record = dict[str, Any]
@@ -62,16 +63,12 @@ def analyse(
     listed = np.argsort(-table.weight, kind="stable")[:top]
     return {
         "schema": SCHEMA,
-        "lines": found.lines,
-        "unit": found.unit,
-        "container": found.container,
-        "shape": found.shape,
+        **parts(found, "lines", "unit", "container", "shape"),
         "comparisons": len(found.w),
-        "malformed": [{"line": f.line, "reason": f.reason} for f in found.faults],
+        "malformed": [parts(f, "line", "reason") for f in found.faults],
         "same": list(found.same),
-        "idle": [{"line": f.line, "reason": f.reason} for f in found.idle],
-        "blank": found.blank,
-        "ignored": found.ignored,
+        "idle": [parts(f, "line", "reason") for f in found.idle],
+        **parts(found, "blank", "ignored"),
         "notes": list(found.notes),
         "betas": betas,
         "level": level,
@@ -111,9 +108,7 @@ class Prompts:
         self.policies = [np.exp(fitted.log_policy(b)) for b in betas]
         self.kls = [np.bincount(found.of, p * (np.log(np.maximum(p, 1e-300)) - fitted.log_ref), P) for p in self.policies]
         self.lost = np.asarray(fitted.wins.counts.sum(axis=0)).ravel()
-        self.tied = np.bincount(found.w, found.weight * found.tie, len(found.of)) + np.bincount(
-            found.l, found.weight * found.tie, len(found.of)
-        )
+        self.tied = np.sum([np.bincount(side, found.weight * found.tie, len(found.of)) for side in (found.w, found.l)], axis=0)
         self.beats, self.loses = standing(fitted)
 
     def totals(self) -> Record:

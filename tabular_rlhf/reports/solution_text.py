@@ -123,9 +123,8 @@ def first_tokens(report: Record) -> str:
         for row in report["first_tokens"]
     ]
     header = ["V(s)", "sampled", "z", "pi_ref", "sampled", "z", "pi*", "sampled", "z", "s"]
-    return table(
-        "FIRST TOKENS: the soft value V(s) of what they lead to, their probability before and after", header, rows, left=(9,), tallest=1
-    )
+    title = "FIRST TOKENS: the soft value V(s) of what they lead to, their probability before and after"
+    return table(title, header, rows, left=(9,), tallest=1)
 
 
 def responses(report: Record, law: str) -> str:

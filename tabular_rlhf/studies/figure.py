@@ -22,12 +22,11 @@ def compute(study: Study, points: Sequence[Point]) -> Data:
     shown = list(points) if axis == "step" else last_of(points)
     places: list[Any] = []
     lines: dict[str, dict[str, Any]] = {}
-    varied = {k for k, v in (("world", study.worlds), ("algorithm", study.algorithms), *study.settings.items()) if len(v) > 1}
     for p in shown:
         x: Any = p.step if axis == "step" else dict(p.where)[axis]
         if x not in places:
             places.append(x)
-        told = [f"{k} {v}" if k not in ("world", "algorithm") else str(v) for k, v in p.where if k in varied and k != axis]
+        told = [f"{k} {v}" if k not in ("world", "algorithm") else str(v) for k, v in p.where if k in study.varied and k != axis]
         line = lines.setdefault(
             ", ".join([*told, *(["exact"] if p.kind == "exact" else [])]) or "sampled", {"x": [], "mean": [], "half": []}
         )

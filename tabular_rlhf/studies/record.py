@@ -92,6 +92,12 @@ class Study:
             pass
 
     @property
+    def varied(self) -> tuple[str, ...]:
+        """What is not the same in all cells, by name."""
+        grid = (("world", self.worlds), ("algorithm", self.algorithms), *self.settings.items())
+        return tuple(name for name, values in grid if len(values) > 1)
+
+    @property
     def runs(self) -> int:
         """Runs at each point of the grid."""
         return self.seeds + self.exact

@@ -113,8 +113,7 @@ def render(study: Study, ended: Ended, points: Sequence[Point], files: Sequence[
     """The page: the measure at the end of every point of the grid, what failed, and which files were written."""
     rows, faults = ended
     last = last_of(points)
-    grid = (("world", study.worlds), ("algorithm", study.algorithms), *study.settings.items())
-    varied = [name for name, values in grid if len(values) > 1]
+    varied = study.varied
     body = [
         [*(str(dict(p.where)[name]) for name in varied), p.kind, f"{p.step:,}", str(p.n), *_interval(p, study.measure)]
         for p in last[:SHOWN]
