@@ -146,8 +146,9 @@ THROUGH = {
         "optimize.followed",
     ),
     "audit.report.audit": (
-        *("audit.forms", "audit.records_near", "audit.pairs", "audit.invariance", "audit.handed", "audit.library", "audit.optima"),
-        *("audit.field.depends", "audit.field.Expected", "audit.report.rounding_of"),
+        *("audit.forms", "audit.records_near", "audit.pairs", "audit.invariance", "audit.handed", "audit.library"),
+        *("audit.field.depends", "audit.field.Expected", "audit.report.rounding_of", "audit.batches.rewarded"),
+        *("audit.ends.maximized", "audit.ends.fitted_rewards", "audit.verdict.multiple", "audit.verdict.differ"),
     ),
     "audit.conform.conform": ("audit.conform.batch_of", "audit.vectors"),
     "projection.reverse_projection": ("projection.mixed",),
