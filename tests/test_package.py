@@ -22,19 +22,21 @@ from tabular_rlhf import cli
 PACKAGE = Path(tr.__file__).parent
 TESTS = Path(__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-FLOORS = [
-    ["files", "errors", "cells", "journal", "registry", "told", "autodiff", "kernels", "logspace", "optimize", "tex", "layout", "door"],
-    ["language", "lattice", "machines", "path", "mdp", "policy", "behavior", "world", "preference_worlds", "sweeps", "sampling", "fields"],
-    ["bellman", "divergences", "gibbs", "penalties", "projection"],
-    ["preferences", "roads", "games", "losses", "policy_gradient"],
-    ["estimators", "selection", "rollouts"],
-    ["symbols", "formula"],
-    ["tolerance", "terms"],
-    ["ledger", "derivations", "exercises", "check", "grading", "audit"],
-    ["figures", "explore", "page", "commands", "cli", "__init__", "__main__"],
-]
-"""The rooms by floor, ground first: what knows nothing of RLHF; what is given; the exact answer; what people say; noise; the audit;
-the roof.  A room imports from its own floor or from those below."""
+
+
+def floors() -> list[list[str]]:
+    """The rooms by floor, ground first, as the README's map has them."""
+    table = (PACKAGE.parent / "README.md").read_text().partition("| floor | room |")[2].partition("\n\n")[0]
+    found = list[list[str]]()
+    for floor, rooms in re.findall(r"^\| ([^|-]*)\| ([^|]*)\|", table, re.MULTILINE):
+        found += [[]] if floor.strip() else []
+        found[-1] += [name.removesuffix("/") for name in re.findall("`([^`]*)`", rooms)]
+    found[-1] += ["__init__", "__main__"]
+    return found
+
+
+FLOORS = floors()
+"""A room imports from its own floor or from those below."""
 
 
 @cache
@@ -49,8 +51,9 @@ def room(path: Path) -> str:
 
 
 def level(name: str) -> int:
-    """The floor of a room; a room that has none is on the roof, and may be imported by nobody below."""
-    return next((i for i, rooms in enumerate(FLOORS) if name in rooms), len(FLOORS) - 1)
+    """The floor of a room: every room has one."""
+    (found,) = (i for i, rooms in enumerate(FLOORS) if name in rooms)
+    return found
 
 
 def imports(tree: ast.AST, *, whole: bool) -> set[str]:

@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     runs = go_on(runs, args.save, place)
     found = report(runs)
     if args.figure is not None:
-        from tabular_rlhf.simulator.figure import draw_curves
+        from tabular_rlhf.figures.of_run import draw_curves
 
         draw_curves(found, args.figure)
     args.seed = runs[0].task.options.seed  # a resumed run has the one it began with

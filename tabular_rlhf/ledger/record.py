@@ -149,8 +149,8 @@ class Row:
         if self.clauses:
             said = rf" \quad \text{{{self.words}}}" if self.words else ""
             settle(self, statement=r", \qquad ".join(self.clauses) + said)
-        said = [side for side in self.sides.values() if isinstance(side, int | str)]
-        require(len(set(said)) == len(said), "sides must be different ones", ", ".join(map(str, said)))
+        printed = [side for side in self.sides.values() if isinstance(side, int | str)]
+        require(len(set(printed)) == len(printed), "sides must be different ones", ", ".join(map(str, printed)))
         near_misses = told_apart(self._near_misses(), f"row {self.slug!r}")
         settle(self, sides={name: self._side(side) for name, side in self.sides.items()}, misses=near_misses, slips=())
         require(bool(SLUG.fullmatch(self.slug)), "a slug must be words joined by -", quoted(self.slug))
