@@ -14,7 +14,7 @@ from tabular_rlhf.bench.workloads import Bar, Workload, _error, workload
 from tabular_rlhf.estimators import all_moments, flags, tally
 from tabular_rlhf.estimators.evaluate import Moments
 from tabular_rlhf.logspace import log_softmax
-from tabular_rlhf.losses.fast import population_dpo, token_dpo, win_rates
+from tabular_rlhf.losses.fast import logistic_sums, population_dpo, token_dpo, win_rates
 from tabular_rlhf.preferences import bradley_terry
 from tabular_rlhf.preferences.comparisons import count_wins
 from tabular_rlhf.preferences.likelihood import fit
@@ -116,6 +116,19 @@ def our_dpo_population(case: AllPairs) -> Runner:
 def our_dpo_chebyshev(case: AllPairs) -> Runner:
     """the same by Chebyshev nodes, within 1e-13"""
     return _our_population(case, 1e-13)
+
+
+@enter("dpo-every-pair", {}, dpo_disagreement, Bar(0.8, "one second"), cases=(Near(16, 5), Near(2, 20)), quick=(Near(8, 3), Near(2, 12)))
+def our_dpo_every_pair(case: Near) -> Runner:
+    """DPO on all pairs of 2^20 responses, labels by Bradley-Terry: their win rates, loss and gradient in log p"""
+    r, log_p = case.world.r, case.world.mdp.path_sum(log_softmax(case.rows))
+
+    def run() -> Any:
+        wins = np.stack([logistic_sums(x, np.exp(q))[0] for x, q in zip(r, case.world.log_p_ref, strict=True)])
+        loss, slope = population_dpo(case.world, log_p, wins)
+        return loss, slope[0]
+
+    return run
 
 
 KL_CASES, FEW_KL = (Near(16, 5),), (Near(8, 3),)
