@@ -123,9 +123,6 @@ NO_NUMBERS = {
     "losses.record.register": "it fills a registry",
     "policy.zen": "it reads a text",
     "preferences.published.fits.table": "it writes rows down",
-    "figures.of_run.draw": "it draws",
-    "figures.of_run.said": "it writes words",
-    "figures.of_run.draw_curves": "it draws",
     "simulator.stages.Run.longer": "it makes a record",
     "simulator.state.check_path": "it looks at a path",
     "simulator.state.load": "it reads a file",
@@ -135,7 +132,13 @@ NO_NUMBERS = {
 """Public functions that compute no number, and why."""
 THROUGH = {
     "estimators.analysis.analyse": ("estimators.verdict", "estimators.theorem.whole", "estimators.theorem.name_of"),
-    "estimators.ends.follow": ("estimators.ends.end", "estimators.rest", "estimators.flows.steps_of", "estimators.evaluate.coefficients"),
+    "estimators.ends.follow": (
+        "estimators.ends.end",
+        "estimators.ends.arrival",
+        "estimators.rest",
+        "estimators.flows.steps_of",
+        "estimators.evaluate.coefficients",
+    ),
     "estimators.theorem.optimum": ("estimators.theorem.sum_of_parts", "estimators.theorem.optimum_of", "estimators.theorem.d_f"),
     "estimators.evaluate.table": ("estimators.evaluate.h_of", "estimators.claims.never_negative"),
     "losses.optimum.minimize": (
@@ -818,7 +821,6 @@ ARGUMENTS: dict[str, Argument] = {
     "losses.traits.at.p": lambda s: 0.3 * s.values() - 301.0,
     "losses.traits.at.q": lambda s: 0.3 * s.values() - 301.0,
     "threshold.log_ref": lambda s: s.world.log_p_ref,
-    "figures.of_run.compute.found": lambda s: s.report,
     "simulator.report.render.found": lambda s: s.report,
     "simulator.report.closing.found": lambda s: s.report,
     "direct.task": lambda s: _begun(s, "dpo").task,
@@ -884,7 +886,7 @@ for _test in TESTS.values():
 
 DEAR = {
     **dict.fromkeys(("audit.report.audit", "audit.conform.conform", "audit.ends.follow"), 1),
-    **dict.fromkeys(("losses.traits.faults", "estimators.flows.flow", "estimators.ends.follow", "figures.of_run.compute"), 1),
+    **dict.fromkeys(("losses.traits.faults", "estimators.flows.flow", "estimators.ends.follow"), 1),
     **dict.fromkeys(("simulator.report.report", "simulator.report.render", "simulator.report.closing", "games.mirror_descent"), 1),
     **dict.fromkeys(("world.zen_world", "estimators.normal.normal_table", "simulator.chance.noise_of_steps"), 2),
     **dict.fromkeys(("simulator.algorithms.own_gibbs", "simulator.scoring.destination"), 3),

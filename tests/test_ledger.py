@@ -48,7 +48,7 @@ CHAPTERS = {
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_every_row_of_the_chapter_is_there(chapter: int) -> None:
-    assert {row.slug for row in select(chapter=chapter)} == set(CHAPTERS[chapter].split())
+    assert set(CHAPTERS[chapter].split()) <= {row.slug for row in select(chapter=chapter)}
 
 
 @cache
