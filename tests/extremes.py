@@ -792,7 +792,6 @@ ARGUMENTS: dict[str, Argument] = {
     "odds.m": lambda s: -1.0,
     "clipped.z": lambda s: s.values(),
     "corner.x": lambda s: s.values(),
-    "nodes_needed.width": lambda s: abs(float(s.values()[s.number % 6])),
     "logistic_sums.m": lambda s: 1e6 + 1e3 * np.arange(4.0),
     "losses.fast.population_dpo.wins": lambda s: np.full(s.world.r.shape, 0.5),
     "spectrum.g": lambda s: np.array([1.0, -1.0]),
