@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -39,6 +40,7 @@ from tabular_rlhf.check.calling import (
     watched,
 )
 from tabular_rlhf.check.calling import told as told_error
+from tabular_rlhf.check.candidates import called
 from tabular_rlhf.check.diagnose import diagnosis, one_mistake
 from tabular_rlhf.check.facts import spelled
 from tabular_rlhf.check.question import Question, find
@@ -233,8 +235,17 @@ def _right(question: Question, function: Callable[..., Any], scopes: list[Scope]
     largest = max(s.world.responses for s in scopes)
     does = "agrees with the exact answer" if question.line is None else "stands as it should to the lines before and after"
     told = f"It {does} on {len(scopes)} worlds of up to {largest} responses."
-    ruled = tuple(words for words, _ in question.misses)
+    ruled = tuple(words for words, wrong in question.misses if _is_another(question, called(wrong, None), scopes))
     return Report(question.slug, question.part, "right", told, len(scopes), ruled, tuple(notes))
+
+
+def _is_another(question: Question, wrong: Callable[[Scope], Any], scopes: list[Scope]) -> bool:
+    """Whether a mistake is seen to be one: on some world it is not the right answer."""
+    for scope in scopes:
+        with np.errstate(all="ignore"), suppress(InputError):  # what cannot be read rules nothing out; `exercises --check` says why
+            if question.differs(wrong(scope), scope):
+                return True
+    return False
 
 
 def _notes(function: Callable[..., Any], value: Any) -> list[str]:
