@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 import tabular_rlhf
-from tabular_rlhf.cli import main
+from tabular_rlhf import cli, commands
+from tabular_rlhf.cli import COMMANDS, build_parser, main
 from tabular_rlhf.commands import bench, verify
 from tabular_rlhf.reports.solution_text import passed
+from tabular_rlhf.simulator.record import Options
 
 
 def ask(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -105,3 +107,15 @@ def test_a_checked_file_may_define_dataclasses_and_its_nan_is_a_word_in_json(tmp
 
     told = json.loads(capsys.readouterr().out, parse_constant=refused)
     assert (told["status"], set(told["counterexample"]["yours"])) == ("nan", {"nan"})
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_read(name: str) -> None:
+    """What a command declares it also asks for: in its own file, or in one that this imports; `run` asks for all that `Options` holds."""
+    folder, files, text = Path(commands.__file__).parent, [name], Path(cli.__file__).read_text()
+    for file in files:  # grows
+        said = (folder / f"{file}.py").read_text()
+        text += said
+        files += [f for f in re.findall(r"commands(?:\.| import )(\w+)", said) if f not in files and (folder / f"{f}.py").exists()]
+    asked = {*re.findall(r"\bargs\.(\w+)", text), *(Options.__dataclass_fields__ if name == "run" else ())}
+    assert {a.dest for a in build_parser(name)[1]._actions} - asked <= {"help"}

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         if args.figure.suffix not in FIGURE:
             raise InputError("a figure must be of a known kind", got=quoted(args.figure.suffix), remedy=f"use {', '.join(FIGURE)}")
     group = whole(args.group, "--group", 1, "4 is usual", most=16)
-    setting = Setting(group, positive(args.temperature, "--temperature", "logits per logit"))
+    setting = Setting(group, positive(args.temperature, "--temperature", "logits per logit"), args.top_p)
     found = audited(args.function, pairs_of(args.map), values(args.set), args.kind, args.ascend, setting)
     if isinstance(found, Unfit):
         raise unknown(found, args.function)

@@ -95,7 +95,10 @@ def run(args: argparse.Namespace) -> int:
         log_ref=None if args.reference is None else read_reference(args.reference, found),
         top=None if args.json else max(1, args.top),
         features=features,
-        **{key: getattr(args, key) for key in ("prior", "level", "against", "covariance")},
+        prior=args.prior,
+        level=args.level,
+        against=args.against,
+        covariance=args.covariance,
     )
     name = "standard input" if str(args.file) == "-" else str(args.file)
     answer(args, SCHEMA, report, lambda: render(report, name, top=max(0, args.top)))
