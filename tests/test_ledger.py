@@ -132,6 +132,14 @@ def test_an_error_on_one_world_is_never_forgotten(error: float, at: int) -> None
     assert verdict.worst.startswith("here, on")
 
 
+def test_an_accident_of_numbers_on_the_way_is_no_agreement() -> None:
+    """A side that comes to the right number through 0/0 is not a road to it."""
+    through = {**LEDGER["regret-is-kl"].sides, "through 0/0": lambda value, J_x: value - J_x + np.nan_to_num(0.0 * np.log(0.0 * J_x))}
+    (verdict,) = audit([replace(LEDGER["regret-is-kl"], sides=through)], worlds=2)
+    assert not verdict.holds
+    assert verdict.worst.startswith("divide by zero")
+
+
 def test_a_near_miss_that_is_right_is_reported() -> None:
     row = replace(LEDGER["regret-is-kl"], misses={**LEDGER["regret-is-kl"].misses, "not a mistake": lambda value, J_x: value - J_x})
     (verdict,) = audit([row], worlds=2)

@@ -234,7 +234,7 @@ def _reasons(v: Verdict, print_: Callable[[Print], str], apart: str, wrong: str)
     out += [print_(p) for p in v.prints if p.agrees is False]
     out += [] if v.error <= 1.0 else [f"{apart} by {v.error:.3g} tolerances: {v.worst}"]
     out += [f"the sample mean lies {v.z:.3g} exact standard errors away"] if v.z is not None and not abs(v.z) <= 5.0 else []
-    return out + [f"{wrong} not refuted: {d}" for d, found in v.refuted.items() if found is None]
+    return out + [f"{wrong} not refuted, for it is right on every world: {d}" for d, found in v.refuted.items() if found is None]
 
 
 def derivation_reasons(v: Verdict) -> list[str]:

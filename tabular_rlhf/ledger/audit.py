@@ -266,7 +266,12 @@ def compared(claims: Sequence[Claim[Any]], worlds: int, seed: int, part: int, of
 
 def _compare(claim: Claim[Any], scope: Scope, seed: int, *, sample: bool) -> Verdict:
     start, mdp = time.perf_counter(), scope.world.mdp
-    found = [(np.inf if isnan(error) else error, where) for where, error in claim.errors(scope)]
+    found = list[tuple[float, str]]()
+    try:
+        with np.errstate(divide="raise", over="raise", invalid="raise"):  # what gives a nan on the way is no road to a number
+            found += [(np.inf if isnan(error) else error, where) for where, error in claim.errors(scope)]
+    except FloatingPointError as accident:
+        found.append((np.inf, str(accident)))
     error, where = max(found, key=lambda pair: pair[0], default=(0.0, ""))
     worst = f"{where}, on {scope.world.name} (V={mdp.V} H={mdp.H} P={mdp.P})"
     z = claim.sampled(scope, seed) if sample else None
