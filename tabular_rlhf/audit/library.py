@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tabular_rlhf.autodiff import value_and_grad
+from tabular_rlhf.autodiff.derivatives import central
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.logspace import Array
 
@@ -77,8 +79,7 @@ def _differences(f: Callable[[dict[str, Any]], float], live: Tables) -> tuple[fl
     grads = {n: np.zeros(np.shape(x)) for n, x in live.items()}
     for n, g in grads.items():
         for at in np.ndindex(g.shape):
-            near, far = moved(n, at, STEP) - moved(n, at, -STEP), moved(n, at, 2 * STEP) - moved(n, at, -2 * STEP)
-            g[at] = (8.0 * near - far) / (12.0 * STEP)
+            g[at] = central(partial(moved, n, at), STEP)
     return f({n: np.array(x) for n, x in live.items()}), grads
 
 

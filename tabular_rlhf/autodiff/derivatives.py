@@ -225,7 +225,16 @@ def check_grad(
         h = 1e-30 if step is None else step
         stepped = np.sum(u * np.imag(moved(1j * h))) / h
     else:
-        h = 1e-3 if step is None else step
-        wide, narrow = moved(2 * h) - moved(-2 * h), moved(h) - moved(-h)
-        stepped = np.sum(u * (8 * narrow - wide)) / (12 * h)
+        stepped = np.sum(u * central(moved, 1e-3 if step is None else step))
     return float(abs(traced - stepped) / max(1.0, abs(stepped)))
+
+
+def central(f: Callable[[float], Any], h: float) -> Any:
+    """The derivative of f at 0 by central differences of step h, a witness for every exact one.
+
+        (8 (f(h) - f(-h)) - (f(2h) - f(-2h)))/(12 h) = f'(0) - h^4 f^(5)/30 + O(h^6)
+
+    >>> round(float(central(np.exp, 1e-3)), 12)
+    1.0
+    """
+    return (8 * (f(h) - f(-h)) - (f(2 * h) - f(-2 * h))) / (12 * h)

@@ -8,9 +8,11 @@ By differences of fourth order along every logit: (8 (u(+h) - u(-h)) - (u(+2h) -
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
+from tabular_rlhf.autodiff.derivatives import central
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.logspace import Array
 
@@ -37,9 +39,7 @@ def asymmetry(field: Update, logits: Array) -> Array | None:
         return np.asarray(field(there)[free])
 
     where = np.argwhere(free)
-    rows = [
-        (8.0 * (moved(k, STEP) - moved(k, -STEP)) - (moved(k, 2 * STEP) - moved(k, -2 * STEP))) / (12.0 * STEP) for k in range(len(where))
-    ]
+    rows = [central(partial(moved, k), STEP) for k in range(len(where))]
     return np.array(rows).T - np.array(rows)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.autodiff import grad
+from tabular_rlhf.autodiff.derivatives import central
 from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.ledger.record import Approximately, Sampled, claim
 from tabular_rlhf.logspace import expect, kl, log_sigmoid
@@ -104,10 +105,12 @@ claim(
 
 def slopes_by_difference(log_p_ref: Any, proxy: Any, r: Any, beta: float) -> Any:
     """d E[r']/d beta and d E[r]/d beta at the optimum of the proxy r'."""
-    h = 1e-3 * beta
-    tilt = {k: log_gibbs(log_p_ref, proxy, beta + k * h) for k in (-2, -1, 1, 2)}
-    at = {k: np.stack([expect(log_p, proxy), expect(log_p, r)]) for k, log_p in tilt.items()}
-    return tuple((8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * h))
+
+    def means(t: float) -> Any:
+        log_p = log_gibbs(log_p_ref, proxy, beta + t)
+        return np.stack([expect(log_p, proxy), expect(log_p, r)])
+
+    return tuple(central(means, 1e-3 * beta))
 
 
 claim(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.autodiff import grad
+from tabular_rlhf.autodiff.derivatives import central
 from tabular_rlhf.ledger.record import Approximately, Miss, claim
 from tabular_rlhf.logspace import log_sigmoid
 from tabular_rlhf.preferences import log_plackett_luce, noisy, population_pairs
@@ -24,9 +25,7 @@ def slope_by_core(gaps: Any) -> Any:
 
 
 def slope_by_difference(gaps: Any) -> Any:
-    h = 1e-3
-    at = {k: log_sigmoid(gaps + k * h) for k in (-2, -1, 1, 2)}
-    return (8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * h)
+    return central(lambda t: log_sigmoid(gaps + t), 1e-3)
 
 
 claim(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.autodiff.derivatives import central
 from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.ledger.record import Approximately, Sampled, claim
 from tabular_rlhf.logspace import expect, kl, log_ratio, soft_value
@@ -67,20 +68,17 @@ claim(
 def free_energy_by_difference(log_p_ref: Any, r: Any, beta: float) -> Any:
     """Everything from differences of the soft value alone: V in r, and E[r] = V + beta KL, KL = -dV/dbeta ... in beta."""
     h = 1e-3 * beta
-    tilt = {k: log_gibbs(log_p_ref, r, beta + k * h) for k in (-2, -1, 1, 2)}
 
     def slope(q: Any) -> Any:
-        return (8 * (q(tilt[1]) - q(tilt[-1])) - (q(tilt[2]) - q(tilt[-2]))) / (12 * h)
+        return central(lambda t: q(log_gibbs(log_p_ref, r, beta + t)), h)
 
-    def value_of(step: Any) -> Any:
-        return soft_value(log_p_ref, r + step, beta)
+    def along(e: Any) -> tuple[Any, Any]:
+        """The derivatives of V and of p* in the reward of one response."""
+        return central(lambda t: soft_value(log_p_ref, r + t * e, beta), h), central(
+            lambda t: np.exp(log_gibbs(log_p_ref, r + t * e, beta)), h
+        )
 
-    d_r, curvature = np.empty_like(r), np.empty((*r.shape, r.shape[1]))
-    for i in range(r.shape[1]):
-        e = h * (np.arange(r.shape[1]) == i)
-        d_r[:, i] = (8 * (value_of(e) - value_of(-e)) - (value_of(2 * e) - value_of(-2 * e))) / (12 * h)
-        at = {k: np.exp(log_gibbs(log_p_ref, r + k * e, beta)) for k in (-2, -1, 1, 2)}
-        curvature[:, i] = (8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * h)
+    d_r, curvature = (np.stack(each, axis=1) for each in zip(*map(along, np.eye(r.shape[1])), strict=True))
     return d_r, curvature, slope(lambda log_p: expect(log_p, r)), slope(lambda log_p: kl(log_p, log_p_ref))
 
 

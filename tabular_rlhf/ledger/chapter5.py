@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.autodiff import grad, jacobian
+from tabular_rlhf.autodiff.derivatives import central
 from tabular_rlhf.gibbs import log_gibbs
 from tabular_rlhf.ledger.record import Approximately, Miss, Sampled, claim
 from tabular_rlhf.logspace import Array, expect, kl, log_ratio, log_softmax, log_tilt
@@ -115,9 +116,9 @@ def difference_along(log_p_ref: Any, r: Any, s: float) -> Any:
     h = 1e-3 / max(1.0, float(np.max(r) - np.min(r)))
 
     def log_p(t: float) -> Any:
-        return np.where(possible, log_tilt(log_p_ref, t * r, 1.0), 0.0)
+        return np.where(possible, log_tilt(log_p_ref, (s + t) * r, 1.0), 0.0)
 
-    return (8 * (log_p(s + h) - log_p(s - h)) - (log_p(s + 2 * h) - log_p(s - 2 * h))) / (12 * h)
+    return central(log_p, h)
 
 
 # ---------------------------------------------------------------------------------------------------- m-projection-counts

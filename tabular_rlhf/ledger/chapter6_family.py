@@ -2,10 +2,12 @@ r"""Chapter 6, continued: the family of losses, the shift that cancels log Z, an
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.autodiff.derivatives import central
 from tabular_rlhf.ledger.record import Approximately, Miss, claim
 from tabular_rlhf.logspace import Array
 from tabular_rlhf.losses import LOSSES
@@ -162,10 +164,13 @@ def _oracle_slope(loss: Any, s: Any, pairs: Pairs, moves: tuple[str, str]) -> Ar
     columns = [np.ravel(np.broadcast_to(s[name], shape)).tolist() for name in names]
     live = np.ravel(weights(pairs) > 0)
     out = np.zeros(live.shape)
+
+    def moved(at: dict[str, float], t: float) -> float:
+        return float(loss.oracle(**{name: v + t if name in moves else v for name, v in at.items()}))
+
     for k in np.flatnonzero(live):
         at = {name: column[k] for name, column in zip(names, columns, strict=True)}
-        f = [loss.oracle(**{name: v + step * h if name in moves else v for name, v in at.items()}) for step in (-2, -1, 1, 2)]
-        out[k] = (8 * (f[2] - f[1]) - f[3] + f[0]) / (12 * h)
+        out[k] = central(partial(moved, at), h)
     return out.reshape(shape)
 
 

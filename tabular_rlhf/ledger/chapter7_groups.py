@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tabular_rlhf.autodiff.derivatives import central
 from tabular_rlhf.ledger.record import Miss, claim
 from tabular_rlhf.policy_gradient import Recipe, success_objective, success_weight
 from tabular_rlhf.policy_gradient import groups as g
@@ -77,8 +78,7 @@ def slope_of_objective(q: Any, recipe: Recipe) -> Any:
     """dF/dq by a central difference of a polynomial's integral: 5 points, h = 1/64, exact up to degree 4."""
     h = 1.0 / 64.0
     q = np.clip(q, 2 * h, 1 - 2 * h)
-    at = {k: success_objective(q + k * h, recipe) for k in (-2, -1, 1, 2)}
-    return (8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * h)
+    return central(lambda t: success_objective(q + t, recipe), h)
 
 
 def inside(q: Any) -> Any:
