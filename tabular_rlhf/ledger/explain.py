@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tabular_rlhf.formula.printed import Printed
+from tabular_rlhf.formula.printed import Printed, Together
 from tabular_rlhf.ledger import worlds
 from tabular_rlhf.ledger.audit import Refutation, refute
 from tabular_rlhf.ledger.explain_text import Record, render
@@ -212,6 +212,8 @@ def formula(function: Callable[..., Any]) -> str:
     >>> formula(twice)
     'twice(r): r, two times.'
     """
+    if isinstance(function, Together):
+        return ", ".join(map(formula, function.parts))
     if isinstance(function, Printed):
         return str(function)
     if function.__name__ == "<lambda>":
