@@ -22,7 +22,7 @@ SAID = st.builds(
     FORMULA,
     st.one_of(st.just(""), TEXT),
     st.sampled_from(["", *RELATIONS]),
-    st.lists(TEXT, max_size=2).map(tuple),
+    st.lists(TEXT, max_size=2, unique=True).map(tuple),
     st.dictionaries(TEXT, TEXT, max_size=2),
     st.dictionaries(st.sampled_from(["law", "of"]), WORD, max_size=2),
 )

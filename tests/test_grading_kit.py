@@ -238,7 +238,7 @@ def test_what_is_no_class_is_refused(words: list[str], must: str, tmp_path: Path
         ("s.toml", "[points]\nregret = 1\n[free]\nregert = ['ddof']", "must be told of an exercise"),
         ("s.toml", "[points]\nprove-k3 = 1\n[free]\nprove-k3 = ['all']", "what is free must be a convention"),
         ("s.py", EXAMPLES["mine.py"].replace("beta, log_p,", "bata, log_p,"), r"names of symbols: .*bata \(did you mean .*beta"),
-        ("s.py", EXAMPLES["mine.py"].replace("\nadd(", "\n1 / 0\nadd("), "must import: .*ZeroDivisionError"),
+        ("s.py", EXAMPLES["mine.py"].replace("\nexercise(", "\n1 / 0\nexercise("), "must import: .*ZeroDivisionError"),
     ],
 )
 def test_a_sheet_at_fault_is_refused_with_the_place_and_leaves_nothing_behind(name: str, text: str, must: str, tmp_path: Path) -> None:

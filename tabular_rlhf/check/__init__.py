@@ -242,7 +242,7 @@ def _right(question: Question, function: Callable[..., Any], scopes: list[Scope]
 def _is_another(question: Question, wrong: Callable[[Scope], Any], scopes: list[Scope]) -> bool:
     """Whether a mistake is seen to be one: on some world it is not the right answer."""
     for scope in scopes:
-        with np.errstate(all="ignore"), suppress(InputError):  # what cannot be read rules nothing out; `exercises --check` says why
+        with np.errstate(all="ignore"), suppress(Exception):  # what cannot be read, or run, rules nothing out; `exercises --check` says why
             if question.differs(wrong(scope), scope):
                 return True
     return False

@@ -129,6 +129,10 @@ class Printed:
         tree = self.side.tree
         return say(tree.kids[0] if tree.op == "where" else tree)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is sent to another process: not the slips, which are made anew there."""
+        return {name: value for name, value in vars(self).items() if name != "_misprints"}
+
     def misprints(self) -> Iterator[tuple[Slip, Side]]:
         """Every slip of the formula that means something, and the formula with it: each is made once, when it is first asked for."""
         self._misprints, found = tee(self._misprints)
