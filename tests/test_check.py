@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -14,10 +15,11 @@ from scipy import special
 
 from tabular_rlhf.check import Report, check, fault, judge, tried
 from tabular_rlhf.check.calling import Problem, as_value, watched
-from tabular_rlhf.check.question import find, of_row, opened, questions
+from tabular_rlhf.check.question import find, of_exercise, of_row, opened, questions
 from tabular_rlhf.cli import main
 from tabular_rlhf.derivations import DERIVATIONS
 from tabular_rlhf.errors import InputError
+from tabular_rlhf.exercises import EXERCISES
 from tabular_rlhf.ledger import LEDGER, worlds
 from tabular_rlhf.ledger.record import Approximately
 from tabular_rlhf.logspace import kl
@@ -403,3 +405,10 @@ def test_a_formula_is_an_answer(slug: str, formula: str, status: str, named: str
     report = check(slug, formula)
     assert report.status == status, str(report)
     assert named is None or named in str(report.diagnosis), str(report)
+
+
+def test_a_right_answer_rules_out_what_it_is_seen_to_differ_from() -> None:
+    """Not a mistake that is none, nor one that cannot be read or run."""
+    wrong = {"none": "beta*KL(p, p_star)", "unread": "Foo", "not run": lambda beta: beta["no"], "forward": "beta*KL(p_star, p)"}
+    question = of_exercise(replace(EXERCISES["regret"], misses=wrong))
+    assert judge(question, lambda value, J_x: value - J_x).ruled_out == ("forward",)

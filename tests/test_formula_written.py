@@ -12,6 +12,7 @@ from tabular_rlhf.derivations.record import Derivation
 from tabular_rlhf.errors import InputError
 from tabular_rlhf.exercises.record import Exercise
 from tabular_rlhf.formula.written import Written, written
+from tabular_rlhf.ledger import audit
 from tabular_rlhf.ledger.record import Row
 
 WORD = st.text("abzAB019_*/^(){}\\'.,:+-=<", min_size=1, max_size=6)
@@ -66,6 +67,7 @@ def test_a_line_that_begins_with_no_relation_is_told_all_of_them() -> None:
         ("p\n  not @f  # no", "what stands behind @ must be the name of a function"),
         ("p", "every function must be named in the text"),
         ("p\n slip beta dropped", "a line must begin at the margin"),
+        ("p\n   + q", "a line must begin at the margin"),
         ("p  # words\n    not q  # no", "a line must begin at the margin"),
         ("p\nnot q  # no", "a mistake must be indented by two"),
         ("p\n  slip beta dropped; beta dropped", "a slip must be named once"),
@@ -95,3 +97,30 @@ def test_the_three_records_read_the_same_mistakes() -> None:
 def test_a_derivation_read_twice_is_the_same() -> None:
     """Nothing of the text is left in a record that was read: what is replaced in it stays replaced."""
     assert all(not d.text and not d.named for d in DERIVATIONS.values())
+
+
+REGRET = r"V(x) - J_x = \beta\,\mathrm{KL}(p, p^*)"
+
+
+@pytest.mark.parametrize(
+    ("mistakes", "right", "told"),
+    [
+        (
+            "slip beta dropped; sign flipped",
+            2,
+            "must be one that is printed: row 'mine', clause 1: got 2; count from 0: there are 2",
+        ),
+        ("slip beta dropped; sign flipped", -2, "a side must be one that is printed: row 'mine', clause 1: got -2"),
+        ("slip beta dropped; sign flipped", 0, "sides must be different ones: row 'mine': got 0, 0"),
+        (
+            "slip beta droped; sign flipped",
+            1,
+            "must be one of the formula: row 'mine', clause 1: got 'beta droped'; did you mean beta",
+        ),
+        ("slip sign flipped\n  not \\beta*Foo  # no", 1, r"row 'mine', clause 1, column 7: got 'Foo', in \\beta\*>>Foo<<"),
+    ],
+)
+def test_what_a_claim_cannot_mean_is_refused_where_it_stands(mistakes: str, right: int, told: str) -> None:
+    """A side that no clause prints, the same side twice, a slip that the formula has not, a letter of a wrong formula."""
+    with pytest.raises(InputError, match=told):
+        audit([Row(slug="mine", chapter=4, source="me", sides={"left": 0, "right": right}, text=f"{REGRET}\n  {mistakes}")], worlds=1)

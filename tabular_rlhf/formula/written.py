@@ -101,7 +101,7 @@ def written(
             said = (letter.partition("=") for letter in rest.split(";"))
             letters.update({name.strip(): meaning.strip() for name, _, meaning in said})
         else:
-            relation = next((r for r in sorted(relations, key=len, reverse=True) if f"{code} ".startswith(f"{r} ")), "")
+            relation = next((r for r in relations if f"{code} ".startswith(f"{r} ")), "")
             must = f"a line after the first must begin with one of {', '.join(relations)}"
             require(relation or not (relations and found), must, quoted(code), "write how it stands to the line before")
             found.append(Written(meant(code[len(relation) :].strip()), words, relation))
