@@ -78,6 +78,14 @@ def _opened(path: Path, must: str) -> Iterator[BinaryIO]:
         raise InputError(must, got=f"{quoted(str(path))} ({e.strerror or shown(e)})", remedy="check its path") from None
 
 
+def damage() -> tuple[type[Exception], ...]:
+    """What a zip raises as it is read that is broken, locked, or none."""
+    import zipfile
+    import zlib
+
+    return zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError
+
+
 def read_json(text: str | bytes) -> Any:
     """What a JSON text says, if it is told once and can be read: raises ValueError for a key that an object has twice, too.
 

@@ -93,7 +93,7 @@ def policy_gradient(world: World, logits: Array) -> Array:
         logits = as_floats(logits, "logits", shape, minus_inf=True)
     if np.min(world.mu) == 0.0:  # whatever is done where nobody asks
         logits = np.where(world.mu[:, None, None] > 0, logits, world.log_ref)
-    if logits.size <= SMALL:
+    if logits.size <= SMALL:  # the formula as it is written: in place it is no quicker there
         log_pi = log_softmax(logits)
         log_p = world.mdp.path_sum(log_pi)
         R = world.r - world.beta * finite_ratio(log_p, world.log_p_ref)

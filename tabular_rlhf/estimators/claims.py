@@ -145,7 +145,14 @@ def _rounded(e: Estimator) -> Iterator[str]:
 
 
 KINDS: dict[str, Callable[[Estimator], Iterator[str]]] = {
-    measure.__name__[1:].replace("_", " "): measure for measure in (_value, _oracle, _slope, _tangent, _path, _mean, _per_state, _rounded)
+    "value": _value,
+    "oracle": _oracle,
+    "slope": _slope,
+    "tangent": _tangent,
+    "path": _path,
+    "mean": _mean,
+    "per state": _per_state,
+    "rounded": _rounded,
 }
 """What can be false of a record, and how that is measured."""
 

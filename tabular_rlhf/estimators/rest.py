@@ -22,7 +22,7 @@ X whatever is said after it (`worth`): what comes after it has all the time to b
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -140,7 +140,7 @@ class Ascent:
 
     def called(self, at: Balance) -> Mask:
         """The vanished tokens that would grow again, (P, S, V)."""
-        slack = ROUNDING * self.sizes(at)[..., None]
+        slack = ROUNDING * replace(self, width=0.0).sizes(at)[..., None]  # of the slopes as they are
         grows = np.where(at.share != 0, at.limits > at.share, self.worth(at.log_pi) - at.level > slack)
         return np.asarray(at.gone & grows & at.counts[..., None])
 

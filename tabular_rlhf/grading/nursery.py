@@ -148,7 +148,8 @@ def start(config: dict[str, Any], modules: Iterable[str] = ()) -> Started:
             env=environment(config["scratch"]),
             bufsize=0,
         )
-        return Started(popen.stdin, popen.stdout, popen.stderr, popen=popen)  # type: ignore[arg-type]
+        pipes: Any = popen  # there are all three, and unbuffered ones are raw
+        return Started(pipes.stdin, pipes.stdout, pipes.stderr, popen=popen)
     key = os.getpid(), wanted
     if key not in _KEPT or not _KEPT[key].works:
         _KEPT[key] = Nursery(sorted(wanted))

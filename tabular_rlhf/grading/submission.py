@@ -18,7 +18,6 @@ import io
 import os
 import stat
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, TypeVar
 
 from tabular_rlhf.errors import InputError, quoted
-from tabular_rlhf.files import read_bytes
+from tabular_rlhf.files import damage, read_bytes
 
 LARGEST = {".py": 1_000_000, ".ipynb": 16_000_000}
 """Bytes of a file: a notebook may hold pictures."""
@@ -183,7 +182,7 @@ def _archive(source: Path | io.BytesIO, name: str = "") -> Iterator[zipfile.ZipF
             raise InputError(most, got="more", where=where, remedy="leave the data out")
         with zipfile.ZipFile(source) as archive:
             yield archive
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError, zlib.error) as e:
+    except damage() as e:
         if isinstance(e, InputError):
             raise
         raise InputError(

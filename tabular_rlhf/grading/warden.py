@@ -137,11 +137,10 @@ def _watch(child: int, lifeline: int) -> int | None:
     """Wait for the child's end, or for the grader's: the status, or None where the grader hung up first."""
     events, pause = select.poll(), 50
     events.register(lifeline, select.POLLIN)
-    try:
-        events.register(os.pidfd_open(child), select.POLLIN)  # type: ignore[attr-defined,unused-ignore]
-        pause = 60_000
-    except (AttributeError, OSError):
-        pass  # an old kernel, or none of Linux: look now and then
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError, OSError):  # an old kernel, as anywhere else: look now and then
+            events.register(os.pidfd_open(child), select.POLLIN)
+            pause = 60_000
     while True:
         seen = events.poll(pause)
         pid, status = os.waitpid(child, os.WNOHANG)

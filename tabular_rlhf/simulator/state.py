@@ -15,7 +15,6 @@ import hashlib
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from tabular_rlhf.errors import InputError, quoted, raised, shown
-from tabular_rlhf.files import LARGEST, check_output, read_bytes, read_json, write_bytes
+from tabular_rlhf.files import LARGEST, check_output, damage, read_bytes, read_json, write_bytes
 from tabular_rlhf.lattice import LatticeWorld
 from tabular_rlhf.lattice.draws import Drawn
 from tabular_rlhf.preferences import Pairs
@@ -135,7 +134,7 @@ def _read(path: Path) -> Arrays:
             raise ValueError(f"more than {LARGEST:,} bytes when unpacked")
         with np.load(data, allow_pickle=False) as file:
             return dict(file)
-    except (OSError, ValueError, EOFError, RecursionError, zipfile.BadZipFile, zlib.error, NotImplementedError) as e:
+    except damage() as e:
         remedy = "restore it from a copy, or start again without --resume"
         raise InputError("a saved run must be whole", got=raised(e), where=str(path), remedy=remedy) from None
 
