@@ -38,9 +38,13 @@ def refuse_others(world: LatticeWorld, answers: str, told: Iterable[Told]) -> No
 
 def on_policy(args: argparse.Namespace, world: LatticeWorld, answers: str) -> None:
     """Refuse a policy that has moved, and a sampler that is another."""
-    here = (("--moved", args.moved, (None, 0.0)), ("--sampler", args.sampler, (None, args.old)))
-    plainly = (("--temperature", args.temperature, (1.0,)), ("--top-p", args.top_p, (1.0,)))
-    refuse_others(world, answers, (*here, *plainly))
+    told = [
+        ("--moved", args.moved, (None, 0.0)),
+        ("--sampler", args.sampler, (None, args.old)),
+        ("--temperature", args.temperature, (1.0,)),
+        ("--top-p", args.top_p, (1.0,)),
+    ]
+    refuse_others(world, answers, told)
 
 
 # ---------------------------------------------------------------------------------------------------- kl
@@ -49,9 +53,14 @@ def on_policy(args: argparse.Namespace, world: LatticeWorld, answers: str) -> No
 def kl(args: argparse.Namespace, world: LatticeWorld, chosen: Sequence[Estimator]) -> int:
     """Estimators of the optimum's divergence; flags' gradients and ends are refused."""
     answers = "without it, `kl` gives each estimator's mean, bias and std"
-    flags = (("--placement", args.placement, (None,)), ("--aggregate mean", args.aggregate, ("sum",)))
-    weights: tuple[Told, ...] = (("--ratio", args.ratio, ("sequence",)), ("--clamp", args.clamp, ([],)), ("--old", args.old, ("optimum",)))
-    refuse_others(world, answers, (*flags, *weights))
+    told: list[Told] = [
+        ("--placement", args.placement, (None,)),
+        ("--aggregate mean", args.aggregate, ("sum",)),
+        ("--ratio", args.ratio, ("sequence",)),
+        ("--clamp", args.clamp, ([],)),
+        ("--old", args.old, ("optimum",)),
+    ]
+    refuse_others(world, answers, told)
     on_policy(args, world, answers)
     found = lattice_kl.report(world, chosen, args.level, samples=args.samples, seed=args.seed)
     return answer(args, found["schema"], found, lambda: kl_text(found))
@@ -87,9 +96,15 @@ def advantage(args: argparse.Namespace, world: LatticeWorld) -> int:
     """What group advantages credit to each reward; losses, aggregations, and moved policies are refused."""
     answers = f"without it, `advantage` gives {', '.join(GROUPS)} from the law of the reward"
     on_policy(args, world, answers)
-    batches = (("--correction", args.correction, ("uncorrected",)), ("--batch", args.batch, ("each-group",)))
-    draws = (("--prompts", args.prompts, (None,)), ("--samples", args.samples, (None,)), ("--old", args.old, ("reference", "optimum")))
-    refuse_others(world, answers, (*batches, *draws, ("the advantage", args.name, (None, *GROUPS))))
+    told: list[Told] = [
+        ("--correction", args.correction, ("uncorrected",)),
+        ("--batch", args.batch, ("each-group",)),
+        ("--prompts", args.prompts, (None,)),
+        ("--samples", args.samples, (None,)),
+        ("--old", args.old, ("reference", "optimum")),
+        ("the advantage", args.name, (None, *GROUPS)),
+    ]
+    refuse_others(world, answers, told)
     changes = settings(args.set)
     require_known(changes, ["ddof", "epsilon"] if args.name in (None, "grpo") else [], args.name or "all advantages")
     names = [one_of(GROUPS, args.name, "an advantage must be known")] if args.name else list(GROUPS)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from tabular_rlhf.errors import InputError
-from tabular_rlhf.lattice.world import LatticeWorld, Level, as_lattice
-from tabular_rlhf.logspace import Array
+from tabular_rlhf.lattice.world import LatticeWorld, as_lattice
+from tabular_rlhf.logspace import Array, log_ratio
 from tabular_rlhf.world import World
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Of(ABC):
 
     def ratio(self, h: int) -> Array:
         """log(pi/pi_ref), 0 where pi is 0."""
-        return _log_ratio(self.world.levels[h], self.log_pi(h))
+        return np.asarray(log_ratio(self.log_pi(h), self.world.levels[h].log_ref))
 
     def mean(self, x: Mapping[int, Array]) -> Array:
         """E of the sum of x along the path, for each prompt, (P,), where x (V, n) is told by id(level): one sparse product a level."""
@@ -125,12 +125,6 @@ class Reference(Of):
         return np.zeros_like(self.world.levels[h].log_ref)
 
 
-def _log_ratio(level: Level, log_pi: Array) -> Array:
-    """log(pi/pi_ref) on the edges of a level, 0 where pi is 0."""
-    never = np.isneginf(log_pi)
-    return np.where(never, 0.0, np.where(never, 0.0, log_pi) - np.where(never, 0.0, level.log_ref))
-
-
 class Rows(Of):
     """A policy of one's own: log pi of every level that differs, (V, n), in the order of `distinct`.  -inf forbids.
 
@@ -151,7 +145,7 @@ class Rows(Of):
                 raise InputError("rows must normalize in every state", got=log_pi.shape, remedy="pass logits through log_softmax, axis 0")
             if np.any(np.isneginf(level.log_ref) & ~np.isneginf(log_pi)):
                 raise InputError("pi_ref must allow what pi says", got="log-probability -inf", remedy="forbid the token in pi too")
-            self._log[id(level)], self._pi[id(level)], self._ratio[id(level)] = log_pi, np.exp(log_pi), _log_ratio(level, log_pi)
+            self._log[id(level)], self._pi[id(level)], self._ratio[id(level)] = log_pi, np.exp(log_pi), log_ratio(log_pi, level.log_ref)
 
     def pi(self, h: int) -> Array:
         return self._pi[id(self.world.levels[h])]
