@@ -13,9 +13,15 @@ from tabular_rlhf.derivations.lines import RELATIONS, Line
 from tabular_rlhf.derivations.record import DERIVATIONS, Derivation
 
 CHAPTERS = (
-    *("chapter1", "chapter3", "chapter3_fitting", "chapter4", "chapter4_tokens", "chapter4_relatives", "chapter5", "chapter5_tied"),
-    *("chapter6", "chapter6_optimum", "chapter6_data", "chapter7", "chapter7_steps", "chapter7_groups"),
-    *("chapter8", "chapter8_gradients", "chapter8_tokens", "chapter9", "chapter10_groups", "chapter10_moved"),
+    "chapter1",
+    *("chapter3", "chapter3_fitting"),
+    *("chapter4", "chapter4_tokens", "chapter4_relatives"),
+    *("chapter5", "chapter5_tied"),
+    *("chapter6", "chapter6_optimum", "chapter6_data"),
+    *("chapter7", "chapter7_steps", "chapter7_groups"),
+    *("chapter8", "chapter8_gradients", "chapter8_tokens"),
+    "chapter9",
+    *("chapter10_groups", "chapter10_moved"),
 )
 """The modules that hold the derivations, in the order of the book: importing one enters its derivations."""
 
